@@ -1,0 +1,87 @@
+/**
+ * CRC32C (Castagnoli, reflected 0x82F63B78, initial value and final xor 0xFFFFFFFF), in two
+ * forms with one result: the native call, about 100 ns plus 0.15 ns a byte, and a table form
+ * (slicing by eight) that needs no view and no call out, cheaper for the 52 bytes of a header.
+ */
+import { crc32c as native } from '@node-rs/crc32';
+
+/** crc32c("123456789"). */
+export const CRC32C_CHECK = 0xe3069283;
+
+/** Below this length the table form is cheaper than making a view and calling out. */
+const NATIVE_FROM_BYTES = 96;
+
+const T = makeTables();
+
+function makeTables(): Int32Array {
+  const t = new Int32Array(8 * 256);
+  for (let n = 0; n < 256; n++) {
+    let c = n;
+    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
+    t[n] = c;
+  }
+  for (let n = 256; n < t.length; n++) t[n] = (t[n - 256]! >>> 8) ^ t[t[n - 256]! & 255]!;
+  return t;
+}
+
+/** One 4-byte step. `c` is the running value, not yet inverted. */
+function step4(c: number, word: number): number {
+  const x = c ^ word;
+  return T[768 + (x & 255)]! ^ T[512 + ((x >>> 8) & 255)]! ^ T[256 + ((x >>> 16) & 255)]! ^ T[x >>> 24]!;
+}
+
+/** One 8-byte step. */
+function step8(c: number, low: number, high: number): number {
+  const x = c ^ low;
+  return (
+    T[1792 + (x & 255)]! ^
+    T[1536 + ((x >>> 8) & 255)]! ^
+    T[1280 + ((x >>> 16) & 255)]! ^
+    T[1024 + (x >>> 24)]! ^
+    T[768 + (high & 255)]! ^
+    T[512 + ((high >>> 8) & 255)]! ^
+    T[256 + ((high >>> 16) & 255)]! ^
+    T[high >>> 24]!
+  );
+}
+
+/** The table form over `length` bytes at `offset`. @returns u32 */
+export function crc32cTable(view: DataView, offset: number, length: number): number {
+  let c = -1;
+  let at = offset;
+  const end = offset + length;
+  for (; at + 8 <= end; at += 8) {
+    c = step8(c, view.getInt32(at, true), view.getInt32(at + 4, true));
+  }
+  for (; at < end; at++) c = (c >>> 8) ^ T[(c ^ view.getUint8(at)) & 255]!;
+  return ~c >>> 0;
+}
+
+/**
+ * The header CRC's own shape: 32 bytes at `offset`, then 20 bytes at `offset + 36`. @returns u32
+ */
+export function crc32cHeader(view: DataView, offset: number): number {
+  let c = -1;
+  for (let at = offset; at < offset + 32; at += 8) {
+    c = step8(c, view.getInt32(at, true), view.getInt32(at + 4, true));
+  }
+  c = step8(c, view.getInt32(offset + 36, true), view.getInt32(offset + 40, true));
+  c = step8(c, view.getInt32(offset + 44, true), view.getInt32(offset + 48, true));
+  return ~step4(c, view.getInt32(offset + 52, true)) >>> 0;
+}
+
+/** CRC32C of `length` bytes at `offset`, by whichever form is cheaper. @returns u32 */
+export function crc32cRange(
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  length: number,
+): number {
+  if (length < NATIVE_FROM_BYTES) return crc32cTable(view, offset, length);
+  return native(bytes.subarray(offset, offset + length) as Buffer);
+}
+
+/** CRC32C of all of `bytes`; `initial` chains it behind what was summed before. @returns u32 */
+export function crc32c(bytes: Uint8Array, initial = 0): number {
+  return bytes.length === 0 ? initial : native(bytes as Buffer, initial);
+}

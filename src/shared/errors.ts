@@ -1,0 +1,236 @@
+/**
+ * The three error families and their closed set of codes. Each code says once what was
+ * expected, what to do and shows an example; the message names what was found.
+ */
+
+type Family = 'StorageError' | 'MemorySpaceError' | 'ReplicationError';
+
+interface CodeFacts {
+  readonly family: Family;
+  /** The same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean;
+  readonly expected: string;
+  readonly remedy: string;
+  readonly example: string;
+}
+
+function facts(family: Family, retryable: boolean, lines: [string, string, string]): CodeFacts {
+  return { family, retryable, expected: lines[0], remedy: lines[1], example: lines[2] };
+}
+
+const S = 'StorageError';
+const M = 'MemorySpaceError';
+const R = 'ReplicationError';
+
+const CODES = {
+  Io: facts(S, false, [
+    'the operating system to carry out a file operation',
+    'look at the cause (errno, path), mend the disk or the permissions, then open the node again',
+    "EACCES: chown the dataDir to the user that runs the host, mode 0700",
+  ]),
+  CorruptionDetected: facts(S, false, [
+    'every acknowledged byte of the log to be as it was written',
+    'keep the directory as it is; restore it from a replica or a backup',
+    'cp -a data data.damaged && start a new node and let it be filled by the primary',
+  ]),
+  ChecksumMismatch: facts(S, false, [
+    'a CRC32C that fits the bytes it covers',
+    'for a file: check the disk; for a connection: it is dropped and the bytes are sent again',
+    'crc32c("123456789") = e3069283',
+  ]),
+  WalFailed: facts(S, false, [
+    'every earlier write and fdatasync of this log to have succeeded',
+    'find the cause in the first error, mend the disk, close the node and open it again',
+    'await node.close(); node = await openNode(options)',
+  ]),
+  DiskFull: facts(S, true, [
+    'free space for one more segment',
+    'free space on the file system of dataDir, or move dataDir to a larger one',
+    'df -h ./data/a',
+  ]),
+  Configuration: facts(S, false, [
+    'options and arguments as the documentation names them',
+    'correct the option or argument that the message names',
+    "openNode({ dataDir: './data/a', nodeId: 'node-a', clusterId: 'demo' })",
+  ]),
+  Locked: facts(S, true, [
+    'a data directory that no other process has open',
+    'stop the process that the message names, or use another dataDir',
+    "openNode({ ..., dataDir: './data/b' })",
+  ]),
+  Backpressure: facts(S, true, [
+    'room in the memory budget within 5 s',
+    'append more slowly, raise memoryBudgetBytes, or look for a slow disk',
+    'openNode({ ..., memoryBudgetBytes: 256 * 1024 * 1024 })',
+  ]),
+  EntryTooLarge: facts(S, false, [
+    'a payload of at most maxEntryBytes',
+    'split the payload, or raise maxEntryBytes on every node of the cluster',
+    'openNode({ ..., maxEntryBytes: 2 * 1024 * 1024 })',
+  ]),
+  Trimmed: facts(S, false, [
+    'a first sequence that the log still holds',
+    'read from the sequence that the message names',
+    'space.read({ from: space.status().firstSequence })',
+  ]),
+  Closed: facts(S, false, [
+    'a node that is open',
+    'do not use a node or its spaces after close()',
+    'const node = await openNode(options)',
+  ]),
+  EngramDirectory: facts(S, false, [
+    'a data directory of engram-wal',
+    "give the node a directory of its own; Engram's files are left as they are",
+    "openNode({ ..., dataDir: './data/new' })",
+  ]),
+  SpaceUnknown: facts(M, false, [
+    'a space that this node has, or lead: true to create it',
+    'open the space on the node that leads it, or pass { lead: true }',
+    "await node.openSpace('tenant-a', { lead: true })",
+  ]),
+  UnsupportedVersion: facts(R, false, [
+    'a format or protocol version that this release knows',
+    'run the same release on both ends, or the newer one here',
+    'npm install engram-wal@latest',
+  ]),
+  EmptyBatch: facts(R, false, [
+    'a batch of at least one entry',
+    'this is a fault of the peer: upgrade it',
+    'entry_count = 1',
+  ]),
+  InvalidBatchSize: facts(R, false, [
+    'a batch whose sizes and counts agree with its bytes and with the caps',
+    'this is a fault of the peer or of the link: look at the peer and at the network',
+    'total_size = 64 x entry_count + payloads',
+  ]),
+  TruncatedBatch: facts(R, true, [
+    'as many bytes as the batch header announces',
+    'nothing to do: the bytes are sent again',
+    'a frame of 4 + 64 + total_size bytes',
+  ]),
+  TruncatedEntry: facts(R, true, [
+    'as many bytes as the entry header announces',
+    'nothing to do: the bytes are sent again',
+    'an entry of 64 + payload_size bytes',
+  ]),
+  ProtocolViolation: facts(R, true, [
+    'frames in the order and with the fields that docs/PROTOCOL.md names',
+    'run the same release on both ends; if they agree, look for a stranger on the port',
+    'hello, then spaces, then batches',
+  ]),
+  ConnectionTimeout: facts(R, true, [
+    'the peer to answer in time',
+    'check that the peer runs and that its address is right; the node keeps trying',
+    "replicas: [{ nodeId: 'node-b', host: '127.0.0.1', port: 7402 }]",
+  ]),
+  ReplicaNotFound: facts(R, false, [
+    'the node id of a configured replica',
+    'name one of the replicas that openNode was given',
+    "openSpace('tenant-a', { replicas: ['node-b'] })",
+  ]),
+  WrongCluster: facts(R, false, [
+    'both ends to name the same clusterId',
+    'correct clusterId or the address on one end',
+    "openNode({ ..., clusterId: 'demo' })",
+  ]),
+  WrongNode: facts(R, false, [
+    'the node at this address to have the configured nodeId',
+    'correct nodeId or the address in replicas',
+    "replicas: [{ nodeId: 'node-b', host: '127.0.0.1', port: 7402 }]",
+  ]),
+  Fenced: facts(R, false, [
+    'no higher epoch of this space anywhere',
+    'append on the node that leads the space now',
+    'node.space(name).status().primaryNodeId',
+  ]),
+  Fork: facts(R, false, [
+    'one single history of the space on all nodes',
+    'keep both directories and compare them; neither node goes on by itself',
+    'diff <(node-a) <(node-b)',
+  ]),
+  NotPrimary: facts(R, false, [
+    'this node to lead the space',
+    'append on the node that the message names',
+    'node.space(name).status().primaryNodeId',
+  ]),
+  StalePrimary: facts(R, false, [
+    'no replica to be ahead of the primary within one epoch',
+    'the disk of this node went back in time: restore it from the replica that the message names',
+    'stop this node and let the other one lead',
+  ]),
+  NotEnoughReplicas: facts(R, true, [
+    'as many connected replicas as the ack level asks for',
+    'bring the replicas back, or ask for fewer',
+    'space.append(type, payload, { ack: { replicas: 1 } })',
+  ]),
+  AckTimeout: facts(R, true, [
+    'the replicas to have flushed within timeoutMs',
+    'the entry is durable here and may reach them later: wait with flushed()',
+    'await space.flushed(sequence, { replicas: 1, timeoutMs: 10_000 })',
+  ]),
+} as const satisfies Record<string, CodeFacts>;
+
+/** Every code an error of ours can carry. */
+export type ErrorCode = keyof typeof CODES;
+
+/** What all our errors share: a stable code and three lines that help. */
+export class EngramError extends Error {
+  /** Stable: meant for programs. */
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly expected: string;
+  readonly remedy: string;
+  readonly example: string;
+  /** Figures that belong to the error, such as `{ lastDurableSequence: 17 }`. */
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, found: string, options: ErrorDetails = {}) {
+    const f = CODES[code];
+    super(
+      `${code}: ${found}\n  expected: ${f.expected}\n  to do: ${f.remedy}\n  example: ${f.example}`,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
+    this.name = f.family;
+    this.code = code;
+    this.retryable = f.retryable;
+    this.expected = f.expected;
+    this.remedy = f.remedy;
+    this.example = f.example;
+    this.details = options.details ?? {};
+  }
+}
+
+export interface ErrorDetails {
+  readonly cause?: unknown;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** The log, the disk, the options. */
+export class StorageError extends EngramError {}
+/** A space: unknown, not to be had. */
+export class MemorySpaceError extends EngramError {}
+/** Other nodes: who leads, who answers, what they sent. */
+export class ReplicationError extends EngramError {}
+
+/**
+ * Makes the error of the family that `code` belongs to.
+ * @param found what was found, in one sentence without a full stop
+ */
+export function failure(code: ErrorCode, found: string, options?: ErrorDetails): EngramError {
+  switch (CODES[code].family) {
+    case 'StorageError':
+      return new StorageError(code, found, options);
+    case 'MemorySpaceError':
+      return new MemorySpaceError(code, found, options);
+    case 'ReplicationError':
+      return new ReplicationError(code, found, options);
+  }
+}
+
+/** All codes, for tests and documentation. */
+export const ERROR_CODES: readonly ErrorCode[] = Object.keys(CODES) as ErrorCode[];
+
+/** A state that our own code must never reach. */
+export function assert(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new Error(`engram-wal bug: ${what}`);
+}

@@ -1,0 +1,116 @@
+/**
+ * Every limit and default in one place; units come last in the name. The relations between
+ * them are asserted when the module is loaded, so that nobody can change one alone.
+ */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export const ENTRY_HEADER_BYTES = 64;
+export const BATCH_HEADER_BYTES = 64;
+/** Zero bytes behind each written group; the next group overwrites them. */
+export const TRAILER_BYTES = 64;
+export const SPACE_ID_BYTES = 16;
+export const SPACE_NAME_MAX_BYTES = 255;
+
+export const DEFAULT_SEGMENT_BYTES = 64 * MiB;
+export const SEGMENT_MAX_BYTES = 2 ** 31 - 64;
+export const DEFAULT_GROUP_BYTES = 4 * MiB;
+export const DEFAULT_MAX_ENTRY_BYTES = 1 * MiB;
+export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;
+/** Fewer slabs than this and staging, sealing and writing could not overlap. */
+export const MIN_SLABS = 4;
+/** A group holds at most so many runs of entries of one space. */
+export const GROUP_MAX_RUNS = 16_384;
+export const DEFAULT_MAX_SPACES = 16_384;
+
+/** From this size on a waiting group is worth a pool task; below, main seals it at once. */
+export const POOL_SEAL_BYTES = 256 * KiB;
+export const DEFAULT_SEALER_THREADS = 1;
+
+/** Appends that may wait for budget, and how long each may. */
+export const WAITING_APPENDS_MAX = 10_000;
+export const WAITING_APPEND_MS = 5_000;
+/** The mark is written within this time of going idle. */
+export const MARK_IDLE_MS = 100;
+
+export const BATCH_MAX_ENTRIES = 1_000;
+export const BATCH_TRIGGER_ENTRIES = 100;
+export const BATCH_TRIGGER_BYTES = 256 * KiB;
+export const BATCH_TRIGGER_MS = 10;
+export const DEFAULT_CATCH_UP_BATCH_BYTES = 2 * MiB;
+/** What may be sent and not yet acknowledged, per replica. */
+export const DEFAULT_WINDOW_BYTES = 16 * MiB;
+/** Send buffers per shipper; each is in the socket's hands until its write has completed. */
+export const SEND_BUFFERS = 3;
+
+export const FRAME_HEADER_BYTES = 8;
+/** The longest frame accepted before the hello has been answered. */
+export const HELLO_FRAME_MAX_BYTES = 1 * KiB;
+/** What a frame may carry around its largest batch: length, headers, slack for small ones. */
+export const FRAME_OVERHEAD_BYTES = 4 * KiB;
+export const PROTOCOL_VERSION = 1;
+
+export const HEARTBEAT_MS = 1_000;
+export const SILENCE_MS = 10_000;
+export const WRITE_STALL_MS = 10_000;
+export const CONNECT_TIMEOUT_MS = 5_000;
+export const HANDSHAKE_DEADLINE_MS = 5_000;
+export const KEEPALIVE_MS = 10_000;
+export const BACKOFF_STEPS_MS: readonly number[] = [100, 1_000, 10_000, 60_000];
+/** Failures in a row after which a replica counts as failed. */
+export const FAILURES_TO_OPEN = 3;
+export const PRE_HELLO_CONNECTIONS_MAX = 64;
+export const CONNECTIONS_MAX = 256;
+
+/** How long a primary waits for a silent member before it opens without its word. */
+export const OPEN_CONFIRM_MS = 2_000;
+export const CLOSE_DEADLINE_MS = 5_000;
+export const DEFAULT_ACK_TIMEOUT_MS = 5_000;
+
+export const LAG_HEALTHY_MS = 10;
+export const DEFAULT_LAG_ALERT_MS = 1_000;
+
+/** How far a consumer of live entries may fall behind in memory before it reads the log. */
+export const TAIL_QUEUE_BYTES = 4 * MiB;
+/** What one read of the log asks for. */
+export const READ_CHUNK_BYTES = 1 * MiB;
+/** One row of a segment's index at least every so many bytes of a space's own entries. */
+export const INDEX_EVERY_BYTES = 256 * KiB;
+
+/** The configurable sizes of one log. */
+export interface LogSizes {
+  readonly segmentBytes: number;
+  readonly groupBytes: number;
+  readonly maxEntryBytes: number;
+}
+
+/**
+ * Checks maxEntryBytes + 64 <= group <= segment < 2^31 (DESIGN 4, Segments).
+ * @returns undefined when they fit, else the sentence that names what does not.
+ */
+export function sizesProblem(sizes: LogSizes): string | undefined {
+  const { segmentBytes, groupBytes, maxEntryBytes } = sizes;
+  for (const [name, value] of Object.entries(sizes)) {
+    if (!Number.isSafeInteger(value) || value <= 0) return `${name} is ${value}`;
+  }
+  if (segmentBytes % 64 !== 0) return `segmentBytes ${segmentBytes} is no multiple of 64`;
+  if (segmentBytes > SEGMENT_MAX_BYTES) return `segmentBytes ${segmentBytes} is 2^31 or more`;
+  if (groupBytes > segmentBytes) {
+    return `groupBytes ${groupBytes} exceeds segmentBytes ${segmentBytes}`;
+  }
+  if (maxEntryBytes + ENTRY_HEADER_BYTES > groupBytes) {
+    return `maxEntryBytes ${maxEntryBytes} + 64 exceeds groupBytes ${groupBytes}`;
+  }
+  return undefined;
+}
+
+const problem = sizesProblem({
+  segmentBytes: DEFAULT_SEGMENT_BYTES,
+  groupBytes: DEFAULT_GROUP_BYTES,
+  maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
+});
+if (problem !== undefined) throw new Error(`limits.ts contradicts itself: ${problem}`);
+if (DEFAULT_MEMORY_BUDGET_BYTES < MIN_SLABS * DEFAULT_GROUP_BYTES) {
+  throw new Error('limits.ts contradicts itself: the memory budget holds too few slabs');
+}

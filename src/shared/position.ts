@@ -1,0 +1,27 @@
+/** Where things stand: the numbers that every other file speaks in. */
+
+/** Byte position in one node's log. A safe integer. */
+export type Lsn = number;
+/** Per space, from 1, without gaps; 0 means "none yet". A safe integer. */
+export type Sequence = number;
+/** Per space, u32, from 1, grows by one at each promotion; 0 is Engram's own files. */
+export type Epoch = number;
+/** Index of a space in this process's shared tables; 0 is the node itself. Not durable. */
+export type Slot = number;
+
+/** The last entry of a space: what two nodes compare to know whether they share a history. */
+export interface Position {
+  readonly epoch: Epoch;
+  readonly sequence: Sequence;
+  readonly headerCrc: number;
+}
+
+export const NO_POSITION: Position = { epoch: 0, sequence: 0, headerCrc: 0 };
+
+/** One row of a space's epoch history: which node began which epoch at which sequence. */
+export interface EpochStart {
+  readonly epoch: Epoch;
+  readonly startSequence: Sequence;
+  /** 16 bytes, lower-case hex. */
+  readonly primaryNodeId: string;
+}

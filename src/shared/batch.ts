@@ -13,8 +13,16 @@
  *   63   1  flags            zero
  */
 import { crc32c } from './crc.js';
-import { hexOf, idWord, isGoodHeader, isGoodPayload, readEpoch, readPayloadSize } from './entry.js';
-import { readSequence, readSpaceIdWord } from './entry.js';
+import {
+  hexOf,
+  idWord,
+  isGoodHeader,
+  isGoodPayload,
+  readEpoch,
+  readPayloadSize,
+  readSequence,
+  readSpaceIdWord,
+} from './entry.js';
 import { type EngramError, failure } from './errors.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from './limits.js';
 import type { Epoch, Sequence } from './position.js';

@@ -27,7 +27,9 @@ function makeTables(): Int32Array {
 /** One 4-byte step. `c` is the running value, not yet inverted. */
 function step4(c: number, word: number): number {
   const x = c ^ word;
-  return T[768 + (x & 255)]! ^ T[512 + ((x >>> 8) & 255)]! ^ T[256 + ((x >>> 16) & 255)]! ^ T[x >>> 24]!;
+  return (
+    T[768 + (x & 255)]! ^ T[512 + ((x >>> 8) & 255)]! ^ T[256 + ((x >>> 16) & 255)]! ^ T[x >>> 24]!
+  );
 }
 
 /** One 8-byte step. */

@@ -26,7 +26,7 @@ const CODES = {
   Io: facts(S, false, [
     'the operating system to carry out a file operation',
     'look at the cause (errno, path), mend the disk or the permissions, then open the node again',
-    "EACCES: chown the dataDir to the user that runs the host, mode 0700",
+    'EACCES: chown the dataDir to the user that runs the host, mode 0700',
   ]),
   CorruptionDetected: facts(S, false, [
     'every acknowledged byte of the log to be as it was written',

@@ -91,7 +91,7 @@ export interface LogSizes {
  */
 export function sizesProblem(sizes: LogSizes): string | undefined {
   const { segmentBytes, groupBytes, maxEntryBytes } = sizes;
-  for (const [name, value] of Object.entries(sizes)) {
+  for (const [name, value] of Object.entries({ segmentBytes, groupBytes, maxEntryBytes })) {
     if (!Number.isSafeInteger(value) || value <= 0) return `${name} is ${value}`;
   }
   if (segmentBytes % 64 !== 0) return `segmentBytes ${segmentBytes} is no multiple of 64`;

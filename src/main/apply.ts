@@ -1,0 +1,144 @@
+/**
+ * Hands what is flushed to the host's apply callback: in order within a space, spaces
+ * independent of each other, at least once. Where the host keeps no position of its own, the
+ * applied sequence is kept by node records, so after a crash entries may come again, never be
+ * skipped.
+ */
+import { BACKOFF_STEPS_MS } from '../shared/limits.js';
+import type { Sequence } from '../shared/position.js';
+import type { NodeConfig } from './config.js';
+import type { LogReader } from './reader.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+const RECORD_EVERY_MS = 1_000;
+
+export interface ApplyHooks {
+  applied(space: SpaceState, sequence: Sequence): void;
+  failed(space: SpaceState, from: Sequence, attempts: number, error: unknown): void;
+  blocked(space: SpaceState, applied: Sequence): void;
+}
+
+export class Applier {
+  readonly #apply: NonNullable<NodeConfig['apply']>;
+  readonly #appliedUpTo: NodeConfig['appliedUpTo'];
+  readonly #reader: LogReader;
+  readonly #wal: Wal;
+  readonly #hooks: ApplyHooks;
+  readonly #stop = new AbortController();
+  readonly #running = new Map<SpaceState, Promise<void>>();
+  /** Applied and not yet in a node record. */
+  readonly #dirty = new Set<SpaceState>();
+  readonly #applied = new Map<SpaceState, Sequence>();
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    apply: NonNullable<NodeConfig['apply']>,
+    appliedUpTo: NodeConfig['appliedUpTo'],
+    reader: LogReader,
+    wal: Wal,
+    hooks: ApplyHooks,
+  ) {
+    this.#apply = apply;
+    this.#appliedUpTo = appliedUpTo;
+    this.#reader = reader;
+    this.#wal = wal;
+    this.#hooks = hooks;
+    if (!appliedUpTo) {
+      this.#timer = setInterval(() => void this.#record().catch(() => undefined), RECORD_EVERY_MS);
+      this.#timer.unref();
+    }
+  }
+
+  appliedTo(space: SpaceState): Sequence {
+    return this.#applied.get(space) ?? space.facts.applied;
+  }
+
+  /** Starts applying a space; once. */
+  async start(space: SpaceState): Promise<void> {
+    if (this.#running.has(space)) return;
+    let ready = (): void => undefined;
+    const known = new Promise<void>((resolve) => {
+      ready = resolve;
+    });
+    this.#running.set(space, this.#run(space, ready).finally(ready));
+    // Until the host has said where it stands, no position of ours would be true.
+    await known;
+  }
+
+  async #run(space: SpaceState, ready: () => void): Promise<void> {
+    const { signal } = this.#stop;
+    const applied = await this.#from(space);
+    if (applied === undefined) return;
+    this.#applied.set(space, applied);
+    ready();
+    for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
+      const from = entries[0]!.sequence;
+      for (let attempts = 1; ; attempts++) {
+        if (signal.aborted) return;
+        try {
+          await this.#apply(entries, { space: space.facts.name });
+          break;
+        } catch (error) {
+          this.#hooks.failed(space, from, attempts, error);
+          const step = Math.min(attempts, BACKOFF_STEPS_MS.length) - 1;
+          await pause(BACKOFF_STEPS_MS[step]!, signal);
+        }
+      }
+      const last = entries[entries.length - 1]!.sequence;
+      this.#applied.set(space, last);
+      this.#dirty.add(space);
+      this.#hooks.applied(space, last);
+    }
+  }
+
+  async #from(space: SpaceState): Promise<Sequence | undefined> {
+    if (!this.#appliedUpTo) return space.facts.applied;
+    for (let attempts = 1; !this.#stop.signal.aborted; attempts++) {
+      try {
+        const applied = await this.#appliedUpTo(space.facts.name);
+        const log = space.facts.position.sequence;
+        if (Number.isSafeInteger(applied) && applied >= 0 && applied <= log) return applied;
+        this.#hooks.blocked(space, applied);
+        return undefined;
+      } catch (error) {
+        this.#hooks.failed(space, 0, attempts, error);
+        const step = Math.min(attempts, BACKOFF_STEPS_MS.length) - 1;
+        await pause(BACKOFF_STEPS_MS[step]!, this.#stop.signal);
+      }
+    }
+    return undefined;
+  }
+
+  async #record(): Promise<void> {
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    await Promise.all(
+      dirty.map(async (space) => {
+        const sequence = this.appliedTo(space);
+        await this.#wal.record({ kind: 'applied', id: space.facts.id, sequence });
+        space.facts.applied = sequence;
+      }),
+    );
+  }
+
+  /** Waits for the calls that are under way and keeps what they have applied. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#stop.abort();
+    await Promise.allSettled(this.#running.values());
+    if (!this.#appliedUpTo && !this.#wal.failure) await this.#record();
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

@@ -1,0 +1,231 @@
+/** The options of openNode: what each must be, and its default. Nothing is silently ignored. */
+
+import type { Entry } from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
+import type { FsyncMode } from '../shared/group-commit.js';
+import {
+  BACKOFF_STEPS_MS,
+  CONNECT_TIMEOUT_MS,
+  DEFAULT_CATCH_UP_BATCH_BYTES,
+  DEFAULT_GROUP_BYTES,
+  DEFAULT_LAG_ALERT_MS,
+  DEFAULT_MAX_ENTRY_BYTES,
+  DEFAULT_MAX_SPACES,
+  DEFAULT_MEMORY_BUDGET_BYTES,
+  DEFAULT_SEALER_THREADS,
+  DEFAULT_SEGMENT_BYTES,
+  DEFAULT_WINDOW_BYTES,
+  MIN_SLABS,
+  OPEN_CONFIRM_MS,
+  sizesProblem,
+  TRAILER_BYTES,
+} from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
+import type { Sequence } from '../shared/position.js';
+import { checkName } from './names.js';
+
+export interface Address {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+}
+
+export interface NodeOptions {
+  /** Made when absent, mode 0700. One process at a time. */
+  readonly dataDir: string;
+  readonly nodeId: string;
+  readonly clusterId: string;
+  /** Where primaries may dial this node. Loopback only. */
+  readonly listen?: Address;
+  /** The nodes that this one ships its spaces to. Loopback only. */
+  readonly replicas?: readonly Member[];
+  /** Whether openSpace creates unknown spaces. Default: true without `listen`. */
+  readonly lead?: boolean;
+  /**
+   * Replica: gets entries in order within a space; resolves = applied. What it throws is an
+   * event, and the same entries come again.
+   */
+  readonly apply?: (entries: Entry[], context: { space: string }) => Promise<void> | void;
+  /** Where the host's own commit stands; without it the node keeps the applied sequence. */
+  readonly appliedUpTo?: (space: string) => Promise<Sequence> | Sequence;
+  /** Called when entries are taken back after a promotion elsewhere. */
+  readonly rewound?: (
+    space: string,
+    range: { from: Sequence; to: Sequence; quarantine: string },
+  ) => Promise<void> | void;
+  /** Default `per-batch`: one fdatasync for each group. */
+  readonly fsync?: FsyncMode;
+  readonly segmentBytes?: number;
+  /** The most that one fdatasync covers. */
+  readonly groupBytes?: number;
+  readonly maxEntryBytes?: number;
+  /** What staged, sealed and recently written groups may take. */
+  readonly memoryBudgetBytes?: number;
+  readonly maxSpaces?: number;
+  readonly sealerThreads?: number;
+  /** Per replica: what may be sent and not yet flushed there. */
+  readonly windowBytes?: number;
+  readonly catchUpBatchBytes?: number;
+  readonly connectTimeoutMs?: number;
+  readonly backoffStepsMs?: readonly number[];
+  /** How long a new space waits for the word of silent members. */
+  readonly openConfirmMs?: number;
+  readonly lagAlertThresholdMs?: number;
+}
+
+/** The options with every default filled in. */
+export type NodeConfig = Required<
+  Omit<NodeOptions, 'listen' | 'apply' | 'appliedUpTo' | 'rewound'>
+> &
+  Pick<NodeOptions, 'listen' | 'apply' | 'appliedUpTo' | 'rewound'>;
+
+type Check = (value: unknown) => string | undefined;
+
+const text: Check = (v) => (typeof v === 'string' && v !== '' ? undefined : 'a non-empty string');
+const flag: Check = (v) => (typeof v === 'boolean' ? undefined : 'true or false');
+const callback: Check = (v) => (typeof v === 'function' ? undefined : 'a function');
+const whole =
+  (least: number): Check =>
+  (v) =>
+    Number.isSafeInteger(v) && (v as number) >= least ? undefined : `a whole number from ${least}`;
+
+const CHECKS: Record<keyof NodeOptions, Check> = {
+  dataDir: text,
+  nodeId: text,
+  clusterId: text,
+  listen: (v) => addressProblem(v, 0),
+  replicas: (v) => {
+    if (!Array.isArray(v)) return 'an array of { nodeId, host, port }';
+    for (const member of v) {
+      const problem = addressProblem(member, 1, 'nodeId');
+      if (problem) return problem;
+    }
+    return undefined;
+  },
+  lead: flag,
+  apply: callback,
+  appliedUpTo: callback,
+  rewound: callback,
+  fsync: (v) => {
+    if (v === 'per-batch' || v === 'per-write' || v === 'none') return undefined;
+    if (onlyKeys(v, ['timerMs']) && whole(1)((v as { timerMs: unknown }).timerMs) === undefined) {
+      return undefined;
+    }
+    return "'per-batch', 'per-write', { timerMs: ms } or 'none'";
+  },
+  segmentBytes: whole(1),
+  groupBytes: whole(1),
+  maxEntryBytes: whole(1),
+  memoryBudgetBytes: whole(1),
+  maxSpaces: whole(1),
+  sealerThreads: whole(1),
+  windowBytes: whole(1),
+  catchUpBatchBytes: whole(1),
+  connectTimeoutMs: whole(1),
+  backoffStepsMs: (v) =>
+    Array.isArray(v) && v.length > 0 && v.every((ms) => whole(1)(ms) === undefined)
+      ? undefined
+      : 'an array of whole numbers from 1, in ms',
+  openConfirmMs: whole(0),
+  lagAlertThresholdMs: whole(1),
+};
+
+function onlyKeys(value: unknown, keys: readonly string[]): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.keys(value).every((key) => keys.includes(key))
+  );
+}
+
+function addressProblem(value: unknown, leastPort: number, ...more: string[]): string | undefined {
+  const keys = ['host', 'port', ...more];
+  if (!onlyKeys(value, keys)) return `an object of ${keys.join(', ')}`;
+  const { host, port, nodeId } = value as Record<string, unknown>;
+  if (more.length > 0 && (typeof nodeId !== 'string' || nodeId === '')) return 'a nodeId';
+  if (typeof host !== 'string' || host === '') return 'a host';
+  if (whole(leastPort)(port) || (port as number) > 65_535) return `a port, ${leastPort} to 65535`;
+  return isLoopback(host) ? undefined : 'loopback hosts only: there is no key or TLS yet';
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** Throws Configuration for a key of `given` that `known` does not have. */
+export function refuseUnknown(what: string, given: object, known: readonly string[]): void {
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue;
+    throw failure('Configuration', `${what} has no option ${key}; known: ${known.join(', ')}`);
+  }
+}
+
+/** Checks the options and fills in the defaults. Throws Configuration, naming the option. */
+export function readOptions(options: NodeOptions): NodeConfig {
+  if (typeof options !== 'object' || options === null) {
+    throw failure('Configuration', 'openNode was given no object of options');
+  }
+  refuseUnknown('openNode', options, Object.keys(CHECKS));
+  for (const key of ['dataDir', 'nodeId', 'clusterId'] as const) {
+    if (options[key] === undefined) throw failure('Configuration', `openNode needs ${key}`);
+  }
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const expected = CHECKS[key as keyof NodeOptions](value);
+    if (expected) throw failure('Configuration', `option ${key} is no ${expected}`);
+  }
+  const given = Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  ) as unknown as NodeOptions;
+  const config: NodeConfig = {
+    replicas: [],
+    lead: given.listen === undefined,
+    fsync: 'per-batch',
+    segmentBytes: DEFAULT_SEGMENT_BYTES,
+    groupBytes: Math.min(DEFAULT_GROUP_BYTES, given.segmentBytes ?? DEFAULT_SEGMENT_BYTES),
+    maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
+    memoryBudgetBytes: DEFAULT_MEMORY_BUDGET_BYTES,
+    maxSpaces: DEFAULT_MAX_SPACES,
+    sealerThreads: DEFAULT_SEALER_THREADS,
+    windowBytes: DEFAULT_WINDOW_BYTES,
+    catchUpBatchBytes: DEFAULT_CATCH_UP_BATCH_BYTES,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    backoffStepsMs: BACKOFF_STEPS_MS,
+    openConfirmMs: OPEN_CONFIRM_MS,
+    lagAlertThresholdMs: DEFAULT_LAG_ALERT_MS,
+    ...given,
+  };
+  checkTogether(config);
+  return config;
+}
+
+function checkTogether(config: NodeConfig): void {
+  checkName('nodeId', config.nodeId);
+  checkName('clusterId', config.clusterId);
+  const problem = sizesProblem(config);
+  if (problem) throw failure('Configuration', problem);
+  const least = MIN_SLABS * (config.groupBytes + TRAILER_BYTES);
+  if (config.memoryBudgetBytes < least) {
+    throw failure(
+      'Configuration',
+      `memoryBudgetBytes ${config.memoryBudgetBytes} holds fewer than ${MIN_SLABS} groups of ` +
+        `groupBytes ${config.groupBytes}: at least ${least}`,
+    );
+  }
+  if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
+    throw failure('Configuration', "fsync: 'none' ships nothing: leave out replicas and listen");
+  }
+  if (config.appliedUpTo && !config.apply) {
+    throw failure('Configuration', 'appliedUpTo is given without apply');
+  }
+  const ids = [config.nodeId, ...config.replicas.map((r) => r.nodeId)];
+  for (const [i, id] of ids.entries()) {
+    checkName('the nodeId of a replica', id);
+    if (ids.indexOf(id) !== i) {
+      throw failure(
+        'Configuration',
+        `the nodeId ${id} is named twice among this node and replicas`,
+      );
+    }
+  }
+}

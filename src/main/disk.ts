@@ -1,0 +1,187 @@
+/**
+ * The narrow door to the file system: all that the log asks of a disk. Short writes are
+ * completed here; every failure comes out as an `Io` error that names the operation and path.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { type EngramError, failure } from '../shared/errors.js';
+
+/** An open file. Offsets and lengths are bytes. */
+export interface DiskFile {
+  readonly path: string;
+  /** Writes all of `bytes` at `position`; the bytes must not change before it resolves. */
+  write(bytes: Uint8Array, position: number): Promise<void>;
+  /** fdatasync. */
+  sync(): Promise<void>;
+  /** fsync: after create or truncate, where the size is to last. */
+  syncAll(): Promise<void>;
+  /** @returns how many bytes were read; fewer than asked for only at the end of the file */
+  read(into: Uint8Array, position: number): Promise<number>;
+  truncate(bytes: number): Promise<void>;
+  size(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface Disk {
+  /** `create`: read and write, made with mode 0600 when absent. */
+  open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** File names; empty when the directory is absent. */
+  list(dir: string): Promise<string[]>;
+  makeDir(dir: string): Promise<void>;
+  syncDir(dir: string): Promise<void>;
+}
+
+const FLAGS = {
+  read: fs.constants.O_RDONLY,
+  write: fs.constants.O_RDWR,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT,
+};
+
+type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
+
+function call<T>(what: string, start: (done: Callback<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => {
+      if (error) reject(ioError(what, error));
+      else resolve(value);
+    });
+  });
+}
+
+function ioError(what: string, cause: NodeJS.ErrnoException): EngramError {
+  const code = cause.code === 'ENOSPC' || cause.code === 'EDQUOT' ? 'DiskFull' : 'Io';
+  return failure(code, `${what} failed: ${cause.message}`, { cause });
+}
+
+class NodeFile implements DiskFile {
+  readonly path: string;
+  readonly #fd: number;
+
+  constructor(file: string, fd: number) {
+    this.path = file;
+    this.#fd = fd;
+  }
+
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    let done = 0;
+    while (done < bytes.length) {
+      const written = await call<number>(`write to ${this.path}`, (cb) =>
+        fs.write(this.#fd, bytes, done, bytes.length - done, position + done, cb),
+      );
+      if (written === 0) throw failure('Io', `write to ${this.path} accepted no byte`);
+      done += written;
+    }
+  }
+
+  sync(): Promise<void> {
+    return call(`fdatasync of ${this.path}`, (cb) =>
+      fs.fdatasync(this.#fd, cb as fs.NoParamCallback),
+    );
+  }
+
+  syncAll(): Promise<void> {
+    return call(`fsync of ${this.path}`, (cb) => fs.fsync(this.#fd, cb as fs.NoParamCallback));
+  }
+
+  async read(into: Uint8Array, position: number): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      const got = await call<number>(`read of ${this.path}`, (cb) =>
+        fs.read(this.#fd, into, done, into.length - done, position + done, cb),
+      );
+      if (got === 0) break;
+      done += got;
+    }
+    return done;
+  }
+
+  truncate(bytes: number): Promise<void> {
+    return call(`truncate of ${this.path}`, (cb) =>
+      fs.ftruncate(this.#fd, bytes, cb as fs.NoParamCallback),
+    );
+  }
+
+  async size(): Promise<number> {
+    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.#fd, cb))).size;
+  }
+
+  close(): Promise<void> {
+    return call(`close of ${this.path}`, (cb) => fs.close(this.#fd, cb as fs.NoParamCallback));
+  }
+}
+
+/** The real disk. */
+export const nodeDisk: Disk = {
+  async open(file, how) {
+    const fd = await call<number>(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
+    return new NodeFile(file, fd);
+  },
+  rename: (from, to) =>
+    call(`rename of ${from} to ${to}`, (cb) => fs.rename(from, to, cb as fs.NoParamCallback)),
+  remove: (file) => call(`remove of ${file}`, (cb) => fs.unlink(file, cb as fs.NoParamCallback)),
+  async list(dir) {
+    const names = await call<string[]>(`list of ${dir}`, (cb) =>
+      fs.readdir(dir, (error, found) => {
+        if (error?.code === 'ENOENT') cb(null, []);
+        else cb(error, found);
+      }),
+    );
+    return names.sort();
+  },
+  async makeDir(dir) {
+    await call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb));
+  },
+  async syncDir(dir) {
+    const fd = await call<number>(`open of ${dir}`, (cb) => fs.open(dir, 'r', cb));
+    try {
+      await call(`fsync of ${dir}`, (cb) => fs.fsync(fd, cb as fs.NoParamCallback));
+    } finally {
+      await call(`close of ${dir}`, (cb) => fs.close(fd, cb as fs.NoParamCallback));
+    }
+  },
+};
+
+/** Replaces a small file so that a crash leaves the old one or the new one, whole. */
+export async function replaceFile(
+  disk: Disk,
+  dir: string,
+  name: string,
+  bytes: Uint8Array,
+): Promise<void> {
+  const temporary = path.join(dir, `${name}.tmp`);
+  const file = await disk.open(temporary, 'create');
+  try {
+    await file.truncate(0);
+    await file.write(bytes, 0);
+    await file.syncAll();
+  } finally {
+    await file.close();
+  }
+  await disk.rename(temporary, path.join(dir, name));
+  await disk.syncDir(dir);
+}
+
+/**
+ * Reads a small file whole.
+ * @param maxBytes a larger one throws CorruptionDetected: no file of ours is larger
+ * @returns undefined when there is none
+ */
+export async function readSmallFile(
+  disk: Disk,
+  dir: string,
+  name: string,
+  maxBytes: number,
+): Promise<Uint8Array | undefined> {
+  if (!(await disk.list(dir)).includes(name)) return undefined;
+  const file = await disk.open(path.join(dir, name), 'read');
+  try {
+    const size = await file.size();
+    if (size > maxBytes) throw failure('CorruptionDetected', `${name} has ${size} bytes`);
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, await file.read(bytes, 0));
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,84 @@
+/** What a node tells its host, typed; a listener that throws harms nobody but itself. */
+import { EventEmitter } from 'node:events';
+import type { LinkState } from '../shared/control.js';
+import type { Epoch, Lsn, Sequence } from '../shared/position.js';
+import type { Verdict } from '../shared/protocol.js';
+
+export interface NodeEvents {
+  /** The link to a replica has another state (DESIGN 7). */
+  'replica-state': {
+    readonly replicaId: string;
+    readonly state: LinkState;
+    readonly reason: string;
+    readonly consecutiveFailures: number;
+    /** The code of an error that only a person can mend. */
+    readonly fatal: string | undefined;
+  };
+  /** A primary has connected to this node, or is gone. */
+  'primary-connection': {
+    readonly primaryId: string;
+    readonly connected: boolean;
+    readonly reason: string;
+  };
+  /** A replica's position in a space does not continue ours: it gets nothing of that space. */
+  'replica-refused': {
+    readonly space: string;
+    readonly replicaId: string;
+    readonly verdict: Verdict;
+  };
+  /** The space was opened without the word of a member that stays silent. */
+  'unconfirmed-open': { readonly space: string; readonly silent: readonly string[] };
+  /** Recovery cut off an unacknowledged tail. */
+  'torn-tail': {
+    readonly lsn: Lsn;
+    readonly bytes: number;
+    readonly quarantine: string | undefined;
+  };
+  /** This node has become, or is, the replica or primary of a space. */
+  'space-role': {
+    readonly space: string;
+    readonly role: 'primary' | 'replica';
+    readonly epoch: Epoch;
+    readonly primaryId: string;
+  };
+  /** The host's apply callback has failed; it is called again with the same entries. */
+  'apply-failed': {
+    readonly space: string;
+    readonly from: Sequence;
+    readonly attempts: number;
+    readonly error: unknown;
+  };
+  /** The host says that it has applied more than the log holds: nothing is applied. */
+  'apply-blocked': { readonly space: string; readonly applied: Sequence; readonly log: Sequence };
+  /** A shipper thread has died; it is started again. */
+  'shipper-lost': { readonly replicaId: string; readonly reason: string };
+  /** The log has failed: no append is taken until the node is opened again. */
+  fatal: { readonly error: Error };
+}
+
+export type NodeEventName = keyof NodeEvents;
+
+export class NodeEmitter {
+  readonly #emitter = new EventEmitter();
+
+  on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
+    this.#emitter.on(name, listener);
+    return this;
+  }
+
+  off<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
+    this.#emitter.off(name, listener);
+    return this;
+  }
+
+  /** Calls every listener; what one throws becomes a process warning and stops nobody. */
+  protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
+    for (const listener of this.#emitter.listeners(name)) {
+      try {
+        (listener as (event: NodeEvents[K]) => void)(event);
+      } catch (error) {
+        process.emitWarning(`a listener of '${name}' threw: ${String(error)}`, 'EngramWalWarning');
+      }
+    }
+  }
+}

@@ -1,0 +1,26 @@
+/** The public names of engram-wal, nothing else. */
+export type { LinkState } from '../shared/control.js';
+export { type Entry, EntryType } from '../shared/entry.js';
+export {
+  EngramError,
+  type ErrorCode,
+  MemorySpaceError,
+  ReplicationError,
+  StorageError,
+} from '../shared/errors.js';
+export type { FsyncMode } from '../shared/group-commit.js';
+export type { ReplicaStatus } from '../shared/lag.js';
+export type { Member, Role } from '../shared/node-record.js';
+export type { Epoch, Lsn, Sequence } from '../shared/position.js';
+export type { Address, NodeOptions } from './config.js';
+export type { NodeEventName, NodeEvents } from './events.js';
+export { type Node, type NodeStatus, type OpenSpaceOptions, openNode } from './node.js';
+export type {
+  AckLevel,
+  Appended,
+  AppendedBatch,
+  AppendOptions,
+  Space,
+  SpaceReplicaStatus,
+  SpaceStatus,
+} from './space.js';

@@ -1,0 +1,520 @@
+/** openNode(): puts the parts of one node together, and takes them down again. */
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import type { LinkState } from '../shared/control.js';
+import { failure } from '../shared/errors.js';
+import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES, FRAME_OVERHEAD_BYTES } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
+import type { Lsn } from '../shared/position.js';
+import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+import { allocateMemory, NodeMemory } from '../shared/slab.js';
+import { newSpaceFacts, type SpaceFacts } from '../shared/state.js';
+import { Applier } from './apply.js';
+import {
+  type Address,
+  type NodeConfig,
+  type NodeOptions,
+  readOptions,
+  refuseUnknown,
+} from './config.js';
+import { type Disk, nodeDisk } from './disk.js';
+import { NodeEmitter } from './events.js';
+import { idOf, spaceIdOf } from './names.js';
+import { type Lock, lockDirectory, openNodeFile } from './node-file.js';
+import { LogReader } from './reader.js';
+import { ReceiverServer } from './receiver-server.js';
+import { type Recovered, recover } from './recovery.js';
+import { Replication, type SpaceAnswer } from './replication.js';
+import { SealerPool } from './sealer-pool.js';
+import { Segments } from './segments.js';
+import { Space, type SpaceParts, type SpaceStatus } from './space.js';
+import { type SpaceState, SpaceTable } from './space-table.js';
+import { StateKeeper } from './state-keeper.js';
+import { Wal } from './wal.js';
+
+export interface OpenSpaceOptions {
+  /** Whether an unknown space is created here; overrides the node's `lead`. */
+  readonly lead?: boolean;
+  /** Node ids, out of the node's `replicas`, that this space goes to. Default: all of them. */
+  readonly replicas?: readonly string[];
+}
+
+export interface NodeStatus {
+  readonly nodeId: string;
+  readonly clusterId: string;
+  readonly address: Address | undefined;
+  readonly durableLsn: Lsn;
+  readonly segments: number;
+  /** Slabs taken by groups on their way, of those that there are. */
+  readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
+  readonly failure: string | undefined;
+  readonly replicas: readonly {
+    readonly replicaId: string;
+    readonly state: LinkState;
+    readonly reason: string;
+    readonly consecutiveFailures: number;
+  }[];
+  readonly spaces: readonly SpaceStatus[];
+}
+
+/**
+ * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
+ * Rejects Configuration, Locked, CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
+ */
+export async function openNode(options: NodeOptions): Promise<Node> {
+  const config = readOptions(options);
+  const dir = path.resolve(config.dataDir);
+  await nodeDisk.makeDir(dir);
+  const lock = lockDirectory(dir);
+  try {
+    const salt = await openNodeFile(nodeDisk, dir, config);
+    const recovered = await recover(nodeDisk, dir, salt, config.segmentBytes);
+    const node = new Node(config, nodeDisk, dir, salt, lock, recovered);
+    try {
+      await node.start(recovered);
+    } catch (error) {
+      await node.close();
+      throw error;
+    }
+    return node;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+export class Node extends NodeEmitter {
+  readonly #config: NodeConfig;
+  readonly #lock: Lock;
+  readonly #salt: number;
+  readonly #dir: string;
+  readonly #incarnation = randomBytes(8).readBigUInt64LE();
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  readonly #pool: SealerPool;
+  readonly #reader: LogReader;
+  readonly #state: StateKeeper;
+  readonly #stop = new AbortController();
+  readonly #handles = new Map<SpaceState, Space>();
+  readonly #end: Lsn;
+  #wal: Wal | undefined;
+  #replication: Replication | undefined;
+  #receiver: ReceiverServer | undefined;
+  #applier: Applier | undefined;
+  #address: Address | undefined;
+  /** Changes of roles come one after the other. */
+  #roles: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | undefined;
+
+  /** Made by `openNode`. */
+  constructor(
+    config: NodeConfig,
+    disk: Disk,
+    dir: string,
+    salt: number,
+    lock: Lock,
+    recovered: Recovered,
+  ) {
+    super();
+    this.#config = config;
+    this.#lock = lock;
+    this.#salt = salt;
+    this.#dir = dir;
+    this.#end = recovered.end;
+    const { groupBytes, memoryBudgetBytes, maxSpaces, segmentBytes } = config;
+    this.#memory = new NodeMemory(allocateMemory(groupBytes, memoryBudgetBytes, maxSpaces));
+    this.#spaces = new SpaceTable(this.#memory);
+    this.#memory.setAllocated(0, recovered.nodeSequence);
+    this.#memory.setDurable(0, recovered.nodeSequence);
+    const { segments, spares, stateGeneration } = recovered;
+    this.#segments = new Segments(disk, dir, segmentBytes, segments, spares);
+    this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
+    const memory = this.#memory;
+    this.#reader = new LogReader(disk, dir, salt, memory, this.#spaces, this.#segments);
+    const generation = stateGeneration;
+    this.#state = new StateKeeper(disk, dir, memory, this.#spaces, this.#segments, generation);
+  }
+
+  /** Called once, by `openNode`. */
+  async start(recovered: Recovered): Promise<void> {
+    const { fsync: mode, groupBytes, segmentBytes } = this.#config;
+    await this.#segments.open();
+    for (const facts of recovered.spaces) this.#spaces.add(facts);
+    // Before the segment grows: from now on each group adds itself to its index.
+    await this.#reader.indexOf(this.#segments.current);
+    const options = { mode, groupBytes, segmentBytes, salt: this.#salt, end: this.#end };
+    this.#wal = new Wal(this.#memory, this.#spaces, this.#segments, this.#pool, options, {
+      durable: (spaces) => this.#receiver?.flushed(spaces),
+      rolled: () => void this.#state.write().catch((error) => this.#stateFailed(error)),
+      failed: (error) => this.emit('fatal', { error }),
+    });
+    // The list of live segments is durable before the log grows behind it.
+    await this.#state.write();
+    if (recovered.torn) {
+      const torn = recovered.torn;
+      setImmediate(() => this.emit('torn-tail', torn));
+    }
+    this.#startApply();
+    this.#startReplication();
+    if (this.#config.listen) await this.#listen(this.#config.listen);
+  }
+
+  #stateFailed(error: unknown): void {
+    // The log is the truth and goes on; the older generation stays valid.
+    process.emitWarning(`the state was not written: ${String(error)}`, 'EngramWalWarning');
+  }
+
+  #startApply(): void {
+    const { apply, appliedUpTo } = this.#config;
+    if (!apply) return;
+    this.#applier = new Applier(apply, appliedUpTo, this.#reader, this.#wal!, {
+      applied: (space, sequence) => this.#receiver?.applied(space, sequence),
+      failed: (space, from, attempts, error) =>
+        this.emit('apply-failed', { space: space.facts.name, from, attempts, error }),
+      blocked: (space, applied) =>
+        this.emit('apply-blocked', {
+          space: space.facts.name,
+          applied,
+          log: space.facts.position.sequence,
+        }),
+    });
+    for (const space of this.#spaces.spaces) {
+      if (space.facts.role === 'replica') void this.#applier.start(space);
+    }
+  }
+
+  #startReplication(): void {
+    const config = this.#config;
+    const facts = {
+      clusterId: config.clusterId,
+      nodeId: config.nodeId,
+      nodeHash: idOf(config.nodeId),
+      incarnation: this.#incarnation,
+      dataDir: this.#dir,
+      salt: this.#salt,
+      maxEntryBytes: config.maxEntryBytes,
+      windowBytes: config.windowBytes,
+      catchUpBatchBytes: config.catchUpBatchBytes,
+      connectTimeoutMs: config.connectTimeoutMs,
+      backoffStepsMs: config.backoffStepsMs,
+    };
+    const spaces = this.#spaces;
+    const replication = new Replication(
+      config,
+      facts,
+      this.#memory,
+      spaces,
+      this.#segments,
+      this.#reader,
+      this.#wal!,
+      {
+        state: ({ replica, link }) =>
+          this.emit('replica-state', {
+            replicaId: replica.nodeId,
+            state: link.state,
+            reason: link.reason,
+            consecutiveFailures: link.failures,
+            fatal: link.fatal,
+          }),
+        lost: ({ replica }, reason) =>
+          this.emit('shipper-lost', { replicaId: replica.nodeId, reason }),
+        refused: (space, replicaId, verdict) =>
+          this.emit('replica-refused', { space: space.facts.name, replicaId, verdict }),
+      },
+    );
+    this.#replication = replication;
+    const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
+    for (const space of led) space.replicas = replicasOf(config, space.facts);
+    replication.lead(led);
+  }
+
+  async #listen(listen: Address): Promise<void> {
+    const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = this.#config;
+    const entryBytes = maxEntryBytes + ENTRY_HEADER_BYTES + BATCH_HEADER_BYTES;
+    this.#receiver = new ReceiverServer({
+      clusterId,
+      nodeId,
+      incarnation: this.#incarnation,
+      maxEntryBytes,
+      maxFrameBytes: Math.max(catchUpBatchBytes, entryBytes) + FRAME_OVERHEAD_BYTES,
+      wal: this.#wal!,
+      spaceById: (id) => this.#spaces.byId(id),
+      register: (primaryId, rows) => this.#serially(() => this.#register(primaryId, rows)),
+      connection: (primaryId, connected, reason) =>
+        this.emit('primary-connection', { primaryId, connected, reason }),
+    });
+    this.#address = await this.#receiver.listen(listen);
+  }
+
+  /** Where this node listens, with the port that was bound; undefined without `listen`. */
+  get address(): Address | undefined {
+    return this.#address;
+  }
+
+  get nodeId(): string {
+    return this.#config.nodeId;
+  }
+
+  // --- spaces ------------------------------------------------------------------------------
+
+  /**
+   * Opens a space: the one that is here or, where this node leads, a new one. Before the first
+   * append of a led space its reachable replicas have told where they stand.
+   * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
+   */
+  async openSpace(name: string, options: OpenSpaceOptions = {}): Promise<Space> {
+    this.#checkOpen();
+    refuseUnknown('openSpace', options, ['lead', 'replicas']);
+    const id = spaceIdOf(name);
+    const ids = this.#config.replicas.map((r) => r.nodeId);
+    for (const replica of options.replicas ?? []) {
+      if (!ids.includes(replica)) {
+        const known = ids.join(', ') || 'none';
+        throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
+      }
+    }
+    const state = await this.#serially(() => this.#open(id, name, options));
+    return this.#handle(state);
+  }
+
+  async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    const known = this.#spaces.byId(id);
+    const replicas = options.replicas ?? this.#config.replicas.map((r) => r.nodeId);
+    if (known) {
+      if (known.facts.role === 'primary') await this.#confirm(known, replicas);
+      return known;
+    }
+    if (!(options.lead ?? this.#config.lead)) {
+      throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
+    }
+    const { openConfirmMs } = this.#config;
+    const answers = await this.#replication!.ask(id, name, replicas, openConfirmMs);
+    if (answers.silent.length > 0) {
+      this.emit('unconfirmed-open', { space: name, silent: answers.silent });
+    }
+    const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
+    if (best) return await this.#join(id, name, best);
+    const facts = newSpaceFacts(id, name);
+    facts.role = 'primary';
+    facts.epoch = 1;
+    facts.epochSeen = 1;
+    facts.primary = this.#config.nodeId;
+    facts.members = this.#members(replicas);
+    const state = await this.#create(facts);
+    state.replicas = replicas;
+    this.#replication!.lead([state]);
+    return state;
+  }
+
+  /** Another member knows the space: here it becomes a replica, and waits to be dialled. */
+  async #join(id: string, name: string, answer: SpaceAnswer): Promise<SpaceState> {
+    if (answer.primary === this.#config.nodeId) {
+      throw failure(
+        'StalePrimary',
+        `${answer.replicaId} has ${name} from this node in epoch ${answer.epoch}; it is not here`,
+      );
+    }
+    const facts = newSpaceFacts(id, name);
+    facts.epoch = answer.epoch;
+    facts.epochSeen = answer.epoch;
+    facts.primary = answer.primary;
+    return await this.#create(facts);
+  }
+
+  async #confirm(space: SpaceState, replicas: readonly string[]): Promise<void> {
+    const replication = this.#replication!;
+    if (replicas.join() !== space.replicas.join()) {
+      const members = this.#members(replicas);
+      await this.#wal!.record(roleRecord({ ...space.facts, members }));
+      space.facts.members = members;
+      space.replicas = replicas;
+      replication.lead([space]);
+    }
+    const silent = await replication.confirm(space, this.#config.openConfirmMs);
+    if (silent.length > 0) {
+      this.emit('unconfirmed-open', { space: space.facts.name, silent });
+    }
+    if (space.refusal) throw space.refusal;
+  }
+
+  /** This node, where it can be dialled, and the named replicas. */
+  #members(replicas: readonly string[]): Member[] {
+    const { nodeId } = this.#config;
+    const own = this.#address ? [{ nodeId, ...this.#address }] : [];
+    return [...own, ...this.#config.replicas.filter((r) => replicas.includes(r.nodeId))];
+  }
+
+  /** Makes a space known here, durably. */
+  async #create(facts: SpaceFacts): Promise<SpaceState> {
+    await this.#wal!.record(roleRecord(facts));
+    const state = this.#spaces.add(facts);
+    this.#roleChanged(state);
+    return state;
+  }
+
+  #roleChanged(space: SpaceState): void {
+    const { name, role, epoch, primary } = space.facts;
+    this.emit('space-role', { space: name, role, epoch, primaryId: primary });
+    if (role === 'replica') void this.#applier?.start(space);
+  }
+
+  /** A primary introduces its spaces to this node. */
+  async #register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
+    return await Promise.all(rows.map((row) => this.#registerOne(primaryId, row)));
+  }
+
+  async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {
+    const { handle } = row;
+    let space = this.#spaces.byId(row.id);
+    if (!space) {
+      if (spaceIdOf(row.name) !== row.id) {
+        throw failure('ProtocolViolation', `the id ${row.id} is not that of ${row.name}`);
+      }
+      const facts = newSpaceFacts(row.id, row.name);
+      facts.epoch = row.epoch;
+      facts.epochSeen = row.epoch;
+      facts.primary = primaryId;
+      facts.members = row.members;
+      space = await this.#create(facts);
+    }
+    const { facts } = space;
+    const { epochSeen } = facts;
+    if (facts.role === 'primary') return positionRow(handle, 'leads', space, 0);
+    if (row.epoch < epochSeen) return positionRow(handle, 'follows', space, 0);
+    if (row.epoch === facts.epoch && facts.primary !== primaryId) {
+      return positionRow(handle, 'refused', space, 0);
+    }
+    const isNews = row.epoch !== facts.epoch || !sameMembers(facts, row);
+    if (isNews) {
+      const next = { ...facts, epoch: row.epoch, primary: primaryId, members: row.members };
+      await this.#wal!.record(roleRecord(next));
+      facts.primary = primaryId;
+      facts.members = row.members;
+      space.primaryId = idOf(primaryId);
+      this.#spaces.setEpoch(space, row.epoch);
+      this.#roleChanged(space);
+    }
+    // What an older connection has staged is on its way; the position is what is durable.
+    await this.#wal!.whenDurable(space, this.#memory.allocated(space.slot));
+    await this.#applier?.start(space);
+    return positionRow(handle, 'follows', space, this.#appliedTo(space));
+  }
+
+  /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
+  space(name: string): Space {
+    this.#checkOpen();
+    const state = this.#spaces.byName(name);
+    if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.#config.nodeId}`);
+    return this.#handle(state);
+  }
+
+  #handle(state: SpaceState): Space {
+    let handle = this.#handles.get(state);
+    if (!handle) {
+      const parts: SpaceParts = {
+        config: this.#config,
+        memory: this.#memory,
+        wal: this.#wal!,
+        reader: this.#reader,
+        replication: this.#replication!,
+        stop: this.#stop.signal,
+        appliedTo: (space) => this.#appliedTo(space),
+      };
+      handle = new Space(parts, state);
+      this.#handles.set(state, handle);
+    }
+    return handle;
+  }
+
+  #appliedTo(space: SpaceState): number {
+    return this.#applier?.appliedTo(space) ?? space.facts.applied;
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#roles.then(work);
+    this.#roles = done.catch(() => undefined);
+    return done;
+  }
+
+  #checkOpen(): void {
+    if (this.#stop.signal.aborted) throw failure('Closed', `node ${this.#config.nodeId} is closed`);
+  }
+
+  // --- status and end ------------------------------------------------------------------------
+
+  /** The figures of this node, as of now: plain objects. */
+  status(): NodeStatus {
+    const { memory } = this.#memory;
+    return {
+      nodeId: this.#config.nodeId,
+      clusterId: this.#config.clusterId,
+      address: this.#address,
+      durableLsn: this.#memory.durableLsn,
+      segments: this.#segments.list.length,
+      memory: {
+        slabs: memory.slabCount,
+        inUse: this.#wal?.slabsInUse ?? 0,
+        bytes: memory.slabs.byteLength,
+      },
+      failure: this.#wal?.failure?.message.split('\n', 1)[0],
+      replicas: (this.#replication?.shippers ?? []).map(({ replica, link }) => ({
+        replicaId: replica.nodeId,
+        state: link.state,
+        reason: link.reason,
+        consecutiveFailures: link.failures,
+      })),
+      spaces: this.#spaces.spaces.map((space) => this.#handle(space).status()),
+    };
+  }
+
+  /**
+   * Stops intake, makes durable what was appended, ships it up to a deadline of 5 s, and frees the
+   * directory. Safe to call twice. What could not be flushed has rejected already.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    try {
+      await this.#wal?.flush().catch(() => undefined);
+      await this.#replication?.close();
+      await this.#receiver?.close('the node closes');
+      await this.#roles;
+      await this.#applier?.close();
+      await this.#wal?.close().catch(() => undefined);
+      if (this.#wal && !this.#wal.failure) await this.#state.write();
+    } finally {
+      await this.#pool.close();
+      this.#lock.release();
+    }
+  }
+}
+
+function roleRecord(facts: SpaceFacts): Parameters<Wal['record']>[0] {
+  const { id, name, role, epoch, primary, members } = facts;
+  return { kind: 'space', id, name, role, epoch, primary, members };
+}
+
+function positionRow(
+  handle: number,
+  answer: PositionRow['answer'],
+  space: SpaceState,
+  applied: number,
+): PositionRow {
+  const { epochSeen, position } = space.facts;
+  return { handle, answer, epochSeen, position, applied };
+}
+
+/** The configured replicas that the space's durable members name. */
+function replicasOf(config: NodeConfig, facts: SpaceFacts): string[] {
+  const members = facts.members.map((m) => m.nodeId);
+  return config.replicas.map((r) => r.nodeId).filter((id) => members.includes(id));
+}
+
+function sameMembers(facts: SpaceFacts, row: SpaceRow): boolean {
+  return JSON.stringify(facts.members) === JSON.stringify(row.members);
+}

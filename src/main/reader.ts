@@ -1,0 +1,264 @@
+/**
+ * Reading the log of one space: from the segments, up to the durable end, and live from there.
+ * Works the same on a primary and on a replica.
+ */
+import {
+  type Entry,
+  entryAt,
+  readHeaderCrc,
+  readPayloadSize,
+  readSequence,
+  readSpaceIdWord,
+} from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
+import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TAIL_QUEUE_BYTES } from '../shared/limits.js';
+import type { Lsn, Position, Sequence } from '../shared/position.js';
+import { look } from '../shared/segment.js';
+import type { SegmentIndex } from '../shared/segment-index.js';
+import type { NodeMemory } from '../shared/slab.js';
+import type { Disk } from './disk.js';
+import { buildIndex } from './recovery.js';
+import type { Segment, Segments } from './segments.js';
+import type { RunConsumer, SpaceState, SpaceTable } from './space-table.js';
+
+/** The first window of a read; it doubles up to READ_CHUNK_BYTES. */
+const FIRST_WINDOW_BYTES = 16 * 1024;
+
+export class LogReader {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #salt: number;
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
+
+  constructor(
+    disk: Disk,
+    dir: string,
+    salt: number,
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+  ) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#salt = salt;
+    this.#memory = memory;
+    this.#spaces = spaces;
+    this.#segments = segments;
+  }
+
+  /** The index of a segment, built by a scan when it is not in memory. */
+  async indexOf(segment: Segment): Promise<SegmentIndex> {
+    if (segment.index) return segment.index;
+    let building = this.#indexing.get(segment);
+    if (!building) {
+      const slotOf = (id: string): number | undefined => this.#spaces.byId(id)?.slot;
+      building = buildIndex(this.#disk, this.#dir, this.#salt, segment, slotOf);
+      this.#indexing.set(segment, building);
+      building
+        .then((index) => {
+          segment.index = index;
+        })
+        .catch(() => undefined)
+        .finally(() => this.#indexing.delete(segment));
+    }
+    return await building;
+  }
+
+  /** Where a reading of the space from `sequence` on may begin. */
+  async locate(space: SpaceState, sequence: Sequence): Promise<Lsn | undefined> {
+    const { list } = this.#segments;
+    // Newest first: what is asked for most often is what was written last.
+    for (let i = list.length - 1; i >= 0; i--) {
+      const index = await this.indexOf(list[i]!);
+      const lsn = index.find(space.slot, sequence);
+      if (lsn !== undefined) return lsn;
+    }
+    return undefined;
+  }
+
+  /** The position of an earlier entry: what a replica's is compared with. */
+  async positionAt(space: SpaceState, sequence: Sequence): Promise<Position | undefined> {
+    for await (const entries of this.read(space, sequence, sequence)) {
+      const { payload, epoch } = entries[0]!;
+      const header = new DataView(payload.buffer, payload.byteOffset - ENTRY_HEADER_BYTES);
+      return { epoch, sequence, headerCrc: readHeaderCrc(header, 0) };
+    }
+    return undefined;
+  }
+
+  /**
+   * Durable entries `from`..`to` of a space, in pieces as they come from the disk.
+   * Throws CorruptionDetected when the log does not hold what it acknowledged.
+   */
+  async *read(space: SpaceState, from: Sequence, to: Sequence): AsyncGenerator<Entry[]> {
+    let next = from;
+    const last = Math.min(to, this.#memory.durable(space.slot));
+    let lsn = next <= last ? await this.locate(space, next) : undefined;
+    while (next <= last) {
+      const segment = lsn === undefined ? undefined : this.#segments.at(lsn);
+      if (lsn === undefined || !segment) {
+        throw failure(
+          'CorruptionDetected',
+          `entry ${next} of ${space.facts.name} is not in the log`,
+        );
+      }
+      for await (const entries of this.#readSegment(space, segment, lsn, next, last)) {
+        next = entries[entries.length - 1]!.sequence + 1;
+        yield entries;
+      }
+      lsn = segment.start + segment.size;
+    }
+  }
+
+  async *#readSegment(
+    space: SpaceState,
+    segment: Segment,
+    from: Lsn,
+    first: Sequence,
+    last: Sequence,
+  ): AsyncGenerator<Entry[]> {
+    const file = await this.#disk.open(this.#segments.pathOf(segment.start), 'read');
+    const segmentEnd = segment.start + segment.size;
+    const id = this.#memory.spaceId(space.slot);
+    let next = first;
+    let lsn = from;
+    let window = FIRST_WINDOW_BYTES;
+    try {
+      for (;;) {
+        const end = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
+        if (lsn >= end || next > last) return;
+        const bytes = new Uint8Array(Math.min(window, end - lsn));
+        const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
+        const view = new DataView(got.buffer, 0, got.length);
+        const found: Entry[] = [];
+        let at = 0;
+        let state = look(got, view, 0, lsn, segmentEnd, this.#salt);
+        for (; state === 'entry' && next <= last; ) {
+          if (isOf(view, at, id) && readSequence(view, at) === next) {
+            found.push(entryAt(got, view, at));
+            next++;
+          }
+          at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+          if (lsn + at >= end) break;
+          state = look(got, view, at, lsn + at, segmentEnd, this.#salt);
+        }
+        lsn += at;
+        if (found.length > 0) yield found;
+        if (state === 'bad-header' || state === 'bad-payload') {
+          throw failure('CorruptionDetected', `${state} at LSN ${lsn} in the durable log`);
+        }
+        window = at === 0 ? 4 * window : Math.min(2 * window, Math.max(window, READ_CHUNK_BYTES));
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  /**
+   * Durable entries from `from` on, without end: history from the log, then live, in pieces. Ends
+   * when the signal is aborted.
+   */
+  async *follow(space: SpaceState, from: Sequence, signal: AbortSignal): AsyncGenerator<Entry[]> {
+    const tail = new Tail();
+    let next = from;
+    space.consumers.add(tail);
+    try {
+      while (!signal.aborted) {
+        const live = tail.take(next);
+        if (live) {
+          next = live[live.length - 1]!.sequence + 1;
+          yield live;
+        } else if (next <= this.#memory.durable(space.slot)) {
+          for await (const entries of this.read(space, next, Number.MAX_SAFE_INTEGER)) {
+            next = entries[entries.length - 1]!.sequence + 1;
+            yield entries;
+            if (signal.aborted) return;
+          }
+        } else {
+          await tail.wait(next, signal);
+        }
+      }
+    } finally {
+      space.consumers.delete(tail);
+    }
+  }
+}
+
+function isOf(view: DataView, at: number, id: readonly number[]): boolean {
+  return (
+    readSpaceIdWord(view, at, 0) === id[0] &&
+    readSpaceIdWord(view, at, 1) === id[1] &&
+    readSpaceIdWord(view, at, 2) === id[2] &&
+    readSpaceIdWord(view, at, 3) === id[3]
+  );
+}
+
+/**
+ * What became durable while its consumer was busy: copies of runs, up to TAIL_QUEUE_BYTES. A
+ * consumer that falls farther behind reads the log until it has caught up.
+ */
+class Tail implements RunConsumer {
+  #queue: Entry[][] = [];
+  #bytes = 0;
+  /** The sequence that the next run must begin with to be taken; 0: none is. */
+  #expected = 0;
+  #wake: (() => void) | undefined;
+
+  run(bytes: Uint8Array, first: Sequence, count: number): void {
+    if (first === this.#expected) {
+      if (this.#bytes + bytes.length > TAIL_QUEUE_BYTES && this.#queue.length > 0) {
+        this.#expected = 0;
+      } else {
+        this.#take(bytes, count);
+        this.#expected = first + count;
+      }
+    }
+    this.#wake?.();
+  }
+
+  #take(bytes: Uint8Array, count: number): void {
+    const copy = new Uint8Array(bytes);
+    const view = new DataView(copy.buffer);
+    const entries: Entry[] = [];
+    for (let at = 0, n = 0; n < count; n++) {
+      entries.push(entryAt(copy, view, at));
+      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+    }
+    this.#queue.push(entries);
+    this.#bytes += bytes.length;
+  }
+
+  /** The next piece, if it begins with `next`. */
+  take(next: Sequence): Entry[] | undefined {
+    const entries = this.#queue[0];
+    if (!entries) return undefined;
+    if (entries[0]!.sequence !== next) {
+      // The log was read past what is queued here.
+      this.#queue = [];
+      this.#bytes = 0;
+      this.#expected = 0;
+      return undefined;
+    }
+    this.#queue.shift();
+    for (const e of entries) this.#bytes -= ENTRY_HEADER_BYTES + e.payload.length;
+    return entries;
+  }
+
+  /** Resolves when something became durable, or the signal is aborted. */
+  async wait(next: Sequence, signal: AbortSignal): Promise<void> {
+    if (this.#queue.length === 0) this.#expected = next;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        signal.removeEventListener('abort', done);
+        this.#wake = undefined;
+        resolve();
+      };
+      this.#wake = done;
+      signal.addEventListener('abort', done, { once: true });
+      if (signal.aborted) done();
+    });
+  }
+}

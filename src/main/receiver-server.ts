@@ -1,0 +1,418 @@
+/**
+ * The replica's side: listens, checks what primaries send, stages it, acknowledges what an
+ * fdatasync has covered. shared/receiver.ts decides; this file owns the sockets.
+ */
+import net from 'node:net';
+import { checkBatchEntries, decodeBatch } from '../shared/batch.js';
+import { readPayloadSize } from '../shared/entry.js';
+import { EngramError, failure } from '../shared/errors.js';
+import {
+  BATCH_HEADER_BYTES,
+  CONNECTIONS_MAX,
+  ENTRY_HEADER_BYTES,
+  HANDSHAKE_DEADLINE_MS,
+  HELLO_FRAME_MAX_BYTES,
+  KEEPALIVE_MS,
+  PRE_HELLO_CONNECTIONS_MAX,
+  PROTOCOL_VERSION,
+} from '../shared/limits.js';
+import type { Epoch, Sequence, Slot } from '../shared/position.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  FrameAssembler,
+  type Hello,
+  type PositionRow,
+  type SpaceRow,
+} from '../shared/protocol.js';
+import { Receiver } from '../shared/receiver.js';
+import type { Address } from './config.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+const TICK_MS = 250;
+/** Before each batch of a frame. */
+const LENGTH_BYTES = 4;
+
+/** What the server needs of its node. */
+export interface ReceiverHost {
+  readonly clusterId: string;
+  readonly nodeId: string;
+  readonly incarnation: bigint;
+  readonly maxEntryBytes: number;
+  readonly maxFrameBytes: number;
+  readonly wal: Wal;
+  spaceById(id: string): SpaceState | undefined;
+  /** Makes the introduced spaces known here, durably, and says where they stand. */
+  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  connection(primaryId: string, connected: boolean, reason: string): void;
+}
+
+export class ReceiverServer {
+  readonly #host: ReceiverHost;
+  readonly #server: net.Server;
+  readonly #connections = new Set<Connection>();
+  /** Who follows a space for us: one connection, by its handle there. */
+  readonly #followers = new Map<Slot, { connection: Connection; handle: number }>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(host: ReceiverHost) {
+    this.#host = host;
+    this.#server = net.createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer.unref();
+  }
+
+  /** @returns the address that was bound. Throws Configuration when it cannot be. */
+  listen(address: Address): Promise<Address> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause) => {
+        const where = `${address.host}:${address.port}`;
+        reject(failure('Configuration', `cannot listen on ${where}: ${cause.message}`, { cause }));
+      });
+      this.#server.listen(address, () => {
+        const bound = this.#server.address() as net.AddressInfo;
+        resolve({ host: address.host, port: bound.port });
+      });
+    });
+  }
+
+  #accept(socket: net.Socket): void {
+    const waiting = [...this.#connections].filter((c) => c.primaryId === undefined).length;
+    if (waiting >= PRE_HELLO_CONNECTIONS_MAX) {
+      socket.destroy();
+      return;
+    }
+    socket.setKeepAlive(true, KEEPALIVE_MS);
+    const connection = new Connection(this.#host, socket, {
+      greeted: (c) => this.#greeted(c),
+      follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),
+      closed: (c, reason) => this.#closed(c, reason),
+    });
+    this.#connections.add(connection);
+  }
+
+  /** A primary that dials again has lost its old connection, whether we know it or not. */
+  #greeted(connection: Connection): void {
+    for (const other of this.#connections) {
+      if (other !== connection && other.primaryId === connection.primaryId) {
+        other.drop('the primary has dialled again');
+      }
+    }
+    this.#host.connection(connection.primaryId!, true, 'hello');
+  }
+
+  #closed(connection: Connection, reason: string): void {
+    if (!this.#connections.delete(connection)) return;
+    for (const [slot, follower] of this.#followers) {
+      if (follower.connection === connection) this.#followers.delete(slot);
+    }
+    if (connection.primaryId !== undefined) {
+      this.#host.connection(connection.primaryId, false, reason);
+    }
+  }
+
+  #tick(): void {
+    for (const connection of this.#connections) connection.tick(performance.now());
+  }
+
+  /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */
+  flushed(spaces: readonly SpaceState[]): void {
+    if (this.#followers.size === 0) return;
+    for (const space of spaces) {
+      const follower = this.#followers.get(space.slot);
+      follower?.connection.flushed(follower.handle, space.facts.position.sequence);
+    }
+    for (const connection of this.#connections) connection.sendAcks();
+  }
+
+  /** The host has applied the space up to `sequence`. */
+  applied(space: SpaceState, sequence: Sequence): void {
+    const follower = this.#followers.get(space.slot);
+    follower?.connection.applied(follower.handle, sequence);
+  }
+
+  async close(reason: string): Promise<void> {
+    clearInterval(this.#timer);
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const connection of [...this.#connections]) connection.drop(reason);
+    await closed;
+  }
+}
+
+/** Where the batch whose length stands at `at` ends. Throws TruncatedBatch. */
+function batchEnd(body: Uint8Array, view: DataView, at: number): number {
+  const left = body.length - at - LENGTH_BYTES;
+  const length = left >= 0 ? view.getUint32(at, true) : 0;
+  if (left < 0 || length > left) {
+    throw failure('TruncatedBatch', `${left} bytes of a frame left, announced ${length}`);
+  }
+  return at + LENGTH_BYTES + length;
+}
+
+interface ConnectionHooks {
+  greeted(connection: Connection): void;
+  follows(slot: Slot, handle: number): void;
+  closed(connection: Connection, reason: string): void;
+}
+
+class Connection {
+  readonly #host: ReceiverHost;
+  readonly #socket: net.Socket;
+  readonly #hooks: ConnectionHooks;
+  readonly #receiver: Receiver;
+  readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
+  readonly #acceptedMs = performance.now();
+  primaryId: string | undefined;
+  #reason = 'the primary closed the connection';
+  /** Frames wait for a registration or for room; the socket is paused meanwhile. */
+  #busy = false;
+  #rest: Uint8Array = new Uint8Array(0);
+  #ackScheduled = false;
+
+  constructor(host: ReceiverHost, socket: net.Socket, hooks: ConnectionHooks) {
+    this.#host = host;
+    this.#socket = socket;
+    this.#hooks = hooks;
+    this.#receiver = new Receiver(this.#acceptedMs);
+    socket.on('data', (chunk) => this.#data(chunk));
+    socket.on('error', (error) => {
+      this.#reason = error.message;
+    });
+    socket.on('close', () => this.#hooks.closed(this, this.#reason));
+  }
+
+  drop(reason: string): void {
+    this.#reason = reason;
+    this.#socket.destroy();
+  }
+
+  tick(nowMs: number): void {
+    if (this.primaryId === undefined) {
+      if (nowMs - this.#acceptedMs >= HANDSHAKE_DEADLINE_MS) this.drop('no hello within 5 s');
+      return;
+    }
+    // While we do not read, the silence is ours.
+    if (this.#busy) this.#receiver.heard(nowMs);
+    const due = this.#receiver.tick(nowMs);
+    if (due?.kind === 'drop') this.drop('nothing received for 10 s');
+    else if (due) this.#send({ kind: 'heartbeat', rows: due.rows });
+  }
+
+  #send(frame: Exclude<Frame, { kind: 'batches' }>): void {
+    if (!this.#socket.destroyed) this.#socket.write(encodeFrame(frame));
+  }
+
+  // --- frames ------------------------------------------------------------------------------
+
+  #data(chunk: Uint8Array): void {
+    this.#receiver.heard(performance.now());
+    try {
+      this.#rest = this.#assembler.feed(chunk, (kind, body) => {
+        this.#take(kind, body);
+        return !this.#busy && !this.#socket.destroyed;
+      });
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  /** Goes on with what had arrived when reading was stopped. */
+  #resume(): void {
+    this.#busy = false;
+    if (this.#socket.destroyed) return;
+    const rest = this.#rest;
+    this.#rest = new Uint8Array(0);
+    if (rest.length > 0) this.#data(rest);
+    if (!this.#busy) this.#socket.resume();
+  }
+
+  /** Stops reading until the work is done. */
+  #during(work: Promise<void>): void {
+    this.#busy = true;
+    this.#socket.pause();
+    work.then(
+      () => this.#resume(),
+      (error) => this.#refuse(error),
+    );
+  }
+
+  #refuse(error: unknown): void {
+    if (!(error instanceof EngramError)) {
+      this.drop(`a fault of ours: ${String(error)}`);
+      throw error;
+    }
+    this.#reason = error.message;
+    const message = error.message.split('\n', 1)[0]!.slice(0, 200);
+    this.#send({ kind: 'bye', fatal: !error.retryable, code: error.code, message });
+    this.#socket.destroySoon();
+  }
+
+  #take(kind: number, body: Uint8Array): void {
+    const frame = decodeFrame(kind, body);
+    if (this.primaryId === undefined) {
+      if (frame.kind !== 'hello')
+        throw failure('ProtocolViolation', `a ${frame.kind} before hello`);
+      this.#hello(frame.hello);
+      return;
+    }
+    switch (frame.kind) {
+      case 'spaces':
+        this.#during(this.#register(frame.rows));
+        return;
+      case 'verdicts':
+        for (const row of frame.rows) this.#receiver.verdict(row);
+        return;
+      case 'batches':
+        this.#batches(frame.body);
+        return;
+      case 'heartbeat':
+        return;
+      case 'ask': {
+        const space = this.#host.spaceById(frame.id);
+        const { epoch, primary } = space?.facts ?? { epoch: 0, primary: '' };
+        this.#send({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
+        return;
+      }
+      case 'bye':
+        this.drop(frame.message);
+        return;
+      default:
+        throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
+    }
+  }
+
+  #hello(hello: Hello): void {
+    const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
+    if (hello.minVersion > PROTOCOL_VERSION || hello.maxVersion < PROTOCOL_VERSION) {
+      const theirs = `${hello.minVersion}..${hello.maxVersion}`;
+      throw failure('UnsupportedVersion', `the primary speaks ${theirs}, we ${PROTOCOL_VERSION}`);
+    }
+    if (hello.clusterId !== clusterId) {
+      throw failure(
+        'WrongCluster',
+        `the primary is of cluster ${hello.clusterId}, we ${clusterId}`,
+      );
+    }
+    if (hello.peerId !== nodeId) {
+      throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
+    }
+    this.primaryId = hello.nodeId;
+    this.#assembler.setCap(maxFrameBytes);
+    this.#send({
+      kind: 'welcome',
+      welcome: {
+        version: PROTOCOL_VERSION,
+        clusterId,
+        nodeId,
+        incarnation,
+        features: 0,
+        maxFrameBytes,
+        maxEntryBytes,
+      },
+    });
+    this.#hooks.greeted(this);
+  }
+
+  async #register(rows: readonly SpaceRow[]): Promise<void> {
+    const positions = await this.#host.register(this.primaryId!, rows);
+    if (this.#socket.destroyed) return;
+    const epochs = new Map<number, { id: string; epoch: Epoch }>();
+    for (const row of rows) epochs.set(row.handle, row);
+    for (const position of positions) {
+      const { id, epoch } = epochs.get(position.handle)!;
+      if (position.answer !== 'follows') continue;
+      this.#receiver.follow(id, position, epoch);
+      this.#hooks.follows(this.#host.spaceById(id)!.slot, position.handle);
+    }
+    this.#send({ kind: 'positions', rows: positions });
+  }
+
+  // --- batches -----------------------------------------------------------------------------
+
+  /** Takes the batches of a frame; stops reading when there is no room. */
+  #batches(body: Uint8Array): void {
+    const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+    for (let at = 0; at < body.length; at = batchEnd(body, view, at)) {
+      const end = batchEnd(body, view, at);
+      if (!this.#host.wal.isCrowded && this.#batch(body, view, at + LENGTH_BYTES, end)) continue;
+      this.#during(this.#whenRoom(body, view, at));
+      return;
+    }
+  }
+
+  /** The rest of a frame, from the batch at `from` on, each as soon as it finds room. */
+  async #whenRoom(body: Uint8Array, view: DataView, from: number): Promise<void> {
+    let at = from;
+    while (at < body.length && !this.#socket.destroyed) {
+      const start = at + LENGTH_BYTES;
+      const end = batchEnd(body, view, at);
+      try {
+        await this.#host.wal.whenRoom(() => this.#batch(body, view, start, end));
+        at = end;
+      } catch (error) {
+        // A slow disk is no fault of the peer: it is tried again, and the window bounds it.
+        if ((error as EngramError).code !== 'Backpressure') throw error;
+      }
+    }
+  }
+
+  /** @returns false when there is no room to stage it */
+  #batch(body: Uint8Array, view: DataView, at: number, end: number): boolean {
+    if (this.#socket.destroyed) return true;
+    const { wal, maxEntryBytes } = this.#host;
+    const batch = decodeBatch(body, view, at, end);
+    const decision = this.#receiver.judge(batch);
+    if (decision.kind === 'duplicate') {
+      this.#scheduleAcks();
+      return true;
+    }
+    if (decision.kind === 'gap') {
+      const { handle, epoch, expected } = decision;
+      this.#send({ kind: 'nack', handle, epoch, expected });
+      return true;
+    }
+    checkBatchEntries(body, view, at, batch, maxEntryBytes);
+    const space = this.#host.spaceById(batch.spaceId)!;
+    if (batch.epoch < space.facts.epochSeen) {
+      throw failure('Fenced', `epoch ${batch.epoch}, seen is ${space.facts.epochSeen}`);
+    }
+    let start = at + BATCH_HEADER_BYTES;
+    for (let n = 0; n < decision.skip; n++) {
+      start += ENTRY_HEADER_BYTES + readPayloadSize(view, start);
+    }
+    const first = batch.startSequence + decision.skip;
+    const count = batch.entryCount - decision.skip;
+    if (!wal.stageReceived(space, body.subarray(start, end), first, count)) return false;
+    this.#receiver.received(batch.spaceId, first + count - 1);
+    return true;
+  }
+
+  // --- acknowledgements --------------------------------------------------------------------
+
+  flushed(handle: number, sequence: Sequence): void {
+    this.#receiver.flushed(handle, sequence);
+  }
+
+  applied(handle: number, sequence: Sequence): void {
+    this.#receiver.applied(handle, sequence);
+    this.#scheduleAcks();
+  }
+
+  /** Once per turn of the event loop, however many spaces have been applied in it. */
+  #scheduleAcks(): void {
+    if (this.#ackScheduled) return;
+    this.#ackScheduled = true;
+    setImmediate(() => {
+      this.#ackScheduled = false;
+      this.sendAcks();
+    });
+  }
+
+  sendAcks(): void {
+    const rows = this.#receiver.takeAcks(performance.now());
+    if (rows.length > 0) this.#send({ kind: 'acks', timestampMs: Date.now(), rows });
+  }
+}

@@ -1,0 +1,436 @@
+/**
+ * The primary's side of replication on the main thread: its shippers, the verdicts on what
+ * replicas say of themselves, waiting for their acknowledgements, their status.
+ */
+import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control.js';
+import { verdictOf } from '../shared/epoch.js';
+import { failure } from '../shared/errors.js';
+import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
+import {
+  type Epoch,
+  type Lsn,
+  NO_POSITION,
+  type Position,
+  type Sequence,
+} from '../shared/position.js';
+import type { PositionRow } from '../shared/protocol.js';
+import { allocateProgress, type NodeMemory } from '../shared/slab.js';
+import type { NodeConfig } from './config.js';
+import type { LogReader } from './reader.js';
+import type { Segments } from './segments.js';
+import { ShipperHandle } from './shipper-handle.js';
+import type { SpaceReplicaStatus } from './space.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import type { Wal } from './wal.js';
+
+/** What another node says of a space. */
+export interface SpaceAnswer {
+  readonly replicaId: string;
+  readonly epoch: Epoch;
+  readonly primary: string;
+}
+
+export interface ReplicationHooks {
+  state(shipper: ShipperHandle): void;
+  lost(shipper: ShipperHandle, reason: string): void;
+  refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
+}
+
+interface AckWait {
+  readonly space: SpaceState;
+  readonly sequence: Sequence;
+  readonly replicas: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface Asked {
+  readonly id: string;
+  readonly shipper: ShipperHandle;
+  readonly resolve: (answer: SpaceAnswer | undefined) => void;
+}
+
+export type ShipperFacts = Omit<ShipperStart, 'memory' | 'progress' | 'replica'>;
+
+export class Replication {
+  readonly #config: NodeConfig;
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  readonly #reader: LogReader;
+  readonly #wal: Wal;
+  readonly #hooks: ReplicationHooks;
+  readonly shippers: readonly ShipperHandle[];
+  readonly #waits = new Set<AckWait>();
+  #watching = false;
+  #asked: Asked[] = [];
+  /** Per shipper: the spaces on which a verdict has been given since its last connection. */
+  readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
+  readonly #backlogs = new Map<ShipperHandle, Map<SpaceState, Backlog>>();
+
+  constructor(
+    config: NodeConfig,
+    facts: ShipperFacts,
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+    reader: LogReader,
+    wal: Wal,
+    hooks: ReplicationHooks,
+  ) {
+    this.#config = config;
+    this.#memory = memory;
+    this.#spaces = spaces;
+    this.#segments = segments;
+    this.#reader = reader;
+    this.#wal = wal;
+    this.#hooks = hooks;
+    this.shippers = config.replicas.map((replica) => {
+      const progress = allocateProgress(memory.memory.maxSpaces);
+      const shipper = new ShipperHandle(
+        { ...facts, memory: memory.memory, progress, replica },
+        {
+          message: (from, message) => this.#message(from, message),
+          lost: (from, reason) => hooks.lost(from, reason),
+        },
+      );
+      this.#judged.set(shipper, new Set());
+      this.#backlogs.set(shipper, new Map());
+      return shipper;
+    });
+  }
+
+  /** The shippers of a space that this node leads. */
+  shippersOf(space: SpaceState): ShipperHandle[] {
+    return this.shippers.filter((s) => space.replicas.includes(s.replica.nodeId));
+  }
+
+  /** From now on these spaces are shipped to their replicas. */
+  lead(spaces: readonly SpaceState[]): void {
+    for (const shipper of this.shippers) {
+      const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
+      if (own.length === 0) continue;
+      shipper.addSpaces(
+        own.map((s) => ({
+          slot: s.slot,
+          id: s.facts.id,
+          name: s.facts.name,
+          epoch: s.facts.epoch,
+          members: s.facts.members,
+        })),
+      );
+    }
+  }
+
+  #message(shipper: ShipperHandle, message: FromShipper): void {
+    switch (message.kind) {
+      case 'state':
+        if (!shipper.isConnected) this.#judged.get(shipper)?.clear();
+        this.#hooks.state(shipper);
+        return;
+      case 'positions':
+        void this.#judge(shipper, message.connection, message.rows).catch(() => undefined);
+        return;
+      case 'segment': {
+        const segment = this.#segments.at(message.lsn);
+        const place = segment && { start: segment.start, size: segment.size, end: segment.end };
+        shipper.post({ kind: 'segment', lsn: message.lsn, segment: place });
+        return;
+      }
+      case 'locate':
+        void this.#relocate(shipper, message).catch(() => undefined);
+        return;
+      case 'answer': {
+        const asked = this.#asked.filter((a) => a.id === message.id && a.shipper === shipper);
+        this.#asked = this.#asked.filter((a) => !asked.includes(a));
+        const { answer } = message;
+        const known = answer?.known ? answer : undefined;
+        for (const a of asked) {
+          a.resolve(known && { replicaId: shipper.replica.nodeId, ...known });
+        }
+        return;
+      }
+    }
+  }
+
+  // --- verdicts ----------------------------------------------------------------------------
+
+  async #judge(
+    shipper: ShipperHandle,
+    connection: number,
+    rows: readonly PositionRow[],
+  ): Promise<void> {
+    const answers: VerdictAnswer[] = [];
+    for (const row of rows) {
+      const space = this.#spaces.bySlot[row.handle];
+      if (space) answers.push(await this.#verdict(shipper, space, row));
+    }
+    shipper.post({ kind: 'verdicts', connection, rows: answers });
+  }
+
+  async #verdict(
+    shipper: ShipperHandle,
+    space: SpaceState,
+    row: PositionRow,
+  ): Promise<VerdictAnswer> {
+    const { slot } = space;
+    // What comes after this moment has a higher LSN: nothing falls between.
+    const durableLsn = this.#memory.durableLsn;
+    const own = { epoch: space.facts.epoch, position: space.facts.position };
+    const sequence = row.position.sequence;
+    const next = sequence + 1;
+    let ownEntry: Position | undefined = own.position;
+    let lsn: Lsn = durableLsn;
+    if (sequence < own.position.sequence) {
+      ownEntry = sequence === 0 ? NO_POSITION : await this.#reader.positionAt(space, sequence);
+      const found = await this.#reader.locate(space, next);
+      if (found !== undefined) lsn = found;
+      await this.#rememberBacklog(shipper, space, next, lsn);
+    }
+    const verdict = verdictOf(own, row, ownEntry);
+    this.#judged.get(shipper)!.add(space);
+    if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
+    return { slot, verdict, next, lsn };
+  }
+
+  #refuse(
+    shipper: ShipperHandle,
+    space: SpaceState,
+    row: PositionRow,
+    verdict: VerdictAnswer['verdict'],
+  ): void {
+    const { name, epoch, position } = space.facts;
+    const id = shipper.replica.nodeId;
+    if (verdict === 'stale') {
+      space.refusal = failure(
+        'StalePrimary',
+        `${id} has ${name} up to ${row.position.sequence} in epoch ${epoch}, this node up to ` +
+          `${position.sequence}`,
+      );
+    }
+    if (verdict === 'fenced') {
+      space.refusal = failure('Fenced', `${id} has seen epoch ${row.epochSeen} of ${name}`);
+    }
+    this.#hooks.refused(space, id, verdict);
+  }
+
+  /** For lag: since when the replica lacks what was on disk before this node was opened. */
+  async #rememberBacklog(
+    shipper: ShipperHandle,
+    space: SpaceState,
+    next: Sequence,
+    lsn: Lsn,
+  ): Promise<void> {
+    const first = space.durableTimes[0];
+    if (first !== undefined && next >= first) return;
+    for await (const entries of this.#reader.read(space, next, next)) {
+      const age = Date.now() - Number(entries[0]!.timestamp / 1_000_000n);
+      this.#backlogs.get(shipper)!.set(space, {
+        last: first === undefined ? space.facts.position.sequence : first - 1,
+        sinceMs: performance.now() - Math.max(0, age),
+        bytes: this.#memory.durableLsn - lsn,
+      });
+    }
+  }
+
+  async #relocate(
+    shipper: ShipperHandle,
+    message: FromShipper & { kind: 'locate' },
+  ): Promise<void> {
+    const { connection, slot, next } = message;
+    const space = this.#spaces.bySlot[slot];
+    const lsn = space && (await this.#reader.locate(space, next));
+    if (lsn !== undefined) shipper.post({ kind: 'located', connection, slot, next, lsn });
+  }
+
+  // --- opening a space ---------------------------------------------------------------------
+
+  /**
+   * Asks every member whether it knows a space: refused connections answer at once, silent ones
+   * are given `timeoutMs`. @returns who knows it, and who stayed silent
+   */
+  async ask(
+    id: string,
+    name: string,
+    replicas: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ known: SpaceAnswer[]; silent: string[] }> {
+    const known: SpaceAnswer[] = [];
+    const silent: string[] = [];
+    const asked = this.shippers.filter((s) => replicas.includes(s.replica.nodeId));
+    await Promise.all(
+      asked.map(async (shipper) => {
+        const asking = async (): Promise<SpaceAnswer | undefined> => {
+          await shipper.firstWord;
+          return await new Promise((resolve) => {
+            this.#asked.push({ id, shipper, resolve });
+            shipper.post({ kind: 'ask', id, name });
+          });
+        };
+        const answer = await within(asking(), timeoutMs);
+        if (answer === 'late') silent.push(shipper.replica.nodeId);
+        else if (answer) known.push(answer);
+      }),
+    );
+    return { known, silent };
+  }
+
+  /**
+   * Resolves when every reachable replica of the space has told its position, so that a replica
+   * ahead of us is known before the first ack. @returns who stayed silent for `timeoutMs`
+   */
+  async confirm(space: SpaceState, timeoutMs: number): Promise<string[]> {
+    const silent: string[] = [];
+    await Promise.all(
+      this.shippersOf(space).map(async (shipper) => {
+        const told = async (): Promise<undefined> => {
+          await shipper.firstWord;
+          while (shipper.isConnected && !this.#judged.get(shipper)!.has(space)) await pause(2);
+          return undefined;
+        };
+        if ((await within(told(), timeoutMs)) === 'late') silent.push(shipper.replica.nodeId);
+      }),
+    );
+    return silent;
+  }
+
+  // --- acknowledgements --------------------------------------------------------------------
+
+  /** Throws NotEnoughReplicas when fewer than `replicas` are connected. */
+  requireConnected(space: SpaceState, replicas: number): void {
+    const connected = this.shippersOf(space).filter((s) => s.isConnected);
+    if (connected.length >= replicas) return;
+    const names = connected.map((s) => s.replica.nodeId).join(', ') || 'none';
+    throw failure(
+      'NotEnoughReplicas',
+      `${space.facts.name} asks for ${replicas} replicas, connected: ${names}`,
+      { details: { connected: connected.map((s) => s.replica.nodeId) } },
+    );
+  }
+
+  /** Waits until `sequence` is durable here and flushed on `replicas` replicas. */
+  async flushed(
+    space: SpaceState,
+    sequence: Sequence,
+    replicas: number,
+    timeoutMs: number,
+  ): Promise<void> {
+    if (this.#isFlushed(space, sequence, replicas)) return;
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waits.delete(wait);
+        reject(this.#lateError(space, sequence, replicas, timeoutMs));
+      }, timeoutMs);
+      const done = (): void => {
+        clearTimeout(timer);
+        resolve();
+      };
+      const failed = (error: Error): void => {
+        clearTimeout(timer);
+        reject(error);
+      };
+      const wait: AckWait = { space, sequence, replicas, resolve: done, reject: failed };
+      this.#wal.whenDurable(space, sequence).then(() => {
+        if (this.#isFlushed(space, sequence, replicas)) return done();
+        this.#waits.add(wait);
+        void this.#watch();
+      }, failed);
+    });
+  }
+
+  #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
+    const flushedOn = this.shippersOf(space)
+      .filter((s) => s.progress.flushed(space.slot) >= sequence)
+      .map((s) => s.replica.nodeId);
+    const durable = this.#memory.durable(space.slot) >= sequence;
+    return failure(
+      'AckTimeout',
+      `entry ${sequence} of ${space.facts.name}: ${replicas} replicas asked for, flushed after ` +
+        `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}, durable here: ${durable}`,
+      { details: { sequence, flushedOn, durable } },
+    );
+  }
+
+  #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
+    if (this.#memory.durable(space.slot) < sequence) return false;
+    let flushed = 0;
+    for (const shipper of this.shippersOf(space)) {
+      if (shipper.progress.flushed(space.slot) >= sequence) flushed++;
+    }
+    return flushed >= replicas;
+  }
+
+  /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
+  async #watch(): Promise<void> {
+    if (this.#watching) return;
+    this.#watching = true;
+    while (this.#waits.size > 0) {
+      const seen = this.#memory.ackTick;
+      for (const wait of this.#waits) {
+        if (!this.#isFlushed(wait.space, wait.sequence, wait.replicas)) continue;
+        this.#waits.delete(wait);
+        wait.resolve();
+      }
+      if (this.#waits.size > 0) await this.#memory.waitAck(seen);
+    }
+    this.#watching = false;
+  }
+
+  // --- status ------------------------------------------------------------------------------
+
+  statusOf(space: SpaceState): SpaceReplicaStatus[] {
+    if (space.facts.role !== 'primary') return [];
+    const nowMs = performance.now();
+    const durable = this.#memory.durable(space.slot);
+    return this.shippersOf(space).map((shipper) => {
+      const { progress, link } = shipper;
+      const acked = progress.flushed(space.slot);
+      const backlog = this.#backlogs.get(shipper)!.get(space);
+      const known = link.lastSuccess !== undefined;
+      const { durableTimes, durableBytes } = space;
+      const lag = lagOf(durableTimes, durable, durableBytes, acked, backlog, known, nowMs);
+      const alertMs = this.#config.lagAlertThresholdMs;
+      return {
+        replicaId: shipper.replica.nodeId,
+        sentSequence: progress.sent(space.slot),
+        receivedSequence: Math.max(acked, progress.received(space.slot)),
+        ackedSequence: acked,
+        appliedSequence: progress.applied(space.slot),
+        lagEntries: lag.entries,
+        lagBytes: lag.bytes,
+        lagMs: lag.ms,
+        consecutiveFailures: link.failures,
+        lastSuccess: link.lastSuccess,
+        status: statusOf(lag.ms, link.failures, link.fatal, alertMs),
+        state: link.state,
+        reason: link.reason,
+        since: nowMs - link.sinceMs,
+      };
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.shippers.map((s) => s.close()));
+    for (const wait of this.#waits) {
+      this.#waits.delete(wait);
+      const { name } = wait.space.facts;
+      wait.reject(failure('Closed', `waiting for replicas of ${name} on a node that closes`));
+    }
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T | 'late'> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(() => resolve('late'), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,111 @@
+/** The spaces of one node: their durable facts, their slots, what is pending on each. */
+import { idWord, type SpaceIdWords } from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
+import { NODE_SPACE_ID } from '../shared/node-record.js';
+import type { Sequence, Slot } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import { newSpaceFacts, type SpaceFacts } from '../shared/state.js';
+import { idOf } from './names.js';
+
+/** Gets each run of a space as it becomes durable. */
+export interface RunConsumer {
+  /** `bytes` of the run in a slab: only valid during the call. */
+  run(bytes: Uint8Array, first: Sequence, count: number): void;
+}
+
+export interface DurableWait {
+  readonly sequence: Sequence;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface SpaceState {
+  readonly slot: Slot;
+  readonly facts: SpaceFacts;
+  /** Timestamp of the last staged entry, its two words; never goes back. */
+  timeLow: number;
+  timeHigh: number;
+  readonly consumers: Set<RunConsumer>;
+  /** When recent entries became durable here: last sequence, monotonic ms, bytes, in turn. */
+  readonly durableTimes: number[];
+  /** Bytes of entries that became durable since the node was opened. */
+  durableBytes: number;
+  readonly durableWaits: DurableWait[];
+  /** The node ids of the replicas that follow it, where this node leads. */
+  replicas: readonly string[];
+  /** Why it takes no appends, although this node leads it. */
+  refusal: Error | undefined;
+  /** 16 bytes, hex: the id of `facts.primary`. */
+  primaryId: string;
+}
+
+export class SpaceTable {
+  readonly #memory: NodeMemory;
+  readonly #byId = new Map<string, SpaceState>();
+  readonly #byName = new Map<string, SpaceState>();
+  /** By slot; slot 0 is the node's own space. */
+  readonly bySlot: SpaceState[] = [];
+
+  constructor(memory: NodeMemory) {
+    this.#memory = memory;
+    this.add(newSpaceFacts(NODE_SPACE_ID, ''));
+  }
+
+  get node(): SpaceState {
+    return this.bySlot[0]!;
+  }
+
+  /** All spaces but the node's own. */
+  get spaces(): readonly SpaceState[] {
+    return this.bySlot.slice(1);
+  }
+
+  byId(id: string): SpaceState | undefined {
+    return this.#byId.get(id);
+  }
+
+  byName(name: string): SpaceState | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Throws Configuration when the table is full or the id stands for another name. */
+  add(facts: SpaceFacts): SpaceState {
+    const slot = this.bySlot.length;
+    if (slot > this.#memory.memory.maxSpaces) {
+      throw failure('Configuration', `more than maxSpaces = ${slot - 1} spaces`);
+    }
+    const known = this.#byId.get(facts.id);
+    if (known) {
+      const names = `${JSON.stringify(known.facts.name)} and ${JSON.stringify(facts.name)}`;
+      throw failure('Configuration', `the spaces ${names} share the id ${facts.id}`);
+    }
+    const space: SpaceState = {
+      slot,
+      facts,
+      timeLow: Number(facts.timestamp & 0xffffffffn),
+      timeHigh: Number(facts.timestamp >> 32n),
+      consumers: new Set(),
+      durableTimes: [],
+      durableBytes: 0,
+      durableWaits: [],
+      replicas: [],
+      refusal: undefined,
+      primaryId: idOf(facts.primary),
+    };
+    this.bySlot.push(space);
+    this.#byId.set(facts.id, space);
+    if (slot > 0) this.#byName.set(facts.name, space);
+    this.#memory.setSpace(slot, words(facts.id), facts.epoch, facts.position.sequence);
+    return space;
+  }
+
+  setEpoch(space: SpaceState, epoch: number): void {
+    space.facts.epoch = epoch;
+    space.facts.epochSeen = Math.max(space.facts.epochSeen, epoch);
+    this.#memory.setEpoch(space.slot, epoch);
+  }
+}
+
+function words(id: string): SpaceIdWords {
+  return [idWord(id, 0), idWord(id, 1), idWord(id, 2), idWord(id, 3)];
+}

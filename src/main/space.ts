@@ -1,0 +1,313 @@
+/** What the host holds of a space: append, read, subscribe, wait, status. */
+
+import type { LinkState } from '../shared/control.js';
+import { type Entry, isAppendableType } from '../shared/entry.js';
+import { EngramError, failure } from '../shared/errors.js';
+import type { ReplicaStatus } from '../shared/lag.js';
+import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
+import type { Role } from '../shared/node-record.js';
+import type { Epoch, Sequence } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import { type NodeConfig, refuseUnknown } from './config.js';
+import type { LogReader } from './reader.js';
+import type { Replication } from './replication.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface AckLevel {
+  /** So many replicas have flushed the entry, besides this node. */
+  readonly replicas: number;
+  /** Default 5,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface AppendOptions {
+  /** Default: durable on this node. */
+  readonly ack?: AckLevel;
+  /** false: reject Backpressure at once instead of waiting for room. */
+  readonly wait?: boolean;
+}
+
+export interface Appended {
+  readonly sequence: Sequence;
+  readonly epoch: Epoch;
+}
+
+export interface AppendedBatch {
+  readonly firstSequence: Sequence;
+  readonly lastSequence: Sequence;
+  readonly epoch: Epoch;
+}
+
+/** One replica of one space, as its primary sees it. */
+export interface SpaceReplicaStatus {
+  readonly replicaId: string;
+  readonly sentSequence: Sequence;
+  readonly receivedSequence: Sequence;
+  readonly ackedSequence: Sequence;
+  readonly appliedSequence: Sequence;
+  readonly lagEntries: number;
+  readonly lagBytes: number;
+  readonly lagMs: number | 'unknown';
+  readonly consecutiveFailures: number;
+  /** Wall clock, ms since 1970; undefined before the first connection. */
+  readonly lastSuccess: number | undefined;
+  readonly status: ReplicaStatus;
+  readonly state: LinkState;
+  readonly reason: string;
+  /** For how long it has been in this state, ms. */
+  readonly since: number;
+}
+
+export interface SpaceStatus {
+  readonly name: string;
+  readonly id: string;
+  readonly role: Role;
+  readonly epoch: Epoch;
+  readonly primaryNodeId: string;
+  readonly firstSequence: Sequence;
+  /** The last one taken. */
+  readonly lastSequence: Sequence;
+  readonly durableSequence: Sequence;
+  /** On a replica: what the host's apply callback has returned for. */
+  readonly appliedSequence: Sequence;
+  readonly replicas: readonly SpaceReplicaStatus[];
+  /** What every replica has flushed; the durable sequence where there is none. */
+  readonly minAckedSequence: Sequence;
+  /** At least n replicas have flushed all that is durable here. */
+  isReplicated(n: number): boolean;
+  /** What would be lost with this node's disk: what no replica has flushed. */
+  readonly rpo: { readonly entries: number; readonly ms: number | 'unknown' };
+}
+
+/** The parts of a node that a space works with. */
+export interface SpaceParts {
+  readonly config: NodeConfig;
+  readonly memory: NodeMemory;
+  readonly wal: Wal;
+  readonly reader: LogReader;
+  readonly replication: Replication;
+  readonly stop: AbortSignal;
+  appliedTo(space: SpaceState): Sequence;
+}
+
+export class Space {
+  readonly #parts: SpaceParts;
+  readonly #state: SpaceState;
+
+  /** Made by `openSpace` and `space`. */
+  constructor(parts: SpaceParts, state: SpaceState) {
+    this.#parts = parts;
+    this.#state = state;
+  }
+
+  get name(): string {
+    return this.#state.facts.name;
+  }
+
+  /**
+   * Appends one entry. Resolves when it is durable here, or as `ack` asks.
+   * @param type 1-4, 6, or 1000 and up
+   * @param payload at most maxEntryBytes; copied before this returns or, while the call waits for
+   *   budget, before it resolves
+   * Rejects Configuration, EntryTooLarge, NotPrimary, Backpressure, DiskFull, WalFailed,
+   * NotEnoughReplicas, AckTimeout, Closed.
+   */
+  async append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
+    const last = await this.#append(type, [payload], options);
+    return { sequence: last, epoch: this.#state.facts.epoch };
+  }
+
+  /**
+   * Appends entries with contiguous sequences: one promise for all. Not atomic: the error names
+   * the last durable sequence in `details.lastDurableSequence`. Rejects as `append` does.
+   */
+  async appendBatch(
+    type: number,
+    payloads: readonly Uint8Array[],
+    options?: AppendOptions,
+  ): Promise<AppendedBatch> {
+    if (!Array.isArray(payloads) || payloads.length === 0) {
+      throw failure('Configuration', 'appendBatch was given no array of at least one payload');
+    }
+    const last = await this.#append(type, payloads, options);
+    const { epoch } = this.#state.facts;
+    return { firstSequence: last - payloads.length + 1, lastSequence: last, epoch };
+  }
+
+  /**
+   * Appends without a promise: the sequence, or undefined when the budget is used up. When it is
+   * durable `flushed` tells. Throws Configuration, EntryTooLarge, NotPrimary, WalFailed, Closed.
+   */
+  tryAppend(type: number, payload: Uint8Array): Sequence | undefined {
+    this.#checkLeads();
+    this.#check(type, payload);
+    const { wal } = this.#parts;
+    if (wal.isCrowded) return undefined;
+    return wal.stage(this.#state, type, payload) || undefined;
+  }
+
+  /** Stages all payloads, in one go or as room comes free. @returns the last sequence */
+  async #append(
+    type: number,
+    payloads: readonly Uint8Array[],
+    options: AppendOptions = {},
+  ): Promise<Sequence> {
+    refuseUnknown('append', options, ['ack', 'wait']);
+    this.#checkLeads();
+    for (const payload of payloads) this.#check(type, payload);
+    const ack = options.ack === undefined ? undefined : this.#checkAck(options.ack);
+    if (ack) this.#parts.replication.requireConnected(this.#state, ack.replicas);
+    const { wal } = this.#parts;
+    const space = this.#state;
+    let next = 0;
+    let last = 0;
+    await new Promise<void>((resolve, reject) => {
+      const settled = { resolve, reject };
+      const stage = (): boolean => {
+        for (; next < payloads.length; next++) {
+          const closing = next === payloads.length - 1 ? settled : undefined;
+          const sequence = wal.stage(space, type, payloads[next]!, closing);
+          if (sequence === 0) return false;
+          last = sequence;
+        }
+        return true;
+      };
+      if (options.wait === false && wal.isCrowded) reject(noRoom());
+      else if (!wal.isCrowded && stage()) return;
+      else if (options.wait === false && next === 0) reject(noRoom());
+      else wal.whenRoom(stage).catch(reject);
+    }).catch((error) => {
+      throw this.#withLastDurable(error);
+    });
+    if (ack) await this.#parts.replication.flushed(space, last, ack.replicas, ack.timeoutMs);
+    return last;
+  }
+
+  #withLastDurable(error: unknown): unknown {
+    if (!(error instanceof EngramError)) return error;
+    const lastDurableSequence = this.#parts.memory.durable(this.#state.slot);
+    const found = `${error.message.split('\n', 1)[0]!.slice(error.code.length + 2)}`;
+    const named = `${found}; the last durable sequence is ${lastDurableSequence}`;
+    const details = { ...error.details, lastDurableSequence };
+    return failure(error.code, named, { cause: error, details });
+  }
+
+  #checkLeads(): void {
+    const { facts, refusal } = this.#state;
+    if (this.#parts.stop.aborted) throw failure('Closed', 'append on a closed node');
+    if (facts.role !== 'primary') {
+      const at = facts.members.find((m) => m.nodeId === facts.primary);
+      const where = at ? ` at ${at.host}:${at.port}` : '';
+      throw failure('NotPrimary', `${facts.name} is led by ${facts.primary}${where}`, {
+        details: { primaryNodeId: facts.primary, address: at },
+      });
+    }
+    if (refusal) throw refusal;
+  }
+
+  #check(type: number, payload: Uint8Array): void {
+    if (!isAppendableType(type)) {
+      throw failure('Configuration', `entry type ${type}: allowed are 1-4, 6, and 1000 to 2^32-1`);
+    }
+    if (!(payload instanceof Uint8Array)) {
+      throw failure('Configuration', `a payload that is no Uint8Array but ${typeof payload}`);
+    }
+    const { maxEntryBytes } = this.#parts.config;
+    if (payload.length > maxEntryBytes) {
+      throw failure('EntryTooLarge', `a payload of ${payload.length} bytes, cap ${maxEntryBytes}`);
+    }
+  }
+
+  #checkAck(ack: AckLevel): Required<AckLevel> {
+    refuseUnknown('ack', ack, ['replicas', 'timeoutMs']);
+    const { replicas, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = ack;
+    if (!Number.isSafeInteger(replicas) || replicas < 0) {
+      throw failure('Configuration', `ack.replicas ${replicas} is no whole number from 0`);
+    }
+    if (!Number.isFinite(timeoutMs) || timeoutMs < 0 || timeoutMs > 2 ** 31 - 1) {
+      throw failure('Configuration', `ack.timeoutMs ${timeoutMs} is no number of ms from 0`);
+    }
+    return { replicas, timeoutMs };
+  }
+
+  /**
+   * Durable entries `from` (default 1) to `to` (default: the durable end at the call), inclusive.
+   * Throws Configuration, CorruptionDetected, Io.
+   */
+  async *read(range: { from?: Sequence; to?: Sequence } = {}): AsyncGenerator<Entry> {
+    refuseUnknown('read', range, ['from', 'to']);
+    const durable = this.#parts.memory.durable(this.#state.slot);
+    const { from = 1, to = durable } = range;
+    checkSequence('from', from);
+    if (to !== 0) checkSequence('to', to);
+    for await (const entries of this.#parts.reader.read(this.#state, from, to)) yield* entries;
+  }
+
+  /**
+   * Durable entries from `from` (default 1) on: history, then live, until the signal is aborted,
+   * the loop is left or the node closes.
+   */
+  async *subscribe(options: { from?: Sequence; signal?: AbortSignal } = {}): AsyncGenerator<Entry> {
+    refuseUnknown('subscribe', options, ['from', 'signal']);
+    const { from = 1, signal } = options;
+    checkSequence('from', from);
+    const { reader, stop } = this.#parts;
+    const both = signal ? AbortSignal.any([signal, stop]) : stop;
+    for await (const entries of reader.follow(this.#state, from, both)) {
+      for (const entry of entries) {
+        if (both.aborted) return;
+        yield entry;
+      }
+    }
+  }
+
+  /**
+   * Resolves when `sequence` is durable here and flushed on `replicas` replicas (default 0).
+   * Rejects NotEnoughReplicas, AckTimeout (default 5,000 ms), WalFailed, Closed.
+   */
+  async flushed(sequence: Sequence, options: Partial<AckLevel> = {}): Promise<void> {
+    checkSequence('sequence', sequence);
+    const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
+    if (replicas > 0) this.#parts.replication.requireConnected(this.#state, replicas);
+    await this.#parts.replication.flushed(this.#state, sequence, replicas, timeoutMs);
+  }
+
+  /** The figures of this space, as of now. */
+  status(): SpaceStatus {
+    const { memory, replication } = this.#parts;
+    const { facts, slot } = this.#state;
+    const durable = memory.durable(slot);
+    const replicas = replication.statusOf(this.#state);
+    const acked = replicas.map((r) => r.ackedSequence);
+    const most = Math.max(0, ...acked);
+    const rpoMs = replicas.map((r) => r.lagMs).filter((ms) => ms !== 'unknown');
+    return {
+      name: facts.name,
+      id: facts.id,
+      role: facts.role,
+      epoch: facts.epoch,
+      primaryNodeId: facts.primary,
+      firstSequence: durable > 0 ? 1 : 0,
+      lastSequence: memory.allocated(slot),
+      durableSequence: durable,
+      appliedSequence: this.#parts.appliedTo(this.#state),
+      replicas,
+      minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
+      isReplicated: (n) => acked.filter((sequence) => sequence >= durable).length >= n,
+      rpo: {
+        entries: facts.role === 'primary' ? Math.max(0, durable - most) : 0,
+        ms: rpoMs.length > 0 || durable === 0 ? Math.min(...rpoMs, Number.MAX_VALUE) : 'unknown',
+      },
+    };
+  }
+}
+
+function noRoom(): EngramError {
+  return failure('Backpressure', 'no room in the memory budget, and the call was not to wait');
+}
+
+function checkSequence(what: string, sequence: unknown): asserts sequence is number {
+  if (Number.isSafeInteger(sequence) && (sequence as number) >= 1) return;
+  throw failure('Configuration', `${what} ${String(sequence)} is no sequence: they begin at 1`);
+}

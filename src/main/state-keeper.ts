@@ -1,0 +1,73 @@
+/** Writes the state, in two generations, off the append path. */
+import type { NodeMemory } from '../shared/slab.js';
+import { StateWriter } from '../shared/state.js';
+import { type Disk, replaceFile } from './disk.js';
+import { STATE_FILES } from './recovery.js';
+import type { Segments } from './segments.js';
+import type { SpaceTable } from './space-table.js';
+
+/** Spaces written before other work is let in. */
+const SPACES_PER_TURN = 256;
+
+export class StateKeeper {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  #generation: number;
+  #running: Promise<void> | undefined;
+  #again = false;
+
+  constructor(
+    disk: Disk,
+    dir: string,
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+    generation: number,
+  ) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#memory = memory;
+    this.#spaces = spaces;
+    this.#segments = segments;
+    this.#generation = generation;
+  }
+
+  /** Writes a state now, or once more when one is being written. */
+  write(): Promise<void> {
+    if (this.#running) {
+      this.#again = true;
+      return this.#running;
+    }
+    this.#running = this.#writeAll().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #writeAll(): Promise<void> {
+    do {
+      this.#again = false;
+      await this.#writeOne();
+    } while (this.#again);
+  }
+
+  /** Each row is as of the durable end at its moment; replay skips what stands below it. */
+  async #writeOne(): Promise<void> {
+    const generation = this.#generation + 1;
+    const writer = new StateWriter(generation, this.#memory.durableLsn);
+    const { spaces } = this.#spaces;
+    for (const [i, space] of spaces.entries()) {
+      if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
+    }
+    const nodeSequence = this.#memory.durable(0);
+    const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, this.#segments.list);
+    await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
+    this.#generation = generation;
+  }
+}

@@ -1,0 +1,636 @@
+/**
+ * The log of one node and its only writer: staging, group commit, write, fdatasync, publication.
+ * shared/group-commit.ts decides; this file carries out. It knows nothing of replicas or hosts.
+ */
+import { readEpoch, readHeaderCrc, readTimestamp, stageHeader } from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
+import {
+  type CommitEffect,
+  type CommitInput,
+  type FsyncMode,
+  type Group,
+  GroupCommit,
+} from '../shared/group-commit.js';
+import {
+  ENTRY_HEADER_BYTES,
+  GROUP_MAX_RUNS,
+  MARK_IDLE_MS,
+  TRAILER_BYTES,
+  WAITING_APPEND_MS,
+  WAITING_APPENDS_MAX,
+} from '../shared/limits.js';
+import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
+import type { Lsn, Sequence } from '../shared/position.js';
+import { Sealer, type SealJob } from '../shared/seal.js';
+import {
+  type NodeMemory,
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_LAST,
+  RUN_OFFSET,
+  RUN_RECEIVED,
+  RUN_SLOT,
+  type Slab,
+} from '../shared/slab.js';
+import type { SealerPool } from './sealer-pool.js';
+import type { Segments } from './segments.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+
+/** What is settled when a group is acknowledged, or fails. */
+export interface Settled {
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+interface LogGroup extends Group {
+  /** Where it was staged, and from sealing on where it stands. */
+  slab: Slab;
+  runs: number;
+  readonly entries: number;
+  readonly grouped: boolean;
+  readonly settled: Settled[];
+  /** Holds nothing but a mark. */
+  readonly markOnly: boolean;
+}
+
+interface OpenGroup {
+  readonly slab: Slab;
+  bytes: number;
+  entries: number;
+  runs: number;
+  /** No space has two runs: it can be sealed where it stands. */
+  grouped: boolean;
+  readonly settled: Settled[];
+  markOnly: boolean;
+  readonly number: number;
+}
+
+/** Something that waits for room: tries again, and says whether it is done. */
+interface Waiting {
+  readonly retry: () => boolean;
+  readonly reject: (error: Error) => void;
+  readonly deadlineMs: number;
+}
+
+export interface WalOptions {
+  readonly mode: FsyncMode;
+  readonly groupBytes: number;
+  readonly segmentBytes: number;
+  readonly salt: number;
+  /** The end of the recovered log. */
+  readonly end: Lsn;
+}
+
+export interface WalHooks {
+  /** A group has become durable; `spaces` are those that it holds entries of. */
+  durable(spaces: readonly SpaceState[]): void;
+  /** A new segment has begun. */
+  rolled(): void;
+  /** A write or fdatasync has failed; the log takes nothing any more. */
+  failed(error: Error): void;
+}
+
+const EPOCH_MS_TO_NS = 1_000_000n;
+
+export class Wal {
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  readonly #pool: SealerPool;
+  readonly #sealer: Sealer;
+  readonly #commit: GroupCommit<LogGroup>;
+  readonly #options: WalOptions;
+  readonly #hooks: WalHooks;
+  readonly #free: Slab[];
+  /** Per slot: the number of the open group in which the space was last staged. */
+  readonly #stagedIn: Float64Array;
+  #open: OpenGroup | undefined;
+  #groups = 0;
+  #unsettled = new Set<LogGroup>();
+  readonly #waiting: Waiting[] = [];
+  #waitTimer: NodeJS.Timeout | undefined;
+  #pumpScheduled = false;
+  #markTimer: NodeJS.Timeout | undefined;
+  #failure: Error | undefined;
+  #idleWaiters: (() => void)[] = [];
+  #timeMs = 0;
+  #timeLow = 0;
+  #timeHigh = 0;
+  /** Counters for status and benchmarks. */
+  readonly counters = { groups: 0, entries: 0, bytes: 0, syncs: 0, poolSeals: 0 };
+
+  constructor(
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+    pool: SealerPool,
+    options: WalOptions,
+    hooks: WalHooks,
+  ) {
+    this.#memory = memory;
+    this.#spaces = spaces;
+    this.#segments = segments;
+    this.#pool = pool;
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#sealer = new Sealer(memory);
+    this.#free = [...memory.slabs];
+    this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
+    const { start, size } = segments.current;
+    this.#commit = new GroupCommit(options.mode, options.segmentBytes, {
+      start,
+      size,
+      end: options.end,
+      durable: options.end,
+    });
+    memory.publishDurable(options.end);
+  }
+
+  get durableLsn(): Lsn {
+    return this.#commit.durableLsn;
+  }
+
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Bytes of staged groups and slabs on their way, against what there is. */
+  get slabsInUse(): number {
+    return this.#memory.slabs.length - this.#free.length;
+  }
+
+  // --- staging -----------------------------------------------------------------------------
+
+  /** Others wait for room already: who stages now would overtake them. */
+  get isCrowded(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /**
+   * Stages one entry: takes its sequence and copies its payload.
+   * @param settled told when the entry is acknowledged at level `local`, or has failed
+   * @returns its sequence, or 0 when there is no room now
+   */
+  stage(space: SpaceState, type: number, payload: Uint8Array, settled?: Settled): Sequence {
+    const size = ENTRY_HEADER_BYTES + payload.length;
+    const open = this.#room(size);
+    if (!open) return 0;
+    const sequence = this.#memory.allocate(space.slot, 1);
+    this.#stamp(space);
+    const at = open.bytes;
+    const { view, bytes } = open.slab;
+    const epoch = space.facts.epoch;
+    stageHeader(view, at, sequence, space.timeLow, space.timeHigh, type, payload.length, epoch);
+    bytes.set(payload, at + ENTRY_HEADER_BYTES);
+    this.#addToRun(open, space, sequence, 1, size, 0);
+    if (settled) open.settled.push(settled);
+    return sequence;
+  }
+
+  /**
+   * Stages entries as another node sealed them: contiguous, checked, of one space.
+   * @returns whether there was room
+   */
+  stageReceived(space: SpaceState, entries: Uint8Array, first: Sequence, count: number): boolean {
+    const open = this.#room(entries.length);
+    if (!open) return false;
+    this.#memory.setAllocated(space.slot, first + count - 1);
+    open.slab.bytes.set(entries, open.bytes);
+    this.#addToRun(open, space, first, count, entries.length, 1);
+    return true;
+  }
+
+  /** Stages a record of the node itself. @returns a promise that resolves when it is durable */
+  async record(record: NodeRecord): Promise<void> {
+    const payload = encodeNodeRecord(record);
+    let sequence = 0;
+    await new Promise<void>((resolve, reject) => {
+      this.whenRoom(() => {
+        sequence = this.stage(this.#spaces.node, 6, payload, { resolve, reject });
+        if (sequence > 0) this.#open!.markOnly = false;
+        return sequence > 0;
+      }).catch(reject);
+    });
+    // In timer and none mode acknowledged is not yet durable.
+    if (this.#memory.durable(0) < sequence) await this.flush();
+  }
+
+  /**
+   * Calls `retry` until it returns true: now, or whenever room has become free, in the order of
+   * the calls. Rejects Backpressure after 5 s, or at once when 10,000 calls wait.
+   */
+  whenRoom(retry: () => boolean): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    try {
+      if (this.#waiting.length === 0 && retry()) return Promise.resolve();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (this.#waiting.length >= WAITING_APPENDS_MAX) {
+      return Promise.reject(failure('Backpressure', `${WAITING_APPENDS_MAX} appends wait already`));
+    }
+    return new Promise((resolve, reject) => {
+      const deadlineMs = performance.now() + WAITING_APPEND_MS;
+      const done = (): boolean => {
+        try {
+          if (!retry()) return false;
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+        return true;
+      };
+      this.#waiting.push({ retry: done, reject, deadlineMs });
+      this.#watchWaiting();
+    });
+  }
+
+  #watchWaiting(): void {
+    const first = this.#waiting[0];
+    if (!first || this.#waitTimer) return;
+    this.#waitTimer = setTimeout(
+      () => {
+        this.#waitTimer = undefined;
+        const now = performance.now();
+        while (this.#waiting.length > 0 && this.#waiting[0]!.deadlineMs <= now) {
+          const late = this.#waiting.shift()!;
+          late.reject(
+            failure('Backpressure', `no room in the memory budget for ${WAITING_APPEND_MS} ms`),
+          );
+        }
+        this.#watchWaiting();
+      },
+      Math.max(1, first.deadlineMs - performance.now()),
+    );
+  }
+
+  #drainWaiting(): void {
+    let done = 0;
+    while (done < this.#waiting.length && this.#waiting[done]!.retry()) done++;
+    if (done === 0) return;
+    this.#waiting.splice(0, done);
+    if (this.#waiting.length > 0) return;
+    clearTimeout(this.#waitTimer);
+    this.#waitTimer = undefined;
+  }
+
+  /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
+  #room(size: number): OpenGroup | undefined {
+    if (this.#failure) throw this.#failure;
+    const open = this.#open;
+    if (open) {
+      const full =
+        open.bytes + size > this.#options.groupBytes ||
+        open.runs >= GROUP_MAX_RUNS ||
+        (this.#options.mode === 'per-write' && open.bytes > 0);
+      if (!full) return open;
+      // One slab stays free for grouping what is staged.
+      if (this.#free.length < 2) return undefined;
+      this.#closeOpen();
+    }
+    if (this.#free.length < 2) return undefined;
+    const slab = this.#free.shift()!;
+    this.#memory.withdrawSlab(slab.index);
+    this.#open = {
+      slab,
+      bytes: 0,
+      entries: 0,
+      runs: 0,
+      grouped: true,
+      settled: [],
+      markOnly: true,
+      number: ++this.#groups,
+    };
+    return this.#open;
+  }
+
+  #addToRun(
+    open: OpenGroup,
+    space: SpaceState,
+    first: Sequence,
+    count: number,
+    bytes: number,
+    received: 0 | 1,
+  ): void {
+    const runs = open.slab.runs;
+    const slot = space.slot;
+    const row = (open.runs - 1) * RUN_FIELDS;
+    const continues =
+      open.runs > 0 && runs[row + RUN_SLOT] === slot && runs[row + RUN_RECEIVED] === received;
+    if (continues) {
+      runs[row + RUN_COUNT]! += count;
+      runs[row + RUN_BYTES]! += bytes;
+    } else {
+      if (this.#stagedIn[slot] === open.number) open.grouped = false;
+      this.#stagedIn[slot] = open.number;
+      const next = open.runs * RUN_FIELDS;
+      runs[next + RUN_SLOT] = slot;
+      runs[next + RUN_FIRST] = first;
+      runs[next + RUN_COUNT] = count;
+      runs[next + RUN_OFFSET] = open.bytes;
+      runs[next + RUN_BYTES] = bytes;
+      runs[next + RUN_RECEIVED] = received;
+      open.runs++;
+    }
+    open.bytes += bytes;
+    open.entries += count;
+    if (slot !== 0) open.markOnly = false;
+    this.#schedule();
+  }
+
+  /** The wall clock, never behind the space's last entry (DESIGN 4: timestamp). */
+  #stamp(space: SpaceState): void {
+    const now = Date.now();
+    if (now !== this.#timeMs) {
+      const ns = BigInt(now) * EPOCH_MS_TO_NS;
+      this.#timeMs = now;
+      this.#timeLow = Number(ns & 0xffffffffn);
+      this.#timeHigh = Number(ns >> 32n);
+    }
+    const ahead =
+      this.#timeHigh > space.timeHigh ||
+      (this.#timeHigh === space.timeHigh && this.#timeLow > space.timeLow);
+    if (!ahead) return;
+    space.timeLow = this.#timeLow;
+    space.timeHigh = this.#timeHigh;
+  }
+
+  // --- group commit ------------------------------------------------------------------------
+
+  /** One pump per turn of the event loop: everything that a turn stages goes together. */
+  #schedule(): void {
+    if (this.#pumpScheduled) return;
+    this.#pumpScheduled = true;
+    process.nextTick(() => {
+      this.#pumpScheduled = false;
+      this.#step(undefined);
+    });
+  }
+
+  #step(input: CommitInput<LogGroup> | undefined): void {
+    for (const effect of this.#commit.step(input, this.#open?.bytes ?? 0)) this.#carry(effect);
+  }
+
+  #carry(effect: CommitEffect<LogGroup>): void {
+    switch (effect.kind) {
+      case 'close':
+        this.#closeOpen();
+        return;
+      case 'seal':
+        this.#seal(effect.group, effect.where);
+        return;
+      case 'write':
+        this.#write(effect.group).then(
+          () => this.#step({ kind: 'written' }),
+          (error) => this.#fail(error),
+        );
+        return;
+      case 'sync':
+        this.counters.syncs++;
+        this.#segments.file.sync().then(
+          () => this.#step({ kind: 'synced' }),
+          (error) => this.#fail(error),
+        );
+        return;
+      case 'start-timer':
+        setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
+        return;
+      case 'written':
+        this.#acknowledge(effect.group);
+        return;
+      case 'durable':
+        this.#publish(effect.groups, effect.lsn);
+        return;
+    }
+  }
+
+  #closeOpen(): void {
+    const open = this.#open!;
+    this.#open = undefined;
+    const group: LogGroup = {
+      slab: open.slab,
+      bytes: open.bytes,
+      entries: open.entries,
+      runs: open.runs,
+      grouped: open.grouped,
+      settled: open.settled,
+      markOnly: open.markOnly,
+      startLsn: 0,
+      previousEnd: 0,
+      durableLsn: 0,
+      rolls: false,
+    };
+    this.#unsettled.add(group);
+    this.#step({ kind: 'closed', group });
+  }
+
+  #seal(group: LogGroup, where: 'main' | 'pool'): void {
+    const target = group.grouped ? group.slab : this.#free.shift()!;
+    if (target !== group.slab) this.#memory.withdrawSlab(target.index);
+    const job: SealJob = {
+      staging: group.slab.index,
+      target: target.index,
+      runs: group.runs,
+      bytes: group.bytes,
+      startLsn: group.startLsn,
+      durableLsn: group.durableLsn,
+      salt: this.#options.salt,
+    };
+    const sealed = (runs: number): void => {
+      if (target !== group.slab) this.#free.push(group.slab);
+      group.slab = target;
+      group.runs = runs;
+      this.#step({ kind: 'sealed' });
+      this.#drainWaiting();
+    };
+    if (where === 'main') {
+      sealed(this.#sealer.seal(job));
+      return;
+    }
+    this.counters.poolSeals++;
+    // A dead worker has written nothing to disk, and sealing twice gives the same bytes.
+    this.#pool.seal(job).then(sealed, () => sealed(this.#sealer.seal(job)));
+  }
+
+  async #write(group: LogGroup): Promise<void> {
+    if (group.rolls) {
+      await this.#segments.file.sync();
+      await this.#segments.roll(group.startLsn, group.previousEnd);
+      this.#hooks.rolled();
+    }
+    const { start, size } = this.#segments.current;
+    const at = group.startLsn - start;
+    const bytes = Math.min(group.bytes + TRAILER_BYTES, size - at);
+    await this.#segments.file.write(group.slab.bytes.subarray(0, bytes), at);
+  }
+
+  #publish(groups: readonly LogGroup[], lsn: Lsn): void {
+    const touched: SpaceState[] = [];
+    const nowMs = performance.now();
+    for (const group of groups) {
+      for (let r = 0; r < group.runs; r++) {
+        touched.push(this.#publishRun(group, r * RUN_FIELDS, nowMs));
+      }
+      const { previousEnd, startLsn: start, bytes, runs, entries } = group;
+      this.#memory.publishSlab(group.slab.index, { previousEnd, start, bytes, entries, runs });
+      this.#free.push(group.slab);
+      this.counters.groups++;
+      this.counters.entries += group.entries;
+      this.counters.bytes += group.bytes;
+    }
+    this.#memory.publishDurable(lsn);
+    for (const group of groups) this.#acknowledge(group);
+    this.#hooks.durable(touched);
+    this.#drainWaiting();
+    if (groups.some((group) => !group.markOnly)) this.#armMark();
+    if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
+  }
+
+  #publishRun(group: LogGroup, row: number, nowMs: number): SpaceState {
+    const { runs, view, bytes } = group.slab;
+    const space = this.#spaces.bySlot[runs[row + RUN_SLOT]!]!;
+    const first = runs[row + RUN_FIRST]!;
+    const count = runs[row + RUN_COUNT]!;
+    const offset = runs[row + RUN_OFFSET]!;
+    const size = runs[row + RUN_BYTES]!;
+    const last = runs[row + RUN_LAST]!;
+    const sequence = first + count - 1;
+    const facts = space.facts;
+    const epoch = readEpoch(view, last);
+    if (epoch > (facts.history.at(-1)?.epoch ?? 0)) this.#beginEpochs(space, group, row);
+    facts.position = { epoch, sequence, headerCrc: readHeaderCrc(view, last) };
+    facts.timestamp = readTimestamp(view, last);
+    this.#segments.addToIndex(space.slot, first, count, group.startLsn + offset, size);
+    space.durableBytes += size;
+    rememberTime(space.durableTimes, sequence, nowMs, space.durableBytes);
+    this.#memory.setDurable(space.slot, sequence);
+    if (space.durableWaits.length > 0) wakeDurableWaits(space, sequence);
+    if (space.consumers.size > 0) {
+      const run = bytes.subarray(offset, offset + size);
+      for (const consumer of space.consumers) consumer.run(run, first, count);
+    }
+    return space;
+  }
+
+  /** Adds to the history each epoch that begins inside this run. */
+  #beginEpochs(space: SpaceState, group: LogGroup, row: number): void {
+    const { runs, view } = group.slab;
+    let at = runs[row + RUN_OFFSET]!;
+    const { history } = space.facts;
+    for (let n = 0; n < runs[row + RUN_COUNT]!; n++) {
+      const epoch = readEpoch(view, at);
+      if (epoch > (history.at(-1)?.epoch ?? 0)) {
+        const startSequence = runs[row + RUN_FIRST]! + n;
+        history.push({ epoch, startSequence, primaryNodeId: space.primaryId });
+      }
+      at += ENTRY_HEADER_BYTES + view.getUint32(at + 24, true);
+    }
+  }
+
+  #acknowledge(group: LogGroup): void {
+    if (!this.#unsettled.delete(group)) return;
+    for (const settled of group.settled) settled.resolve();
+  }
+
+  get #isIdle(): boolean {
+    return !this.#open && this.#commit.idle;
+  }
+
+  /** A mark within 100 ms of going idle tells recovery that what stands before it was durable. */
+  #armMark(): void {
+    clearTimeout(this.#markTimer);
+    this.#markTimer = setTimeout(() => this.#mark(), MARK_IDLE_MS / 2);
+    this.#markTimer.unref();
+  }
+
+  #mark(): void {
+    if (this.#failure || !this.#isIdle) return;
+    this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
+  }
+
+  #fail(error: Error): void {
+    if (this.#failure) return;
+    const cause = error instanceof Error ? error : new Error(String(error));
+    this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
+    this.#commit.step({ kind: 'failed' }, 0);
+    clearTimeout(this.#markTimer);
+    clearTimeout(this.#waitTimer);
+    for (const group of this.#unsettled) {
+      for (const settled of group.settled) settled.reject(this.#failure);
+    }
+    this.#unsettled.clear();
+    for (const settled of this.#open?.settled ?? []) settled.reject(this.#failure);
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(this.#failure);
+    for (const space of this.#spaces.bySlot) {
+      for (const wait of space.durableWaits.splice(0)) wait.reject(this.#failure);
+    }
+    for (const wake of this.#idleWaiters.splice(0)) wake();
+    this.#hooks.failed(this.#failure);
+  }
+
+  /** Resolves when the space is durable here up to `sequence`. */
+  whenDurable(space: SpaceState, sequence: Sequence): Promise<void> {
+    if (this.#memory.durable(space.slot) >= sequence) return Promise.resolve();
+    if (this.#failure) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      space.durableWaits.push({ sequence, resolve, reject });
+    });
+  }
+
+  // --- closing -----------------------------------------------------------------------------
+
+  /** Resolves when everything staged so far is durable, in every mode; rejects if that fails. */
+  async flush(): Promise<void> {
+    while (!this.#failure && !(this.#isIdle && !this.#commit.hasUnsynced)) {
+      const idle = new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      this.#step({ kind: 'sync' });
+      await idle;
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Flushes, writes the closing mark and closes the segment. Nothing is staged any more. */
+  async close(): Promise<void> {
+    clearTimeout(this.#markTimer);
+    try {
+      if (this.#failure) return;
+      await this.flush();
+      this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
+      await this.flush();
+    } finally {
+      clearTimeout(this.#markTimer);
+      await this.#segments.close();
+    }
+  }
+}
+
+function wakeDurableWaits(space: SpaceState, sequence: Sequence): void {
+  const waits = space.durableWaits.splice(0);
+  for (const wait of waits) {
+    if (wait.sequence <= sequence) wait.resolve();
+    else space.durableWaits.push(wait);
+  }
+}
+
+const TIMES_KEPT = 32;
+const TIME_FIELDS = 3;
+
+/**
+ * Keeps (last sequence, time, bytes up to it) for lag. When full, every other row goes, the
+ * earlier time of two staying for both: lag is then overstated by at most that step, never
+ * understated.
+ */
+function rememberTime(times: number[], sequence: Sequence, nowMs: number, bytes: number): void {
+  if (times.length >= TIME_FIELDS * TIMES_KEPT) {
+    let to = 0;
+    for (let from = 0; from < times.length; from += 2 * TIME_FIELDS) {
+      times[to++] = times[from + TIME_FIELDS]!;
+      times[to++] = times[from + 1]!;
+      times[to++] = times[from + TIME_FIELDS + 2]!;
+    }
+    times.length = to;
+  }
+  times.push(sequence, nowMs, bytes);
+}

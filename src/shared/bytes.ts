@@ -1,0 +1,141 @@
+/** Bounded reading and writing of little-endian records: frames, node records, state. */
+import { hexOf, idWord } from './entry.js';
+import { type ErrorCode, failure } from './errors.js';
+
+const UTF8 = new TextEncoder();
+const TEXT = new TextDecoder('utf-8', { fatal: true });
+
+/** Grows as it is written. Everything written is ours, so its size is bounded by what we hold. */
+export class ByteWriter {
+  #bytes = new Uint8Array(256);
+  #view = new DataView(this.#bytes.buffer);
+  #at = 0;
+
+  get length(): number {
+    return this.#at;
+  }
+
+  u8(value: number): this {
+    this.#view.setUint8(this.#room(1), value);
+    return this;
+  }
+  u16(value: number): this {
+    this.#view.setUint16(this.#room(2), value, true);
+    return this;
+  }
+  u32(value: number): this {
+    this.#view.setUint32(this.#room(4), value, true);
+    return this;
+  }
+  /** A safe integer as u64. */
+  u64(value: number): this {
+    this.#view.setBigUint64(this.#room(8), BigInt(value), true);
+    return this;
+  }
+  big(value: bigint): this {
+    this.#view.setBigUint64(this.#room(8), value, true);
+    return this;
+  }
+  /** 16 bytes given as 32 hex digits. */
+  id(hex: string): this {
+    for (let i = 0; i < 4; i++) this.u32(idWord(hex, i));
+    return this;
+  }
+  /** UTF-8 behind its length as u8; the caller has bounded it. */
+  text(value: string): this {
+    const encoded = UTF8.encode(value).subarray(0, 255);
+    return this.u8(encoded.length).raw(encoded);
+  }
+  raw(value: Uint8Array): this {
+    this.#bytes.set(value, this.#room(value.length));
+    return this;
+  }
+  /** Overwrites a u32 written before. */
+  patch32(at: number, value: number): void {
+    this.#view.setUint32(at, value, true);
+  }
+
+  /** A view of what was written so far; writing more may leave it behind. */
+  bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.#at);
+  }
+
+  #room(bytes: number): number {
+    const at = this.#at;
+    this.#at += bytes;
+    if (this.#at > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(2 * this.#bytes.length, this.#at));
+      grown.set(this.#bytes);
+      this.#bytes = grown;
+      this.#view = new DataView(grown.buffer);
+    }
+    return at;
+  }
+}
+
+/** Reads within the bytes that are there; a claim beyond them throws the code it was given. */
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #code: ErrorCode;
+  #at = 0;
+
+  constructor(bytes: Uint8Array, code: ErrorCode) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#code = code;
+  }
+
+  get left(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  u8(): number {
+    return this.#view.getUint8(this.#take(1));
+  }
+  u16(): number {
+    return this.#view.getUint16(this.#take(2), true);
+  }
+  u32(): number {
+    return this.#view.getUint32(this.#take(4), true);
+  }
+  /** u64 as a safe integer; more is refused. */
+  u64(): number {
+    const value = Number(this.#view.getBigUint64(this.#take(8), true));
+    if (!Number.isSafeInteger(value)) throw failure(this.#code, `the number ${value} is too large`);
+    return value;
+  }
+  big(): bigint {
+    return this.#view.getBigUint64(this.#take(8), true);
+  }
+  id(): string {
+    return hexOf(this.#view, this.#take(16), 16);
+  }
+  text(): string {
+    const length = this.u8();
+    const at = this.#take(length);
+    try {
+      return TEXT.decode(this.#bytes.slice(at, at + length));
+    } catch (cause) {
+      throw failure(this.#code, `a text that is no UTF-8 at byte ${at}`, { cause });
+    }
+  }
+  /** The next `length` bytes as a view. */
+  raw(length: number): Uint8Array {
+    const at = this.#take(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+  /** Nothing may follow. */
+  end(): void {
+    if (this.left > 0) throw failure(this.#code, `${this.left} bytes behind the last field`);
+  }
+
+  #take(bytes: number): number {
+    if (bytes > this.left) {
+      throw failure(this.#code, `${this.left} bytes left where ${bytes} should follow`);
+    }
+    const at = this.#at;
+    this.#at += bytes;
+    return at;
+  }
+}

@@ -1,0 +1,100 @@
+/** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
+import type { Member } from './node-record.js';
+import type { Epoch, Lsn, Sequence, Slot } from './position.js';
+import type { PositionRow, Verdict } from './protocol.js';
+import type { SharedMemory } from './slab.js';
+
+/** What a shipper is started with. */
+export interface ShipperStart {
+  readonly memory: SharedMemory;
+  readonly progress: SharedArrayBuffer;
+  readonly replica: Member;
+  readonly clusterId: string;
+  readonly nodeId: string;
+  /** 16 bytes, hex: the primary_node_id of batches. */
+  readonly nodeHash: string;
+  readonly incarnation: bigint;
+  readonly dataDir: string;
+  readonly salt: number;
+  readonly maxEntryBytes: number;
+  readonly windowBytes: number;
+  readonly catchUpBatchBytes: number;
+  readonly connectTimeoutMs: number;
+  readonly backoffStepsMs: readonly number[];
+}
+
+export interface ShippedSpace {
+  readonly slot: Slot;
+  readonly id: string;
+  readonly name: string;
+  readonly epoch: Epoch;
+  readonly members: readonly Member[];
+}
+
+export interface SegmentPlace {
+  readonly start: Lsn;
+  readonly size: number;
+  /** End of its last entry; undefined for the one that is being written. */
+  readonly end: Lsn | undefined;
+}
+
+export interface VerdictAnswer {
+  readonly slot: Slot;
+  readonly verdict: Verdict;
+  readonly next: Sequence;
+  /** Where the log holds `next`; the durable end where nothing is lacking. */
+  readonly lsn: Lsn;
+}
+
+export type ToShipper =
+  | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
+  | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
+  | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
+  | {
+      readonly kind: 'located';
+      readonly connection: number;
+      readonly slot: Slot;
+      readonly next: Sequence;
+      readonly lsn: Lsn;
+    }
+  | { readonly kind: 'ask'; readonly id: string; readonly name: string }
+  | { readonly kind: 'close' };
+
+/** The named state of the link to one replica (DESIGN 7). */
+export type LinkState =
+  | 'connecting'
+  | 'handshake'
+  | 'catching-up'
+  | 'streaming'
+  | 'waiting'
+  | 'failed'
+  | 'closed';
+
+export type FromShipper =
+  | {
+      readonly kind: 'state';
+      readonly state: LinkState;
+      readonly reason: string;
+      readonly failures: number;
+      /** The code of a fatal error: trying again soon will not help. */
+      readonly fatal: string | undefined;
+    }
+  | {
+      readonly kind: 'positions';
+      readonly connection: number;
+      readonly rows: readonly PositionRow[];
+    }
+  | { readonly kind: 'segment'; readonly lsn: Lsn }
+  /** The replica wants this space from `next` on (a gap). */
+  | {
+      readonly kind: 'locate';
+      readonly connection: number;
+      readonly slot: Slot;
+      readonly next: Sequence;
+    }
+  /** An answer, or `undefined` when there is no link to ask over. */
+  | {
+      readonly kind: 'answer';
+      readonly id: string;
+      readonly answer: { known: boolean; epoch: Epoch; primary: string } | undefined;
+    };

@@ -1,0 +1,39 @@
+/**
+ * The handshake's decision: what a primary says to a replica's position in one space. It needs
+ * our own entry at the replica's sequence, which the caller has looked up.
+ */
+import type { Epoch, Position } from './position.js';
+import type { PositionAnswer, Verdict } from './protocol.js';
+
+/**
+ *   replica's answer, position against ours            | verdict
+ *   ---------------------------------------------------+----------
+ *   it has seen a higher epoch                         | fenced
+ *   it leads the space itself, in our epoch or below   | fork
+ *   nothing yet                                        | continue
+ *   ahead of us, last entry of our epoch               | stale (rows 23, 27: our disk went back)
+ *   ahead of us, last entry of an older epoch          | rewind
+ *   our entry at its sequence is the same              | continue
+ *   another one, of the same epoch                     | fork
+ *   another one, of another epoch                      | rewind
+ */
+export function verdictOf(
+  own: { readonly epoch: Epoch; readonly position: Position },
+  replica: {
+    readonly answer: PositionAnswer;
+    readonly epochSeen: Epoch;
+    readonly position: Position;
+  },
+  ownEntry: Position | undefined,
+): Verdict {
+  const theirs = replica.position;
+  if (replica.epochSeen > own.epoch) return 'fenced';
+  if (replica.answer === 'leads') return 'fork';
+  if (theirs.sequence === 0) return 'continue';
+  if (theirs.sequence > own.position.sequence) {
+    return theirs.epoch === own.epoch ? 'stale' : 'rewind';
+  }
+  if (!ownEntry) return 'snapshot';
+  if (ownEntry.epoch !== theirs.epoch) return 'rewind';
+  return ownEntry.headerCrc === theirs.headerCrc ? 'continue' : 'fork';
+}

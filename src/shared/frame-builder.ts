@@ -1,0 +1,127 @@
+/** One frame of batches, built in a send buffer of the shipper's own. */
+import { type BatchHeader, encodeBatchHeader } from './batch.js';
+import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from './limits.js';
+import type { Epoch, Sequence, Slot } from './position.js';
+import { FrameKind, writeFrameHeader } from './protocol.js';
+
+const LENGTH_BYTES = 4;
+const PREFIX_BYTES = LENGTH_BYTES + BATCH_HEADER_BYTES;
+
+/** A batch that the frame holds. */
+export interface BuiltBatch {
+  readonly slot: Slot;
+  readonly last: Sequence;
+  readonly bytes: number;
+}
+
+/** See `mark`. */
+export interface FrameMark {
+  readonly used: number;
+  readonly batches: number;
+}
+
+interface OpenBatch {
+  readonly slot: Slot;
+  readonly spaceId: string;
+  readonly epoch: Epoch;
+  readonly start: Sequence;
+  readonly at: number;
+  count: number;
+}
+
+export class FrameBuilder {
+  readonly bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #nodeHash: string;
+  #used = FRAME_HEADER_BYTES;
+  #open: OpenBatch | undefined;
+  readonly batches: BuiltBatch[] = [];
+
+  /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
+  constructor(capacity: number, nodeHash: string) {
+    this.bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.bytes.buffer);
+    this.#nodeHash = nodeHash;
+  }
+
+  reset(): void {
+    this.#used = FRAME_HEADER_BYTES;
+    this.#open = undefined;
+    this.batches.length = 0;
+  }
+
+  get isEmpty(): boolean {
+    return this.batches.length === 0 && !this.#open;
+  }
+
+  /** Bytes of entries for which a new batch would have room. */
+  get roomInNewBatch(): number {
+    return this.bytes.length - this.#used - PREFIX_BYTES;
+  }
+
+  /** Bytes of entries for which the open batch has room. */
+  get room(): number {
+    return this.bytes.length - this.#used;
+  }
+
+  /** The open batch takes this entry next: same space, next sequence. */
+  continues(slot: Slot, sequence: Sequence): boolean {
+    const open = this.#open;
+    return open !== undefined && open.slot === slot && open.start + open.count === sequence;
+  }
+
+  /** Where the frame stands between two batches, to come back to. */
+  mark(): FrameMark {
+    return { used: this.#used, batches: this.batches.length };
+  }
+
+  /** Throws away what was added since the mark. */
+  rewind(mark: FrameMark): void {
+    this.#open = undefined;
+    this.#used = mark.used;
+    this.batches.length = mark.batches;
+  }
+
+  get openCount(): number {
+    return this.#open?.count ?? 0;
+  }
+
+  begin(slot: Slot, spaceId: string, epoch: Epoch, start: Sequence): void {
+    this.end();
+    this.#open = { slot, spaceId, epoch, start, at: this.#used, count: 0 };
+    this.#used += PREFIX_BYTES;
+  }
+
+  /** Appends `count` entries; the caller has seen that there is room. */
+  add(entries: Uint8Array, count: number): void {
+    this.bytes.set(entries, this.#used);
+    this.#used += entries.length;
+    this.#open!.count += count;
+  }
+
+  /** Writes length, header and CRC of the open batch. */
+  end(): void {
+    const open = this.#open;
+    if (!open) return;
+    this.#open = undefined;
+    const header: BatchHeader = {
+      primaryNodeId: this.#nodeHash,
+      spaceId: open.spaceId,
+      startSequence: open.start,
+      entryCount: open.count,
+      totalSize: this.#used - open.at - PREFIX_BYTES,
+      epoch: open.epoch,
+    };
+    this.#view.setUint32(open.at, this.#used - open.at - LENGTH_BYTES, true);
+    encodeBatchHeader(this.bytes, this.#view, open.at + LENGTH_BYTES, header);
+    const last = open.start + open.count - 1;
+    this.batches.push({ slot: open.slot, last, bytes: this.#used - open.at });
+  }
+
+  /** The whole frame, as a view of the buffer. */
+  finish(): Uint8Array {
+    this.end();
+    writeFrameHeader(this.#view, 0, FrameKind.Batches, this.#used - FRAME_HEADER_BYTES);
+    return this.bytes.subarray(0, this.#used);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * What the log says about the node itself: entries of the node's own space (id 16 x 0xFF,
+ * type 6, epoch 0, own sequence), never shipped, never shown to a host. They take effect in LSN
+ * order and are durable with their group.
+ *
+ * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 4 (snapshot base),
+ * 5 (host checkpoint), 6 (slot) and 9 (filler) belong to the format; this release writes none and
+ * refuses a log that holds one, so that no fact is passed over.
+ */
+import { ByteReader, ByteWriter } from './bytes.js';
+import { failure } from './errors.js';
+import type { Epoch, Sequence } from './position.js';
+
+export const NODE_SPACE_ID = 'f'.repeat(32);
+
+export type Role = 'primary' | 'replica';
+
+/** A node that takes part in a space: its id and where it listens. */
+export interface Member {
+  readonly nodeId: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+export type NodeRecord =
+  | {
+      readonly kind: 'space';
+      readonly id: string;
+      readonly name: string;
+      readonly role: Role;
+      readonly epoch: Epoch;
+      /** The name of the node that leads it. */
+      readonly primary: string;
+      readonly members: readonly Member[];
+    }
+  | { readonly kind: 'epoch-seen'; readonly id: string; readonly epoch: Epoch }
+  | { readonly kind: 'applied'; readonly id: string; readonly sequence: Sequence }
+  | { readonly kind: 'mark' };
+
+const SPACE = 1;
+const EPOCH_SEEN = 2;
+const APPLIED = 7;
+const MARK = 8;
+
+/** Appends members as u16 count, then (node id, host, port u16) each. */
+export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
+  w.u16(members.length);
+  for (const m of members) w.text(m.nodeId).text(m.host).u16(m.port);
+}
+
+export function readMembers(r: ByteReader): Member[] {
+  const count = r.u16();
+  const members: Member[] = [];
+  for (let i = 0; i < count; i++) {
+    members.push({ nodeId: r.text(), host: r.text(), port: r.u16() });
+  }
+  return members;
+}
+
+export function encodeNodeRecord(record: NodeRecord): Uint8Array {
+  const w = new ByteWriter();
+  switch (record.kind) {
+    case 'space':
+      w.u8(SPACE)
+        .id(record.id)
+        .text(record.name)
+        .u8(record.role === 'primary' ? 1 : 0);
+      w.u32(record.epoch).text(record.primary);
+      writeMembers(w, record.members);
+      break;
+    case 'epoch-seen':
+      w.u8(EPOCH_SEEN).id(record.id).u32(record.epoch);
+      break;
+    case 'applied':
+      w.u8(APPLIED).id(record.id).u64(record.sequence);
+      break;
+    case 'mark':
+      w.u8(MARK);
+      break;
+  }
+  return w.bytes();
+}
+
+/** Throws UnsupportedVersion for a kind this release does not carry out, CorruptionDetected else. */
+export function decodeNodeRecord(payload: Uint8Array): NodeRecord {
+  const r = new ByteReader(payload, 'CorruptionDetected');
+  const kind = r.u8();
+  const record = decodeKind(kind, r);
+  r.end();
+  return record;
+}
+
+function decodeKind(kind: number, r: ByteReader): NodeRecord {
+  switch (kind) {
+    case SPACE:
+      return {
+        kind: 'space',
+        id: r.id(),
+        name: r.text(),
+        role: r.u8() === 1 ? 'primary' : 'replica',
+        epoch: r.u32(),
+        primary: r.text(),
+        members: readMembers(r),
+      };
+    case EPOCH_SEEN:
+      return { kind: 'epoch-seen', id: r.id(), epoch: r.u32() };
+    case APPLIED:
+      return { kind: 'applied', id: r.id(), sequence: r.u64() };
+    case MARK:
+      return { kind: 'mark' };
+    default:
+      throw failure('UnsupportedVersion', `node record of kind ${kind} in the log`);
+  }
+}

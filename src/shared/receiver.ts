@@ -1,0 +1,151 @@
+/**
+ * The primary as a replica sees it, on one connection: which spaces it has introduced, what may
+ * be taken from it, what is to be acknowledged. Pure; main/receiver-server.ts carries it out.
+ */
+import type { BatchHeader } from './batch.js';
+import { failure } from './errors.js';
+import { HEARTBEAT_MS, SILENCE_MS } from './limits.js';
+import type { Epoch, Sequence } from './position.js';
+import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from './protocol.js';
+
+/** One space as this connection follows it. */
+interface Followed {
+  readonly handle: Handle;
+  readonly epoch: Epoch;
+  /** Last sequence staged here, from this connection or before it. */
+  received: Sequence;
+  flushed: Sequence;
+  applied: Sequence;
+  /** The primary's verdict was `continue`. */
+  isStreaming: boolean;
+  /** The received sequence that the last heartbeat told. */
+  told: Sequence;
+}
+
+/** What to do with a batch. `skip`: entries at its head that are here already. */
+export type BatchDecision =
+  | { readonly kind: 'append'; readonly skip: number }
+  | { readonly kind: 'duplicate' }
+  | {
+      readonly kind: 'gap';
+      readonly handle: Handle;
+      readonly epoch: Epoch;
+      readonly expected: Sequence;
+    };
+
+export class Receiver {
+  readonly #byHandle = new Map<Handle, Followed>();
+  readonly #byId = new Map<string, Followed>();
+  readonly #ackDue = new Set<Followed>();
+  #lastHeardMs: number;
+  #lastSentMs: number;
+
+  constructor(nowMs: number) {
+    this.#lastHeardMs = nowMs;
+    this.#lastSentMs = nowMs;
+  }
+
+  /** The space is registered here and stands at `row`'s position. */
+  follow(id: string, row: PositionRow, epoch: Epoch): void {
+    const { sequence } = row.position;
+    const followed: Followed = {
+      handle: row.handle,
+      epoch,
+      received: sequence,
+      flushed: sequence,
+      applied: row.applied,
+      isStreaming: false,
+      told: sequence,
+    };
+    this.#byHandle.set(row.handle, followed);
+    this.#byId.set(id, followed);
+  }
+
+  verdict(row: VerdictRow): void {
+    const followed = this.#byHandle.get(row.handle);
+    if (!followed) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
+    followed.isStreaming = row.verdict === 'continue';
+  }
+
+  /**
+   * Decides on a batch whose bytes have been checked.
+   * Throws Fenced for an epoch other than the one introduced, ProtocolViolation for a space that
+   * is not streamed.
+   */
+  judge(batch: BatchHeader): BatchDecision {
+    const followed = this.#byId.get(batch.spaceId);
+    if (!followed?.isStreaming) {
+      throw failure(
+        'ProtocolViolation',
+        `a batch of space ${batch.spaceId}, which is not streamed`,
+      );
+    }
+    const { handle, epoch, received } = followed;
+    if (batch.epoch !== epoch) {
+      throw failure('Fenced', `a batch of epoch ${batch.epoch}, introduced was ${epoch}`);
+    }
+    const last = batch.startSequence + batch.entryCount - 1;
+    if (batch.startSequence > received + 1) {
+      return { kind: 'gap', handle, epoch, expected: received + 1 };
+    }
+    if (last <= received) {
+      this.#due(followed);
+      return { kind: 'duplicate' };
+    }
+    return { kind: 'append', skip: received + 1 - batch.startSequence };
+  }
+
+  /** The batch's entries are staged. */
+  received(spaceId: string, last: Sequence): void {
+    const followed = this.#byId.get(spaceId);
+    if (followed) followed.received = last;
+  }
+
+  /** An fdatasync has covered the space up to `sequence`. */
+  flushed(handle: Handle, sequence: Sequence): void {
+    const followed = this.#byHandle.get(handle);
+    if (!followed || sequence <= followed.flushed) return;
+    followed.flushed = sequence;
+    this.#due(followed);
+  }
+
+  applied(handle: Handle, sequence: Sequence): void {
+    const followed = this.#byHandle.get(handle);
+    if (!followed || sequence <= followed.applied) return;
+    followed.applied = sequence;
+    this.#due(followed);
+  }
+
+  #due(followed: Followed): void {
+    this.#ackDue.add(followed);
+  }
+
+  /** The rows of the next ack frame; empty when nothing is due. */
+  takeAcks(nowMs: number): AckRow[] {
+    const rows: AckRow[] = [];
+    for (const f of this.#ackDue) {
+      rows.push({ handle: f.handle, epoch: f.epoch, flushed: f.flushed, applied: f.applied });
+    }
+    this.#ackDue.clear();
+    if (rows.length > 0) this.#lastSentMs = nowMs;
+    return rows;
+  }
+
+  heard(nowMs: number): void {
+    this.#lastHeardMs = nowMs;
+  }
+
+  /** What time asks for: a heartbeat with the positions that changed, or giving up on the peer. */
+  tick(nowMs: number): { kind: 'heartbeat'; rows: HeartbeatRow[] } | { kind: 'drop' } | undefined {
+    if (nowMs - this.#lastHeardMs >= SILENCE_MS) return { kind: 'drop' };
+    if (nowMs - this.#lastSentMs < HEARTBEAT_MS) return undefined;
+    this.#lastSentMs = nowMs;
+    const rows: HeartbeatRow[] = [];
+    for (const f of this.#byHandle.values()) {
+      if (f.received === f.told) continue;
+      f.told = f.received;
+      rows.push({ handle: f.handle, sequence: f.received });
+    }
+    return { kind: 'heartbeat', rows };
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * One replica as its primary sees it: dialling, handshake, heartbeats, silence, backoff, and what
+ * is in flight. Pure: time and chance come in as arguments, effects go out; workers/shipper.ts
+ * carries them out.
+ */
+import type { LinkState } from './control.js';
+import { failure } from './errors.js';
+import {
+  FAILURES_TO_OPEN,
+  HANDSHAKE_DEADLINE_MS,
+  HEARTBEAT_MS,
+  SILENCE_MS,
+  WRITE_STALL_MS,
+} from './limits.js';
+import type { Epoch, Sequence } from './position.js';
+import type { AckRow, Handle, PositionRow } from './protocol.js';
+
+export interface SenderOptions {
+  readonly connectTimeoutMs: number;
+  readonly backoffStepsMs: readonly number[];
+  readonly windowBytes: number;
+}
+
+export type SenderInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'welcomed' }
+  /** Bytes have arrived. */
+  | { readonly kind: 'heard' }
+  /** Bytes have been handed to the socket, or taken by it. */
+  | { readonly kind: 'wrote' }
+  | { readonly kind: 'caught-up' }
+  | { readonly kind: 'fell-behind' }
+  | { readonly kind: 'lost'; readonly reason: string; readonly fatal: string | undefined }
+  | { readonly kind: 'close' };
+
+export type SenderEffect =
+  | { readonly kind: 'dial' }
+  | { readonly kind: 'greet' }
+  | { readonly kind: 'introduce' }
+  | { readonly kind: 'heartbeat' }
+  | { readonly kind: 'drop' }
+  | { readonly kind: 'report' };
+
+/** How far one space has come on this replica. */
+interface SpaceProgress {
+  readonly epoch: Epoch;
+  sent: Sequence;
+  flushed: Sequence;
+  applied: Sequence;
+}
+
+interface InFlight {
+  readonly handle: Handle;
+  readonly last: Sequence;
+  readonly bytes: number;
+}
+
+export class Sender {
+  readonly #options: SenderOptions;
+  #state: LinkState = 'waiting';
+  #reason = 'not started';
+  #failures = 0;
+  #fatal: string | undefined;
+  #deadlineMs = 0;
+  #lastHeardMs = 0;
+  #lastWroteMs = 0;
+  #lastBeatMs = 0;
+  readonly #spaces = new Map<Handle, SpaceProgress>();
+  #flight: InFlight[] = [];
+  #flightBytes = 0;
+
+  constructor(options: SenderOptions) {
+    this.#options = options;
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+  get reason(): string {
+    return this.#reason;
+  }
+  get failures(): number {
+    return this.#failures;
+  }
+  get fatal(): string | undefined {
+    return this.#fatal;
+  }
+  /** Positions have been exchanged: batches may go out. */
+  get isOpen(): boolean {
+    return this.#state === 'streaming' || this.#state === 'catching-up';
+  }
+
+  /** @param chance in [0, 1): where in the backoff step the next attempt falls */
+  step(input: SenderInput, nowMs: number, chance: number): SenderEffect[] {
+    switch (input.kind) {
+      case 'start':
+        return this.#dial(nowMs);
+      case 'connected':
+        this.#lastHeardMs = nowMs;
+        this.#lastWroteMs = nowMs;
+        this.#deadlineMs = nowMs + HANDSHAKE_DEADLINE_MS;
+        return [...this.#become('handshake', 'connected'), { kind: 'greet' }];
+      case 'welcomed':
+        this.#failures = 0;
+        this.#fatal = undefined;
+        return [...this.#become('catching-up', 'positions are compared'), { kind: 'introduce' }];
+      case 'heard':
+        this.#lastHeardMs = nowMs;
+        return [];
+      case 'wrote':
+        this.#lastWroteMs = nowMs;
+        this.#lastBeatMs = nowMs;
+        return [];
+      case 'caught-up':
+        return this.isOpen ? this.#become('streaming', 'caught up') : [];
+      case 'fell-behind':
+        return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
+      case 'lost':
+        return this.#lost(input.reason, input.fatal, nowMs, chance);
+      case 'close':
+        return [...this.#become('closed', 'the node closes'), { kind: 'drop' }];
+    }
+  }
+
+  /** @param isWriting the socket holds bytes that it has not taken yet */
+  tick(nowMs: number, isWriting: boolean, chance: number): SenderEffect[] {
+    switch (this.#state) {
+      case 'waiting':
+      case 'failed':
+        return nowMs >= this.#deadlineMs ? this.#dial(nowMs) : [];
+      case 'connecting':
+        if (nowMs < this.#deadlineMs) return [];
+        return this.#lost('no connection within the connect timeout', undefined, nowMs, chance);
+      case 'handshake':
+        if (nowMs < this.#deadlineMs) return [];
+        return this.#lost('no welcome within 5 s', undefined, nowMs, chance);
+      case 'catching-up':
+      case 'streaming': {
+        if (nowMs - this.#lastHeardMs >= SILENCE_MS) {
+          return this.#lost('nothing received for 10 s', undefined, nowMs, chance);
+        }
+        if (isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS) {
+          return this.#lost('a write made no progress for 10 s', undefined, nowMs, chance);
+        }
+        if (isWriting || nowMs - this.#lastBeatMs < HEARTBEAT_MS) return [];
+        this.#lastBeatMs = nowMs;
+        return [{ kind: 'heartbeat' }];
+      }
+      case 'closed':
+        return [];
+    }
+  }
+
+  #dial(nowMs: number): SenderEffect[] {
+    this.#deadlineMs = nowMs + this.#options.connectTimeoutMs;
+    // While the breaker is open this is its half-open probe; the state keeps saying `failed`
+    // to the outside only through `failures`.
+    return [...this.#become('connecting', 'dialling'), { kind: 'dial' }];
+  }
+
+  #lost(reason: string, fatal: string | undefined, nowMs: number, chance: number): SenderEffect[] {
+    if (this.#state === 'closed' || this.#state === 'waiting' || this.#state === 'failed')
+      return [];
+    this.#failures++;
+    this.#fatal = fatal;
+    this.#spaces.clear();
+    this.#flight = [];
+    this.#flightBytes = 0;
+    const steps = this.#options.backoffStepsMs;
+    const last = steps.length - 1;
+    // A fatal error is tried again at the slowest pace: somebody may have mended it.
+    const step = fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
+    this.#deadlineMs = nowMs + step * chance;
+    const open = this.#failures >= FAILURES_TO_OPEN || fatal !== undefined;
+    return [...this.#become(open ? 'failed' : 'waiting', reason), { kind: 'drop' }];
+  }
+
+  #become(state: LinkState, reason: string): SenderEffect[] {
+    if (state === this.#state && reason === this.#reason) return [];
+    this.#state = state;
+    this.#reason = reason;
+    return [{ kind: 'report' }];
+  }
+
+  // --- spaces and what is in flight ----------------------------------------------------------
+
+  /** The replica has told where it stands and may have batches of this epoch. */
+  join(row: PositionRow, epoch: Epoch): void {
+    const { sequence } = row.position;
+    this.#spaces.set(row.handle, {
+      epoch,
+      sent: sequence,
+      flushed: sequence,
+      applied: row.applied,
+    });
+  }
+
+  /** The last sequence handed to the socket; undefined where the space is not streamed. */
+  sent(handle: Handle): Sequence | undefined {
+    return this.#spaces.get(handle)?.sent;
+  }
+
+  /** The window leaves room for at least one more batch. */
+  get hasWindow(): boolean {
+    return this.#flightBytes < this.#options.windowBytes;
+  }
+
+  batchSent(handle: Handle, last: Sequence, bytes: number): void {
+    this.#spaces.get(handle)!.sent = last;
+    this.#flight.push({ handle, last, bytes });
+    this.#flightBytes += bytes;
+  }
+
+  /**
+   * Takes one row of an ack. @returns whether anything moved
+   * Throws ProtocolViolation for an ack of what was never sent, or one that goes back (row 33).
+   */
+  acked(row: AckRow): boolean {
+    const space = this.#spaces.get(row.handle);
+    if (!space || row.epoch !== space.epoch) return false;
+    if (row.flushed > space.sent) {
+      throw failure('ProtocolViolation', `an ack of ${row.flushed}, sent is ${space.sent}`);
+    }
+    if (row.flushed < space.flushed) {
+      throw failure('ProtocolViolation', `an ack of ${row.flushed} behind ${space.flushed}`);
+    }
+    const moved = row.flushed > space.flushed || row.applied > space.applied;
+    space.flushed = row.flushed;
+    space.applied = Math.max(space.applied, row.applied);
+    return moved;
+  }
+
+  /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
+  shrinkFlight(): void {
+    let done = 0;
+    for (; done < this.#flight.length; done++) {
+      const batch = this.#flight[done]!;
+      if ((this.#spaces.get(batch.handle)?.flushed ?? batch.last) < batch.last) break;
+      this.#flightBytes -= batch.bytes;
+    }
+    if (done > 0) this.#flight.splice(0, done);
+  }
+
+  get isDrained(): boolean {
+    return this.#flight.length === 0;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * State: the same facts that node records and entries give, for all spaces, each row as of an
+ * LSN of its own. It lets recovery begin near the end of the log. It holds only what an
+ * fdatasync has covered; replay skips what stands below a row's LSN.
+ *
+ * File: magic "EGWS", format u32, generation u64, lsn u64 (replay begins here), durable u64,
+ * node sequence u64, spaces u32, segments u32, then the rows, then CRC32C of all before it.
+ */
+import { ByteReader, ByteWriter } from './bytes.js';
+import { crc32c } from './crc.js';
+import { failure } from './errors.js';
+import { type Member, type Role, readMembers, writeMembers } from './node-record.js';
+import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
+
+const MAGIC = 0x53574745;
+const FORMAT = 1;
+
+/** What a node knows of one space, durably. */
+export interface SpaceFacts {
+  /** 16 bytes, lower-case hex. */
+  readonly id: string;
+  name: string;
+  role: Role;
+  /** The epoch this node acts under. */
+  epoch: Epoch;
+  /** The highest epoch this node has heard of; at least `epoch`. */
+  epochSeen: Epoch;
+  primary: string;
+  members: readonly Member[];
+  position: Position;
+  /** Of the last entry, ns since the Unix epoch. */
+  timestamp: bigint;
+  history: EpochStart[];
+  /** Kept by node records, where the host keeps none. */
+  applied: Sequence;
+}
+
+export interface SegmentFacts {
+  readonly start: Lsn;
+  readonly size: number;
+  /** Where its last entry ends; undefined for the one that is being written. */
+  end: Lsn | undefined;
+}
+
+export interface SpaceRow {
+  readonly lsn: Lsn;
+  readonly facts: SpaceFacts;
+}
+
+export interface State {
+  readonly generation: number;
+  /** Everything below is in the rows. */
+  readonly lsn: Lsn;
+  /** The durable end when the last row was taken. */
+  readonly durableLsn: Lsn;
+  readonly nodeSequence: Sequence;
+  readonly spaces: readonly SpaceRow[];
+  readonly segments: readonly SegmentFacts[];
+}
+
+/** Facts of a space that has no entry yet. */
+export function newSpaceFacts(id: string, name: string): SpaceFacts {
+  return {
+    id,
+    name,
+    role: 'replica',
+    epoch: 0,
+    epochSeen: 0,
+    primary: '',
+    members: [],
+    position: { epoch: 0, sequence: 0, headerCrc: 0 },
+    timestamp: 0n,
+    history: [],
+    applied: 0,
+  };
+}
+
+/** Writes a state in pieces, so that its caller can let other work in between. */
+export class StateWriter {
+  readonly #w = new ByteWriter();
+  #spaces = 0;
+
+  constructor(generation: number, lsn: Lsn) {
+    this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
+    this.#w.u64(0).u64(0).u32(0).u32(0);
+  }
+
+  space(row: SpaceRow): void {
+    this.#spaces++;
+    const f = row.facts;
+    const w = this.#w;
+    w.u64(row.lsn)
+      .id(f.id)
+      .text(f.name)
+      .u8(f.role === 'primary' ? 1 : 0);
+    w.u32(f.epoch).u32(f.epochSeen).text(f.primary);
+    writeMembers(w, f.members);
+    w.u32(f.position.epoch).u64(f.position.sequence).u32(f.position.headerCrc);
+    w.big(f.timestamp).u64(f.applied).u16(f.history.length);
+    for (const h of f.history) w.u32(h.epoch).u64(h.startSequence).id(h.primaryNodeId);
+  }
+
+  /** @returns the file's bytes */
+  finish(durableLsn: Lsn, nodeSequence: Sequence, segments: readonly SegmentFacts[]): Uint8Array {
+    const w = this.#w;
+    for (const s of segments)
+      w.u64(s.start)
+        .u32(s.size)
+        .u64(s.end ?? 0);
+    const bytes = w.bytes();
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    view.setBigUint64(24, BigInt(durableLsn), true);
+    view.setBigUint64(32, BigInt(nodeSequence), true);
+    view.setUint32(40, this.#spaces, true);
+    view.setUint32(44, segments.length, true);
+    return w.u32(crc32c(bytes)).bytes();
+  }
+}
+
+/**
+ * Reads a state file. Throws CorruptionDetected when it is damaged, UnsupportedVersion when a
+ * newer release wrote it. Rows are read as long as there are bytes: no count is trusted.
+ */
+export function decodeState(bytes: Uint8Array): State {
+  if (bytes.length < 52) throw failure('CorruptionDetected', `a state of ${bytes.length} bytes`);
+  const body = bytes.subarray(0, bytes.length - 4);
+  const stored = new ByteReader(bytes.subarray(bytes.length - 4), 'CorruptionDetected').u32();
+  if (stored !== crc32c(body))
+    throw failure('CorruptionDetected', 'a state whose CRC does not fit');
+  const r = new ByteReader(body, 'CorruptionDetected');
+  if (r.u32() !== MAGIC) throw failure('CorruptionDetected', 'a state without its magic');
+  const format = r.u32();
+  if (format !== FORMAT) throw failure('UnsupportedVersion', `state format ${format}`);
+  const generation = r.u64();
+  const lsn = r.u64();
+  const durableLsn = r.u64();
+  const nodeSequence = r.u64();
+  const spaceCount = r.u32();
+  const segmentCount = r.u32();
+  const spaces: SpaceRow[] = [];
+  for (let i = 0; i < spaceCount; i++) spaces.push(readRow(r));
+  const segments: SegmentFacts[] = [];
+  for (let i = 0; i < segmentCount; i++) {
+    const start = r.u64();
+    const size = r.u32();
+    const end = r.u64();
+    segments.push({ start, size, end: end === 0 ? undefined : end });
+  }
+  r.end();
+  return { generation, lsn, durableLsn, nodeSequence, spaces, segments };
+}
+
+function readRow(r: ByteReader): SpaceRow {
+  const lsn = r.u64();
+  const facts = newSpaceFacts(r.id(), r.text());
+  facts.role = r.u8() === 1 ? 'primary' : 'replica';
+  facts.epoch = r.u32();
+  facts.epochSeen = r.u32();
+  facts.primary = r.text();
+  facts.members = readMembers(r);
+  facts.position = { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() };
+  facts.timestamp = r.big();
+  facts.applied = r.u64();
+  const rows = r.u16();
+  for (let i = 0; i < rows; i++) {
+    facts.history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
+  }
+  return { lsn, facts };
+}

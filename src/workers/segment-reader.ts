@@ -1,0 +1,121 @@
+/**
+ * Catch-up from segments: one window of the log, read in order up to the durable end. What comes
+ * from the disk is verified (header, place, payload) before it is shipped.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import type { SegmentPlace } from '../shared/control.js';
+import { readPayloadSize } from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
+import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../shared/limits.js';
+import type { Lsn } from '../shared/position.js';
+import { look, segmentName } from '../shared/segment.js';
+
+const open = promisify(fs.open);
+const close = promisify(fs.close);
+
+/** An entry in the window; valid until the next `load`. */
+export interface LoggedEntry {
+  readonly view: DataView;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+export class SegmentReader {
+  readonly #dir: string;
+  readonly #salt: number;
+  readonly #window: Uint8Array;
+  #place: SegmentPlace | undefined;
+  #fd: number | undefined;
+  #base: Lsn = 0;
+  #length = 0;
+  #loaded: Uint8Array;
+  #view: DataView;
+
+  /** @param maxEntryBytes the longest entry that must fit the window, header included */
+  constructor(dir: string, salt: number, maxEntryBytes: number) {
+    this.#dir = dir;
+    this.#salt = salt;
+    this.#window = new Uint8Array(Math.max(READ_CHUNK_BYTES, 2 * maxEntryBytes));
+    this.#loaded = this.#window.subarray(0, 0);
+    this.#view = new DataView(this.#window.buffer, 0, 0);
+  }
+
+  /**
+   * Where to go on from `lsn`: there, or at the next segment's start.
+   * @returns undefined when the segment must be looked up first
+   */
+  resolve(lsn: Lsn): Lsn | undefined {
+    const place = this.#place;
+    if (!place || lsn < place.start || lsn > place.start + place.size) return undefined;
+    if (place.end !== undefined && lsn >= place.end) {
+      return lsn < place.start + place.size ? place.start + place.size : undefined;
+    }
+    return lsn < place.start + place.size ? lsn : undefined;
+  }
+
+  /** Forgets a place whose end was not known yet. */
+  get isOpenEnded(): boolean {
+    return this.#place?.end === undefined;
+  }
+
+  async enter(place: SegmentPlace): Promise<void> {
+    if (this.#place?.start !== place.start) {
+      await this.close();
+      this.#fd = await open(path.join(this.#dir, segmentName(place.start)), 'r');
+    }
+    this.#place = place;
+  }
+
+  /** Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read */
+  async load(lsn: Lsn, durable: Lsn): Promise<number> {
+    const place = this.#place!;
+    const end = Math.min(place.end ?? place.start + place.size, durable);
+    const wanted = Math.min(this.#window.length, end - lsn);
+    this.#length = 0;
+    this.#base = lsn;
+    while (this.#length < wanted) {
+      const position = lsn - place.start + this.#length;
+      const got = await this.#read(this.#length, wanted - this.#length, position);
+      if (got === 0) break;
+      this.#length += got;
+    }
+    this.#loaded = this.#window.subarray(0, this.#length);
+    this.#view = new DataView(this.#window.buffer, 0, this.#length);
+    return this.#length;
+  }
+
+  #read(offset: number, length: number, position: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fs.read(this.#fd!, this.#window, offset, length, position, (error, got) => {
+        if (error) reject(error);
+        else resolve(got);
+      });
+    });
+  }
+
+  /** The entry at `lsn`, if the window holds all of it. Throws CorruptionDetected for a bad one. */
+  at(lsn: Lsn): LoggedEntry | undefined {
+    const place = this.#place;
+    const offset = lsn - this.#base;
+    if (!place || offset < 0 || offset >= this.#length) return undefined;
+    const bytes = this.#loaded;
+    const view = this.#view;
+    const found = look(bytes, view, offset, lsn, place.start + place.size, this.#salt);
+    if (found === 'short') return undefined;
+    if (found !== 'entry') {
+      throw failure('CorruptionDetected', `${found} at LSN ${lsn} of the durable log`);
+    }
+    const end = offset + ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
+    return { view, offset, bytes: bytes.subarray(offset, end) };
+  }
+
+  async close(): Promise<void> {
+    const fd = this.#fd;
+    this.#fd = undefined;
+    this.#place = undefined;
+    this.#length = 0;
+    if (fd !== undefined) await close(fd);
+  }
+}

@@ -1,0 +1,537 @@
+/**
+ * One replica, one socket: a thread that sends what is durable and takes acknowledgements.
+ * shared/sender.ts decides about the link, batch-source.ts fills frames; this file owns the
+ * socket, the send buffers and the conversation with the main thread.
+ */
+import net from 'node:net';
+import { parentPort, workerData } from 'node:worker_threads';
+import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shared/control.js';
+import { EngramError, type ErrorCode, failure } from '../shared/errors.js';
+import { FrameBuilder } from '../shared/frame-builder.js';
+import {
+  BATCH_HEADER_BYTES,
+  BATCH_TRIGGER_BYTES,
+  BATCH_TRIGGER_ENTRIES,
+  BATCH_TRIGGER_MS,
+  CLOSE_DEADLINE_MS,
+  ENTRY_HEADER_BYTES,
+  FRAME_OVERHEAD_BYTES,
+  KEEPALIVE_MS,
+  PROTOCOL_VERSION,
+  SEND_BUFFERS,
+} from '../shared/limits.js';
+import type { Sequence, Slot } from '../shared/position.js';
+import {
+  type AckRow,
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  FrameAssembler,
+  type HeartbeatRow,
+  type PositionRow,
+  type Welcome,
+} from '../shared/protocol.js';
+import { Sender, type SenderEffect, type SenderInput } from '../shared/sender.js';
+import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
+import { BatchSource } from './batch-source.js';
+import { SegmentReader } from './segment-reader.js';
+
+/** Spaces introduced per frame: with the longest names and a few members it stays small. */
+const SPACES_PER_FRAME = 200;
+const TICK_MS = 50;
+
+class Shipper {
+  readonly #start: ShipperStart;
+  readonly #memory: NodeMemory;
+  readonly #progress: ReplicaProgress;
+  readonly #sender: Sender;
+  readonly #reader: SegmentReader;
+  readonly #source: BatchSource;
+  readonly #frameBytes: number;
+  readonly #spaces = new Map<Slot, ShippedSpace>();
+  readonly #introduced = new Map<Slot, PositionRow | undefined>();
+  readonly #told = new Map<Slot, Sequence>();
+  /** Grows with each dial: what belongs to an older connection is told apart by it. */
+  #connection = 0;
+  #socket: net.Socket | undefined;
+  #assembler = new FrameAssembler(0);
+  #free: FrameBuilder[] = [];
+  #inSocket = 0;
+  #cursorKnown = false;
+  #isLoading = false;
+  #triggerTimer: NodeJS.Timeout | undefined;
+  #asking: { id: string; name: string }[] = [];
+  #closing = false;
+
+  constructor(start: ShipperStart) {
+    this.#start = start;
+    this.#memory = new NodeMemory(start.memory);
+    this.#progress = new ReplicaProgress(start.progress);
+    this.#sender = new Sender(start);
+    const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
+    this.#reader = new SegmentReader(start.dataDir, start.salt, entryBytes);
+    this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
+    const largest = Math.max(start.catchUpBatchBytes, entryBytes + BATCH_HEADER_BYTES);
+    this.#frameBytes = largest + FRAME_OVERHEAD_BYTES;
+  }
+
+  run(): void {
+    this.#step({ kind: 'start' });
+    setInterval(() => this.#tick(), TICK_MS);
+    void this.#watchDurable();
+  }
+
+  /** Wakes with each durable group; the tick is read before the look, so none is missed. */
+  async #watchDurable(): Promise<void> {
+    for (;;) {
+      const seen = this.#memory.durableTick;
+      this.#pump();
+      await this.#memory.waitDurable(seen);
+    }
+  }
+
+  // --- the machine -------------------------------------------------------------------------
+
+  #step(input: SenderInput): void {
+    for (const effect of this.#sender.step(input, performance.now(), Math.random())) {
+      this.#carry(effect);
+    }
+  }
+
+  #tick(): void {
+    const isWriting = this.#inSocket > 0;
+    for (const effect of this.#sender.tick(performance.now(), isWriting, Math.random())) {
+      this.#carry(effect);
+    }
+  }
+
+  #carry(effect: SenderEffect): void {
+    switch (effect.kind) {
+      case 'dial':
+        this.#dial();
+        return;
+      case 'greet':
+        this.#greet();
+        return;
+      case 'introduce':
+        this.#introduce([...this.#spaces.values()]);
+        return;
+      case 'heartbeat':
+        this.#heartbeat();
+        return;
+      case 'drop':
+        this.#drop();
+        return;
+      case 'report':
+        this.#tell({
+          kind: 'state',
+          state: this.#sender.state,
+          reason: this.#sender.reason,
+          failures: this.#sender.failures,
+          fatal: this.#sender.fatal,
+        });
+        return;
+    }
+  }
+
+  #tell(message: FromShipper): void {
+    parentPort!.postMessage(message);
+  }
+
+  // --- the socket --------------------------------------------------------------------------
+
+  #dial(): void {
+    const connection = ++this.#connection;
+    const { host, port } = this.#start.replica;
+    const socket = net.connect({ host, port, noDelay: true });
+    socket.setKeepAlive(true, KEEPALIVE_MS);
+    this.#socket = socket;
+    this.#assembler = new FrameAssembler(this.#frameBytes);
+    this.#inSocket = 0;
+    this.#free = [];
+    let reason = 'the replica closed the connection';
+    socket.on('connect', () => this.#step({ kind: 'connected' }));
+    socket.on('data', (chunk) => this.#heard(chunk));
+    socket.on('error', (error) => {
+      reason = error.message;
+    });
+    socket.on('close', () => {
+      if (connection === this.#connection) this.#lost(reason, undefined);
+    });
+  }
+
+  #lost(reason: string, fatal: string | undefined): void {
+    this.#step({ kind: 'lost', reason, fatal });
+  }
+
+  #drop(): void {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.#connection++;
+    socket?.destroy();
+    this.#source.clear();
+    this.#introduced.clear();
+    this.#told.clear();
+    this.#cursorKnown = false;
+    clearTimeout(this.#triggerTimer);
+    this.#triggerTimer = undefined;
+    for (const { id } of this.#asking) this.#tell({ kind: 'answer', id, answer: undefined });
+    this.#asking = [];
+  }
+
+  #send(frame: Exclude<Frame, { kind: 'batches' }>): void {
+    this.#socket?.write(encodeFrame(frame));
+    this.#step({ kind: 'wrote' });
+  }
+
+  #greet(): void {
+    const { clusterId, nodeId, incarnation, maxEntryBytes, replica } = this.#start;
+    this.#send({
+      kind: 'hello',
+      hello: {
+        minVersion: PROTOCOL_VERSION,
+        maxVersion: PROTOCOL_VERSION,
+        clusterId,
+        nodeId,
+        peerId: replica.nodeId,
+        incarnation,
+        features: 0,
+        maxFrameBytes: this.#frameBytes,
+        maxEntryBytes,
+      },
+    });
+  }
+
+  #heard(chunk: Buffer): void {
+    this.#step({ kind: 'heard' });
+    try {
+      this.#assembler.feed(chunk, (kind, body) => {
+        this.#take(decodeFrame(kind, body));
+        return this.#socket !== undefined;
+      });
+    } catch (error) {
+      const known = error instanceof EngramError;
+      this.#lost(known ? error.message : String(error), undefined);
+      if (!known) throw error;
+    }
+    this.#pump();
+  }
+
+  #take(frame: Frame): void {
+    switch (frame.kind) {
+      case 'welcome':
+        this.#welcomed(frame.welcome);
+        return;
+      case 'positions':
+        this.#positions(frame.rows);
+        return;
+      case 'acks':
+        this.#acked(frame.rows);
+        return;
+      case 'heartbeat':
+        for (const row of frame.rows) this.#progress.setReceived(row.handle, row.sequence);
+        return;
+      case 'nack':
+        this.#tell({
+          kind: 'locate',
+          connection: this.#connection,
+          slot: frame.handle,
+          next: frame.expected,
+        });
+        return;
+      case 'answer': {
+        const { id, known, epoch, primary } = frame;
+        this.#asking = this.#asking.filter((a) => a.id !== id);
+        this.#tell({ kind: 'answer', id, answer: { known, epoch, primary } });
+        return;
+      }
+      case 'bye':
+        this.#lost(frame.message, frame.fatal ? frame.code : undefined);
+        return;
+      default:
+        throw failure('ProtocolViolation', `a frame ${frame.kind} from a replica`);
+    }
+  }
+
+  #welcomed(welcome: Welcome): void {
+    const problem = this.#welcomeProblem(welcome);
+    if (problem) {
+      this.#lost(problem.reason, problem.code);
+      return;
+    }
+    const { nodeHash } = this.#start;
+    for (let i = 0; i < SEND_BUFFERS; i++) {
+      this.#free.push(new FrameBuilder(this.#frameBytes, nodeHash));
+    }
+    this.#step({ kind: 'welcomed' });
+    for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
+  }
+
+  #welcomeProblem(welcome: Welcome): { reason: string; code: ErrorCode } | undefined {
+    const { clusterId, replica, maxEntryBytes } = this.#start;
+    if (welcome.version !== PROTOCOL_VERSION) {
+      return { reason: `it chose version ${welcome.version}`, code: 'UnsupportedVersion' };
+    }
+    if (welcome.clusterId !== clusterId) {
+      return { reason: `it is of cluster ${welcome.clusterId}`, code: 'WrongCluster' };
+    }
+    if (welcome.nodeId !== replica.nodeId) {
+      return { reason: `the node there is ${welcome.nodeId}`, code: 'WrongNode' };
+    }
+    if (welcome.maxEntryBytes < maxEntryBytes || welcome.maxFrameBytes < this.#frameBytes) {
+      const theirs = `${welcome.maxEntryBytes} bytes an entry, ${welcome.maxFrameBytes} a frame`;
+      return { reason: `it takes less than we send: ${theirs}`, code: 'Configuration' };
+    }
+    return undefined;
+  }
+
+  // --- spaces ------------------------------------------------------------------------------
+
+  #introduce(spaces: readonly ShippedSpace[]): void {
+    for (let i = 0; i < spaces.length; i += SPACES_PER_FRAME) {
+      const part = spaces.slice(i, i + SPACES_PER_FRAME);
+      const rows = part.map((s) => {
+        this.#introduced.set(s.slot, undefined);
+        return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
+      });
+      this.#send({ kind: 'spaces', rows });
+    }
+    if (spaces.length === 0) this.#step({ kind: 'caught-up' });
+  }
+
+  #positions(rows: readonly PositionRow[]): void {
+    for (const row of rows) {
+      if (!this.#introduced.has(row.handle)) {
+        throw failure('ProtocolViolation', `a position on handle ${row.handle}`);
+      }
+      this.#introduced.set(row.handle, row);
+    }
+    this.#tell({ kind: 'positions', connection: this.#connection, rows });
+  }
+
+  message(message: ToShipper): void {
+    switch (message.kind) {
+      case 'spaces':
+        for (const space of message.spaces) this.#spaces.set(space.slot, space);
+        if (this.#sender.isOpen) this.#introduce(message.spaces);
+        return;
+      case 'verdicts':
+        if (message.connection === this.#connection) this.#verdicts(message.rows);
+        return;
+      case 'segment':
+        void this.#entered(message);
+        return;
+      case 'located': {
+        const stream = this.#source.streams.get(message.slot);
+        if (message.connection !== this.#connection || !stream) return;
+        stream.next = message.next;
+        this.#source.cursor = Math.min(this.#source.cursor, message.lsn);
+        this.#pump();
+        return;
+      }
+      case 'ask':
+        this.#ask(message.id, message.name);
+        return;
+      case 'close':
+        void this.#close();
+        return;
+    }
+  }
+
+  #verdicts(rows: (ToShipper & { kind: 'verdicts' })['rows']): void {
+    this.#send({
+      kind: 'verdicts',
+      rows: rows.map((r) => ({ handle: r.slot, verdict: r.verdict, next: r.next })),
+    });
+    for (const row of rows) {
+      const space = this.#spaces.get(row.slot);
+      const position = this.#introduced.get(row.slot);
+      if (!space || !position || row.verdict !== 'continue') continue;
+      this.#sender.join(position, space.epoch);
+      const { slot, id, epoch } = space;
+      this.#source.add({ slot, id, epoch, next: row.next });
+      const { sequence } = position.position;
+      this.#progress.setSent(slot, sequence);
+      this.#progress.setReceived(slot, sequence);
+      this.#progress.setFlushed(slot, sequence);
+      this.#progress.setApplied(slot, position.applied);
+      const { cursor } = this.#source;
+      this.#source.cursor = this.#cursorKnown ? Math.min(cursor, row.lsn) : row.lsn;
+      this.#cursorKnown = true;
+    }
+    this.#memory.wakeMain();
+    this.#pump();
+  }
+
+  #ask(id: string, name: string): void {
+    const { state } = this.#sender;
+    if (state === 'waiting' || state === 'failed' || state === 'closed') {
+      this.#tell({ kind: 'answer', id, answer: undefined });
+      return;
+    }
+    this.#asking.push({ id, name });
+    if (this.#sender.isOpen) this.#send({ kind: 'ask', id, name });
+  }
+
+  #acked(rows: readonly AckRow[]): void {
+    let moved = false;
+    for (const row of rows) {
+      if (!this.#sender.acked(row)) continue;
+      moved = true;
+      this.#progress.setFlushed(row.handle, row.flushed);
+      this.#progress.setApplied(row.handle, row.applied);
+      if (row.flushed > this.#progress.received(row.handle)) {
+        this.#progress.setReceived(row.handle, row.flushed);
+      }
+    }
+    if (!moved) return;
+    this.#sender.shrinkFlight();
+    this.#memory.wakeMain();
+  }
+
+  #heartbeat(): void {
+    const rows: HeartbeatRow[] = [];
+    for (const { slot } of this.#source.streams.values()) {
+      const sequence = this.#memory.durable(slot);
+      if (this.#told.get(slot) === sequence) continue;
+      this.#told.set(slot, sequence);
+      rows.push({ handle: slot, sequence });
+    }
+    this.#send({ kind: 'heartbeat', rows });
+  }
+
+  // --- batches -----------------------------------------------------------------------------
+
+  /** A bad entry in the durable log ends the link, visibly, not the thread. */
+  #pump(): void {
+    try {
+      this.#fillAndShip();
+    } catch (error) {
+      if (!(error instanceof EngramError)) throw error;
+      this.#lost(error.message, error.code);
+    }
+  }
+
+  /** Sends as long as there is something to send, a buffer and room in the window. */
+  #fillAndShip(): void {
+    if (!this.#cursorKnown || this.#isLoading || !this.#sender.isOpen) return;
+    while (this.#free.length > 0 && this.#sender.hasWindow) {
+      if (this.#inSocket > 0 && !this.#isTriggered()) return;
+      const frame = this.#free.pop()!;
+      frame.reset();
+      const filled = this.#source.fill(frame);
+      if (frame.isEmpty) this.#free.push(frame);
+      else this.#ship(frame);
+      if (filled === 'caught-up') {
+        this.#step({ kind: 'caught-up' });
+        return;
+      }
+      if (filled === 'disk') {
+        this.#step({ kind: 'fell-behind' });
+        this.#load();
+        return;
+      }
+    }
+  }
+
+  /** While the socket is busy, small batches wait for company: 100 entries, 256 KiB or 10 ms. */
+  #isTriggered(): boolean {
+    if (this.#source.pending(BATCH_TRIGGER_ENTRIES, BATCH_TRIGGER_BYTES)) return true;
+    this.#triggerTimer ??= setTimeout(() => {
+      this.#triggerTimer = undefined;
+      this.#pumpNow();
+    }, BATCH_TRIGGER_MS);
+    return false;
+  }
+
+  #pumpNow(): void {
+    const frame = this.#free.pop();
+    if (!frame) return;
+    frame.reset();
+    const ready = this.#cursorKnown && !this.#isLoading && this.#sender.isOpen;
+    if (ready && this.#sender.hasWindow) this.#source.fill(frame);
+    if (frame.isEmpty) this.#free.push(frame);
+    else this.#ship(frame);
+    this.#pump();
+  }
+
+  #ship(frame: FrameBuilder): void {
+    const bytes = frame.finish();
+    for (const batch of frame.batches) {
+      this.#sender.batchSent(batch.slot, batch.last, batch.bytes);
+      this.#progress.setSent(batch.slot, batch.last);
+    }
+    const connection = this.#connection;
+    this.#inSocket++;
+    this.#socket!.write(bytes, () => {
+      if (connection !== this.#connection) return;
+      this.#inSocket--;
+      this.#free.push(frame);
+      this.#step({ kind: 'wrote' });
+      this.#pump();
+    });
+    this.#step({ kind: 'wrote' });
+  }
+
+  /** Brings the window to the cursor, asking main for the segment when it is another one. */
+  #load(): void {
+    this.#isLoading = true;
+    const { cursor } = this.#source;
+    if (this.#reader.resolve(cursor) === undefined || this.#reader.isOpenEnded) {
+      this.#tell({ kind: 'segment', lsn: cursor });
+      return;
+    }
+    void this.#loadWindow();
+  }
+
+  async #entered(message: ToShipper & { kind: 'segment' }): Promise<void> {
+    try {
+      if (!message.segment) {
+        this.#isLoading = false;
+        this.#lost(`no segment holds LSN ${message.lsn}`, 'CorruptionDetected');
+        return;
+      }
+      await this.#reader.enter(message.segment);
+    } catch (error) {
+      this.#isLoading = false;
+      this.#lost(`reading the log: ${(error as Error).message}`, undefined);
+      return;
+    }
+    await this.#loadWindow();
+  }
+
+  async #loadWindow(): Promise<void> {
+    try {
+      const lsn = this.#reader.resolve(this.#source.cursor);
+      if (lsn === this.#source.cursor) await this.#reader.load(lsn, this.#memory.durableLsn);
+    } catch (error) {
+      this.#lost(`reading the log: ${(error as Error).message}`, undefined);
+    } finally {
+      this.#isLoading = false;
+    }
+    this.#pump();
+  }
+
+  // --- closing -----------------------------------------------------------------------------
+
+  /** Ships what is durable up to a deadline, then ends. */
+  async #close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    const deadline = performance.now() + CLOSE_DEADLINE_MS;
+    while (this.#sender.isOpen && performance.now() < deadline) {
+      this.#pump();
+      const behind = this.#source.cursor < this.#memory.durableLsn;
+      if (this.#cursorKnown && !behind && this.#sender.isDrained) break;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    this.#socket?.end();
+    this.#step({ kind: 'close' });
+    await this.#reader.close();
+    process.exit(0);
+  }
+}
+
+const shipper = new Shipper(workerData as ShipperStart);
+parentPort!.on('message', (message: ToShipper) => shipper.message(message));
+shipper.run();

@@ -486,7 +486,9 @@ export class Node extends NodeEmitter {
       await this.#roles;
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
-      if (this.#wal && !this.#wal.failure) await this.#state.write();
+      if (this.#wal && !this.#wal.failure) {
+        await this.#state.write().catch((error) => this.#stateFailed(error));
+      }
     } finally {
       await this.#pool.close();
       this.#lock.release();

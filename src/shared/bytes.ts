@@ -16,24 +16,29 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#room(1), value);
+    const at = this.#room(1);
+    this.#view.setUint8(at, value);
     return this;
   }
   u16(value: number): this {
-    this.#view.setUint16(this.#room(2), value, true);
+    const at = this.#room(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
   u32(value: number): this {
-    this.#view.setUint32(this.#room(4), value, true);
+    const at = this.#room(4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
   /** A safe integer as u64. */
   u64(value: number): this {
-    this.#view.setBigUint64(this.#room(8), BigInt(value), true);
+    const at = this.#room(8);
+    this.#view.setBigUint64(at, BigInt(value), true);
     return this;
   }
   big(value: bigint): this {
-    this.#view.setBigUint64(this.#room(8), value, true);
+    const at = this.#room(8);
+    this.#view.setBigUint64(at, value, true);
     return this;
   }
   /** 16 bytes given as 32 hex digits. */
@@ -47,7 +52,8 @@ export class ByteWriter {
     return this.u8(encoded.length).raw(encoded);
   }
   raw(value: Uint8Array): this {
-    this.#bytes.set(value, this.#room(value.length));
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
     return this;
   }
   /** Overwrites a u32 written before. */
@@ -60,6 +66,7 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#at);
   }
 
+  /** May replace the buffer: taken before the view is looked at. */
   #room(bytes: number): number {
     const at = this.#at;
     this.#at += bytes;

@@ -55,23 +55,20 @@ export class Applier {
   }
 
   /** Starts applying a space; once. */
-  async start(space: SpaceState): Promise<void> {
+  start(space: SpaceState): void {
     if (this.#running.has(space)) return;
-    let ready = (): void => undefined;
-    const known = new Promise<void>((resolve) => {
-      ready = resolve;
+    const run = this.#run(space).catch((error) => {
+      this.#hooks.failed(space, this.appliedTo(space) + 1, 1, error);
     });
-    this.#running.set(space, this.#run(space, ready).finally(ready));
-    // Until the host has said where it stands, no position of ours would be true.
-    await known;
+    this.#running.set(space, run);
   }
 
-  async #run(space: SpaceState, ready: () => void): Promise<void> {
+  async #run(space: SpaceState): Promise<void> {
     const { signal } = this.#stop;
     const applied = await this.#from(space);
     if (applied === undefined) return;
     this.#applied.set(space, applied);
-    ready();
+    this.#hooks.applied(space, applied);
     for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
       const from = entries[0]!.sequence;
       for (let attempts = 1; ; attempts++) {
@@ -126,7 +123,7 @@ export class Applier {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#stop.abort();
-    await Promise.allSettled(this.#running.values());
+    await Promise.all(this.#running.values());
     if (!this.#appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }

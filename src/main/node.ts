@@ -180,7 +180,7 @@ export class Node extends NodeEmitter {
         }),
     });
     for (const space of this.#spaces.spaces) {
-      if (space.facts.role === 'replica') void this.#applier.start(space);
+      if (space.facts.role === 'replica') this.#applier.start(space);
     }
   }
 
@@ -347,6 +347,7 @@ export class Node extends NodeEmitter {
 
   /** Makes a space known here, durably. */
   async #create(facts: SpaceFacts): Promise<SpaceState> {
+    this.#spaces.checkRoom(facts);
     await this.#wal!.record(roleRecord(facts));
     const state = this.#spaces.add(facts);
     this.#roleChanged(state);
@@ -356,7 +357,7 @@ export class Node extends NodeEmitter {
   #roleChanged(space: SpaceState): void {
     const { name, role, epoch, primary } = space.facts;
     this.emit('space-role', { space: name, role, epoch, primaryId: primary });
-    if (role === 'replica') void this.#applier?.start(space);
+    if (role === 'replica') this.#applier?.start(space);
   }
 
   /** A primary introduces its spaces to this node. */
@@ -397,7 +398,7 @@ export class Node extends NodeEmitter {
     }
     // What an older connection has staged is on its way; the position is what is durable.
     await this.#wal!.whenDurable(space, this.#memory.allocated(space.slot));
-    await this.#applier?.start(space);
+    this.#applier?.start(space);
     return positionRow(handle, 'follows', space, this.#appliedTo(space));
   }
 

@@ -73,6 +73,10 @@ export class ReceiverServer {
         reject(failure('Configuration', `cannot listen on ${where}: ${cause.message}`, { cause }));
       });
       this.#server.listen(address, () => {
+        // Nobody waits for an error of the listening socket any more, and it must not end the host.
+        this.#server.on('error', (error) => {
+          process.emitWarning(`the listening socket: ${error.message}`, 'EngramWalWarning');
+        });
         const bound = this.#server.address() as net.AddressInfo;
         resolve({ host: address.host, port: bound.port });
       });
@@ -150,6 +154,10 @@ function batchEnd(body: Uint8Array, view: DataView, at: number): number {
     throw failure('TruncatedBatch', `${left} bytes of a frame left, announced ${length}`);
   }
   return at + LENGTH_BYTES + length;
+}
+
+function entryBytes(view: DataView, at: number): number {
+  return ENTRY_HEADER_BYTES + readPayloadSize(view, at);
 }
 
 interface ConnectionHooks {
@@ -241,8 +249,10 @@ class Connection {
 
   #refuse(error: unknown): void {
     if (!(error instanceof EngramError)) {
+      // Whatever a peer has brought about, the host goes on; the connection does not.
+      process.emitWarning(`a connection ended: ${String(error)}`, 'EngramWalWarning');
       this.drop(`a fault of ours: ${String(error)}`);
-      throw error;
+      return;
     }
     this.#reason = error.message;
     const message = error.message.split('\n', 1)[0]!.slice(0, 200);
@@ -380,13 +390,21 @@ class Connection {
       throw failure('Fenced', `epoch ${batch.epoch}, seen is ${space.facts.epochSeen}`);
     }
     let start = at + BATCH_HEADER_BYTES;
-    for (let n = 0; n < decision.skip; n++) {
-      start += ENTRY_HEADER_BYTES + readPayloadSize(view, start);
+    for (let n = 0; n < decision.skip; n++) start += entryBytes(view, start);
+    let sequence = batch.startSequence + decision.skip;
+    while (start < end) {
+      // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
+      let to = start;
+      let count = 0;
+      while (to < end && to + entryBytes(view, to) - start <= wal.groupBytes) {
+        to += entryBytes(view, to);
+        count++;
+      }
+      if (!wal.stageReceived(space, body.subarray(start, to), sequence, count)) return false;
+      sequence += count;
+      start = to;
+      this.#receiver.received(batch.spaceId, sequence - 1);
     }
-    const first = batch.startSequence + decision.skip;
-    const count = batch.entryCount - decision.skip;
-    if (!wal.stageReceived(space, body.subarray(start, end), first, count)) return false;
-    this.#receiver.received(batch.spaceId, first + count - 1);
     return true;
   }
 

@@ -4,7 +4,7 @@
  */
 import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
-import { failure } from '../shared/errors.js';
+import { EngramError, failure } from '../shared/errors.js';
 import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
 import {
   type Epoch,
@@ -129,7 +129,7 @@ export class Replication {
         this.#hooks.state(shipper);
         return;
       case 'positions':
-        void this.#judge(shipper, message.connection, message.rows).catch(() => undefined);
+        this.#answer(shipper, message, this.#judge(shipper, message.connection, message.rows));
         return;
       case 'segment': {
         const segment = this.#segments.at(message.lsn);
@@ -138,7 +138,7 @@ export class Replication {
         return;
       }
       case 'locate':
-        void this.#relocate(shipper, message).catch(() => undefined);
+        this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
       case 'answer': {
         const asked = this.#asked.filter((a) => a.id === message.id && a.shipper === shipper);
@@ -151,6 +151,14 @@ export class Replication {
         return;
       }
     }
+  }
+
+  #answer(shipper: ShipperHandle, asked: { connection: number }, work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      const code = error instanceof EngramError ? error.code : 'Io';
+      const reason = `reading the log failed: ${(error as Error).message.split('\n', 1)[0]}`;
+      shipper.post({ kind: 'give-up', connection: asked.connection, reason, code });
+    });
   }
 
   // --- verdicts ----------------------------------------------------------------------------

@@ -68,8 +68,11 @@ export class SpaceTable {
     return this.#byName.get(name);
   }
 
-  /** Throws Configuration when the table is full or the id stands for another name. */
-  add(facts: SpaceFacts): SpaceState {
+  /**
+   * Throws Configuration when the table is full or the id stands for another name. Asked before a
+   * space is made durable: what is in the log must have a place here.
+   */
+  checkRoom(facts: SpaceFacts): void {
     const slot = this.bySlot.length;
     if (slot > this.#memory.memory.maxSpaces) {
       throw failure('Configuration', `more than maxSpaces = ${slot - 1} spaces`);
@@ -79,6 +82,12 @@ export class SpaceTable {
       const names = `${JSON.stringify(known.facts.name)} and ${JSON.stringify(facts.name)}`;
       throw failure('Configuration', `the spaces ${names} share the id ${facts.id}`);
     }
+  }
+
+  /** Gives the space a slot. Throws as `checkRoom`. */
+  add(facts: SpaceFacts): SpaceState {
+    this.checkRoom(facts);
+    const slot = this.bySlot.length;
     const space: SpaceState = {
       slot,
       facts,

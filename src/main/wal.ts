@@ -152,6 +152,11 @@ export class Wal {
     return this.#commit.durableLsn;
   }
 
+  /** The most bytes of entries that can be staged at once. */
+  get groupBytes(): number {
+    return this.#options.groupBytes;
+  }
+
   get failure(): Error | undefined {
     return this.#failure;
   }

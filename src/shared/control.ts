@@ -58,6 +58,13 @@ export type ToShipper =
       readonly lsn: Lsn;
     }
   | { readonly kind: 'ask'; readonly id: string; readonly name: string }
+  /** Main could not answer: the link ends with this reason instead of waiting in silence. */
+  | {
+      readonly kind: 'give-up';
+      readonly connection: number;
+      readonly reason: string;
+      readonly code: string;
+    }
   | { readonly kind: 'close' };
 
 /** The named state of the link to one replica (DESIGN 7). */

@@ -207,7 +207,9 @@ export class Sender {
   }
 
   batchSent(handle: Handle, last: Sequence, bytes: number): void {
-    this.#spaces.get(handle)!.sent = last;
+    const space = this.#spaces.get(handle)!;
+    // After a nack entries go out again: what was sent stays sent.
+    space.sent = Math.max(space.sent, last);
     this.#flight.push({ handle, last, bytes });
     this.#flightBytes += bytes;
   }

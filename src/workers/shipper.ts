@@ -16,6 +16,7 @@ import {
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
   FRAME_OVERHEAD_BYTES,
+  HELLO_FRAME_MAX_BYTES,
   KEEPALIVE_MS,
   PROTOCOL_VERSION,
   SEND_BUFFERS,
@@ -146,7 +147,7 @@ class Shipper {
     const socket = net.connect({ host, port, noDelay: true });
     socket.setKeepAlive(true, KEEPALIVE_MS);
     this.#socket = socket;
-    this.#assembler = new FrameAssembler(this.#frameBytes);
+    this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
     this.#inSocket = 0;
     this.#free = [];
     let reason = 'the replica closed the connection';
@@ -229,7 +230,10 @@ class Shipper {
         this.#acked(frame.rows);
         return;
       case 'heartbeat':
-        for (const row of frame.rows) this.#progress.setReceived(row.handle, row.sequence);
+        for (const { handle, sequence } of frame.rows) {
+          const sent = this.#sender.sent(handle);
+          if (sent !== undefined) this.#progress.setReceived(handle, Math.min(sequence, sent));
+        }
         return;
       case 'nack':
         this.#tell({
@@ -259,6 +263,7 @@ class Shipper {
       this.#lost(problem.reason, problem.code);
       return;
     }
+    this.#assembler.setCap(this.#frameBytes);
     const { nodeHash } = this.#start;
     for (let i = 0; i < SEND_BUFFERS; i++) {
       this.#free.push(new FrameBuilder(this.#frameBytes, nodeHash));
@@ -331,6 +336,9 @@ class Shipper {
       }
       case 'ask':
         this.#ask(message.id, message.name);
+        return;
+      case 'give-up':
+        if (message.connection === this.#connection) this.#lost(message.reason, message.code);
         return;
       case 'close':
         void this.#close();

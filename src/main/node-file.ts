@@ -26,8 +26,17 @@ export interface NodeIdentity {
  * CorruptionDetected.
  */
 export async function openNodeFile(disk: Disk, dir: string, own: NodeIdentity): Promise<number> {
-  const bytes = await readSmallFile(disk, dir, NAME, MAX_BYTES);
-  if (bytes) return checkNodeFile(bytes, own);
+  if ((await disk.list(dir)).includes(NAME)) {
+    const found = await readNodeFile(disk, dir);
+    if (found.nodeId !== own.nodeId || found.clusterId !== own.clusterId) {
+      throw failure(
+        'Configuration',
+        `dataDir belongs to node ${found.nodeId} of cluster ${found.clusterId}, ` +
+          `not to ${own.nodeId} of ${own.clusterId}`,
+      );
+    }
+    return found.logSalt;
+  }
   const segments = (await disk.list(dir)).filter((name) => segmentStart(name) !== undefined);
   if (segments.length > 0) throw await strangeDirectory(disk, dir, segments);
   const logSalt = randomBytes(4).readUInt32LE();
@@ -42,7 +51,13 @@ function crcOf(fields: object): number {
   return crc32c(Buffer.from(JSON.stringify(fields)));
 }
 
-function checkNodeFile(bytes: Uint8Array, own: NodeIdentity): number {
+/** Whose a directory is, and its salt. Throws CorruptionDetected, UnsupportedVersion. */
+export async function readNodeFile(
+  disk: Disk,
+  dir: string,
+): Promise<NodeIdentity & { readonly logSalt: number }> {
+  const bytes = await readSmallFile(disk, dir, NAME, MAX_BYTES);
+  if (!bytes) throw failure('CorruptionDetected', `${dir} has no ${NAME}`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(Buffer.from(bytes).toString('utf8'));
@@ -59,14 +74,7 @@ function checkNodeFile(bytes: Uint8Array, own: NodeIdentity): number {
   if (crc !== crcOf({ formatVersion, nodeId, clusterId, logSalt })) {
     throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
   }
-  if (nodeId !== own.nodeId || clusterId !== own.clusterId) {
-    throw failure(
-      'Configuration',
-      `dataDir belongs to node ${nodeId} of cluster ${clusterId}, ` +
-        `not to ${own.nodeId} of ${own.clusterId}`,
-    );
-  }
-  return logSalt as number;
+  return { nodeId: nodeId as string, clusterId: clusterId as string, logSalt: logSalt as number };
 }
 
 /** Segments without node.json: Engram's own (no stamps), or ours with the file lost. */

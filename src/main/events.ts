@@ -26,8 +26,8 @@ export interface NodeEvents {
     readonly replicaId: string;
     readonly verdict: Verdict;
   };
-  /** The space was opened without the word of a member that stays silent. */
-  'unconfirmed-open': { readonly space: string; readonly silent: readonly string[] };
+  /** Spaces were opened for appends without the word of replicas that stay silent. */
+  'unconfirmed-open': { readonly spaces: readonly string[]; readonly silent: readonly string[] };
   /** Recovery cut off an unacknowledged tail. */
   'torn-tail': {
     readonly lsn: Lsn;
@@ -60,6 +60,8 @@ export type NodeEventName = keyof NodeEvents;
 
 export class NodeEmitter {
   readonly #emitter = new EventEmitter();
+  /** What happened before the host could listen; undefined once it can. */
+  #held: (() => void)[] | undefined = [];
 
   on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
     this.#emitter.on(name, listener);
@@ -73,6 +75,10 @@ export class NodeEmitter {
 
   /** Calls every listener; what one throws becomes a process warning and stops nobody. */
   protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
+    if (this.#held) {
+      this.#held.push(() => this.emit(name, event));
+      return;
+    }
     for (const listener of this.#emitter.listeners(name)) {
       try {
         (listener as (event: NodeEvents[K]) => void)(event);
@@ -80,5 +86,14 @@ export class NodeEmitter {
         process.emitWarning(`a listener of '${name}' threw: ${String(error)}`, 'EngramWalWarning');
       }
     }
+  }
+
+  /** Opening is over: in the next turn of the event loop the host has added its listeners. */
+  protected release(): void {
+    setImmediate(() => {
+      const held = this.#held ?? [];
+      this.#held = undefined;
+      for (const emit of held) emit();
+    });
   }
 }

@@ -14,7 +14,8 @@ export type { Member, Role } from '../shared/node-record.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
 export type { Address, NodeOptions } from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
-export { type Node, type NodeStatus, type OpenSpaceOptions, openNode } from './node.js';
+export { type Node, openNode } from './node.js';
+export type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 export type {
   AckLevel,
   Appended,

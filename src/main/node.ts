@@ -1,7 +1,6 @@
 /** openNode(): puts the parts of one node together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
-import type { LinkState } from '../shared/control.js';
 import { failure } from '../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES, FRAME_OVERHEAD_BYTES } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
@@ -21,41 +20,17 @@ import { type Disk, nodeDisk } from './disk.js';
 import { NodeEmitter } from './events.js';
 import { idOf, spaceIdOf } from './names.js';
 import { type Lock, lockDirectory, openNodeFile } from './node-file.js';
+import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import { type Recovered, recover } from './recovery.js';
 import { Replication, type SpaceAnswer } from './replication.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
-import { Space, type SpaceParts, type SpaceStatus } from './space.js';
+import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
 import { Wal } from './wal.js';
-
-export interface OpenSpaceOptions {
-  /** Whether an unknown space is created here; overrides the node's `lead`. */
-  readonly lead?: boolean;
-  /** Node ids, out of the node's `replicas`, that this space goes to. Default: all of them. */
-  readonly replicas?: readonly string[];
-}
-
-export interface NodeStatus {
-  readonly nodeId: string;
-  readonly clusterId: string;
-  readonly address: Address | undefined;
-  readonly durableLsn: Lsn;
-  readonly segments: number;
-  /** Slabs taken by groups on their way, of those that there are. */
-  readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
-  readonly failure: string | undefined;
-  readonly replicas: readonly {
-    readonly replicaId: string;
-    readonly state: LinkState;
-    readonly reason: string;
-    readonly consecutiveFailures: number;
-  }[];
-  readonly spaces: readonly SpaceStatus[];
-}
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
@@ -130,13 +105,12 @@ export class Node extends NodeEmitter {
     const { segments, spares, stateGeneration } = recovered;
     this.#segments = new Segments(disk, dir, segmentBytes, segments, spares);
     this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
-    const memory = this.#memory;
-    this.#reader = new LogReader(disk, dir, salt, memory, this.#spaces, this.#segments);
-    const generation = stateGeneration;
-    this.#state = new StateKeeper(disk, dir, memory, this.#spaces, this.#segments, generation);
+    const parts = [disk, dir, this.#memory, this.#spaces, this.#segments] as const;
+    this.#reader = new LogReader(...parts, salt);
+    this.#state = new StateKeeper(...parts, stateGeneration);
   }
 
-  /** Called once, by `openNode`. */
+  /** Once, by `openNode`. */
   async start(recovered: Recovered): Promise<void> {
     const { fsync: mode, groupBytes, segmentBytes } = this.#config;
     await this.#segments.open();
@@ -151,13 +125,12 @@ export class Node extends NodeEmitter {
     });
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write();
-    if (recovered.torn) {
-      const torn = recovered.torn;
-      setImmediate(() => this.emit('torn-tail', torn));
-    }
+    if (recovered.torn) this.emit('torn-tail', recovered.torn);
     this.#startApply();
     this.#startReplication();
     if (this.#config.listen) await this.#listen(this.#config.listen);
+    await this.#confirm(this.#spaces.spaces.filter((s) => s.facts.role === 'primary'));
+    this.release();
   }
 
   #stateFailed(error: unknown): void {
@@ -282,7 +255,11 @@ export class Node extends NodeEmitter {
     const known = this.#spaces.byId(id);
     const replicas = options.replicas ?? this.#config.replicas.map((r) => r.nodeId);
     if (known) {
-      if (known.facts.role === 'primary') await this.#confirm(known, replicas);
+      const { role } = known.facts;
+      if (role === 'primary' && replicas.join() !== known.replicas.join()) {
+        await this.#replicateTo(known, replicas);
+      }
+      if (known.refusal) throw known.refusal;
       return known;
     }
     if (!(options.lead ?? this.#config.lead)) {
@@ -291,7 +268,7 @@ export class Node extends NodeEmitter {
     const { openConfirmMs } = this.#config;
     const answers = await this.#replication!.ask(id, name, replicas, openConfirmMs);
     if (answers.silent.length > 0) {
-      this.emit('unconfirmed-open', { space: name, silent: answers.silent });
+      this.emit('unconfirmed-open', { spaces: [name], silent: answers.silent });
     }
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
@@ -322,20 +299,21 @@ export class Node extends NodeEmitter {
     return await this.#create(facts);
   }
 
-  async #confirm(space: SpaceState, replicas: readonly string[]): Promise<void> {
-    const replication = this.#replication!;
-    if (replicas.join() !== space.replicas.join()) {
-      const members = this.#members(replicas);
-      await this.#wal!.record(roleRecord({ ...space.facts, members }));
-      space.facts.members = members;
-      space.replicas = replicas;
-      replication.lead([space]);
-    }
-    const silent = await replication.confirm(space, this.#config.openConfirmMs);
-    if (silent.length > 0) {
-      this.emit('unconfirmed-open', { space: space.facts.name, silent });
-    }
-    if (space.refusal) throw space.refusal;
+  /** Before the first ack: what do the replicas that can be reached say of these spaces? */
+  async #confirm(spaces: readonly SpaceState[]): Promise<void> {
+    const silent = await this.#replication!.confirm(spaces, this.#config.openConfirmMs);
+    if (silent.length === 0) return;
+    this.emit('unconfirmed-open', { spaces: spaces.map((s) => s.facts.name), silent });
+  }
+
+  /** Gives a led space another set of replicas, durably. */
+  async #replicateTo(space: SpaceState, replicas: readonly string[]): Promise<void> {
+    const members = this.#members(replicas);
+    await this.#wal!.record(roleRecord({ ...space.facts, members }));
+    space.facts.members = members;
+    space.replicas = replicas;
+    this.#replication!.lead([space]);
+    await this.#confirm([space]);
   }
 
   /** This node, where it can be dialled, and the named replicas. */

@@ -36,10 +36,10 @@ export class LogReader {
   constructor(
     disk: Disk,
     dir: string,
-    salt: number,
     memory: NodeMemory,
     spaces: SpaceTable,
     segments: Segments,
+    salt: number,
   ) {
     this.#disk = disk;
     this.#dir = dir;

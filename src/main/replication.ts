@@ -36,6 +36,8 @@ export interface ReplicationHooks {
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
 }
 
+const CONFIRM_POLL_MS = 2;
+
 interface AckWait {
   readonly space: SpaceState;
   readonly sequence: Sequence;
@@ -284,19 +286,27 @@ export class Replication {
   }
 
   /**
-   * Resolves when every reachable replica of the space has told its position, so that a replica
-   * ahead of us is known before the first ack. @returns who stayed silent for `timeoutMs`
+   * Resolves when every reachable replica of these spaces has told its positions, so that a
+   * replica ahead of us is known before the first ack. @returns who stayed silent for `timeoutMs`
    */
-  async confirm(space: SpaceState, timeoutMs: number): Promise<string[]> {
+  async confirm(spaces: readonly SpaceState[], timeoutMs: number): Promise<string[]> {
     const silent: string[] = [];
     await Promise.all(
-      this.shippersOf(space).map(async (shipper) => {
+      this.shippers.map(async (shipper) => {
+        const { nodeId } = shipper.replica;
+        const own = spaces.filter((s) => s.replicas.includes(nodeId));
+        if (own.length === 0) return;
+        const judged = this.#judged.get(shipper)!;
         const told = async (): Promise<undefined> => {
           await shipper.firstWord;
-          while (shipper.isConnected && !this.#judged.get(shipper)!.has(space)) await pause(2);
+          let next = 0;
+          while (shipper.isConnected && next < own.length) {
+            if (judged.has(own[next]!)) next++;
+            else await pause(CONFIRM_POLL_MS);
+          }
           return undefined;
         };
-        if ((await within(told(), timeoutMs)) === 'late') silent.push(shipper.replica.nodeId);
+        if ((await within(told(), timeoutMs)) === 'late') silent.push(nodeId);
       }),
     );
     return silent;

@@ -11,13 +11,12 @@ import {
   type Group,
   GroupCommit,
 } from '../shared/group-commit.js';
+import { rememberTime } from '../shared/lag.js';
 import {
   ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
   MARK_IDLE_MS,
   TRAILER_BYTES,
-  WAITING_APPEND_MS,
-  WAITING_APPENDS_MAX,
 } from '../shared/limits.js';
 import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
@@ -30,19 +29,15 @@ import {
   RUN_FIRST,
   RUN_LAST,
   RUN_OFFSET,
-  RUN_RECEIVED,
   RUN_SLOT,
   type Slab,
 } from '../shared/slab.js';
+import { EntryClock } from './entry-clock.js';
+import { OpenGroup, type Settled } from './open-group.js';
 import type { SealerPool } from './sealer-pool.js';
 import type { Segments } from './segments.js';
-import type { SpaceState, SpaceTable } from './space-table.js';
-
-/** What is settled when a group is acknowledged, or fails. */
-export interface Settled {
-  resolve(): void;
-  reject(error: Error): void;
-}
+import { noteEpochs, type SpaceState, type SpaceTable, wakeDurableWaits } from './space-table.js';
+import { WaitingRoom } from './waiting-room.js';
 
 interface LogGroup extends Group {
   /** Where it was staged, and from sealing on where it stands. */
@@ -53,25 +48,6 @@ interface LogGroup extends Group {
   readonly settled: Settled[];
   /** Holds nothing but a mark. */
   readonly markOnly: boolean;
-}
-
-interface OpenGroup {
-  readonly slab: Slab;
-  bytes: number;
-  entries: number;
-  runs: number;
-  /** No space has two runs: it can be sealed where it stands. */
-  grouped: boolean;
-  readonly settled: Settled[];
-  markOnly: boolean;
-  readonly number: number;
-}
-
-/** Something that waits for room: tries again, and says whether it is done. */
-interface Waiting {
-  readonly retry: () => boolean;
-  readonly reject: (error: Error) => void;
-  readonly deadlineMs: number;
 }
 
 export interface WalOptions {
@@ -92,8 +68,6 @@ export interface WalHooks {
   failed(error: Error): void;
 }
 
-const EPOCH_MS_TO_NS = 1_000_000n;
-
 export class Wal {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
@@ -109,15 +83,12 @@ export class Wal {
   #open: OpenGroup | undefined;
   #groups = 0;
   #unsettled = new Set<LogGroup>();
-  readonly #waiting: Waiting[] = [];
-  #waitTimer: NodeJS.Timeout | undefined;
+  readonly #waiting = new WaitingRoom();
   #pumpScheduled = false;
   #markTimer: NodeJS.Timeout | undefined;
   #failure: Error | undefined;
   #idleWaiters: (() => void)[] = [];
-  #timeMs = 0;
-  #timeLow = 0;
-  #timeHigh = 0;
+  readonly #clock = new EntryClock();
   /** Counters for status and benchmarks. */
   readonly counters = { groups: 0, entries: 0, bytes: 0, syncs: 0, poolSeals: 0 };
 
@@ -170,7 +141,7 @@ export class Wal {
 
   /** Others wait for room already: who stages now would overtake them. */
   get isCrowded(): boolean {
-    return this.#waiting.length > 0;
+    return !this.#waiting.isEmpty;
   }
 
   /**
@@ -183,13 +154,14 @@ export class Wal {
     const open = this.#room(size);
     if (!open) return 0;
     const sequence = this.#memory.allocate(space.slot, 1);
-    this.#stamp(space);
+    this.#clock.stamp(space);
     const at = open.bytes;
     const { view, bytes } = open.slab;
     const epoch = space.facts.epoch;
     stageHeader(view, at, sequence, space.timeLow, space.timeHigh, type, payload.length, epoch);
     bytes.set(payload, at + ENTRY_HEADER_BYTES);
-    this.#addToRun(open, space, sequence, 1, size, 0);
+    open.add(space.slot, sequence, 1, size, 0);
+    this.#schedule();
     if (settled) open.settled.push(settled);
     return sequence;
   }
@@ -203,7 +175,8 @@ export class Wal {
     if (!open) return false;
     this.#memory.setAllocated(space.slot, first + count - 1);
     open.slab.bytes.set(entries, open.bytes);
-    this.#addToRun(open, space, first, count, entries.length, 1);
+    open.add(space.slot, first, count, entries.length, 1);
+    this.#schedule();
     return true;
   }
 
@@ -228,57 +201,7 @@ export class Wal {
    */
   whenRoom(retry: () => boolean): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
-    try {
-      if (this.#waiting.length === 0 && retry()) return Promise.resolve();
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    if (this.#waiting.length >= WAITING_APPENDS_MAX) {
-      return Promise.reject(failure('Backpressure', `${WAITING_APPENDS_MAX} appends wait already`));
-    }
-    return new Promise((resolve, reject) => {
-      const deadlineMs = performance.now() + WAITING_APPEND_MS;
-      const done = (): boolean => {
-        try {
-          if (!retry()) return false;
-          resolve();
-        } catch (error) {
-          reject(error);
-        }
-        return true;
-      };
-      this.#waiting.push({ retry: done, reject, deadlineMs });
-      this.#watchWaiting();
-    });
-  }
-
-  #watchWaiting(): void {
-    const first = this.#waiting[0];
-    if (!first || this.#waitTimer) return;
-    this.#waitTimer = setTimeout(
-      () => {
-        this.#waitTimer = undefined;
-        const now = performance.now();
-        while (this.#waiting.length > 0 && this.#waiting[0]!.deadlineMs <= now) {
-          const late = this.#waiting.shift()!;
-          late.reject(
-            failure('Backpressure', `no room in the memory budget for ${WAITING_APPEND_MS} ms`),
-          );
-        }
-        this.#watchWaiting();
-      },
-      Math.max(1, first.deadlineMs - performance.now()),
-    );
-  }
-
-  #drainWaiting(): void {
-    let done = 0;
-    while (done < this.#waiting.length && this.#waiting[done]!.retry()) done++;
-    if (done === 0) return;
-    this.#waiting.splice(0, done);
-    if (this.#waiting.length > 0) return;
-    clearTimeout(this.#waitTimer);
-    this.#waitTimer = undefined;
+    return this.#waiting.enter(retry);
   }
 
   /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
@@ -298,68 +221,8 @@ export class Wal {
     if (this.#free.length < 2) return undefined;
     const slab = this.#free.shift()!;
     this.#memory.withdrawSlab(slab.index);
-    this.#open = {
-      slab,
-      bytes: 0,
-      entries: 0,
-      runs: 0,
-      grouped: true,
-      settled: [],
-      markOnly: true,
-      number: ++this.#groups,
-    };
+    this.#open = new OpenGroup(slab, ++this.#groups, this.#stagedIn);
     return this.#open;
-  }
-
-  #addToRun(
-    open: OpenGroup,
-    space: SpaceState,
-    first: Sequence,
-    count: number,
-    bytes: number,
-    received: 0 | 1,
-  ): void {
-    const runs = open.slab.runs;
-    const slot = space.slot;
-    const row = (open.runs - 1) * RUN_FIELDS;
-    const continues =
-      open.runs > 0 && runs[row + RUN_SLOT] === slot && runs[row + RUN_RECEIVED] === received;
-    if (continues) {
-      runs[row + RUN_COUNT]! += count;
-      runs[row + RUN_BYTES]! += bytes;
-    } else {
-      if (this.#stagedIn[slot] === open.number) open.grouped = false;
-      this.#stagedIn[slot] = open.number;
-      const next = open.runs * RUN_FIELDS;
-      runs[next + RUN_SLOT] = slot;
-      runs[next + RUN_FIRST] = first;
-      runs[next + RUN_COUNT] = count;
-      runs[next + RUN_OFFSET] = open.bytes;
-      runs[next + RUN_BYTES] = bytes;
-      runs[next + RUN_RECEIVED] = received;
-      open.runs++;
-    }
-    open.bytes += bytes;
-    open.entries += count;
-    if (slot !== 0) open.markOnly = false;
-    this.#schedule();
-  }
-
-  /** The wall clock, never behind the space's last entry (DESIGN 4: timestamp). */
-  #stamp(space: SpaceState): void {
-    const now = Date.now();
-    if (now !== this.#timeMs) {
-      const ns = BigInt(now) * EPOCH_MS_TO_NS;
-      this.#timeMs = now;
-      this.#timeLow = Number(ns & 0xffffffffn);
-      this.#timeHigh = Number(ns >> 32n);
-    }
-    const ahead =
-      this.#timeHigh > space.timeHigh ||
-      (this.#timeHigh === space.timeHigh && this.#timeLow > space.timeLow);
-    if (!ahead) return;
-    space.timeLow = this.#timeLow;
-    space.timeHigh = this.#timeHigh;
   }
 
   // --- group commit ------------------------------------------------------------------------
@@ -448,7 +311,7 @@ export class Wal {
       group.slab = target;
       group.runs = runs;
       this.#step({ kind: 'sealed' });
-      this.#drainWaiting();
+      this.#waiting.drain();
     };
     if (where === 'main') {
       sealed(this.#sealer.seal(job));
@@ -488,7 +351,7 @@ export class Wal {
     this.#memory.publishDurable(lsn);
     for (const group of groups) this.#acknowledge(group);
     this.#hooks.durable(touched);
-    this.#drainWaiting();
+    this.#waiting.drain();
     if (groups.some((group) => !group.markOnly)) this.#armMark();
     if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
   }
@@ -503,9 +366,12 @@ export class Wal {
     const last = runs[row + RUN_LAST]!;
     const sequence = first + count - 1;
     const facts = space.facts;
-    const epoch = readEpoch(view, last);
-    if (epoch > (facts.history.at(-1)?.epoch ?? 0)) this.#beginEpochs(space, group, row);
-    facts.position = { epoch, sequence, headerCrc: readHeaderCrc(view, last) };
+    noteEpochs(facts, space.primaryId, view, offset, first, count);
+    facts.position = {
+      epoch: readEpoch(view, last),
+      sequence,
+      headerCrc: readHeaderCrc(view, last),
+    };
     facts.timestamp = readTimestamp(view, last);
     this.#segments.addToIndex(space.slot, first, count, group.startLsn + offset, size);
     space.durableBytes += size;
@@ -517,21 +383,6 @@ export class Wal {
       for (const consumer of space.consumers) consumer.run(run, first, count);
     }
     return space;
-  }
-
-  /** Adds to the history each epoch that begins inside this run. */
-  #beginEpochs(space: SpaceState, group: LogGroup, row: number): void {
-    const { runs, view } = group.slab;
-    let at = runs[row + RUN_OFFSET]!;
-    const { history } = space.facts;
-    for (let n = 0; n < runs[row + RUN_COUNT]!; n++) {
-      const epoch = readEpoch(view, at);
-      if (epoch > (history.at(-1)?.epoch ?? 0)) {
-        const startSequence = runs[row + RUN_FIRST]! + n;
-        history.push({ epoch, startSequence, primaryNodeId: space.primaryId });
-      }
-      at += ENTRY_HEADER_BYTES + view.getUint32(at + 24, true);
-    }
   }
 
   #acknowledge(group: LogGroup): void {
@@ -561,13 +412,12 @@ export class Wal {
     this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
     this.#commit.step({ kind: 'failed' }, 0);
     clearTimeout(this.#markTimer);
-    clearTimeout(this.#waitTimer);
     for (const group of this.#unsettled) {
       for (const settled of group.settled) settled.reject(this.#failure);
     }
     this.#unsettled.clear();
     for (const settled of this.#open?.settled ?? []) settled.reject(this.#failure);
-    for (const waiting of this.#waiting.splice(0)) waiting.reject(this.#failure);
+    this.#waiting.rejectAll(this.#failure);
     for (const space of this.#spaces.bySlot) {
       for (const wait of space.durableWaits.splice(0)) wait.reject(this.#failure);
     }
@@ -609,33 +459,4 @@ export class Wal {
       await this.#segments.close();
     }
   }
-}
-
-function wakeDurableWaits(space: SpaceState, sequence: Sequence): void {
-  const waits = space.durableWaits.splice(0);
-  for (const wait of waits) {
-    if (wait.sequence <= sequence) wait.resolve();
-    else space.durableWaits.push(wait);
-  }
-}
-
-const TIMES_KEPT = 32;
-const TIME_FIELDS = 3;
-
-/**
- * Keeps (last sequence, time, bytes up to it) for lag. When full, every other row goes, the
- * earlier time of two staying for both: lag is then overstated by at most that step, never
- * understated.
- */
-function rememberTime(times: number[], sequence: Sequence, nowMs: number, bytes: number): void {
-  if (times.length >= TIME_FIELDS * TIMES_KEPT) {
-    let to = 0;
-    for (let from = 0; from < times.length; from += 2 * TIME_FIELDS) {
-      times[to++] = times[from + TIME_FIELDS]!;
-      times[to++] = times[from + 1]!;
-      times[to++] = times[from + TIME_FIELDS + 2]!;
-    }
-    times.length = to;
-  }
-  times.push(sequence, nowMs, bytes);
 }

@@ -6,7 +6,6 @@
  */
 import {
   decodeHeader,
-  ENTRY_MAGIC,
   type EntryHeader,
   EntryType,
   isGoodHeader,
@@ -14,6 +13,9 @@ import {
   readPayloadSize,
 } from './entry.js';
 import { ENTRY_HEADER_BYTES } from './limits.js';
+
+/** ENTRY_MAGIC as it stands in a file. */
+const MAGIC_BYTES = [0xef, 0xbe, 0xad, 0xde];
 
 /** One file of a directory: its name without the path, and all of its bytes. */
 export interface NamedBytes {
@@ -42,67 +44,34 @@ export interface EngramEntry {
   readonly searched: boolean;
 }
 
-interface Range {
-  /** In bytes from the start of the file. */
+/** Where a finding stands: `offset` in bytes from the start of the file. */
+interface At {
+  readonly file: string;
   readonly offset: number;
-  readonly length: number;
 }
 
-/** What is wrong, or worth a look, at one place of one file. `isDamage` tells which. */
+/** What is wrong, or worth a look, at one place of one file. */
 export type EngramFinding =
-  /** The file ends inside a header. */
-  | ({ readonly kind: 'torn-header' } & Range)
-  /** A good header claims more payload than the file holds behind it. */
-  | ({ readonly kind: 'torn-payload' } & Range & {
-        readonly sequence: bigint;
-        readonly payloadSize: number;
-      })
-  /** Begins as a header does, but header_crc or the magic does not fit. */
-  | ({ readonly kind: 'bad-header' } & Range)
-  /** A good header, and a payload that does not fit payload_crc. */
-  | ({ readonly kind: 'bad-payload' } & Range & {
-        readonly sequence: bigint;
-        readonly payloadSize: number;
-      })
-  /** Bytes that are neither an entry nor what is left of one. */
-  | ({ readonly kind: 'garbage' } & Range)
+  /** The header, or the payload behind a good one, is only begun. */
+  | (At & { readonly kind: 'torn'; readonly part: 'header' | 'payload'; readonly bytes: number })
+  /** No good header: one that lost its sum or its magic, or nothing that looks like one. */
+  | (At & { readonly kind: 'damaged'; readonly part: 'header' | 'garbage'; readonly bytes: number })
   /** Zeros where a header should be. */
-  | ({ readonly kind: 'zeros' } & Range)
+  | (At & { readonly kind: 'zeros'; readonly bytes: number })
+  /** A good header; its payload does not fit payload_crc. */
+  | (At & { readonly kind: 'bad-payload'; readonly sequence: bigint; readonly bytes: number })
   /** Warning: an earlier entry has this sequence; `first` says where. */
-  | {
-      readonly kind: 'duplicate-sequence';
-      readonly offset: number;
-      readonly sequence: bigint;
-      readonly first: { readonly file: string; readonly offset: number };
-    }
-  /** Warning: nothing is known of these sequences, which the run leaves out before `offset`. */
-  | {
-      readonly kind: 'gap';
-      readonly offset: number;
-      readonly from: bigint;
-      readonly to: bigint;
-    }
+  | (At & { readonly kind: 'duplicate'; readonly sequence: bigint; readonly first: At })
+  /** Warning: the run leaves these out before `offset`, and no damage there explains it. */
+  | (At & { readonly kind: 'gap'; readonly from: bigint; readonly to: bigint })
   /** Warning: a type that Engram does not name; the entry is returned as it is. */
-  | {
-      readonly kind: 'unknown-type';
-      readonly offset: number;
-      readonly sequence: bigint;
-      readonly type: number;
-    };
-
-/** What one file showed, in the order of offsets. */
-export interface EngramFileReport {
-  readonly name: string;
-  readonly size: number;
-  readonly entryCount: number;
-  readonly findings: readonly EngramFinding[];
-}
+  | (At & { readonly kind: 'unknown-type'; readonly sequence: bigint; readonly type: number });
 
 export interface EngramLog {
   /** Every whole entry, in file-name order and then file order: the order of writing. */
   readonly entries: readonly EngramEntry[];
-  /** One row for each file that counts, in name order. */
-  readonly files: readonly EngramFileReport[];
+  /** In the same order. */
+  readonly findings: readonly EngramFinding[];
 }
 
 /** Whether Engram's reader opens a file of this name: anything may stand between the ends. */
@@ -111,20 +80,8 @@ export function isEngramLogName(name: string): boolean {
 }
 
 /** Whether bytes are damaged or lost, as against entries that are whole but strange. */
-export function isDamage(finding: EngramFinding): boolean {
-  switch (finding.kind) {
-    case 'torn-header':
-    case 'torn-payload':
-    case 'bad-header':
-    case 'bad-payload':
-    case 'garbage':
-    case 'zeros':
-      return true;
-    case 'duplicate-sequence':
-    case 'gap':
-    case 'unknown-type':
-      return false;
-  }
+export function isDamage({ kind }: EngramFinding): boolean {
+  return kind !== 'duplicate' && kind !== 'gap' && kind !== 'unknown-type';
 }
 
 /** Reads all files that count, whatever state they are in. Never throws on their content. */
@@ -133,8 +90,8 @@ export function readEngramLog(files: readonly NamedBytes[]): EngramLog {
   // Engram sorts names by their bytes; JavaScript's own order differs beyond the BMP.
   named.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
   const reader = new Reader();
-  const reports = named.map((file) => reader.file(file));
-  return { entries: reader.entries, files: reports };
+  for (const file of named) reader.file(file);
+  return reader;
 }
 
 /** The same entries as Engram's reader hands them out: by sequence, equal ones as they stood. */
@@ -146,90 +103,89 @@ export function inEngramOrder(entries: readonly EngramEntry[]): EngramEntry[] {
   });
 }
 
+/** One file under way. */
+interface Walk {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** What may still be summed in vain: without a bound a hostile file took n^2. */
+  sumBudget: number;
+}
+
 /** One walk over all files; runs and duplicates go across them. */
 class Reader {
   readonly entries: EngramEntry[] = [];
-  readonly #first = new Map<bigint, EngramEntry>();
+  readonly findings: EngramFinding[] = [];
+  readonly #first = new Map<bigint, At>();
   #run = 0;
   /** The sequence of the last good header, -1 before the first: Engram counts from 0. */
   #last = -1n;
+  /** Unreadable bytes since then: they explain a gap. */
+  #unread = false;
 
-  file({ name, bytes }: NamedBytes): EngramFileReport {
+  file({ name: file, bytes }: NamedBytes): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const findings: EngramFinding[] = [];
-    const before = this.entries.length;
     const size = bytes.length;
     let searched = false;
-    // Summing what bad headers claim is bounded by the file, or a hostile one took n^2.
-    const trust = { bytes: size };
+    const walk: Walk = { bytes, view, sumBudget: size };
     for (let at = 0; at < size; ) {
       if (!isHeaderAt(view, at)) {
-        const own = ownEnd(bytes, view, at, trust);
-        const next = own ?? nextHeader(bytes, view, at + 1, size) ?? size;
-        findings.push(nameDamage(bytes, at, next));
+        const own = ownEnd(walk, at);
+        const next = own ?? nextHeader(walk, at + 1, size) ?? size;
+        this.findings.push(nameDamage(file, bytes, at, next));
+        this.#unread = true;
         searched ||= own === undefined;
         at = next;
         continue;
       }
       const header = decodeHeader(view, at);
-      this.#follow(header.sequence, at, findings);
-      const end = at + ENTRY_HEADER_BYTES + header.payloadSize;
+      const { sequence, payloadSize } = header;
+      this.#follow(sequence, { file, offset: at });
+      const start = at + ENTRY_HEADER_BYTES;
+      const end = start + payloadSize;
       if (end <= size && isGoodPayload(bytes, view, at)) {
-        this.#add(
-          {
-            file: name,
-            offset: at,
-            header,
-            payload: bytes.subarray(at + ENTRY_HEADER_BYTES, end),
-            run: this.#run,
-            searched,
-          },
-          findings,
-        );
+        const payload = bytes.subarray(start, end);
+        const entry = { file, offset: at, header, payload, run: this.#run, searched };
+        this.#add(entry);
         at = end;
         continue;
       }
-      // A restart within one second appends behind a torn entry, inside what it claims.
-      const skips = end === size || (end < size && isHeaderAt(view, end));
-      const inside = skips
-        ? undefined
-        : nextHeader(bytes, view, at + ENTRY_HEADER_BYTES, Math.min(end, size));
+      // A restart within one second appends behind a torn entry, inside what that one claims.
+      const search = end > size || (!isEndSound(view, end) && payloadSize <= walk.sumBudget);
+      if (search && end <= size) walk.sumBudget -= payloadSize;
+      const inside = search ? nextHeader(walk, start, Math.min(end, size)) : undefined;
       const next = inside ?? Math.min(end, size);
-      findings.push({
-        kind: end > size ? 'torn-payload' : 'bad-payload',
-        offset: at,
-        length: next - at,
-        sequence: header.sequence,
-        payloadSize: header.payloadSize,
-      });
+      const where = { file, offset: at, bytes: next - at };
+      this.findings.push(
+        end > size
+          ? { kind: 'torn', part: 'payload', ...where }
+          : { kind: 'bad-payload', sequence, ...where },
+      );
       searched ||= inside !== undefined;
       at = next;
     }
-    return { name, size, entryCount: this.entries.length - before, findings };
   }
 
   /** Takes note of the next good header: does it go on, leave something out, or begin again? */
-  #follow(sequence: bigint, offset: number, findings: EngramFinding[]): void {
-    if (sequence <= this.#last) this.#run++;
-    else if (sequence > this.#last + 1n) {
-      findings.push({ kind: 'gap', offset, from: this.#last + 1n, to: sequence - 1n });
+  #follow(sequence: bigint, at: At): void {
+    const next = this.#last + 1n;
+    if (sequence < next) this.#run++;
+    else if (sequence > next && !this.#unread) {
+      this.findings.push({ kind: 'gap', ...at, from: next, to: sequence - 1n });
     }
     this.#last = sequence;
+    this.#unread = false;
   }
 
-  #add(entry: EngramEntry, findings: EngramFinding[]): void {
-    const { offset, header } = entry;
-    const { sequence, type } = header;
+  #add(entry: EngramEntry): void {
     this.entries.push(entry);
+    const { sequence, type } = entry.header;
+    const at = { file: entry.file, offset: entry.offset };
     if (type < EntryType.EpisodeStore || type > EntryType.CompactionMarker) {
-      findings.push({ kind: 'unknown-type', offset, sequence, type });
+      this.findings.push({ kind: 'unknown-type', ...at, sequence, type });
     }
     const first = this.#first.get(sequence);
-    if (first === undefined) this.#first.set(sequence, entry);
-    else {
-      const { file, offset: at } = first;
-      findings.push({ kind: 'duplicate-sequence', offset, sequence, first: { file, offset: at } });
-    }
+    if (first === undefined) this.#first.set(sequence, at);
+    else this.findings.push({ kind: 'duplicate', ...at, sequence, first });
   }
 }
 
@@ -237,14 +193,14 @@ function isHeaderAt(view: DataView, at: number): boolean {
   return at + ENTRY_HEADER_BYTES <= view.byteLength && isGoodHeader(view, at);
 }
 
+/** An entry that ends here is followed by what should follow: a good header, or nothing. */
+function isEndSound(view: DataView, end: number): boolean {
+  return end === view.byteLength || isHeaderAt(view, end);
+}
+
 /** The first good header in `[from, to)`. */
-function nextHeader(
-  bytes: Uint8Array,
-  view: DataView,
-  from: number,
-  to: number,
-): number | undefined {
-  const first = ENTRY_MAGIC & 0xff;
+function nextHeader({ bytes, view }: Walk, from: number, to: number): number | undefined {
+  const first = MAGIC_BYTES[0]!;
   for (let at = bytes.indexOf(first, from); at >= 0 && at < to; at = bytes.indexOf(first, at + 1)) {
     if (isHeaderAt(view, at)) return at;
   }
@@ -253,40 +209,32 @@ function nextHeader(
 
 /**
  * Where the entry of a bad header ends, if the payload that it claims fits the payload_crc that
- * it claims and something sound, or the end of the file, stands behind: then both fields are
- * right, and a search could only go wrong (by finding a log kept inside this payload).
+ * it claims and the end is sound: then both fields are right, and a search could only go wrong
+ * (by finding a log kept inside this payload).
  */
-function ownEnd(
-  bytes: Uint8Array,
-  view: DataView,
-  at: number,
-  trust: { bytes: number },
-): number | undefined {
+function ownEnd(walk: Walk, at: number): number | undefined {
+  const { bytes, view } = walk;
   if (at + ENTRY_HEADER_BYTES > bytes.length) return undefined;
-  const size = readPayloadSize(view, at);
-  const end = at + ENTRY_HEADER_BYTES + size;
-  if (size > trust.bytes || (end !== bytes.length && !isHeaderAt(view, end))) return undefined;
-  trust.bytes -= size;
-  return end <= bytes.length && isGoodPayload(bytes, view, at) ? end : undefined;
+  const payloadSize = readPayloadSize(view, at);
+  const end = at + ENTRY_HEADER_BYTES + payloadSize;
+  if (!isEndSound(view, end) || payloadSize > walk.sumBudget) return undefined;
+  walk.sumBudget -= payloadSize;
+  return isGoodPayload(bytes, view, at) ? end : undefined;
 }
 
 /** What to call the bytes of `[at, next)`, which hold no good header. */
-function nameDamage(bytes: Uint8Array, at: number, next: number): EngramFinding {
-  const range = { offset: at, length: next - at };
+function nameDamage(file: string, bytes: Uint8Array, at: number, next: number): EngramFinding {
+  const where = { file, offset: at, bytes: next - at };
   const found = bytes.subarray(at, next);
-  if (found.every((byte) => byte === 0)) return { kind: 'zeros', ...range };
-  // 64 bytes with the magic put right: a header that lost nothing but its magic still sums.
-  const head = new DataView(new ArrayBuffer(ENTRY_HEADER_BYTES));
-  found.subarray(0, ENTRY_HEADER_BYTES).forEach((byte, i) => {
-    head.setUint8(i, byte);
-  });
-  const magicBytes = Math.min(4, found.length);
-  const stored = head.getUint32(0, true);
-  head.setUint32(0, ENTRY_MAGIC, true);
-  const hasMagic =
-    stored === (magicBytes === 4 ? ENTRY_MAGIC : ENTRY_MAGIC % 2 ** (8 * magicBytes));
-  if (hasMagic && found.length < ENTRY_HEADER_BYTES && next === bytes.length) {
-    return { kind: 'torn-header', ...range };
+  if (found.every((byte) => byte === 0)) return { kind: 'zeros', ...where };
+  const hasMagic = MAGIC_BYTES.every((byte, i) => i >= found.length || found[i] === byte);
+  if (found.length < ENTRY_HEADER_BYTES) {
+    if (hasMagic) return { kind: 'torn', part: 'header', ...where };
+    return { kind: 'damaged', part: 'garbage', ...where };
   }
-  return { kind: hasMagic || isGoodHeader(head, 0) ? 'bad-header' : 'garbage', ...range };
+  // With the magic put right: a header that lost nothing else still sums.
+  const head = Uint8Array.from(found.subarray(0, ENTRY_HEADER_BYTES));
+  head.set(MAGIC_BYTES);
+  const isHeader = hasMagic || isGoodHeader(new DataView(head.buffer), 0);
+  return { kind: 'damaged', part: isHeader ? 'header' : 'garbage', ...where };
 }

@@ -63,3 +63,29 @@ export function statusOf(
   if (ms === 'unknown' || ms >= alertMs) return 'degraded';
   return ms < LAG_HEALTHY_MS ? 'healthy' : 'lagging';
 }
+
+const TIMES_KEPT = 32;
+const TIME_FIELDS = 3;
+
+/**
+ * Keeps (last sequence, time, bytes up to it) for `lagOf`. When full, every other row goes, the
+ * earlier time of two staying for both: lag is then overstated by at most that step, never
+ * understated.
+ */
+export function rememberTime(
+  times: number[],
+  sequence: Sequence,
+  nowMs: number,
+  bytes: number,
+): void {
+  if (times.length >= TIME_FIELDS * TIMES_KEPT) {
+    let to = 0;
+    for (let from = 0; from < times.length; from += 2 * TIME_FIELDS) {
+      times[to++] = times[from + TIME_FIELDS]!;
+      times[to++] = times[from + 1]!;
+      times[to++] = times[from + TIME_FIELDS + 2]!;
+    }
+    times.length = to;
+  }
+  times.push(sequence, nowMs, bytes);
+}

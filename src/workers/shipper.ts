@@ -6,7 +6,7 @@
 import net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shared/control.js';
-import { EngramError, type ErrorCode, failure } from '../shared/errors.js';
+import { EngramError, failure } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
 import {
   BATCH_HEADER_BYTES,
@@ -32,9 +32,10 @@ import {
   type PositionRow,
   type Welcome,
 } from '../shared/protocol.js';
-import { Sender, type SenderEffect, type SenderInput } from '../shared/sender.js';
+import { Sender, type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
 import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { BatchSource } from './batch-source.js';
+import { CatchUp } from './catch-up.js';
 import { SegmentReader } from './segment-reader.js';
 
 /** Spaces introduced per frame: with the longest names and a few members it stays small. */
@@ -48,6 +49,7 @@ class Shipper {
   readonly #sender: Sender;
   readonly #reader: SegmentReader;
   readonly #source: BatchSource;
+  readonly #catchUp: CatchUp;
   readonly #frameBytes: number;
   readonly #spaces = new Map<Slot, ShippedSpace>();
   readonly #introduced = new Map<Slot, PositionRow | undefined>();
@@ -59,7 +61,6 @@ class Shipper {
   #free: FrameBuilder[] = [];
   #inSocket = 0;
   #cursorKnown = false;
-  #isLoading = false;
   #triggerTimer: NodeJS.Timeout | undefined;
   #asking: { id: string; name: string }[] = [];
   #closing = false;
@@ -72,6 +73,11 @@ class Shipper {
     const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
     this.#reader = new SegmentReader(start.dataDir, start.salt, entryBytes);
     this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
+    this.#catchUp = new CatchUp(this.#memory, this.#reader, this.#source, {
+      ask: (lsn) => this.#tell({ kind: 'segment', lsn }),
+      lost: (reason, fatal) => this.#lost(reason, fatal),
+      loaded: () => this.#pump(),
+    });
     const largest = Math.max(start.catchUpBatchBytes, entryBytes + BATCH_HEADER_BYTES);
     this.#frameBytes = largest + FRAME_OVERHEAD_BYTES;
   }
@@ -258,7 +264,7 @@ class Shipper {
   }
 
   #welcomed(welcome: Welcome): void {
-    const problem = this.#welcomeProblem(welcome);
+    const problem = welcomeProblem(welcome, this.#start, this.#frameBytes);
     if (problem) {
       this.#lost(problem.reason, problem.code);
       return;
@@ -270,24 +276,6 @@ class Shipper {
     }
     this.#step({ kind: 'welcomed' });
     for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
-  }
-
-  #welcomeProblem(welcome: Welcome): { reason: string; code: ErrorCode } | undefined {
-    const { clusterId, replica, maxEntryBytes } = this.#start;
-    if (welcome.version !== PROTOCOL_VERSION) {
-      return { reason: `it chose version ${welcome.version}`, code: 'UnsupportedVersion' };
-    }
-    if (welcome.clusterId !== clusterId) {
-      return { reason: `it is of cluster ${welcome.clusterId}`, code: 'WrongCluster' };
-    }
-    if (welcome.nodeId !== replica.nodeId) {
-      return { reason: `the node there is ${welcome.nodeId}`, code: 'WrongNode' };
-    }
-    if (welcome.maxEntryBytes < maxEntryBytes || welcome.maxFrameBytes < this.#frameBytes) {
-      const theirs = `${welcome.maxEntryBytes} bytes an entry, ${welcome.maxFrameBytes} a frame`;
-      return { reason: `it takes less than we send: ${theirs}`, code: 'Configuration' };
-    }
-    return undefined;
   }
 
   // --- spaces ------------------------------------------------------------------------------
@@ -324,7 +312,7 @@ class Shipper {
         if (message.connection === this.#connection) this.#verdicts(message.rows);
         return;
       case 'segment':
-        void this.#entered(message);
+        void this.#catchUp.entered(message.lsn, message.segment);
         return;
       case 'located': {
         const stream = this.#source.streams.get(message.slot);
@@ -422,7 +410,7 @@ class Shipper {
 
   /** Sends as long as there is something to send, a buffer and room in the window. */
   #fillAndShip(): void {
-    if (!this.#cursorKnown || this.#isLoading || !this.#sender.isOpen) return;
+    if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
     while (this.#free.length > 0 && this.#sender.hasWindow) {
       if (this.#inSocket > 0 && !this.#isTriggered()) return;
       const frame = this.#free.pop()!;
@@ -436,7 +424,7 @@ class Shipper {
       }
       if (filled === 'disk') {
         this.#step({ kind: 'fell-behind' });
-        this.#load();
+        this.#catchUp.load();
         return;
       }
     }
@@ -456,7 +444,7 @@ class Shipper {
     const frame = this.#free.pop();
     if (!frame) return;
     frame.reset();
-    const ready = this.#cursorKnown && !this.#isLoading && this.#sender.isOpen;
+    const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
     if (ready && this.#sender.hasWindow) this.#source.fill(frame);
     if (frame.isEmpty) this.#free.push(frame);
     else this.#ship(frame);
@@ -479,45 +467,6 @@ class Shipper {
       this.#pump();
     });
     this.#step({ kind: 'wrote' });
-  }
-
-  /** Brings the window to the cursor, asking main for the segment when it is another one. */
-  #load(): void {
-    this.#isLoading = true;
-    const { cursor } = this.#source;
-    if (this.#reader.resolve(cursor) === undefined || this.#reader.isOpenEnded) {
-      this.#tell({ kind: 'segment', lsn: cursor });
-      return;
-    }
-    void this.#loadWindow();
-  }
-
-  async #entered(message: ToShipper & { kind: 'segment' }): Promise<void> {
-    try {
-      if (!message.segment) {
-        this.#isLoading = false;
-        this.#lost(`no segment holds LSN ${message.lsn}`, 'CorruptionDetected');
-        return;
-      }
-      await this.#reader.enter(message.segment);
-    } catch (error) {
-      this.#isLoading = false;
-      this.#lost(`reading the log: ${(error as Error).message}`, undefined);
-      return;
-    }
-    await this.#loadWindow();
-  }
-
-  async #loadWindow(): Promise<void> {
-    try {
-      const lsn = this.#reader.resolve(this.#source.cursor);
-      if (lsn === this.#source.cursor) await this.#reader.load(lsn, this.#memory.durableLsn);
-    } catch (error) {
-      this.#lost(`reading the log: ${(error as Error).message}`, undefined);
-    } finally {
-      this.#isLoading = false;
-    }
-    this.#pump();
   }
 
   // --- closing -----------------------------------------------------------------------------

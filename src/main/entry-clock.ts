@@ -1,0 +1,26 @@
+/** Timestamps of entries: the wall clock, never going back within a space (DESIGN 4). */
+import type { SpaceState } from './space-table.js';
+
+const NS_PER_MS = 1_000_000n;
+
+export class EntryClock {
+  #ms = 0;
+  #low = 0;
+  #high = 0;
+
+  /** Moves the space's timestamp words to now, unless its last entry is ahead of the clock. */
+  stamp(space: SpaceState): void {
+    const now = Date.now();
+    if (now !== this.#ms) {
+      const ns = BigInt(now) * NS_PER_MS;
+      this.#ms = now;
+      this.#low = Number(ns & 0xffffffffn);
+      this.#high = Number(ns >> 32n);
+    }
+    const ahead =
+      this.#high > space.timeHigh || (this.#high === space.timeHigh && this.#low > space.timeLow);
+    if (!ahead) return;
+    space.timeLow = this.#low;
+    space.timeHigh = this.#high;
+  }
+}

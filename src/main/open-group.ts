@@ -1,0 +1,68 @@
+/** The group that is being staged: runs of entries in a slab, and who waits for them. */
+import type { Sequence, Slot } from '../shared/position.js';
+import {
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_OFFSET,
+  RUN_RECEIVED,
+  RUN_SLOT,
+  type Slab,
+} from '../shared/slab.js';
+
+/** What is settled when a group is acknowledged, or fails. */
+export interface Settled {
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+export class OpenGroup {
+  readonly slab: Slab;
+  readonly settled: Settled[] = [];
+  bytes = 0;
+  entries = 0;
+  runs = 0;
+  /** No space has two runs: it can be sealed where it stands. */
+  grouped = true;
+  /** Holds nothing but a mark. */
+  markOnly = true;
+  readonly #number: number;
+  readonly #stagedIn: Float64Array;
+
+  /**
+   * @param number of this group, from 1
+   * @param stagedIn by slot: the number of the group in which the space was staged last
+   */
+  constructor(slab: Slab, number: number, stagedIn: Float64Array) {
+    this.slab = slab;
+    this.#number = number;
+    this.#stagedIn = stagedIn;
+  }
+
+  /** Accounts for entries whose bytes have been put at the group's end. */
+  add(slot: Slot, first: Sequence, count: number, bytes: number, received: 0 | 1): void {
+    const { runs } = this.slab;
+    const row = (this.runs - 1) * RUN_FIELDS;
+    const continues =
+      this.runs > 0 && runs[row + RUN_SLOT] === slot && runs[row + RUN_RECEIVED] === received;
+    if (continues) {
+      runs[row + RUN_COUNT]! += count;
+      runs[row + RUN_BYTES]! += bytes;
+    } else {
+      if (this.#stagedIn[slot] === this.#number) this.grouped = false;
+      this.#stagedIn[slot] = this.#number;
+      const next = this.runs * RUN_FIELDS;
+      runs[next + RUN_SLOT] = slot;
+      runs[next + RUN_FIRST] = first;
+      runs[next + RUN_COUNT] = count;
+      runs[next + RUN_OFFSET] = this.bytes;
+      runs[next + RUN_BYTES] = bytes;
+      runs[next + RUN_RECEIVED] = received;
+      this.runs++;
+    }
+    this.bytes += bytes;
+    this.entries += count;
+    if (slot !== 0) this.markOnly = false;
+  }
+}

@@ -1,0 +1,73 @@
+/** Brings the segment reader's window to the cursor, asking main where the next segment is. */
+import type { SegmentPlace } from '../shared/control.js';
+import type { Lsn } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import type { BatchSource } from './batch-source.js';
+import type { SegmentReader } from './segment-reader.js';
+
+export interface CatchUpHooks {
+  /** Which segment holds this LSN? Main answers with `entered`. */
+  ask(lsn: Lsn): void;
+  lost(reason: string, fatal: string | undefined): void;
+  /** The window holds what follows the cursor. */
+  loaded(): void;
+}
+
+export class CatchUp {
+  readonly #memory: NodeMemory;
+  readonly #reader: SegmentReader;
+  readonly #source: BatchSource;
+  readonly #hooks: CatchUpHooks;
+  /** A read is under way, or main is asked. */
+  isLoading = false;
+
+  constructor(memory: NodeMemory, reader: SegmentReader, source: BatchSource, hooks: CatchUpHooks) {
+    this.#memory = memory;
+    this.#reader = reader;
+    this.#source = source;
+    this.#hooks = hooks;
+  }
+
+  load(): void {
+    this.isLoading = true;
+    const { cursor } = this.#source;
+    if (this.#reader.resolve(cursor) === undefined || this.#reader.isOpenEnded) {
+      this.#hooks.ask(cursor);
+    } else {
+      void this.#loadWindow();
+    }
+  }
+
+  /** Main's answer to `ask`. */
+  async entered(lsn: Lsn, segment: SegmentPlace | undefined): Promise<void> {
+    if (!segment) {
+      this.isLoading = false;
+      this.#hooks.lost(`no segment holds LSN ${lsn}`, 'CorruptionDetected');
+      return;
+    }
+    try {
+      await this.#reader.enter(segment);
+    } catch (error) {
+      this.isLoading = false;
+      this.#failed(error);
+      return;
+    }
+    await this.#loadWindow();
+  }
+
+  async #loadWindow(): Promise<void> {
+    try {
+      const lsn = this.#reader.resolve(this.#source.cursor);
+      if (lsn === this.#source.cursor) await this.#reader.load(lsn, this.#memory.durableLsn);
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      this.isLoading = false;
+    }
+    this.#hooks.loaded();
+  }
+
+  #failed(error: unknown): void {
+    this.#hooks.lost(`reading the log: ${(error as Error).message}`, undefined);
+  }
+}

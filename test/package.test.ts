@@ -1,0 +1,81 @@
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+const ROOT = path.join(import.meta.dirname, '..');
+
+/** A project of somebody else, with the packed package and its dependencies installed. */
+let project: string;
+
+function run(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { cwd: project, encoding: 'utf8', timeout: 60_000 });
+}
+
+beforeAll(() => {
+  project = fs.mkdtempSync(path.join(os.tmpdir(), 'engram-wal-package-'));
+  const modules = path.join(project, 'node_modules');
+  fs.mkdirSync(path.join(modules, 'engram-wal'), { recursive: true });
+  const packed = execFileSync(
+    'npm',
+    ['pack', '--ignore-scripts', '--json', '--pack-destination', project],
+    { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
+  );
+  const listed: unknown = JSON.parse(packed);
+  const first = (Array.isArray(listed) ? listed : Object.values(listed as object))[0];
+  const tarball = path.join(project, (first as { filename: string }).filename);
+  const into = path.join(modules, 'engram-wal');
+  execFileSync('tar', ['-xzf', tarball, '-C', into, '--strip-components=1']);
+  for (const name of fs.readdirSync(path.join(ROOT, 'node_modules'))) {
+    if (name === 'engram-wal' || name.startsWith('.')) continue;
+    fs.symlinkSync(path.join(ROOT, 'node_modules', name), path.join(modules, name));
+  }
+  fs.writeFileSync(path.join(project, 'package.json'), '{ "type": "module", "private": true }\n');
+});
+
+afterAll(() => fs.rmSync(project, { recursive: true, force: true }));
+
+test("the README's example runs as it stands on the packed package", () => {
+  const readme = fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+  const example = /```js\n([\s\S]*?)```/.exec(readme)?.[1];
+  expect(example).toContain("from 'engram-wal'");
+  fs.writeFileSync(path.join(project, 'example.js'), example!);
+  const printed = run(process.execPath, 'example.js');
+  expect(printed).toContain('tenant-a: ');
+  expect(printed).toMatch(/^1 Uint8Array\(5\)/m);
+  expect(printed).toMatch(/^2 Uint8Array\(5\)/m);
+});
+
+test('its types serve a strict TypeScript project', () => {
+  const source = `
+    import { type Entry, EngramError, EntryType, openNode, type SpaceStatus } from 'engram-wal';
+    const node = await openNode({ dataDir: './d', nodeId: 'a', clusterId: 'c' });
+    const space = await node.openSpace('s');
+    const { sequence }: { sequence: number } =
+      await space.append(EntryType.EpisodeStore, new Uint8Array(1), { ack: { replicas: 0 } });
+    const status: SpaceStatus = space.status();
+    for await (const entry of space.read({ from: sequence })) {
+      const e: Entry = entry;
+      const at: bigint = e.timestamp;
+      console.log(at, status.rpo.entries);
+    }
+    node.on('replica-state', (e) => console.log(e.replicaId));
+    // @ts-expect-error an option that does not exist
+    await openNode({ dataDir: './d', nodeId: 'a', clusterId: 'c', wrong: 1 });
+    export const code = (error: unknown) => (error instanceof EngramError ? error.code : undefined);
+  `;
+  fs.writeFileSync(path.join(project, 'host.ts'), source);
+  const flags = '--strict --noEmit --module nodenext --target es2023 --types node'.split(' ');
+  run(path.join(ROOT, 'node_modules/.bin/tsc'), ...flags, 'host.ts');
+});
+
+test('its command line runs', () => {
+  const installed = path.join(project, 'node_modules/engram-wal');
+  const facts = JSON.parse(fs.readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    bin: Record<string, string>;
+  };
+  const bin = path.join(installed, facts.bin['engram-wal']!);
+  const help = run(process.execPath, bin, 'demo', '--help');
+  for (const option of ['--input', '--repeat', '--keep', '--json']) expect(help).toContain(option);
+});

@@ -7,20 +7,30 @@ export class EntryClock {
   #ms = 0;
   #low = 0;
   #high = 0;
+  #isFresh = false;
+
+  /** The clock is read once a turn of the event loop. */
+  nextTurn(): void {
+    this.#isFresh = false;
+  }
 
   /** Moves the space's timestamp words to now, unless its last entry is ahead of the clock. */
   stamp(space: SpaceState): void {
-    const now = Date.now();
-    if (now !== this.#ms) {
-      const ns = BigInt(now) * NS_PER_MS;
-      this.#ms = now;
-      this.#low = Number(ns & 0xffffffffn);
-      this.#high = Number(ns >> 32n);
-    }
+    if (!this.#isFresh) this.#read();
     const ahead =
       this.#high > space.timeHigh || (this.#high === space.timeHigh && this.#low > space.timeLow);
     if (!ahead) return;
     space.timeLow = this.#low;
     space.timeHigh = this.#high;
+  }
+
+  #read(): void {
+    this.#isFresh = true;
+    const now = Date.now();
+    if (now === this.#ms) return;
+    const ns = BigInt(now) * NS_PER_MS;
+    this.#ms = now;
+    this.#low = Number(ns & 0xffffffffn);
+    this.#high = Number(ns >> 32n);
   }
 }

@@ -7,7 +7,7 @@ import type { Member } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
-import { newSpaceFacts, type SpaceFacts } from '../shared/state.js';
+import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import { Applier } from './apply.js';
 import {
   type Address,
@@ -220,13 +220,13 @@ export class Node extends NodeEmitter {
     this.#address = await this.#receiver.listen(listen);
   }
 
+  get nodeId(): string {
+    return this.#config.nodeId;
+  }
+
   /** Where this node listens, with the port that was bound; undefined without `listen`. */
   get address(): Address | undefined {
     return this.#address;
-  }
-
-  get nodeId(): string {
-    return this.#config.nodeId;
   }
 
   // --- spaces ------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ export class Node extends NodeEmitter {
   }
 
   #checkOpen(): void {
-    if (this.#stop.signal.aborted) throw failure('Closed', `node ${this.#config.nodeId} is closed`);
+    if (this.#stop.signal.aborted) throw failure('Closed', `node ${this.nodeId} is closed`);
   }
 
   // --- status and end ------------------------------------------------------------------------
@@ -473,11 +473,6 @@ export class Node extends NodeEmitter {
       this.#lock.release();
     }
   }
-}
-
-function roleRecord(facts: SpaceFacts): Parameters<Wal['record']>[0] {
-  const { id, name, role, epoch, primary, members } = facts;
-  return { kind: 'space', id, name, role, epoch, primary, members };
 }
 
 function positionRow(

@@ -113,9 +113,30 @@ export class Space {
    * Rejects Configuration, EntryTooLarge, NotPrimary, Backpressure, DiskFull, WalFailed,
    * NotEnoughReplicas, AckTimeout, Closed.
    */
-  async append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
-    const last = await this.#append(type, [payload], options);
-    return { sequence: last, epoch: this.#state.facts.epoch };
+  append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
+    if (options === undefined && !this.#parts.wal.isCrowded) {
+      const quick = this.#quickAppend(type, payload);
+      if (quick) return quick;
+    }
+    return this.#append(type, [payload], options).then((sequence) => ({
+      sequence,
+      epoch: this.#state.facts.epoch,
+    }));
+  }
+
+  /** The plain case, one promise an entry; undefined when it must wait for room. */
+  #quickAppend(type: number, payload: Uint8Array): Promise<Appended> | undefined {
+    try {
+      this.#checkLeads();
+      this.#check(type, payload);
+      const waiting = new WaitingAppend(this.#state.facts.epoch);
+      const sequence = this.#parts.wal.stage(this.#state, type, payload, waiting);
+      if (sequence === 0) return undefined;
+      waiting.sequence = sequence;
+      return waiting.promise;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -300,6 +321,31 @@ export class Space {
         ms: rpoMs.length > 0 || durable === 0 ? Math.min(...rpoMs, Number.MAX_VALUE) : 'unknown',
       },
     };
+  }
+}
+
+/** An append on its way to the disk. */
+class WaitingAppend {
+  readonly promise: Promise<Appended>;
+  readonly #epoch: Epoch;
+  #resolve!: (appended: Appended) => void;
+  #reject!: (error: Error) => void;
+  sequence = 0;
+
+  constructor(epoch: Epoch) {
+    this.#epoch = epoch;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  resolve(): void {
+    this.#resolve({ sequence: this.sequence, epoch: this.#epoch });
+  }
+
+  reject(error: Error): void {
+    this.#reject(error);
   }
 }
 

@@ -233,6 +233,7 @@ export class Wal {
     this.#pumpScheduled = true;
     process.nextTick(() => {
       this.#pumpScheduled = false;
+      this.#clock.nextTurn();
       this.#step(undefined);
     });
   }

@@ -112,6 +112,10 @@ export function decodeBatch(
   if (entryCount > BATCH_MAX_ENTRIES || entryCount * ENTRY_HEADER_BYTES > present) {
     throw failure('InvalidBatchSize', `${entryCount} entries in ${present} bytes`);
   }
+  const startSequence = Number(view.getBigUint64(offset + START, true));
+  if (startSequence < 1 || !Number.isSafeInteger(startSequence + entryCount)) {
+    throw failure('InvalidBatchSize', `a batch that begins at entry ${startSequence}`);
+  }
   const stored = view.getUint32(offset + CRC, true);
   const head = crc32c(bytes.subarray(offset, offset + CRC));
   const computed = crc32c(bytes.subarray(offset + CRC + 4, end), crc32c(ZERO_CRC, head));
@@ -121,7 +125,7 @@ export function decodeBatch(
   return {
     primaryNodeId: hexOf(view, offset + PRIMARY, 16),
     spaceId: hexOf(view, offset + SPACE, 16),
-    startSequence: Number(view.getBigUint64(offset + START, true)),
+    startSequence,
     entryCount,
     totalSize: present,
     epoch: view.getUint32(offset + EPOCH, true),

@@ -1,7 +1,7 @@
 /**
  * CRC32C (Castagnoli, reflected 0x82F63B78, initial value and final xor 0xFFFFFFFF), in two
  * forms with one result: the native call, about 100 ns plus 0.15 ns a byte, and a table form
- * (slicing by eight) that needs no view and no call out, cheaper for the 52 bytes of a header.
+ * (slicing by sixteen) that needs no view and no call out, cheaper for the 52 bytes of a header.
  */
 import { crc32c as native } from '@node-rs/crc32';
 
@@ -9,12 +9,12 @@ import { crc32c as native } from '@node-rs/crc32';
 export const CRC32C_CHECK = 0xe3069283;
 
 /** Below this length the table form is cheaper than making a view and calling out. */
-const NATIVE_FROM_BYTES = 96;
+const NATIVE_FROM_BYTES = 320;
 
 const T = makeTables();
 
 function makeTables(): Int32Array {
-  const t = new Int32Array(8 * 256);
+  const t = new Int32Array(16 * 256);
   for (let n = 0; n < 256; n++) {
     let c = n;
     for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
@@ -27,23 +27,26 @@ function makeTables(): Int32Array {
 /** One 4-byte step. `c` is the running value, not yet inverted. */
 function step4(c: number, word: number): number {
   const x = c ^ word;
+  return word4(x, 0);
+}
+
+/** What four bytes contribute that stand `at / 256` bytes before the end of the step. */
+function word4(x: number, at: number): number {
   return (
-    T[768 + (x & 255)]! ^ T[512 + ((x >>> 8) & 255)]! ^ T[256 + ((x >>> 16) & 255)]! ^ T[x >>> 24]!
+    T[at + 768 + (x & 255)]! ^
+    T[at + 512 + ((x >>> 8) & 255)]! ^
+    T[at + 256 + ((x >>> 16) & 255)]! ^
+    T[at + (x >>> 24)]!
   );
 }
 
-/** One 8-byte step. */
-function step8(c: number, low: number, high: number): number {
-  const x = c ^ low;
+/** One 16-byte step at `at`. */
+function step16(c: number, view: DataView, at: number): number {
   return (
-    T[1792 + (x & 255)]! ^
-    T[1536 + ((x >>> 8) & 255)]! ^
-    T[1280 + ((x >>> 16) & 255)]! ^
-    T[1024 + (x >>> 24)]! ^
-    T[768 + (high & 255)]! ^
-    T[512 + ((high >>> 8) & 255)]! ^
-    T[256 + ((high >>> 16) & 255)]! ^
-    T[high >>> 24]!
+    word4(c ^ view.getInt32(at, true), 3072) ^
+    word4(view.getInt32(at + 4, true), 2048) ^
+    word4(view.getInt32(at + 8, true), 1024) ^
+    word4(view.getInt32(at + 12, true), 0)
   );
 }
 
@@ -52,9 +55,8 @@ export function crc32cTable(view: DataView, offset: number, length: number): num
   let c = -1;
   let at = offset;
   const end = offset + length;
-  for (; at + 8 <= end; at += 8) {
-    c = step8(c, view.getInt32(at, true), view.getInt32(at + 4, true));
-  }
+  for (; at + 16 <= end; at += 16) c = step16(c, view, at);
+  for (; at + 4 <= end; at += 4) c = step4(c, view.getInt32(at, true));
   for (; at < end; at++) c = (c >>> 8) ^ T[(c ^ view.getUint8(at)) & 255]!;
   return ~c >>> 0;
 }
@@ -63,13 +65,8 @@ export function crc32cTable(view: DataView, offset: number, length: number): num
  * The header CRC's own shape: 32 bytes at `offset`, then 20 bytes at `offset + 36`. @returns u32
  */
 export function crc32cHeader(view: DataView, offset: number): number {
-  let c = -1;
-  for (let at = offset; at < offset + 32; at += 8) {
-    c = step8(c, view.getInt32(at, true), view.getInt32(at + 4, true));
-  }
-  c = step8(c, view.getInt32(offset + 36, true), view.getInt32(offset + 40, true));
-  c = step8(c, view.getInt32(offset + 44, true), view.getInt32(offset + 48, true));
-  return ~step4(c, view.getInt32(offset + 52, true)) >>> 0;
+  const c = step16(step16(-1, view, offset), view, offset + 16);
+  return ~step4(step16(c, view, offset + 36), view.getInt32(offset + 52, true)) >>> 0;
 }
 
 /** CRC32C of `length` bytes at `offset`, by whichever form is cheaper. @returns u32 */

@@ -184,7 +184,7 @@ export function placeOf(salt: number, headerCrc: number, lsn: Lsn, back: number)
   return fmix32(fmix32(fmix32(fmix32(salt ^ headerCrc) ^ (lsn | 0)) ^ high) ^ back);
 }
 
-/** Magic and header_crc fit, and the sequence is one that we count with. Length is then safe to use. */
+/** Magic and header_crc fit: the fields are what was written. Lengths are bounded elsewhere. */
 export function isGoodHeader(view: DataView, offset: number): boolean {
   return (
     view.getUint32(offset, true) === ENTRY_MAGIC &&

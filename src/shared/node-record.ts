@@ -81,7 +81,7 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
   return w.bytes();
 }
 
-/** Throws UnsupportedVersion for a kind this release does not carry out, CorruptionDetected else. */
+/** Throws UnsupportedVersion for a kind we does not carry out, else CorruptionDetected. */
 export function decodeNodeRecord(payload: Uint8Array): NodeRecord {
   const r = new ByteReader(payload, 'CorruptionDetected');
   const kind = r.u8();

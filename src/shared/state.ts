@@ -9,7 +9,13 @@
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
 import { failure } from './errors.js';
-import { type Member, type Role, readMembers, writeMembers } from './node-record.js';
+import {
+  type Member,
+  type NodeRecord,
+  type Role,
+  readMembers,
+  writeMembers,
+} from './node-record.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
 
 const MAGIC = 0x53574745;
@@ -73,6 +79,12 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     history: [],
     applied: 0,
   };
+}
+
+/** The node record that makes the role in these facts durable. */
+export function roleRecord(facts: SpaceFacts): NodeRecord {
+  const { id, name, role, epoch, primary, members } = facts;
+  return { kind: 'space', id, name, role, epoch, primary, members };
 }
 
 /** Writes a state in pieces, so that its caller can let other work in between. */

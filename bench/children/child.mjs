@@ -1,0 +1,48 @@
+/** What every measured process does: one job in, one answer out, then a clean end. */
+import { randomFillSync } from 'node:crypto';
+
+/**
+ * Runs the job that the parent named on the command line and answers with its result. Whatever
+ * goes wrong is told to the parent and ends this process.
+ * @param {(job: any) => Promise<unknown>} work
+ */
+export async function runJob(work) {
+  try {
+    const result = await work(JSON.parse(process.argv[2]));
+    process.send({ kind: 'result', result });
+  } catch (error) {
+    process.send({ kind: 'failed', message: String(error?.stack ?? error) });
+    process.exitCode = 1;
+  }
+  process.disconnect();
+}
+
+/** Bytes that no layer can compress. */
+export function randomPayload(bytes) {
+  return randomFillSync(new Uint8Array(bytes));
+}
+
+export function turn() {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+export function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** CPU seconds of this process, all threads, since `before` (of process.cpuUsage). */
+export function cpuSeconds(before) {
+  const { user, system } = process.cpuUsage(before);
+  return { cpuSeconds: (user + system) / 1e6, systemSeconds: system / 1e6 };
+}
+
+/** Resolves when every replica of the space is connected and has all that is here. */
+export async function whenStreaming(space, replicas) {
+  const deadline = performance.now() + 20_000;
+  for (;;) {
+    const { replicas: rows } = space.status();
+    if (rows.filter((r) => r.state === 'streaming').length === replicas) return;
+    if (performance.now() > deadline) throw new Error('the replicas did not connect within 20 s');
+    await sleep(10);
+  }
+}

@@ -1,0 +1,152 @@
+/** The measured processes: plain Node on the compiled code, one for each node of a benchmark. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { NodeOptions } from '#src/main/index.js';
+
+/** What a process under load has used. */
+export interface Used {
+  readonly cpuSeconds: number;
+  /** The kernel's part of it. */
+  readonly systemSeconds: number;
+  readonly maxRssBytes: number;
+  /** Where the replica itself says that its log ends. */
+  readonly durableSequence: number;
+}
+
+type Message =
+  | { readonly kind: 'result'; readonly result: unknown }
+  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'listening'; readonly port: number }
+  | { readonly kind: 'used'; readonly used: Used }
+  | { readonly kind: 'mark' };
+
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** A process with a file of bench/children in it and a job on its command line. */
+class Child {
+  readonly #process: ChildProcess;
+  readonly #name: string;
+  readonly exited: Promise<unknown>;
+
+  constructor(name: string, job: unknown, profileDir: string | undefined) {
+    const file = fileURLToPath(new URL(`children/${name}.mjs`, import.meta.url));
+    const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}/${name}`] : [];
+    this.#name = name;
+    this.#process = fork(file, [JSON.stringify(job)], {
+      execArgv: profile,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    running.add(this.#process);
+    this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));
+  }
+
+  send(message: { kind: 'mark' | 'used' | 'close' }): void {
+    this.#process.send(message);
+  }
+
+  onMark(listener: () => void): void {
+    this.#process.on('message', (message: Message) => {
+      if (message.kind === 'mark') listener();
+    });
+  }
+
+  /** The next message of that kind. Rejects when the process fails or ends before it. */
+  next<K extends Message['kind']>(kind: K): Promise<Message & { kind: K }> {
+    return new Promise((resolve, reject) => {
+      const child = this.#process;
+      const settle = (done: () => void): void => {
+        child.off('message', heard);
+        child.off('exit', ended);
+        done();
+      };
+      const heard = (message: Message): void => {
+        if (message.kind === kind) settle(() => resolve(message as Message & { kind: K }));
+        else if (message.kind === 'failed') {
+          settle(() => reject(new Error(`${this.#name}: ${message.message}`)));
+        }
+      };
+      const ended = (code: number | null, signal: string | null): void =>
+        settle(() => reject(new Error(`${this.#name} ended early: ${signal ?? code}`)));
+      child.on('message', heard);
+      child.on('exit', ended);
+    });
+  }
+
+  kill(): void {
+    this.#process.kill('SIGKILL');
+  }
+}
+
+/** Runs one job in one process. @returns its result */
+export async function runAlone<T>(name: string, job: unknown, profileDir?: string): Promise<T> {
+  const child = new Child(name, job, profileDir);
+  try {
+    const { result } = await child.next('result');
+    await child.exited;
+    return result as T;
+  } finally {
+    child.kill();
+  }
+}
+
+/** The result of a job on a primary, and what each of its replicas has used meanwhile. */
+export interface ClusterRun<T> {
+  readonly result: T;
+  readonly replicas: readonly Used[];
+}
+
+/**
+ * Runs a primary and, one for each further directory, its replicas.
+ * @param dirs data directories, the primary's first
+ * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node
+ */
+export async function runCluster<T>(
+  name: string,
+  dirs: readonly string[],
+  job: object,
+  profileDir?: string,
+): Promise<ClusterRun<T>> {
+  const children: Child[] = [];
+  const start = (child: Child): Child => {
+    children.push(child);
+    return child;
+  };
+  const optionsOf = (index: number): NodeOptions => ({
+    dataDir: dirs[index]!,
+    nodeId: index === 0 ? 'primary' : `replica-${index}`,
+    clusterId: 'bench',
+  });
+  try {
+    const replicas = dirs
+      .slice(1)
+      .map((_, i) => start(new Child('replica', optionsOf(i + 1), profileDir)));
+    const heard = await Promise.all(replicas.map((replica) => replica.next('listening')));
+    const members = heard.map(({ port }, i) => ({
+      nodeId: `replica-${i + 1}`,
+      host: '127.0.0.1',
+      port,
+    }));
+    const node: NodeOptions = { ...optionsOf(0), replicas: members };
+    const primary = start(new Child(name, { ...job, node }, profileDir));
+    primary.onMark(() => {
+      for (const replica of replicas) replica.send({ kind: 'mark' });
+    });
+    const { result } = await primary.next('result');
+    const used = replicas.map(async (replica) => {
+      const next = replica.next('used');
+      replica.send({ kind: 'used' });
+      return (await next).used;
+    });
+    const run = { result: result as T, replicas: await Promise.all(used) };
+    await primary.exited;
+    for (const replica of replicas) replica.send({ kind: 'close' });
+    await Promise.all(replicas.map((replica) => replica.exited));
+    return run;
+  } finally {
+    for (const child of children) child.kill();
+  }
+}

@@ -1,0 +1,175 @@
+/** The bench suite: `npm run bench`, `npm run bench -- NAME`, `--json` for machines. */
+import fs from 'node:fs';
+import path from 'node:path';
+import Table from 'cli-table3';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { append } from './append.js';
+import { codec } from './codec.js';
+import type { Regime } from './data-dir.js';
+import { latency } from './latency.js';
+import type { Plan } from './plan.js';
+import { replicate } from './replicate.js';
+import { environment, type Result, type SavedResult } from './result.js';
+
+const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
+  codec,
+  append,
+  replicate,
+  latency,
+};
+/** Regimes of a benchmark for which none was named. */
+const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };
+const USAGE_ERROR = 4;
+const MiB = 1024 * 1024;
+
+interface Options {
+  json?: true;
+  save?: true;
+  runs: number;
+  seconds?: number;
+  payload: number[];
+  rate: number[];
+  regime?: Regime[];
+  maxMib?: number;
+  leadMib: number;
+  burst: number;
+  cpuProf?: string;
+}
+
+function amount(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value) && value >= least) return value;
+    throw new InvalidArgumentError(`A number from ${least}.`);
+  };
+}
+
+function whole(least: number): (text: string) => number {
+  return (text) => {
+    const value = amount(least)(text);
+    if (Number.isSafeInteger(value)) return value;
+    throw new InvalidArgumentError(`A whole number from ${least}.`);
+  };
+}
+
+function list<T>(one: (text: string) => T): (text: string) => T[] {
+  return (text) => text.split(',').map(one);
+}
+
+function regime(text: string): Regime {
+  if (text === 'warm' || text === 'fresh') return text;
+  throw new InvalidArgumentError('warm or fresh, or both with a comma between.');
+}
+
+function name(text: string, before: string[] = []): string[] {
+  if (text in BENCHES) return [...before, text];
+  throw new InvalidArgumentError(`There are: ${Object.keys(BENCHES).join(', ')}.`);
+}
+
+const program = new Command('npm run bench --')
+  .description('Measures engram-wal; bench/README.md says how, and how to read it.')
+  .argument('[names...]', `of ${Object.keys(BENCHES).join(', ')}; all without`, name)
+  .option('--json', 'one JSON array on standard output, nothing else')
+  .option('--save', 'write bench/results/<name>-<commit>.json')
+  .option('--runs <n>', 'runs of each case; medians are told', whole(1), 3)
+  .option('--seconds <s>', 'length of a run, instead of the benchmark’s own', amount(0.1))
+  .option(
+    '--payload <bytes>',
+    'payload sizes of append and replicate',
+    list(whole(0)),
+    [64, 256, 1024, 3328],
+  )
+  .option('--rate <n>', 'offered rates of latency, entries/s', list(whole(1)), [10_000, 100_000])
+  .option('--regime <names>', 'warm, fresh (default: warm; replicate both)', list(regime))
+  .option('--max-mib <n>', 'most that a run of append or replicate logs per node', whole(64))
+  .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
+  .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
+  .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')
+  .exitOverride();
+
+async function main(): Promise<void> {
+  program.parse();
+  const options = program.opts<Options>();
+  const names = (program.processedArgs[0] as string[] | undefined) ?? [];
+  const all: SavedResult[] = [];
+  for (const one of names.length > 0 ? [...new Set(names)] : Object.keys(BENCHES)) {
+    const facts = environment();
+    const results = await BENCHES[one]!(planOf(one, options));
+    const rows = results.map((result) => ({ ...result, ...facts }));
+    if (options.save) save(one, facts.commit, rows);
+    if (!options.json) print(rows);
+    all.push(...rows);
+  }
+  if (options.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`);
+}
+
+function planOf(bench: string, options: Options): Plan {
+  return {
+    runs: options.runs,
+    seconds: options.seconds,
+    payloads: options.payload,
+    rates: options.rate,
+    regimes: options.regime ?? REGIMES[bench] ?? ['warm'],
+    maxBytes: options.maxMib && options.maxMib * MiB,
+    leadBytes: options.leadMib * MiB,
+    burst: options.burst,
+    profileDir: options.cpuProf && path.resolve(options.cpuProf),
+    progress: (text) => process.stderr.write(`${text}\n`),
+  };
+}
+
+function save(bench: string, commit: string, rows: SavedResult[]): void {
+  const dir = path.join(import.meta.dirname, 'results');
+  fs.mkdirSync(dir, { recursive: true });
+  const file = path.join(dir, `${bench}-${commit}.json`);
+  fs.writeFileSync(file, `${JSON.stringify(rows, null, 2)}\n`);
+}
+
+function print(rows: readonly SavedResult[]): void {
+  const { machine, node, commit, dirty } = rows[0]!;
+  const load = machine.loadBefore.toFixed(2);
+  const where = `${machine.cpu}, ${machine.cores} cores, load ${load}, node ${node}`;
+  process.stdout.write(`${rows[0]!.name} at ${commit}${dirty ? ' (dirty)' : ''}, ${where}\n`);
+  if (rows.some((row) => row.tmpfs)) {
+    process.stdout.write('The data directories are in memory: set TMPDIR to a real disk.\n');
+  }
+  const table = new Table({
+    head: ['case', 'payload', 'entries/s', '(min-max)', 'ack p50 ms', 'p99 ms', 'more'],
+    style: { head: [], border: [] },
+  });
+  for (const row of rows) {
+    const [least, most] = row.spread.entriesPerSecond ?? [0, 0];
+    const range = `${Math.round(least)}-${Math.round(most)}`;
+    const more = Object.entries(row.more).map(([key, value]) => `${key} ${short(value)}`);
+    const { entriesPerSecond, appendP50Ms, appendP99Ms } = row;
+    table.push([
+      row.case,
+      row.payloadBytes ?? '',
+      Math.round(entriesPerSecond ?? 0),
+      range,
+      short(appendP50Ms),
+      short(appendP99Ms),
+      more.join('\n'),
+    ]);
+  }
+  process.stdout.write(`${table.toString()}\n`);
+}
+
+function short(value: number | null): string {
+  return value === null ? '' : String(Number(value.toPrecision(4)));
+}
+
+// Children and directories go with the process, on any way out.
+process.once('SIGINT', () => process.exit(130));
+process.once('SIGTERM', () => process.exit(143));
+
+try {
+  await main();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
+  } else {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -285,12 +285,12 @@ export class Space {
 
   /**
    * Resolves when `sequence` is durable here and flushed on `replicas` replicas (default 0).
-   * Rejects NotEnoughReplicas, AckTimeout (default 5,000 ms), WalFailed, Closed.
+   * A replica that is away may come back within the time.
+   * Rejects Configuration, AckTimeout (default 5,000 ms), WalFailed, Closed.
    */
   async flushed(sequence: Sequence, options: Partial<AckLevel> = {}): Promise<void> {
     checkSequence('sequence', sequence);
     const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
-    if (replicas > 0) this.#parts.replication.requireConnected(this.#state, replicas);
     await this.#parts.replication.flushed(this.#state, sequence, replicas, timeoutMs);
   }
 

@@ -1,0 +1,36 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { makeFolder, openSmall, removeFolder } from '../support/cluster.js';
+
+const PROGRAM = path.join(import.meta.dirname, '../crash/crash-node.mjs');
+let folder: string;
+let child: ChildProcess | undefined;
+
+beforeEach(() => {
+  folder = makeFolder();
+});
+afterEach(() => {
+  child?.kill('SIGKILL');
+  removeFolder(folder);
+});
+
+test('FAULT-25 a second process is refused, naming the pid; a dead holder leaves no lock', async () => {
+  const dir = path.join(folder, 'a');
+  child = fork(PROGRAM, ['primary', dir, '[]', '1']);
+  await new Promise((resolve) => child!.once('message', resolve));
+  await expect(openSmall(dir, 'primary')).rejects.toMatchObject({
+    code: 'Locked',
+    message: expect.stringContaining(`process ${child.pid}`),
+  });
+  const ended = new Promise((resolve) => child!.once('exit', resolve));
+  child.kill('SIGKILL');
+  await ended;
+  const node = await openSmall(dir, 'primary');
+  await expect(openSmall(dir, 'primary')).rejects.toMatchObject({
+    code: 'Locked',
+    message: expect.stringContaining(`process ${process.pid}`),
+  });
+  await node.close();
+  await (await openSmall(dir, 'primary')).close();
+});

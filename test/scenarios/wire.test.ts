@@ -1,0 +1,155 @@
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Node } from '#src/main/index.js';
+import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { batchFrame, WireClient } from '../support/wire-client.js';
+
+let folder: string;
+let replica: Node;
+let clients: WireClient[];
+
+beforeEach(async () => {
+  folder = makeFolder();
+  clients = [];
+  const listen = { host: '127.0.0.1', port: 0 };
+  replica = await openSmall(path.join(folder, 'b'), 'b', { listen });
+});
+
+afterEach(async () => {
+  for (const client of clients) client.socket.destroy();
+  await replica.close();
+  removeFolder(folder);
+});
+
+function connect(): WireClient {
+  const client = new WireClient(replica.address!.port);
+  clients.push(client);
+  return client;
+}
+
+async function following(): Promise<{ client: WireClient; last: number }> {
+  const client = connect();
+  await client.hello('b');
+  return { client, last: await client.follow('s') };
+}
+
+const stored = (): Promise<string[]> => contentOf(replica.space('s'));
+
+describe('the wire, seen by a replica', () => {
+  test('FAULT-29 a batch cut off is discarded, and resumed behind what is flushed', async () => {
+    const { client, last } = await following();
+    expect(last).toBe(0);
+    client.socket.write(batchFrame('s', 1, 3));
+    expect((await client.next('acks')).rows).toMatchObject([{ handle: 1, epoch: 1, flushed: 3 }]);
+    const frame = batchFrame('s', 4, 9);
+    client.socket.write(frame.subarray(0, frame.length - 20));
+    client.socket.end();
+    await client.closed;
+    expect(await stored()).toHaveLength(3);
+    const again = await following();
+    expect(again.last).toBe(3);
+    again.client.socket.write(frame);
+    expect((await again.client.next('acks')).rows).toMatchObject([{ flushed: 9 }]);
+    expect(await stored()).toHaveLength(9);
+  });
+
+  test('FAULT-30 a batch changed on its way: nothing of it is stored, the reason is named', async () => {
+    const { client } = await following();
+    const frame = batchFrame('s', 1, 3);
+    frame[frame.length - 1]! ^= 1;
+    client.socket.write(frame);
+    expect(await client.next('bye')).toMatchObject({ code: 'ChecksumMismatch' });
+    await client.closed;
+    expect(await stored()).toEqual([]);
+  });
+
+  test('FAULT-31 a duplicate is acknowledged again and not written', async () => {
+    const { client } = await following();
+    client.socket.write(batchFrame('s', 1, 3));
+    await client.next('acks');
+    const lsn = replica.status().durableLsn;
+    client.socket.write(batchFrame('s', 1, 3));
+    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 3 }]);
+    client.socket.write(batchFrame('s', 2, 5));
+    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 5 }]);
+    expect(await stored()).toHaveLength(5);
+    // Of five entries two were new: 64 bytes and a short payload each, and at most marks besides.
+    expect(replica.status().durableLsn - lsn).toBeLessThan(2 * 80 + 4 * 65);
+  });
+
+  test('FAULT-32 a gap is answered with the sequence expected; nothing is stored', async () => {
+    const { client } = await following();
+    client.socket.write(batchFrame('s', 1, 2));
+    await client.next('acks');
+    client.socket.write(batchFrame('s', 5, 6));
+    expect(await client.next('nack')).toMatchObject({ handle: 1, epoch: 1, expected: 3 });
+    client.socket.write(batchFrame('s', 3, 6));
+    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 6 }]);
+    expect(await stored()).toHaveLength(6);
+  });
+
+  test('FAULT-41 a frame length beyond the cap ends the connection, before and after hello', async () => {
+    const huge = Buffer.alloc(8);
+    huge.writeUInt32LE(0xffffffff, 0);
+    huge.writeUInt32LE(6, 4);
+    const early = connect();
+    huge.writeUInt32LE(1, 4);
+    early.socket.write(huge);
+    expect(await early.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
+    await early.closed;
+    const late = connect();
+    await late.hello('b');
+    huge.writeUInt32LE(6, 4);
+    late.socket.write(huge);
+    expect(await late.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
+    await late.closed;
+  });
+
+  test('FAULT-44 another cluster, or another node, is refused for good', async () => {
+    for (const [change, code] of [
+      [{ clusterId: 'other' }, 'WrongCluster'],
+      [{ peerId: 'c' }, 'WrongNode'],
+      [{ minVersion: 7, maxVersion: 9 }, 'UnsupportedVersion'],
+    ] as const) {
+      const client = connect();
+      client.hello('b', change).catch(() => undefined);
+      expect(await client.next('bye')).toMatchObject({ fatal: true, code });
+      await client.closed;
+    }
+  });
+
+  test('a batch of another epoch than the one introduced is refused', async () => {
+    const { client } = await following();
+    client.socket.write(batchFrame('s', 1, 1, 2));
+    expect(await client.next('bye')).toMatchObject({ code: 'Fenced' });
+    expect(await stored()).toEqual([]);
+  });
+
+  test('a batch of a space that was not introduced is refused', async () => {
+    const { client } = await following();
+    client.socket.write(batchFrame('other', 1, 1));
+    expect(await client.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
+  });
+
+  test('garbage, and a frame before hello, end the connection and harm nobody', async () => {
+    const garbage = connect();
+    garbage.socket.write('GET / HTTP/1.1\r\n\r\n');
+    await garbage.closed;
+    const early = connect();
+    early.send({ kind: 'heartbeat', rows: [] });
+    expect(await early.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
+    await early.closed;
+    const { client } = await following();
+    client.socket.write(batchFrame('s', 1, 1));
+    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 1 }]);
+  });
+
+  test('a primary that dials again replaces its old connection', async () => {
+    const first = await following();
+    const second = await following();
+    await first.client.closed;
+    second.client.socket.write(batchFrame('s', 1, 1));
+    expect((await second.client.next('acks')).rows).toMatchObject([{ flushed: 1 }]);
+    await until('one entry', () => replica.space('s').status().durableSequence === 1);
+  });
+});

@@ -1,0 +1,99 @@
+/** A primary made by hand: speaks the wire to a replica, and can say what no primary would. */
+import net from 'node:net';
+import { idOf } from '#src/main/names.js';
+import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
+import { FrameBuilder } from '#src/shared/frame-builder.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  FrameAssembler,
+  type Hello,
+} from '#src/shared/protocol.js';
+
+export const PRIMARY = 'hand-made';
+
+export class WireClient {
+  readonly socket: net.Socket;
+  readonly frames: Frame[] = [];
+  readonly closed: Promise<void>;
+  readonly #assembler = new FrameAssembler(4 * 1024 * 1024);
+  #wake: (() => void)[] = [];
+
+  constructor(port: number) {
+    this.socket = net.connect({ host: '127.0.0.1', port });
+    this.socket.on('error', () => undefined);
+    this.closed = new Promise((resolve) => this.socket.once('close', () => resolve()));
+    this.socket.on('data', (chunk) => {
+      this.#assembler.feed(chunk, (kind, body) => {
+        this.frames.push(decodeFrame(kind, Uint8Array.from(body)));
+        return true;
+      });
+      for (const wake of this.#wake.splice(0)) wake();
+    });
+    this.socket.on('close', () => {
+      for (const wake of this.#wake.splice(0)) wake();
+    });
+  }
+
+  send(frame: Exclude<Frame, { kind: 'batches' }>): void {
+    this.socket.write(encodeFrame(frame));
+  }
+
+  /** The next frame of this kind; fails when the connection ends before. */
+  async next<K extends Frame['kind']>(kind: K): Promise<Frame & { kind: K }> {
+    for (;;) {
+      const at = this.frames.findIndex((f) => f.kind === kind);
+      if (at >= 0) return this.frames.splice(at, 1)[0] as Frame & { kind: K };
+      if (this.socket.destroyed) throw new Error(`closed before a frame ${kind}`);
+      await new Promise<void>((resolve) => this.#wake.push(resolve));
+    }
+  }
+
+  async hello(peerId: string, change: Partial<Hello> = {}): Promise<void> {
+    this.send({
+      kind: 'hello',
+      hello: {
+        minVersion: 1,
+        maxVersion: 1,
+        clusterId: 'test',
+        nodeId: PRIMARY,
+        peerId,
+        incarnation: 1n,
+        features: 0,
+        maxFrameBytes: 64 * 1024,
+        maxEntryBytes: 1024,
+        ...change,
+      },
+    });
+    await this.next('welcome');
+  }
+
+  /** Introduces a space and says `continue`. @returns the replica's last sequence */
+  async follow(name: string, handle = 1, epoch = 1): Promise<number> {
+    this.send({ kind: 'spaces', rows: [{ handle, id: idOf(name), epoch, name, members: [] }] });
+    const { rows } = await this.next('positions');
+    const { sequence } = rows[0]!.position;
+    const next = sequence + 1;
+    this.send({ kind: 'verdicts', rows: [{ handle, verdict: 'continue', next }] });
+    return sequence;
+  }
+}
+
+/** A frame with one batch of entries `first`..`last`; the payload of each is its number. */
+export function batchFrame(name: string, first: number, last: number, epoch = 1): Buffer {
+  const id = idOf(name);
+  const words = [0, 1, 2, 3].map((i) => idWord(id, i)) as [number, number, number, number];
+  const builder = new FrameBuilder(64 * 1024, idOf(PRIMARY));
+  builder.begin(1, id, epoch, first);
+  for (let sequence = first; sequence <= last; sequence++) {
+    const payload = Buffer.from(`entry ${sequence}`);
+    const bytes = new Uint8Array(64 + payload.length);
+    const view = new DataView(bytes.buffer);
+    bytes.set(payload, 64);
+    stageHeader(view, 0, sequence, sequence, 1, 1, payload.length, epoch);
+    sealLocal(bytes, view, 0, words, 0, 0, 0);
+    builder.add(bytes, 1);
+  }
+  return Buffer.from(builder.finish());
+}

@@ -27,7 +27,7 @@ program
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
   .action(async (options: { input?: string; repeat: number; keep: boolean; json: boolean }) => {
-    process.exitCode = await runDemo({ ...options, input: options.input });
+    process.exitCode = (await runDemo({ ...options, input: options.input })) ? OK : FAILED;
   });
 
 try {
@@ -39,10 +39,8 @@ try {
 function exitCodeOf(error: unknown): number {
   // commander has printed its own; help and version are no errors.
   if (error instanceof CommanderError) return error.exitCode === 0 ? OK : USAGE;
-  if (error instanceof EngramError || error instanceof DemoError) {
-    console.error(`engram-wal: ${error.message}`);
-    return FAILED;
-  }
-  console.error(error);
-  return FAILED;
+  console.error(`engram-wal: ${error instanceof Error ? error.message : String(error)}`);
+  // In a child's report the error's class is lost, its code is not.
+  const known = error instanceof EngramError || error instanceof DemoError;
+  return known && error.code === 'Configuration' ? USAGE : FAILED;
 }

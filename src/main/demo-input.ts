@@ -1,7 +1,8 @@
 /** What the demo logs: speeches by default, or the lines of a file. Streamed, never whole. */
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_MAX_ENTRY_BYTES } from '../shared/limits.js';
 
 export interface DemoEntry {
@@ -12,6 +13,26 @@ export interface DemoEntry {
 /** The data set has lost the line breaks of its speeches: so many sentences stand for one. */
 const SENTENCES_PER_PARAGRAPH = 5;
 const NEWLINE = 10;
+
+/**
+ * Throws Configuration unless `file` can be read and has an entry. Before any process starts:
+ * what the user can mend at once is said at once.
+ */
+export async function checkInput(file: string): Promise<void> {
+  try {
+    // It is read more than once, so it must be there more than once: no pipe.
+    if (!(await stat(file)).isFile()) throw new Error('it is no regular file');
+  } catch (cause) {
+    throw unreadable(file, cause);
+  }
+  for await (const _ of lines(file)) return;
+  throw failure('Configuration', `--input ${file} has no entry: it needs at least one line`);
+}
+
+function unreadable(file: string, cause: unknown): EngramError {
+  const found = `cannot read --input ${file}: ${(cause as Error).message}`;
+  return failure('Configuration', found, { cause });
+}
 
 /**
  * @param file lines or NDJSON; undefined: the State of the Union speeches
@@ -33,9 +54,8 @@ async function speeches(): Promise<DemoEntry[]> {
   try {
     load = (await import(name)) as typeof load;
   } catch (cause) {
-    throw failure('Configuration', `the demo's text is not installed: npm install ${name}`, {
-      cause,
-    });
+    const found = `the demo's text is not installed: npm install ${name}, or give --input FILE`;
+    throw failure('Configuration', found, { cause });
   }
   return load
     .default()
@@ -44,18 +64,22 @@ async function speeches(): Promise<DemoEntry[]> {
     );
 }
 
-/** Blank lines part paragraphs; a text without any is parted after every fifth sentence. */
+/** Blank lines part paragraphs; without any, lines do; without those, every fifth sentence. */
 export function paragraphs(text: string): string[] {
-  const parts = text.split(/\n\s*\n/).flatMap((part) => {
-    if (part !== text) return [part];
-    const sentences = part.split(/(?<=[.!?]["')]?)\s+(?=[A-Z"'(])/);
-    const grouped: string[] = [];
-    for (let i = 0; i < sentences.length; i += SENTENCES_PER_PARAGRAPH) {
-      grouped.push(sentences.slice(i, i + SENTENCES_PER_PARAGRAPH).join(' '));
-    }
-    return grouped;
-  });
+  const whole = text.trim();
+  let parts = whole.split(/\n\s*\n/);
+  if (parts.length === 1) parts = whole.split('\n');
+  if (parts.length === 1) parts = sentenceGroups(whole);
   return parts.map((part) => part.trim()).filter((part) => part !== '');
+}
+
+function sentenceGroups(text: string): string[] {
+  const sentences = text.split(/(?<=[.!?]["')]?)\s+(?=[A-Z"'(])/);
+  const grouped: string[] = [];
+  for (let i = 0; i < sentences.length; i += SENTENCES_PER_PARAGRAPH) {
+    grouped.push(sentences.slice(i, i + SENTENCES_PER_PARAGRAPH).join(' '));
+  }
+  return grouped;
 }
 
 /**
@@ -93,9 +117,8 @@ async function* splitLines(file: string): AsyncGenerator<Uint8Array> {
       }
     }
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (!['ENOENT', 'EACCES', 'EISDIR'].includes(code ?? '')) throw error;
-    throw failure('Configuration', `cannot read --input ${file}: ${(error as Error).message}`);
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw unreadable(file, error);
   }
   if (rest.length > 0) yield withoutReturn(rest);
 }

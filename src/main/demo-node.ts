@@ -1,5 +1,6 @@
 /** One process of the demo: a replica, or the primary that logs the input. Told by IPC. */
-import { EngramError } from '../shared/errors.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EngramError, failure } from '../shared/errors.js';
 import { demoInput } from './demo-input.js';
 import { openNode } from './node.js';
 import type { Space } from './space.js';
@@ -16,8 +17,6 @@ export interface DemoStart {
 
 export interface DemoFigures {
   readonly entries: number;
-  readonly bytes: number;
-  readonly spaces: number;
   readonly seconds: number;
   /** The largest lag of a replica over all spaces. */
   readonly replicas: readonly { readonly id: string; readonly lagMs: number | 'unknown' }[];
@@ -27,23 +26,44 @@ export interface DemoFigures {
 export type DemoMessage =
   | { readonly kind: 'listening'; readonly host: string; readonly port: number }
   | { readonly kind: 'progress'; readonly figures: DemoFigures }
-  | { readonly kind: 'done'; readonly figures: DemoFigures }
+  | {
+      readonly kind: 'done';
+      readonly figures: DemoFigures;
+      /** As last seen while entries came: when all is flushed there is none. */
+      readonly lags: DemoFigures['replicas'];
+      /** Rows of (name of a space, entries logged). */
+      readonly logged: readonly (readonly [string, number])[];
+    }
   | { readonly kind: 'failed'; readonly code: string; readonly message: string };
 
 const PROGRESS_MS = 200;
 /** Entries appended before the event loop has its turn. */
 const ENTRIES_PER_TURN = 256;
-const FLUSH_TIMEOUT_MS = 60_000;
+/** How often a wait for the replicas looks whether they still move, and when it gives up. */
+const LOOK_MS = 1_000;
+const STALLED_MS = 30_000;
 const CLUSTER = 'demo';
+
+/** Aborted when the demo says `end`, at whatever moment. */
+const ending = new AbortController();
 
 function tell(message: DemoMessage): void {
   process.send?.(message);
+}
+
+/** The last word of a process that cannot go on. */
+function fail(error: unknown): void {
+  const code = error instanceof EngramError ? error.code : 'Io';
+  const message = error instanceof Error ? error.message : String(error);
+  const last: DemoMessage = { kind: 'failed', code, message };
+  process.send?.(last, () => process.exit(2));
 }
 
 async function runReplica(start: DemoStart): Promise<void> {
   const listen = { host: '127.0.0.1', port: 0 };
   const { nodeId, dataDir } = start;
   const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, listen });
+  node.on('fatal', ({ error }) => fail(error));
   tell({ kind: 'listening', ...node.address! });
   await toldToEnd();
   await node.close();
@@ -52,39 +72,77 @@ async function runReplica(start: DemoStart): Promise<void> {
 async function runPrimary(start: DemoStart): Promise<void> {
   const { nodeId, dataDir, replicas } = start;
   const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, replicas });
+  node.on('fatal', ({ error }) => fail(error));
   const spaces = new Map<string, Space>();
+  const logged = new Map<string, number>();
   // From the first entry on: starting the processes and loading the input do not count.
-  let began = performance.now();
+  let began: number | undefined;
   let entries = 0;
-  let bytes = 0;
-  const figures = (): DemoFigures => ({
-    entries,
-    bytes,
-    spaces: spaces.size,
-    seconds: (performance.now() - began) / 1_000,
-    replicas: replicas.map((r) => ({ id: r.nodeId, lagMs: worstLag(spaces, r.nodeId) })),
-  });
+  const lags = (): DemoFigures['replicas'] =>
+    replicas.map((r) => ({ id: r.nodeId, lagMs: worstLag(spaces, r.nodeId) }));
+  const figures = (): DemoFigures => {
+    const ms = began === undefined ? 0 : performance.now() - began;
+    return { entries, seconds: ms / 1_000, replicas: lags() };
+  };
   const timer = setInterval(() => tell({ kind: 'progress', figures: figures() }), PROGRESS_MS);
   for await (const { space: name, payload } of demoInput(start.input, start.repeat)) {
-    if (entries === 0) began = performance.now();
+    if (ending.signal.aborted) break;
+    began ??= performance.now();
     let space = spaces.get(name);
     if (!space) {
       space = await node.openSpace(name);
       spaces.set(name, space);
     }
     while (space.tryAppend(1, payload) === undefined) await turn();
+    logged.set(name, (logged.get(name) ?? 0) + 1);
     entries++;
-    bytes += payload.length;
     if (entries % ENTRIES_PER_TURN === 0) await turn();
   }
-  for (const space of spaces.values()) {
-    const last = space.status().lastSequence;
-    await space.flushed(last, { replicas: replicas.length, timeoutMs: FLUSH_TIMEOUT_MS });
+  if (!ending.signal.aborted) {
+    const seen = lags();
+    await flushedEverywhere([...spaces.values()], replicas.length);
+    const known = seen.every((r) => r.lagMs !== 'unknown');
+    tell({ kind: 'done', figures: figures(), lags: known ? seen : lags(), logged: [...logged] });
   }
   clearInterval(timer);
-  tell({ kind: 'done', figures: figures() });
   await toldToEnd();
   await node.close();
+}
+
+/**
+ * Waits until all replicas have flushed all spaces: for as long as they move, for a connection
+ * may come back. Throws AckTimeout, NotEnoughReplicas after 30 s without progress.
+ */
+async function flushedEverywhere(spaces: readonly Space[], replicas: number): Promise<void> {
+  let acked = -1;
+  let movedMs = performance.now();
+  for (const space of spaces) {
+    const last = space.status().lastSequence;
+    for (;;) {
+      if (ending.signal.aborted) return;
+      try {
+        await space.flushed(last, { replicas, timeoutMs: LOOK_MS });
+        break;
+      } catch (error) {
+        if (!(error instanceof EngramError) || !error.retryable) throw error;
+        const now = ackedEntries(spaces);
+        if (now > acked) {
+          acked = now;
+          movedMs = performance.now();
+        } else if (performance.now() - movedMs > STALLED_MS) {
+          const found = error.message.split('\n', 1)[0]!.slice(error.code.length + 2);
+          throw failure(error.code, `nothing flushed for ${STALLED_MS / 1_000} s: ${found}`);
+        }
+        await sleep(PROGRESS_MS);
+      }
+    }
+  }
+}
+
+function ackedEntries(spaces: readonly Space[]): number {
+  let sum = 0;
+  for (const space of spaces) for (const r of space.status().replicas) sum += r.ackedSequence;
+  return sum;
 }
 
 function worstLag(spaces: ReadonlyMap<string, Space>, replicaId: string): number | 'unknown' {
@@ -102,7 +160,8 @@ function turn(): Promise<void> {
 }
 
 function toldToEnd(): Promise<void> {
-  return new Promise((resolve) => process.once('message', () => resolve()));
+  if (ending.signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => ending.signal.addEventListener('abort', () => resolve()));
 }
 
 // Without its parent a process has nothing to do and nobody to tell.
@@ -110,16 +169,11 @@ process.on('disconnect', () => process.exit(2));
 // The parent hears an interrupt itself and ends its processes in order.
 process.on('SIGINT', () => undefined);
 
-process.once('message', (start: DemoStart) => {
-  const run = start.replicas.length > 0 ? runPrimary(start) : runReplica(start);
-  run.then(
-    () => process.exit(0),
-    (error: unknown) => {
-      const code = error instanceof EngramError ? error.code : 'Io';
-      const message = error instanceof EngramError ? error.message : String(error);
-      process.send?.({ kind: 'failed', code, message } satisfies DemoMessage, () =>
-        process.exit(2),
-      );
-    },
-  );
+process.on('message', (message: DemoStart | 'end') => {
+  if (message === 'end') {
+    ending.abort();
+    return;
+  }
+  const run = message.replicas.length > 0 ? runPrimary(message) : runReplica(message);
+  run.then(() => process.exit(0), fail);
 });

@@ -207,9 +207,10 @@ class Tail implements RunConsumer {
   #expected = 0;
   #wake: (() => void) | undefined;
 
-  run(bytes: Uint8Array, first: Sequence, count: number): void {
+  run(bytes: Uint8Array | undefined, first: Sequence, count: number): void {
     if (first === this.#expected) {
-      if (this.#bytes + bytes.length > TAIL_QUEUE_BYTES && this.#queue.length > 0) {
+      if (!bytes) this.#expected = 0;
+      else if (this.#bytes + bytes.length > TAIL_QUEUE_BYTES && this.#queue.length > 0) {
         this.#expected = 0;
       } else {
         this.#take(bytes, count);

@@ -1,7 +1,6 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
-import { idWord, readEpoch, readPayloadSize, type SpaceIdWords } from '../shared/entry.js';
+import { idWord, type SpaceIdWords } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
 import { NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -10,8 +9,8 @@ import { idOf } from './names.js';
 
 /** Gets each run of a space as it becomes durable. */
 export interface RunConsumer {
-  /** `bytes` of the run in a slab: only valid during the call. */
-  run(bytes: Uint8Array, first: Sequence, count: number): void;
+  /** `bytes` of the run in a slab: only valid during the call; undefined: only in the log. */
+  run(bytes: Uint8Array | undefined, first: Sequence, count: number): void;
 }
 
 export interface DurableWait {
@@ -125,27 +124,5 @@ export function wakeDurableWaits(space: SpaceState, sequence: Sequence): void {
   for (const wait of space.durableWaits.splice(0)) {
     if (wait.sequence <= sequence) wait.resolve();
     else space.durableWaits.push(wait);
-  }
-}
-
-/** Adds to the history each epoch that begins in a run of entries, `offset` being its first. */
-export function noteEpochs(
-  facts: SpaceFacts,
-  primaryNodeId: string,
-  view: DataView,
-  offset: number,
-  first: Sequence,
-  count: number,
-): void {
-  const known = facts.history.at(-1)?.epoch ?? 0;
-  // Epochs never fall within a space: where ours still holds, none has begun.
-  if (facts.epoch === known) return;
-  let at = offset;
-  for (let n = 0; n < count; n++) {
-    const epoch = readEpoch(view, at);
-    if (epoch > (facts.history.at(-1)?.epoch ?? 0)) {
-      facts.history.push({ epoch, startSequence: first + n, primaryNodeId });
-    }
-    at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
   }
 }

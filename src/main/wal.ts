@@ -2,7 +2,7 @@
  * The log of one node and its only writer: staging, group commit, write, fdatasync, publication.
  * shared/group-commit.ts decides; this file carries out. It knows nothing of replicas or hosts.
  */
-import { readEpoch, readHeaderCrc, readTimestamp, stageHeader } from '../shared/entry.js';
+import { stageHeader } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import {
   type CommitEffect,
@@ -11,7 +11,6 @@ import {
   type Group,
   GroupCommit,
 } from '../shared/group-commit.js';
-import { rememberTime } from '../shared/lag.js';
 import {
   ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
@@ -21,22 +20,13 @@ import {
 import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import { Sealer, type SealJob } from '../shared/seal.js';
-import {
-  type NodeMemory,
-  RUN_BYTES,
-  RUN_COUNT,
-  RUN_FIELDS,
-  RUN_FIRST,
-  RUN_LAST,
-  RUN_OFFSET,
-  RUN_SLOT,
-  type Slab,
-} from '../shared/slab.js';
+import type { NodeMemory, Slab } from '../shared/slab.js';
 import { EntryClock } from './entry-clock.js';
 import { OpenGroup, type Settled } from './open-group.js';
+import { publishRun, type RunSummary, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
 import type { Segments } from './segments.js';
-import { noteEpochs, type SpaceState, type SpaceTable, wakeDurableWaits } from './space-table.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
 import { WaitingRoom } from './waiting-room.js';
 
 interface LogGroup extends Group {
@@ -48,6 +38,8 @@ interface LogGroup extends Group {
   readonly settled: Settled[];
   /** Holds nothing but a mark. */
   readonly markOnly: boolean;
+  /** What it held, when its slab was given up before it became durable. */
+  aside: readonly RunSummary[] | undefined;
 }
 
 export interface WalOptions {
@@ -267,7 +259,7 @@ export class Wal {
         setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
         return;
       case 'written':
-        this.#acknowledge(effect.group);
+        this.#setAside(effect.group);
         return;
       case 'durable':
         this.#publish(effect.groups, effect.lsn);
@@ -286,6 +278,7 @@ export class Wal {
       grouped: open.grouped,
       settled: open.settled,
       markOnly: open.markOnly,
+      aside: undefined,
       startLsn: 0,
       previousEnd: 0,
       durableLsn: 0,
@@ -335,19 +328,33 @@ export class Wal {
     await this.#segments.file.write(group.slab.bytes.subarray(0, bytes), at);
   }
 
+  /**
+   * Written and acknowledged, but not durable yet (timer, none): its slab is needed for what
+   * comes, and the fdatasync may be far. Who wants its bytes reads the segment.
+   */
+  #setAside(group: LogGroup): void {
+    group.aside = summarise(group.slab, group.runs, group.startLsn, this.#spaces);
+    this.#free.push(group.slab);
+    this.#acknowledge(group);
+    this.#waiting.drain();
+  }
+
   #publish(groups: readonly LogGroup[], lsn: Lsn): void {
     const touched: SpaceState[] = [];
     const nowMs = performance.now();
     for (const group of groups) {
-      for (let r = 0; r < group.runs; r++) {
-        touched.push(this.#publishRun(group, r * RUN_FIELDS, nowMs));
+      const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
+      for (const run of aside ?? summarise(slab, runs, start, this.#spaces)) {
+        publishRun(run, aside ? undefined : slab, this.#memory, this.#segments, nowMs);
+        touched.push(run.space);
       }
-      const { previousEnd, startLsn: start, bytes, runs, entries } = group;
-      this.#memory.publishSlab(group.slab.index, { previousEnd, start, bytes, entries, runs });
-      this.#free.push(group.slab);
+      if (!aside) {
+        this.#memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
+        this.#free.push(slab);
+      }
       this.counters.groups++;
-      this.counters.entries += group.entries;
-      this.counters.bytes += group.bytes;
+      this.counters.entries += entries;
+      this.counters.bytes += bytes;
     }
     this.#memory.publishDurable(lsn);
     for (const group of groups) this.#acknowledge(group);
@@ -355,35 +362,6 @@ export class Wal {
     this.#waiting.drain();
     if (groups.some((group) => !group.markOnly)) this.#armMark();
     if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
-  }
-
-  #publishRun(group: LogGroup, row: number, nowMs: number): SpaceState {
-    const { runs, view, bytes } = group.slab;
-    const space = this.#spaces.bySlot[runs[row + RUN_SLOT]!]!;
-    const first = runs[row + RUN_FIRST]!;
-    const count = runs[row + RUN_COUNT]!;
-    const offset = runs[row + RUN_OFFSET]!;
-    const size = runs[row + RUN_BYTES]!;
-    const last = runs[row + RUN_LAST]!;
-    const sequence = first + count - 1;
-    const facts = space.facts;
-    noteEpochs(facts, space.primaryId, view, offset, first, count);
-    facts.position = {
-      epoch: readEpoch(view, last),
-      sequence,
-      headerCrc: readHeaderCrc(view, last),
-    };
-    facts.timestamp = readTimestamp(view, last);
-    this.#segments.addToIndex(space.slot, first, count, group.startLsn + offset, size);
-    space.durableBytes += size;
-    rememberTime(space.durableTimes, sequence, nowMs, space.durableBytes);
-    this.#memory.setDurable(space.slot, sequence);
-    if (space.durableWaits.length > 0) wakeDurableWaits(space, sequence);
-    if (space.consumers.size > 0) {
-      const run = bytes.subarray(offset, offset + size);
-      for (const consumer of space.consumers) consumer.run(run, first, count);
-    }
-    return space;
   }
 
   #acknowledge(group: LogGroup): void {

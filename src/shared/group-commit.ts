@@ -114,7 +114,7 @@ export class GroupCommit<G extends Group> {
     if (this.#failed) return effects;
     this.#startWrite(effects);
     this.#startSeal(effects, openBytes);
-    this.#startSync(effects);
+    this.#startSync(effects, openBytes);
     return effects;
   }
 
@@ -220,13 +220,15 @@ export class GroupCommit<G extends Group> {
     this.#end = group.startLsn + group.bytes;
   }
 
-  #startSync(effects: CommitEffect<G>[]): void {
+  #startSync(effects: CommitEffect<G>[], openBytes: number): void {
     // A write that rolls makes everything before it durable by itself.
     if (this.#syncing || this.#writing?.rolls) return;
     if (!this.#acksDurableOnly && !this.#syncAsked) return;
-    // Asked for while a group is still on its way: it stays asked until that one is written.
-    if (this.idle) this.#syncAsked = false;
-    if (this.#written.length === 0) return;
+    if (this.#written.length === 0) {
+      // While a group is still on its way it stays asked for, until that one is written.
+      if (this.idle && openBytes === 0) this.#syncAsked = false;
+      return;
+    }
     this.#syncAsked = false;
     this.#syncing = this.#written;
     this.#written = [];

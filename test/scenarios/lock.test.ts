@@ -15,7 +15,7 @@ afterEach(() => {
   removeFolder(folder);
 });
 
-test('FAULT-25 a second process is refused, naming the pid; a dead holder leaves no lock', async () => {
+test('FAULT-25 a second process is refused by pid; a dead holder leaves no lock', async () => {
   const dir = path.join(folder, 'a');
   child = fork(PROGRAM, ['primary', dir, '[]', '1']);
   await new Promise((resolve) => child!.once('message', resolve));

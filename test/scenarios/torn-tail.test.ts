@@ -146,7 +146,7 @@ describe('the end of the log', () => {
     expect(fs.readFileSync(torn!.quarantine!).equals(kept)).toBe(true);
   });
 
-  test('FAULT-4 zeros are the end of the data, no error; a zeroed tail sector is torn', async () => {
+  test('FAULT-4 zeros end the data without error; a zeroed tail sector is torn', async () => {
     const untouched = await crashed();
     expect(await recovered(untouched, 10)).toBeUndefined();
     removeFolder(untouched.dir);
@@ -158,7 +158,7 @@ describe('the end of the log', () => {
     expect(await recovered(log, cut)).toMatchObject({ lsn: log.entries[cut]!.at });
   });
 
-  test('FAULT-8 a flipped length in the unacknowledged tail: its value is not used, torn', async () => {
+  test('FAULT-8 a flipped length in the unacknowledged tail is not used: torn', async () => {
     const log = await crashed();
     // payload_size becomes 4 GiB.
     log.change(log.entries[7]!.at + 24, log.entries[7]!.at + 28, (b) => b.fill(0xff));
@@ -179,7 +179,7 @@ describe('the end of the log', () => {
     expect(hashOf(log.dir)).toBe(before);
   });
 
-  test('rot before the state is found by reading, and by the last mark without a state', async () => {
+  test('rot before the state: found by reading; without a state, by the last mark', async () => {
     const log = await crashed();
     let node = await open(log.dir);
     await node.close();

@@ -53,7 +53,7 @@ describe('the wire, seen by a replica', () => {
     expect(await stored()).toHaveLength(9);
   });
 
-  test('FAULT-30 a batch changed on its way: nothing of it is stored, the reason is named', async () => {
+  test('FAULT-30 a batch changed on its way is not stored, the reason is named', async () => {
     const { client } = await following();
     const frame = batchFrame('s', 1, 3);
     frame[frame.length - 1]! ^= 1;
@@ -88,7 +88,7 @@ describe('the wire, seen by a replica', () => {
     expect(await stored()).toHaveLength(6);
   });
 
-  test('FAULT-41 a frame length beyond the cap ends the connection, before and after hello', async () => {
+  test('FAULT-41 a frame length beyond the cap ends the connection at any time', async () => {
     const huge = Buffer.alloc(8);
     huge.writeUInt32LE(0xffffffff, 0);
     huge.writeUInt32LE(6, 4);

@@ -1,4 +1,4 @@
-/** Nodes in this process, on temporary directories, with sizes so small that boundaries come soon. */
+/** Nodes in this process, with sizes so small that boundaries come soon. */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';

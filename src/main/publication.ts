@@ -1,0 +1,117 @@
+/** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
+import { readEpoch, readHeaderCrc, readPayloadSize, readTimestamp } from '../shared/entry.js';
+import { rememberTime } from '../shared/lag.js';
+import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
+import type { EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
+import {
+  type NodeMemory,
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_LAST,
+  RUN_OFFSET,
+  RUN_SLOT,
+  type Slab,
+} from '../shared/slab.js';
+import type { Segments } from './segments.js';
+import { type SpaceState, type SpaceTable, wakeDurableWaits } from './space-table.js';
+
+/** A run, told without its bytes. */
+export interface RunSummary {
+  readonly space: SpaceState;
+  readonly first: Sequence;
+  readonly count: number;
+  readonly lsn: Lsn;
+  readonly offset: number;
+  readonly size: number;
+  readonly position: Position;
+  readonly timestamp: bigint;
+  readonly begins: readonly EpochStart[];
+}
+
+const NONE: readonly EpochStart[] = [];
+
+/** Reads what a sealed group holds. @param runs rows of its run table */
+export function summarise(
+  slab: Slab,
+  runs: number,
+  startLsn: Lsn,
+  spaces: SpaceTable,
+): RunSummary[] {
+  const found: RunSummary[] = [];
+  for (let r = 0; r < runs; r++) {
+    const row = r * RUN_FIELDS;
+    const space = spaces.bySlot[slab.runs[row + RUN_SLOT]!]!;
+    const first = slab.runs[row + RUN_FIRST]!;
+    const count = slab.runs[row + RUN_COUNT]!;
+    const offset = slab.runs[row + RUN_OFFSET]!;
+    const last = slab.runs[row + RUN_LAST]!;
+    const { view } = slab;
+    found.push({
+      space,
+      first,
+      count,
+      lsn: startLsn + offset,
+      offset,
+      size: slab.runs[row + RUN_BYTES]!,
+      position: {
+        epoch: readEpoch(view, last),
+        sequence: first + count - 1,
+        headerCrc: readHeaderCrc(view, last),
+      },
+      timestamp: readTimestamp(view, last),
+      begins: epochStarts(space, view, offset, first, count),
+    });
+  }
+  return found;
+}
+
+/** The epochs that begin inside a run: none where the last known one still holds. */
+function epochStarts(
+  space: SpaceState,
+  view: DataView,
+  offset: number,
+  first: Sequence,
+  count: number,
+): readonly EpochStart[] {
+  let known = space.facts.history.at(-1)?.epoch ?? 0;
+  if (space.facts.epoch === known) return NONE;
+  const found: EpochStart[] = [];
+  let at = offset;
+  for (let n = 0; n < count; n++) {
+    const epoch = readEpoch(view, at);
+    if (epoch > known) {
+      found.push({ epoch, startSequence: first + n, primaryNodeId: space.primaryId });
+      known = epoch;
+    }
+    at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+  }
+  return found;
+}
+
+/** The run is durable: says so everywhere. @param slab that still holds its bytes, if one does */
+export function publishRun(
+  run: RunSummary,
+  slab: Slab | undefined,
+  memory: NodeMemory,
+  segments: Segments,
+  nowMs: number,
+): void {
+  const { space, first, count, position } = run;
+  const { facts } = space;
+  for (const begin of run.begins) {
+    // Two groups of one fdatasync may both have seen the epoch begin.
+    if (begin.epoch > (facts.history.at(-1)?.epoch ?? 0)) facts.history.push(begin);
+  }
+  facts.position = position;
+  facts.timestamp = run.timestamp;
+  segments.addToIndex(space.slot, first, count, run.lsn, run.size);
+  space.durableBytes += run.size;
+  rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
+  memory.setDurable(space.slot, position.sequence);
+  if (space.durableWaits.length > 0) wakeDurableWaits(space, position.sequence);
+  for (const consumer of space.consumers) {
+    consumer.run(slab?.bytes.subarray(run.offset, run.offset + run.size), first, count);
+  }
+}

@@ -144,20 +144,22 @@ describe('append and read', () => {
     }
   });
 
-  test.each(['per-batch', 'per-write', { timerMs: 20 }, 'none'] as const)(
-    'fsync mode %j keeps what it acknowledged over reopening',
-    async (fsync) => {
-      let node = await open('a', { fsync });
-      let space = await node.openSpace('s');
-      const payload = Buffer.alloc(3_000, 5);
-      await Promise.all(Array.from({ length: 300 }, () => space.append(1, payload)));
-      await node.close();
-      node = await open('a', { fsync });
-      space = await node.openSpace('s');
-      expect(await contentOf(space)).toHaveLength(300);
-      expect(await space.append(1, payload)).toMatchObject({ sequence: 301 });
-    },
-  );
+  test.each([
+    'per-batch',
+    'per-write',
+    { timerMs: 20 },
+    'none',
+  ] as const)('fsync mode %j keeps what it acknowledged over reopening', async (fsync) => {
+    let node = await open('a', { fsync });
+    let space = await node.openSpace('s');
+    const payload = Buffer.alloc(3_000, 5);
+    await Promise.all(Array.from({ length: 300 }, () => space.append(1, payload)));
+    await node.close();
+    node = await open('a', { fsync });
+    space = await node.openSpace('s');
+    expect(await contentOf(space)).toHaveLength(300);
+    expect(await space.append(1, payload)).toMatchObject({ sequence: 301 });
+  });
 });
 
 describe('options and names', () => {

@@ -150,16 +150,17 @@ describe('the proof', () => {
     fs.writeFileSync(segment, bytes);
   }
 
-  test.each(['first entry', 'second entry', 'third entry'])(
-    'fails on one other byte in the %s of a replica',
-    async (what) => {
-      const { dirs, logged } = await kept('flip.txt');
-      expect(await verdicts(dirs, logged)).toEqual([true, true, true]);
-      flip(dirs[2]!, what);
-      expect(await verdicts(dirs, logged)).toEqual([true, true, false]);
-      fs.rmSync(path.dirname(dirs[0]!), { recursive: true });
-    },
-  );
+  test.each([
+    'first entry',
+    'second entry',
+    'third entry',
+  ])('fails on one other byte in the %s of a replica', async (what) => {
+    const { dirs, logged } = await kept('flip.txt');
+    expect(await verdicts(dirs, logged)).toEqual([true, true, true]);
+    flip(dirs[2]!, what);
+    expect(await verdicts(dirs, logged)).toEqual([true, true, false]);
+    fs.rmSync(path.dirname(dirs[0]!), { recursive: true });
+  });
 
   test('fails for all where the primary does not hold what was logged', async () => {
     const { dirs, logged } = await kept('primary.txt');

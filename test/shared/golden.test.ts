@@ -247,19 +247,20 @@ describe('files of the real Engram', () => {
     }
   });
 
-  test.each(['01-all-types', '02-payload-sizes', '14-empty-file'])(
-    '%s: written byte for byte',
-    (name) => {
-      for (const file of filesOf(name)) {
-        const { entries } = readEngramLog([file]);
-        const parts = entries.flatMap((e) => {
-          const header = Buffer.alloc(64);
-          const view = new DataView(header.buffer, header.byteOffset, 64);
-          encodeHeader(view, 0, { ...e.header, back: 0, place: 0 });
-          return [header, e.payload];
-        });
-        expect(Buffer.concat(parts).equals(file.bytes)).toBe(true);
-      }
-    },
-  );
+  test.each([
+    '01-all-types',
+    '02-payload-sizes',
+    '14-empty-file',
+  ])('%s: written byte for byte', (name) => {
+    for (const file of filesOf(name)) {
+      const { entries } = readEngramLog([file]);
+      const parts = entries.flatMap((e) => {
+        const header = Buffer.alloc(64);
+        const view = new DataView(header.buffer, header.byteOffset, 64);
+        encodeHeader(view, 0, { ...e.header, back: 0, place: 0 });
+        return [header, e.payload];
+      });
+      expect(Buffer.concat(parts).equals(file.bytes)).toBe(true);
+    }
+  });
 });

@@ -134,54 +134,48 @@ class Shell {
 const MODES: FsyncMode[] = ['per-batch', 'per-write', { timerMs: 5 }, 'none'];
 
 describe('group commit', () => {
-  test.each(MODES)(
-    '%j: any order of events keeps the order of the log and its promises',
-    (mode) => {
-      const action = fc.oneof(
-        fc.record({ kind: fc.constant('stage'), bytes: fc.integer({ min: 64, max: 400_000 }) }),
-        fc.constantFrom(
-          { kind: 'sealed' },
-          { kind: 'wrote' },
-          { kind: 'synced' },
-          { kind: 'timer' },
-        ),
-        fc.constant({ kind: 'full' }),
-      );
-      fc.assert(
-        fc.property(fc.array(action, { maxLength: 120 }), (actions) => {
-          const shell = new Shell(mode);
-          for (const a of actions) {
-            if (a.kind === 'stage') {
-              const { bytes } = a as { bytes: number };
-              if (shell.openBytes + bytes > 500_000) shell.close();
-              shell.stage(bytes);
-            } else if (a.kind === 'sealed') shell.sealed();
-            else if (a.kind === 'wrote') shell.wrote();
-            else if (a.kind === 'synced') shell.synced();
-            else if (a.kind === 'timer') shell.timer();
-            else if (shell.openBytes > 0) shell.close();
-          }
-          // The disk answers everything, the host flushes: nothing may be left behind.
-          for (
-            let i = 0;
-            i < 1_000 && shell.published < shell.closed + Math.sign(shell.openBytes);
-            i++
-          ) {
-            shell.step({ kind: 'sync' });
-            shell.sealed();
-            shell.wrote();
-            shell.synced();
-          }
-          expect(shell.openBytes).toBe(0);
-          expect(shell.published).toBe(shell.closed);
-          expect(shell.onDisk).toBe(shell.end);
-          expect(shell.commit.durableLsn).toBe(shell.end);
-          expect(shell.commit.idle).toBe(true);
-        }),
-        { numRuns: 400 },
-      );
-    },
-  );
+  test.each(
+    MODES,
+  )('%j: any order of events keeps the order of the log and its promises', (mode) => {
+    const action = fc.oneof(
+      fc.record({ kind: fc.constant('stage'), bytes: fc.integer({ min: 64, max: 400_000 }) }),
+      fc.constantFrom({ kind: 'sealed' }, { kind: 'wrote' }, { kind: 'synced' }, { kind: 'timer' }),
+      fc.constant({ kind: 'full' }),
+    );
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 120 }), (actions) => {
+        const shell = new Shell(mode);
+        for (const a of actions) {
+          if (a.kind === 'stage') {
+            const { bytes } = a as { bytes: number };
+            if (shell.openBytes + bytes > 500_000) shell.close();
+            shell.stage(bytes);
+          } else if (a.kind === 'sealed') shell.sealed();
+          else if (a.kind === 'wrote') shell.wrote();
+          else if (a.kind === 'synced') shell.synced();
+          else if (a.kind === 'timer') shell.timer();
+          else if (shell.openBytes > 0) shell.close();
+        }
+        // The disk answers everything, the host flushes: nothing may be left behind.
+        for (
+          let i = 0;
+          i < 1_000 && shell.published < shell.closed + Math.sign(shell.openBytes);
+          i++
+        ) {
+          shell.step({ kind: 'sync' });
+          shell.sealed();
+          shell.wrote();
+          shell.synced();
+        }
+        expect(shell.openBytes).toBe(0);
+        expect(shell.published).toBe(shell.closed);
+        expect(shell.onDisk).toBe(shell.end);
+        expect(shell.commit.durableLsn).toBe(shell.end);
+        expect(shell.commit.idle).toBe(true);
+      }),
+      { numRuns: 400 },
+    );
+  });
 
   test('nothing waits while the disk is free, and a small group is sealed on main', () => {
     const shell = new Shell('per-batch');

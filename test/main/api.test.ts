@@ -73,7 +73,7 @@ describe('append and read', () => {
     for await (const entry of space.read()) expect(textOf(entry)).toBe('before');
   });
 
-  test('many callers at once, several spaces, many segments: all there after reopening', async () => {
+  test('many callers, spaces and segments: all there after reopening', async () => {
     let node = await open('a');
     const names = ['x', 'y', 'z'];
     const spaces = await Promise.all(names.map((name) => node.openSpace(name)));
@@ -373,7 +373,7 @@ describe('replication', () => {
     expect(await contentOf(a.space('of-b'))).toEqual(await contentOf(b.space('of-b')));
   });
 
-  test('a leader asks before it creates: a space that a member knows is not made twice', async () => {
+  test('a leader asks first: a space that a member knows is not made twice', async () => {
     const { a, b } = await pair();
     await (await a.openSpace('s')).append(1, bytes('x'), { ack: { replicas: 1 } });
     const d = await open('d', { replicas: [{ nodeId: 'b', ...b.address! }] });
@@ -444,7 +444,7 @@ describe('apply', () => {
     expect(events).toEqual([1, 2]);
   });
 
-  test('the host’s own position is where applying begins; beyond the log it is blocked', async () => {
+  test('the host’s own position is where applying begins; beyond the log: blocked', async () => {
     const { a, b } = await pair();
     const space = await a.openSpace('s');
     for (let i = 0; i < 5; i++) await space.append(1, bytes('x'), { ack: { replicas: 1 } });

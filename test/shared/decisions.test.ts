@@ -1,0 +1,208 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { verdictOf } from '#src/shared/epoch.js';
+import { lagOf, rememberTime, statusOf } from '#src/shared/lag.js';
+import { decodeNodeRecord, encodeNodeRecord, type NodeRecord } from '#src/shared/node-record.js';
+import { Receiver } from '#src/shared/receiver.js';
+import { decideEnd, segmentName, segmentStart } from '#src/shared/segment.js';
+import { decodeState, newSpaceFacts, StateWriter } from '#src/shared/state.js';
+
+const ID = '00112233445566778899aabbccddeeff';
+
+describe('the verdict on a position', () => {
+  const own = { epoch: 3, position: { epoch: 3, sequence: 100, headerCrc: 7 } };
+  const at = (epoch: number, sequence: number, headerCrc = 7) => ({
+    answer: 'follows' as const,
+    epochSeen: epoch,
+    position: { epoch, sequence, headerCrc },
+  });
+
+  test.each([
+    ['nothing yet', at(0, 0, 0), { epoch: 0, sequence: 0, headerCrc: 0 }, 'continue'],
+    ['the same last entry', at(3, 100), own.position, 'continue'],
+    ['our earlier entry', at(2, 50), { epoch: 2, sequence: 50, headerCrc: 7 }, 'continue'],
+    ['another entry of the epoch', at(3, 50), { epoch: 3, sequence: 50, headerCrc: 8 }, 'fork'],
+    ['an entry of another epoch', at(2, 50), { epoch: 1, sequence: 50, headerCrc: 7 }, 'rewind'],
+    ['ahead in our epoch', at(3, 101), own.position, 'stale'],
+    ['ahead in an older epoch', at(2, 101), own.position, 'rewind'],
+    ['a higher epoch seen', { ...at(3, 50), epochSeen: 4 }, own.position, 'fenced'],
+    ['leading itself', { ...at(3, 50), answer: 'leads' as const }, own.position, 'fork'],
+    ['an entry we no longer have', at(1, 5), undefined, 'snapshot'],
+  ])('%s', (_, replica, entry, verdict) => {
+    expect(verdictOf(own, replica, entry)).toBe(verdict);
+  });
+});
+
+describe('what a replica does with a batch', () => {
+  const batch = (startSequence: number, entryCount: number, epoch = 1) => ({
+    primaryNodeId: ID,
+    spaceId: ID,
+    startSequence,
+    entryCount,
+    totalSize: 0,
+    epoch,
+  });
+  function following(sequence: number): Receiver {
+    const receiver = new Receiver(0);
+    const position = { epoch: 1, sequence, headerCrc: 0 };
+    receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 0 }, 1);
+    receiver.verdict({ handle: 4, verdict: 'continue', next: sequence + 1 });
+    return receiver;
+  }
+
+  test.each([
+    [1, 10, { kind: 'duplicate' }],
+    [5, 6, { kind: 'duplicate' }],
+    [5, 7, { kind: 'append', skip: 6 }],
+    [11, 1, { kind: 'append', skip: 0 }],
+    [12, 1, { kind: 'gap', handle: 4, epoch: 1, expected: 11 }],
+  ])('entries from %i, %i of them, behind entry 10', (start, count, decision) => {
+    expect(following(10).judge(batch(start, count))).toEqual(decision);
+  });
+
+  test('acks name what is flushed, once, and never go back', () => {
+    const receiver = following(10);
+    expect(receiver.takeAcks(0)).toEqual([]);
+    receiver.flushed(4, 12);
+    receiver.flushed(4, 11);
+    receiver.applied(4, 11);
+    expect(receiver.takeAcks(0)).toEqual([{ handle: 4, epoch: 1, flushed: 12, applied: 11 }]);
+    expect(receiver.takeAcks(0)).toEqual([]);
+  });
+
+  test('nothing is taken without the verdict, nor under another epoch', () => {
+    const receiver = following(10);
+    expect(() => receiver.judge(batch(11, 1, 2))).toThrow(/Fenced/);
+    receiver.verdict({ handle: 4, verdict: 'fork', next: 11 });
+    expect(() => receiver.judge(batch(11, 1))).toThrow(/ProtocolViolation/);
+  });
+
+  test('heartbeats tell what was received; silence of 10 s ends the connection', () => {
+    const receiver = following(10);
+    receiver.received(ID, 15);
+    expect(receiver.tick(999)).toBeUndefined();
+    const rows = [{ handle: 4, sequence: 15 }];
+    expect(receiver.tick(1_000)).toEqual({ kind: 'heartbeat', rows });
+    expect(receiver.tick(2_000)).toEqual({ kind: 'heartbeat', rows: [] });
+    receiver.heard(5_000);
+    expect(receiver.tick(15_000)).toEqual({ kind: 'drop' });
+  });
+});
+
+describe('where a segment ends', () => {
+  const base = {
+    x: 1_000,
+    zerosAtX: true,
+    w: 900,
+    goodBehind: false,
+    nextDurableLsn: undefined,
+    listedEnd: undefined,
+  };
+
+  test.each([
+    ['zeros, nothing behind', {}, 'clean'],
+    ['no zeros', { zerosAtX: false }, 'torn'],
+    ['good headers behind, none acknowledged', { goodBehind: true, w: 1_000 }, 'torn'],
+    ['good headers behind that name more as durable', { goodBehind: true, w: 1_001 }, 'rot'],
+    ['zeros, and the state names more', { w: 1_001 }, 'rot'],
+    ['a later segment begins where this one ends', { nextDurableLsn: 1_000 }, 'clean'],
+    ['a later segment says it ended elsewhere', { nextDurableLsn: 1_064 }, 'rot'],
+    ['the list says it ends here', { nextDurableLsn: 7, listedEnd: 1_000 }, 'clean'],
+    ['the list says it ends elsewhere', { nextDurableLsn: 1_000, listedEnd: 1_064 }, 'rot'],
+  ])('%s', (_, change, end) => {
+    expect(decideEnd({ ...base, ...change })).toBe(end);
+  });
+
+  test('names of segments', () => {
+    expect(segmentName(64 * 2 ** 40)).toBe('wal-0000400000000000.log');
+    expect(segmentStart('wal-0000400000000000.log')).toBe(64 * 2 ** 40);
+    for (const name of ['wal-0.log', 'wal-000040000000000G.log', 'wal-ffffffffffffffff.log', 'x']) {
+      expect(segmentStart(name)).toBeUndefined();
+    }
+  });
+});
+
+describe('lag', () => {
+  test('is the age of the oldest entry that is not flushed there', () => {
+    const times: number[] = [];
+    for (let i = 1; i <= 10; i++) rememberTime(times, i * 10, i * 100, i * 1_000);
+    const of = (flushed: number) => lagOf(times, 100, 10_000, flushed, undefined, true, 2_000);
+    expect(of(100)).toEqual({ entries: 0, bytes: 0, ms: 0 });
+    expect(of(99)).toEqual({ entries: 1, bytes: 1_000, ms: 1_000 });
+    expect(of(40)).toEqual({ entries: 60, bytes: 6_000, ms: 1_500 });
+    expect(lagOf(times, 100, 10_000, 0, undefined, false, 2_000).ms).toBe('unknown');
+    const backlog = { last: 5, sinceMs: -500, bytes: 77 };
+    expect(lagOf(times, 100, 10_000, 3, backlog, true, 2_000).ms).toBe(2_500);
+  });
+
+  test('is never understated, however many groups have come', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2_000 }), fc.nat(2_000), (groups, flushed) => {
+        const times: number[] = [];
+        for (let i = 1; i <= groups; i++) rememberTime(times, i, i, i);
+        if (flushed >= groups) return;
+        const { ms } = lagOf(times, groups, groups, flushed, undefined, true, 5_000);
+        expect(ms).toBeGreaterThanOrEqual(5_000 - (flushed + 1));
+        expect(times.length).toBeLessThanOrEqual(3 * 33);
+      }),
+    );
+  });
+
+  test('has four words', () => {
+    expect(statusOf(0, 0, undefined)).toBe('healthy');
+    expect(statusOf(10, 0, undefined)).toBe('lagging');
+    expect(statusOf(1_000, 0, undefined)).toBe('degraded');
+    expect(statusOf('unknown', 0, undefined)).toBe('degraded');
+    expect(statusOf(0, 3, undefined)).toBe('failed');
+    expect(statusOf(0, 0, 'WrongCluster')).toBe('failed');
+  });
+});
+
+describe('node records and state', () => {
+  const members = [{ nodeId: 'b', host: '127.0.0.1', port: 7402 }];
+  const records: NodeRecord[] = [
+    { kind: 'space', id: ID, name: 'é', role: 'primary', epoch: 2, primary: 'a', members },
+    { kind: 'epoch-seen', id: ID, epoch: 9 },
+    { kind: 'applied', id: ID, sequence: 2 ** 40 },
+    { kind: 'mark' },
+  ];
+
+  test.each(records)('$kind comes back', (record) => {
+    expect(decodeNodeRecord(encodeNodeRecord(record))).toEqual(record);
+  });
+
+  test('a record of a kind that nobody carries out is refused, not passed over', () => {
+    expect(() => decodeNodeRecord(new Uint8Array([3]))).toThrow(/UnsupportedVersion/);
+    expect(() => decodeNodeRecord(new Uint8Array([8, 0]))).toThrow(/CorruptionDetected/);
+    expect(() => decodeNodeRecord(new Uint8Array([]))).toThrow(/CorruptionDetected/);
+  });
+
+  test('a state comes back; any flipped bit is seen', () => {
+    const writer = new StateWriter(5, 4_096);
+    const facts = newSpaceFacts(ID, 'tenant-a');
+    facts.epoch = 2;
+    facts.position = { epoch: 2, sequence: 77, headerCrc: 0xdeadbeef };
+    facts.timestamp = 123n;
+    facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
+    writer.space({ lsn: 5_000, facts });
+    const segments = [
+      { start: 0, size: 4_096, end: 4_000 },
+      { start: 4_096, size: 4_096, end: undefined },
+    ];
+    const bytes = Uint8Array.from(writer.finish(5_100, 33, segments));
+    expect(decodeState(bytes)).toEqual({
+      generation: 5,
+      lsn: 4_096,
+      durableLsn: 5_100,
+      nodeSequence: 33,
+      spaces: [{ lsn: 5_000, facts }],
+      segments,
+    });
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      expect(() => decodeState(bytes)).toThrow(/CorruptionDetected/);
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+    }
+    expect(() => decodeState(bytes.subarray(0, 40))).toThrow(/CorruptionDetected/);
+  });
+});

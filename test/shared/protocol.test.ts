@@ -1,0 +1,151 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { EngramError } from '#src/shared/errors.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  FrameAssembler,
+  FrameKind,
+} from '#src/shared/protocol.js';
+
+const ID = '00112233445566778899aabbccddeeff';
+const members = [{ nodeId: 'b', host: '127.0.0.1', port: 7402 }];
+const position = { epoch: 1, sequence: 258, headerCrc: 0xcafebabe };
+
+/** One of each kind; the bytes stand in test/golden/wire/frames.json. */
+const FRAMES: Exclude<Frame, { kind: 'batches' }>[] = [
+  {
+    kind: 'hello',
+    hello: {
+      minVersion: 1,
+      maxVersion: 1,
+      clusterId: 'demo',
+      nodeId: 'a',
+      peerId: 'b',
+      incarnation: 0x0102030405060708n,
+      features: 0,
+      maxFrameBytes: 2_101_248,
+      maxEntryBytes: 1_048_576,
+    },
+  },
+  {
+    kind: 'welcome',
+    welcome: {
+      version: 1,
+      clusterId: 'demo',
+      nodeId: 'b',
+      incarnation: 7n,
+      features: 0,
+      maxFrameBytes: 2_101_248,
+      maxEntryBytes: 1_048_576,
+    },
+  },
+  { kind: 'spaces', rows: [{ handle: 1, id: ID, epoch: 1, name: 'tenant-é', members }] },
+  {
+    kind: 'positions',
+    rows: [{ handle: 1, answer: 'follows', epochSeen: 2, position, applied: 3 }],
+  },
+  { kind: 'verdicts', rows: [{ handle: 1, verdict: 'fork', next: 259 }] },
+  {
+    kind: 'acks',
+    timestampMs: 1_700_000_000_000,
+    rows: [{ handle: 1, epoch: 1, flushed: 9, applied: 8 }],
+  },
+  {
+    kind: 'heartbeat',
+    rows: [
+      { handle: 1, sequence: 5 },
+      { handle: 2, sequence: 6 },
+    ],
+  },
+  { kind: 'nack', handle: 1, epoch: 1, expected: 12 },
+  { kind: 'ask', id: ID, name: 'tenant-a' },
+  { kind: 'answer', id: ID, known: true, epoch: 4, primary: 'c' },
+  { kind: 'bye', fatal: true, code: 'WrongCluster', message: 'another cluster' },
+];
+
+const GOLDEN = JSON.parse(
+  fs.readFileSync(path.join(import.meta.dirname, '../golden/wire/frames.json'), 'utf8'),
+) as Record<string, string>;
+
+describe('frames', () => {
+  test.each(FRAMES)('$kind: golden bytes, and back', (frame) => {
+    const bytes = encodeFrame(frame);
+    expect(Buffer.from(bytes).toString('hex')).toBe(GOLDEN[frame.kind]);
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    expect(view.getUint32(0, true)).toBe(bytes.length - 8);
+    expect(decodeFrame(bytes[4]!, bytes.subarray(8))).toEqual(frame);
+  });
+
+  test('every kind but batches has a golden frame', () => {
+    expect(Object.keys(GOLDEN).sort()).toEqual(FRAMES.map((f) => f.kind).sort());
+    expect(FRAMES).toHaveLength(Object.keys(FrameKind).length - 1);
+  });
+
+  test('a body cut anywhere, or longer than its fields, is a protocol violation', () => {
+    for (const frame of FRAMES) {
+      const bytes = encodeFrame(frame);
+      const body = bytes.slice(8);
+      for (let cut = 1; cut < body.length; cut++) {
+        try {
+          decodeFrame(bytes[4]!, body.subarray(0, cut));
+          // Rows may end behind a whole row; nothing else may.
+          expect(['heartbeat', 'acks']).toContain(frame.kind);
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'ProtocolViolation' });
+        }
+      }
+      const longer = new Uint8Array([...body, 0]);
+      expect(() => decodeFrame(bytes[4]!, longer)).toThrow(EngramError);
+    }
+  });
+
+  test('any bytes: a frame, or an error of ours', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 20 }),
+        fc.uint8Array({ maxLength: 200 }),
+        (kind, body) => {
+          try {
+            decodeFrame(kind, body);
+          } catch (error) {
+            expect(error).toBeInstanceOf(EngramError);
+          }
+        },
+      ),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('the assembler finds the same frames however the stream is cut', () => {
+    const stream = Buffer.concat(FRAMES.map((f) => Buffer.from(encodeFrame(f))));
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1 }), (sizes) => {
+        const assembler = new FrameAssembler(1024);
+        const found: Frame[] = [];
+        for (let at = 0, i = 0; at < stream.length; i++) {
+          const size = sizes[i % sizes.length]!;
+          let rest: Uint8Array = stream.subarray(at, at + size);
+          at += size;
+          // Stopping after each frame gives back what was not used up.
+          while (rest.length > 0) {
+            rest = assembler.feed(rest, (kind, body) => {
+              found.push(decodeFrame(kind, Uint8Array.from(body)));
+              return i % 2 === 0;
+            });
+          }
+        }
+        expect(found).toEqual(FRAMES);
+      }),
+    );
+  });
+
+  test('a length beyond the cap throws before anything is allocated for it', () => {
+    const assembler = new FrameAssembler(1024);
+    const head = Buffer.from([0xff, 0xff, 0xff, 0x7f, 1, 0, 0, 0]);
+    expect(() => assembler.feed(head, () => true)).toThrow(/ProtocolViolation/);
+  });
+});

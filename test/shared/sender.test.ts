@@ -1,0 +1,133 @@
+import { describe, expect, test } from 'vitest';
+import type { PositionRow } from '#src/shared/protocol.js';
+import { Sender, welcomeProblem } from '#src/shared/sender.js';
+
+const OPTIONS = {
+  connectTimeoutMs: 5_000,
+  backoffStepsMs: [100, 1_000, 10_000],
+  windowBytes: 1_000,
+};
+const lost = { kind: 'lost', reason: 'refused', fatal: undefined } as const;
+
+function position(sequence: number): PositionRow {
+  const at = { epoch: 1, sequence, headerCrc: 0 };
+  return { handle: 1, answer: 'follows', epochSeen: 1, position: at, applied: 0 };
+}
+
+function open(): Sender {
+  const sender = new Sender(OPTIONS);
+  sender.step({ kind: 'start' }, 0, 0);
+  sender.step({ kind: 'connected' }, 0, 0);
+  sender.step({ kind: 'welcomed' }, 0, 0);
+  return sender;
+}
+
+function kinds(effects: { kind: string }[]): string[] {
+  return effects.map((e) => e.kind);
+}
+
+describe('the link to a replica', () => {
+  test('FAULT-35 backs off by steps with jitter, opens after three failures, probes again', () => {
+    const sender = new Sender(OPTIONS);
+    sender.step({ kind: 'start' }, 0, 0);
+    const waits: number[] = [];
+    let now = 0;
+    for (let i = 0; i < 5; i++) {
+      sender.step(lost, now, 0.5);
+      expect(sender.state).toBe(i < 2 ? 'waiting' : 'failed');
+      let at = now;
+      while (sender.state !== 'connecting') sender.tick(++at, false, 0);
+      waits.push(at - now);
+      now = at;
+    }
+    expect(waits).toEqual([50, 500, 5_000, 5_000, 5_000]);
+    sender.step({ kind: 'connected' }, now, 0);
+    sender.step({ kind: 'welcomed' }, now, 0);
+    expect([sender.failures, sender.isOpen]).toEqual([0, true]);
+  });
+
+  test('a fatal error waits at the slowest pace and is told', () => {
+    const sender = new Sender(OPTIONS);
+    sender.step({ kind: 'start' }, 0, 0);
+    sender.step({ kind: 'lost', reason: 'x', fatal: 'WrongCluster' }, 0, 0.9);
+    expect([sender.state, sender.fatal]).toEqual(['failed', 'WrongCluster']);
+    expect(sender.tick(8_999, false, 0)).toEqual([]);
+    expect(kinds(sender.tick(9_000, false, 0))).toContain('dial');
+  });
+
+  test('deadlines: connect 5 s, welcome 5 s, silence 10 s, a stuck write 10 s', () => {
+    const dialling = new Sender(OPTIONS);
+    dialling.step({ kind: 'start' }, 0, 0);
+    expect(dialling.tick(4_999, false, 0)).toEqual([]);
+    expect(kinds(dialling.tick(5_000, false, 0))).toContain('drop');
+    const greeting = new Sender(OPTIONS);
+    greeting.step({ kind: 'start' }, 0, 0);
+    greeting.step({ kind: 'connected' }, 100, 0);
+    expect(greeting.tick(5_099, false, 0)).toEqual([]);
+    expect(kinds(greeting.tick(5_100, false, 0))).toContain('drop');
+    const silent = open();
+    silent.step({ kind: 'heard' }, 500, 0);
+    expect(kinds(silent.tick(10_499, false, 0))).not.toContain('drop');
+    expect(kinds(silent.tick(10_500, false, 0))).toContain('drop');
+    const stuck = open();
+    stuck.step({ kind: 'wrote' }, 1_000, 0);
+    stuck.step({ kind: 'heard' }, 10_000, 0);
+    expect(kinds(stuck.tick(10_999, true, 0))).toEqual([]);
+    expect(kinds(stuck.tick(11_000, true, 0))).toContain('drop');
+  });
+
+  test('a heartbeat after 1 s in which nothing was sent', () => {
+    const sender = open();
+    sender.step({ kind: 'wrote' }, 500, 0);
+    expect(sender.tick(1_499, false, 0)).toEqual([]);
+    expect(kinds(sender.tick(1_500, false, 0))).toEqual(['heartbeat']);
+    expect(sender.tick(1_501, false, 0)).toEqual([]);
+  });
+
+  test('FAULT-33 an ack of what was never sent, or one that goes back, is a violation', () => {
+    const sender = open();
+    sender.join(position(10), 1);
+    sender.batchSent(1, 20, 500);
+    expect(sender.acked({ handle: 1, epoch: 1, flushed: 15, applied: 0 })).toBe(true);
+    const back = { handle: 1, epoch: 1, flushed: 14, applied: 0 };
+    expect(() => sender.acked(back)).toThrow(/ProtocolViolation/);
+    const ahead = { handle: 1, epoch: 1, flushed: 21, applied: 0 };
+    expect(() => sender.acked(ahead)).toThrow(/ProtocolViolation/);
+    expect(sender.acked({ handle: 1, epoch: 2, flushed: 99, applied: 0 })).toBe(false);
+    expect(sender.acked({ handle: 9, epoch: 1, flushed: 99, applied: 0 })).toBe(false);
+  });
+
+  test('the window closes with what is in flight and opens with what is flushed', () => {
+    const sender = open();
+    sender.join(position(0), 1);
+    sender.batchSent(1, 5, 600);
+    expect(sender.hasWindow).toBe(true);
+    sender.batchSent(1, 9, 600);
+    expect([sender.hasWindow, sender.isDrained]).toEqual([false, false]);
+    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 });
+    sender.shrinkFlight();
+    expect(sender.hasWindow).toBe(true);
+    sender.acked({ handle: 1, epoch: 1, flushed: 9, applied: 0 });
+    sender.shrinkFlight();
+    expect(sender.isDrained).toBe(true);
+  });
+
+  test('a welcome that does not fit is named', () => {
+    const own = { clusterId: 'c', replica: { nodeId: 'b', host: '', port: 1 }, maxEntryBytes: 100 };
+    const welcome = {
+      version: 1,
+      clusterId: 'c',
+      nodeId: 'b',
+      incarnation: 1n,
+      features: 0,
+      maxFrameBytes: 500,
+      maxEntryBytes: 100,
+    };
+    expect(welcomeProblem(welcome, own, 500)).toBeUndefined();
+    expect(welcomeProblem({ ...welcome, version: 2 }, own, 500)?.code).toBe('UnsupportedVersion');
+    expect(welcomeProblem({ ...welcome, clusterId: 'd' }, own, 500)?.code).toBe('WrongCluster');
+    expect(welcomeProblem({ ...welcome, nodeId: 'd' }, own, 500)?.code).toBe('WrongNode');
+    expect(welcomeProblem({ ...welcome, maxEntryBytes: 9 }, own, 500)?.code).toBe('Configuration');
+    expect(welcomeProblem(welcome, own, 501)?.code).toBe('Configuration');
+  });
+});

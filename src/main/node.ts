@@ -125,6 +125,7 @@ export class Node extends NodeEmitter {
     });
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write();
+    await this.#segments.goOn(recovered.empty);
     if (recovered.torn) this.emit('torn-tail', recovered.torn);
     this.#startApply();
     this.#startReplication();

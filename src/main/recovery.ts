@@ -52,9 +52,14 @@ export interface Recovered {
   readonly spares: string[];
   /** Where the next entry goes; all before it is durable. */
   readonly end: Lsn;
+  /** Files of segments without an entry behind the end: to be removed after the next state. */
+  readonly empty: readonly string[];
   readonly stateGeneration: number;
   readonly torn: TornTail | undefined;
 }
+
+/** What `finishTail` leaves. */
+type Tail = Pick<Recovered, 'end' | 'empty' | 'torn'>;
 
 interface Directory {
   readonly segments: Segment[];
@@ -79,17 +84,19 @@ export async function recover(
       segments,
       spares,
       end: 0,
+      empty: [],
       stateGeneration: 0,
       torn: undefined,
     };
   }
-  const { end, torn } = await scanLog(disk, dir, salt, segments, replay, state);
+  const { end, torn, empty } = await scanLog(disk, dir, salt, segments, replay, state);
   return {
     spaces: [...replay.spaces.values()],
     nodeSequence: replay.nodeSequence,
     segments,
     spares,
     end,
+    empty,
     stateGeneration: state?.generation ?? 0,
     torn,
   };
@@ -286,7 +293,7 @@ async function scanLog(
   segments: Segment[],
   replay: Replay,
   state: State | undefined,
-): Promise<{ end: Lsn; torn: TornTail | undefined }> {
+): Promise<Tail> {
   const from = state?.lsn ?? 0;
   const first = segments.findIndex((s) => from >= s.start && from <= s.start + s.size);
   if (first < 0) throw corrupt(`the state begins at LSN ${from}, which no segment holds`);
@@ -387,7 +394,8 @@ async function isZero(file: DiskFile, segment: Segment, x: Lsn): Promise<boolean
 /**
  * Makes the end of the log fit to be written on: good headers behind X to quarantine, the bytes
  * from W to X written again (a page that failed to reach the disk may look clean in the cache),
- * zeros from X to the segment's end, all durable; then the empty segments behind go.
+ * zeros from X to the segment's end, all durable. The empty segments behind are named only: a
+ * state may list them, so they stay until one that does not is durable.
  */
 async function finishTail(
   disk: Disk,
@@ -399,7 +407,7 @@ async function finishTail(
   w: Lsn,
   isTorn: boolean,
   evidence: Evidence,
-): Promise<{ end: Lsn; torn: TornTail | undefined }> {
+): Promise<Tail> {
   const segment = segments[last]!;
   const segmentEnd = segment.start + segment.size;
   let quarantine: string | undefined;
@@ -422,13 +430,10 @@ async function finishTail(
     await file.write(ZEROS.subarray(0, segmentEnd - lsn), lsn - segment.start);
   }
   await file.syncAll();
-  for (const empty of segments.splice(last + 1)) {
-    await disk.remove(path.join(dir, segmentName(empty.start)));
-  }
-  await disk.syncDir(dir);
+  const empty = segments.splice(last + 1).map((s) => segmentName(s.start));
   segment.end = undefined;
   const bytes = (evidence.lastEnd ?? x + TRAILER_BYTES) - x;
-  return { end: x, torn: isTorn ? { lsn: x, bytes, quarantine } : undefined };
+  return { end: x, empty, torn: isTorn ? { lsn: x, bytes, quarantine } : undefined };
 }
 
 async function keepCopy(

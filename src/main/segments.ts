@@ -55,7 +55,7 @@ export class Segments {
     return this.#file;
   }
 
-  /** Opens the last segment for writing, creating the log's first one, and prepares the next. */
+  /** Opens the last segment for writing, creating the log's first one. */
   async open(): Promise<void> {
     if (this.list.length === 0) {
       this.#file = await this.#create(0);
@@ -63,6 +63,15 @@ export class Segments {
     } else {
       this.#file = await this.#disk.open(this.pathOf(this.current.start), 'write');
     }
+  }
+
+  /**
+   * Recovery is over: removes what it has found empty, and prepares the next segment, which may
+   * take the name of one of them.
+   */
+  async goOn(empty: readonly string[]): Promise<void> {
+    for (const name of empty) await this.#disk.remove(path.join(this.#dir, name));
+    if (empty.length > 0) await this.#disk.syncDir(this.#dir);
     this.#prepare();
   }
 

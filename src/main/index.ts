@@ -15,13 +15,10 @@ export type { Epoch, Lsn, Sequence } from '../shared/position.js';
 export type { Address, NodeOptions } from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
 export { type Node, openNode } from './node.js';
-export type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 export type {
-  AckLevel,
-  Appended,
-  AppendedBatch,
-  AppendOptions,
-  Space,
+  NodeStatus,
+  OpenSpaceOptions,
   SpaceReplicaStatus,
   SpaceStatus,
-} from './space.js';
+} from './node-types.js';
+export type { AckLevel, Appended, AppendedBatch, AppendOptions, Space } from './space.js';

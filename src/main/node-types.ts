@@ -1,8 +1,9 @@
-/** What openSpace takes and a node's status() gives. */
+/** What openSpace takes, and what status() of a node and of a space give. */
 import type { LinkState } from '../shared/control.js';
-import type { Lsn } from '../shared/position.js';
+import type { ReplicaStatus } from '../shared/lag.js';
+import type { Role } from '../shared/node-record.js';
+import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Address } from './config.js';
-import type { SpaceStatus } from './space.js';
 
 export interface OpenSpaceOptions {
   /** Whether an unknown space is created here; overrides the node's `lead`. */
@@ -27,4 +28,45 @@ export interface NodeStatus {
     readonly consecutiveFailures: number;
   }[];
   readonly spaces: readonly SpaceStatus[];
+}
+
+/** One replica of one space, as its primary sees it. */
+export interface SpaceReplicaStatus {
+  readonly replicaId: string;
+  readonly sentSequence: Sequence;
+  readonly receivedSequence: Sequence;
+  readonly ackedSequence: Sequence;
+  readonly appliedSequence: Sequence;
+  readonly lagEntries: number;
+  readonly lagBytes: number;
+  readonly lagMs: number | 'unknown';
+  readonly consecutiveFailures: number;
+  /** Wall clock, ms since 1970; undefined before the first connection. */
+  readonly lastSuccess: number | undefined;
+  readonly status: ReplicaStatus;
+  readonly state: LinkState;
+  readonly reason: string;
+  /** For how long it has been in this state, ms. */
+  readonly since: number;
+}
+
+export interface SpaceStatus {
+  readonly name: string;
+  readonly id: string;
+  readonly role: Role;
+  readonly epoch: Epoch;
+  readonly primaryNodeId: string;
+  readonly firstSequence: Sequence;
+  /** The last one taken. */
+  readonly lastSequence: Sequence;
+  readonly durableSequence: Sequence;
+  /** On a replica: what the host's apply callback has returned for. */
+  readonly appliedSequence: Sequence;
+  readonly replicas: readonly SpaceReplicaStatus[];
+  /** What every replica has flushed; the durable sequence where there is none. */
+  readonly minAckedSequence: Sequence;
+  /** At least n replicas have flushed all that is durable here. */
+  isReplicated(n: number): boolean;
+  /** What would be lost with this node's disk: what no replica has flushed. */
+  readonly rpo: { readonly entries: number; readonly ms: number | 'unknown' };
 }

@@ -16,10 +16,10 @@ import {
 import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { NodeConfig } from './config.js';
+import type { SpaceReplicaStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Segments } from './segments.js';
 import { ShipperHandle } from './shipper-handle.js';
-import type { SpaceReplicaStatus } from './space.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
 

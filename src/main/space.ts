@@ -1,14 +1,12 @@
 /** What the host holds of a space: append, read, subscribe, wait, status. */
 
-import type { LinkState } from '../shared/control.js';
 import { type Entry, isAppendableType } from '../shared/entry.js';
 import { EngramError, failure } from '../shared/errors.js';
-import type { ReplicaStatus } from '../shared/lag.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
-import type { Role } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { type NodeConfig, refuseUnknown } from './config.js';
+import type { SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { SpaceState } from './space-table.js';
@@ -37,47 +35,6 @@ export interface AppendedBatch {
   readonly firstSequence: Sequence;
   readonly lastSequence: Sequence;
   readonly epoch: Epoch;
-}
-
-/** One replica of one space, as its primary sees it. */
-export interface SpaceReplicaStatus {
-  readonly replicaId: string;
-  readonly sentSequence: Sequence;
-  readonly receivedSequence: Sequence;
-  readonly ackedSequence: Sequence;
-  readonly appliedSequence: Sequence;
-  readonly lagEntries: number;
-  readonly lagBytes: number;
-  readonly lagMs: number | 'unknown';
-  readonly consecutiveFailures: number;
-  /** Wall clock, ms since 1970; undefined before the first connection. */
-  readonly lastSuccess: number | undefined;
-  readonly status: ReplicaStatus;
-  readonly state: LinkState;
-  readonly reason: string;
-  /** For how long it has been in this state, ms. */
-  readonly since: number;
-}
-
-export interface SpaceStatus {
-  readonly name: string;
-  readonly id: string;
-  readonly role: Role;
-  readonly epoch: Epoch;
-  readonly primaryNodeId: string;
-  readonly firstSequence: Sequence;
-  /** The last one taken. */
-  readonly lastSequence: Sequence;
-  readonly durableSequence: Sequence;
-  /** On a replica: what the host's apply callback has returned for. */
-  readonly appliedSequence: Sequence;
-  readonly replicas: readonly SpaceReplicaStatus[];
-  /** What every replica has flushed; the durable sequence where there is none. */
-  readonly minAckedSequence: Sequence;
-  /** At least n replicas have flushed all that is durable here. */
-  isReplicated(n: number): boolean;
-  /** What would be lost with this node's disk: what no replica has flushed. */
-  readonly rpo: { readonly entries: number; readonly ms: number | 'unknown' };
 }
 
 /** The parts of a node that a space works with. */

@@ -57,15 +57,26 @@ export class Applier {
   /** Starts applying a space; once. */
   start(space: SpaceState): void {
     if (this.#running.has(space)) return;
-    const run = this.#run(space).catch((error) => {
-      this.#hooks.failed(space, this.appliedTo(space) + 1, 1, error);
-    });
-    this.#running.set(space, run);
+    this.#running.set(space, this.#keepRunning(space));
+  }
+
+  /** A log that cannot be read now may be readable later: told, and tried again. */
+  async #keepRunning(space: SpaceState): Promise<void> {
+    const { signal } = this.#stop;
+    for (let attempts = 1; !signal.aborted; attempts++) {
+      try {
+        await this.#run(space);
+        return;
+      } catch (error) {
+        this.#hooks.failed(space, this.appliedTo(space) + 1, attempts, error);
+        await pause(backoff(attempts), signal);
+      }
+    }
   }
 
   async #run(space: SpaceState): Promise<void> {
     const { signal } = this.#stop;
-    const applied = await this.#from(space);
+    const applied = this.#applied.get(space) ?? (await this.#from(space));
     if (applied === undefined) return;
     this.#applied.set(space, applied);
     this.#hooks.applied(space, applied);
@@ -78,8 +89,7 @@ export class Applier {
           break;
         } catch (error) {
           this.#hooks.failed(space, from, attempts, error);
-          const step = Math.min(attempts, BACKOFF_STEPS_MS.length) - 1;
-          await pause(BACKOFF_STEPS_MS[step]!, signal);
+          await pause(backoff(attempts), signal);
         }
       }
       const last = entries[entries.length - 1]!.sequence;
@@ -100,8 +110,7 @@ export class Applier {
         return undefined;
       } catch (error) {
         this.#hooks.failed(space, 0, attempts, error);
-        const step = Math.min(attempts, BACKOFF_STEPS_MS.length) - 1;
-        await pause(BACKOFF_STEPS_MS[step]!, this.#stop.signal);
+        await pause(backoff(attempts), this.#stop.signal);
       }
     }
     return undefined;
@@ -126,6 +135,10 @@ export class Applier {
     await Promise.all(this.#running.values());
     if (!this.#appliedUpTo && !this.#wal.failure) await this.#record();
   }
+}
+
+function backoff(attempts: number): number {
+  return BACKOFF_STEPS_MS[Math.min(attempts, BACKOFF_STEPS_MS.length) - 1]!;
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

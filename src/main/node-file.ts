@@ -113,5 +113,11 @@ export function lockDirectory(dir: string): Lock {
   }
   fs.ftruncateSync(fd, 0);
   fs.writeSync(fd, `${process.pid}\n`, 0);
-  return { release: () => fs.closeSync(fd) };
+  let isHeld = true;
+  return {
+    release() {
+      if (isHeld) fs.closeSync(fd);
+      isHeld = false;
+    },
+  };
 }

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { failure } from '../shared/errors.js';
-import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES, FRAME_OVERHEAD_BYTES } from '../shared/limits.js';
-import type { Member } from '../shared/node-record.js';
+import { frameBytesOf } from '../shared/limits.js';
+import { type Member, sameMembers } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
@@ -205,13 +205,12 @@ export class Node extends NodeEmitter {
 
   async #listen(listen: Address): Promise<void> {
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = this.#config;
-    const entryBytes = maxEntryBytes + ENTRY_HEADER_BYTES + BATCH_HEADER_BYTES;
     this.#receiver = new ReceiverServer({
       clusterId,
       nodeId,
       incarnation: this.#incarnation,
       maxEntryBytes,
-      maxFrameBytes: Math.max(catchUpBatchBytes, entryBytes) + FRAME_OVERHEAD_BYTES,
+      maxFrameBytes: frameBytesOf(maxEntryBytes, catchUpBatchBytes),
       wal: this.#wal!,
       spaceById: (id) => this.#spaces.byId(id),
       register: (primaryId, rows) => this.#serially(() => this.#register(primaryId, rows)),
@@ -326,8 +325,11 @@ export class Node extends NodeEmitter {
 
   /** Makes a space known here, durably. */
   async #create(facts: SpaceFacts): Promise<SpaceState> {
-    this.#spaces.checkRoom(facts);
-    await this.#wal!.record(roleRecord(facts));
+    this.#spaces.reserve(facts);
+    await this.#wal!.record(roleRecord(facts)).catch((error) => {
+      this.#spaces.unreserve(facts);
+      throw error;
+    });
     const state = this.#spaces.add(facts);
     this.#roleChanged(state);
     return state;
@@ -365,7 +367,7 @@ export class Node extends NodeEmitter {
     if (row.epoch === facts.epoch && facts.primary !== primaryId) {
       return positionRow(handle, 'refused', space, 0);
     }
-    const isNews = row.epoch !== facts.epoch || !sameMembers(facts, row);
+    const isNews = row.epoch !== facts.epoch || !sameMembers(facts.members, row.members);
     if (isNews) {
       const next = { ...facts, epoch: row.epoch, primary: primaryId, members: row.members };
       await this.#wal!.record(roleRecord(next));
@@ -460,15 +462,17 @@ export class Node extends NodeEmitter {
   async #close(): Promise<void> {
     this.#stop.abort();
     try {
-      await this.#wal?.flush().catch(() => undefined);
-      await this.#replication?.close();
+      // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');
       await this.#roles;
+      await this.#wal?.flush().catch(() => undefined);
+      await this.#replication?.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
       if (this.#wal && !this.#wal.failure) {
         await this.#state.write().catch((error) => this.#stateFailed(error));
       }
+      if (!this.#wal) await this.#segments.close();
     } finally {
       await this.#pool.close();
       this.#lock.release();
@@ -490,8 +494,4 @@ function positionRow(
 function replicasOf(config: NodeConfig, facts: SpaceFacts): string[] {
   const members = facts.members.map((m) => m.nodeId);
   return config.replicas.map((r) => r.nodeId).filter((id) => members.includes(id));
-}
-
-function sameMembers(facts: SpaceFacts, row: SpaceRow): boolean {
-  return JSON.stringify(facts.members) === JSON.stringify(row.members);
 }

@@ -5,10 +5,13 @@
 import {
   type Entry,
   entryAt,
+  readEpoch,
   readHeaderCrc,
   readPayloadSize,
   readSequence,
+  readSpaceId,
   readSpaceIdWord,
+  readTimestamp,
 } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TAIL_QUEUE_BYTES } from '../shared/limits.js';
@@ -16,10 +19,25 @@ import type { Lsn, Position, Sequence } from '../shared/position.js';
 import { look } from '../shared/segment.js';
 import type { SegmentIndex } from '../shared/segment-index.js';
 import type { NodeMemory } from '../shared/slab.js';
-import type { Disk } from './disk.js';
-import { buildIndex } from './recovery.js';
+import type { Disk, DiskFile } from './disk.js';
+import { buildIndex, walkSegment } from './recovery.js';
 import type { Segment, Segments } from './segments.js';
 import type { RunConsumer, SpaceState, SpaceTable } from './space-table.js';
+
+/** Which entry of a space is looked for. */
+export interface Wanted {
+  readonly space: SpaceState;
+  readonly sequence: Sequence;
+}
+
+export interface LookedUp {
+  /** undefined: the log does not hold the entry. */
+  readonly position: Position | undefined;
+  /** Where the entry behind it stands. */
+  readonly next: Lsn | undefined;
+  /** Of the entry behind it. */
+  readonly timestamp: bigint;
+}
 
 /** The first window of a read; it doubles up to READ_CHUNK_BYTES. */
 const FIRST_WINDOW_BYTES = 16 * 1024;
@@ -31,6 +49,7 @@ export class LogReader {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
+  readonly #files = new Map<Segment, { file: Promise<DiskFile>; readers: number }>();
   readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
 
   constructor(
@@ -79,14 +98,48 @@ export class LogReader {
     return undefined;
   }
 
-  /** The position of an earlier entry: what a replica's is compared with. */
-  async positionAt(space: SpaceState, sequence: Sequence): Promise<Position | undefined> {
-    for await (const entries of this.read(space, sequence, sequence)) {
-      const { payload, epoch } = entries[0]!;
-      const header = new DataView(payload.buffer, payload.byteOffset - ENTRY_HEADER_BYTES);
-      return { epoch, sequence, headerCrc: readHeaderCrc(header, 0) };
+  /**
+   * For many spaces in one pass over the log: the position at a sequence, and where the entry
+   * behind it stands. Spaces that hold neither are absent from the answer.
+   */
+  async lookUp(wanted: readonly Wanted[]): Promise<Map<SpaceState, LookedUp>> {
+    const found = new Map<SpaceState, LookedUp>();
+    const byId = new Map<string, Wanted>();
+    let from = Number.POSITIVE_INFINITY;
+    for (const w of wanted) {
+      const lsn = await this.locate(w.space, Math.max(1, w.sequence));
+      if (lsn === undefined) continue;
+      from = Math.min(from, lsn);
+      byId.set(w.space.facts.id, w);
     }
-    return undefined;
+    const take = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): boolean => {
+      const w = byId.get(readSpaceId(view, at));
+      if (!w) return true;
+      const sequence = readSequence(view, at);
+      if (sequence === w.sequence) {
+        const position = {
+          epoch: readEpoch(view, at),
+          sequence,
+          headerCrc: readHeaderCrc(view, at),
+        };
+        found.set(w.space, { position, next: undefined, timestamp: 0n });
+      } else if (sequence === w.sequence + 1) {
+        const position = found.get(w.space)?.position;
+        found.set(w.space, { position, next: lsn, timestamp: readTimestamp(view, at) });
+        byId.delete(w.space.facts.id);
+      }
+      return byId.size > 0;
+    };
+    for (const segment of this.#segments.list) {
+      if (byId.size === 0 || segment.start + segment.size <= from) continue;
+      const file = await this.#disk.open(this.#segments.pathOf(segment.start), 'read');
+      try {
+        await walkSegment(file, segment, Math.max(from, segment.start), this.#salt, take);
+      } finally {
+        await file.close();
+      }
+    }
+    return found;
   }
 
   /**
@@ -113,6 +166,26 @@ export class LogReader {
     }
   }
 
+  /** One open file for a segment, however many readers are in it. */
+  #enter(segment: Segment): Promise<DiskFile> {
+    let open = this.#files.get(segment);
+    if (!open) {
+      const file = this.#disk.open(this.#segments.pathOf(segment.start), 'read');
+      open = { file, readers: 0 };
+      this.#files.set(segment, open);
+      file.catch(() => this.#files.delete(segment));
+    }
+    open.readers++;
+    return open.file;
+  }
+
+  async #leave(segment: Segment): Promise<void> {
+    const open = this.#files.get(segment);
+    if (!open || --open.readers > 0) return;
+    this.#files.delete(segment);
+    await (await open.file).close();
+  }
+
   async *#readSegment(
     space: SpaceState,
     segment: Segment,
@@ -120,7 +193,7 @@ export class LogReader {
     first: Sequence,
     last: Sequence,
   ): AsyncGenerator<Entry[]> {
-    const file = await this.#disk.open(this.#segments.pathOf(segment.start), 'read');
+    const file = await this.#enter(segment);
     const segmentEnd = segment.start + segment.size;
     const id = this.#memory.spaceId(space.slot);
     let next = first;
@@ -153,7 +226,7 @@ export class LogReader {
         window = at === 0 ? 4 * window : Math.min(2 * window, Math.max(window, READ_CHUNK_BYTES));
       }
     } finally {
-      await file.close();
+      await this.#leave(segment);
     }
   }
 

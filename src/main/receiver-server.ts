@@ -23,6 +23,7 @@ import {
   type Frame,
   FrameAssembler,
   type Hello,
+  inFrames,
   type PositionRow,
   type SpaceRow,
 } from '../shared/protocol.js';
@@ -32,6 +33,10 @@ import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
 const TICK_MS = 250;
+/** Between attempts while the budget is used up and the queue for it full. */
+const RETRY_ROOM_MS = 10;
+/** What a peer that does not read may leave unread. */
+const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
 /** Before each batch of a frame. */
 const LENGTH_BYTES = 4;
 
@@ -206,11 +211,14 @@ class Connection {
     if (this.#busy) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
     if (due?.kind === 'drop') this.drop('nothing received for 10 s');
-    else if (due) this.#send({ kind: 'heartbeat', rows: due.rows });
+    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', rows: [] });
+    else for (const rows of inFrames(due?.rows ?? [])) this.#send({ kind: 'heartbeat', rows });
   }
 
   #send(frame: Exclude<Frame, { kind: 'batches' }>): void {
-    if (!this.#socket.destroyed) this.#socket.write(encodeFrame(frame));
+    if (this.#socket.destroyed) return;
+    if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
+    else this.#socket.write(encodeFrame(frame));
   }
 
   // --- frames ------------------------------------------------------------------------------
@@ -337,7 +345,7 @@ class Connection {
       this.#receiver.follow(id, position, epoch);
       this.#hooks.follows(this.#host.spaceById(id)!.slot, position.handle);
     }
-    this.#send({ kind: 'positions', rows: positions });
+    for (const rows of inFrames(positions)) this.#send({ kind: 'positions', rows });
   }
 
   // --- batches -----------------------------------------------------------------------------
@@ -365,6 +373,7 @@ class Connection {
       } catch (error) {
         // A slow disk is no fault of the peer: it is tried again, and the window bounds it.
         if ((error as EngramError).code !== 'Backpressure') throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_ROOM_MS));
       }
     }
   }
@@ -431,6 +440,7 @@ class Connection {
 
   sendAcks(): void {
     const rows = this.#receiver.takeAcks(performance.now());
-    if (rows.length > 0) this.#send({ kind: 'acks', timestampMs: Date.now(), rows });
+    const timestampMs = Date.now();
+    for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
   }
 }

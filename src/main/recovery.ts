@@ -254,13 +254,16 @@ export function applyRecord(
   }
 }
 
-/** Walks one segment from `from`; @returns X, the first byte that is no part of a good entry. */
+/**
+ * Walks one segment from `from`, until `visit` returns false.
+ * @returns X, the first byte that is no part of a good entry, or where the visit ended
+ */
 export async function walkSegment(
   file: DiskFile,
   segment: { readonly start: Lsn; readonly size: number },
   from: Lsn,
   salt: number,
-  visit: (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => void,
+  visit: (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => unknown,
 ): Promise<Lsn> {
   const segmentEnd = segment.start + segment.size;
   let chunk = READ_CHUNK_BYTES;
@@ -272,7 +275,7 @@ export async function walkSegment(
     let at = 0;
     let found = look(got, view, at, lsn, segmentEnd, salt);
     while (found === 'entry') {
-      visit(got, view, at, lsn + at);
+      if (visit(got, view, at, lsn + at) === false) return lsn + at;
       at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
       found = look(got, view, at, lsn + at, segmentEnd, salt);
     }
@@ -433,7 +436,9 @@ async function finishTail(
   const empty = segments.splice(last + 1).map((s) => segmentName(s.start));
   segment.end = undefined;
   const bytes = (evidence.lastEnd ?? x + TRAILER_BYTES) - x;
-  return { end: x, empty, torn: isTorn ? { lsn: x, bytes, quarantine } : undefined };
+  // Padding never counts: where the segment's head itself was torn, the log ends before it.
+  const before = x === segment.start ? segments[last - 1]?.end : undefined;
+  return { end: before ?? x, empty, torn: isTorn ? { lsn: x, bytes, quarantine } : undefined };
 }
 
 async function keepCopy(
@@ -446,9 +451,13 @@ async function keepCopy(
 ): Promise<string> {
   const folder = path.join(dir, QUARANTINE);
   await disk.makeDir(folder);
-  const name = path.join(folder, `torn-${from.toString(16).padStart(16, '0')}.bin`);
+  // An earlier tear at the same place keeps its own copy.
+  const tear = `torn-${from.toString(16).padStart(16, '0')}`;
+  const earlier = (await disk.list(folder)).filter((file) => file.startsWith(tear)).length;
+  const name = path.join(folder, `${tear}-${earlier + 1}.bin`);
   const copy = await disk.open(name, 'create');
   try {
+    await copy.truncate(0);
     const bytes = new Uint8Array(READ_CHUNK_BYTES);
     for (let lsn = from; lsn < to; lsn += bytes.length) {
       const want = bytes.subarray(0, Math.min(bytes.length, to - lsn));

@@ -6,18 +6,12 @@ import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
-import {
-  type Epoch,
-  type Lsn,
-  NO_POSITION,
-  type Position,
-  type Sequence,
-} from '../shared/position.js';
+import { type Epoch, NO_POSITION, type Position, type Sequence } from '../shared/position.js';
 import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { NodeConfig } from './config.js';
 import type { SpaceReplicaStatus } from './node-types.js';
-import type { LogReader } from './reader.js';
+import type { LogReader, LookedUp } from './reader.js';
 import type { Segments } from './segments.js';
 import { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -110,6 +104,9 @@ export class Replication {
   /** From now on these spaces are shipped to their replicas. */
   lead(spaces: readonly SpaceState[]): void {
     for (const shipper of this.shippers) {
+      for (const s of spaces) {
+        if (!s.replicas.includes(shipper.replica.nodeId)) shipper.removeSpace(s.slot);
+      }
       const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
       if (own.length === 0) continue;
       shipper.addSpaces(
@@ -170,37 +167,30 @@ export class Replication {
     connection: number,
     rows: readonly PositionRow[],
   ): Promise<void> {
-    const answers: VerdictAnswer[] = [];
-    for (const row of rows) {
-      const space = this.#spaces.bySlot[row.handle];
-      if (space) answers.push(await this.#verdict(shipper, space, row));
-    }
-    shipper.post({ kind: 'verdicts', connection, rows: answers });
-  }
-
-  async #verdict(
-    shipper: ShipperHandle,
-    space: SpaceState,
-    row: PositionRow,
-  ): Promise<VerdictAnswer> {
-    const { slot } = space;
     // What comes after this moment has a higher LSN: nothing falls between.
     const durableLsn = this.#memory.durableLsn;
-    const own = { epoch: space.facts.epoch, position: space.facts.position };
-    const sequence = row.position.sequence;
-    const next = sequence + 1;
-    let ownEntry: Position | undefined = own.position;
-    let lsn: Lsn = durableLsn;
-    if (sequence < own.position.sequence) {
-      ownEntry = sequence === 0 ? NO_POSITION : await this.#reader.positionAt(space, sequence);
-      const found = await this.#reader.locate(space, next);
-      if (found !== undefined) lsn = found;
-      await this.#rememberBacklog(shipper, space, next, lsn);
-    }
-    const verdict = verdictOf(own, row, ownEntry);
-    this.#judged.get(shipper)!.add(space);
-    if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
-    return { slot, verdict, next, lsn };
+    const known = rows.flatMap((row) => {
+      const space = this.#spaces.bySlot[row.handle];
+      if (!space) return [];
+      return [{ row, space, own: space.facts.position, epoch: space.facts.epoch }];
+    });
+    const behind = known.filter(({ row, own }) => row.position.sequence < own.sequence);
+    const found = await this.#reader.lookUp(
+      behind.map(({ row, space }) => ({ space, sequence: row.position.sequence })),
+    );
+    const answers = known.map(({ row, space, own, epoch }): VerdictAnswer => {
+      const { sequence } = row.position;
+      const there = found.get(space);
+      let ownEntry: Position | undefined = sequence === 0 ? NO_POSITION : there?.position;
+      if (sequence >= own.sequence) ownEntry = own;
+      const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
+      const lsn = there?.next ?? durableLsn;
+      if (there) this.#rememberBacklog(shipper, space, sequence + 1, there);
+      this.#judged.get(shipper)!.add(space);
+      if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
+      return { slot: space.slot, verdict, next: sequence + 1, lsn };
+    });
+    shipper.post({ kind: 'verdicts', connection, rows: answers });
   }
 
   #refuse(
@@ -225,22 +215,20 @@ export class Replication {
   }
 
   /** For lag: since when the replica lacks what was on disk before this node was opened. */
-  async #rememberBacklog(
+  #rememberBacklog(
     shipper: ShipperHandle,
     space: SpaceState,
     next: Sequence,
-    lsn: Lsn,
-  ): Promise<void> {
+    { next: lsn, timestamp }: LookedUp,
+  ): void {
     const first = space.durableTimes[0];
-    if (first !== undefined && next >= first) return;
-    for await (const entries of this.#reader.read(space, next, next)) {
-      const age = Date.now() - Number(entries[0]!.timestamp / 1_000_000n);
-      this.#backlogs.get(shipper)!.set(space, {
-        last: first === undefined ? space.facts.position.sequence : first - 1,
-        sinceMs: performance.now() - Math.max(0, age),
-        bytes: this.#memory.durableLsn - lsn,
-      });
-    }
+    if (lsn === undefined || (first !== undefined && next >= first)) return;
+    const age = Date.now() - Number(timestamp / 1_000_000n);
+    this.#backlogs.get(shipper)!.set(space, {
+      last: first === undefined ? space.facts.position.sequence : first - 1,
+      sinceMs: performance.now() - Math.max(0, age),
+      bytes: this.#memory.durableLsn - lsn,
+    });
   }
 
   async #relocate(
@@ -278,6 +266,7 @@ export class Replication {
           });
         };
         const answer = await within(asking(), timeoutMs);
+        this.#asked = this.#asked.filter((a) => a.shipper !== shipper || a.id !== id);
         if (answer === 'late') silent.push(shipper.replica.nodeId);
         else if (answer) known.push(answer);
       }),
@@ -297,16 +286,18 @@ export class Replication {
         const own = spaces.filter((s) => s.replicas.includes(nodeId));
         if (own.length === 0) return;
         const judged = this.#judged.get(shipper)!;
+        let isLate = false;
         const told = async (): Promise<undefined> => {
           await shipper.firstWord;
           let next = 0;
-          while (shipper.isConnected && next < own.length) {
+          while (!isLate && shipper.isConnected && next < own.length) {
             if (judged.has(own[next]!)) next++;
             else await pause(CONFIRM_POLL_MS);
           }
           return undefined;
         };
-        if ((await within(told(), timeoutMs)) === 'late') silent.push(nodeId);
+        isLate = (await within(told(), timeoutMs)) === 'late';
+        if (isLate) silent.push(nodeId);
       }),
     );
     return silent;

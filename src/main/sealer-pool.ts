@@ -13,6 +13,10 @@ export class SealerPool {
       minThreads: threads,
       maxThreads: threads,
     });
+    // A worker that cannot start fails its task, and main seals instead.
+    this.#pool.on('error', (error: Error) => {
+      process.emitWarning(`a sealer died: ${error.message}`, 'EngramWalWarning');
+    });
   }
 
   /** @returns the number of runs in the target's run table; rejects when the worker died */

@@ -76,6 +76,11 @@ export class ShipperHandle {
     this.post({ kind: 'spaces', spaces });
   }
 
+  /** This replica follows the space no more. */
+  removeSpace(slot: number): void {
+    if (this.#spaces.delete(slot)) this.post({ kind: 'leave', slot });
+  }
+
   post(message: ToShipper): void {
     this.#worker?.postMessage(message);
   }

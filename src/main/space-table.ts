@@ -43,6 +43,8 @@ export class SpaceTable {
   readonly #memory: NodeMemory;
   readonly #byId = new Map<string, SpaceState>();
   readonly #byName = new Map<string, SpaceState>();
+  /** Ids of spaces that are on their way to the disk. */
+  readonly #reserved = new Set<string>();
   /** By slot; slot 0 is the node's own space. */
   readonly bySlot: SpaceState[] = [];
 
@@ -69,11 +71,27 @@ export class SpaceTable {
   }
 
   /**
-   * Throws Configuration when the table is full or the id stands for another name. Asked before a
-   * space is made durable: what is in the log must have a place here.
+   * Keeps a place for a space that is made durable now: what is in the log must have one here.
+   * Throws Configuration when the table is full or the id stands for another name.
    */
-  checkRoom(facts: SpaceFacts): void {
-    const slot = this.bySlot.length;
+  reserve(facts: SpaceFacts): void {
+    this.#checkRoom(facts);
+    this.#reserved.add(facts.id);
+  }
+
+  /** It has not become durable. */
+  unreserve(facts: SpaceFacts): void {
+    this.#reserved.delete(facts.id);
+  }
+
+  #checkRoom(facts: SpaceFacts): void {
+    const slot = this.bySlot.length + this.#reserved.size;
+    if (this.#reserved.has(facts.id)) {
+      throw failure(
+        'Configuration',
+        `the space ${JSON.stringify(facts.name)} is made twice at once`,
+      );
+    }
     if (slot > this.#memory.memory.maxSpaces) {
       throw failure('Configuration', `more than maxSpaces = ${slot - 1} spaces`);
     }
@@ -84,9 +102,10 @@ export class SpaceTable {
     }
   }
 
-  /** Gives the space a slot. Throws as `checkRoom`. */
+  /** Gives the space a slot. Throws as `reserve`. */
   add(facts: SpaceFacts): SpaceState {
-    this.checkRoom(facts);
+    this.unreserve(facts);
+    this.#checkRoom(facts);
     const slot = this.bySlot.length;
     const space: SpaceState = {
       slot,

@@ -183,8 +183,9 @@ export class Wal {
         return sequence > 0;
       }).catch(reject);
     });
-    // In timer and none mode acknowledged is not yet durable.
-    if (this.#memory.durable(0) < sequence) await this.flush();
+    // In timer and none mode acknowledged is not yet durable, and in none nobody asks for it.
+    if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
+    await this.whenDurable(this.#spaces.node, sequence);
   }
 
   /**
@@ -199,6 +200,9 @@ export class Wal {
   /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
   #room(size: number): OpenGroup | undefined {
     if (this.#failure) throw this.#failure;
+    if (size > this.#options.groupBytes) {
+      throw failure('EntryTooLarge', `${size} bytes against groupBytes ${this.groupBytes}`);
+    }
     const open = this.#open;
     if (open) {
       const full =

@@ -48,6 +48,8 @@ export interface VerdictAnswer {
 
 export type ToShipper =
   | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
+  /** This replica follows the space no more. */
+  | { readonly kind: 'leave'; readonly slot: Slot }
   | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
   | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
   | {

@@ -64,7 +64,10 @@ export class GroupCommit<G extends Group> {
   #written: G[] = [];
   #syncing: readonly G[] | undefined;
   #timerRuns = false;
-  #syncAsked = false;
+  /** The timer has run out: one fdatasync of what is written. */
+  #timerAsked = false;
+  /** Somebody waits for everything: fdatasyncs until nothing is on its way. */
+  #flushAsked = false;
   #failed = false;
 
   /**
@@ -147,10 +150,10 @@ export class GroupCommit<G extends Group> {
       }
       case 'timer':
         this.#timerRuns = false;
-        this.#syncAsked = true;
+        this.#timerAsked = true;
         return;
       case 'sync':
-        this.#syncAsked = true;
+        this.#flushAsked = true;
         return;
       case 'failed':
         this.#failed = true;
@@ -208,7 +211,8 @@ export class GroupCommit<G extends Group> {
   /** Gives the group its LSN: behind the last one, or at the head of the next segment. */
   #place(group: G): void {
     group.previousEnd = this.#end;
-    group.startLsn = group.previousEnd;
+    // Behind a segment whose head was torn, the log goes on at that head.
+    group.startLsn = Math.max(group.previousEnd, this.#segmentStart);
     group.rolls = group.startLsn + group.bytes > this.#segmentStart + this.#segmentSize;
     if (group.rolls) {
       group.startLsn = this.#segmentStart + this.#segmentSize;
@@ -223,13 +227,10 @@ export class GroupCommit<G extends Group> {
   #startSync(effects: CommitEffect<G>[], openBytes: number): void {
     // A write that rolls makes everything before it durable by itself.
     if (this.#syncing || this.#writing?.rolls) return;
-    if (!this.#acksDurableOnly && !this.#syncAsked) return;
-    if (this.#written.length === 0) {
-      // While a group is still on its way it stays asked for, until that one is written.
-      if (this.idle && openBytes === 0) this.#syncAsked = false;
-      return;
-    }
-    this.#syncAsked = false;
+    if (!this.#acksDurableOnly && !this.#timerAsked && !this.#flushAsked) return;
+    this.#timerAsked = false;
+    if (this.idle && openBytes === 0) this.#flushAsked = false;
+    if (this.#written.length === 0) return;
     this.#syncing = this.#written;
     this.#written = [];
     effects.push({ kind: 'sync' });

@@ -47,6 +47,10 @@ export const SEND_BUFFERS = 3;
 export const FRAME_HEADER_BYTES = 8;
 /** The longest frame accepted before the hello has been answered. */
 export const HELLO_FRAME_MAX_BYTES = 1 * KiB;
+/** Every node takes and sends frames of at least this size, however small its batches. */
+export const FRAME_LEAST_BYTES = 64 * KiB;
+/** Members of one space, as far as a peer may name them. */
+export const MEMBERS_MAX = 64;
 /** What a frame may carry around its largest batch: length, headers, slack for small ones. */
 export const FRAME_OVERHEAD_BYTES = 4 * KiB;
 export const PROTOCOL_VERSION = 1;
@@ -77,6 +81,15 @@ export const TAIL_QUEUE_BYTES = 4 * MiB;
 export const READ_CHUNK_BYTES = 1 * MiB;
 /** One row of a segment's index at least every so many bytes of a space's own entries. */
 export const INDEX_EVERY_BYTES = 256 * KiB;
+
+/**
+ * The longest frame body that a node with these options sends and takes: its largest batch, its
+ * longest entry, or the least that every node takes.
+ */
+export function frameBytesOf(maxEntryBytes: number, catchUpBatchBytes: number): number {
+  const longestEntry = maxEntryBytes + ENTRY_HEADER_BYTES + BATCH_HEADER_BYTES;
+  return Math.max(catchUpBatchBytes, longestEntry, FRAME_LEAST_BYTES) + FRAME_OVERHEAD_BYTES;
+}
 
 /** The configurable sizes of one log. */
 export interface LogSizes {

@@ -9,6 +9,7 @@
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
+import { MEMBERS_MAX } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
 
 export const NODE_SPACE_ID = 'f'.repeat(32);
@@ -48,8 +49,13 @@ export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
   for (const m of members) w.text(m.nodeId).text(m.host).u16(m.port);
 }
 
+export function sameMembers(a: readonly Member[], b: readonly Member[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
 export function readMembers(r: ByteReader): Member[] {
   const count = r.u16();
+  if (count > MEMBERS_MAX) throw failure('ProtocolViolation', `a space with ${count} members`);
   const members: Member[] = [];
   for (let i = 0; i < count; i++) {
     members.push({ nodeId: r.text(), host: r.text(), port: r.u16() });

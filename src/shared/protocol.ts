@@ -5,11 +5,13 @@
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
-import { FRAME_HEADER_BYTES } from './limits.js';
+import { FRAME_HEADER_BYTES, FRAME_LEAST_BYTES } from './limits.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
 import type { Epoch, Position, Sequence } from './position.js';
 
 const HELLO_MAGIC = 0x4c574745;
+/** Of at most 33 bytes each: half of what every frame holds. */
+const ROWS_PER_FRAME = 1_000;
 
 export const FrameKind = {
   Hello: 1,
@@ -195,6 +197,32 @@ export function encodeFrame(frame: Exclude<Frame, { kind: 'batches' }>): Uint8Ar
   }
   w.patch32(0, w.length - FRAME_HEADER_BYTES);
   return w.bytes();
+}
+
+/** Rows of a fixed size in parts that any frame holds. */
+export function inFrames<T>(rows: readonly T[]): T[][] {
+  const parts: T[][] = [];
+  for (let i = 0; i < rows.length; i += ROWS_PER_FRAME) {
+    parts.push(rows.slice(i, i + ROWS_PER_FRAME));
+  }
+  return parts;
+}
+
+/** Introductions in parts that any frame holds, the longest names and members included. */
+export function spacesInFrames(rows: readonly SpaceRow[]): SpaceRow[][] {
+  const parts: SpaceRow[][] = [];
+  let left = 0;
+  for (const row of rows) {
+    let bytes = 40 + 3 * row.name.length;
+    for (const m of row.members) bytes += 4 + 3 * (m.nodeId.length + m.host.length);
+    if (bytes > left) {
+      parts.push([]);
+      left = FRAME_LEAST_BYTES;
+    }
+    parts[parts.length - 1]!.push(row);
+    left -= bytes;
+  }
+  return parts;
 }
 
 function kindOf(frame: Frame): number {

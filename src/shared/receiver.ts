@@ -47,6 +47,9 @@ export class Receiver {
 
   /** The space is registered here and stands at `row`'s position. */
   follow(id: string, row: PositionRow, epoch: Epoch): void {
+    const before = this.#byId.get(id);
+    // Introduced anew, for other members: what is streamed goes on where it stands.
+    if (before?.isStreaming && before.handle === row.handle && before.epoch === epoch) return;
     const { sequence } = row.position;
     const followed: Followed = {
       handle: row.handle,

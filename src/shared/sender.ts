@@ -100,14 +100,16 @@ export class Sender {
   get state(): LinkState {
     return this.#state;
   }
-  get reason(): string {
-    return this.#reason;
-  }
   get failures(): number {
     return this.#failures;
   }
   get fatal(): string | undefined {
     return this.#fatal;
+  }
+  /** What the outside is told of the link. */
+  get report(): { state: LinkState; reason: string; failures: number; fatal: string | undefined } {
+    const { state, failures, fatal } = this;
+    return { state, reason: this.#reason, failures, fatal };
   }
   /** Positions have been exchanged: batches may go out. */
   get isOpen(): boolean {
@@ -217,6 +219,12 @@ export class Sender {
       flushed: sequence,
       applied: row.applied,
     });
+  }
+
+  /** The space goes to this replica no more; what is in flight of it frees its window. */
+  leave(handle: Handle): void {
+    this.#spaces.delete(handle);
+    this.shrinkFlight();
   }
 
   /** The last sequence handed to the socket; undefined where the space is not streamed. */

@@ -57,6 +57,13 @@ export class BatchSource {
     this.#lastSlot = -1;
   }
 
+  remove(slot: Slot): void {
+    const stream = this.streams.get(slot);
+    if (stream) this.#slots.delete(stream.id);
+    this.streams.delete(slot);
+    this.#lastSlot = -1;
+  }
+
   clear(): void {
     this.streams.clear();
     this.#slots.clear();

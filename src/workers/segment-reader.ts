@@ -71,6 +71,11 @@ export class SegmentReader {
   /** Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read */
   async load(lsn: Lsn, durable: Lsn): Promise<number> {
     const place = this.#place!;
+    if (place.end === undefined && durable > place.start + place.size) {
+      // It was the last one when main was asked, and is not any more: where does it end?
+      this.#forget();
+      return 0;
+    }
     const end = Math.min(place.end ?? place.start + place.size, durable);
     const wanted = Math.min(this.#window.length, end - lsn);
     this.#length = 0;
@@ -109,6 +114,11 @@ export class SegmentReader {
     }
     const end = offset + ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
     return { view, offset, bytes: bytes.subarray(offset, end) };
+  }
+
+  #forget(): void {
+    if (this.#place) this.#place = { ...this.#place, size: 0, end: this.#place.start };
+    this.#length = 0;
   }
 
   async close(): Promise<void> {

@@ -9,13 +9,12 @@ import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shar
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
 import {
-  BATCH_HEADER_BYTES,
   BATCH_TRIGGER_BYTES,
   BATCH_TRIGGER_ENTRIES,
   BATCH_TRIGGER_MS,
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
-  FRAME_OVERHEAD_BYTES,
+  frameBytesOf,
   HELLO_FRAME_MAX_BYTES,
   KEEPALIVE_MS,
   PROTOCOL_VERSION,
@@ -29,7 +28,9 @@ import {
   type Frame,
   FrameAssembler,
   type HeartbeatRow,
+  inFrames,
   type PositionRow,
+  spacesInFrames,
   type Welcome,
 } from '../shared/protocol.js';
 import { Sender, type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
@@ -38,8 +39,6 @@ import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { SegmentReader } from './segment-reader.js';
 
-/** Spaces introduced per frame: with the longest names and a few members it stays small. */
-const SPACES_PER_FRAME = 200;
 const TICK_MS = 50;
 
 class Shipper {
@@ -78,8 +77,7 @@ class Shipper {
       lost: (reason, fatal) => this.#lost(reason, fatal),
       loaded: () => this.#pump(),
     });
-    const largest = Math.max(start.catchUpBatchBytes, entryBytes + BATCH_HEADER_BYTES);
-    this.#frameBytes = largest + FRAME_OVERHEAD_BYTES;
+    this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
   }
 
   run(): void {
@@ -130,13 +128,7 @@ class Shipper {
         this.#drop();
         return;
       case 'report':
-        this.#tell({
-          kind: 'state',
-          state: this.#sender.state,
-          reason: this.#sender.reason,
-          failures: this.#sender.failures,
-          fatal: this.#sender.fatal,
-        });
+        this.#tell({ kind: 'state', ...this.#sender.report });
         return;
     }
   }
@@ -264,6 +256,9 @@ class Shipper {
   }
 
   #welcomed(welcome: Welcome): void {
+    if (this.#sender.state !== 'handshake') {
+      throw failure('ProtocolViolation', 'a welcome that nobody asked for');
+    }
     const problem = welcomeProblem(welcome, this.#start, this.#frameBytes);
     if (problem) {
       this.#lost(problem.reason, problem.code);
@@ -281,14 +276,11 @@ class Shipper {
   // --- spaces ------------------------------------------------------------------------------
 
   #introduce(spaces: readonly ShippedSpace[]): void {
-    for (let i = 0; i < spaces.length; i += SPACES_PER_FRAME) {
-      const part = spaces.slice(i, i + SPACES_PER_FRAME);
-      const rows = part.map((s) => {
-        this.#introduced.set(s.slot, undefined);
-        return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
-      });
-      this.#send({ kind: 'spaces', rows });
-    }
+    const rows = spaces.map((s) => {
+      this.#introduced.set(s.slot, undefined);
+      return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
+    });
+    for (const part of spacesInFrames(rows)) this.#send({ kind: 'spaces', rows: part });
     if (spaces.length === 0) this.#step({ kind: 'caught-up' });
   }
 
@@ -296,6 +288,9 @@ class Shipper {
     for (const row of rows) {
       if (!this.#introduced.has(row.handle)) {
         throw failure('ProtocolViolation', `a position on handle ${row.handle}`);
+      }
+      if (this.#introduced.get(row.handle)) {
+        throw failure('ProtocolViolation', `a second position on handle ${row.handle}`);
       }
       this.#introduced.set(row.handle, row);
     }
@@ -307,6 +302,12 @@ class Shipper {
       case 'spaces':
         for (const space of message.spaces) this.#spaces.set(space.slot, space);
         if (this.#sender.isOpen) this.#introduce(message.spaces);
+        return;
+      case 'leave':
+        this.#spaces.delete(message.slot);
+        this.#introduced.delete(message.slot);
+        this.#source.remove(message.slot);
+        this.#sender.leave(message.slot);
         return;
       case 'verdicts':
         if (message.connection === this.#connection) this.#verdicts(message.rows);
@@ -343,6 +344,8 @@ class Shipper {
       const space = this.#spaces.get(row.slot);
       const position = this.#introduced.get(row.slot);
       if (!space || !position || row.verdict !== 'continue') continue;
+      // Told anew, for other members: what is streamed goes on where it stands.
+      if (this.#source.streams.get(row.slot)?.epoch === space.epoch) continue;
       this.#sender.join(position, space.epoch);
       const { slot, id, epoch } = space;
       this.#source.add({ slot, id, epoch, next: row.next });
@@ -380,9 +383,8 @@ class Shipper {
         this.#progress.setReceived(row.handle, row.flushed);
       }
     }
-    if (!moved) return;
     this.#sender.shrinkFlight();
-    this.#memory.wakeMain();
+    if (moved) this.#memory.wakeMain();
   }
 
   #heartbeat(): void {
@@ -393,7 +395,8 @@ class Shipper {
       this.#told.set(slot, sequence);
       rows.push({ handle: slot, sequence });
     }
-    this.#send({ kind: 'heartbeat', rows });
+    if (rows.length === 0) this.#send({ kind: 'heartbeat', rows });
+    for (const part of inFrames(rows)) this.#send({ kind: 'heartbeat', rows: part });
   }
 
   // --- batches -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@
  * applied sequence is kept by node records, so after a crash entries may come again, never be
  * skipped.
  */
+import { setMaxListeners } from 'node:events';
 import { BACKOFF_STEPS_MS } from '../shared/limits.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeConfig } from './config.js';
@@ -25,7 +26,7 @@ export class Applier {
   readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #hooks: ApplyHooks;
-  readonly #stop = new AbortController();
+  readonly #stop = manyListeners(new AbortController());
   readonly #running = new Map<SpaceState, Promise<void>>();
   /** Applied and not yet in a node record. */
   readonly #dirty = new Set<SpaceState>();
@@ -135,6 +136,12 @@ export class Applier {
     await Promise.all(this.#running.values());
     if (!this.#appliedUpTo && !this.#wal.failure) await this.#record();
   }
+}
+
+/** Every follower of a space listens for the end: no number of them is a leak. */
+export function manyListeners(controller: AbortController): AbortController {
+  setMaxListeners(0, controller.signal);
+  return controller;
 }
 
 function backoff(attempts: number): number {

@@ -8,7 +8,7 @@ import type { Lsn } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
-import { Applier } from './apply.js';
+import { Applier, manyListeners } from './apply.js';
 import {
   type Address,
   type NodeConfig,
@@ -70,7 +70,7 @@ export class Node extends NodeEmitter {
   readonly #pool: SealerPool;
   readonly #reader: LogReader;
   readonly #state: StateKeeper;
-  readonly #stop = new AbortController();
+  readonly #stop = manyListeners(new AbortController());
   readonly #handles = new Map<SpaceState, Space>();
   readonly #end: Lsn;
   #wal: Wal | undefined;

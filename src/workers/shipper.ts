@@ -18,6 +18,7 @@ import {
   HELLO_FRAME_MAX_BYTES,
   KEEPALIVE_MS,
   PROTOCOL_VERSION,
+  READ_CHUNK_BYTES,
   SEND_BUFFERS,
 } from '../shared/limits.js';
 import type { Sequence, Slot } from '../shared/position.js';
@@ -426,7 +427,9 @@ class Shipper {
         return;
       }
       if (filled === 'disk') {
-        this.#step({ kind: 'fell-behind' });
+        // A window behind is catching up; less is the ordinary detour over the page cache.
+        const behind = this.#memory.durableLsn - this.#source.cursor;
+        if (behind > READ_CHUNK_BYTES) this.#step({ kind: 'fell-behind' });
         this.#catchUp.load();
         return;
       }

@@ -52,7 +52,9 @@ class Shipper {
   readonly #catchUp: CatchUp;
   readonly #frameBytes: number;
   readonly #spaces = new Map<Slot, ShippedSpace>();
-  readonly #introduced = new Map<Slot, PositionRow | undefined>();
+  /** Positions still to come: one for each introduction. */
+  readonly #owed = new Map<Slot, number>();
+  readonly #positionOf = new Map<Slot, PositionRow>();
   readonly #told = new Map<Slot, Sequence>();
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
@@ -105,10 +107,8 @@ class Shipper {
   }
 
   #tick(): void {
-    const isWriting = this.#inSocket > 0;
-    for (const effect of this.#sender.tick(performance.now(), isWriting, Math.random())) {
-      this.#carry(effect);
-    }
+    const now = performance.now();
+    for (const e of this.#sender.tick(now, this.#inSocket > 0, Math.random())) this.#carry(e);
   }
 
   #carry(effect: SenderEffect): void {
@@ -170,7 +170,8 @@ class Shipper {
     this.#connection++;
     socket?.destroy();
     this.#source.clear();
-    this.#introduced.clear();
+    this.#owed.clear();
+    this.#positionOf.clear();
     this.#told.clear();
     this.#cursorKnown = false;
     clearTimeout(this.#triggerTimer);
@@ -278,7 +279,7 @@ class Shipper {
 
   #introduce(spaces: readonly ShippedSpace[]): void {
     const rows = spaces.map((s) => {
-      this.#introduced.set(s.slot, undefined);
+      this.#owed.set(s.slot, (this.#owed.get(s.slot) ?? 0) + 1);
       return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
     });
     for (const part of spacesInFrames(rows)) this.#send({ kind: 'spaces', rows: part });
@@ -287,13 +288,12 @@ class Shipper {
 
   #positions(rows: readonly PositionRow[]): void {
     for (const row of rows) {
-      if (!this.#introduced.has(row.handle)) {
-        throw failure('ProtocolViolation', `a position on handle ${row.handle}`);
+      const owed = this.#owed.get(row.handle) ?? 0;
+      if (owed === 0) {
+        throw failure('ProtocolViolation', `a position on handle ${row.handle} nobody asked for`);
       }
-      if (this.#introduced.get(row.handle)) {
-        throw failure('ProtocolViolation', `a second position on handle ${row.handle}`);
-      }
-      this.#introduced.set(row.handle, row);
+      this.#owed.set(row.handle, owed - 1);
+      this.#positionOf.set(row.handle, row);
     }
     this.#tell({ kind: 'positions', connection: this.#connection, rows });
   }
@@ -306,7 +306,7 @@ class Shipper {
         return;
       case 'leave':
         this.#spaces.delete(message.slot);
-        this.#introduced.delete(message.slot);
+        this.#positionOf.delete(message.slot);
         this.#source.remove(message.slot);
         this.#sender.leave(message.slot);
         return;
@@ -343,7 +343,7 @@ class Shipper {
     });
     for (const row of rows) {
       const space = this.#spaces.get(row.slot);
-      const position = this.#introduced.get(row.slot);
+      const position = this.#positionOf.get(row.slot);
       if (!space || !position || row.verdict !== 'continue') continue;
       // Told anew, for other members: what is streamed goes on where it stands.
       if (this.#source.streams.get(row.slot)?.epoch === space.epoch) continue;

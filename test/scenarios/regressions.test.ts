@@ -88,7 +88,7 @@ describe('once broken', () => {
     expect(await contentOf(node.space('s'))).toEqual(content);
   });
 
-  test('a space moved to other replicas under load: no link breaks, the left one is left', async () => {
+  test('a space moved to other replicas under load: no link breaks', async () => {
     const b = await open('b', { listen: LISTEN });
     const c = await open('c', { listen: LISTEN });
     const replicas = [

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { tryLock } from 'fs-native-extensions';
 import { type EngramError, failure } from '../shared/errors.js';
 
 /** An open file. Offsets and lengths are bytes. */
@@ -22,7 +23,14 @@ export interface DiskFile {
   close(): Promise<void>;
 }
 
+/** A directory that is held; released by the death of the process as well. */
+export interface Lock {
+  release(): void;
+}
+
 export interface Disk {
+  /** Takes a data directory for this process. Rejects Locked, naming the holder's pid. */
+  lock(dir: string): Promise<Lock>;
   /** `create`: read and write, made with mode 0600 when absent. */
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;
   rename(from: string, to: string): Promise<void>;
@@ -112,8 +120,28 @@ class NodeFile implements DiskFile {
   }
 }
 
+/** An OS lock, not a pid file: no crash leaves it behind. */
+function lockDirectory(dir: string): Lock {
+  const fd = fs.openSync(path.join(dir, 'lock'), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+  if (!tryLock(fd)) {
+    const pid = fs.readFileSync(fd, 'utf8').trim();
+    fs.closeSync(fd);
+    throw failure('Locked', `${dir} is in use by process ${pid || '(unknown)'}`);
+  }
+  fs.ftruncateSync(fd, 0);
+  fs.writeSync(fd, `${process.pid}\n`, 0);
+  let isHeld = true;
+  return {
+    release() {
+      if (isHeld) fs.closeSync(fd);
+      isHeld = false;
+    },
+  };
+}
+
 /** The real disk. */
 export const nodeDisk: Disk = {
+  lock: async (dir) => lockDirectory(dir),
   async open(file, how) {
     const fd = await call<number>(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
     return new NodeFile(file, fd);

@@ -14,11 +14,12 @@ export type { Member, Role } from '../shared/node-record.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
 export type { Address, NodeOptions } from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
-export { type Node, openNode } from './node.js';
+export type { Node } from './node.js';
 export type {
   NodeStatus,
   OpenSpaceOptions,
   SpaceReplicaStatus,
   SpaceStatus,
 } from './node-types.js';
+export { openNode } from './open-node.js';
 export type { AckLevel, Appended, AppendedBatch, AppendOptions, Space } from './space.js';

@@ -1,8 +1,6 @@
-/** What says whose a data directory is: node.json, and the lock that one process holds. */
+/** What says whose a data directory is: node.json. */
 import { randomBytes } from 'node:crypto';
-import fs from 'node:fs';
 import path from 'node:path';
-import { tryLock } from 'fs-native-extensions';
 import { crc32c } from '../shared/crc.js';
 import { ENTRY_MAGIC } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
@@ -10,7 +8,6 @@ import { segmentStart } from '../shared/segment.js';
 import { type Disk, readSmallFile, replaceFile } from './disk.js';
 
 const NAME = 'node.json';
-const LOCK = 'lock';
 const FORMAT_VERSION = 1;
 const MAX_BYTES = 64 * 1024;
 
@@ -93,31 +90,4 @@ async function strangeDirectory(disk: Disk, dir: string, segments: string[]): Pr
     }
   }
   return failure('CorruptionDetected', `${dir} holds ${segments.length} segments but no ${NAME}`);
-}
-
-/** The open lock file; closing it frees the lock, as does the death of the process. */
-export interface Lock {
-  release(): void;
-}
-
-/**
- * Takes the lock of a data directory for this process (an OS lock, not a pid file).
- * Throws Locked, naming the holder's pid.
- */
-export function lockDirectory(dir: string): Lock {
-  const fd = fs.openSync(path.join(dir, LOCK), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
-  if (!tryLock(fd)) {
-    const pid = fs.readFileSync(fd, 'utf8').trim();
-    fs.closeSync(fd);
-    throw failure('Locked', `${dir} is in use by process ${pid || '(unknown)'}`);
-  }
-  fs.ftruncateSync(fd, 0);
-  fs.writeSync(fd, `${process.pid}\n`, 0);
-  let isHeld = true;
-  return {
-    release() {
-      if (isHeld) fs.closeSync(fd);
-      isHeld = false;
-    },
-  };
 }

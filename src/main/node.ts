@@ -1,6 +1,5 @@
-/** openNode(): puts the parts of one node together, and takes them down again. */
+/** A node: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
-import path from 'node:path';
 import { failure } from '../shared/errors.js';
 import { frameBytesOf } from '../shared/limits.js';
 import { type Member, sameMembers } from '../shared/node-record.js';
@@ -9,21 +8,14 @@ import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
-import {
-  type Address,
-  type NodeConfig,
-  type NodeOptions,
-  readOptions,
-  refuseUnknown,
-} from './config.js';
-import { type Disk, nodeDisk } from './disk.js';
+import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
 import { idOf, spaceIdOf } from './names.js';
-import { type Lock, lockDirectory, openNodeFile } from './node-file.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
-import { type Recovered, recover } from './recovery.js';
+import type { Recovered } from './recovery.js';
 import { Replication, type SpaceAnswer } from './replication.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
@@ -31,32 +23,6 @@ import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
 import { Wal } from './wal.js';
-
-/**
- * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
- * Rejects Configuration, Locked, CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
- */
-export async function openNode(options: NodeOptions): Promise<Node> {
-  const config = readOptions(options);
-  const dir = path.resolve(config.dataDir);
-  await nodeDisk.makeDir(dir);
-  const lock = lockDirectory(dir);
-  try {
-    const salt = await openNodeFile(nodeDisk, dir, config);
-    const recovered = await recover(nodeDisk, dir, salt, config.segmentBytes);
-    const node = new Node(config, nodeDisk, dir, salt, lock, recovered);
-    try {
-      await node.start(recovered);
-    } catch (error) {
-      await node.close();
-      throw error;
-    }
-    return node;
-  } catch (error) {
-    lock.release();
-    throw error;
-  }
-}
 
 export class Node extends NodeEmitter {
   readonly #config: NodeConfig;

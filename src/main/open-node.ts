@@ -1,0 +1,38 @@
+/** openNode(): takes a data directory, recovers its log, starts the node. */
+import path from 'node:path';
+import { type NodeOptions, readOptions } from './config.js';
+import { type Disk, nodeDisk } from './disk.js';
+import { Node } from './node.js';
+import { openNodeFile } from './node-file.js';
+import { recover } from './recovery.js';
+
+/**
+ * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
+ * Rejects Configuration, Locked, CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
+ */
+export function openNode(options: NodeOptions): Promise<Node> {
+  return openNodeOn(nodeDisk, options);
+}
+
+/** The same on another disk: tests give one that fails, or that loses what was not synced. */
+export async function openNodeOn(disk: Disk, options: NodeOptions): Promise<Node> {
+  const config = readOptions(options);
+  const dir = path.resolve(config.dataDir);
+  await disk.makeDir(dir);
+  const lock = await disk.lock(dir);
+  try {
+    const salt = await openNodeFile(disk, dir, config);
+    const recovered = await recover(disk, dir, salt, config.segmentBytes);
+    const node = new Node(config, disk, dir, salt, lock, recovered);
+    try {
+      await node.start(recovered);
+    } catch (error) {
+      await node.close();
+      throw error;
+    }
+    return node;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngramError, failure } from '../shared/errors.js';
 import { demoInput } from './demo-input.js';
-import { openNode } from './node.js';
+import { openNode } from './open-node.js';
 import type { Space } from './space.js';
 
 /** What the demo asks of a process when it starts it. */

@@ -10,6 +10,7 @@ import {
   DEFAULT_GROUP_BYTES,
   DEFAULT_LAG_ALERT_MS,
   DEFAULT_MAX_ENTRY_BYTES,
+  DEFAULT_MAX_SLOT_BYTES,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
   DEFAULT_SEALER_THREADS,
@@ -61,6 +62,10 @@ export interface NodeOptions {
   readonly maxEntryBytes?: number;
   /** What staged, sealed and recently written groups may take. */
   readonly memoryBudgetBytes?: number;
+  /** What the host has not checkpointed may take; beyond, appends reject. Default: unlimited. */
+  readonly maxRetainedBytes?: number;
+  /** How far one replica may keep the log back, per space; beyond, its slot is lost. */
+  readonly maxSlotBytes?: number;
   readonly maxSpaces?: number;
   readonly sealerThreads?: number;
   /** Per replica: what may be sent and not yet flushed there. */
@@ -117,6 +122,8 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   groupBytes: whole(1),
   maxEntryBytes: whole(1),
   memoryBudgetBytes: whole(1),
+  maxRetainedBytes: (v) => (v === Number.POSITIVE_INFINITY ? undefined : whole(1)(v)),
+  maxSlotBytes: whole(1),
   maxSpaces: whole(1),
   sealerThreads: whole(1),
   windowBytes: whole(1),
@@ -185,6 +192,8 @@ export function readOptions(options: NodeOptions): NodeConfig {
     groupBytes: Math.min(DEFAULT_GROUP_BYTES, given.segmentBytes ?? DEFAULT_SEGMENT_BYTES),
     maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
     memoryBudgetBytes: DEFAULT_MEMORY_BUDGET_BYTES,
+    maxRetainedBytes: Number.POSITIVE_INFINITY,
+    maxSlotBytes: DEFAULT_MAX_SLOT_BYTES,
     maxSpaces: DEFAULT_MAX_SPACES,
     sealerThreads: DEFAULT_SEALER_THREADS,
     windowBytes: DEFAULT_WINDOW_BYTES,

@@ -3,6 +3,9 @@ import { EventEmitter } from 'node:events';
 import type { LinkState } from '../shared/control.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Verdict } from '../shared/protocol.js';
+import type { Hole } from '../shared/state.js';
+import type { DamagedEntries } from './damage.js';
+import type { RecoveryReport } from './recovery.js';
 
 export interface NodeEvents {
   /** The link to a replica has another state (DESIGN 7). */
@@ -33,6 +36,16 @@ export interface NodeEvents {
     readonly lsn: Lsn;
     readonly bytes: number;
     readonly quarantine: string | undefined;
+  };
+  /** The log was opened: what was decided about its end, and on what evidence. */
+  recovered: RecoveryReport;
+  /** Acknowledged bytes of the log are not what was written; `entries` are lost to their spaces. */
+  damaged: { readonly holes: readonly Hole[]; readonly entries: readonly DamagedEntries[] };
+  /** A replica was farther behind than maxSlotBytes: what it lacks is not kept for it any more. */
+  'slot-lost': {
+    readonly space: string;
+    readonly replicaId: string;
+    readonly flushed: Sequence;
   };
   /** This node has become, or is, the replica or primary of a space. */
   'space-role': {

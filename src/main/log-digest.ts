@@ -13,7 +13,7 @@ import type { Sequence } from '../shared/position.js';
 import { segmentStart } from '../shared/segment.js';
 import type { Disk } from './disk.js';
 import { readNodeFile } from './node-file.js';
-import { walkSegment } from './recovery.js';
+import { walkSegment } from './segment-walk.js';
 
 /** Of an entry, what all nodes share: the header without its node-local stamp. */
 const SHARED_HEADER_BYTES = 56;

@@ -3,6 +3,7 @@ import type { LinkState } from '../shared/control.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import type { Role } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
+import type { Hole } from '../shared/state.js';
 import type { Address } from './config.js';
 
 export interface OpenSpaceOptions {
@@ -18,6 +19,17 @@ export interface NodeStatus {
   readonly address: Address | undefined;
   readonly durableLsn: Lsn;
   readonly segments: number;
+  readonly retention: {
+    /** Bytes of segment files that are live, or were freed and wait for readers and states. */
+    readonly retainedBytes: number;
+    /** Bytes of the log that the host has not checkpointed; its bound is maxRetainedBytes. */
+    readonly hostBytes: number;
+    readonly spareSegments: number;
+    /** How many segments were made of freed ones since the node was opened. */
+    readonly recycledSegments: number;
+  };
+  /** Bytes of the log that are not what was written. */
+  readonly holes: readonly Hole[];
   /** Slabs taken by groups on their way, of those that there are. */
   readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
   readonly failure: string | undefined;
@@ -56,7 +68,12 @@ export interface SpaceStatus {
   readonly role: Role;
   readonly epoch: Epoch;
   readonly primaryNodeId: string;
+  /** The first retained entry; 0 where there is none yet. */
   readonly firstSequence: Sequence;
+  /** The host needs nothing below on this node; 0: it has never said so. */
+  readonly checkpoint: Sequence;
+  /** Acknowledged entries that cannot be read; `to` 0: nobody knows how many. */
+  readonly damage: readonly { from: Sequence; to: Sequence; accepted: boolean }[];
   /** The last one taken. */
   readonly lastSequence: Sequence;
   readonly durableSequence: Sequence;

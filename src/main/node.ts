@@ -2,21 +2,22 @@
 import { randomBytes } from 'node:crypto';
 import { failure } from '../shared/errors.js';
 import { frameBytesOf } from '../shared/limits.js';
-import { type Member, sameMembers } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
-import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
-import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
+import type { Hole, SpaceFacts } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
 import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
-import { idOf, spaceIdOf } from './names.js';
+import { idOf } from './names.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
-import { Replication, type SpaceAnswer } from './replication.js';
+import { Replication } from './replication.js';
+import { Retention } from './retention.js';
+import { Roles } from './roles.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
 import { Space, type SpaceParts } from './space.js';
@@ -35,6 +36,8 @@ export class Node extends NodeEmitter {
   readonly #segments: Segments;
   readonly #pool: SealerPool;
   readonly #reader: LogReader;
+  readonly #parts: [Disk, string, NodeMemory, SpaceTable, Segments];
+  readonly #damage: Damage;
   readonly #state: StateKeeper;
   readonly #stop = manyListeners(new AbortController());
   readonly #handles = new Map<SpaceState, Space>();
@@ -44,8 +47,8 @@ export class Node extends NodeEmitter {
   #receiver: ReceiverServer | undefined;
   #applier: Applier | undefined;
   #address: Address | undefined;
-  /** Changes of roles come one after the other. */
-  #roles: Promise<unknown> = Promise.resolve();
+  #roles: Roles | undefined;
+  #retention: Retention | undefined;
   #closed: Promise<void> | undefined;
 
   /** Made by `openNode`. */
@@ -69,35 +72,85 @@ export class Node extends NodeEmitter {
     this.#memory.setAllocated(0, recovered.nodeSequence);
     this.#memory.setDurable(0, recovered.nodeSequence);
     const { segments, spares, stateGeneration } = recovered;
-    this.#segments = new Segments(disk, dir, segmentBytes, segments, spares);
+    const { leftovers } = recovered;
+    this.#segments = new Segments(disk, dir, segmentBytes, segments, spares, leftovers);
     this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
-    const parts = [disk, dir, this.#memory, this.#spaces, this.#segments] as const;
+    this.#parts = [disk, dir, this.#memory, this.#spaces, this.#segments];
+    const parts = this.#parts;
     this.#reader = new LogReader(...parts, salt);
-    this.#state = new StateKeeper(...parts, stateGeneration);
+    this.#damage = new Damage(
+      disk,
+      salt,
+      this.#segments,
+      this.#spaces,
+      () => this.#memory.durableLsn,
+      (segment) => this.#reader.indexOf(segment),
+      recovered.holes,
+      { found: (holes, entries) => this.#damaged(holes, entries) },
+    );
+    this.#reader.damage = this.#damage;
+    this.#state = new StateKeeper(...parts, stateGeneration, () => this.#damage.holes);
   }
 
   /** Once, by `openNode`. */
   async start(recovered: Recovered): Promise<void> {
     const { fsync: mode, groupBytes, segmentBytes } = this.#config;
     await this.#segments.open();
-    for (const facts of recovered.spaces) this.#spaces.add(facts);
+    for (const facts of recovered.spaces) this.#damage.refuse(this.#spaces.add(facts));
+    this.#memory.publishDurable(this.#end);
     // Before the segment grows: from now on each group adds itself to its index.
     await this.#reader.indexOf(this.#segments.current);
     const options = { mode, groupBytes, segmentBytes, salt: this.#salt, end: this.#end };
     this.#wal = new Wal(this.#memory, this.#spaces, this.#segments, this.#pool, options, {
       durable: (spaces) => this.#receiver?.flushed(spaces),
-      rolled: () => void this.#state.write().catch((error) => this.#stateFailed(error)),
+      rolled: () => void this.#retention!.run(),
       failed: (error) => this.emit('fatal', { error }),
     });
+    this.#startReplication();
+    this.#retention = this.#startRetention();
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write();
     await this.#segments.goOn(recovered.empty);
-    if (recovered.torn) this.emit('torn-tail', recovered.torn);
+    for (const hole of recovered.missing) await this.#damage.missing(hole);
+    this.#report(recovered);
     this.#startApply();
-    this.#startReplication();
     if (this.#config.listen) await this.#listen(this.#config.listen);
-    await this.#confirm(this.#spaces.spaces.filter((s) => s.facts.role === 'primary'));
+    const led = this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
+    for (const space of led) space.replicas = replicasOf(this.#config, space.facts);
+    this.#replication!.lead(led);
+    await this.#roles!.confirm(led);
+    if (recovered.leftovers.length > 0) void this.#retention.run();
     this.release();
+  }
+
+  #report({ torn, report, isDamageNew, holes }: Recovered): void {
+    if (report) this.emit('recovered', report);
+    if (torn) this.emit('torn-tail', torn);
+    if (isDamageNew) this.emit('damaged', { holes, entries: damagedEntries(this.#spaces.spaces) });
+  }
+
+  /** Found by a reader while the node runs. */
+  #damaged(holes: readonly Hole[], entries: readonly DamagedEntries[]): void {
+    this.emit('damaged', { holes, entries });
+    this.#state.write().catch((error) => this.#stateFailed(error));
+  }
+
+  #startRetention(): Retention {
+    const { maxRetainedBytes, maxSlotBytes, apply, appliedUpTo } = this.#config;
+    const limits = { maxRetainedBytes, maxSlotBytes };
+    return new Retention(...this.#parts, this.#reader, this.#state, limits, {
+      flushed: (space, replicaId) => this.#replication!.flushedOn(space, replicaId),
+      applied: (space) => {
+        if (!apply || space.facts.role !== 'replica') return undefined;
+        // What a restart begins from.
+        return appliedUpTo ? this.#appliedTo(space) : space.facts.applied;
+      },
+      slotLost: (space, replicaId, flushed) => {
+        this.#replication!.cut(space, replicaId);
+        this.emit('slot-lost', { space: space.facts.name, replicaId, flushed });
+      },
+      failed: (error) => this.#stateFailed(error),
+    });
   }
 
   #stateFailed(error: unknown): void {
@@ -164,9 +217,14 @@ export class Node extends NodeEmitter {
       },
     );
     this.#replication = replication;
-    const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
-    for (const space of led) space.replicas = replicasOf(config, space.facts);
-    replication.lead(led);
+    const wal = this.#wal!;
+    const address = (): Address | undefined => this.#address;
+    this.#roles = new Roles(config, this.#memory, spaces, wal, replication, address, {
+      changed: (space) => this.#roleChanged(space),
+      followed: (space) => this.#applier?.start(space),
+      appliedTo: (space) => this.#appliedTo(space),
+      unconfirmed: (names, silent) => this.emit('unconfirmed-open', { spaces: names, silent }),
+    });
   }
 
   async #listen(listen: Address): Promise<void> {
@@ -179,7 +237,7 @@ export class Node extends NodeEmitter {
       maxFrameBytes: frameBytesOf(maxEntryBytes, catchUpBatchBytes),
       wal: this.#wal!,
       spaceById: (id) => this.#spaces.byId(id),
-      register: (primaryId, rows) => this.#serially(() => this.#register(primaryId, rows)),
+      register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
       connection: (primaryId, connected, reason) =>
         this.emit('primary-connection', { primaryId, connected, reason }),
     });
@@ -205,148 +263,13 @@ export class Node extends NodeEmitter {
   async openSpace(name: string, options: OpenSpaceOptions = {}): Promise<Space> {
     this.#checkOpen();
     refuseUnknown('openSpace', options, ['lead', 'replicas']);
-    const id = spaceIdOf(name);
-    const ids = this.#config.replicas.map((r) => r.nodeId);
-    for (const replica of options.replicas ?? []) {
-      if (!ids.includes(replica)) {
-        const known = ids.join(', ') || 'none';
-        throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
-      }
-    }
-    const state = await this.#serially(() => this.#open(id, name, options));
-    return this.#handle(state);
-  }
-
-  async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
-    const known = this.#spaces.byId(id);
-    const replicas = options.replicas ?? this.#config.replicas.map((r) => r.nodeId);
-    if (known) {
-      const { role } = known.facts;
-      if (role === 'primary' && replicas.join() !== known.replicas.join()) {
-        await this.#replicateTo(known, replicas);
-      }
-      if (known.refusal) throw known.refusal;
-      return known;
-    }
-    if (!(options.lead ?? this.#config.lead)) {
-      throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
-    }
-    const { openConfirmMs } = this.#config;
-    const answers = await this.#replication!.ask(id, name, replicas, openConfirmMs);
-    if (answers.silent.length > 0) {
-      this.emit('unconfirmed-open', { spaces: [name], silent: answers.silent });
-    }
-    const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
-    if (best) return await this.#join(id, name, best);
-    const facts = newSpaceFacts(id, name);
-    facts.role = 'primary';
-    facts.epoch = 1;
-    facts.epochSeen = 1;
-    facts.primary = this.#config.nodeId;
-    facts.members = this.#members(replicas);
-    const state = await this.#create(facts);
-    state.replicas = replicas;
-    this.#replication!.lead([state]);
-    return state;
-  }
-
-  /** Another member knows the space: here it becomes a replica, and waits to be dialled. */
-  async #join(id: string, name: string, answer: SpaceAnswer): Promise<SpaceState> {
-    if (answer.primary === this.#config.nodeId) {
-      throw failure(
-        'StalePrimary',
-        `${answer.replicaId} has ${name} from this node in epoch ${answer.epoch}; it is not here`,
-      );
-    }
-    const facts = newSpaceFacts(id, name);
-    facts.epoch = answer.epoch;
-    facts.epochSeen = answer.epoch;
-    facts.primary = answer.primary;
-    return await this.#create(facts);
-  }
-
-  /** Before the first ack: what do the replicas that can be reached say of these spaces? */
-  async #confirm(spaces: readonly SpaceState[]): Promise<void> {
-    const silent = await this.#replication!.confirm(spaces, this.#config.openConfirmMs);
-    if (silent.length === 0) return;
-    this.emit('unconfirmed-open', { spaces: spaces.map((s) => s.facts.name), silent });
-  }
-
-  /** Gives a led space another set of replicas, durably. */
-  async #replicateTo(space: SpaceState, replicas: readonly string[]): Promise<void> {
-    const members = this.#members(replicas);
-    await this.#wal!.record(roleRecord({ ...space.facts, members }));
-    space.facts.members = members;
-    space.replicas = replicas;
-    this.#replication!.lead([space]);
-    await this.#confirm([space]);
-  }
-
-  /** This node, where it can be dialled, and the named replicas. */
-  #members(replicas: readonly string[]): Member[] {
-    const { nodeId } = this.#config;
-    const own = this.#address ? [{ nodeId, ...this.#address }] : [];
-    return [...own, ...this.#config.replicas.filter((r) => replicas.includes(r.nodeId))];
-  }
-
-  /** Makes a space known here, durably. */
-  async #create(facts: SpaceFacts): Promise<SpaceState> {
-    this.#spaces.reserve(facts);
-    await this.#wal!.record(roleRecord(facts)).catch((error) => {
-      this.#spaces.unreserve(facts);
-      throw error;
-    });
-    const state = this.#spaces.add(facts);
-    this.#roleChanged(state);
-    return state;
+    return this.#handle(await this.#roles!.open(name, options));
   }
 
   #roleChanged(space: SpaceState): void {
     const { name, role, epoch, primary } = space.facts;
     this.emit('space-role', { space: name, role, epoch, primaryId: primary });
     if (role === 'replica') this.#applier?.start(space);
-  }
-
-  /** A primary introduces its spaces to this node. */
-  async #register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
-    return await Promise.all(rows.map((row) => this.#registerOne(primaryId, row)));
-  }
-
-  async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {
-    const { handle } = row;
-    let space = this.#spaces.byId(row.id);
-    if (!space) {
-      if (spaceIdOf(row.name) !== row.id) {
-        throw failure('ProtocolViolation', `the id ${row.id} is not that of ${row.name}`);
-      }
-      const facts = newSpaceFacts(row.id, row.name);
-      facts.epoch = row.epoch;
-      facts.epochSeen = row.epoch;
-      facts.primary = primaryId;
-      facts.members = row.members;
-      space = await this.#create(facts);
-    }
-    const { facts } = space;
-    const { epochSeen } = facts;
-    if (facts.role === 'primary') return positionRow(handle, 'leads', space, 0);
-    if (row.epoch < epochSeen) return positionRow(handle, 'follows', space, 0);
-    if (row.epoch === facts.epoch && facts.primary !== primaryId) {
-      return positionRow(handle, 'refused', space, 0);
-    }
-    const isNews = row.epoch !== facts.epoch || !sameMembers(facts.members, row.members);
-    if (isNews) {
-      const next = { ...facts, epoch: row.epoch, primary: primaryId, members: row.members };
-      await this.#wal!.record(roleRecord(next));
-      facts.primary = primaryId;
-      facts.members = row.members;
-      space.primaryId = idOf(primaryId);
-      this.#spaces.setEpoch(space, row.epoch);
-      this.#roleChanged(space);
-    }
-    // What an older connection has staged is on its way; the position is what is durable.
-    await this.#wal!.whenDurable(space, this.#memory.allocated(space.slot));
-    this.#applier?.start(space);
-    return positionRow(handle, 'follows', space, this.#appliedTo(space));
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
@@ -366,6 +289,7 @@ export class Node extends NodeEmitter {
         wal: this.#wal!,
         reader: this.#reader,
         replication: this.#replication!,
+        retention: this.#retention!,
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
       };
@@ -377,12 +301,6 @@ export class Node extends NodeEmitter {
 
   #appliedTo(space: SpaceState): number {
     return this.#applier?.appliedTo(space) ?? space.facts.applied;
-  }
-
-  #serially<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#roles.then(work);
-    this.#roles = done.catch(() => undefined);
-    return done;
   }
 
   #checkOpen(): void {
@@ -400,6 +318,13 @@ export class Node extends NodeEmitter {
       address: this.#address,
       durableLsn: this.#memory.durableLsn,
       segments: this.#segments.list.length,
+      retention: {
+        retainedBytes: this.#segments.retainedBytes,
+        hostBytes: this.#retention?.hostBytes ?? 0,
+        spareSegments: this.#segments.spareCount,
+        recycledSegments: this.#segments.recycled,
+      },
+      holes: [...this.#damage.holes],
       memory: {
         slabs: memory.slabCount,
         inUse: this.#wal?.slabsInUse ?? 0,
@@ -430,12 +355,14 @@ export class Node extends NodeEmitter {
     try {
       // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');
-      await this.#roles;
+      await this.#roles?.settled;
+      await this.#retention?.close();
       await this.#wal?.flush().catch(() => undefined);
       await this.#replication?.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
       if (this.#wal && !this.#wal.failure) {
+        this.#retention?.refreshSlots();
         await this.#state.write().catch((error) => this.#stateFailed(error));
       }
       if (!this.#wal) await this.#segments.close();
@@ -444,16 +371,6 @@ export class Node extends NodeEmitter {
       this.#lock.release();
     }
   }
-}
-
-function positionRow(
-  handle: number,
-  answer: PositionRow['answer'],
-  space: SpaceState,
-  applied: number,
-): PositionRow {
-  const { epochSeen, position } = space.facts;
-  return { handle, answer, epochSeen, position, applied };
 }
 
 /** The configured replicas that the space's durable members name. */

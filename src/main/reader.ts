@@ -15,12 +15,14 @@ import {
 } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TAIL_QUEUE_BYTES } from '../shared/limits.js';
-import type { Lsn, Position, Sequence } from '../shared/position.js';
+import type { Lsn, Position, Sequence, Slot } from '../shared/position.js';
 import { look } from '../shared/segment.js';
-import type { SegmentIndex } from '../shared/segment-index.js';
+import { SegmentIndex } from '../shared/segment-index.js';
 import type { NodeMemory } from '../shared/slab.js';
+import type { Damage } from './damage.js';
 import type { Disk, DiskFile } from './disk.js';
-import { buildIndex, walkSegment } from './recovery.js';
+import { readIndex } from './index-file.js';
+import { walkAround } from './segment-walk.js';
 import type { Segment, Segments } from './segments.js';
 import type { RunConsumer, SpaceState, SpaceTable } from './space-table.js';
 
@@ -50,6 +52,8 @@ export class LogReader {
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
   readonly #files = new Map<Segment, { file: Promise<DiskFile>; readers: number }>();
+  /** Set once, before anything is read. */
+  damage!: Damage;
   readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
 
   constructor(
@@ -68,22 +72,64 @@ export class LogReader {
     this.#segments = segments;
   }
 
-  /** The index of a segment, built by a scan when it is not in memory. */
+  /** The index of a segment: from memory, its file, or by a scan. */
   async indexOf(segment: Segment): Promise<SegmentIndex> {
     if (segment.index) return segment.index;
-    let building = this.#indexing.get(segment);
-    if (!building) {
-      const slotOf = (id: string): number | undefined => this.#spaces.byId(id)?.slot;
-      building = buildIndex(this.#disk, this.#dir, this.#salt, segment, slotOf);
-      this.#indexing.set(segment, building);
-      building
-        .then((index) => {
-          segment.index = index;
-        })
-        .catch(() => undefined)
-        .finally(() => this.#indexing.delete(segment));
+    let loading = this.#indexing.get(segment);
+    if (!loading) {
+      loading = this.#loadIndex(segment).finally(() => this.#indexing.delete(segment));
+      this.#indexing.set(segment, loading);
     }
-    return await building;
+    return await loading;
+  }
+
+  async #loadIndex(segment: Segment): Promise<SegmentIndex> {
+    const slotOf = (id: string): Slot | undefined => this.#spaces.byId(id)?.slot;
+    const { start, end } = segment;
+    const stored =
+      end === undefined ? undefined : await readIndex(this.#disk, this.#dir, start, end, slotOf);
+    segment.isIndexStored = stored !== undefined;
+    segment.index = stored ?? (await this.#buildIndex(segment, slotOf));
+    return segment.index;
+  }
+
+  async #buildIndex(
+    segment: Segment,
+    slotOf: (id: string) => Slot | undefined,
+  ): Promise<SegmentIndex> {
+    const index = new SegmentIndex();
+    const to = segment.end ?? this.#memory.durableLsn;
+    let bad = false;
+    await this.#pinned(segment, async (file) => {
+      await walkAround(
+        file,
+        segment,
+        segment.start,
+        to,
+        this.#salt,
+        (_, view, at, lsn) => {
+          const slot = slotOf(readSpaceId(view, at));
+          const bytes = ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+          if (slot !== undefined) index.add(slot, readSequence(view, at), 1, lsn, bytes);
+        },
+        ({ start }) => {
+          bad ||= this.damage.at(start) === undefined;
+        },
+      );
+    });
+    // Which entries are lost takes the other indexes: not to be waited for in here.
+    if (bad) void this.damage.examine(segment).catch(() => undefined);
+    return index;
+  }
+
+  /** Reads a segment that cannot be recycled meanwhile. */
+  async #pinned<T>(segment: Segment, work: (file: DiskFile) => Promise<T>): Promise<T> {
+    const file = await this.#enter(segment);
+    try {
+      return await work(file);
+    } finally {
+      await this.#leave(segment);
+    }
   }
 
   /** Where a reading of the space from `sequence` on may begin. */
@@ -130,40 +176,54 @@ export class LogReader {
       }
       return byId.size > 0;
     };
-    for (const segment of this.#segments.list) {
+    for (const segment of [...this.#segments.list]) {
       if (byId.size === 0 || segment.start + segment.size <= from) continue;
-      const file = await this.#disk.open(this.#segments.pathOf(segment.start), 'read');
-      try {
-        await walkSegment(file, segment, Math.max(from, segment.start), this.#salt, take);
-      } finally {
-        await file.close();
-      }
+      const start = Math.max(from, segment.start);
+      const to = segment.end ?? this.#memory.durableLsn;
+      await this.#pinned(segment, (file) =>
+        walkAround(file, segment, start, to, this.#salt, take, () => undefined),
+      );
     }
     return found;
   }
 
   /**
    * Durable entries `from`..`to` of a space, in pieces as they come from the disk.
-   * Throws CorruptionDetected when the log does not hold what it acknowledged.
+   * Throws Trimmed for what was freed, CorruptionDetected where the log does not hold what it
+   * acknowledged.
    */
   async *read(space: SpaceState, from: Sequence, to: Sequence): AsyncGenerator<Entry[]> {
     let next = from;
     const last = Math.min(to, this.#memory.durable(space.slot));
-    let lsn = next <= last ? await this.locate(space, next) : undefined;
+    if (next > last) return;
+    this.#checkReadable(space, next);
+    let lsn = await this.locate(space, next);
     while (next <= last) {
-      const segment = lsn === undefined ? undefined : this.#segments.at(lsn);
+      this.#checkReadable(space, next);
+      const segment = lsn === undefined ? undefined : this.#segments.from(lsn);
       if (lsn === undefined || !segment) {
         throw failure(
           'CorruptionDetected',
           `entry ${next} of ${space.facts.name} is not in the log`,
         );
       }
-      for await (const entries of this.#readSegment(space, segment, lsn, next, last)) {
+      const start = Math.max(lsn, segment.start);
+      for await (const entries of this.#readSegment(space, segment, start, next, last)) {
         next = entries[entries.length - 1]!.sequence + 1;
         yield entries;
       }
       lsn = segment.start + segment.size;
     }
+  }
+
+  #checkReadable(space: SpaceState, sequence: Sequence): void {
+    const { name, first } = space.facts;
+    if (sequence < first) {
+      throw failure('Trimmed', `entry ${sequence} of ${name}: the first retained one is ${first}`, {
+        details: { firstSequence: first },
+      });
+    }
+    this.damage.check(space, sequence);
   }
 
   /** One open file for a segment, however many readers are in it. */
@@ -173,7 +233,11 @@ export class LogReader {
       const file = this.#disk.open(this.#segments.pathOf(segment.start), 'read');
       open = { file, readers: 0 };
       this.#files.set(segment, open);
-      file.catch(() => this.#files.delete(segment));
+      this.#segments.pin(segment);
+      file.catch(() => {
+        this.#files.delete(segment);
+        this.#segments.unpin(segment);
+      });
     }
     open.readers++;
     return open.file;
@@ -183,7 +247,11 @@ export class LogReader {
     const open = this.#files.get(segment);
     if (!open || --open.readers > 0) return;
     this.#files.delete(segment);
-    await (await open.file).close();
+    try {
+      await (await open.file).close();
+    } finally {
+      this.#segments.unpin(segment);
+    }
   }
 
   async *#readSegment(
@@ -220,14 +288,28 @@ export class LogReader {
         }
         lsn += at;
         if (found.length > 0) yield found;
-        if (state === 'bad-header' || state === 'bad-payload') {
-          throw failure('CorruptionDetected', `${state} at LSN ${lsn} in the durable log`);
+        const isStuck = at === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
+        const isBad = state === 'short' ? isStuck : state !== 'entry';
+        if (next > last) return;
+        if (isBad && lsn < end) {
+          lsn = await this.#around(segment, lsn);
+          this.#checkReadable(space, next);
+          continue;
         }
         window = at === 0 ? 4 * window : Math.min(2 * window, Math.max(window, READ_CHUNK_BYTES));
       }
     } finally {
       await this.#leave(segment);
     }
+  }
+
+  /** Where to go on behind a bad place. */
+  async #around(segment: Segment, lsn: Lsn): Promise<Lsn> {
+    if (!this.damage.at(lsn)) await this.damage.examine(segment);
+    const hole = this.damage.at(lsn);
+    // Bad a moment ago, and good now: the disk is not to be trusted with what it gives.
+    if (!hole) throw failure('Io', `LSN ${lsn} cannot be read reliably`);
+    return hole.end;
   }
 
   /**

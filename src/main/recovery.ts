@@ -1,40 +1,33 @@
 /**
- * Opening a log: newest valid state, then the entries behind it, then the decision where the log
- * ends (shared/segment.ts), then a tail that is durable before the first new write. Idempotent:
- * a crash in here leaves what the next opening handles in the same way.
+ * Opening a log: newest valid state, then the entries behind it, around whatever is damaged, then
+ * the decision where the log ends (shared/segment.ts), then a tail that is durable before the
+ * first new write. Idempotent: a crash in here leaves what the next opening handles in the same way.
  */
 import path from 'node:path';
-import {
-  readDurableLsn,
-  readEpoch,
-  readHeaderCrc,
-  readPayloadSize,
-  readSequence,
-  readSpaceId,
-  readTimestamp,
-} from '../shared/entry.js';
-import { type EngramError, failure } from '../shared/errors.js';
+import { readDurableLsn } from '../shared/entry.js';
+import type { EngramError } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TRAILER_BYTES } from '../shared/limits.js';
-import { decodeNodeRecord, NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import {
   decideEnd,
+  type End,
+  type EndFacts,
   type Evidence,
   gatherEvidence,
+  indexStart,
   look,
   segmentName,
   segmentStart,
 } from '../shared/segment.js';
-import { SegmentIndex } from '../shared/segment-index.js';
-import { decodeState, newSpaceFacts, type SpaceFacts, type State } from '../shared/state.js';
+import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
-import { idOf } from './names.js';
-import { isSpareName, type Segment } from './segments.js';
+import { corrupt, Replay } from './replay.js';
+import { badPlaceAt, walkAround, walkSegment } from './segment-walk.js';
+import { isSpareName, newSegment, type Segment } from './segments.js';
+import { keepCopy, settleTail } from './tail.js';
 
 export const STATE_FILES = ['state-0', 'state-1'] as const;
 const STATE_MAX_BYTES = 512 * 1024 * 1024;
-const QUARANTINE = 'quarantine';
-const ZEROS = new Uint8Array(1024 * 1024);
 
 /** What a torn tail was: for the event, the log line, the metric. */
 export interface TornTail {
@@ -45,28 +38,49 @@ export interface TornTail {
   readonly quarantine: string | undefined;
 }
 
+/** What was decided about the end of the log, and on what evidence (FAULTS: rules R, T, A). */
+export interface RecoveryReport {
+  readonly decision: Exclude<End, 'rot'>;
+  /** LSN from which the log was read: that of the newest state. */
+  readonly from: Lsn;
+  readonly entries: number;
+  /** The decision's own facts: X, W, what stands at and behind X. */
+  readonly evidence: EndFacts;
+  /** Damaged places that are known: these were read around. */
+  readonly holes: readonly Hole[];
+}
+
 export interface Recovered {
   readonly spaces: readonly SpaceFacts[];
   readonly nodeSequence: Sequence;
   readonly segments: Segment[];
   readonly spares: string[];
+  /** Freed before the last close, or being freed: no longer part of the log. */
+  readonly leftovers: readonly Segment[];
   /** Where the next entry goes; all before it is durable. */
   readonly end: Lsn;
   /** Files of segments without an entry behind the end: to be removed after the next state. */
   readonly empty: readonly string[];
   readonly stateGeneration: number;
   readonly torn: TornTail | undefined;
+  readonly holes: readonly Hole[];
+  /** Segments before the state's LSN that are not there: which entries they held is not known. */
+  readonly missing: readonly Hole[];
+  /** Holes met now, not known to the state. */
+  readonly isDamageNew: boolean;
+  /** undefined for a new directory. */
+  readonly report: RecoveryReport | undefined;
 }
-
-/** What `finishTail` leaves. */
-type Tail = Pick<Recovered, 'end' | 'empty' | 'torn'>;
 
 interface Directory {
   readonly segments: Segment[];
   readonly spares: string[];
+  readonly leftovers: Segment[];
+  /** Where segments that should be there are not, or not whole. */
+  readonly missing: Hole[];
 }
 
-/** Recovers the log in `dir`. Throws CorruptionDetected (rot), UnsupportedVersion, Io. */
+/** Recovers the log in `dir`. Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io. */
 export async function recover(
   disk: Disk,
   dir: string,
@@ -74,45 +88,49 @@ export async function recover(
   segmentBytes: number,
 ): Promise<Recovered> {
   const state = await newestState(disk, dir);
-  const { segments, spares } = await readDirectory(disk, dir, state, segmentBytes);
+  const found = await readDirectory(disk, dir, state, segmentBytes);
+  const { segments, spares, leftovers } = found;
   const replay = new Replay(state);
+  const stateGeneration = state?.generation ?? 0;
   if (segments.length === 0) {
     if (state) throw corrupt(`a state names ${state.segments.length} segments, none is there`);
-    return {
+    const fresh = {
       spaces: [],
       nodeSequence: 0,
-      segments,
-      spares,
       end: 0,
       empty: [],
-      stateGeneration: 0,
       torn: undefined,
+      missing: [],
+      holes: [],
     };
+    const report = undefined;
+    return { ...fresh, segments, spares, leftovers, stateGeneration, isDamageNew: false, report };
   }
-  const { end, torn, empty } = await scanLog(disk, dir, salt, segments, replay, state);
+  const known = replay.holes.length;
+  for (const hole of found.missing) replay.missing(hole, state?.lsn ?? 0);
+  const tail = await new Scan(disk, dir, salt, segments, replay, state).run();
+  replay.finish();
   return {
+    ...tail,
     spaces: [...replay.spaces.values()],
     nodeSequence: replay.nodeSequence,
     segments,
     spares,
-    end,
-    empty,
-    stateGeneration: state?.generation ?? 0,
-    torn,
+    leftovers,
+    stateGeneration,
+    missing: found.missing.filter((hole) => hole.start < (state?.lsn ?? 0)),
+    holes: replay.holes,
+    isDamageNew: replay.holes.length > known,
   };
-}
-
-function corrupt(found: string, cause?: unknown): EngramError {
-  return failure('CorruptionDetected', found, cause === undefined ? {} : { cause });
 }
 
 /** The valid state of the higher generation; undefined where neither is valid. */
 export async function newestState(disk: Disk, dir: string): Promise<State | undefined> {
   let newest: State | undefined;
   for (const name of STATE_FILES) {
-    const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES);
-    if (!bytes) continue;
     try {
+      const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES);
+      if (!bytes) continue;
       const state = decodeState(bytes);
       if (!newest || state.generation > newest.generation) newest = state;
     } catch (error) {
@@ -123,6 +141,7 @@ export async function newestState(disk: Disk, dir: string): Promise<State | unde
   return newest;
 }
 
+/** Which files are the log: what the state lists, and what was begun behind it. */
 async function readDirectory(
   disk: Disk,
   dir: string,
@@ -131,34 +150,59 @@ async function readDirectory(
 ): Promise<Directory> {
   const segments: Segment[] = [];
   const spares: string[] = [];
+  const leftovers: Segment[] = [];
   const names = await disk.list(dir);
   for (const name of names) {
     const start = segmentStart(name);
-    if (start === undefined && !isSpareName(name)) continue;
-    const size = await sizeOf(disk, path.join(dir, name));
     if (start === undefined) {
-      if (size === segmentBytes) spares.push(name);
-    } else {
-      const listed = state?.segments.find((s) => s.start === start);
-      segments.push({ start, size, end: listed?.end, index: undefined });
+      const isSpare = isSpareName(name);
+      if (isSpare && (await sizeOf(disk, path.join(dir, name))) === segmentBytes) spares.push(name);
+      continue;
     }
+    const size = await sizeOf(disk, path.join(dir, name));
+    const listed = state?.segments.find((s) => s.start === start);
+    // Cut short, with the next one where its own end was.
+    const isShort = size < segmentBytes && names.includes(segmentName(start + segmentBytes));
+    const whole = listed?.size ?? (isShort ? segmentBytes : size);
+    const segment = newSegment(start, whole, listed?.end);
+    // Nothing that a state still lists is ever removed by it (DESIGN 4, State).
+    if (state && !listed && start < state.lsn) leftovers.push({ ...segment, size });
+    else segments.push(segment);
   }
-  for (const listed of state?.segments ?? []) {
-    if (!segments.some((s) => s.start === listed.start && s.size === listed.size)) {
-      throw corrupt(`${segmentName(listed.start)} is listed in the state, but not whole or absent`);
-    }
+  await removeStrayIndexes(disk, dir, names);
+  const missing = holesBetween(segments, state);
+  return { segments, spares, leftovers, missing };
+}
+
+/** An index without its segment is of no use. */
+async function removeStrayIndexes(disk: Disk, dir: string, names: string[]): Promise<void> {
+  for (const name of names) {
+    const start = indexStart(name);
+    if (start === undefined || names.includes(segmentName(start))) continue;
+    await disk.remove(path.join(dir, name));
   }
+}
+
+function holesBetween(segments: readonly Segment[], state: State | undefined): Hole[] {
+  const holes: Hole[] = [];
   const first = segments[0];
   if (first && !state && first.start !== 0) {
     throw corrupt(`no state, and the log begins at LSN ${first.start} instead of 0`);
   }
-  for (let i = 1; i < segments.length; i++) {
-    const expected = segments[i - 1]!.start + segments[i - 1]!.size;
-    if (segments[i]!.start !== expected) {
-      throw corrupt(`${segmentName(expected)} is missing in the middle of the log`);
-    }
+  for (const { start, size, end } of state?.segments ?? []) {
+    if (segments.some((s) => s.start === start)) continue;
+    if (end === undefined) throw corrupt(`${segmentName(start)}, the last segment, is missing`);
+    holes.push({ start, end: start + size });
   }
-  return { segments, spares };
+  const lastListed = state?.segments.at(-1)?.start ?? 0;
+  for (let i = 1; i < segments.length; i++) {
+    const start = segments[i - 1]!.start + segments[i - 1]!.size;
+    const end = segments[i]!.start;
+    // Before the last listed one the list alone says what must be there.
+    if (start !== end && end > lastListed) holes.push({ start, end });
+  }
+  if (!state && holes[0]) throw corrupt(`no state, and the log misses LSN ${holes[0].start} on`);
+  return holes;
 }
 
 async function sizeOf(disk: Disk, file: string): Promise<number> {
@@ -170,206 +214,184 @@ async function sizeOf(disk: Disk, file: string): Promise<number> {
   }
 }
 
-/** Takes entries in LSN order and keeps what they say about spaces. */
-class Replay {
-  readonly spaces = new Map<string, SpaceFacts>();
-  nodeSequence: Sequence;
-  readonly #rowLsn = new Map<string, Lsn>();
-  readonly #nodeLsn: Lsn;
+/** What the segments behind one show. */
+interface Later {
+  /** One of them holds a good header. */
+  readonly isThere: boolean;
+  /** Where the entries before them end: the durable_lsn of the first one's first entry. */
+  readonly firstDurableLsn: Lsn | undefined;
+  readonly w: Lsn;
+}
 
-  constructor(state: State | undefined) {
-    this.nodeSequence = state?.nodeSequence ?? 0;
-    this.#nodeLsn = state?.lsn ?? 0;
-    for (const row of state?.spaces ?? []) {
-      this.spaces.set(row.facts.id, row.facts);
-      this.#rowLsn.set(row.facts.id, row.lsn);
-    }
+/** One reading of the log from the state on. */
+class Scan {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #salt: number;
+  readonly #segments: Segment[];
+  readonly #replay: Replay;
+  readonly #state: State | undefined;
+
+  constructor(
+    disk: Disk,
+    dir: string,
+    salt: number,
+    segments: Segment[],
+    replay: Replay,
+    state: State | undefined,
+  ) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#salt = salt;
+    this.#segments = segments;
+    this.#replay = replay;
+    this.#state = state;
   }
 
-  entry(bytes: Uint8Array, view: DataView, at: number, lsn: Lsn): void {
-    const id = readSpaceId(view, at);
-    if (id === NODE_SPACE_ID) this.#record(bytes, view, at, lsn);
-    else if (lsn >= (this.#rowLsn.get(id) ?? 0)) this.#spaceEntry(id, view, at, lsn);
-  }
-
-  #spaceEntry(id: string, view: DataView, at: number, lsn: Lsn): void {
-    const facts = this.spaces.get(id);
-    const sequence = readSequence(view, at);
-    if (!facts) throw corrupt(`entry at LSN ${lsn} of a space ${id} that no record registers`);
-    if (sequence !== facts.position.sequence + 1) {
-      const after = facts.position.sequence;
-      throw corrupt(`entry ${sequence} of ${facts.name} at LSN ${lsn} follows entry ${after}`);
-    }
-    const epoch = readEpoch(view, at);
-    if (epoch > (facts.history.at(-1)?.epoch ?? 0)) {
-      const primaryNodeId = idOf(facts.primary);
-      facts.history.push({ epoch, startSequence: sequence, primaryNodeId });
-    }
-    facts.position = { epoch, sequence, headerCrc: readHeaderCrc(view, at) };
-    facts.timestamp = readTimestamp(view, at);
-  }
-
-  #record(bytes: Uint8Array, view: DataView, at: number, lsn: Lsn): void {
-    const sequence = readSequence(view, at);
-    // The state's node sequence may run ahead of its LSN: rows are taken while entries come.
-    if (sequence > this.nodeSequence) {
-      if (sequence !== this.nodeSequence + 1 && lsn >= this.#nodeLsn) {
-        throw corrupt(`node record ${sequence} at LSN ${lsn} follows ${this.nodeSequence}`);
+  async run(): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+    const segments = this.#segments;
+    const from = this.#state?.lsn ?? 0;
+    for (const [i, segment] of segments.entries()) {
+      if (segment.start + segment.size < from) continue;
+      const later = await this.#laterThan(i);
+      const name = path.join(this.#dir, segmentName(segment.start));
+      const file = await this.#disk.open(name, 'write');
+      try {
+        const start = Math.max(from, segment.start);
+        if (later.isThere) await this.#sealed(file, segment, start, later);
+        else return await this.#last(file, i, start, later.w);
+      } finally {
+        await file.close();
       }
-      this.nodeSequence = sequence;
     }
-    const start = at + ENTRY_HEADER_BYTES;
-    const record = decodeNodeRecord(bytes.subarray(start, start + readPayloadSize(view, at)));
-    if (record.kind === 'mark') return;
-    if (lsn < (this.#rowLsn.get(record.id) ?? 0)) return;
-    applyRecord(this.spaces, record);
+    throw corrupt(`the state begins at LSN ${from}, which no segment holds`);
   }
-}
 
-/** What a durable node record means for the facts of the space it names. */
-export function applyRecord(
-  spaces: Map<string, SpaceFacts>,
-  record: Exclude<ReturnType<typeof decodeNodeRecord>, { kind: 'mark' }>,
-): void {
-  let facts = spaces.get(record.id);
-  if (!facts) {
-    facts = newSpaceFacts(record.id, record.kind === 'space' ? record.name : '');
-    spaces.set(record.id, facts);
-  }
-  switch (record.kind) {
-    case 'space':
-      facts.name = record.name;
-      facts.role = record.role;
-      facts.epoch = record.epoch;
-      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
-      facts.primary = record.primary;
-      facts.members = record.members;
-      break;
-    case 'epoch-seen':
-      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
-      break;
-    case 'applied':
-      facts.applied = Math.max(facts.applied, record.sequence);
-      break;
-  }
-}
+  #visit = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn): void => {
+    this.#replay.entry(bytes, view, at, lsn);
+  };
 
-/**
- * Walks one segment from `from`, until `visit` returns false.
- * @returns X, the first byte that is no part of a good entry, or where the visit ended
- */
-export async function walkSegment(
-  file: DiskFile,
-  segment: { readonly start: Lsn; readonly size: number },
-  from: Lsn,
-  salt: number,
-  visit: (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => unknown,
-): Promise<Lsn> {
-  const segmentEnd = segment.start + segment.size;
-  let chunk = READ_CHUNK_BYTES;
-  let lsn = from;
-  for (;;) {
-    const bytes = new Uint8Array(Math.min(chunk, segmentEnd - lsn));
-    const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
-    const view = new DataView(got.buffer, 0, got.length);
-    let at = 0;
-    let found = look(got, view, at, lsn, segmentEnd, salt);
-    while (found === 'entry') {
-      if (visit(got, view, at, lsn + at) === false) return lsn + at;
-      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-      found = look(got, view, at, lsn + at, segmentEnd, salt);
+  /** A segment with another one behind it: it ends where the list or the next one says. */
+  async #sealed(file: DiskFile, segment: Segment, from: Lsn, later: Later): Promise<void> {
+    const { start, size } = segment;
+    const end = segment.end ?? later.firstDurableLsn;
+    const to = end ?? start + size;
+    if (to < start || to > start + size) {
+      throw corrupt(`${segmentName(start)} would end at LSN ${to}, outside of it`);
     }
-    lsn += at;
-    if (found !== 'short') return lsn;
-    if (at === 0) {
-      // One entry is longer than the window; it was bounded by the segment already.
-      if (chunk >= segment.size) return lsn;
-      chunk = Math.min(segment.size, 4 * chunk);
-    }
+    await walkAround(file, segment, from, to, this.#salt, this.#visit, (place) =>
+      this.#replay.bad(place),
+    );
+    segment.end = to;
+    if (end === undefined || to + ENTRY_HEADER_BYTES > start + size) return;
+    const head = new Uint8Array(ENTRY_HEADER_BYTES);
+    await file.read(head, to - start);
+    const found = look(head, new DataView(head.buffer), 0, to, start + size, this.#salt);
+    if (found === 'bad-header') return;
+    throw corrupt(`an entry at LSN ${to}, behind the end of ${segmentName(start)}`);
   }
-}
 
-async function scanLog(
-  disk: Disk,
-  dir: string,
-  salt: number,
-  segments: Segment[],
-  replay: Replay,
-  state: State | undefined,
-): Promise<Tail> {
-  const from = state?.lsn ?? 0;
-  const first = segments.findIndex((s) => from >= s.start && from <= s.start + s.size);
-  if (first < 0) throw corrupt(`the state begins at LSN ${from}, which no segment holds`);
-  for (let i = first; i < segments.length; i++) {
-    const segment = segments[i]!;
-    const file = await disk.open(path.join(dir, segmentName(segment.start)), 'write');
-    try {
-      const start = Math.max(from, segment.start);
-      const x = await walkSegment(file, segment, start, salt, (bytes, view, at, lsn) => {
-        replay.entry(bytes, view, at, lsn);
-      });
-      const later = await laterSegments(disk, dir, salt, segments.slice(i + 1));
-      const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
-      if (later.firstDurableLsn === undefined) {
-        await searchBehind(file, segment, x, salt, evidence);
-      }
-      const listedEnd = state?.segments.find((s) => s.start === segment.start)?.end;
-      const w = Math.max(evidence.durableLsn, later.w, state?.durableLsn ?? 0);
+  /** The last segment: clean, torn or rotten, by the table at `decideEnd`. */
+  async #last(
+    file: DiskFile,
+    index: number,
+    from: Lsn,
+    laterW: Lsn,
+  ): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+    const segment = this.#segments[index]!;
+    const listedEnd = segment.end;
+    const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
+    let x = await walkSegment(file, segment, from, this.#salt, this.#visit);
+    await searchBehind(file, segment, x, this.#salt, evidence);
+    const w = Math.max(evidence.durableLsn, laterW, this.#state?.durableLsn ?? 0);
+    for (;;) {
+      const goodBehind = evidence.lastEnd !== undefined && evidence.lastEnd > x;
       const zerosAtX = await isZero(file, segment, x);
-      const goodBehind = evidence.lastEnd !== undefined;
-      const nextDurableLsn = later.firstDurableLsn;
-      const end = decideEnd({ x, zerosAtX, w, goodBehind, nextDurableLsn, listedEnd });
-      if (end === 'rot') {
-        throw corrupt(
-          `rot at LSN ${x} in ${segmentName(segment.start)}: acknowledged up to ${w}, ` +
-            `good entries behind: ${goodBehind}, next segment from ${nextDurableLsn ?? 'none'}`,
-        );
+      const facts = { x, zerosAtX, w, goodBehind, nextDurableLsn: undefined, listedEnd };
+      const decision = decideEnd(facts);
+      if (decision !== 'rot') return await this.#finish(file, index, decision, facts, evidence);
+      // Nothing good behind: what is known to have been acknowledged ends at W.
+      const to = goodBehind
+        ? segment.start + segment.size
+        : Math.min(w, segment.start + segment.size);
+      const place = await badPlaceAt(file, segment, x, to, this.#salt);
+      this.#replay.bad(place);
+      x = await walkSegment(file, segment, place.end, this.#salt, this.#visit);
+      if (place.end >= segment.start + segment.size && x < w) {
+        throw corrupt(`the log was acknowledged up to LSN ${w}; its last segment ends at ${x}`);
       }
-      if (nextDurableLsn !== undefined) {
-        segment.end = x;
-        continue;
-      }
-      return await finishTail(disk, dir, segments, i, file, x, w, end === 'torn', evidence);
-    } finally {
-      await file.close();
     }
   }
-  throw corrupt('a log whose last segment is empty');
-}
 
-/** What the segments behind this one show: their first entry, and W. */
-async function laterSegments(
-  disk: Disk,
-  dir: string,
-  salt: number,
-  segments: readonly Segment[],
-): Promise<{ firstDurableLsn: Lsn | undefined; w: Lsn }> {
-  let w = 0;
-  let firstDurableLsn: Lsn | undefined;
-  for (const segment of segments) {
-    const file = await disk.open(path.join(dir, segmentName(segment.start)), 'read');
-    try {
-      const head = new Uint8Array(ENTRY_HEADER_BYTES);
-      await file.read(head, 0);
-      const view = new DataView(head.buffer);
-      const end = segment.start + segment.size;
-      const found = look(head, view, 0, segment.start, end, salt);
-      if (found === 'entry' || found === 'short' || found === 'bad-payload') {
-        // One good head is all that a clean end needs; the next round scans the rest.
-        firstDurableLsn = readDurableLsn(view, 0, segment.start);
-        return { firstDurableLsn, w: Math.max(w, firstDurableLsn) };
-      }
-      const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
-      await searchBehind(file, segment, segment.start, salt, evidence);
-      if (evidence.lastEnd !== undefined) {
-        return { firstDurableLsn: evidence.durableLsn, w: Math.max(w, evidence.durableLsn) };
-      }
-      w = Math.max(w, evidence.durableLsn);
-    } finally {
-      await file.close();
+  async #finish(
+    file: DiskFile,
+    index: number,
+    decision: Exclude<End, 'rot'>,
+    facts: EndFacts,
+    evidence: Evidence,
+  ): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+    const { x, w, goodBehind } = facts;
+    const segments = this.#segments;
+    const segment = segments[index]!;
+    if (decision === 'torn' && x === 0 && !this.#state) {
+      throw corrupt('no good entry and no state, but bytes that are not zero: another salt?');
     }
+    const behind = Math.min(evidence.lastEnd ?? x, segment.start + segment.size);
+    let quarantine: string | undefined;
+    if (goodBehind) {
+      quarantine = await keepCopy(this.#disk, this.#dir, file, segment, x, behind);
+    }
+    await settleTail(file, segment, w, x);
+    // A state may list the empty ones behind: they stay until one that does not is durable.
+    const empty = segments.splice(index + 1).map((s) => segmentName(s.start));
+    segment.end = undefined;
+    const bytes = goodBehind ? behind - x : TRAILER_BYTES;
+    // Padding never counts: where the segment's head itself was torn, the log ends before it.
+    const before = x === segment.start ? segments[index - 1]?.end : undefined;
+    return {
+      end: before ?? x,
+      empty,
+      torn: decision === 'torn' ? { lsn: x, bytes, quarantine } : undefined,
+      report: {
+        decision,
+        from: this.#state?.lsn ?? 0,
+        entries: this.#replay.entries,
+        evidence: facts,
+        holes: this.#replay.holes,
+      },
+    };
   }
-  return { firstDurableLsn, w };
+
+  async #laterThan(index: number): Promise<Later> {
+    const w = 0;
+    for (const segment of this.#segments.slice(index + 1)) {
+      const name = path.join(this.#dir, segmentName(segment.start));
+      const file = await this.#disk.open(name, 'read');
+      try {
+        const head = new Uint8Array(ENTRY_HEADER_BYTES);
+        const got = await file.read(head, 0);
+        const view = new DataView(head.buffer);
+        const end = segment.start + segment.size;
+        const found = look(head.subarray(0, got), view, 0, segment.start, end, this.#salt);
+        // One good head is all that a clean end needs; the next round scans the rest.
+        if (got === head.length && found !== 'bad-header') {
+          const firstDurableLsn = readDurableLsn(view, 0, segment.start);
+          return { isThere: true, firstDurableLsn, w: Math.max(w, firstDurableLsn) };
+        }
+        const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
+        await searchBehind(file, segment, segment.start, this.#salt, evidence);
+        if (evidence.lastEnd !== undefined) {
+          // Its head is torn: then its first group says where the log ended. Or it is damaged.
+          const { durableLsn } = evidence;
+          const firstDurableLsn = durableLsn <= segment.start ? durableLsn : undefined;
+          return { isThere: true, firstDurableLsn, w: Math.max(w, durableLsn) };
+        }
+      } finally {
+        await file.close();
+      }
+    }
+    return { isThere: false, firstDurableLsn: undefined, w };
+  }
 }
 
 async function searchBehind(
@@ -392,105 +414,4 @@ async function isZero(file: DiskFile, segment: Segment, x: Lsn): Promise<boolean
   const head = new Uint8Array(Math.min(TRAILER_BYTES, segment.start + segment.size - x));
   await file.read(head, x - segment.start);
   return head.every((byte) => byte === 0);
-}
-
-/**
- * Makes the end of the log fit to be written on: good headers behind X to quarantine, the bytes
- * from W to X written again (a page that failed to reach the disk may look clean in the cache),
- * zeros from X to the segment's end, all durable. The empty segments behind are named only: a
- * state may list them, so they stay until one that does not is durable.
- */
-async function finishTail(
-  disk: Disk,
-  dir: string,
-  segments: Segment[],
-  last: number,
-  file: DiskFile,
-  x: Lsn,
-  w: Lsn,
-  isTorn: boolean,
-  evidence: Evidence,
-): Promise<Tail> {
-  const segment = segments[last]!;
-  const segmentEnd = segment.start + segment.size;
-  let quarantine: string | undefined;
-  if (evidence.lastEnd !== undefined) {
-    quarantine = await keepCopy(
-      disk,
-      dir,
-      file,
-      segment,
-      x,
-      Math.min(evidence.lastEnd, segmentEnd),
-    );
-  }
-  for (let lsn = Math.max(w, segment.start); lsn < x; lsn += ZEROS.length) {
-    const bytes = new Uint8Array(Math.min(ZEROS.length, x - lsn));
-    await file.read(bytes, lsn - segment.start);
-    await file.write(bytes, lsn - segment.start);
-  }
-  for (let lsn = x; lsn < segmentEnd; lsn += ZEROS.length) {
-    await file.write(ZEROS.subarray(0, segmentEnd - lsn), lsn - segment.start);
-  }
-  await file.syncAll();
-  const empty = segments.splice(last + 1).map((s) => segmentName(s.start));
-  segment.end = undefined;
-  const bytes = (evidence.lastEnd ?? x + TRAILER_BYTES) - x;
-  // Padding never counts: where the segment's head itself was torn, the log ends before it.
-  const before = x === segment.start ? segments[last - 1]?.end : undefined;
-  return { end: before ?? x, empty, torn: isTorn ? { lsn: x, bytes, quarantine } : undefined };
-}
-
-async function keepCopy(
-  disk: Disk,
-  dir: string,
-  file: DiskFile,
-  segment: Segment,
-  from: Lsn,
-  to: Lsn,
-): Promise<string> {
-  const folder = path.join(dir, QUARANTINE);
-  await disk.makeDir(folder);
-  // An earlier tear at the same place keeps its own copy.
-  const tear = `torn-${from.toString(16).padStart(16, '0')}`;
-  const earlier = (await disk.list(folder)).filter((file) => file.startsWith(tear)).length;
-  const name = path.join(folder, `${tear}-${earlier + 1}.bin`);
-  const copy = await disk.open(name, 'create');
-  try {
-    await copy.truncate(0);
-    const bytes = new Uint8Array(READ_CHUNK_BYTES);
-    for (let lsn = from; lsn < to; lsn += bytes.length) {
-      const want = bytes.subarray(0, Math.min(bytes.length, to - lsn));
-      const got = await file.read(want, lsn - segment.start);
-      await copy.write(want.subarray(0, got), lsn - from);
-    }
-    await copy.syncAll();
-  } finally {
-    await copy.close();
-  }
-  await disk.syncDir(folder);
-  await disk.syncDir(dir);
-  return name;
-}
-
-/** Scans a sealed segment and builds its index. `slotOf` maps a space id to its slot. */
-export async function buildIndex(
-  disk: Disk,
-  dir: string,
-  salt: number,
-  segment: Segment,
-  slotOf: (id: string) => number | undefined,
-): Promise<SegmentIndex> {
-  const index = new SegmentIndex();
-  const file = await disk.open(path.join(dir, segmentName(segment.start)), 'read');
-  try {
-    await walkSegment(file, segment, segment.start, salt, (_bytes, view, at, lsn) => {
-      const slot = slotOf(readSpaceId(view, at));
-      const bytes = ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-      if (slot !== undefined) index.add(slot, readSequence(view, at), 1, lsn, bytes);
-    });
-  } finally {
-    await file.close();
-  }
-  return index;
 }

@@ -12,7 +12,7 @@ import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { NodeConfig } from './config.js';
 import type { SpaceReplicaStatus } from './node-types.js';
 import type { LogReader, LookedUp } from './reader.js';
-import type { Segments } from './segments.js';
+import type { Segment, Segments } from './segments.js';
 import { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -62,6 +62,7 @@ export class Replication {
   #asked: Asked[] = [];
   /** Per shipper: the spaces on which a verdict has been given since its last connection. */
   readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
+  readonly #pinned = new Map<ShipperHandle, Segment>();
   readonly #backlogs = new Map<ShipperHandle, Map<SpaceState, Backlog>>();
 
   constructor(
@@ -87,7 +88,10 @@ export class Replication {
         { ...facts, memory: memory.memory, progress, replica },
         {
           message: (from, message) => this.#message(from, message),
-          lost: (from, reason) => hooks.lost(from, reason),
+          lost: (from, reason) => {
+            this.#pin(from, undefined);
+            hooks.lost(from, reason);
+          },
         },
       );
       this.#judged.set(shipper, new Set());
@@ -121,21 +125,40 @@ export class Replication {
     }
   }
 
+  /** What a replica is known to have flushed since this node was opened; 0: nothing heard. */
+  flushedOn(space: SpaceState, replicaId: string): Sequence {
+    const shipper = this.shippers.find((s) => s.replica.nodeId === replicaId);
+    return shipper?.progress.flushed(space.slot) ?? 0;
+  }
+
+  /** The replica's slot is lost: nothing of the space is streamed to it until it asks anew. */
+  cut(space: SpaceState, replicaId: string): void {
+    const shipper = this.shippers.find((s) => s.replica.nodeId === replicaId);
+    shipper?.post({ kind: 'leave', slot: space.slot, isCut: true });
+  }
+
   #message(shipper: ShipperHandle, message: FromShipper): void {
     switch (message.kind) {
       case 'state':
-        if (!shipper.isConnected) this.#judged.get(shipper)?.clear();
+        if (!shipper.isConnected) {
+          this.#judged.get(shipper)?.clear();
+          this.#pin(shipper, undefined);
+        }
         this.#hooks.state(shipper);
         return;
       case 'positions':
         this.#answer(shipper, message, this.#judge(shipper, message.connection, message.rows));
         return;
       case 'segment': {
-        const segment = this.#segments.at(message.lsn);
+        const segment = this.#segments.from(message.lsn);
+        this.#pin(shipper, segment);
         const place = segment && { start: segment.start, size: segment.size, end: segment.end };
         shipper.post({ kind: 'segment', lsn: message.lsn, segment: place });
         return;
       }
+      case 'segment-left':
+        this.#pin(shipper, undefined);
+        return;
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
@@ -150,6 +173,18 @@ export class Replication {
         return;
       }
     }
+  }
+
+  /** The segment that a shipper reads is not recycled under it (row 53). */
+  #pin(shipper: ShipperHandle, segment: Segment | undefined): void {
+    const before = this.#pinned.get(shipper);
+    if (segment) {
+      this.#segments.pin(segment);
+      this.#pinned.set(shipper, segment);
+    } else {
+      this.#pinned.delete(shipper);
+    }
+    if (before) this.#segments.unpin(before);
   }
 
   #answer(shipper: ShipperHandle, asked: { connection: number }, work: Promise<void>): void {
@@ -183,11 +218,15 @@ export class Replication {
       const there = found.get(space);
       let ownEntry: Position | undefined = sequence === 0 ? NO_POSITION : there?.position;
       if (sequence >= own.sequence) ownEntry = own;
+      // Its own entry was freed, what follows was not: the epoch history alone decides.
+      else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
       const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
       const lsn = there?.next ?? durableLsn;
       if (there) this.#rememberBacklog(shipper, space, sequence + 1, there);
       this.#judged.get(shipper)!.add(space);
+      const slot = space.facts.slots.get(shipper.replica.nodeId);
       if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
+      else if (slot) slot.lost = false;
       return { slot: space.slot, verdict, next: sequence + 1, lsn };
     });
     shipper.post({ kind: 'verdicts', connection, rows: answers });

@@ -1,19 +1,34 @@
 /**
- * The segment files of one log: the list of live ones, the one that is written, and the next one
- * made ahead of need, from a spare file or sparse.
+ * The segment files of one log: the list of live ones, the one that is written, the next one
+ * made ahead of need, and those that were freed: they wait until nobody reads them and no state
+ * lists them, then become spares. Whether one may be freed is not decided here.
  */
 import path from 'node:path';
 import { assert } from '../shared/errors.js';
-import { TRAILER_BYTES } from '../shared/limits.js';
+import { SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
-import { segmentName } from '../shared/segment.js';
+import { indexName, segmentName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import type { SegmentFacts } from '../shared/state.js';
 import type { Disk, DiskFile } from './disk.js';
 
 export interface Segment extends SegmentFacts {
-  /** undefined: not scanned since the node was opened. */
+  /** undefined: not read since the node was opened. */
   index: SegmentIndex | undefined;
+  /** Its index is in its file, too. */
+  isIndexStored: boolean;
+  /** Readers that are in it. */
+  pins: number;
+  /** The space that kept it when it was looked at last. */
+  keeper: Slot | undefined;
+}
+
+/** A freed segment stays a file until so many states without it are durable (DESIGN 4). */
+const STATES_WITHOUT = 2;
+
+interface Freed {
+  readonly segment: Segment;
+  statesLeft: number;
 }
 
 const SPARE = /^spare-[0-9a-f]+\.seg$/;
@@ -24,26 +39,43 @@ export function isSpareName(name: string): boolean {
   return SPARE.test(name);
 }
 
+export function newSegment(start: Lsn, size: number, end?: Lsn): Segment {
+  return { start, size, end, index: undefined, isIndexStored: false, pins: 0, keeper: undefined };
+}
+
 export class Segments {
   readonly #disk: Disk;
   readonly #dir: string;
   readonly #bytes: number;
   readonly #spares: string[];
-  /** Ascending, contiguous in LSN; the last is the one that is written. */
+  /** Ascending; the last is the one that is written. Freed ones leave gaps. */
   readonly list: Segment[];
+  #freed: Freed[];
+  #sweeping: Promise<void> | undefined;
   #file: DiskFile | undefined;
   #next: Promise<DiskFile> | undefined;
+  /** Segments that were taken from spares. */
+  recycled = 0;
 
   /**
    * @param bytes the size of segments to come
    * @param spares names of files of that size that may be used for them
+   * @param leftovers freed before, and still there
    */
-  constructor(disk: Disk, dir: string, bytes: number, list: Segment[], spares: string[]) {
+  constructor(
+    disk: Disk,
+    dir: string,
+    bytes: number,
+    list: Segment[],
+    spares: string[],
+    leftovers: readonly Segment[],
+  ) {
     this.#disk = disk;
     this.#dir = dir;
     this.#bytes = bytes;
     this.list = list;
     this.#spares = spares;
+    this.#freed = leftovers.map((segment) => ({ segment, statesLeft: STATES_WITHOUT }));
   }
 
   get current(): Segment {
@@ -55,11 +87,21 @@ export class Segments {
     return this.#file;
   }
 
+  get spareCount(): number {
+    return this.#spares.length;
+  }
+
+  /** Bytes of segments that are live or wait to be freed. */
+  get retainedBytes(): number {
+    const sizes = [...this.list, ...this.#freed.map((f) => f.segment)].map((s) => s.size);
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
   /** Opens the last segment for writing, creating the log's first one. */
   async open(): Promise<void> {
     if (this.list.length === 0) {
       this.#file = await this.#create(0);
-      this.list.push({ start: 0, size: this.#bytes, end: undefined, index: new SegmentIndex() });
+      this.list.push({ ...newSegment(0, this.#bytes), index: new SegmentIndex() });
     } else {
       this.#file = await this.#disk.open(this.pathOf(this.current.start), 'write');
     }
@@ -72,7 +114,7 @@ export class Segments {
   async goOn(empty: readonly string[]): Promise<void> {
     for (const name of empty) await this.#disk.remove(path.join(this.#dir, name));
     if (empty.length > 0) await this.#disk.syncDir(this.#dir);
-    this.#prepare();
+    this.prepare();
   }
 
   /**
@@ -83,9 +125,9 @@ export class Segments {
     const file = await this.#next!;
     const before = this.#file;
     this.current.end = previousEnd;
-    this.list.push({ start, size: this.#bytes, end: undefined, index: new SegmentIndex() });
+    this.list.push({ ...newSegment(start, this.#bytes), index: new SegmentIndex() });
     this.#file = file;
-    this.#prepare();
+    this.prepare();
     await before?.close();
   }
 
@@ -95,25 +137,110 @@ export class Segments {
 
   /** The segment that holds `lsn`. */
   at(lsn: Lsn): Segment | undefined {
+    const segment = this.from(lsn);
+    return segment && segment.start <= lsn ? segment : undefined;
+  }
+
+  /** The segment that holds `lsn`; where it was freed, the next one behind. */
+  from(lsn: Lsn): Segment | undefined {
     for (let i = this.list.length - 1; i >= 0; i--) {
       const s = this.list[i]!;
-      if (lsn >= s.start) return lsn < s.start + s.size ? s : undefined;
+      if (lsn >= s.start) return lsn < s.start + s.size ? s : this.list[i + 1];
     }
-    return undefined;
+    return this.list[0];
   }
 
   addToIndex(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
     this.at(lsn)?.index?.add(slot, first, count, lsn, bytes);
   }
 
+  // --- freeing -----------------------------------------------------------------------------
+
+  /** Nobody needs the entries of these segments any more. */
+  free(segments: readonly Segment[]): void {
+    for (const segment of segments) {
+      this.list.splice(this.list.indexOf(segment), 1);
+      this.#freed.push({ segment, statesLeft: STATES_WITHOUT });
+    }
+  }
+
+  /** Freed segments that a durable state may still list. */
+  get isStateWanted(): boolean {
+    return this.#freed.some((f) => f.statesLeft > 0);
+  }
+
+  /** @returns what to call when the state that is written from now on has become durable */
+  stateBegins(): () => void {
+    const without = [...this.#freed];
+    return () => {
+      for (const freed of without) freed.statesLeft--;
+      this.#sweep();
+    };
+  }
+
+  /** Keeps the file of a segment from being recycled while it is read (row 53). */
+  pin(segment: Segment): void {
+    segment.pins++;
+  }
+
+  unpin(segment: Segment): void {
+    segment.pins--;
+    if (segment.pins === 0 && !this.list.includes(segment)) this.#sweep();
+  }
+
+  #sweep(): void {
+    this.#sweeping ??= this.#sweepAll()
+      // What is not recycled now is a leftover at the next opening.
+      .catch(() => undefined)
+      .finally(() => {
+        this.#sweeping = undefined;
+      });
+  }
+
+  async #sweepAll(): Promise<void> {
+    for (;;) {
+      const done = this.#freed.find((f) => f.statesLeft <= 0 && f.segment.pins === 0);
+      if (!done) return;
+      this.#freed = this.#freed.filter((f) => f !== done);
+      await this.#recycle(done.segment);
+    }
+  }
+
+  async #recycle({ start, size }: Segment): Promise<void> {
+    const file = this.pathOf(start);
+    if (size === this.#bytes && this.#spares.length < SPARE_SEGMENTS_MAX) {
+      const spare = `spare-${start.toString(16)}.seg`;
+      await this.#disk.rename(file, path.join(this.#dir, spare));
+      this.#spares.push(spare);
+    } else {
+      await this.#disk.remove(file);
+    }
+    const index = indexName(start);
+    const hasIndex = (await this.#disk.list(this.#dir)).includes(index);
+    if (hasIndex) await this.#disk.remove(path.join(this.#dir, index));
+    await this.#disk.syncDir(this.#dir);
+  }
+
+  /** Gives the room of spares back to the file system. */
+  async dropSpares(): Promise<void> {
+    const spares = this.#spares.splice(0);
+    for (const spare of spares) await this.#disk.remove(path.join(this.#dir, spare));
+    if (spares.length > 0) await this.#disk.syncDir(this.#dir);
+  }
+
   async close(): Promise<void> {
     const next = await this.#next?.catch(() => undefined);
+    this.#next = undefined;
+    await this.#sweeping;
     await next?.close();
     await this.#file?.close();
     this.#file = undefined;
   }
 
-  #prepare(): void {
+  // --- the next one ------------------------------------------------------------------------
+
+  /** Makes the next segment; again, where it failed before. */
+  prepare(): void {
     this.#next = this.#create(this.current.start + this.current.size);
     // A failure is the roll's to report; until then it must not count as unhandled.
     this.#next.catch(() => undefined);
@@ -125,8 +252,10 @@ export class Segments {
     const from = path.join(this.#dir, spare ?? TEMPORARY);
     const file = await this.#disk.open(from, 'create');
     try {
-      if (spare !== undefined) await file.write(new Uint8Array(TRAILER_BYTES), 0);
-      else {
+      if (spare !== undefined) {
+        await file.write(new Uint8Array(TRAILER_BYTES), 0);
+        this.recycled++;
+      } else {
         await file.truncate(0);
         await file.truncate(this.#bytes);
       }

@@ -78,7 +78,7 @@ export class ShipperHandle {
 
   /** This replica follows the space no more. */
   removeSpace(slot: number): void {
-    if (this.#spaces.delete(slot)) this.post({ kind: 'leave', slot });
+    if (this.#spaces.delete(slot)) this.post({ kind: 'leave', slot, isCut: false });
   }
 
   post(message: ToShipper): void {

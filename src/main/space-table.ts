@@ -1,6 +1,6 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 import { idWord, type SpaceIdWords } from '../shared/entry.js';
-import { failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import { NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -34,7 +34,7 @@ export interface SpaceState {
   /** The node ids of the replicas that follow it, where this node leads. */
   replicas: readonly string[];
   /** Why it takes no appends, although this node leads it. */
-  refusal: Error | undefined;
+  refusal: EngramError | undefined;
   /** 16 bytes, hex: the id of `facts.primary`. */
   primaryId: string;
 }

@@ -9,6 +9,7 @@ import { type NodeConfig, refuseUnknown } from './config.js';
 import type { SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
+import type { Retention } from './retention.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -44,6 +45,7 @@ export interface SpaceParts {
   readonly wal: Wal;
   readonly reader: LogReader;
   readonly replication: Replication;
+  readonly retention: Retention;
   readonly stop: AbortSignal;
   appliedTo(space: SpaceState): Sequence;
 }
@@ -182,6 +184,7 @@ export class Space {
       });
     }
     if (refusal) throw refusal;
+    if (this.#parts.retention.refusal) throw this.#parts.retention.refusal;
   }
 
   #check(type: number, payload: Uint8Array): void {
@@ -210,25 +213,25 @@ export class Space {
   }
 
   /**
-   * Durable entries `from` (default 1) to `to` (default: the durable end at the call), inclusive.
-   * Throws Configuration, CorruptionDetected, Io.
+   * Durable entries `from` (default: the first retained one) to `to` (default: the durable end at
+   * the call), inclusive. Throws Configuration, Trimmed, CorruptionDetected, Io.
    */
   async *read(range: { from?: Sequence; to?: Sequence } = {}): AsyncGenerator<Entry> {
     refuseUnknown('read', range, ['from', 'to']);
     const durable = this.#parts.memory.durable(this.#state.slot);
-    const { from = 1, to = durable } = range;
+    const { from = this.#state.facts.first, to = durable } = range;
     checkSequence('from', from);
     if (to !== 0) checkSequence('to', to);
     for await (const entries of this.#parts.reader.read(this.#state, from, to)) yield* entries;
   }
 
   /**
-   * Durable entries from `from` (default 1) on: history, then live, until the signal is aborted,
+   * Durable entries from `from` (default: the first retained one) on: history, then live, until the signal is aborted,
    * the loop is left or the node closes.
    */
   async *subscribe(options: { from?: Sequence; signal?: AbortSignal } = {}): AsyncGenerator<Entry> {
     refuseUnknown('subscribe', options, ['from', 'signal']);
-    const { from = 1, signal } = options;
+    const { from = this.#state.facts.first, signal } = options;
     checkSequence('from', from);
     const { reader, stop } = this.#parts;
     const both = signal ? AbortSignal.any([signal, stop]) : stop;
@@ -251,6 +254,29 @@ export class Space {
     await this.#parts.replication.flushed(this.#state, sequence, replicas, timeoutMs);
   }
 
+  /**
+   * The host needs nothing below `sequence` on this node any more: durable when it resolves. What
+   * every space of a segment has passed, and every replica has, is freed. Never goes back.
+   * Rejects Configuration, WalFailed, DiskFull, Closed.
+   */
+  async checkpoint(sequence: Sequence): Promise<void> {
+    checkSequence('sequence', sequence);
+    const { facts, slot } = this.#state;
+    if (this.#parts.stop.aborted) throw failure('Closed', 'checkpoint on a closed node');
+    const durable = this.#parts.memory.durable(slot);
+    if (sequence > durable + 1) {
+      throw failure('Configuration', `checkpoint ${sequence} is beyond the last entry ${durable}`);
+    }
+    const { wal, retention } = this.#parts;
+    if (sequence > facts.checkpoint) {
+      await wal.record({ kind: 'checkpoint', id: facts.id, sequence }, () => {
+        facts.checkpoint = Math.max(facts.checkpoint, sequence);
+        retention.checkHost();
+      });
+    }
+    void retention.run();
+  }
+
   /** The figures of this space, as of now. */
   status(): SpaceStatus {
     const { memory, replication } = this.#parts;
@@ -266,7 +292,9 @@ export class Space {
       role: facts.role,
       epoch: facts.epoch,
       primaryNodeId: facts.primary,
-      firstSequence: durable > 0 ? 1 : 0,
+      firstSequence: durable > 0 ? facts.first : 0,
+      checkpoint: facts.checkpoint,
+      damage: facts.damage.map(({ from, to, accepted }) => ({ from, to, accepted })),
       lastSequence: memory.allocated(slot),
       durableSequence: durable,
       appliedSequence: this.#parts.appliedTo(this.#state),

@@ -1,6 +1,6 @@
 /** Writes the state, in two generations, off the append path. */
 import type { NodeMemory } from '../shared/slab.js';
-import { StateWriter } from '../shared/state.js';
+import { type Hole, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
 import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
@@ -15,9 +15,10 @@ export class StateKeeper {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
+  readonly #holes: () => readonly Hole[];
   #generation: number;
   #running: Promise<void> | undefined;
-  #again = false;
+  #queued: Promise<void> | undefined;
 
   constructor(
     disk: Disk,
@@ -26,6 +27,7 @@ export class StateKeeper {
     spaces: SpaceTable,
     segments: Segments,
     generation: number,
+    holes: () => readonly Hole[],
   ) {
     this.#disk = disk;
     this.#dir = dir;
@@ -33,25 +35,24 @@ export class StateKeeper {
     this.#spaces = spaces;
     this.#segments = segments;
     this.#generation = generation;
+    this.#holes = holes;
   }
 
-  /** Writes a state now, or once more when one is being written. */
+  /** Durable when it resolves: a state that was begun after the call. */
   write(): Promise<void> {
-    if (this.#running) {
-      this.#again = true;
+    if (!this.#running) {
+      this.#running = this.#writeOne().finally(() => {
+        this.#running = undefined;
+      });
       return this.#running;
     }
-    this.#running = this.#writeAll().finally(() => {
-      this.#running = undefined;
-    });
-    return this.#running;
-  }
-
-  async #writeAll(): Promise<void> {
-    do {
-      this.#again = false;
-      await this.#writeOne();
-    } while (this.#again);
+    this.#queued ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#queued = undefined;
+        return this.write();
+      });
+    return this.#queued;
   }
 
   /** Each row is as of the durable end at its moment; replay skips what stands below it. */
@@ -66,8 +67,11 @@ export class StateKeeper {
       writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
     }
     const nodeSequence = this.#memory.durable(0);
-    const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, this.#segments.list);
+    const written = this.#segments.stateBegins();
+    const { list } = this.#segments;
+    const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, list, this.#holes());
     await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
     this.#generation = generation;
+    written();
   }
 }

@@ -172,20 +172,30 @@ export class Wal {
     return true;
   }
 
-  /** Stages a record of the node itself. @returns a promise that resolves when it is durable */
-  async record(record: NodeRecord): Promise<void> {
+  /**
+   * Stages a record of the node itself. Resolves when it is durable.
+   * @param apply what it means for the facts: done in the same turn in which it becomes durable,
+   *   so that no state is written that is as of its LSN and lacks it
+   */
+  async record(record: NodeRecord, apply?: () => void): Promise<void> {
     const payload = encodeNodeRecord(record);
-    let sequence = 0;
+    const { node } = this.#spaces;
     await new Promise<void>((resolve, reject) => {
-      this.whenRoom(() => {
-        sequence = this.stage(this.#spaces.node, 6, payload, { resolve, reject });
-        if (sequence > 0) this.#open!.markOnly = false;
-        return sequence > 0;
-      }).catch(reject);
+      const stage = (): boolean => {
+        const sequence = this.stage(node, 6, payload);
+        if (sequence === 0) return false;
+        this.#open!.markOnly = false;
+        const done = (): void => {
+          apply?.();
+          resolve();
+        };
+        node.durableWaits.push({ sequence, resolve: done, reject });
+        // In none mode nobody else asks for it.
+        if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
+        return true;
+      };
+      this.whenRoom(stage).catch(reject);
     });
-    // In timer and none mode acknowledged is not yet durable, and in none nobody asks for it.
-    if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
-    await this.whenDurable(this.#spaces.node, sequence);
   }
 
   /**

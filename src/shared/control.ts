@@ -48,8 +48,8 @@ export interface VerdictAnswer {
 
 export type ToShipper =
   | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
-  /** This replica follows the space no more. */
-  | { readonly kind: 'leave'; readonly slot: Slot }
+  /** This replica gets nothing of the space: for good, or (cut) until it is introduced again. */
+  | { readonly kind: 'leave'; readonly slot: Slot; readonly isCut: boolean }
   | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
   | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
   | {
@@ -94,6 +94,8 @@ export type FromShipper =
       readonly rows: readonly PositionRow[];
     }
   | { readonly kind: 'segment'; readonly lsn: Lsn }
+  /** The segment it was told last is not read any more. */
+  | { readonly kind: 'segment-left' }
   /** The replica wants this space from `next` on (a gap). */
   | {
       readonly kind: 'locate';

@@ -157,6 +157,10 @@ export function readPayloadSize(view: DataView, offset: number): number {
   return view.getUint32(offset + PAYLOAD_SIZE, true);
 }
 
+export function readPayloadCrc(view: DataView, offset: number): number {
+  return view.getUint32(offset + PAYLOAD_CRC, true);
+}
+
 export function readHeaderCrc(view: DataView, offset: number): number {
   return view.getUint32(offset + HEADER_CRC, true);
 }

@@ -10,6 +10,7 @@ import type { PositionAnswer, Verdict } from './protocol.js';
  *   ---------------------------------------------------+----------
  *   it has seen a higher epoch                         | fenced
  *   it leads the space itself, in our epoch or below   | fork
+ *   it cannot take the space (its own log is damaged)  | snapshot
  *   nothing yet                                        | continue
  *   ahead of us, last entry of our epoch               | stale (rows 23, 27: our disk went back)
  *   ahead of us, last entry of an older epoch          | rewind
@@ -29,6 +30,7 @@ export function verdictOf(
   const theirs = replica.position;
   if (replica.epochSeen > own.epoch) return 'fenced';
   if (replica.answer === 'leads') return 'fork';
+  if (replica.answer === 'refused') return 'snapshot';
   if (theirs.sequence === 0) return 'continue';
   if (theirs.sequence > own.position.sequence) {
     return theirs.epoch === own.epoch ? 'stale' : 'rewind';

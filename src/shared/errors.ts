@@ -73,6 +73,11 @@ const CODES = {
     'read from the sequence that the message names',
     'space.read({ from: space.status().firstSequence })',
   ]),
+  RetentionFull: facts(S, true, [
+    'the host to checkpoint what it does not need any more',
+    'checkpoint every space up to what the host has kept elsewhere, or raise maxRetainedBytes',
+    'await space.checkpoint(space.status().durableSequence)',
+  ]),
   Closed: facts(S, false, [
     'a node that is open',
     'do not use a node or its spaces after close()',

@@ -15,6 +15,12 @@ export const SPACE_NAME_MAX_BYTES = 255;
 
 export const DEFAULT_SEGMENT_BYTES = 64 * MiB;
 export const SEGMENT_MAX_BYTES = 2 ** 31 - 64;
+/** Freed segments that are kept to be used again; the others are removed. */
+/** Holes in a log, and damaged ranges of a space, that are told apart. */
+export const HOLES_MAX = 1_024;
+export const SPARE_SEGMENTS_MAX = 4;
+/** How far a replica may keep the log back; beyond, it needs a snapshot. */
+export const DEFAULT_MAX_SLOT_BYTES = 16 * 1024 * MiB;
 export const DEFAULT_GROUP_BYTES = 4 * MiB;
 export const DEFAULT_MAX_ENTRY_BYTES = 1 * MiB;
 export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;

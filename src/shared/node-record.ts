@@ -3,9 +3,9 @@
  * type 6, epoch 0, own sequence), never shipped, never shown to a host. They take effect in LSN
  * order and are durable with their group.
  *
- * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 4 (snapshot base),
- * 5 (host checkpoint), 6 (slot) and 9 (filler) belong to the format; this release writes none and
- * refuses a log that holds one, so that no fact is passed over.
+ * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 4 (snapshot base), 6 (slot)
+ * and 9 (filler) belong to the format; this release writes none and refuses a log that holds
+ * one, so that no fact is passed over. Where slots stand is in the state.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
@@ -36,10 +36,13 @@ export type NodeRecord =
     }
   | { readonly kind: 'epoch-seen'; readonly id: string; readonly epoch: Epoch }
   | { readonly kind: 'applied'; readonly id: string; readonly sequence: Sequence }
+  /** The host needs nothing below `sequence` on this node any more. */
+  | { readonly kind: 'checkpoint'; readonly id: string; readonly sequence: Sequence }
   | { readonly kind: 'mark' };
 
 const SPACE = 1;
 const EPOCH_SEEN = 2;
+const CHECKPOINT = 5;
 const APPLIED = 7;
 const MARK = 8;
 
@@ -80,6 +83,9 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
     case 'applied':
       w.u8(APPLIED).id(record.id).u64(record.sequence);
       break;
+    case 'checkpoint':
+      w.u8(CHECKPOINT).id(record.id).u64(record.sequence);
+      break;
     case 'mark':
       w.u8(MARK);
       break;
@@ -87,7 +93,7 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
   return w.bytes();
 }
 
-/** Throws UnsupportedVersion for a kind we does not carry out, else CorruptionDetected. */
+/** Throws UnsupportedVersion for a kind that this release does not carry out, else CorruptionDetected. */
 export function decodeNodeRecord(payload: Uint8Array): NodeRecord {
   const r = new ByteReader(payload, 'CorruptionDetected');
   const kind = r.u8();
@@ -112,6 +118,8 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
       return { kind: 'epoch-seen', id: r.id(), epoch: r.u32() };
     case APPLIED:
       return { kind: 'applied', id: r.id(), sequence: r.u64() };
+    case CHECKPOINT:
+      return { kind: 'checkpoint', id: r.id(), sequence: r.u64() };
     case MARK:
       return { kind: 'mark' };
     default:

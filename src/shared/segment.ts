@@ -20,11 +20,24 @@ export function segmentName(start: Lsn): string {
   return `wal-${start.toString(16).padStart(16, '0')}.log`;
 }
 
+/** `wal-<LSN>.idx`: what the segment of that LSN holds. */
+export function indexName(start: Lsn): string {
+  return `wal-${start.toString(16).padStart(16, '0')}.idx`;
+}
+
 /** The LSN in a segment's name; undefined for any other name. */
 export function segmentStart(name: string): Lsn | undefined {
   const match = NAME.exec(name);
   const start = match ? Number.parseInt(match[1]!, 16) : Number.NaN;
   return Number.isSafeInteger(start) ? start : undefined;
+}
+
+const INDEX_NAME = /^wal-([0-9a-f]{16})\.idx$/;
+
+/** The LSN in the name of an index file; undefined for any other name. */
+export function indexStart(name: string): Lsn | undefined {
+  const match = INDEX_NAME.exec(name);
+  return match ? Number.parseInt(match[1]!, 16) : undefined;
 }
 
 /** What stands at a place of the log. `short`: good so far, but the window ends before it. */
@@ -79,6 +92,21 @@ export function gatherEvidence(
     evidence.durableLsn = Math.max(evidence.durableLsn, readDurableLsn(view, at, lsn + at));
     evidence.lastEnd = lsn + at + ENTRY_HEADER_BYTES + readPayloadSize(view, at);
   }
+}
+
+/** Offset of the first good header in a window; undefined where there is none. */
+export function firstGoodHeader(
+  bytes: Uint8Array,
+  view: DataView,
+  lsn: Lsn,
+  salt: number,
+): number | undefined {
+  const first = ENTRY_MAGIC & 0xff;
+  const last = bytes.length - ENTRY_HEADER_BYTES;
+  for (let at = bytes.indexOf(first); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
+    if (isGoodHeader(view, at) && isInPlace(view, at, salt, lsn + at)) return at;
+  }
+  return undefined;
 }
 
 export interface EndFacts {

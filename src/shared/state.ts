@@ -4,7 +4,8 @@
  * fdatasync has covered; replay skips what stands below a row's LSN.
  *
  * File: magic "EGWS", format u32, generation u64, lsn u64 (replay begins here), durable u64,
- * node sequence u64, spaces u32, segments u32, then the rows, then CRC32C of all before it.
+ * node sequence u64, spaces u32, segments u32, holes u32, then the rows, then CRC32C of all
+ * before it.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
@@ -39,6 +40,41 @@ export interface SpaceFacts {
   history: EpochStart[];
   /** Kept by node records, where the host keeps none. */
   applied: Sequence;
+  /** The first entry that is retained; 1 until a segment of this space was freed. */
+  first: Sequence;
+  /** The host needs nothing below on this node; 0: it has never said so. */
+  checkpoint: Sequence;
+  /** What replicas are known to have, by node id. */
+  slots: Slots;
+  /** Acknowledged entries that cannot be read, ascending. */
+  damage: DamagedRange[];
+}
+
+/** What one replica still needs of one space. */
+export interface SlotFacts {
+  flushed: Sequence;
+  /** It was too far behind: what it lacks may be gone. */
+  lost: boolean;
+}
+
+export type Slots = Map<string, SlotFacts>;
+
+/** Entries of one space that damage concerns. */
+export interface DamagedRange {
+  readonly from: Sequence;
+  /** 0: nobody knows how many there were. */
+  readonly to: Sequence;
+  /** Of the first bad byte. */
+  readonly lsn: Lsn;
+  /** A person has accepted the loss: the space takes entries again. */
+  accepted: boolean;
+}
+
+/** Bytes of the log that are not what was written. */
+export interface Hole {
+  readonly start: Lsn;
+  /** Where the next good entry begins, or the log ends. */
+  readonly end: Lsn;
 }
 
 export interface SegmentFacts {
@@ -62,6 +98,7 @@ export interface State {
   readonly nodeSequence: Sequence;
   readonly spaces: readonly SpaceRow[];
   readonly segments: readonly SegmentFacts[];
+  readonly holes: readonly Hole[];
 }
 
 /** Facts of a space that has no entry yet. */
@@ -78,6 +115,10 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     timestamp: 0n,
     history: [],
     applied: 0,
+    first: 1,
+    checkpoint: 0,
+    slots: new Map(),
+    damage: [],
   };
 }
 
@@ -94,7 +135,7 @@ export class StateWriter {
 
   constructor(generation: number, lsn: Lsn) {
     this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
-    this.#w.u64(0).u64(0).u32(0).u32(0);
+    this.#w.u64(0).u64(0).u32(0).u32(0).u32(0);
   }
 
   space(row: SpaceRow): void {
@@ -110,21 +151,41 @@ export class StateWriter {
     w.u32(f.position.epoch).u64(f.position.sequence).u32(f.position.headerCrc);
     w.big(f.timestamp).u64(f.applied).u16(f.history.length);
     for (const h of f.history) w.u32(h.epoch).u64(h.startSequence).id(h.primaryNodeId);
+    w.u64(f.first).u64(f.checkpoint).u16(f.slots.size);
+    for (const [nodeId, slot] of f.slots) {
+      w.text(nodeId)
+        .u64(slot.flushed)
+        .u8(slot.lost ? 1 : 0);
+    }
+    w.u32(f.damage.length);
+    for (const d of f.damage) {
+      w.u64(d.from)
+        .u64(d.to)
+        .u64(d.lsn)
+        .u8(d.accepted ? 1 : 0);
+    }
   }
 
   /** @returns the file's bytes */
-  finish(durableLsn: Lsn, nodeSequence: Sequence, segments: readonly SegmentFacts[]): Uint8Array {
+  finish(
+    durableLsn: Lsn,
+    nodeSequence: Sequence,
+    segments: readonly SegmentFacts[],
+    holes: readonly Hole[],
+  ): Uint8Array {
     const w = this.#w;
     for (const s of segments)
       w.u64(s.start)
         .u32(s.size)
         .u64(s.end ?? 0);
+    for (const hole of holes) w.u64(hole.start).u64(hole.end);
     const bytes = w.bytes();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     view.setBigUint64(24, BigInt(durableLsn), true);
     view.setBigUint64(32, BigInt(nodeSequence), true);
     view.setUint32(40, this.#spaces, true);
     view.setUint32(44, segments.length, true);
+    view.setUint32(48, holes.length, true);
     return w.u32(crc32c(bytes)).bytes();
   }
 }
@@ -134,7 +195,7 @@ export class StateWriter {
  * newer release wrote it. Rows are read as long as there are bytes: no count is trusted.
  */
 export function decodeState(bytes: Uint8Array): State {
-  if (bytes.length < 52) throw failure('CorruptionDetected', `a state of ${bytes.length} bytes`);
+  if (bytes.length < 56) throw failure('CorruptionDetected', `a state of ${bytes.length} bytes`);
   const body = bytes.subarray(0, bytes.length - 4);
   const stored = new ByteReader(bytes.subarray(bytes.length - 4), 'CorruptionDetected').u32();
   if (stored !== crc32c(body))
@@ -149,6 +210,7 @@ export function decodeState(bytes: Uint8Array): State {
   const nodeSequence = r.u64();
   const spaceCount = r.u32();
   const segmentCount = r.u32();
+  const holeCount = r.u32();
   const spaces: SpaceRow[] = [];
   for (let i = 0; i < spaceCount; i++) spaces.push(readRow(r));
   const segments: SegmentFacts[] = [];
@@ -158,8 +220,10 @@ export function decodeState(bytes: Uint8Array): State {
     const end = r.u64();
     segments.push({ start, size, end: end === 0 ? undefined : end });
   }
+  const holes: Hole[] = [];
+  for (let i = 0; i < holeCount; i++) holes.push({ start: r.u64(), end: r.u64() });
   r.end();
-  return { generation, lsn, durableLsn, nodeSequence, spaces, segments };
+  return { generation, lsn, durableLsn, nodeSequence, spaces, segments, holes };
 }
 
 function readRow(r: ByteReader): SpaceRow {
@@ -176,6 +240,16 @@ function readRow(r: ByteReader): SpaceRow {
   const rows = r.u16();
   for (let i = 0; i < rows; i++) {
     facts.history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
+  }
+  facts.first = r.u64();
+  facts.checkpoint = r.u64();
+  const slots = r.u16();
+  for (let i = 0; i < slots; i++) {
+    facts.slots.set(r.text(), { flushed: r.u64(), lost: r.u8() === 1 });
+  }
+  const ranges = r.u32();
+  for (let i = 0; i < ranges; i++) {
+    facts.damage.push({ from: r.u64(), to: r.u64(), lsn: r.u64(), accepted: r.u8() === 1 });
   }
   return { lsn, facts };
 }

@@ -61,7 +61,7 @@ export class SegmentReader {
   }
 
   async enter(place: SegmentPlace): Promise<void> {
-    if (this.#place?.start !== place.start) {
+    if (this.#place?.start !== place.start || this.#fd === undefined) {
       await this.close();
       this.#fd = await open(path.join(this.#dir, segmentName(place.start)), 'r');
     }
@@ -114,6 +114,13 @@ export class SegmentReader {
     }
     const end = offset + ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
     return { view, offset, bytes: bytes.subarray(offset, end) };
+  }
+
+  /** The segment may be recycled from now on. @returns whether there was one */
+  leave(): boolean {
+    const isIn = this.#place !== undefined && this.#place.size > 0;
+    this.#forget();
+    return isIn;
   }
 
   #forget(): void {

@@ -1,7 +1,6 @@
 /**
- * One replica, one socket: a thread that sends what is durable and takes acknowledgements.
- * shared/sender.ts decides about the link, batch-source.ts fills frames; this file owns the
- * socket, the send buffers and the conversation with the main thread.
+ * One replica, one socket: a thread that sends what is durable and takes acknowledgements. Here
+ * are the socket, the send buffers and the talk with main; shared/sender.ts decides about the link.
  */
 import net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -305,7 +304,7 @@ class Shipper {
         if (this.#sender.isOpen) this.#introduce(message.spaces);
         return;
       case 'leave':
-        this.#spaces.delete(message.slot);
+        if (!message.isCut) this.#spaces.delete(message.slot);
         this.#positionOf.delete(message.slot);
         this.#source.remove(message.slot);
         this.#sender.leave(message.slot);
@@ -424,6 +423,7 @@ class Shipper {
       else this.#ship(frame);
       if (filled === 'caught-up') {
         this.#step({ kind: 'caught-up' });
+        if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
         return;
       }
       if (filled === 'disk') {

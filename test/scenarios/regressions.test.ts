@@ -71,7 +71,7 @@ describe('once broken', () => {
     const payload = Buffer.alloc(8_000, 1);
     while (node.status().segments < 2) await space.append(1, payload);
     const copy = crashCopy('a');
-    const head = fs.readdirSync(copy).filter((f) => f.startsWith('wal-'))[1]!;
+    const head = fs.readdirSync(copy).filter((f) => f.endsWith('.log'))[1]!;
     const file = path.join(copy, head);
     const bytes = fs.readFileSync(file);
     bytes.fill(0xee, 0, 512);

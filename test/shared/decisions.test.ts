@@ -184,12 +184,16 @@ describe('node records and state', () => {
     facts.position = { epoch: 2, sequence: 77, headerCrc: 0xdeadbeef };
     facts.timestamp = 123n;
     facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
+    facts.first = 11;
+    facts.checkpoint = 40;
+    facts.slots.set('node-b', { flushed: 33, lost: true });
+    facts.damage.push({ from: 20, to: 0, lsn: 700, accepted: true });
     writer.space({ lsn: 5_000, facts });
     const segments = [
       { start: 0, size: 4_096, end: 4_000 },
       { start: 4_096, size: 4_096, end: undefined },
     ];
-    const bytes = Uint8Array.from(writer.finish(5_100, 33, segments));
+    const bytes = Uint8Array.from(writer.finish(5_100, 33, segments, [{ start: 700, end: 764 }]));
     expect(decodeState(bytes)).toEqual({
       generation: 5,
       lsn: 4_096,
@@ -197,6 +201,7 @@ describe('node records and state', () => {
       nodeSequence: 33,
       spaces: [{ lsn: 5_000, facts }],
       segments,
+      holes: [{ start: 700, end: 764 }],
     });
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       bytes[bit >> 3]! ^= 1 << (bit & 7);

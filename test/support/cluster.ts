@@ -30,10 +30,13 @@ export function openSmall(
   return openNode({ ...SMALL, dataDir, nodeId, ...more });
 }
 
-/** All durable entries of a space, as text that two nodes must have in common. */
-export async function contentOf(space: Space): Promise<string[]> {
+/** Durable entries of a space (default: all), as text that two nodes must have in common. */
+export async function contentOf(
+  space: Space,
+  range: { from?: number; to?: number } = {},
+): Promise<string[]> {
   const found: string[] = [];
-  for await (const e of space.read()) {
+  for await (const e of space.read(range)) {
     const payload = Buffer.from(e.payload).toString('base64');
     found.push(`${e.sequence} ${e.epoch} ${e.type} ${e.timestamp} ${payload}`);
   }

@@ -1,0 +1,261 @@
+/**
+ * What the entries behind a state say about spaces, taken in LSN order: positions, epochs, node
+ * records; and around damage, which spaces it concerns (DESIGN 4, "What damage concerns").
+ */
+import { crc32c } from '../shared/crc.js';
+import {
+  readEpoch,
+  readHeaderCrc,
+  readPayloadSize,
+  readSequence,
+  readSpaceId,
+  readSpaceIdWord,
+  readTimestamp,
+} from '../shared/entry.js';
+import { type EngramError, failure } from '../shared/errors.js';
+import { ENTRY_HEADER_BYTES, HOLES_MAX } from '../shared/limits.js';
+import {
+  decodeNodeRecord,
+  encodeNodeRecord,
+  NODE_SPACE_ID,
+  type NodeRecord,
+} from '../shared/node-record.js';
+import type { Lsn, Position, Sequence } from '../shared/position.js';
+import {
+  type DamagedRange,
+  type Hole,
+  newSpaceFacts,
+  type SpaceFacts,
+  type State,
+} from '../shared/state.js';
+import { idOf } from './names.js';
+import type { BadPlace, NamedEntry } from './segment-walk.js';
+
+const MARK_PAYLOAD = encodeNodeRecord({ kind: 'mark' });
+const MARK_CRC = crc32c(MARK_PAYLOAD);
+
+export function corrupt(found: string, details?: Record<string, unknown>): EngramError {
+  return failure('CorruptionDetected', found, details ? { details } : {});
+}
+
+/** Adds to a list that must stay bounded: beyond the cap the last one grows over what comes. */
+export function addHole(holes: Hole[], hole: Hole): void {
+  const last = holes.at(-1);
+  if (last && (last.end === hole.start || holes.length >= HOLES_MAX)) {
+    const start = Math.min(last.start, hole.start);
+    holes[holes.length - 1] = { start, end: Math.max(last.end, hole.end) };
+  } else {
+    holes.push(hole);
+  }
+}
+
+/** Adds a damaged range, joined to the last one where they touch or there are too many. */
+export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
+  const last = facts.damage.at(-1);
+  const isOne = last && last.to !== 0 && !last.accepted && range.from <= last.to + 1;
+  if (!last || (!isOne && facts.damage.length < HOLES_MAX)) {
+    facts.damage.push(range);
+    return;
+  }
+  const to = range.to === 0 ? 0 : Math.max(last.to, range.to);
+  facts.damage[facts.damage.length - 1] = { ...last, to };
+}
+
+/** One space during a replay. */
+interface Track {
+  readonly id: string;
+  /** The state's row is as of this LSN; 0: there is none. */
+  readonly rowLsn: Lsn;
+  /** LSN of its last entry in this replay. */
+  lastLsn: Lsn;
+}
+
+export class Replay {
+  readonly spaces = new Map<string, SpaceFacts>();
+  readonly holes: Hole[];
+  nodeSequence: Sequence;
+  /** Entries taken, for the report. */
+  entries = 0;
+  readonly #tracks = new Map<string, Track>();
+  readonly #nodeLsn: Lsn;
+  /** Neighbours are mostly of one space: its id as words, and its track. */
+  #lastId: readonly number[] = [];
+  #lastTrack: Track | undefined;
+  /** Holes met in this replay that nothing names. */
+  readonly #unnamed: Hole[] = [];
+  /** A record of the node itself is missing, or may be: since this LSN. */
+  #nodeDamage: Lsn | undefined;
+
+  constructor(state: State | undefined) {
+    this.nodeSequence = state?.nodeSequence ?? 0;
+    this.#nodeLsn = state?.lsn ?? 0;
+    this.holes = [...(state?.holes ?? [])];
+    for (const row of state?.spaces ?? []) {
+      this.spaces.set(row.facts.id, row.facts);
+      this.#tracks.set(row.facts.id, { id: row.facts.id, rowLsn: row.lsn, lastLsn: 0 });
+    }
+  }
+
+  #track(id: string): Track {
+    let track = this.#tracks.get(id);
+    if (!track) {
+      track = { id, rowLsn: 0, lastLsn: 0 };
+      this.#tracks.set(id, track);
+    }
+    return track;
+  }
+
+  #trackAt(view: DataView, at: number): Track {
+    const last = this.#lastId;
+    for (let i = 0; ; i++) {
+      if (i === 4 && this.#lastTrack) return this.#lastTrack;
+      if (readSpaceIdWord(view, at, i) !== last[i]) break;
+    }
+    this.#lastId = [0, 1, 2, 3].map((i) => readSpaceIdWord(view, at, i));
+    this.#lastTrack = this.#track(readSpaceId(view, at));
+    return this.#lastTrack;
+  }
+
+  entry(bytes: Uint8Array, view: DataView, at: number, lsn: Lsn): void {
+    this.entries++;
+    const track = this.#trackAt(view, at);
+    if (track.id === NODE_SPACE_ID) {
+      this.#nodeEntry(readSequence(view, at), lsn);
+      const start = at + ENTRY_HEADER_BYTES;
+      this.#record(bytes.subarray(start, start + readPayloadSize(view, at)), lsn);
+      return;
+    }
+    if (lsn < track.rowLsn) return;
+    const position = {
+      epoch: readEpoch(view, at),
+      sequence: readSequence(view, at),
+      headerCrc: readHeaderCrc(view, at),
+    };
+    this.#spaceEntry(track, position, readTimestamp(view, at), lsn);
+  }
+
+  /** Bytes that are not what was written; `end` is where the next good entry begins. */
+  bad(place: BadPlace): void {
+    addHole(this.holes, { start: place.start, end: place.end });
+    if (place.entry) this.#namedEntry(place.entry, place.start);
+    else this.#unnamed.push({ start: place.start, end: place.end });
+  }
+
+  /** A segment is not there. @param from where this replay begins */
+  missing(hole: Hole, from: Lsn): void {
+    addHole(this.holes, hole);
+    if (hole.end > from) this.#unnamed.push(hole);
+  }
+
+  /** The first hole behind one place and before another that nothing names. */
+  #holeBetween(after: Lsn, before: Lsn): Hole | undefined {
+    return this.#unnamed.find((h) => h.end > after && h.start < before);
+  }
+
+  /** The entry is lost, but its header says all that its space's position needs. */
+  #namedEntry(entry: NamedEntry, lsn: Lsn): void {
+    const { id, position, timestamp } = entry;
+    if (id === NODE_SPACE_ID) {
+      this.#nodeEntry(position.sequence, lsn);
+      const isMark = entry.payloadSize === MARK_PAYLOAD.length && entry.payloadCrc === MARK_CRC;
+      if (!isMark) this.#nodeDamage ??= lsn;
+      return;
+    }
+    const track = this.#track(id);
+    if (lsn < track.rowLsn) return;
+    this.#spaceEntry(track, position, timestamp, lsn);
+    const { sequence } = position;
+    addDamage(this.spaces.get(id)!, { from: sequence, to: sequence, lsn, accepted: false });
+  }
+
+  #spaceEntry(track: Track, position: Position, timestamp: bigint, lsn: Lsn): void {
+    const { id } = track;
+    const facts = this.spaces.get(id);
+    const { epoch, sequence } = position;
+    if (!facts) throw corrupt(`entry at LSN ${lsn} of a space ${id} that no record registers`);
+    const after = facts.position.sequence;
+    if (sequence !== after + 1) {
+      const hole = this.#holeBetween(Math.max(track.lastLsn, track.rowLsn), lsn);
+      if (sequence <= after || !hole) {
+        throw corrupt(`entry ${sequence} of ${facts.name} at LSN ${lsn} follows entry ${after}`);
+      }
+      const range = { from: after + 1, to: sequence - 1, lsn: hole.start, accepted: false };
+      addDamage(facts, range);
+    }
+    if (epoch > (facts.history.at(-1)?.epoch ?? 0)) {
+      const primaryNodeId = idOf(facts.primary);
+      facts.history.push({ epoch, startSequence: sequence, primaryNodeId });
+    }
+    facts.position = position;
+    facts.timestamp = timestamp;
+    track.lastLsn = lsn;
+  }
+
+  #nodeEntry(sequence: Sequence, lsn: Lsn): void {
+    const track = this.#track(NODE_SPACE_ID);
+    // The state's node sequence may run ahead of its LSN: rows are taken while entries come.
+    if (sequence > this.nodeSequence) {
+      if (sequence !== this.nodeSequence + 1 && lsn >= this.#nodeLsn) {
+        const hole = this.#holeBetween(track.lastLsn, lsn);
+        const after = this.nodeSequence;
+        if (!hole) throw corrupt(`node record ${sequence} at LSN ${lsn} follows ${after}`);
+        this.#nodeDamage ??= hole.start;
+      }
+      this.nodeSequence = sequence;
+    }
+    track.lastLsn = lsn;
+  }
+
+  #record(payload: Uint8Array, lsn: Lsn): void {
+    const record = decodeNodeRecord(payload);
+    if (record.kind === 'mark') return;
+    if (lsn < this.#track(record.id).rowLsn) return;
+    applyRecord(this.spaces, record);
+  }
+
+  /** The log is read: who is not cleared of the damage met counts as concerned. */
+  finish(): void {
+    const nodeSeen = this.#track(NODE_SPACE_ID).lastLsn;
+    // A record may stand in it: of a role, of an epoch that was promised.
+    this.#nodeDamage ??= this.#holeBetween(nodeSeen, Number.POSITIVE_INFINITY)?.start;
+    for (const [id, facts] of this.spaces) {
+      const track = this.#track(id);
+      const seen = Math.max(track.lastLsn, track.rowLsn);
+      const hole = this.#holeBetween(seen, Number.POSITIVE_INFINITY);
+      const lsn = this.#nodeDamage ?? hole?.start;
+      if (lsn === undefined) continue;
+      addDamage(facts, { from: facts.position.sequence + 1, to: 0, lsn, accepted: false });
+    }
+  }
+}
+
+/** What a durable node record means for the facts of the space it names. */
+export function applyRecord(
+  spaces: Map<string, SpaceFacts>,
+  record: Exclude<NodeRecord, { kind: 'mark' }>,
+): void {
+  let facts = spaces.get(record.id);
+  if (!facts) {
+    facts = newSpaceFacts(record.id, record.kind === 'space' ? record.name : '');
+    spaces.set(record.id, facts);
+  }
+  switch (record.kind) {
+    case 'space':
+      facts.name = record.name;
+      facts.role = record.role;
+      facts.epoch = record.epoch;
+      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      facts.primary = record.primary;
+      facts.members = record.members;
+      break;
+    case 'epoch-seen':
+      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      break;
+    case 'applied':
+      facts.applied = Math.max(facts.applied, record.sequence);
+      break;
+    case 'checkpoint':
+      facts.checkpoint = Math.max(facts.checkpoint, record.sequence);
+      break;
+  }
+}

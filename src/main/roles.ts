@@ -1,0 +1,225 @@
+/**
+ * Who leads what, on this node: makes spaces known, takes them from primaries that introduce them,
+ * gives led ones other replicas. Changes come one after the other, each durable before it holds.
+ */
+import { failure } from '../shared/errors.js';
+import { type Member, sameMembers } from '../shared/node-record.js';
+import type { Sequence } from '../shared/position.js';
+import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+import type { NodeMemory } from '../shared/slab.js';
+import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
+import type { Address, NodeConfig } from './config.js';
+import { idOf, spaceIdOf } from './names.js';
+import type { OpenSpaceOptions } from './node-types.js';
+import type { Replication, SpaceAnswer } from './replication.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface RoleHooks {
+  /** This node has become the primary or a replica of a space. */
+  changed(space: SpaceState): void;
+  /** A replica is introduced again: its applying goes on. */
+  followed(space: SpaceState): void;
+  appliedTo(space: SpaceState): Sequence;
+  unconfirmed(names: readonly string[], silent: readonly string[]): void;
+}
+
+export class Roles {
+  readonly #config: NodeConfig;
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #wal: Wal;
+  readonly #replication: Replication;
+  readonly #address: () => Address | undefined;
+  readonly #hooks: RoleHooks;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    config: NodeConfig,
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    wal: Wal,
+    replication: Replication,
+    address: () => Address | undefined,
+    hooks: RoleHooks,
+  ) {
+    this.#config = config;
+    this.#memory = memory;
+    this.#spaces = spaces;
+    this.#wal = wal;
+    this.#replication = replication;
+    this.#address = address;
+    this.#hooks = hooks;
+  }
+
+  /** Resolves when no change is under way. */
+  get settled(): Promise<unknown> {
+    return this.#queue;
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#queue.then(work);
+    this.#queue = done.catch(() => undefined);
+    return done;
+  }
+
+  /** The space that is here or, where this node leads, a new one. */
+  open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    const id = spaceIdOf(name);
+    const ids = this.#config.replicas.map((r) => r.nodeId);
+    for (const replica of options.replicas ?? []) {
+      if (!ids.includes(replica)) {
+        const known = ids.join(', ') || 'none';
+        throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
+      }
+    }
+    return this.#serially(() => this.#open(id, name, options));
+  }
+
+  async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    const known = this.#spaces.byId(id);
+    const replicas = options.replicas ?? this.#config.replicas.map((r) => r.nodeId);
+    if (known) {
+      const { role } = known.facts;
+      if (role === 'primary' && replicas.join() !== known.replicas.join()) {
+        await this.#replicateTo(known, replicas);
+      }
+      // What is damaged can be read around.
+      if (known.refusal && known.refusal.code !== 'CorruptionDetected') throw known.refusal;
+      return known;
+    }
+    if (!(options.lead ?? this.#config.lead)) {
+      throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
+    }
+    const answers = await this.#replication.ask(id, name, replicas, this.#config.openConfirmMs);
+    if (answers.silent.length > 0) this.#hooks.unconfirmed([name], answers.silent);
+    const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
+    if (best) return await this.#join(id, name, best);
+    const facts = newSpaceFacts(id, name);
+    facts.role = 'primary';
+    facts.epoch = 1;
+    facts.epochSeen = 1;
+    facts.primary = this.#config.nodeId;
+    facts.members = this.#members(replicas);
+    const state = await this.#create(facts);
+    state.replicas = replicas;
+    this.#replication.lead([state]);
+    return state;
+  }
+
+  /** Another member knows the space: here it becomes a replica, and waits to be dialled. */
+  async #join(id: string, name: string, answer: SpaceAnswer): Promise<SpaceState> {
+    if (answer.primary === this.#config.nodeId) {
+      throw failure(
+        'StalePrimary',
+        `${answer.replicaId} has ${name} from this node in epoch ${answer.epoch}; it is not here`,
+      );
+    }
+    const facts = newSpaceFacts(id, name);
+    facts.epoch = answer.epoch;
+    facts.epochSeen = answer.epoch;
+    facts.primary = answer.primary;
+    return await this.#create(facts);
+  }
+
+  /** Before the first ack: what do the replicas that can be reached say of these spaces? */
+  async confirm(spaces: readonly SpaceState[]): Promise<void> {
+    const silent = await this.#replication.confirm(spaces, this.#config.openConfirmMs);
+    if (silent.length === 0) return;
+    this.#hooks.unconfirmed(
+      spaces.map((s) => s.facts.name),
+      silent,
+    );
+  }
+
+  /** Gives a led space another set of replicas, durably. */
+  async #replicateTo(space: SpaceState, replicas: readonly string[]): Promise<void> {
+    const members = this.#members(replicas);
+    await this.#wal.record(roleRecord({ ...space.facts, members }), () => {
+      space.facts.members = members;
+    });
+    space.replicas = replicas;
+    this.#replication.lead([space]);
+    await this.confirm([space]);
+  }
+
+  /** This node, where it can be dialled, and the named replicas. */
+  #members(replicas: readonly string[]): Member[] {
+    const { nodeId } = this.#config;
+    const address = this.#address();
+    const own = address ? [{ nodeId, ...address }] : [];
+    return [...own, ...this.#config.replicas.filter((r) => replicas.includes(r.nodeId))];
+  }
+
+  /** Makes a space known here, durably. */
+  async #create(facts: SpaceFacts): Promise<SpaceState> {
+    this.#spaces.reserve(facts);
+    let state: SpaceState | undefined;
+    try {
+      await this.#wal.record(roleRecord(facts), () => {
+        state = this.#spaces.add(facts);
+      });
+    } catch (error) {
+      this.#spaces.unreserve(facts);
+      throw error;
+    }
+    this.#hooks.changed(state!);
+    return state!;
+  }
+
+  /** A primary introduces its spaces to this node. */
+  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
+    return this.#serially(() => Promise.all(rows.map((row) => this.#registerOne(primaryId, row))));
+  }
+
+  async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {
+    const { handle } = row;
+    let space = this.#spaces.byId(row.id);
+    if (!space) {
+      if (spaceIdOf(row.name) !== row.id) {
+        throw failure('ProtocolViolation', `the id ${row.id} is not that of ${row.name}`);
+      }
+      const facts = newSpaceFacts(row.id, row.name);
+      facts.epoch = row.epoch;
+      facts.epochSeen = row.epoch;
+      facts.primary = primaryId;
+      facts.members = row.members;
+      space = await this.#create(facts);
+    }
+    const { facts } = space;
+    const { epochSeen } = facts;
+    if (facts.role === 'primary') return positionRow(handle, 'leads', space, 0);
+    if (row.epoch < epochSeen) return positionRow(handle, 'follows', space, 0);
+    if (row.epoch === facts.epoch && facts.primary !== primaryId) {
+      return positionRow(handle, 'refused', space, 0);
+    }
+    // What is damaged here is not continued, and nothing of it is acknowledged.
+    if (space.refusal) return positionRow(handle, 'refused', space, 0);
+    const isNews = row.epoch !== facts.epoch || !sameMembers(facts.members, row.members);
+    if (isNews) {
+      const next = { ...facts, epoch: row.epoch, primary: primaryId, members: row.members };
+      const changed = space;
+      await this.#wal.record(roleRecord(next), () => {
+        facts.primary = primaryId;
+        facts.members = row.members;
+        changed.primaryId = idOf(primaryId);
+        this.#spaces.setEpoch(changed, row.epoch);
+      });
+      this.#hooks.changed(space);
+    }
+    // What an older connection has staged is on its way; the position is what is durable.
+    await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
+    this.#hooks.followed(space);
+    return positionRow(handle, 'follows', space, this.#hooks.appliedTo(space));
+  }
+}
+
+function positionRow(
+  handle: number,
+  answer: PositionRow['answer'],
+  space: SpaceState,
+  applied: Sequence,
+): PositionRow {
+  const { epochSeen, position } = space.facts;
+  return { handle, answer, epochSeen, position, applied };
+}

@@ -39,6 +39,8 @@ export interface Disk {
   list(dir: string): Promise<string[]>;
   makeDir(dir: string): Promise<void>;
   syncDir(dir: string): Promise<void>;
+  /** Bytes that this process may still write to the file system of `dir`. */
+  freeBytes(dir: string): Promise<number>;
 }
 
 const FLAGS = {
@@ -46,6 +48,9 @@ const FLAGS = {
   write: fs.constants.O_RDWR,
   create: fs.constants.O_RDWR | fs.constants.O_CREAT,
 };
+
+/** The longest wait for a free file descriptor, of waits that double from 10 ms on. */
+const OPEN_RETRY_MS = 1_000;
 
 type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
@@ -143,8 +148,18 @@ function lockDirectory(dir: string): Lock {
 export const nodeDisk: Disk = {
   lock: async (dir) => lockDirectory(dir),
   async open(file, how) {
-    const fd = await call<number>(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
-    return new NodeFile(file, fd);
+    const open = (): Promise<number> =>
+      call(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
+    for (let ms = 10; ; ms *= 2) {
+      try {
+        return new NodeFile(file, await open());
+      } catch (error) {
+        // Somebody in this process may close a file soon (row 15).
+        const { code } = (error as EngramError).cause as NodeJS.ErrnoException;
+        if ((code !== 'EMFILE' && code !== 'ENFILE') || ms > OPEN_RETRY_MS) throw error;
+        await new Promise((resolve) => setTimeout(resolve, ms));
+      }
+    }
   },
   rename: (from, to) =>
     call(`rename of ${from} to ${to}`, (cb) => fs.rename(from, to, cb as fs.NoParamCallback)),
@@ -160,6 +175,10 @@ export const nodeDisk: Disk = {
   },
   async makeDir(dir) {
     await call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb));
+  },
+  async freeBytes(dir) {
+    const stats = await call<fs.StatsFs>(`statfs of ${dir}`, (cb) => fs.statfs(dir, cb));
+    return stats.bavail * stats.bsize;
   },
   async syncDir(dir) {
     const fd = await call<number>(`open of ${dir}`, (cb) => fs.open(dir, 'r', cb));

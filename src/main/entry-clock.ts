@@ -34,3 +34,25 @@ export class EntryClock {
     this.#high = Number(ns >> 32n);
   }
 }
+
+/** Calls back once, some time after it was armed last; keeps no process alive. */
+export class IdleTimer {
+  readonly #ms: number;
+  readonly #due: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ms: number, due: () => void) {
+    this.#ms = ms;
+    this.#due = due;
+  }
+
+  arm(): void {
+    this.disarm();
+    this.#timer = setTimeout(this.#due, this.#ms);
+    this.#timer.unref();
+  }
+
+  disarm(): void {
+    clearTimeout(this.#timer);
+  }
+}

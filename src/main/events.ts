@@ -5,6 +5,8 @@ import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
 import type { DamagedEntries } from './damage.js';
+import type { LogStatus } from './log-health.js';
+import type { LostAppends } from './lost-appends.js';
 import type { RecoveryReport } from './recovery.js';
 
 export interface NodeEvents {
@@ -39,8 +41,14 @@ export interface NodeEvents {
   };
   /** The log was opened: what was decided about its end, and on what evidence. */
   recovered: RecoveryReport;
+  /** node.json was lost or damaged, and was made again from the log and the state. */
+  'node-file-rebuilt': { readonly dataDir: string };
   /** Acknowledged bytes of the log are not what was written; `entries` are lost to their spaces. */
   damaged: { readonly holes: readonly Hole[]; readonly entries: readonly DamagedEntries[] };
+  /** The log takes entries, or does not: slow-disk, read-only (by itself again), failed. */
+  'log-state': LogStatus;
+  /** A group was refused: these sequences, handed out by tryAppend, are void and come again. */
+  'appends-lost': LostAppends;
   /** A replica was farther behind than maxSlotBytes: what it lacks is not kept for it any more. */
   'slot-lost': {
     readonly space: string;

@@ -2,10 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { crc32c } from '../shared/crc.js';
-import { ENTRY_MAGIC } from '../shared/entry.js';
-import { failure } from '../shared/errors.js';
+import { isGoodHeader, readPayloadSize, saltOf } from '../shared/entry.js';
+import { type EngramError, failure } from '../shared/errors.js';
+import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../shared/limits.js';
 import { segmentStart } from '../shared/segment.js';
 import { type Disk, readSmallFile, replaceFile } from './disk.js';
+import { newestState } from './recovery.js';
 
 const NAME = 'node.json';
 const FORMAT_VERSION = 1;
@@ -16,32 +18,99 @@ export interface NodeIdentity {
   readonly clusterId: string;
 }
 
+/** The salt of a directory, and whether its node.json had to be made again. */
+export interface OpenedNodeFile {
+  readonly logSalt: number;
+  readonly isRebuilt: boolean;
+}
+
 /**
- * Reads node.json or, in a directory without segments, makes it with a fresh salt; durable when
- * it returns. @returns the log's salt, u32
+ * Reads node.json or, in a directory without segments, makes it with a fresh salt; where it is
+ * lost or damaged, rebuilds it from the log and the state. Durable when it returns.
  * Throws Configuration when the directory is another node's, UnsupportedVersion, EngramDirectory,
  * CorruptionDetected.
  */
-export async function openNodeFile(disk: Disk, dir: string, own: NodeIdentity): Promise<number> {
-  if ((await disk.list(dir)).includes(NAME)) {
-    const found = await readNodeFile(disk, dir);
-    if (found.nodeId !== own.nodeId || found.clusterId !== own.clusterId) {
-      throw failure(
-        'Configuration',
-        `dataDir belongs to node ${found.nodeId} of cluster ${found.clusterId}, ` +
-          `not to ${own.nodeId} of ${own.clusterId}`,
-      );
-    }
-    return found.logSalt;
+export async function openNodeFile(
+  disk: Disk,
+  dir: string,
+  own: NodeIdentity,
+): Promise<OpenedNodeFile> {
+  const names = await disk.list(dir);
+  const segments = names.filter((name) => segmentStart(name) !== undefined);
+  if (!names.includes(NAME) && segments.length === 0) {
+    const logSalt = randomBytes(4).readUInt32LE();
+    await writeNodeFile(disk, dir, own, logSalt);
+    return { logSalt, isRebuilt: false };
   }
-  const segments = (await disk.list(dir)).filter((name) => segmentStart(name) !== undefined);
-  if (segments.length > 0) throw await strangeDirectory(disk, dir, segments);
-  const logSalt = randomBytes(4).readUInt32LE();
-  const { nodeId, clusterId } = own;
+  try {
+    const found = await readNodeFile(disk, dir);
+    requireOwn(found, own);
+    return { logSalt: found.logSalt, isRebuilt: false };
+  } catch (error) {
+    if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+    if (segments.length === 0) throw error;
+    const logSalt = await findSalt(disk, dir, segments);
+    const state = await newestState(disk, dir);
+    // Without a witness nobody knows whose log this is.
+    if (logSalt === undefined || !state) throw error;
+    requireOwn(state, own);
+    await writeNodeFile(disk, dir, own, logSalt);
+    return { logSalt, isRebuilt: true };
+  }
+}
+
+function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
+  if (found.nodeId === own.nodeId && found.clusterId === own.clusterId) return;
+  throw failure(
+    'Configuration',
+    `dataDir belongs to node ${found.nodeId} of cluster ${found.clusterId}, ` +
+      `not to ${own.nodeId} of ${own.clusterId}`,
+  );
+}
+
+async function writeNodeFile(
+  disk: Disk,
+  dir: string,
+  { nodeId, clusterId }: NodeIdentity,
+  logSalt: number,
+): Promise<void> {
   const fields = { formatVersion: FORMAT_VERSION, nodeId, clusterId, logSalt };
   const text = JSON.stringify({ ...fields, crc: crcOf(fields) });
   await replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`));
-  return logSalt;
+}
+
+/**
+ * The salt under which three good headers stand in their places: `place` can be undone.
+ * @returns undefined where no three agree. Throws EngramDirectory.
+ */
+export async function findSalt(
+  disk: Disk,
+  dir: string,
+  segments: readonly string[],
+): Promise<number | undefined> {
+  const votes = new Map<number, number>();
+  for (const name of segments) {
+    const start = segmentStart(name)!;
+    const file = await disk.open(path.join(dir, name), 'read');
+    try {
+      const bytes = new Uint8Array(READ_CHUNK_BYTES);
+      const got = bytes.subarray(0, await file.read(bytes, 0));
+      const view = new DataView(got.buffer, 0, got.length);
+      for (let at = 0; at + ENTRY_HEADER_BYTES <= got.length && isGoodHeader(view, at); ) {
+        // Engram itself writes no stamps.
+        if (view.getBigUint64(at + 56, true) === 0n) {
+          throw failure('EngramDirectory', `${dir} holds files of Engram itself (${name})`);
+        }
+        const salt = saltOf(view, at, start + at);
+        votes.set(salt, (votes.get(salt) ?? 0) + 1);
+        if (votes.get(salt) === 3) return salt;
+        at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      }
+    } finally {
+      await file.close();
+    }
+  }
+  return undefined;
 }
 
 function crcOf(fields: object): number {
@@ -72,22 +141,4 @@ export async function readNodeFile(
     throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
   }
   return { nodeId: nodeId as string, clusterId: clusterId as string, logSalt: logSalt as number };
-}
-
-/** Segments without node.json: Engram's own (no stamps), or ours with the file lost. */
-async function strangeDirectory(disk: Disk, dir: string, segments: string[]): Promise<Error> {
-  for (const name of segments) {
-    const file = await disk.open(path.join(dir, name), 'read');
-    try {
-      const head = Buffer.alloc(64);
-      const got = await file.read(head, 0);
-      const magic = got === 64 && head.readUInt32LE(0) === ENTRY_MAGIC;
-      if (magic && head.readBigUInt64LE(56) === 0n) {
-        return failure('EngramDirectory', `${dir} holds files of Engram itself (${name})`);
-      }
-    } finally {
-      await file.close();
-    }
-  }
-  return failure('CorruptionDetected', `${dir} holds ${segments.length} segments but no ${NAME}`);
 }

@@ -5,6 +5,7 @@ import type { Role } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Hole } from '../shared/state.js';
 import type { Address } from './config.js';
+import type { LogStatus } from './log-health.js';
 
 export interface OpenSpaceOptions {
   /** Whether an unknown space is created here; overrides the node's `lead`. */
@@ -32,6 +33,8 @@ export interface NodeStatus {
   readonly holes: readonly Hole[];
   /** Slabs taken by groups on their way, of those that there are. */
   readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
+  /** Whether the log takes entries, and why not. */
+  readonly log: LogStatus;
   readonly failure: string | undefined;
   readonly replicas: readonly {
     readonly replicaId: string;

@@ -10,6 +10,8 @@ import { type Address, type NodeConfig, refuseUnknown } from './config.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
+import { passingReason } from './log-health.js';
+import type { LostAppends } from './lost-appends.js';
 import { idOf } from './names.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
 import { LogReader } from './reader.js';
@@ -89,11 +91,11 @@ export class Node extends NodeEmitter {
       { found: (holes, entries) => this.#damaged(holes, entries) },
     );
     this.#reader.damage = this.#damage;
-    this.#state = new StateKeeper(...parts, stateGeneration, () => this.#damage.holes);
+    this.#state = new StateKeeper(...parts, config, stateGeneration, () => this.#damage.holes);
   }
 
   /** Once, by `openNode`. */
-  async start(recovered: Recovered): Promise<void> {
+  async start(recovered: Recovered, isNodeFileRebuilt: boolean): Promise<void> {
     const { fsync: mode, groupBytes, segmentBytes } = this.#config;
     await this.#segments.open();
     for (const facts of recovered.spaces) this.#damage.refuse(this.#spaces.add(facts));
@@ -104,14 +106,22 @@ export class Node extends NodeEmitter {
     this.#wal = new Wal(this.#memory, this.#spaces, this.#segments, this.#pool, options, {
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.#retention!.run(),
+      lost: (ranges, error) => this.#appendsLost(ranges, error),
+      health: ({ state, reason }) => this.emit('log-state', { state, reason }),
       failed: (error) => this.emit('fatal', { error }),
     });
     this.#startReplication();
     this.#retention = this.#startRetention();
     // The list of live segments is durable before the log grows behind it.
-    await this.#state.write();
+    await this.#state.write().catch(async (error) => {
+      if (passingReason(error) !== 'disk-full') throw error;
+      await this.#segments.giveBack();
+      await this.#state.write();
+    });
+    await this.#segments.keepReserve().catch((error) => this.#stateFailed(error));
     await this.#segments.goOn(recovered.empty);
     for (const hole of recovered.missing) await this.#damage.missing(hole);
+    if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
     this.#report(recovered);
     this.#startApply();
     if (this.#config.listen) await this.#listen(this.#config.listen);
@@ -135,10 +145,16 @@ export class Node extends NodeEmitter {
     this.#state.write().catch((error) => this.#stateFailed(error));
   }
 
+  #appendsLost(ranges: readonly LostAppends[], error: Error): void {
+    for (const range of ranges) this.emit('appends-lost', range);
+    // What primaries have sent is taken back as well: they learn where we stand when they return.
+    this.#receiver?.dropAll(error.message.split('\n', 1)[0]!);
+  }
+
   #startRetention(): Retention {
     const { maxRetainedBytes, maxSlotBytes, apply, appliedUpTo } = this.#config;
     const limits = { maxRetainedBytes, maxSlotBytes };
-    return new Retention(...this.#parts, this.#reader, this.#state, limits, {
+    return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, limits, {
       flushed: (space, replicaId) => this.#replication!.flushedOn(space, replicaId),
       applied: (space) => {
         if (!apply || space.facts.role !== 'replica') return undefined;
@@ -330,6 +346,7 @@ export class Node extends NodeEmitter {
         inUse: this.#wal?.slabsInUse ?? 0,
         bytes: memory.slabs.byteLength,
       },
+      log: this.#wal?.health.status ?? { state: 'ok', reason: '' },
       failure: this.#wal?.failure?.message.split('\n', 1)[0],
       replicas: (this.#replication?.shippers ?? []).map(({ replica, link }) => ({
         replicaId: replica.nodeId,

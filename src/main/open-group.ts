@@ -1,4 +1,5 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
+import type { Group } from '../shared/group-commit.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import {
   RUN_BYTES,
@@ -10,11 +11,26 @@ import {
   RUN_SLOT,
   type Slab,
 } from '../shared/slab.js';
+import type { RunSummary } from './publication.js';
 
 /** What is settled when a group is acknowledged, or fails. */
 export interface Settled {
   resolve(): void;
   reject(error: Error): void;
+}
+
+/** A group that takes no more entries, on its way to the disk. */
+export interface LogGroup extends Group {
+  /** Where it was staged, and from sealing on where it stands. */
+  slab: Slab;
+  runs: number;
+  readonly entries: number;
+  readonly grouped: boolean;
+  readonly settled: Settled[];
+  /** Holds nothing but a mark. */
+  readonly markOnly: boolean;
+  /** What it held, when its slab was given up before it became durable. */
+  aside: readonly RunSummary[] | undefined;
 }
 
 export class OpenGroup {
@@ -65,4 +81,22 @@ export class OpenGroup {
     this.entries += count;
     if (slot !== 0) this.markOnly = false;
   }
+}
+
+/** Its place in the log is given when it is sealed. */
+export function closedGroup(open: OpenGroup): LogGroup {
+  return {
+    slab: open.slab,
+    bytes: open.bytes,
+    entries: open.entries,
+    runs: open.runs,
+    grouped: open.grouped,
+    settled: open.settled,
+    markOnly: open.markOnly,
+    aside: undefined,
+    startLsn: 0,
+    previousEnd: 0,
+    durableLsn: 0,
+    rolls: false,
+  };
 }

@@ -21,11 +21,11 @@ export async function openNodeOn(disk: Disk, options: NodeOptions): Promise<Node
   await disk.makeDir(dir);
   const lock = await disk.lock(dir);
   try {
-    const salt = await openNodeFile(disk, dir, config);
-    const recovered = await recover(disk, dir, salt, config.segmentBytes);
-    const node = new Node(config, disk, dir, salt, lock, recovered);
+    const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);
+    const recovered = await recover(disk, dir, logSalt, config.segmentBytes);
+    const node = new Node(config, disk, dir, logSalt, lock, recovered);
     try {
-      await node.start(recovered);
+      await node.start(recovered, isRebuilt);
     } catch (error) {
       await node.close();
       throw error;

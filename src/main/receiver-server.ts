@@ -143,10 +143,15 @@ export class ReceiverServer {
     follower?.connection.applied(follower.handle, sequence);
   }
 
+  /** Ends every connection; primaries come back and are told where this node stands. */
+  dropAll(reason: string): void {
+    for (const connection of [...this.#connections]) connection.drop(reason);
+  }
+
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
     const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const connection of [...this.#connections]) connection.drop(reason);
+    this.dropAll(reason);
     await closed;
   }
 }

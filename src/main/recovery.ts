@@ -1,7 +1,7 @@
 /**
  * Opening a log: newest valid state, then the entries behind it, around whatever is damaged, then
  * the decision where the log ends (shared/segment.ts), then a tail that is durable before the
- * first new write. Idempotent: a crash in here leaves what the next opening handles in the same way.
+ * first new write. Idempotent: a crash in here leaves what the next opening handles the same way.
  */
 import path from 'node:path';
 import { readDurableLsn } from '../shared/entry.js';

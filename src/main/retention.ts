@@ -12,6 +12,7 @@ import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { StateKeeper } from './state-keeper.js';
+import type { Wal } from './wal.js';
 
 export interface RetentionLimits {
   /** What the host has not checkpointed may take. */
@@ -37,6 +38,7 @@ export class Retention {
   readonly #segments: Segments;
   readonly #reader: LogReader;
   readonly #state: StateKeeper;
+  readonly #wal: Wal;
   readonly #limits: RetentionLimits;
   readonly #hooks: RetentionHooks;
   /** Why appends are refused: the host has to checkpoint first. */
@@ -52,6 +54,7 @@ export class Retention {
     segments: Segments,
     reader: LogReader,
     state: StateKeeper,
+    wal: Wal,
     limits: RetentionLimits,
     hooks: RetentionHooks,
   ) {
@@ -62,8 +65,26 @@ export class Retention {
     this.#segments = segments;
     this.#reader = reader;
     this.#state = state;
+    this.#wal = wal;
     this.#limits = limits;
     this.#hooks = hooks;
+  }
+
+  /** The host needs nothing below `sequence` any more: durable when it resolves. */
+  async checkpoint(space: SpaceState, sequence: Sequence): Promise<void> {
+    const { facts } = space;
+    const apply = (): void => {
+      facts.checkpoint = Math.max(facts.checkpoint, sequence);
+      this.checkHost();
+    };
+    if (sequence > facts.checkpoint && this.#wal.health.refusal) {
+      // No room for a record; the state keeps it as well, and what is freed makes room.
+      apply();
+      await this.#state.write();
+    } else if (sequence > facts.checkpoint) {
+      await this.#wal.record({ kind: 'checkpoint', id: facts.id, sequence }, apply);
+    }
+    void this.run();
   }
 
   /** A pass now, or once more when one is running. Resolves when nothing is left to do. */

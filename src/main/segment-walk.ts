@@ -24,7 +24,7 @@ export interface Extent {
 /** Gets each good entry; `false` ends the walk. */
 export type Visit = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => unknown;
 
-/** The first window of a walk; it doubles up to READ_CHUNK_BYTES, for behind a hole comes another. */
+/** The first window of a walk; it doubles up to READ_CHUNK_BYTES. Holes often come together. */
 const FIRST_WINDOW_BYTES = 64 * 1024;
 
 /**

@@ -4,8 +4,8 @@
  * lists them, then become spares. Whether one may be freed is not decided here.
  */
 import path from 'node:path';
-import { assert } from '../shared/errors.js';
-import { SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../shared/limits.js';
+import { assert, failure } from '../shared/errors.js';
+import { RESERVE_BYTES, SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
 import { indexName, segmentName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
@@ -33,6 +33,7 @@ interface Freed {
 
 const SPARE = /^spare-[0-9a-f]+\.seg$/;
 const TEMPORARY = 'segment.tmp';
+const RESERVE = 'reserve';
 
 /** Whether a file of this name is a segment waiting to be used. */
 export function isSpareName(name: string): boolean {
@@ -54,6 +55,7 @@ export class Segments {
   #sweeping: Promise<void> | undefined;
   #file: DiskFile | undefined;
   #next: Promise<DiskFile> | undefined;
+  #isFull = false;
   /** Segments that were taken from spares. */
   recycled = 0;
 
@@ -208,7 +210,7 @@ export class Segments {
 
   async #recycle({ start, size }: Segment): Promise<void> {
     const file = this.pathOf(start);
-    if (size === this.#bytes && this.#spares.length < SPARE_SEGMENTS_MAX) {
+    if (!this.#isFull && size === this.#bytes && this.#spares.length < SPARE_SEGMENTS_MAX) {
       const spare = `spare-${start.toString(16)}.seg`;
       await this.#disk.rename(file, path.join(this.#dir, spare));
       this.#spares.push(spare);
@@ -221,11 +223,34 @@ export class Segments {
     await this.#disk.syncDir(this.#dir);
   }
 
-  /** Gives the room of spares back to the file system. */
-  async dropSpares(): Promise<void> {
+  /**
+   * Gives what is set aside back to a full file system: spares, and the reserve that state and
+   * freeing then have (row 13). What is freed from now on is removed, not kept.
+   */
+  async giveBack(): Promise<void> {
+    this.#isFull = true;
+    const reserve = path.join(this.#dir, RESERVE);
+    if ((await this.#disk.list(this.#dir)).includes(RESERVE)) await this.#disk.remove(reserve);
     const spares = this.#spares.splice(0);
     for (const spare of spares) await this.#disk.remove(path.join(this.#dir, spare));
-    if (spares.length > 0) await this.#disk.syncDir(this.#dir);
+    await this.#disk.syncDir(this.#dir);
+  }
+
+  /** Sets room aside. Rejects DiskFull where there is less than twice as much (hysteresis). */
+  async keepReserve(): Promise<void> {
+    if (!this.#isFull && (await this.#disk.list(this.#dir)).includes(RESERVE)) return;
+    const free = await this.#disk.freeBytes(this.#dir);
+    if (free < 2 * RESERVE_BYTES) {
+      throw failure('DiskFull', `${free} bytes free, needed are ${2 * RESERVE_BYTES}`);
+    }
+    const file = await this.#disk.open(path.join(this.#dir, RESERVE), 'create');
+    try {
+      await file.write(new Uint8Array(RESERVE_BYTES), 0);
+      await file.syncAll();
+    } finally {
+      await file.close();
+    }
+    this.#isFull = false;
   }
 
   async close(): Promise<void> {
@@ -239,7 +264,16 @@ export class Segments {
 
   // --- the next one ------------------------------------------------------------------------
 
-  /** Makes the next segment; again, where it failed before. */
+  /** Makes the next segment; again, where it failed before. Rejects as the disk does. */
+  async prepareAgain(): Promise<void> {
+    const isThere = await this.#next?.then(
+      () => true,
+      () => false,
+    );
+    if (!isThere) this.prepare();
+    await this.#next;
+  }
+
   prepare(): void {
     this.#next = this.#create(this.current.start + this.current.size);
     // A failure is the roll's to report; until then it must not count as unhandled.

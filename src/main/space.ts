@@ -226,8 +226,8 @@ export class Space {
   }
 
   /**
-   * Durable entries from `from` (default: the first retained one) on: history, then live, until the signal is aborted,
-   * the loop is left or the node closes.
+   * Durable entries from `from` (default: the first retained one) on: history, then live, until
+   * the signal is aborted, the loop is left or the node closes.
    */
   async *subscribe(options: { from?: Sequence; signal?: AbortSignal } = {}): AsyncGenerator<Entry> {
     refuseUnknown('subscribe', options, ['from', 'signal']);
@@ -261,20 +261,13 @@ export class Space {
    */
   async checkpoint(sequence: Sequence): Promise<void> {
     checkSequence('sequence', sequence);
-    const { facts, slot } = this.#state;
+    const { slot } = this.#state;
     if (this.#parts.stop.aborted) throw failure('Closed', 'checkpoint on a closed node');
     const durable = this.#parts.memory.durable(slot);
     if (sequence > durable + 1) {
       throw failure('Configuration', `checkpoint ${sequence} is beyond the last entry ${durable}`);
     }
-    const { wal, retention } = this.#parts;
-    if (sequence > facts.checkpoint) {
-      await wal.record({ kind: 'checkpoint', id: facts.id, sequence }, () => {
-        facts.checkpoint = Math.max(facts.checkpoint, sequence);
-        retention.checkHost();
-      });
-    }
-    void retention.run();
+    await this.#parts.retention.checkpoint(this.#state, sequence);
   }
 
   /** The figures of this space, as of now. */

@@ -2,6 +2,7 @@
 import type { NodeMemory } from '../shared/slab.js';
 import { type Hole, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
+import type { NodeIdentity } from './node-file.js';
 import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
 import type { SpaceTable } from './space-table.js';
@@ -15,6 +16,7 @@ export class StateKeeper {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
+  readonly #own: NodeIdentity;
   readonly #holes: () => readonly Hole[];
   #generation: number;
   #running: Promise<void> | undefined;
@@ -26,6 +28,7 @@ export class StateKeeper {
     memory: NodeMemory,
     spaces: SpaceTable,
     segments: Segments,
+    own: NodeIdentity,
     generation: number,
     holes: () => readonly Hole[],
   ) {
@@ -34,6 +37,7 @@ export class StateKeeper {
     this.#memory = memory;
     this.#spaces = spaces;
     this.#segments = segments;
+    this.#own = own;
     this.#generation = generation;
     this.#holes = holes;
   }
@@ -58,7 +62,8 @@ export class StateKeeper {
   /** Each row is as of the durable end at its moment; replay skips what stands below it. */
   async #writeOne(): Promise<void> {
     const generation = this.#generation + 1;
-    const writer = new StateWriter(generation, this.#memory.durableLsn);
+    const { nodeId, clusterId } = this.#own;
+    const writer = new StateWriter(generation, this.#memory.durableLsn, nodeId, clusterId);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
       if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) {

@@ -3,12 +3,11 @@
  * shared/group-commit.ts decides; this file carries out. It knows nothing of replicas or hosts.
  */
 import { stageHeader } from '../shared/entry.js';
-import { failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import {
   type CommitEffect,
   type CommitInput,
   type FsyncMode,
-  type Group,
   GroupCommit,
 } from '../shared/group-commit.js';
 import {
@@ -21,26 +20,16 @@ import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import { Sealer, type SealJob } from '../shared/seal.js';
 import type { NodeMemory, Slab } from '../shared/slab.js';
-import { EntryClock } from './entry-clock.js';
-import { OpenGroup, type Settled } from './open-group.js';
-import { publishRun, type RunSummary, summarise } from './publication.js';
+import { EntryClock, IdleTimer } from './entry-clock.js';
+import { LogHealth, type LogStatus, passingReason } from './log-health.js';
+import { type LostAppends, takeBackAllocation } from './lost-appends.js';
+import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
+import { publishRun, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
 import type { Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
+import { zeroFrom } from './tail.js';
 import { WaitingRoom } from './waiting-room.js';
-
-interface LogGroup extends Group {
-  /** Where it was staged, and from sealing on where it stands. */
-  slab: Slab;
-  runs: number;
-  readonly entries: number;
-  readonly grouped: boolean;
-  readonly settled: Settled[];
-  /** Holds nothing but a mark. */
-  readonly markOnly: boolean;
-  /** What it held, when its slab was given up before it became durable. */
-  aside: readonly RunSummary[] | undefined;
-}
 
 export interface WalOptions {
   readonly mode: FsyncMode;
@@ -56,6 +45,10 @@ export interface WalHooks {
   durable(spaces: readonly SpaceState[]): void;
   /** A new segment has begun. */
   rolled(): void;
+  /** Groups were refused for a passing reason: what `tryAppend` had handed out is void. */
+  lost(ranges: readonly LostAppends[], error: Error): void;
+  /** The log takes entries, or does not, for another reason than before. */
+  health(status: LogStatus): void;
   /** A write or fdatasync has failed; the log takes nothing any more. */
   failed(error: Error): void;
 }
@@ -77,8 +70,11 @@ export class Wal {
   #unsettled = new Set<LogGroup>();
   readonly #waiting = new WaitingRoom();
   #pumpScheduled = false;
-  #markTimer: NodeJS.Timeout | undefined;
-  #failure: Error | undefined;
+  readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
+  #failure: EngramError | undefined;
+  readonly health: LogHealth;
+  /** Read-only, and everything that was under way has come to rest. */
+  #isTakenBack = false;
   #idleWaiters: (() => void)[] = [];
   readonly #clock = new EntryClock();
   /** Counters for status and benchmarks. */
@@ -99,6 +95,7 @@ export class Wal {
     this.#options = options;
     this.#hooks = hooks;
     this.#sealer = new Sealer(memory);
+    this.health = new LogHealth((status) => hooks.health(status));
     this.#free = [...memory.slabs];
     this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
     const { start, size } = segments.current;
@@ -106,7 +103,6 @@ export class Wal {
       start,
       size,
       end: options.end,
-      durable: options.end,
     });
     memory.publishDurable(options.end);
   }
@@ -120,8 +116,13 @@ export class Wal {
     return this.#options.groupBytes;
   }
 
-  get failure(): Error | undefined {
+  get failure(): EngramError | undefined {
     return this.#failure;
+  }
+
+  /** Why nothing can be staged now. */
+  get #refusal(): EngramError | undefined {
+    return this.#failure ?? this.health.refusal;
   }
 
   /** Bytes of staged groups and slabs on their way, against what there is. */
@@ -203,13 +204,13 @@ export class Wal {
    * the calls. Rejects Backpressure after 5 s, or at once when 10,000 calls wait.
    */
   whenRoom(retry: () => boolean): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#refusal) return Promise.reject(this.#refusal);
     return this.#waiting.enter(retry);
   }
 
   /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
   #room(size: number): OpenGroup | undefined {
-    if (this.#failure) throw this.#failure;
+    if (this.#refusal) throw this.#refusal;
     if (size > this.#options.groupBytes) {
       throw failure('EntryTooLarge', `${size} bytes against groupBytes ${this.groupBytes}`);
     }
@@ -257,14 +258,14 @@ export class Wal {
         this.#seal(effect.group, effect.where);
         return;
       case 'write':
-        this.#write(effect.group).then(
+        this.health.timed(this.#write(effect.group)).then(
           () => this.#step({ kind: 'written' }),
-          (error) => this.#fail(error),
+          (error) => this.#refused(error),
         );
         return;
       case 'sync':
         this.counters.syncs++;
-        this.#segments.file.sync().then(
+        this.health.timed(this.#segments.file.sync()).then(
           () => this.#step({ kind: 'synced' }),
           (error) => this.#fail(error),
         );
@@ -278,26 +279,16 @@ export class Wal {
       case 'durable':
         this.#publish(effect.groups, effect.lsn);
         return;
+      case 'suspended':
+        this.#takeBack(effect.groups);
+        return;
     }
   }
 
   #closeOpen(): void {
     const open = this.#open!;
     this.#open = undefined;
-    const group: LogGroup = {
-      slab: open.slab,
-      bytes: open.bytes,
-      entries: open.entries,
-      runs: open.runs,
-      grouped: open.grouped,
-      settled: open.settled,
-      markOnly: open.markOnly,
-      aside: undefined,
-      startLsn: 0,
-      previousEnd: 0,
-      durableLsn: 0,
-      rolls: false,
-    };
+    const group = closedGroup(open);
     this.#unsettled.add(group);
     this.#step({ kind: 'closed', group });
   }
@@ -332,7 +323,9 @@ export class Wal {
 
   async #write(group: LogGroup): Promise<void> {
     if (group.rolls) {
-      await this.#segments.file.sync();
+      // Not a passing failure, whatever its errno: pages may be gone (row 14).
+      await this.#segments.file.sync().catch((error) => this.#fail(error));
+      if (this.#failure) return;
       await this.#segments.roll(group.startLsn, group.previousEnd);
       this.#hooks.rolled();
     }
@@ -374,7 +367,7 @@ export class Wal {
     for (const group of groups) this.#acknowledge(group);
     this.#hooks.durable(touched);
     this.#waiting.drain();
-    if (groups.some((group) => !group.markOnly)) this.#armMark();
+    if (groups.some((group) => !group.markOnly)) this.#markSoon.arm();
     if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
   }
 
@@ -387,16 +380,58 @@ export class Wal {
     return !this.#open && this.#commit.idle;
   }
 
-  /** A mark within 100 ms of going idle tells recovery that what stands before it was durable. */
-  #armMark(): void {
-    clearTimeout(this.#markTimer);
-    this.#markTimer = setTimeout(() => this.#mark(), MARK_IDLE_MS / 2);
-    this.#markTimer.unref();
+  #mark(): void {
+    if (this.#refusal || !this.#isIdle) return;
+    this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
   }
 
-  #mark(): void {
-    if (this.#failure || !this.#isIdle) return;
-    this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
+  // --- failures ------------------------------------------------------------------------------
+
+  /** A write, or making the next segment, has failed. */
+  #refused(error: Error): void {
+    if (this.#failure) return;
+    const reason = passingReason(error);
+    if (reason === undefined) {
+      this.#fail(error);
+      return;
+    }
+    // From here on nothing new is staged; what is written already becomes durable first.
+    this.health.suspend(reason, error, () => this.#resume(reason));
+    if (reason === 'disk-full') void this.#segments.giveBack().catch(() => undefined);
+    this.#step({ kind: 'refused' });
+  }
+
+  /** Allocation goes back to each space's last durable sequence (DESIGN 5). */
+  #takeBack(groups: readonly LogGroup[]): void {
+    const error = this.health.refusal!;
+    for (const group of groups) {
+      this.#free.push(group.slab);
+      this.#unsettled.delete(group);
+      for (const settled of group.settled) settled.reject(error);
+    }
+    if (this.#open) {
+      this.#free.push(this.#open.slab);
+      for (const settled of this.#open.settled) settled.reject(error);
+      this.#open = undefined;
+    }
+    this.#waiting.rejectAll(error);
+    this.#isTakenBack = true;
+    for (const wake of this.#idleWaiters.splice(0)) wake();
+    this.#hooks.lost(takeBackAllocation(this.#memory, this.#spaces, error), error);
+  }
+
+  /** Tried until it succeeds: room again, remains of the refused group zeroed, the next segment. */
+  async #resume(reason: string): Promise<boolean> {
+    if (!this.#isTakenBack || this.#failure) return false;
+    if (reason === 'disk-full') await this.#segments.keepReserve();
+    const { start, size } = this.#segments.current;
+    const end = this.#commit.durableLsn;
+    await zeroFrom(this.#segments.file, { start, size }, Math.max(start, end));
+    await this.#segments.prepareAgain();
+    if (this.#failure) return false;
+    this.#isTakenBack = false;
+    this.#commit.step({ kind: 'resume', segment: { start, size, end } }, 0);
+    return true;
   }
 
   #fail(error: Error): void {
@@ -404,7 +439,8 @@ export class Wal {
     const cause = error instanceof Error ? error : new Error(String(error));
     this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
     this.#commit.step({ kind: 'failed' }, 0);
-    clearTimeout(this.#markTimer);
+    this.#markSoon.disarm();
+    this.health.fail(this.#failure);
     for (const group of this.#unsettled) {
       for (const settled of group.settled) settled.reject(this.#failure);
     }
@@ -431,24 +467,28 @@ export class Wal {
 
   /** Resolves when everything staged so far is durable, in every mode; rejects if that fails. */
   async flush(): Promise<void> {
-    while (!this.#failure && !(this.#isIdle && !this.#commit.hasUnsynced)) {
+    while (!this.#refusal && !(this.#isIdle && !this.#commit.hasUnsynced)) {
       const idle = new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       this.#step({ kind: 'sync' });
       await idle;
     }
-    if (this.#failure) throw this.#failure;
+    if (this.#refusal) throw this.#refusal;
   }
 
   /** Flushes, writes the closing mark and closes the segment. Nothing is staged any more. */
   async close(): Promise<void> {
-    clearTimeout(this.#markTimer);
+    this.#markSoon.disarm();
     try {
-      if (this.#failure) return;
+      while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
+        await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      }
+      if (this.#refusal) return;
       await this.flush();
       this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
       await this.flush();
     } finally {
-      clearTimeout(this.#markTimer);
+      this.#markSoon.disarm();
+      this.health.close();
       await this.#segments.close();
     }
   }

@@ -188,6 +188,23 @@ export function placeOf(salt: number, headerCrc: number, lsn: Lsn, back: number)
   return fmix32(fmix32(fmix32(fmix32(salt ^ headerCrc) ^ (lsn | 0)) ^ high) ^ back);
 }
 
+/** The inverse of fmix32: each of its steps can be undone. */
+function unmix32(h: number): number {
+  let x = h ^ (h >>> 16);
+  x = Math.imul(x, 0x7ed1b41d);
+  x = Math.imul(x ^ (x >>> 13) ^ (x >>> 26), 0xa5cb9243);
+  return (x ^ (x >>> 16)) >>> 0;
+}
+
+/** The salt under which the stamp of a good header fits its place (DESIGN 4, node.json). */
+export function saltOf(view: DataView, offset: number, lsn: Lsn): number {
+  const back = view.getUint32(offset + BACK, true);
+  const crc = view.getUint32(offset + HEADER_CRC, true);
+  const high = Math.floor(lsn / TWO_32);
+  const place = view.getUint32(offset + PLACE, true);
+  return (unmix32(unmix32(unmix32(unmix32(place) ^ back) ^ high) ^ (lsn | 0)) ^ crc) >>> 0;
+}
+
 /** Magic and header_crc fit: the fields are what was written. Lengths are bounded elsewhere. */
 export function isGoodHeader(view: DataView, offset: number): boolean {
   return (

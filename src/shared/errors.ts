@@ -48,6 +48,11 @@ const CODES = {
     'free space on the file system of dataDir, or move dataDir to a larger one',
     'df -h ./data/a',
   ]),
+  ReadOnly: facts(S, true, [
+    'a data directory that can be written to',
+    'mend what the message names (mount, rights, open files); the log goes on by itself',
+    'mount -o remount,rw /data',
+  ]),
   Configuration: facts(S, false, [
     'options and arguments as the documentation names them',
     'correct the option or argument that the message names',

@@ -8,6 +8,9 @@
  * per-batch, per-write: a group is written only after the group before it is durable, so its
  * entries' durable_lsn is where that one ended (DESIGN 4). timer, none: it is written as soon as
  * the write before it has returned, and durable_lsn is what was durable at sealing.
+ *
+ * A write that the disk had no room for suspends: what is written becomes durable, everything
+ * behind it is handed back (`suspended`), and nothing is sealed or written until `resume`.
  */
 import { POOL_SEAL_BYTES } from './limits.js';
 import type { Lsn } from './position.js';
@@ -32,7 +35,18 @@ export type CommitInput<G extends Group> =
   | { readonly kind: 'synced' }
   | { readonly kind: 'timer' }
   | { readonly kind: 'sync' }
+  /** The group that was being written did not get its place; others may, later. */
+  | { readonly kind: 'refused' }
+  /** The open segment, cleaned behind `end`, takes writes again. */
+  | { readonly kind: 'resume'; readonly segment: OpenSegment }
   | { readonly kind: 'failed' };
+
+/** The segment that is written, and the end of the log's last entry. */
+export interface OpenSegment {
+  readonly start: Lsn;
+  readonly size: number;
+  readonly end: Lsn;
+}
 
 /**
  * `close`: hand the open group over (input `closed`). `write` of a group that `rolls` stands for:
@@ -47,7 +61,8 @@ export type CommitEffect<G extends Group> =
   | { readonly kind: 'sync' }
   | { readonly kind: 'start-timer'; readonly ms: number }
   | { readonly kind: 'written'; readonly group: G }
-  | { readonly kind: 'durable'; readonly groups: readonly G[]; readonly lsn: Lsn };
+  | { readonly kind: 'durable'; readonly groups: readonly G[]; readonly lsn: Lsn }
+  | { readonly kind: 'suspended'; readonly groups: readonly G[] };
 
 export class GroupCommit<G extends Group> {
   readonly #mode: FsyncMode;
@@ -69,22 +84,21 @@ export class GroupCommit<G extends Group> {
   /** Somebody waits for everything: fdatasyncs until nothing is on its way. */
   #flushAsked = false;
   #failed = false;
+  /** The groups that will never be written, while what is written before them is made durable. */
+  #refused: G[] | undefined;
+  #suspended = false;
 
   /**
    * @param segmentBytes the size of segments to come
    * @param segment the one that is open for writing, and the end of its last entry
    */
-  constructor(
-    mode: FsyncMode,
-    segmentBytes: number,
-    segment: { start: Lsn; size: number; end: Lsn; durable: Lsn },
-  ) {
+  constructor(mode: FsyncMode, segmentBytes: number, segment: OpenSegment) {
     this.#mode = mode;
     this.#segmentBytes = segmentBytes;
     this.#segmentStart = segment.start;
     this.#segmentSize = segment.size;
     this.#end = segment.end;
-    this.#durable = segment.durable;
+    this.#durable = segment.end;
   }
 
   get durableLsn(): Lsn {
@@ -98,7 +112,8 @@ export class GroupCommit<G extends Group> {
       !this.#sealing &&
       !this.#sealed &&
       !this.#writing &&
-      !this.#syncing
+      !this.#syncing &&
+      !this.#refused
     );
   }
 
@@ -114,7 +129,11 @@ export class GroupCommit<G extends Group> {
   step(input: CommitInput<G> | undefined, openBytes: number): CommitEffect<G>[] {
     const effects: CommitEffect<G>[] = [];
     if (input) this.#take(input, effects);
-    if (this.#failed) return effects;
+    if (this.#failed || this.#suspended) return effects;
+    if (this.#refused) {
+      this.#suspend(this.#refused, effects);
+      return effects;
+    }
     this.#startWrite(effects);
     this.#startSeal(effects, openBytes);
     this.#startSync(effects, openBytes);
@@ -155,10 +174,38 @@ export class GroupCommit<G extends Group> {
       case 'sync':
         this.#flushAsked = true;
         return;
+      case 'refused':
+        this.#refused = [this.#writing!];
+        this.#writing = undefined;
+        return;
+      case 'resume': {
+        const { start, size, end } = input.segment;
+        this.#segmentStart = start;
+        this.#segmentSize = size;
+        this.#end = end;
+        this.#suspended = false;
+        return;
+      }
       case 'failed':
         this.#failed = true;
         return;
     }
+  }
+
+  /** Waits for the seal and the fdatasync that are under way; then all that is left goes back. */
+  #suspend(refused: G[], effects: CommitEffect<G>[]): void {
+    if (!this.#syncing && this.#written.length > 0) {
+      this.#syncing = this.#written;
+      this.#written = [];
+      effects.push({ kind: 'sync' });
+    }
+    if (this.#syncing || this.#sealing) return;
+    if (this.#sealed) refused.push(this.#sealed);
+    refused.push(...this.#closed.splice(0));
+    this.#sealed = undefined;
+    this.#refused = undefined;
+    this.#suspended = true;
+    effects.push({ kind: 'suspended', groups: refused });
   }
 
   get #acksDurableOnly(): boolean {

@@ -37,6 +37,12 @@ export const DEFAULT_SEALER_THREADS = 1;
 /** Appends that may wait for budget, and how long each may. */
 export const WAITING_APPENDS_MAX = 10_000;
 export const WAITING_APPEND_MS = 5_000;
+/** A write or fdatasync that takes longer makes the disk a slow one. */
+export const SLOW_DISK_MS = 1_000;
+/** How often a log that is read-only for a passing reason tries to go on. */
+export const RESUME_POLL_MS = 500;
+/** Kept aside, so that state can be written and segments freed on a full disk (row 13). */
+export const RESERVE_BYTES = 4 * MiB;
 /** The mark is written within this time of going idle. */
 export const MARK_IDLE_MS = 100;
 

@@ -4,8 +4,8 @@
  * fdatasync has covered; replay skips what stands below a row's LSN.
  *
  * File: magic "EGWS", format u32, generation u64, lsn u64 (replay begins here), durable u64,
- * node sequence u64, spaces u32, segments u32, holes u32, then the rows, then CRC32C of all
- * before it.
+ * node sequence u64, spaces u32, segments u32, holes u32, node id, cluster id, then the rows,
+ * then CRC32C of all before it.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
@@ -91,6 +91,9 @@ export interface SpaceRow {
 
 export interface State {
   readonly generation: number;
+  /** Whose directory this is; node.json says the same. */
+  readonly nodeId: string;
+  readonly clusterId: string;
   /** Everything below is in the rows. */
   readonly lsn: Lsn;
   /** The durable end when the last row was taken. */
@@ -133,9 +136,10 @@ export class StateWriter {
   readonly #w = new ByteWriter();
   #spaces = 0;
 
-  constructor(generation: number, lsn: Lsn) {
+  constructor(generation: number, lsn: Lsn, nodeId: string, clusterId: string) {
     this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
     this.#w.u64(0).u64(0).u32(0).u32(0).u32(0);
+    this.#w.text(nodeId).text(clusterId);
   }
 
   space(row: SpaceRow): void {
@@ -211,6 +215,8 @@ export function decodeState(bytes: Uint8Array): State {
   const spaceCount = r.u32();
   const segmentCount = r.u32();
   const holeCount = r.u32();
+  const nodeId = r.text();
+  const clusterId = r.text();
   const spaces: SpaceRow[] = [];
   for (let i = 0; i < spaceCount; i++) spaces.push(readRow(r));
   const segments: SegmentFacts[] = [];
@@ -223,7 +229,17 @@ export function decodeState(bytes: Uint8Array): State {
   const holes: Hole[] = [];
   for (let i = 0; i < holeCount; i++) holes.push({ start: r.u64(), end: r.u64() });
   r.end();
-  return { generation, lsn, durableLsn, nodeSequence, spaces, segments, holes };
+  return {
+    generation,
+    nodeId,
+    clusterId,
+    lsn,
+    durableLsn,
+    nodeSequence,
+    spaces,
+    segments,
+    holes,
+  };
 }
 
 function readRow(r: ByteReader): SpaceRow {

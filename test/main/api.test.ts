@@ -83,7 +83,7 @@ describe('append and read', () => {
     expect(new Set(appended.slice(0, 9).map((a) => a.sequence))).toEqual(new Set([1, 2, 3]));
     const big = Array.from({ length: 400 }, (_, i) => Buffer.alloc(1_500, i));
     expect(await spaces[0]!.appendBatch(1, big)).toMatchObject({ lastSequence: 600 });
-    const before = await Promise.all(spaces.map(contentOf));
+    const before = await Promise.all(spaces.map((s) => contentOf(s)));
     expect(node.status().segments).toBeGreaterThan(3);
     await node.close();
     node = await open('a');

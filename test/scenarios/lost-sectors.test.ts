@@ -309,7 +309,7 @@ describe(`the last write, seed ${SEED}`, () => {
     });
   });
 
-  test('FAULT-20 a segment that is missing or cut short: read around, nothing renumbered', async () => {
+  test('FAULT-20 a segment missing or cut short: read around, nothing renumbered', async () => {
     const chance = chanceFrom(SEED + 5);
     const of = await image(chance, 2 * SMALL.segmentBytes + 30_000);
     const names = segmentsOf(of.dir);

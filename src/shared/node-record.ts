@@ -93,7 +93,7 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
   return w.bytes();
 }
 
-/** Throws UnsupportedVersion for a kind that this release does not know, else CorruptionDetected. */
+/** Throws UnsupportedVersion for a kind that we do not know, else CorruptionDetected. */
 export function decodeNodeRecord(payload: Uint8Array): NodeRecord {
   const r = new ByteReader(payload, 'CorruptionDetected');
   const kind = r.u8();

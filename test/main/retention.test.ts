@@ -55,7 +55,7 @@ async function sequences(space: Space, range: { from?: number; to?: number }): P
 }
 
 describe('retention', () => {
-  test('nothing is freed before a checkpoint; then whole segments, which are recycled', async () => {
+  test('nothing is freed before a checkpoint; then segments are, and recycled', async () => {
     let node = await open('a');
     let space = await node.openSpace('s');
     await fill(node, space, 3);

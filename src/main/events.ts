@@ -41,6 +41,8 @@ export interface NodeEvents {
   };
   /** The log was opened: what was decided about its end, and on what evidence. */
   recovered: RecoveryReport;
+  /** State, an index or a freed segment's file could not be written; the log itself goes on. */
+  'state-failed': { readonly error: unknown };
   /** node.json was lost or damaged, and was made again from the log and the state. */
   'node-file-rebuilt': { readonly dataDir: string };
   /** Acknowledged bytes of the log are not what was written; `entries` are lost to their spaces. */

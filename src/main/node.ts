@@ -171,7 +171,7 @@ export class Node extends NodeEmitter {
 
   #stateFailed(error: unknown): void {
     // The log is the truth and goes on; the older generation stays valid.
-    process.emitWarning(`the state was not written: ${String(error)}`, 'EngramWalWarning');
+    this.emit('state-failed', { error });
   }
 
   #startApply(): void {

@@ -1,0 +1,147 @@
+/**
+ * Every disk call fails once, each in its turn, in a small life of a node; and the power fails at
+ * each. All of them with ENGRAM_TEST_FULL=1, else a sample of them.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Node } from '#src/main/index.js';
+import { openFake, SpaceLedger } from '../support/fake-cluster.js';
+import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
+
+const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
+const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const NAMES = ['s', 't'];
+
+const unhandled: unknown[] = [];
+const note = (error: unknown): void => {
+  unhandled.push(error);
+};
+
+beforeAll(() => {
+  process.on('unhandledRejection', note);
+});
+
+afterAll(() => {
+  process.off('unhandledRejection', note);
+});
+
+type Ledgers = readonly SpaceLedger[];
+
+/** Opens, appends over two rolls, reads, checkpoints, closes; goes on as far as it can. */
+async function live(disk: FakeDisk, ledgers: Ledgers, die?: () => boolean): Promise<void> {
+  let node: Node | undefined;
+  try {
+    node = await openFake(disk);
+    for (let round = 0; round < 9; round++) {
+      if (die?.()) return;
+      await Promise.all(ledgers.map((ledger) => oneRound(node!, ledger, round)));
+    }
+  } catch (error) {
+    expect(error).toHaveProperty('code');
+  } finally {
+    if (!die?.()) await node?.close();
+  }
+}
+
+async function oneRound(node: Node, ledger: SpaceLedger, round: number): Promise<void> {
+  const space = await node.openSpace(ledger.name);
+  await ledger.append(space, 300);
+  await ledger.appendBatch(space, [900, 0, 1_200]);
+  if (round !== 6) return;
+  const { durableSequence } = space.status();
+  ledger.checkpoint = Math.max(1, durableSequence);
+  await space.checkpoint(Math.max(1, durableSequence)).catch((error) => {
+    expect(error).toHaveProperty('code');
+  });
+}
+
+/** The disk is well again: everything is there, and the log goes on. */
+async function healthy(disk: FakeDisk, ledgers: Ledgers, what: string): Promise<void> {
+  for (let again = 0; again < 2; again++) {
+    const node = await openFake(disk);
+    expect(node.status().holes, what).toEqual([]);
+    for (const ledger of ledgers) {
+      const space = await node.openSpace(ledger.name);
+      await ledger.check(space, what);
+      expect(await ledger.append(space, 100), what).toBe(true);
+    }
+    await node.close();
+  }
+}
+
+async function countCalls(): Promise<string[]> {
+  const disk = new FakeDisk();
+  disk.inject(undefined);
+  await live(
+    disk,
+    NAMES.map((name) => new SpaceLedger(name)),
+  );
+  return disk.calls;
+}
+
+describe(`every disk call, seed ${SEED}`, () => {
+  test.each([
+    ['EIO', 'FAULT-10 FAULT-12 a call that fails with EIO'],
+    ['ENOSPC', 'FAULT-13 FAULT-14 a call that fails with ENOSPC'],
+    ['EROFS', 'FAULT-15 a call that fails with EROFS'],
+  ])('%s: %s: nothing acknowledged is lost', async (errno) => {
+    const calls = await countCalls();
+    const step = IS_FULL ? 1 : Math.ceil(calls.length / 24);
+    for (let n = 1 + (SEED % step); n <= calls.length; n += step) {
+      const disk = new FakeDisk();
+      const ledgers = NAMES.map((name) => new SpaceLedger(name));
+      disk.inject({ call: n, errno });
+      await live(disk, ledgers);
+      const what = `call ${n} (${disk.calls[n - 1]}) fails with ${errno}`;
+      disk.inject(undefined);
+      if (n % 2 === 0) disk.crash(chanceFrom(SEED + n));
+      else disk.kill();
+      await healthy(disk, ledgers, what);
+      expect(unhandled, what).toEqual([]);
+    }
+  });
+
+  test.each([
+    ['SIGKILL', 'FAULT-16'],
+    ['power loss', 'FAULT-16 FAULT-17 FAULT-18'],
+  ])('%s at every call (%s): a state before or after the step', async (how) => {
+    const calls = await countCalls();
+    const step = IS_FULL ? 1 : Math.ceil(calls.length / 24);
+    for (let n = 1 + (SEED % step); n <= calls.length; n += step) {
+      const disk = new FakeDisk();
+      const ledgers = NAMES.map((name) => new SpaceLedger(name));
+      disk.inject({ call: n, errno: 'EIO', isLasting: true });
+      // From the n-th call on nothing reaches the disk: as if the process had ended there.
+      await live(disk, ledgers);
+      const what = `${how} at call ${n} (${disk.calls[n - 1]})`;
+      disk.inject(undefined);
+      if (how === 'SIGKILL') disk.kill();
+      else disk.crash(chanceFrom(SEED + n));
+      await healthy(disk, ledgers, what);
+      expect(unhandled, what).toEqual([]);
+    }
+  });
+
+  test('FAULT-21 power loss at every call of the recovery itself', async () => {
+    const chance = chanceFrom(SEED);
+    const first = new FakeDisk();
+    const ledgers = NAMES.map((name) => new SpaceLedger(name));
+    let rounds = 0;
+    await live(first, ledgers, () => rounds++ > 8);
+    first.crash(chance);
+    for (let n = 1, isOver = false; !isOver; n += IS_FULL ? 1 : 5) {
+      // Each time a new tail to recover from: what the last healthy opening has left.
+      first.inject({ call: n, errno: 'EIO', isLasting: true });
+      const node = await openFake(first).catch(() => undefined);
+      isOver = node !== undefined;
+      await node?.close().catch(() => undefined);
+      first.inject(undefined);
+      first.crash(chance);
+      await healthy(first, ledgers, `call ${n} of the recovery`);
+      const last = await openFake(first);
+      for (const ledger of ledgers) await ledger.append(await last.openSpace(ledger.name), 500);
+      first.crash(chance);
+      await last.close().catch(() => undefined);
+    }
+    expect(unhandled).toEqual([]);
+  });
+});

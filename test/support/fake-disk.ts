@@ -99,6 +99,8 @@ export interface Fault {
   /** Of the calls counted from `inject` on, from 1. */
   readonly call: number;
   readonly errno: string;
+  /** Only calls that begin with this count. */
+  readonly only?: string;
   /** Every call from there on, not that one alone. */
   readonly isLasting?: boolean;
 }
@@ -114,11 +116,13 @@ export class FakeDisk {
   #fault: Fault | undefined;
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
+  #counted = 0;
   capacityBytes = Number.POSITIVE_INFINITY;
 
   inject(fault: Fault | undefined): void {
     this.#fault = fault;
     this.calls = [];
+    this.#counted = 0;
   }
 
   get usedBytes(): number {
@@ -183,10 +187,9 @@ export class FakeDisk {
       if (id !== this.#mount) throw io(what, 'ENODEV');
       this.calls.push(what);
       const fault = this.#fault;
-      if (!fault) return;
-      const isDue = fault.isLasting
-        ? this.calls.length >= fault.call
-        : this.calls.length === fault.call;
+      if (!fault || !what.startsWith(fault.only ?? '')) return;
+      const count = ++this.#counted;
+      const isDue = fault.isLasting ? count >= fault.call : count === fault.call;
       if (isDue) throw io(what, fault.errno);
     };
     const change = (dir: string, names: NameChange): void => {

@@ -1,17 +1,30 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0 ok, 2 failed, 4 usage. */
+/** The command line. Exit codes: 0 ok, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
+import { acceptLoss } from './accept-loss.js';
 import { DemoError, runDemo } from './demo.js';
+import { nodeDisk } from './disk.js';
+import { inspectLog } from './inspect.js';
+import { inspectedText, verifiedText } from './tool-output.js';
+import { verifyLog } from './verify.js';
 
 const OK = 0;
 const FAILED = 2;
+const CORRUPT = 3;
 const USAGE = 4;
 
 function count(text: string): number {
   const value = Number(text);
   if (Number.isSafeInteger(value) && value >= 1) return value;
-  throw new InvalidArgumentError('Expected a whole number from 1. Example: --repeat 10');
+  throw new InvalidArgumentError('Expected a whole number from 1. Example: 10');
+}
+
+interface InspectFlags {
+  readonly space?: string;
+  readonly from?: number;
+  readonly limit?: number;
+  readonly json: boolean;
 }
 
 const program = new Command('engram-wal')
@@ -30,6 +43,50 @@ program
     process.exitCode = (await runDemo({ ...options, input: options.input })) ? OK : FAILED;
   });
 
+program
+  .command('inspect')
+  .description('show what a data directory holds; it may be in use')
+  .argument('<dir>', "a node's dataDir, or a directory of Engram itself")
+  .option('--space <name>', 'list entries of this space')
+  .option('--from <sequence>', 'the first of them', count)
+  .option('--limit <n>', 'so many of them', count)
+  .option('--json', 'one JSON object on stdout, nothing else', false)
+  .exitOverride()
+  .action(async (dir: string, options: InspectFlags) => {
+    const inspected = await inspectLog(nodeDisk, dir, options);
+    console.log(options.json ? JSON.stringify(inspected) : inspectedText(inspected));
+  });
+
+program
+  .command('verify')
+  .description('check every entry and index of a data directory; it may be in use')
+  .argument('<dir>', "a node's dataDir, or a directory of Engram itself")
+  .option('--json', 'one JSON object on stdout, nothing else', false)
+  .exitOverride()
+  .action(async (dir: string, options: { json: boolean }) => {
+    const verified = await verifyLog(nodeDisk, dir);
+    console.log(options.json ? JSON.stringify(verified) : verifiedText(dir, verified));
+    if (verified.rot > 0) process.exitCode = CORRUPT;
+  });
+
+program
+  .command('accept-loss')
+  .description('let a damaged space take entries again; what is lost stays lost')
+  .argument('<dir>', 'the dataDir of a node that is closed')
+  .requiredOption('--space <name>', 'whose damaged entries')
+  .requiredOption(
+    '--from <sequence>',
+    'the first damaged entry, as status and errors name it',
+    count,
+  )
+  .option('--to <sequence>', 'the last one; left out where nobody knows it', count)
+  .exitOverride()
+  .action(async (dir: string, options: { space: string; from: number; to?: number }) => {
+    const { space, from, to } = options;
+    await acceptLoss(nodeDisk, dir, space, from, to);
+    console.log(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
+  });
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -42,5 +99,6 @@ function exitCodeOf(error: unknown): number {
   console.error(`engram-wal: ${error instanceof Error ? error.message : String(error)}`);
   // In a child's report the error's class is lost, its code is not.
   const known = error instanceof EngramError || error instanceof DemoError;
+  if (known && error.code === 'CorruptionDetected') return CORRUPT;
   return known && error.code === 'Configuration' ? USAGE : FAILED;
 }

@@ -22,7 +22,7 @@ import {
 import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
 import { corrupt, Replay } from './replay.js';
-import { badPlaceAt, walkAround, walkSegment } from './segment-walk.js';
+import { badPlaceAt, type Extent, walkAround, walkSegment } from './segment-walk.js';
 import { isSpareName, newSegment, type Segment } from './segments.js';
 import { keepCopy, settleTail } from './tail.js';
 
@@ -394,9 +394,10 @@ class Scan {
   }
 }
 
-async function searchBehind(
+/** Adds to the evidence every good header from X to the segment's end. */
+export async function searchBehind(
   file: DiskFile,
-  segment: Segment,
+  segment: Extent,
   x: Lsn,
   salt: number,
   evidence: Evidence,

@@ -1,0 +1,319 @@
+/**
+ * Reads a data directory as it stands, opening nothing for writing and taking no lock: every live
+ * segment in order, around whatever is bad, and what is wrong with it. For `inspect` and `verify`.
+ */
+import path from 'node:path';
+import { readDurableLsn } from '../shared/entry.js';
+import { type EngramError, failure } from '../shared/errors.js';
+import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../shared/limits.js';
+import type { Lsn } from '../shared/position.js';
+import { decideEnd, type Evidence, look, segmentName, segmentStart } from '../shared/segment.js';
+import type { State } from '../shared/state.js';
+import type { Disk, DiskFile } from './disk.js';
+import { findSalt, readNodeFile } from './node-file.js';
+import { newestState, searchBehind } from './recovery.js';
+import { badPlaceAt, type Extent, type Visit, walkAround, walkSegment } from './segment-walk.js';
+
+/** `rot`: acknowledged bytes are not what was written. `warning`: strange, but harmless. */
+export interface Finding {
+  readonly level: 'rot' | 'warning';
+  readonly file: string;
+  /** LSN of the first byte, or offset in a file that is no segment of ours. */
+  readonly at: number;
+  /** Behind the last byte. */
+  readonly end: number;
+  readonly what: string;
+  /** The space, where one is named. */
+  readonly space: string | undefined;
+}
+
+/** So many are told one by one; all are counted. */
+const FINDINGS_MAX = 100;
+/** A live writer may be in the middle of a group: a bad place is read again once. */
+const READ_AGAIN_MS = 200;
+
+/** Findings of one kind in one file come as one, with the first place (FAULTS row 81). */
+export class Findings {
+  readonly list: (Finding & { readonly count: number })[] = [];
+  rot = 0;
+  warnings = 0;
+
+  add(finding: Finding): void {
+    if (finding.level === 'rot') this.rot++;
+    else this.warnings++;
+    const { file, what, space } = finding;
+    const i = this.list.findIndex((f) => f.file === file && f.what === what && f.space === space);
+    const known = this.list[i];
+    if (known) {
+      const end = Math.max(known.end, finding.end);
+      this.list[i] = { ...known, count: known.count + 1, end };
+    } else if (this.list.length < FINDINGS_MAX) {
+      this.list.push({ ...finding, count: 1 });
+    }
+  }
+
+  /** What one file had is told behind what stands here. */
+  addAll(other: Findings): void {
+    this.rot += other.rot;
+    this.warnings += other.warnings;
+    this.list.push(...other.list.slice(0, FINDINGS_MAX - this.list.length));
+  }
+}
+
+/** Whether the newest state still counts the segment, if it ever did. */
+async function isLive(disk: Disk, dir: string, { start }: Live): Promise<boolean> {
+  const state = await newestState(disk, dir);
+  return !state || start >= state.lsn || state.segments.some((s) => s.start === start);
+}
+
+export interface SurveyedSegment extends Extent {
+  readonly file: string;
+  /** Where its entries end. */
+  readonly end: Lsn;
+  readonly isLast: boolean;
+}
+
+export interface Survey {
+  readonly salt: number;
+  readonly state: State | undefined;
+  readonly segments: readonly SurveyedSegment[];
+}
+
+/** The salt of a directory, from node.json or from the log itself. Throws EngramDirectory. */
+async function saltOfDirectory(disk: Disk, dir: string, findings: Findings): Promise<number> {
+  const names = await disk.list(dir);
+  const segments = names.filter((name) => segmentStart(name) !== undefined);
+  if (segments.length === 0 && !names.includes('node.json')) {
+    throw failure('Configuration', `${dir} holds no log: neither segments nor node.json`);
+  }
+  try {
+    return (await readNodeFile(disk, dir)).logSalt;
+  } catch (error) {
+    if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+    const salt = await findSalt(disk, dir, segments);
+    const isOurs = names.some((name) => name === 'node.json' || name.startsWith('state-'));
+    // Nothing of ours is there, and no header that would tell: Engram leaves empty files, too.
+    if (salt === undefined && !isOurs) throw failure('EngramDirectory', `${dir} has no node.json`);
+    if (salt === undefined) throw error;
+    const what = 'lost or damaged; it is made again when a node opens';
+    const level = names.includes('node.json') ? 'rot' : 'warning';
+    findings.add({ level, file: 'node.json', at: 0, end: 0, what, space: undefined });
+    return salt;
+  }
+}
+
+interface Live {
+  readonly start: Lsn;
+  readonly size: number;
+  /** Where the state's list, or the next segment's first entry, says that it ends. */
+  readonly end: Lsn | undefined;
+}
+
+/**
+ * Walks every live segment.
+ * @param visit gets each good entry, in LSN order
+ * @throws EngramDirectory, Configuration (no log), CorruptionDetected (no salt), UnsupportedVersion
+ */
+export async function surveyLog(
+  disk: Disk,
+  dir: string,
+  findings: Findings,
+  visit: Visit,
+): Promise<Survey> {
+  const salt = await saltOfDirectory(disk, dir, findings);
+  const state = await newestState(disk, dir);
+  const live = await liveSegments(disk, dir, salt, state, findings);
+  const segments: SurveyedSegment[] = [];
+  for (const [i, segment] of live.entries()) {
+    const file = segmentName(segment.start);
+    const isLast = i === live.length - 1;
+    const own = new Findings();
+    const end = await withFile(disk, dir, file, (opened) =>
+      isLast
+        ? surveyLast(opened, segment, salt, state, own, visit)
+        : surveySealed(opened, segment, salt, own, visit),
+    );
+    // Freed and recycled while we read: the newest state no longer lists it.
+    if (end === undefined) await gone(disk, dir, segment, findings);
+    else segments.push({ file, start: segment.start, size: segment.size, end, isLast });
+    if (own.rot === 0 || isLast || (await isLive(disk, dir, segment))) findings.addAll(own);
+  }
+  return { salt, state, segments };
+}
+
+/** @returns undefined when the file is not there */
+async function withFile<T>(
+  disk: Disk,
+  dir: string,
+  name: string,
+  work: (file: DiskFile) => Promise<T>,
+): Promise<T | undefined> {
+  let file: DiskFile;
+  try {
+    file = await disk.open(path.join(dir, name), 'read');
+  } catch (error) {
+    const cause = (error as EngramError).cause as NodeJS.ErrnoException | undefined;
+    if (cause?.code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    return await work(file);
+  } finally {
+    await file.close();
+  }
+}
+
+async function gone(disk: Disk, dir: string, segment: Live, findings: Findings): Promise<void> {
+  const state = await newestState(disk, dir);
+  if (!state?.segments.some((s) => s.start === segment.start)) return;
+  const { start, size } = segment;
+  const what = 'listed as live, and absent';
+  const file = segmentName(start);
+  findings.add({ level: 'rot', file, at: start, end: start + size, what, space: undefined });
+}
+
+/** The segments that are the log: listed by the state, or behind it up to the last entry. */
+async function liveSegments(
+  disk: Disk,
+  dir: string,
+  salt: number,
+  state: State | undefined,
+  findings: Findings,
+): Promise<Live[]> {
+  const found: Live[] = [];
+  for (const name of await disk.list(dir)) {
+    const start = segmentStart(name);
+    if (start === undefined) continue;
+    const listed = state?.segments.find((s) => s.start === start);
+    if (state && !listed && start < state.lsn) {
+      const what = 'a freed segment that is still there';
+      findings.add({ level: 'warning', file: name, at: start, end: start, what, space: undefined });
+      continue;
+    }
+    const size = await withFile(disk, dir, name, (file) => file.size());
+    if (size === undefined && !listed) continue;
+    if (listed && size !== undefined && size < listed.size) {
+      const what = 'shorter than it was made';
+      const end = start + listed.size;
+      findings.add({ level: 'rot', file: name, at: start + size, end, what, space: undefined });
+    }
+    found.push({ start, size: listed?.size ?? size!, end: listed?.end });
+  }
+  for (const { start, size } of state?.segments ?? []) {
+    if (!found.some((s) => s.start === start))
+      await gone(disk, dir, { start, size, end: 0 }, findings);
+  }
+  return await trimEmpty(disk, dir, salt, found);
+}
+
+/** Segments made ahead of need hold nothing yet; the others learn their end from the next one. */
+async function trimEmpty(disk: Disk, dir: string, salt: number, all: Live[]): Promise<Live[]> {
+  const heads: (Lsn | undefined)[] = [];
+  for (const segment of all) {
+    const head = await withFile(disk, dir, segmentName(segment.start), async (file) => {
+      const bytes = new Uint8Array(ENTRY_HEADER_BYTES);
+      const got = bytes.subarray(0, await file.read(bytes, 0));
+      const view = new DataView(got.buffer, 0, got.length);
+      const end = segment.start + segment.size;
+      const found = look(got, view, 0, segment.start, end, salt);
+      if (got.length === bytes.length && found !== 'bad-header') {
+        return readDurableLsn(view, 0, segment.start);
+      }
+      const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
+      await searchBehind(file, segment, segment.start, salt, evidence);
+      return evidence.lastEnd === undefined ? undefined : Number.NaN;
+    });
+    heads.push(head);
+  }
+  let last = all.length - 1;
+  while (last > 0 && heads[last] === undefined && all[last]!.end === undefined) last--;
+  return all.slice(0, last + 1).map((segment, i) => {
+    const next = all[i + 1];
+    const isNext = next && next.start === segment.start + segment.size;
+    const head = isNext && i < last ? heads[i + 1] : undefined;
+    const end = segment.end ?? (Number.isNaN(head) ? undefined : head);
+    return { ...segment, end };
+  });
+}
+
+async function surveySealed(
+  file: DiskFile,
+  segment: Live,
+  salt: number,
+  findings: Findings,
+  visit: Visit,
+): Promise<Lsn> {
+  const end = segment.end ?? segment.start + segment.size;
+  await walkAround(file, segment, segment.start, end, salt, visit, (place) => {
+    const what = place.entry ? 'payload does not fit its CRC' : 'no good header';
+    addPlace(findings, segment, place.start, place.end, what, place.entry?.id);
+  });
+  return end;
+}
+
+async function evidenceBehind(
+  file: DiskFile,
+  segment: Extent,
+  x: Lsn,
+  salt: number,
+): Promise<Evidence> {
+  const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
+  await searchBehind(file, segment, x, salt, evidence);
+  return evidence;
+}
+
+function addPlace(
+  findings: Findings,
+  segment: Extent,
+  at: Lsn,
+  end: Lsn,
+  what: string,
+  space: string | undefined,
+): void {
+  findings.add({ level: 'rot', file: segmentName(segment.start), at, end, what, space });
+}
+
+/** The last segment ends clean, torn (nothing acknowledged is lost) or is rotten before its end. */
+async function surveyLast(
+  file: DiskFile,
+  segment: Live,
+  salt: number,
+  state: State | undefined,
+  findings: Findings,
+  visit: Visit,
+): Promise<Lsn> {
+  const segmentEnd = segment.start + segment.size;
+  let x = await walkSegment(file, segment, segment.start, salt, visit);
+  let evidence = await evidenceBehind(file, segment, x, salt);
+  for (let isAgain = false; ; ) {
+    const w = Math.max(evidence.durableLsn, state?.durableLsn ?? 0);
+    const goodBehind = evidence.lastEnd !== undefined && evidence.lastEnd > x;
+    const head = new Uint8Array(Math.min(TRAILER_BYTES, segmentEnd - x));
+    await file.read(head, x - segment.start);
+    const zerosAtX = head.every((byte) => byte === 0);
+    const nextDurableLsn = undefined;
+    const listedEnd = segment.end;
+    const decision = decideEnd({ x, zerosAtX, w, goodBehind, nextDurableLsn, listedEnd });
+    if (decision === 'clean') return x;
+    if (!isAgain) {
+      isAgain = true;
+      await new Promise((resolve) => setTimeout(resolve, READ_AGAIN_MS));
+      x = await walkSegment(file, segment, x, salt, visit);
+      evidence = await evidenceBehind(file, segment, x, salt);
+      continue;
+    }
+    if (decision === 'torn') {
+      const end = Math.min(evidence.lastEnd ?? x + TRAILER_BYTES, segmentEnd);
+      const what = 'a torn tail: never acknowledged, cut when a node opens';
+      const name = segmentName(segment.start);
+      findings.add({ level: 'warning', file: name, at: x, end, what, space: undefined });
+      return x;
+    }
+    const to = goodBehind ? segmentEnd : Math.min(w, segmentEnd);
+    const place = await badPlaceAt(file, segment, x, to, salt);
+    const what = place.entry ? 'payload does not fit its CRC' : 'no good header';
+    addPlace(findings, segment, place.start, place.end, what, place.entry?.id);
+    if (place.end >= segmentEnd) return segmentEnd;
+    x = await walkSegment(file, segment, place.end, salt, visit);
+  }
+}

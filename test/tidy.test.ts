@@ -54,6 +54,19 @@ describe('tidy', () => {
     expect(found).toEqual([]);
   });
 
+  test('each fault in force has a test that is named after it', () => {
+    const list = fs.readFileSync(path.join(ROOT, 'test/faults.txt'), 'utf8');
+    const rows = list.replace(/^#.*$/gm, '').match(/\d+/g) ?? [];
+    expect(rows.length).toBeGreaterThan(30);
+    const sources = filesBelow('test').map((file) =>
+      fs.readFileSync(path.join(ROOT, file), 'utf8'),
+    );
+    const without = rows.filter(
+      (row) => !sources.some((text) => new RegExp(`['"\`]FAULT-${row}\\b`).test(text)),
+    );
+    expect(without).toEqual([]);
+  });
+
   test.each([
     ['src/shared/a.ts', "import fs from 'node:fs';"],
     ['src/shared/a.ts', "import { readFile } from 'fs/promises';"],

@@ -212,7 +212,7 @@ describe(`the last write, seed ${SEED}`, () => {
   test.each([
     ['inside a segment', 40_000, 12],
     ['over a roll', SMALL.segmentBytes - 20_000, 12],
-  ])('FAULT-1 FAULT-2 FAULT-3 any of its sectors may be lost: %s', async (_, before, rounds) => {
+  ])('any of its sectors may be lost: %s', async (_, before, rounds) => {
     const chance = chanceFrom(SEED);
     for (let i = 0; i < rounds; i++) {
       const of = await image(chance, before);

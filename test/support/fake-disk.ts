@@ -117,6 +117,8 @@ export class FakeDisk {
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
   #counted = 0;
+  /** Calls that begin with `only` take so long. */
+  delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
 
   inject(fault: Fault | undefined): void {
@@ -186,6 +188,10 @@ export class FakeDisk {
       await new Promise((resolve) => setImmediate(resolve));
       if (id !== this.#mount) throw io(what, 'ENODEV');
       this.calls.push(what);
+      if (this.delay && what.startsWith(this.delay.only)) {
+        const { ms } = this.delay;
+        await new Promise((resolve) => setTimeout(resolve, ms));
+      }
       const fault = this.#fault;
       if (!fault || !what.startsWith(fault.only ?? '')) return;
       const count = ++this.#counted;

@@ -1,0 +1,267 @@
+/** The exact behaviour of each disk fault (FAULTS.md), on a disk that fails on demand. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { nodeDisk } from '#src/main/disk.js';
+import type { Node, NodeEventName, NodeEvents } from '#src/main/index.js';
+import { makeFolder, removeFolder, until } from '../support/cluster.js';
+import { openFake, SpaceLedger, TINY } from '../support/fake-cluster.js';
+import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
+
+const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const FILE = '/data/wal-0000000000000000.log';
+
+let disk: FakeDisk;
+let node: Node;
+let ledger: SpaceLedger;
+
+beforeEach(async () => {
+  disk = new FakeDisk();
+  ledger = new SpaceLedger('s');
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  disk.inject(undefined);
+  await node?.close().catch(() => undefined);
+});
+
+async function open(): Promise<void> {
+  node = await openFake(disk);
+  await node.openSpace('s');
+}
+
+function heard<K extends NodeEventName>(name: K): NodeEvents[K][] {
+  const events: NodeEvents[K][] = [];
+  node.on(name, (event) => events.push(event));
+  return events;
+}
+
+/** Everything acknowledged is there after the node was opened again, and it goes on. */
+async function soundAgain(): Promise<void> {
+  disk.inject(undefined);
+  await node.close().catch(() => undefined);
+  disk.kill();
+  await open();
+  await ledger.check(node.space('s'), 'opened again');
+  expect(await ledger.append(node.space('s'), 100)).toBe(true);
+}
+
+describe(`disk faults, seed ${SEED}`, () => {
+  test('FAULT-5 a bit flips in a sealed segment: that entry alone, typed, told once', async () => {
+    await open();
+    const space = node.space('s');
+    const other = await node.openSpace('t');
+    while (node.status().segments < 3) await ledger.append(space, 700);
+    await other.append(1, Buffer.from('t'));
+    disk.edit(FILE, (bytes) => {
+      bytes[3_000]! ^= 8;
+    });
+    const damaged = heard('damaged');
+    const read = async (): Promise<number> => {
+      let n = 0;
+      for await (const _ of space.read()) n++;
+      return n;
+    };
+    await expect(read()).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    await expect(read()).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    expect(damaged).toHaveLength(1);
+    const { entries, holes } = damaged[0]!;
+    expect(holes).toHaveLength(1);
+    expect(entries).toEqual([{ space: 's', from: entries[0]!.from, to: entries[0]!.from }]);
+    await expect(space.append(1, Buffer.from('x'))).rejects.toMatchObject({
+      code: 'CorruptionDetected',
+    });
+    await other.append(1, Buffer.from('other spaces go on'));
+    // Known from then on, without anybody reading it.
+    await node.close();
+    await open();
+    expect(node.space('s').status().damage).toMatchObject([{ from: entries[0]!.from }]);
+  });
+
+  test('FAULT-10 fdatasync fails with EIO: final, not tried again, no ack', async () => {
+    await open();
+    const space = node.space('s');
+    await ledger.append(space, 100);
+    const fatal = heard('fatal');
+    const states = heard('log-state');
+    disk.inject({ call: 1, errno: 'EIO', only: 'fdatasync' });
+    // Not acknowledged: it may be there afterwards, or not.
+    ledger.tried(2, Buffer.from('a'));
+    await expect(space.append(1, Buffer.from('a'))).rejects.toMatchObject({ code: 'WalFailed' });
+    expect(() => space.tryAppend(1, Buffer.from('b'))).toThrow(/WalFailed/);
+    await expect(space.checkpoint(1)).rejects.toMatchObject({ code: 'WalFailed' });
+    expect(fatal).toHaveLength(1);
+    expect(states).toMatchObject([{ state: 'failed' }]);
+    expect(node.status().log.state).toBe('failed');
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(disk.calls.filter((call) => call.startsWith('fdatasync'))).toHaveLength(1);
+    await soundAgain();
+  });
+
+  test('FAULT-12 a short write is completed; EIO while writing is final', async () => {
+    const folder = makeFolder();
+    const write = fs.write;
+    const sizes: number[] = [];
+    vi.spyOn(fs, 'write').mockImplementation(((
+      fd: number,
+      bytes: Uint8Array,
+      offset: number,
+      length: number,
+      position: number,
+      done: (error: Error | null, written: number) => void,
+    ) => {
+      sizes.push(length);
+      write(fd, bytes, offset, Math.ceil(length / 3), position, done);
+    }) as unknown as typeof fs.write);
+    const file = await nodeDisk.open(path.join(folder, 'f'), 'create');
+    const bytes = Uint8Array.from({ length: 1_000 }, (_, i) => i);
+    await file.write(bytes, 10);
+    vi.restoreAllMocks();
+    expect(sizes.length).toBeGreaterThan(3);
+    const read = new Uint8Array(1_000);
+    expect(await file.read(read, 10)).toBe(1_000);
+    expect(read).toEqual(bytes);
+    await file.close();
+    removeFolder(folder);
+
+    await open();
+    ledger.tried(1, bytes);
+    disk.inject({ call: 1, errno: 'EIO', only: 'write' });
+    await expect(node.space('s').append(1, bytes)).rejects.toMatchObject({ code: 'WalFailed' });
+    await soundAgain();
+  });
+
+  test('FAULT-13 a full disk: read-only, nothing lost, goes on by itself', async () => {
+    await open();
+    const space = node.space('s');
+    for (let i = 0; i < 5; i++) await ledger.append(space, 800);
+    const lost = heard('appends-lost');
+    const states = heard('log-state');
+    const { durableSequence } = space.status();
+    disk.capacityBytes = disk.usedBytes + 512;
+    const handed: number[] = [];
+    for (let i = 0; i < 3; i++) handed.push(space.tryAppend(1, Buffer.alloc(900, 1))!);
+    await expect(space.append(1, Buffer.alloc(900))).rejects.toMatchObject({
+      code: 'DiskFull',
+      retryable: true,
+      details: { reason: 'disk-full' },
+    });
+    // Handed out, and void: the same sequences come again.
+    expect(handed[0]).toBe(durableSequence + 1);
+    expect(lost).toEqual([{ space: 's', from: durableSequence + 1, to: durableSequence + 4 }]);
+    expect(states).toEqual([{ state: 'read-only', reason: 'disk-full' }]);
+    expect(() => space.tryAppend(1, Buffer.from('x'))).toThrow(/DiskFull/);
+    await ledger.check(space, 'while it is full');
+    // The host can still say what it needs no more.
+    await space.checkpoint(3);
+    expect(space.status().checkpoint).toBe(3);
+    ledger.checkpoint = 3;
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    expect(node.status().log).toEqual({ state: 'read-only', reason: 'disk-full' });
+    disk.capacityBytes = Number.POSITIVE_INFINITY;
+    await until('it goes on', () => node.status().log.state === 'ok');
+    expect(await ledger.append(space, 500)).toBe(true);
+    expect(space.status().durableSequence).toBe(durableSequence + 1);
+    disk.crash(chanceFrom(SEED));
+    await soundAgain();
+    expect(node.space('s').status().checkpoint).toBe(3);
+  });
+
+  test('FAULT-14 ENOSPC at fdatasync is final: pages may be gone', async () => {
+    await open();
+    disk.inject({ call: 1, errno: 'ENOSPC', only: 'fdatasync' });
+    ledger.tried(1, Buffer.from('a'));
+    const append = node.space('s').append(1, Buffer.from('a'));
+    await expect(append).rejects.toMatchObject({ code: 'WalFailed' });
+    expect(node.status().log.state).toBe('failed');
+    await soundAgain();
+  });
+
+  test('FAULT-15 EROFS: read-only until it is mended; EMFILE: waited for', async () => {
+    await open();
+    const space = node.space('s');
+    await ledger.append(space, 100);
+    disk.inject({ call: 1, errno: 'EROFS', only: 'write', isLasting: true });
+    await expect(space.append(1, Buffer.from('a'))).rejects.toMatchObject({
+      code: 'ReadOnly',
+      details: { reason: 'read-only-file-system' },
+    });
+    expect(node.status().log.state).toBe('read-only');
+    disk.inject(undefined);
+    await until('it goes on', () => node.status().log.state === 'ok');
+    expect(await ledger.append(space, 100)).toBe(true);
+
+    const folder = makeFolder();
+    const { open: realOpen } = fs;
+    let refused = 0;
+    vi.spyOn(fs, 'open').mockImplementation(((...args: unknown[]) => {
+      const done = args.at(-1) as (error: Error) => void;
+      const error = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+      if (refused++ < 2) done(error);
+      else (realOpen as (...all: unknown[]) => void)(...args);
+    }) as unknown as typeof fs.open);
+    const file = await nodeDisk.open(path.join(folder, 'f'), 'create');
+    await file.close();
+    expect(refused).toBe(3);
+    removeFolder(folder);
+  });
+
+  test('FAULT-17 power is lost while the next segment is being made', async () => {
+    for (let n = 0; n < 24; n++) {
+      disk = new FakeDisk();
+      ledger = new SpaceLedger('s');
+      await open();
+      const calls = ['open segment', 'truncate segment', 'fsync segment', 'rename', 'syncdir'];
+      disk.inject({ call: 1 + (n % 3), errno: 'EIO', only: calls[n % 5]!, isLasting: true });
+      for (let i = 0; i < 40; i++) if (!(await ledger.append(node.space('s'), 900))) break;
+      await node.close().catch(() => undefined);
+      disk.inject(undefined);
+      disk.crash(chanceFrom(SEED + n));
+      await soundAgain();
+      await node.close();
+    }
+  });
+
+  test('FAULT-18 power is lost while the state takes its name: either one', async () => {
+    for (let n = 0; n < 24; n++) {
+      disk = new FakeDisk();
+      ledger = new SpaceLedger('s');
+      await open();
+      const only = ['write state', 'fsync state', 'rename state', 'syncdir'][n % 4]!;
+      while (node.status().segments < 2) await ledger.append(node.space('s'), 900);
+      disk.inject({ call: 1 + (n % 2), errno: 'EIO', only, isLasting: true });
+      for (let i = 0; i < 40; i++) if (!(await ledger.append(node.space('s'), 900))) break;
+      await node.close().catch(() => undefined);
+      disk.inject(undefined);
+      disk.crash(chanceFrom(SEED + n));
+      await soundAgain();
+      expect(node.space('s').status()).toMatchObject({ role: 'primary', epoch: 1 });
+      await node.close();
+    }
+  });
+
+  test('FAULT-24 a slow disk: named, Backpressure at the budget, then acks', async () => {
+    await open();
+    const space = node.space('s');
+    const states = heard('log-state');
+    disk.delay = { only: 'fdatasync', ms: 2_500 };
+    const pending = ledger.append(space, 100);
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 10);
+    await until('it is called slow', () => states.length > 0);
+    expect(states[0]).toMatchObject({ state: 'slow-disk' });
+    let taken = 0;
+    while (space.tryAppend(1, Buffer.alloc(TINY.maxEntryBytes)) !== undefined) taken++;
+    expect(taken * TINY.maxEntryBytes).toBeLessThanOrEqual(TINY.memoryBudgetBytes);
+    const refused = space.append(1, Buffer.alloc(TINY.maxEntryBytes), { wait: false });
+    await expect(refused).rejects.toMatchObject({ code: 'Backpressure' });
+    // The event loop has gone on meanwhile.
+    expect(ticks).toBeGreaterThan(20);
+    disk.delay = undefined;
+    expect(await pending).toBe(true);
+    await until('the disk has answered', () => node.status().log.state === 'ok');
+    await space.flushed(space.status().lastSequence);
+    clearInterval(timer);
+  });
+});

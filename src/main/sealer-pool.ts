@@ -4,27 +4,42 @@ import type { SealJob } from '../shared/seal.js';
 import type { SharedMemory } from '../shared/slab.js';
 
 export class SealerPool {
-  readonly #pool: Piscina;
+  readonly #memory: SharedMemory;
+  readonly #threads: number;
+  #pool: Piscina | undefined;
 
   constructor(memory: SharedMemory, threads: number) {
-    this.#pool = new Piscina({
-      filename: new URL('../workers/sealer.js', import.meta.url).href,
-      workerData: { memory },
-      minThreads: threads,
-      maxThreads: threads,
-    });
-    // A worker that cannot start fails its task, and main seals instead.
-    this.#pool.on('error', (error: Error) => {
-      process.emitWarning(`a sealer died: ${error.message}`, 'EngramWalWarning');
-    });
+    this.#memory = memory;
+    this.#threads = threads;
   }
 
-  /** @returns the number of runs in the target's run table; rejects when the worker died */
-  seal(job: SealJob): Promise<number> {
-    return this.#pool.run(job) as Promise<number>;
+  #start(): Piscina {
+    const pool = new Piscina({
+      filename: new URL('../workers/sealer.js', import.meta.url).href,
+      workerData: { memory: this.#memory },
+      minThreads: this.#threads,
+      maxThreads: this.#threads,
+    });
+    // A worker that cannot start fails its task, and main seals instead.
+    pool.on('error', (error: Error) => {
+      process.emitWarning(`a sealer died: ${error.message}`, 'EngramWalWarning');
+    });
+    return pool;
+  }
+
+  /**
+   * @returns the number of runs in the target's run table; rejects when the worker died, and for the
+   *   first job: a node whose groups stay small needs no thread, and none is waited for
+   */
+  async seal(job: SealJob): Promise<number> {
+    if (!this.#pool) {
+      this.#pool = this.#start();
+      throw new Error('the pool starts with this job');
+    }
+    return (await this.#pool.run(job)) as number;
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    await this.#pool?.destroy();
   }
 }

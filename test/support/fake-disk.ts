@@ -44,7 +44,7 @@ class Inode {
   sync(): void {
     for (const sector of this.dirty) {
       const bytes = this.cache.get(sector);
-      if (bytes) this.durable.set(sector, bytes.slice());
+      if (bytes) this.durable.set(sector, bytes);
       else this.durable.delete(sector);
     }
     this.dirty.clear();
@@ -57,7 +57,14 @@ class Inode {
       if (start + SECTOR <= size) continue;
       this.dirty.add(sector);
       if (start >= size) this.cache.delete(sector);
-      else this.cache.get(sector)!.fill(0, size - start);
+      else
+        this.cache.set(
+          sector,
+          this.cache
+            .get(sector)!
+            .slice()
+            .fill(0, size - start),
+        );
     }
     this.size = size;
   }
@@ -86,7 +93,7 @@ class Inode {
     for (const [sector, bytes] of kept) {
       if (sector * SECTOR >= this.size) continue;
       this.cache.set(sector, bytes);
-      this.durable.set(sector, bytes.slice());
+      this.durable.set(sector, bytes);
     }
     this.dirty.clear();
     this.durableSize = this.size;
@@ -171,6 +178,33 @@ export class FakeDisk {
     change(bytes);
     writeTo(inode, bytes, 0);
     inode.sync();
+  }
+
+  /** All files as they are durably: for `restore`. */
+  image(): Map<string, { readonly size: number; readonly sectors: Map<number, Uint8Array> }> {
+    const files = new Map();
+    for (const [name, inode] of this.#names) {
+      files.set(name, { size: inode.durableSize, sectors: new Map(inode.durable) });
+    }
+    return files;
+  }
+
+  /** Puts every file back to what it was in an image; others are gone. */
+  restore(image: ReturnType<FakeDisk['image']>): void {
+    this.kill();
+    this.#pending.clear();
+    this.#names.clear();
+    for (const [name, { size, sectors }] of image) {
+      const inode = new Inode();
+      inode.size = size;
+      inode.durableSize = size;
+      for (const [sector, bytes] of sectors) {
+        inode.cache.set(sector, bytes);
+        inode.durable.set(sector, bytes);
+      }
+      this.#names.set(name, inode);
+    }
+    this.#durableNames = new Map(this.#names);
   }
 
   list(dir: string): string[] {
@@ -316,11 +350,9 @@ function writeTo(inode: Inode, bytes: Uint8Array, position: number): void {
   for (let at = position; at < position + bytes.length; ) {
     const sector = Math.floor(at / SECTOR);
     const end = Math.min((sector + 1) * SECTOR, position + bytes.length);
-    let content = inode.cache.get(sector);
-    if (!content) {
-      content = new Uint8Array(SECTOR);
-      inode.cache.set(sector, content);
-    }
+    // Sectors are never changed in place: images and what is durable may share them.
+    const content = inode.cache.get(sector)?.slice() ?? new Uint8Array(SECTOR);
+    inode.cache.set(sector, content);
     content.set(bytes.subarray(at - position, end - position), at - sector * SECTOR);
     inode.dirty.add(sector);
     at = end;

@@ -8,6 +8,8 @@ import { codec } from './codec.js';
 import type { Regime } from './data-dir.js';
 import { latency } from './latency.js';
 import type { Plan } from './plan.js';
+import { recovery, restart } from './recovery.js';
+import { recycle } from './recycle.js';
 import { replicate } from './replicate.js';
 import { environment, type Result, type SavedResult } from './result.js';
 
@@ -16,6 +18,9 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   append,
   replicate,
   latency,
+  recovery,
+  restart,
+  recycle,
 };
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };

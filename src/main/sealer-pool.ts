@@ -28,8 +28,8 @@ export class SealerPool {
   }
 
   /**
-   * @returns the number of runs in the target's run table; rejects when the worker died, and for the
-   *   first job: a node whose groups stay small needs no thread, and none is waited for
+   * @returns the number of runs in the target's run table; rejects when the worker died, and for
+   *   the first job: a node whose groups stay small needs no thread, and none is waited for
    */
   async seal(job: SealJob): Promise<number> {
     if (!this.#pool) {

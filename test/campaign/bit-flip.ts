@@ -1,6 +1,6 @@
 /**
- * The bit-flip run: a log of at least 200 entries in 3 segments, closed cleanly; every single bit of
- * its entries is flipped in turn, and the log is opened and read. Each flip is detected (opening
+ * The bit-flip run: a log of at least 200 entries in 3 segments, closed cleanly; every single bit
+ * of its entries is flipped in turn, and the log is opened and read. Each flip is detected (opening
  * or reading says CorruptionDetected, and everything else reads as it was) or harmless (all reads
  * as it was). Never a wrong payload, never an acknowledged entry silently missing.
  *

@@ -10,6 +10,8 @@ import { type EngramError, failure } from '../shared/errors.js';
 /** An open file. Offsets and lengths are bytes. */
 export interface DiskFile {
   readonly path: string;
+  /** Where the operating system knows it by a number. */
+  readonly fd?: number;
   /** Writes all of `bytes` at `position`; the bytes must not change before it resolves. */
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** fdatasync. */
@@ -63,25 +65,26 @@ function call<T>(what: string, start: (done: Callback<T>) => void): Promise<T> {
   });
 }
 
-function ioError(what: string, cause: NodeJS.ErrnoException): EngramError {
+/** `Io`, or `DiskFull`, of an operation that the system has refused. */
+export function ioError(what: string, cause: NodeJS.ErrnoException): EngramError {
   const code = cause.code === 'ENOSPC' || cause.code === 'EDQUOT' ? 'DiskFull' : 'Io';
   return failure(code, `${what} failed: ${cause.message}`, { cause });
 }
 
 class NodeFile implements DiskFile {
   readonly path: string;
-  readonly #fd: number;
+  readonly fd: number;
 
   constructor(file: string, fd: number) {
     this.path = file;
-    this.#fd = fd;
+    this.fd = fd;
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < bytes.length) {
       const written = await call<number>(`write to ${this.path}`, (cb) =>
-        fs.write(this.#fd, bytes, done, bytes.length - done, position + done, cb),
+        fs.write(this.fd, bytes, done, bytes.length - done, position + done, cb),
       );
       if (written === 0) throw failure('Io', `write to ${this.path} accepted no byte`);
       done += written;
@@ -90,19 +93,19 @@ class NodeFile implements DiskFile {
 
   sync(): Promise<void> {
     return call(`fdatasync of ${this.path}`, (cb) =>
-      fs.fdatasync(this.#fd, cb as fs.NoParamCallback),
+      fs.fdatasync(this.fd, cb as fs.NoParamCallback),
     );
   }
 
   syncAll(): Promise<void> {
-    return call(`fsync of ${this.path}`, (cb) => fs.fsync(this.#fd, cb as fs.NoParamCallback));
+    return call(`fsync of ${this.path}`, (cb) => fs.fsync(this.fd, cb as fs.NoParamCallback));
   }
 
   async read(into: Uint8Array, position: number): Promise<number> {
     let done = 0;
     while (done < into.length) {
       const got = await call<number>(`read of ${this.path}`, (cb) =>
-        fs.read(this.#fd, into, done, into.length - done, position + done, cb),
+        fs.read(this.fd, into, done, into.length - done, position + done, cb),
       );
       if (got === 0) break;
       done += got;
@@ -112,16 +115,16 @@ class NodeFile implements DiskFile {
 
   truncate(bytes: number): Promise<void> {
     return call(`truncate of ${this.path}`, (cb) =>
-      fs.ftruncate(this.#fd, bytes, cb as fs.NoParamCallback),
+      fs.ftruncate(this.fd, bytes, cb as fs.NoParamCallback),
     );
   }
 
   async size(): Promise<number> {
-    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.#fd, cb))).size;
+    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.fd, cb))).size;
   }
 
   close(): Promise<void> {
-    return call(`close of ${this.path}`, (cb) => fs.close(this.#fd, cb as fs.NoParamCallback));
+    return call(`close of ${this.path}`, (cb) => fs.close(this.fd, cb as fs.NoParamCallback));
   }
 }
 

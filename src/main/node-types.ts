@@ -6,6 +6,7 @@ import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Hole } from '../shared/state.js';
 import type { Address } from './config.js';
 import type { LogStatus } from './log-health.js';
+import type { SyncTimes } from './log-writer.js';
 
 export interface OpenSpaceOptions {
   /** Whether an unknown space is created here; overrides the node's `lead`. */
@@ -35,6 +36,8 @@ export interface NodeStatus {
   readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
   /** Whether the log takes entries, and why not. */
   readonly log: LogStatus;
+  /** The log's fdatasyncs: the calls themselves, and what they waited to be made (row 78). */
+  readonly fdatasync: SyncTimes;
   readonly failure: string | undefined;
   readonly replicas: readonly {
     readonly replicaId: string;

@@ -11,6 +11,7 @@ import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
 import { passingReason } from './log-health.js';
+import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
 import { idOf } from './names.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
@@ -37,6 +38,7 @@ export class Node extends NodeEmitter {
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
   readonly #pool: SealerPool;
+  readonly #writer: LogWriter;
   readonly #reader: LogReader;
   readonly #parts: [Disk, string, NodeMemory, SpaceTable, Segments];
   readonly #damage: Damage;
@@ -74,8 +76,17 @@ export class Node extends NodeEmitter {
     this.#memory.setAllocated(0, recovered.nodeSequence);
     this.#memory.setDurable(0, recovered.nodeSequence);
     const { segments, spares, stateGeneration } = recovered;
+    this.#writer = new LogWriter(this.#memory.memory.slabs);
     const { leftovers } = recovered;
-    this.#segments = new Segments(disk, dir, segmentBytes, segments, spares, leftovers);
+    this.#segments = new Segments(
+      disk,
+      dir,
+      segmentBytes,
+      segments,
+      spares,
+      leftovers,
+      this.#writer,
+    );
     this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
     this.#parts = [disk, dir, this.#memory, this.#spaces, this.#segments];
     const parts = this.#parts;
@@ -347,6 +358,7 @@ export class Node extends NodeEmitter {
         bytes: memory.slabs.byteLength,
       },
       log: this.#wal?.health.status ?? { state: 'ok', reason: '' },
+      fdatasync: { ...this.#writer.times },
       failure: this.#wal?.failure?.message.split('\n', 1)[0],
       replicas: (this.#replication?.shippers ?? []).map(({ replica, link }) => ({
         replicaId: replica.nodeId,
@@ -384,6 +396,7 @@ export class Node extends NodeEmitter {
       }
       if (!this.#wal) await this.#segments.close();
     } finally {
+      await this.#writer.close();
       await this.#pool.close();
       this.#lock.release();
     }

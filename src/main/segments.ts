@@ -11,6 +11,7 @@ import { indexName, segmentName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import type { SegmentFacts } from '../shared/state.js';
 import type { Disk, DiskFile } from './disk.js';
+import type { LogWriter } from './log-writer.js';
 
 export interface Segment extends SegmentFacts {
   /** undefined: not read since the node was opened. */
@@ -54,6 +55,8 @@ export class Segments {
   #freed: Freed[];
   #sweeping: Promise<void> | undefined;
   #file: DiskFile | undefined;
+  /** Whose thread makes the calls of the segment that is written. */
+  readonly #writer: LogWriter;
   #next: Promise<DiskFile> | undefined;
   #isFull = false;
   /** Segments that were taken from spares. */
@@ -71,7 +74,9 @@ export class Segments {
     list: Segment[],
     spares: string[],
     leftovers: readonly Segment[],
+    writer: LogWriter,
   ) {
+    this.#writer = writer;
     this.#disk = disk;
     this.#dir = dir;
     this.#bytes = bytes;
@@ -102,10 +107,11 @@ export class Segments {
   /** Opens the last segment for writing, creating the log's first one. */
   async open(): Promise<void> {
     if (this.list.length === 0) {
-      this.#file = await this.#create(0);
+      this.#file = this.#writer.wrap(await this.#create(0));
       this.list.push({ ...newSegment(0, this.#bytes), index: new SegmentIndex() });
     } else {
-      this.#file = await this.#disk.open(this.pathOf(this.current.start), 'write');
+      const file = await this.#disk.open(this.pathOf(this.current.start), 'write');
+      this.#file = this.#writer.wrap(file);
     }
   }
 
@@ -128,7 +134,7 @@ export class Segments {
     const before = this.#file;
     this.current.end = previousEnd;
     this.list.push({ ...newSegment(start, this.#bytes), index: new SegmentIndex() });
-    this.#file = file;
+    this.#file = this.#writer.wrap(file);
     this.prepare();
     await before?.close();
   }

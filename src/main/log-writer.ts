@@ -1,0 +1,162 @@
+/**
+ * Main's side of the writer thread: asks for a write or fdatasync of the log and is woken when it
+ * is done. What the thread cannot do (another call is under way, bytes outside of the slabs) goes
+ * through libuv as any other file operation.
+ */
+import { Worker } from 'node:worker_threads';
+import { waitWord } from '../shared/slab.js';
+import {
+  NUMBER,
+  NUMBERS,
+  OP_END,
+  OP_SYNC,
+  OP_WRITE,
+  WORD,
+  WORDS,
+  type WriterStart,
+} from '../shared/writer-words.js';
+import { type DiskFile, ioError } from './disk.js';
+
+/** How long fdatasyncs take: the call itself, and what it waited for a thread to make it. */
+export interface SyncTimes {
+  count: number;
+  lastCallMs: number;
+  lastWaitMs: number;
+  maxCallMs: number;
+  maxWaitMs: number;
+}
+
+interface Asked {
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class LogWriter {
+  readonly #words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
+  readonly #numbers = new Float64Array(new SharedArrayBuffer(8 * NUMBERS));
+  readonly #slabs: SharedArrayBuffer;
+  readonly #worker: Worker;
+  readonly #ended: Promise<void>;
+  #asked: Asked | undefined;
+  #error: NodeJS.ErrnoException | undefined;
+  #isDead = false;
+  readonly times: SyncTimes = {
+    count: 0,
+    lastCallMs: 0,
+    lastWaitMs: 0,
+    maxCallMs: 0,
+    maxWaitMs: 0,
+  };
+
+  constructor(slabs: SharedArrayBuffer) {
+    this.#slabs = slabs;
+    const start: WriterStart = {
+      words: this.#words.buffer as SharedArrayBuffer,
+      numbers: this.#numbers.buffer as SharedArrayBuffer,
+      slabs,
+    };
+    this.#worker = new Worker(new URL('../workers/log-writer.js', import.meta.url), {
+      workerData: start,
+      name: 'log writer',
+    });
+    this.#worker.unref();
+    this.#worker.on('message', (error: NodeJS.ErrnoException) => {
+      this.#error = error;
+      this.#settle();
+    });
+    this.#worker.on('error', (error) => {
+      this.#error = error;
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        this.#isDead = true;
+        this.#asked?.reject(ioError('the log writer', this.#error ?? new Error('it ended')));
+        resolve();
+      });
+    });
+  }
+
+  /** The same file, with the log's own writes and fdatasyncs made by the thread. */
+  wrap(file: DiskFile): DiskFile {
+    const { fd } = file;
+    if (fd === undefined) return file;
+    return {
+      path: file.path,
+      fd,
+      write: (bytes, position) => {
+        if (bytes.buffer !== this.#slabs || this.#isBusy) return file.write(bytes, position);
+        this.#numbers[NUMBER.offset] = bytes.byteOffset;
+        this.#numbers[NUMBER.length] = bytes.length;
+        this.#numbers[NUMBER.position] = position;
+        return this.#ask(OP_WRITE, fd, `write to ${file.path}`);
+      },
+      sync: async () => {
+        const before = performance.now();
+        const isOurs = !this.#isBusy;
+        await (isOurs ? this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`) : file.sync());
+        this.#count(performance.now() - before, isOurs ? this.#numbers[NUMBER.callMs]! : undefined);
+      },
+      syncAll: () => file.syncAll(),
+      read: (into, position) => file.read(into, position),
+      truncate: (size) => file.truncate(size),
+      size: () => file.size(),
+      close: () => file.close(),
+    };
+  }
+
+  get #isBusy(): boolean {
+    return this.#asked !== undefined || this.#isDead;
+  }
+
+  #count(totalMs: number, callMs: number | undefined): void {
+    const { times } = this;
+    times.count++;
+    times.lastCallMs = callMs ?? totalMs;
+    times.lastWaitMs = Math.max(0, totalMs - times.lastCallMs);
+    times.maxCallMs = Math.max(times.maxCallMs, times.lastCallMs);
+    times.maxWaitMs = Math.max(times.maxWaitMs, times.lastWaitMs);
+  }
+
+  async #ask(op: number, fd: number, what: string): Promise<void> {
+    const words = this.#words;
+    const before = Atomics.load(words, WORD.answered);
+    this.#numbers[NUMBER.fd] = fd;
+    Atomics.store(words, WORD.op, op);
+    // What is under way keeps the process alive, as any file operation does.
+    this.#worker.ref();
+    const answered = new Promise<void>((resolve, reject) => {
+      this.#asked = { resolve, reject };
+    });
+    Atomics.add(words, WORD.asked, 1);
+    Atomics.notify(words, WORD.asked);
+    const woken = waitWord(words, WORD.answered, before);
+    if (woken) void woken.then(() => this.#settle());
+    else this.#settle();
+    try {
+      await answered;
+    } finally {
+      this.#asked = undefined;
+      this.#worker.unref();
+    }
+    if (Atomics.load(words, WORD.failed) === 0) return;
+    const cause = this.#error!;
+    this.#error = undefined;
+    throw ioError(what, cause);
+  }
+
+  /** The answer is there; where it is a failure, its message is as well. */
+  #settle(): void {
+    const words = this.#words;
+    const isAnswered = Atomics.load(words, WORD.answered) === Atomics.load(words, WORD.asked);
+    const isWhole = Atomics.load(words, WORD.failed) === 0 || this.#error !== undefined;
+    if (isAnswered && isWhole) this.#asked?.resolve();
+  }
+
+  async close(): Promise<void> {
+    this.#worker.ref();
+    Atomics.store(this.#words, WORD.op, OP_END);
+    Atomics.add(this.#words, WORD.asked, 1);
+    Atomics.notify(this.#words, WORD.asked);
+    await this.#ended;
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The thread that makes the log's own system calls, so that no other work of the host's libuv pool
+ * stands before them (FAULTS row 78). Main decides what is written and when it is fdatasynced; here
+ * it is carried out, one call at a time, with its duration.
+ */
+import fs from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import {
+  NUMBER,
+  OP_END,
+  OP_SYNC,
+  OP_WRITE,
+  WORD,
+  type WriterStart,
+} from '../shared/writer-words.js';
+
+const { words: wordBuffer, numbers: numberBuffer, slabs } = workerData as WriterStart;
+const words = new Int32Array(wordBuffer);
+const numbers = new Float64Array(numberBuffer);
+const bytes = new Uint8Array(slabs);
+
+function write(): void {
+  const fd = numbers[NUMBER.fd]!;
+  let from = numbers[NUMBER.offset]!;
+  let position = numbers[NUMBER.position]!;
+  const end = from + numbers[NUMBER.length]!;
+  while (from < end) {
+    const written = fs.writeSync(fd, bytes, from, end - from, position);
+    if (written === 0) throw Object.assign(new Error('accepted no byte'), { code: 'EIO' });
+    from += written;
+    position += written;
+  }
+}
+
+let done = 0;
+for (;;) {
+  // Bounded, and read again: a wake-up that came before the wait is seen by the value.
+  while (Atomics.load(words, WORD.asked) === done) Atomics.wait(words, WORD.asked, done, 1_000);
+  done = Atomics.load(words, WORD.asked);
+  const op = Atomics.load(words, WORD.op);
+  if (op === OP_END) break;
+  const before = performance.now();
+  let failed = 0;
+  try {
+    if (op === OP_WRITE) write();
+    else if (op === OP_SYNC) fs.fdatasyncSync(numbers[NUMBER.fd]!);
+  } catch (error) {
+    failed = 1;
+    const { message, code } = error as NodeJS.ErrnoException;
+    parentPort!.postMessage({ message, code });
+  }
+  numbers[NUMBER.callMs] = performance.now() - before;
+  Atomics.store(words, WORD.failed, failed);
+  Atomics.store(words, WORD.answered, done);
+  Atomics.notify(words, WORD.answered);
+}

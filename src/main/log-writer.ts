@@ -4,7 +4,6 @@
  * through libuv as any other file operation.
  */
 import { Worker } from 'node:worker_threads';
-import { waitWord } from '../shared/slab.js';
 import {
   NUMBER,
   NUMBERS,
@@ -13,6 +12,7 @@ import {
   OP_WRITE,
   WORD,
   WORDS,
+  type WriterFailure,
   type WriterStart,
 } from '../shared/writer-words.js';
 import { type DiskFile, ioError } from './disk.js';
@@ -27,6 +27,7 @@ export interface SyncTimes {
 }
 
 interface Asked {
+  readonly what: string;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -38,7 +39,6 @@ export class LogWriter {
   readonly #worker: Worker;
   readonly #ended: Promise<void>;
   #asked: Asked | undefined;
-  #error: NodeJS.ErrnoException | undefined;
   #isDead = false;
   readonly times: SyncTimes = {
     count: 0,
@@ -60,17 +60,21 @@ export class LogWriter {
       name: 'log writer',
     });
     this.#worker.unref();
-    this.#worker.on('message', (error: NodeJS.ErrnoException) => {
-      this.#error = error;
-      this.#settle();
+    this.#worker.on('message', (failed: WriterFailure | null) => {
+      const asked = this.#asked;
+      this.#asked = undefined;
+      this.#worker.unref();
+      if (failed) asked?.reject(ioError(asked.what, Object.assign(new Error(), failed)));
+      else asked?.resolve();
     });
+    let reason = new Error('it ended by itself');
     this.#worker.on('error', (error) => {
-      this.#error = error;
+      reason = error;
     });
     this.#ended = new Promise((resolve) => {
       this.#worker.on('exit', () => {
         this.#isDead = true;
-        this.#asked?.reject(ioError('the log writer', this.#error ?? new Error('it ended')));
+        this.#asked?.reject(ioError('the log writer', reason));
         resolve();
       });
     });
@@ -117,39 +121,16 @@ export class LogWriter {
     times.maxWaitMs = Math.max(times.maxWaitMs, times.lastWaitMs);
   }
 
-  async #ask(op: number, fd: number, what: string): Promise<void> {
-    const words = this.#words;
-    const before = Atomics.load(words, WORD.answered);
+  #ask(op: number, fd: number, what: string): Promise<void> {
     this.#numbers[NUMBER.fd] = fd;
-    Atomics.store(words, WORD.op, op);
+    Atomics.store(this.#words, WORD.op, op);
     // What is under way keeps the process alive, as any file operation does.
     this.#worker.ref();
-    const answered = new Promise<void>((resolve, reject) => {
-      this.#asked = { resolve, reject };
+    return new Promise((resolve, reject) => {
+      this.#asked = { what, resolve, reject };
+      Atomics.add(this.#words, WORD.asked, 1);
+      Atomics.notify(this.#words, WORD.asked);
     });
-    Atomics.add(words, WORD.asked, 1);
-    Atomics.notify(words, WORD.asked);
-    const woken = waitWord(words, WORD.answered, before);
-    if (woken) void woken.then(() => this.#settle());
-    else this.#settle();
-    try {
-      await answered;
-    } finally {
-      this.#asked = undefined;
-      this.#worker.unref();
-    }
-    if (Atomics.load(words, WORD.failed) === 0) return;
-    const cause = this.#error!;
-    this.#error = undefined;
-    throw ioError(what, cause);
-  }
-
-  /** The answer is there; where it is a failure, its message is as well. */
-  #settle(): void {
-    const words = this.#words;
-    const isAnswered = Atomics.load(words, WORD.answered) === Atomics.load(words, WORD.asked);
-    const isWhole = Atomics.load(words, WORD.failed) === 0 || this.#error !== undefined;
-    if (isAnswered && isWhole) this.#asked?.resolve();
   }
 
   async close(): Promise<void> {

@@ -362,8 +362,8 @@ interface AtomicsWithWaitAsync {
   ): { async: false; value: string } | { async: true; value: Promise<unknown> };
 }
 
-/** Resolves when the word was notified; undefined when it has another value already. */
-export function waitWord(words: Int32Array, index: number, seen: number): Promise<unknown> | undefined {
+/** undefined when the word has another value already. */
+function waitWord(words: Int32Array, index: number, seen: number): Promise<unknown> | undefined {
   const wait = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(words, index, seen);
   return wait.async ? wait.value : undefined;
 }

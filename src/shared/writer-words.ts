@@ -1,15 +1,21 @@
 /**
  * The words through which main asks the log's writer thread for one system call at a time. Main
- * writes all of them but `answered`, `failed` and `callMs`, which are the thread's.
+ * writes all of them but `callMs`, which is the thread's; it answers each by a message.
  */
-export const WORD = { asked: 0, op: 1, answered: 16, failed: 17 } as const;
+export const WORD = { asked: 0, op: 1 } as const;
 export const NUMBER = { fd: 0, offset: 1, length: 2, position: 3, callMs: 8 } as const;
-export const WORDS = 32;
+export const WORDS = 16;
 export const NUMBERS = 16;
 
 export const OP_WRITE = 1;
 export const OP_SYNC = 2;
 export const OP_END = 3;
+
+/** The answer to a call: null, or why it failed. */
+export interface WriterFailure {
+  readonly message: string;
+  readonly code: string | undefined;
+}
 
 export interface WriterStart {
   readonly words: SharedArrayBuffer;

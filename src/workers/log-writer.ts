@@ -11,6 +11,7 @@ import {
   OP_SYNC,
   OP_WRITE,
   WORD,
+  type WriterFailure,
   type WriterStart,
 } from '../shared/writer-words.js';
 
@@ -40,17 +41,15 @@ for (;;) {
   const op = Atomics.load(words, WORD.op);
   if (op === OP_END) break;
   const before = performance.now();
-  let failed = 0;
+  let failure: WriterFailure | null = null;
   try {
     if (op === OP_WRITE) write();
     else if (op === OP_SYNC) fs.fdatasyncSync(numbers[NUMBER.fd]!);
   } catch (error) {
-    failed = 1;
     const { message, code } = error as NodeJS.ErrnoException;
-    parentPort!.postMessage({ message, code });
+    failure = { message, code };
   }
   numbers[NUMBER.callMs] = performance.now() - before;
-  Atomics.store(words, WORD.failed, failed);
-  Atomics.store(words, WORD.answered, done);
-  Atomics.notify(words, WORD.answered);
+  // A message, not a word: it wakes an idle event loop at once.
+  parentPort!.postMessage(failure);
 }

@@ -16,6 +16,8 @@ export interface DiskFile {
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** fdatasync. */
   sync(): Promise<void>;
+  /** Both in one call, where there is one. What rejects as `WalFailed` has failed to sync. */
+  writeAndSync?(bytes: Uint8Array, position: number): Promise<void>;
   /** fsync: after create or truncate, where the size is to last. */
   syncAll(): Promise<void>;
   /** @returns how many bytes were read; fewer than asked for only at the end of the file */

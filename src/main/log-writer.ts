@@ -4,12 +4,14 @@
  * through libuv as any other file operation.
  */
 import { Worker } from 'node:worker_threads';
+import { failure } from '../shared/errors.js';
 import {
   NUMBER,
   NUMBERS,
   OP_END,
   OP_SYNC,
   OP_WRITE,
+  OP_WRITE_SYNC,
   WORD,
   WORDS,
   type WriterFailure,
@@ -64,7 +66,7 @@ export class LogWriter {
       const asked = this.#asked;
       this.#asked = undefined;
       this.#worker.unref();
-      if (failed) asked?.reject(ioError(asked.what, Object.assign(new Error(), failed)));
+      if (failed) asked?.reject(callError(asked.what, failed));
       else asked?.resolve();
     });
     let reason = new Error('it ended by itself');
@@ -89,10 +91,21 @@ export class LogWriter {
       fd,
       write: (bytes, position) => {
         if (bytes.buffer !== this.#slabs || this.#isBusy) return file.write(bytes, position);
-        this.#numbers[NUMBER.offset] = bytes.byteOffset;
-        this.#numbers[NUMBER.length] = bytes.length;
-        this.#numbers[NUMBER.position] = position;
+        this.#place(bytes, position);
         return this.#ask(OP_WRITE, fd, `write to ${file.path}`);
+      },
+      writeAndSync: async (bytes, position) => {
+        if (bytes.buffer !== this.#slabs || this.#isBusy) {
+          await file.write(bytes, position);
+          await file.sync().catch((error) => {
+            throw failure('WalFailed', (error as Error).message, { cause: undefined });
+          });
+          return;
+        }
+        const before = performance.now();
+        this.#place(bytes, position);
+        await this.#ask(OP_WRITE_SYNC, fd, `write and fdatasync of ${file.path}`);
+        this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]);
       },
       sync: async () => {
         const before = performance.now();
@@ -106,6 +119,12 @@ export class LogWriter {
       size: () => file.size(),
       close: () => file.close(),
     };
+  }
+
+  #place(bytes: Uint8Array, position: number): void {
+    this.#numbers[NUMBER.offset] = bytes.byteOffset;
+    this.#numbers[NUMBER.length] = bytes.length;
+    this.#numbers[NUMBER.position] = position;
   }
 
   get #isBusy(): boolean {
@@ -140,4 +159,10 @@ export class LogWriter {
     Atomics.notify(this.#words, WORD.asked);
     await this.#ended;
   }
+}
+
+/** A failed fdatasync is final, whatever its errno says: pages may be gone (row 14). */
+function callError(what: string, failed: WriterFailure): Error {
+  if (failed.isSync) return failure('WalFailed', `${what} failed: ${failed.message}`);
+  return ioError(what, Object.assign(new Error(), failed));
 }

@@ -4,12 +4,7 @@
  */
 import { stageHeader } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
-import {
-  type CommitEffect,
-  type CommitInput,
-  type FsyncMode,
-  GroupCommit,
-} from '../shared/group-commit.js';
+import { type CommitEffect, type CommitInput, GroupCommit } from '../shared/group-commit.js';
 import {
   ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
@@ -21,8 +16,8 @@ import type { Lsn, Sequence } from '../shared/position.js';
 import { Sealer, type SealJob } from '../shared/seal.js';
 import type { NodeMemory, Slab } from '../shared/slab.js';
 import { EntryClock, IdleTimer } from './entry-clock.js';
-import { LogHealth, type LogStatus, passingReason } from './log-health.js';
-import { type LostAppends, takeBackAllocation } from './lost-appends.js';
+import { LogHealth, passingReason } from './log-health.js';
+import { takeBackAllocation } from './lost-appends.js';
 import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
 import { publishRun, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
@@ -30,28 +25,7 @@ import type { Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import { zeroFrom } from './tail.js';
 import { WaitingRoom } from './waiting-room.js';
-
-export interface WalOptions {
-  readonly mode: FsyncMode;
-  readonly groupBytes: number;
-  readonly segmentBytes: number;
-  readonly salt: number;
-  /** The end of the recovered log. */
-  readonly end: Lsn;
-}
-
-export interface WalHooks {
-  /** A group has become durable; `spaces` are those that it holds entries of. */
-  durable(spaces: readonly SpaceState[]): void;
-  /** A new segment has begun. */
-  rolled(): void;
-  /** Groups were refused for a passing reason: what `tryAppend` had handed out is void. */
-  lost(ranges: readonly LostAppends[], error: Error): void;
-  /** The log takes entries, or does not, for another reason than before. */
-  health(status: LogStatus): void;
-  /** A write or fdatasync has failed; the log takes nothing any more. */
-  failed(error: Error): void;
-}
+import type { WalHooks, WalOptions } from './wal-hooks.js';
 
 export class Wal {
   readonly #memory: NodeMemory;
@@ -70,6 +44,8 @@ export class Wal {
   #unsettled = new Set<LogGroup>();
   readonly #waiting = new WaitingRoom();
   #pumpScheduled = false;
+  /** The group that was written last is durable already. */
+  #isSynced = false;
   readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
   #failure: EngramError | undefined;
   readonly health: LogHealth;
@@ -265,7 +241,7 @@ export class Wal {
         return;
       case 'sync':
         this.counters.syncs++;
-        this.health.timed(this.#segments.file.sync()).then(
+        this.health.timed(this.#sync()).then(
           () => this.#step({ kind: 'synced' }),
           (error) => this.#fail(error),
         );
@@ -332,7 +308,21 @@ export class Wal {
     const { start, size } = this.#segments.current;
     const at = group.startLsn - start;
     const bytes = Math.min(group.bytes + TRAILER_BYTES, size - at);
-    await this.#segments.file.write(group.slab.bytes.subarray(0, bytes), at);
+    const { file } = this.#segments;
+    const content = group.slab.bytes.subarray(0, bytes);
+    const { mode } = this.#options;
+    // Where an fdatasync follows at once, one call does both.
+    if (file.writeAndSync && (mode === 'per-batch' || mode === 'per-write')) {
+      await file.writeAndSync(content, at);
+      this.#isSynced = true;
+    } else {
+      await file.write(content, at);
+    }
+  }
+
+  async #sync(): Promise<void> {
+    if (!this.#isSynced) await this.#segments.file.sync();
+    this.#isSynced = false;
   }
 
   /**

@@ -9,12 +9,15 @@ export const NUMBERS = 16;
 
 export const OP_WRITE = 1;
 export const OP_SYNC = 2;
-export const OP_END = 3;
+/** Both, for a group that nothing but its fdatasync follows. */
+export const OP_WRITE_SYNC = 3;
+export const OP_END = 4;
 
 /** The answer to a call: null, or why it failed. */
 export interface WriterFailure {
   readonly message: string;
   readonly code: string | undefined;
+  readonly isSync: boolean;
 }
 
 export interface WriterStart {

@@ -8,8 +8,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import {
   NUMBER,
   OP_END,
-  OP_SYNC,
   OP_WRITE,
+  OP_WRITE_SYNC,
   WORD,
   type WriterFailure,
   type WriterStart,
@@ -40,14 +40,17 @@ for (;;) {
   done = Atomics.load(words, WORD.asked);
   const op = Atomics.load(words, WORD.op);
   if (op === OP_END) break;
-  const before = performance.now();
+  let before = performance.now();
+  let isSync = false;
   let failure: WriterFailure | null = null;
   try {
-    if (op === OP_WRITE) write();
-    else if (op === OP_SYNC) fs.fdatasyncSync(numbers[NUMBER.fd]!);
+    if (op === OP_WRITE || op === OP_WRITE_SYNC) write();
+    isSync = op !== OP_WRITE;
+    before = performance.now();
+    if (isSync) fs.fdatasyncSync(numbers[NUMBER.fd]!);
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
-    failure = { message, code };
+    failure = { message, code, isSync };
   }
   numbers[NUMBER.callMs] = performance.now() - before;
   // A message, not a word: it wakes an idle event loop at once.

@@ -1,10 +1,11 @@
 /** The exact behaviour of each disk fault (FAULTS.md), on a disk that fails on demand. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeEventName, NodeEvents } from '#src/main/index.js';
-import { makeFolder, removeFolder, until } from '../support/cluster.js';
+import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { openFake, SpaceLedger, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
 
@@ -239,6 +240,38 @@ describe(`disk faults, seed ${SEED}`, () => {
       expect(node.space('s').status()).toMatchObject({ role: 'primary', epoch: 1 });
       await node.close();
     }
+  });
+
+  test('FAULT-78 a libuv pool that is full of other work: appends go on', async () => {
+    const folder = makeFolder();
+    const real = await openSmall(path.join(folder, 'a'), 'a');
+    node = real;
+    const space = await real.openSpace('s');
+    await space.append(1, Buffer.from('before'));
+    // Opening a pipe for reading waits for a writer: every thread of the pool, and more in line.
+    const pipes = Array.from({ length: 16 }, (_, i) => path.join(folder, `pipe-${i}`));
+    for (const pipe of pipes) execFileSync('mkfifo', [pipe]);
+    const opened = pipes.map((pipe) => fs.promises.open(pipe, 'r'));
+    try {
+      let isFree = false;
+      void fs.promises.stat(folder).then(() => {
+        isFree = true;
+      });
+      for (let i = 0; i < 20; i++) await space.append(1, Buffer.alloc(1_000, i));
+      expect(isFree).toBe(false);
+      const { fdatasync } = real.status();
+      expect(fdatasync.count).toBeGreaterThanOrEqual(20);
+      expect(fdatasync.lastCallMs).toBeGreaterThan(0);
+      expect(fdatasync.lastWaitMs).toBeGreaterThanOrEqual(0);
+    } finally {
+      for (const pipe of pipes) fs.closeSync(fs.openSync(pipe, fs.constants.O_RDWR));
+      // One that was not opened for reading yet needs its writer then.
+      const writers = pipes.map((pipe) => fs.openSync(pipe, fs.constants.O_RDWR));
+      for (const file of await Promise.all(opened)) await file.close();
+      for (const fd of writers) fs.closeSync(fd);
+    }
+    await real.close();
+    removeFolder(folder);
   });
 
   test('FAULT-24 a slow disk: named, Backpressure at the budget, then acks', async () => {

@@ -62,6 +62,11 @@ export interface NodeOptions {
   readonly maxEntryBytes?: number;
   /** What staged, sealed and recently written groups may take. */
   readonly memoryBudgetBytes?: number;
+  /**
+   * A tail that looks torn refuses to open instead of being cut. Default: false. It may be the last
+   * acknowledged group, damaged before anything else told of it.
+   */
+  readonly strictTail?: boolean;
   /** What the host has not checkpointed may take; beyond, appends reject. Default: unlimited. */
   readonly maxRetainedBytes?: number;
   /** How far one replica may keep the log back, per space; beyond, its slot is lost. */
@@ -122,6 +127,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   groupBytes: whole(1),
   maxEntryBytes: whole(1),
   memoryBudgetBytes: whole(1),
+  strictTail: flag,
   maxRetainedBytes: (v) => (v === Number.POSITIVE_INFINITY ? undefined : whole(1)(v)),
   maxSlotBytes: whole(1),
   maxSpaces: whole(1),
@@ -192,6 +198,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
     groupBytes: Math.min(DEFAULT_GROUP_BYTES, given.segmentBytes ?? DEFAULT_SEGMENT_BYTES),
     maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
     memoryBudgetBytes: DEFAULT_MEMORY_BUDGET_BYTES,
+    strictTail: false,
     maxRetainedBytes: Number.POSITIVE_INFINITY,
     maxSlotBytes: DEFAULT_MAX_SLOT_BYTES,
     maxSpaces: DEFAULT_MAX_SPACES,

@@ -22,7 +22,7 @@ export async function openNodeOn(disk: Disk, options: NodeOptions): Promise<Node
   const lock = await disk.lock(dir);
   try {
     const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);
-    const recovered = await recover(disk, dir, logSalt, config.segmentBytes);
+    const recovered = await recover(disk, dir, logSalt, config.segmentBytes, config.strictTail);
     const node = new Node(config, disk, dir, logSalt, lock, recovered);
     try {
       await node.start(recovered, isRebuilt);

@@ -80,12 +80,17 @@ interface Directory {
   readonly missing: Hole[];
 }
 
-/** Recovers the log in `dir`. Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io. */
+/**
+ * Recovers the log in `dir`.
+ * @param strictTail a torn tail throws, instead of being cut: nothing is touched (rule A)
+ * Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io.
+ */
 export async function recover(
   disk: Disk,
   dir: string,
   salt: number,
   segmentBytes: number,
+  strictTail = false,
 ): Promise<Recovered> {
   const state = await newestState(disk, dir);
   const found = await readDirectory(disk, dir, state, segmentBytes);
@@ -108,7 +113,7 @@ export async function recover(
   }
   const known = replay.holes.length;
   for (const hole of found.missing) replay.missing(hole, state?.lsn ?? 0);
-  const tail = await new Scan(disk, dir, salt, segments, replay, state).run();
+  const tail = await new Scan(disk, dir, salt, segments, replay, state, strictTail).run();
   replay.finish();
   return {
     ...tail,
@@ -231,6 +236,7 @@ class Scan {
   readonly #segments: Segment[];
   readonly #replay: Replay;
   readonly #state: State | undefined;
+  readonly #strictTail: boolean;
 
   constructor(
     disk: Disk,
@@ -239,7 +245,9 @@ class Scan {
     segments: Segment[],
     replay: Replay,
     state: State | undefined,
+    strictTail: boolean,
   ) {
+    this.#strictTail = strictTail;
     this.#disk = disk;
     this.#dir = dir;
     this.#salt = salt;
@@ -335,6 +343,10 @@ class Scan {
     const segment = segments[index]!;
     if (decision === 'torn' && x === 0 && !this.#state) {
       throw corrupt('no good entry and no state, but bytes that are not zero: another salt?');
+    }
+    if (decision === 'torn' && this.#strictTail) {
+      // Rule A: damage to the very last acknowledged group looks the same.
+      throw corrupt(`strictTail: a torn tail at LSN ${x}, acknowledged up to ${w} for certain`);
     }
     const behind = Math.min(evidence.lastEnd ?? x, segment.start + segment.size);
     let quarantine: string | undefined;

@@ -219,6 +219,69 @@ describe('the end of the log', () => {
     await damaged(log.dir, 8);
   });
 
+  test('strictTail: a torn tail is refused, and nothing is touched', async () => {
+    const log = await crashed();
+    log.change(log.entries[9]!.at + 100, log.entries[9]!.end, flip);
+    const before = fs.readFileSync(log.file);
+    const strict = openSmall(log.dir, 'a', { strictTail: true });
+    await expect(strict).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    expect(fs.readFileSync(log.file)).toEqual(before);
+    await recovered(log, 9);
+    nodes.push(await openSmall(log.dir, 'a', { strictTail: true }));
+  });
+
+  test('the report names the decision and its evidence', async () => {
+    const log = await crashed();
+    log.change(log.entries[9]!.at + 100, log.entries[9]!.end, flip);
+    const node = await open(log.dir);
+    const reports: NodeEvents['recovered'][] = [];
+    node.on('recovered', (event) => reports.push(event));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(reports).toMatchObject([
+      {
+        decision: 'torn',
+        evidence: { x: log.entries[9]!.at, w: log.entries[4]!.end, goodBehind: true },
+      },
+    ]);
+  });
+
+  test('node.json lost or damaged: made again from the log and the state', async () => {
+    const log = await crashed();
+    const file = path.join(log.dir, 'node.json');
+    const original = fs.readFileSync(file, 'utf8');
+    for (const harm of [
+      () => fs.rmSync(file),
+      () => fs.writeFileSync(file, original.replace(/"logSalt":\d/, '"logSalt":9')),
+      () => fs.writeFileSync(file, 'no JSON'),
+    ]) {
+      harm();
+      const stranger = openSmall(log.dir, 'b');
+      await expect(stranger).rejects.toMatchObject({ code: 'Configuration' });
+      const node = await open(log.dir);
+      let isRebuilt = false;
+      node.on('node-file-rebuilt', () => {
+        isRebuilt = true;
+      });
+      expect(await contentOf(node.space('s'))).toHaveLength(10);
+      expect(isRebuilt).toBe(true);
+      await node.close();
+      expect(fs.readFileSync(file, 'utf8')).toBe(original);
+    }
+    // No witness of whose it is: refused, and nothing is made.
+    fs.rmSync(file);
+    for (const name of ['state-0', 'state-1']) fs.rmSync(path.join(log.dir, name), { force: true });
+    await expect(open(log.dir)).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    expect(fs.existsSync(file)).toBe(false);
+  });
+
+  test('a data directory of a newer format is refused', async () => {
+    const log = await crashed();
+    const file = path.join(log.dir, 'node.json');
+    const text = fs.readFileSync(file, 'utf8');
+    fs.writeFileSync(file, text.replace('"formatVersion":1', '"formatVersion":2'));
+    await expect(open(log.dir)).rejects.toMatchObject({ code: 'UnsupportedVersion' });
+  });
+
   test('FAULT-40 zero-length payloads survive, next to the zeros behind the log', async () => {
     const dir = path.join(folder, 'empty');
     let node = await open(dir);

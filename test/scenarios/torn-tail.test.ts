@@ -227,6 +227,7 @@ describe('the end of the log', () => {
     await expect(strict).rejects.toMatchObject({ code: 'CorruptionDetected' });
     expect(fs.readFileSync(log.file)).toEqual(before);
     await recovered(log, 9);
+    await nodes.at(-1)!.close();
     nodes.push(await openSmall(log.dir, 'a', { strictTail: true }));
   });
 

@@ -38,8 +38,8 @@ export class LogWriter {
   readonly #words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
   readonly #numbers = new Float64Array(new SharedArrayBuffer(8 * NUMBERS));
   readonly #slabs: SharedArrayBuffer;
-  readonly #worker: Worker;
-  readonly #ended: Promise<void>;
+  #worker: Worker | undefined;
+  #ended: Promise<void> | undefined;
   #asked: Asked | undefined;
   #isDead = false;
   readonly times: SyncTimes = {
@@ -52,40 +52,46 @@ export class LogWriter {
 
   constructor(slabs: SharedArrayBuffer) {
     this.#slabs = slabs;
+  }
+
+  /** With the first file that is known by a number: a disk in memory needs no thread. */
+  #start(): Worker {
     const start: WriterStart = {
       words: this.#words.buffer as SharedArrayBuffer,
       numbers: this.#numbers.buffer as SharedArrayBuffer,
-      slabs,
+      slabs: this.#slabs,
     };
-    this.#worker = new Worker(new URL('../workers/log-writer.js', import.meta.url), {
+    const worker = new Worker(new URL('../workers/log-writer.js', import.meta.url), {
       workerData: start,
       name: 'log writer',
     });
-    this.#worker.unref();
-    this.#worker.on('message', (failed: WriterFailure | null) => {
+    worker.unref();
+    worker.on('message', (failed: WriterFailure | null) => {
       const asked = this.#asked;
       this.#asked = undefined;
-      this.#worker.unref();
+      worker.unref();
       if (failed) asked?.reject(callError(asked.what, failed));
       else asked?.resolve();
     });
     let reason = new Error('it ended by itself');
-    this.#worker.on('error', (error) => {
+    worker.on('error', (error) => {
       reason = error;
     });
     this.#ended = new Promise((resolve) => {
-      this.#worker.on('exit', () => {
+      worker.on('exit', () => {
         this.#isDead = true;
         this.#asked?.reject(ioError('the log writer', reason));
         resolve();
       });
     });
+    return worker;
   }
 
   /** The same file, with the log's own writes and fdatasyncs made by the thread. */
   wrap(file: DiskFile): DiskFile {
     const { fd } = file;
     if (fd === undefined) return file;
+    this.#worker ??= this.#start();
     return {
       path: file.path,
       fd,
@@ -144,7 +150,7 @@ export class LogWriter {
     this.#numbers[NUMBER.fd] = fd;
     Atomics.store(this.#words, WORD.op, op);
     // What is under way keeps the process alive, as any file operation does.
-    this.#worker.ref();
+    this.#worker?.ref();
     return new Promise((resolve, reject) => {
       this.#asked = { what, resolve, reject };
       Atomics.add(this.#words, WORD.asked, 1);
@@ -153,6 +159,7 @@ export class LogWriter {
   }
 
   async close(): Promise<void> {
+    if (!this.#worker) return;
     this.#worker.ref();
     Atomics.store(this.#words, WORD.op, OP_END);
     Atomics.add(this.#words, WORD.asked, 1);

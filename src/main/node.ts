@@ -15,6 +15,7 @@ import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
 import { idOf } from './names.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
+import type { Platform } from './platform.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
@@ -30,6 +31,7 @@ import { Wal } from './wal.js';
 
 export class Node extends NodeEmitter {
   readonly #config: NodeConfig;
+  readonly #platform: Platform;
   readonly #lock: Lock;
   readonly #salt: number;
   readonly #dir: string;
@@ -59,6 +61,7 @@ export class Node extends NodeEmitter {
   constructor(
     config: NodeConfig,
     disk: Disk,
+    platform: Platform,
     dir: string,
     salt: number,
     lock: Lock,
@@ -66,6 +69,7 @@ export class Node extends NodeEmitter {
   ) {
     super();
     this.#config = config;
+    this.#platform = platform;
     this.#lock = lock;
     this.#salt = salt;
     this.#dir = dir;
@@ -221,6 +225,7 @@ export class Node extends NodeEmitter {
     };
     const spaces = this.#spaces;
     const replication = new Replication(
+      this.#platform,
       config,
       facts,
       this.#memory,
@@ -256,7 +261,7 @@ export class Node extends NodeEmitter {
 
   async #listen(listen: Address): Promise<void> {
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = this.#config;
-    this.#receiver = new ReceiverServer({
+    this.#receiver = new ReceiverServer(this.#platform, {
       clusterId,
       nodeId,
       incarnation: this.#incarnation,

@@ -4,6 +4,7 @@ import { type NodeOptions, readOptions } from './config.js';
 import { type Disk, nodeDisk } from './disk.js';
 import { Node } from './node.js';
 import { openNodeFile } from './node-file.js';
+import { nodePlatform, type Platform } from './platform.js';
 import { recover } from './recovery.js';
 
 /**
@@ -15,7 +16,11 @@ export function openNode(options: NodeOptions): Promise<Node> {
 }
 
 /** The same on another disk: tests give one that fails, or that loses what was not synced. */
-export async function openNodeOn(disk: Disk, options: NodeOptions): Promise<Node> {
+export async function openNodeOn(
+  disk: Disk,
+  options: NodeOptions,
+  platform: Platform = nodePlatform,
+): Promise<Node> {
   const config = readOptions(options);
   const dir = path.resolve(config.dataDir);
   await disk.makeDir(dir);
@@ -23,7 +28,7 @@ export async function openNodeOn(disk: Disk, options: NodeOptions): Promise<Node
   try {
     const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);
     const recovered = await recover(disk, dir, logSalt, config.segmentBytes, config.strictTail);
-    const node = new Node(config, disk, dir, logSalt, lock, recovered);
+    const node = new Node(config, disk, platform, dir, logSalt, lock, recovered);
     try {
       await node.start(recovered, isRebuilt);
     } catch (error) {

@@ -2,17 +2,16 @@
  * The replica's side: listens, checks what primaries send, stages it, acknowledges what an
  * fdatasync has covered. shared/receiver.ts decides; this file owns the sockets.
  */
-import net from 'node:net';
+
 import { checkBatchEntries, decodeBatch } from '../shared/batch.js';
+import type { ByteSocket } from '../shared/byte-socket.js';
 import { readPayloadSize } from '../shared/entry.js';
 import { EngramError, failure } from '../shared/errors.js';
 import {
   BATCH_HEADER_BYTES,
-  CONNECTIONS_MAX,
   ENTRY_HEADER_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HELLO_FRAME_MAX_BYTES,
-  KEEPALIVE_MS,
   PRE_HELLO_CONNECTIONS_MAX,
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
@@ -29,6 +28,7 @@ import {
 } from '../shared/protocol.js';
 import { Receiver } from '../shared/receiver.js';
 import type { Address } from './config.js';
+import type { Listener, Platform } from './platform.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -56,45 +56,33 @@ export interface ReceiverHost {
 
 export class ReceiverServer {
   readonly #host: ReceiverHost;
-  readonly #server: net.Server;
+  readonly #listener: Listener;
   readonly #connections = new Set<Connection>();
   /** Who follows a space for us: one connection, by its handle there. */
   readonly #followers = new Map<Slot, { connection: Connection; handle: number }>();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(host: ReceiverHost) {
+  constructor(platform: Platform, host: ReceiverHost) {
     this.#host = host;
-    this.#server = net.createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#listener = platform.listener((socket) => this.#accept(socket));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }
 
   /** @returns the address that was bound. Throws Configuration when it cannot be. */
   listen(address: Address): Promise<Address> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', (cause) => {
-        const where = `${address.host}:${address.port}`;
-        reject(failure('Configuration', `cannot listen on ${where}: ${cause.message}`, { cause }));
-      });
-      this.#server.listen(address, () => {
-        // Nobody waits for an error of the listening socket any more, and it must not end the host.
-        this.#server.on('error', (error) => {
-          process.emitWarning(`the listening socket: ${error.message}`, 'EngramWalWarning');
-        });
-        const bound = this.#server.address() as net.AddressInfo;
-        resolve({ host: address.host, port: bound.port });
-      });
+    return this.#listener.listen(address).catch((cause) => {
+      const where = `${address.host}:${address.port}`;
+      throw failure('Configuration', `cannot listen on ${where}: ${cause.message}`, { cause });
     });
   }
 
-  #accept(socket: net.Socket): void {
+  #accept(socket: ByteSocket): void {
     const waiting = [...this.#connections].filter((c) => c.primaryId === undefined).length;
     if (waiting >= PRE_HELLO_CONNECTIONS_MAX) {
       socket.destroy();
       return;
     }
-    socket.setKeepAlive(true, KEEPALIVE_MS);
     const connection = new Connection(this.#host, socket, {
       greeted: (c) => this.#greeted(c),
       follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),
@@ -150,7 +138,7 @@ export class ReceiverServer {
 
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = this.#listener.close();
     this.dropAll(reason);
     await closed;
   }
@@ -178,7 +166,7 @@ interface ConnectionHooks {
 
 class Connection {
   readonly #host: ReceiverHost;
-  readonly #socket: net.Socket;
+  readonly #socket: ByteSocket;
   readonly #hooks: ConnectionHooks;
   readonly #receiver: Receiver;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
@@ -190,7 +178,7 @@ class Connection {
   #rest: Uint8Array = new Uint8Array(0);
   #ackScheduled = false;
 
-  constructor(host: ReceiverHost, socket: net.Socket, hooks: ConnectionHooks) {
+  constructor(host: ReceiverHost, socket: ByteSocket, hooks: ConnectionHooks) {
     this.#host = host;
     this.#socket = socket;
     this.#hooks = hooks;

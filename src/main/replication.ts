@@ -11,6 +11,7 @@ import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { NodeConfig } from './config.js';
 import type { SpaceReplicaStatus } from './node-types.js';
+import type { Platform } from './platform.js';
 import type { LogReader, LookedUp } from './reader.js';
 import type { Segment, Segments } from './segments.js';
 import { ShipperHandle } from './shipper-handle.js';
@@ -66,6 +67,7 @@ export class Replication {
   readonly #backlogs = new Map<ShipperHandle, Map<SpaceState, Backlog>>();
 
   constructor(
+    platform: Platform,
     config: NodeConfig,
     facts: ShipperFacts,
     memory: NodeMemory,
@@ -85,6 +87,7 @@ export class Replication {
     this.shippers = config.replicas.map((replica) => {
       const progress = allocateProgress(memory.memory.maxSpaces);
       const shipper = new ShipperHandle(
+        platform,
         { ...facts, memory: memory.memory, progress, replica },
         {
           message: (from, message) => this.#message(from, message),

@@ -1,5 +1,4 @@
 /** Starts one shipper thread, watches it, starts it again when it dies, and passes messages. */
-import { Worker } from 'node:worker_threads';
 import type {
   FromShipper,
   LinkState,
@@ -10,6 +9,7 @@ import type {
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import { ReplicaProgress } from '../shared/slab.js';
+import type { Platform, ShipperThread } from './platform.js';
 
 const RESTART_MS = 1_000;
 
@@ -41,16 +41,19 @@ export class ShipperHandle {
     sinceMs: performance.now(),
     lastSuccess: undefined,
   };
+  readonly #platform: Platform;
   readonly #start: ShipperStart;
   readonly #hooks: ShipperHooks;
   readonly #spaces = new Map<number, ShippedSpace>();
   readonly #firstWord: Promise<void>;
   #firstWordHeard: () => void = () => undefined;
-  #worker: Worker | undefined;
+  #thread: ShipperThread | undefined;
+  #ended: Promise<void> = Promise.resolve();
   #closing = false;
   #restart: NodeJS.Timeout | undefined;
 
-  constructor(start: ShipperStart, hooks: ShipperHooks) {
+  constructor(platform: Platform, start: ShipperStart, hooks: ShipperHooks) {
+    this.#platform = platform;
     this.replica = start.replica;
     this.#start = start;
     this.#hooks = hooks;
@@ -82,26 +85,22 @@ export class ShipperHandle {
   }
 
   post(message: ToShipper): void {
-    this.#worker?.postMessage(message);
+    this.#thread?.post(message);
   }
 
   #run(): void {
-    const worker = new Worker(new URL('../workers/shipper.js', import.meta.url), {
-      workerData: this.#start,
-      name: `shipper ${this.replica.nodeId}`,
-    });
-    this.#worker = worker;
-    let reason = 'it ended by itself';
-    worker.on('message', (message: FromShipper) => this.#message(message));
-    worker.on('error', (error) => {
-      reason = error.message;
-    });
-    worker.on('exit', () => {
-      this.#worker = undefined;
-      if (this.#closing) return;
-      this.#setLink('waiting', `the shipper thread died: ${reason}`, this.link.failures + 1);
-      this.#hooks.lost(this, reason);
-      this.#restart = setTimeout(() => this.#run(), RESTART_MS);
+    this.#ended = new Promise((ended) => {
+      this.#thread = this.#platform.startShipper(this.#start, {
+        message: (message) => this.#message(message),
+        exit: (reason = 'it ended by itself') => {
+          this.#thread = undefined;
+          ended();
+          if (this.#closing) return;
+          this.#setLink('waiting', `the shipper thread died: ${reason}`, this.link.failures + 1);
+          this.#hooks.lost(this, reason);
+          this.#restart = setTimeout(() => this.#run(), RESTART_MS);
+        },
+      });
     });
     this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
   }
@@ -127,12 +126,11 @@ export class ShipperHandle {
   async close(): Promise<void> {
     this.#closing = true;
     clearTimeout(this.#restart);
-    const worker = this.#worker;
-    if (!worker) return;
-    const ended = new Promise((resolve) => worker.once('exit', resolve));
-    this.post({ kind: 'close' });
-    const timer = setTimeout(() => void worker.terminate(), 2 * CLOSE_DEADLINE_MS);
-    await ended;
+    const thread = this.#thread;
+    if (!thread) return;
+    thread.post({ kind: 'close' });
+    const timer = setTimeout(() => thread.terminate(), 2 * CLOSE_DEADLINE_MS);
+    await this.#ended;
     clearTimeout(timer);
   }
 }

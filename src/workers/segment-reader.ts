@@ -2,18 +2,14 @@
  * Catch-up from segments: one window of the log, read in order up to the durable end. What comes
  * from the disk is verified (header, place, payload) before it is shipped.
  */
-import fs from 'node:fs';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import type { SegmentPlace } from '../shared/control.js';
 import { readPayloadSize } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import { look, segmentName } from '../shared/segment.js';
-
-const open = promisify(fs.open);
-const close = promisify(fs.close);
+import type { SegmentFile, ShipperWorld } from './shipper-world.js';
 
 /** An entry in the window; valid until the next `load`. */
 export interface LoggedEntry {
@@ -23,18 +19,25 @@ export interface LoggedEntry {
 }
 
 export class SegmentReader {
+  readonly #world: Pick<ShipperWorld, 'openSegment'>;
   readonly #dir: string;
   readonly #salt: number;
   readonly #window: Uint8Array;
   #place: SegmentPlace | undefined;
-  #fd: number | undefined;
+  #file: SegmentFile | undefined;
   #base: Lsn = 0;
   #length = 0;
   #loaded: Uint8Array;
   #view: DataView;
 
   /** @param maxEntryBytes the longest entry that must fit the window, header included */
-  constructor(dir: string, salt: number, maxEntryBytes: number) {
+  constructor(
+    world: Pick<ShipperWorld, 'openSegment'>,
+    dir: string,
+    salt: number,
+    maxEntryBytes: number,
+  ) {
+    this.#world = world;
     this.#dir = dir;
     this.#salt = salt;
     this.#window = new Uint8Array(Math.max(READ_CHUNK_BYTES, 2 * maxEntryBytes));
@@ -61,9 +64,9 @@ export class SegmentReader {
   }
 
   async enter(place: SegmentPlace): Promise<void> {
-    if (this.#place?.start !== place.start || this.#fd === undefined) {
+    if (this.#place?.start !== place.start || !this.#file) {
       await this.close();
-      this.#fd = await open(path.join(this.#dir, segmentName(place.start)), 'r');
+      this.#file = await this.#world.openSegment(path.join(this.#dir, segmentName(place.start)));
     }
     this.#place = place;
   }
@@ -82,22 +85,14 @@ export class SegmentReader {
     this.#base = lsn;
     while (this.#length < wanted) {
       const position = lsn - place.start + this.#length;
-      const got = await this.#read(this.#length, wanted - this.#length, position);
+      const part = this.#window.subarray(this.#length, wanted);
+      const got = await this.#file!.read(part, position);
       if (got === 0) break;
       this.#length += got;
     }
     this.#loaded = this.#window.subarray(0, this.#length);
     this.#view = new DataView(this.#window.buffer, 0, this.#length);
     return this.#length;
-  }
-
-  #read(offset: number, length: number, position: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      fs.read(this.#fd!, this.#window, offset, length, position, (error, got) => {
-        if (error) reject(error);
-        else resolve(got);
-      });
-    });
   }
 
   /** The entry at `lsn`, if the window holds all of it. Throws CorruptionDetected for a bad one. */
@@ -129,10 +124,10 @@ export class SegmentReader {
   }
 
   async close(): Promise<void> {
-    const fd = this.#fd;
-    this.#fd = undefined;
+    const file = this.#file;
+    this.#file = undefined;
     this.#place = undefined;
     this.#length = 0;
-    if (fd !== undefined) await close(fd);
+    await file?.close();
   }
 }

@@ -1,9 +1,9 @@
 /**
- * One replica, one socket: a thread that sends what is durable and takes acknowledgements. Here
- * are the socket, the send buffers and the talk with main; shared/sender.ts decides about the link.
+ * One replica, one socket: sends what is durable and takes acknowledgements. Here are the send
+ * buffers and the talk with main; shared/sender.ts decides about the link, shipper-thread.ts
+ * gives it a thread.
  */
-import net from 'node:net';
-import { parentPort, workerData } from 'node:worker_threads';
+import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shared/control.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
@@ -15,7 +15,6 @@ import {
   ENTRY_HEADER_BYTES,
   frameBytesOf,
   HELLO_FRAME_MAX_BYTES,
-  KEEPALIVE_MS,
   PROTOCOL_VERSION,
   READ_CHUNK_BYTES,
   SEND_BUFFERS,
@@ -38,11 +37,13 @@ import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { SegmentReader } from './segment-reader.js';
+import type { ShipperWorld } from './shipper-world.js';
 
 const TICK_MS = 50;
 
-class Shipper {
+export class Shipper {
   readonly #start: ShipperStart;
+  readonly #world: ShipperWorld;
   readonly #memory: NodeMemory;
   readonly #progress: ReplicaProgress;
   readonly #sender: Sender;
@@ -57,7 +58,7 @@ class Shipper {
   readonly #told = new Map<Slot, Sequence>();
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
-  #socket: net.Socket | undefined;
+  #socket: ByteSocket | undefined;
   #assembler = new FrameAssembler(0);
   #free: FrameBuilder[] = [];
   #inSocket = 0;
@@ -66,13 +67,14 @@ class Shipper {
   #asking: { id: string; name: string }[] = [];
   #closing = false;
 
-  constructor(start: ShipperStart) {
+  constructor(start: ShipperStart, world: ShipperWorld) {
     this.#start = start;
+    this.#world = world;
     this.#memory = new NodeMemory(start.memory);
     this.#progress = new ReplicaProgress(start.progress);
     this.#sender = new Sender(start);
     const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
-    this.#reader = new SegmentReader(start.dataDir, start.salt, entryBytes);
+    this.#reader = new SegmentReader(world, start.dataDir, start.salt, entryBytes);
     this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
     this.#catchUp = new CatchUp(this.#memory, this.#reader, this.#source, {
       ask: (lsn) => this.#tell({ kind: 'segment', lsn }),
@@ -134,7 +136,7 @@ class Shipper {
   }
 
   #tell(message: FromShipper): void {
-    parentPort!.postMessage(message);
+    this.#world.tell(message);
   }
 
   // --- the socket --------------------------------------------------------------------------
@@ -142,8 +144,7 @@ class Shipper {
   #dial(): void {
     const connection = ++this.#connection;
     const { host, port } = this.#start.replica;
-    const socket = net.connect({ host, port, noDelay: true });
-    socket.setKeepAlive(true, KEEPALIVE_MS);
+    const socket = this.#world.connect(host, port);
     this.#socket = socket;
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
     this.#inSocket = 0;
@@ -202,7 +203,7 @@ class Shipper {
     });
   }
 
-  #heard(chunk: Buffer): void {
+  #heard(chunk: Uint8Array): void {
     this.#step({ kind: 'heard' });
     try {
       this.#assembler.feed(chunk, (kind, body) => {
@@ -491,10 +492,6 @@ class Shipper {
     this.#socket?.end();
     this.#step({ kind: 'close' });
     await this.#reader.close();
-    process.exit(0);
+    this.#world.ended();
   }
 }
-
-const shipper = new Shipper(workerData as ShipperStart);
-parentPort!.on('message', (message: ToShipper) => shipper.message(message));
-shipper.run();

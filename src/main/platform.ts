@@ -1,0 +1,73 @@
+/** What a node needs of its machine besides the disk: a listening socket, and threads that ship. */
+import net from 'node:net';
+import { Worker } from 'node:worker_threads';
+import type { ByteSocket } from '../shared/byte-socket.js';
+import type { FromShipper, ShipperStart, ToShipper } from '../shared/control.js';
+import { CONNECTIONS_MAX, KEEPALIVE_MS } from '../shared/limits.js';
+import type { Address } from './config.js';
+
+/** A listening socket. */
+export interface Listener {
+  /** @returns the address that was bound; rejects with the system's error */
+  listen(address: Address): Promise<Address>;
+  /** Resolves when it is closed, and every connection that it has accepted. */
+  close(): Promise<void>;
+}
+
+/** One shipper, on a thread of its own. */
+export interface ShipperThread {
+  post(message: ToShipper): void;
+  /** At once, whatever it does. */
+  terminate(): void;
+}
+
+export interface ShipperThreadHooks {
+  message(message: FromShipper): void;
+  /** It has ended; `reason` is undefined where it ended by itself. */
+  exit(reason: string | undefined): void;
+}
+
+export interface Platform {
+  listener(accepted: (socket: ByteSocket) => void): Listener;
+  startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
+}
+
+/** Real sockets, real threads. */
+export const nodePlatform: Platform = {
+  listener(accepted) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+    const server = net.createServer({ noDelay: true, ...keepAlive }, accepted);
+    server.maxConnections = CONNECTIONS_MAX;
+    return {
+      listen: (address) =>
+        new Promise((resolve, reject) => {
+          server.once('error', reject);
+          server.listen(address, () => {
+            // Nobody waits for its errors any more, and they must not end the host.
+            server.on('error', (error) => {
+              process.emitWarning(`the listening socket: ${error.message}`, 'EngramWalWarning');
+            });
+            resolve({ host: address.host, port: (server.address() as net.AddressInfo).port });
+          });
+        }),
+      close: () => new Promise((resolve) => server.close(() => resolve())),
+    };
+  },
+
+  startShipper(start, hooks) {
+    const worker = new Worker(new URL('../workers/shipper-thread.js', import.meta.url), {
+      workerData: start,
+      name: `shipper ${start.replica.nodeId}`,
+    });
+    let reason: string | undefined;
+    worker.on('message', (message: FromShipper) => hooks.message(message));
+    worker.on('error', (error) => {
+      reason = error.message;
+    });
+    worker.on('exit', () => hooks.exit(reason));
+    return {
+      post: (message) => worker.postMessage(message),
+      terminate: () => void worker.terminate(),
+    };
+  },
+};

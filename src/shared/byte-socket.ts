@@ -1,0 +1,17 @@
+/** What both ends of a link use of a socket; a `net.Socket` is one, and so is a simulated one. */
+export interface ByteSocket {
+  readonly destroyed: boolean;
+  /** Bytes handed over and not yet taken by the other side's system. */
+  readonly writableLength: number;
+  on(event: 'connect' | 'close', heard: () => void): unknown;
+  on(event: 'data', heard: (chunk: Uint8Array) => void): unknown;
+  on(event: 'error', heard: (error: Error) => void): unknown;
+  /** `done` is called when the system has taken the bytes, or the socket has ended. */
+  write(bytes: Uint8Array, done?: () => void): boolean;
+  pause(): unknown;
+  resume(): unknown;
+  end(): unknown;
+  destroy(): unknown;
+  /** Ends when all that was written has been taken. */
+  destroySoon(): void;
+}

@@ -439,6 +439,7 @@ describe('apply', () => {
     b.on('apply-failed', (e) => events.push(e.attempts));
     const space = await a.openSpace('s');
     for (let i = 0; i < 5; i++) await space.append(1, bytes('x'));
+    await space.flushed(5, { replicas: 1, timeoutMs: 20_000 });
     await until('all applied', () => b.space('s').status().appliedSequence === 5);
     expect(seen).toEqual([1, 2, 3, 4, 5]);
     expect(events).toEqual([1, 2]);

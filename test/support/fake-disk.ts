@@ -127,6 +127,8 @@ export class FakeDisk {
   /** Calls that begin with `only` take so long. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
+  /** How long each call takes, at least. */
+  wait = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
   inject(fault: Fault | undefined): void {
     this.#fault = fault;
@@ -219,7 +221,7 @@ export class FakeDisk {
   mount(): Disk {
     const id = this.#mount;
     const call = async (what: string): Promise<void> => {
-      await new Promise((resolve) => setImmediate(resolve));
+      await this.wait();
       if (id !== this.#mount) throw io(what, 'ENODEV');
       this.calls.push(what);
       if (this.delay && what.startsWith(this.delay.only)) {

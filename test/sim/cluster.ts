@@ -1,0 +1,199 @@
+/**
+ * Whole nodes in one thread: the real ones, on fake disks, a simulated network and virtual time.
+ * A node can be killed, lose its power, be stopped; its shippers can die by themselves.
+ */
+import type { Node, NodeOptions } from '#src/main/index.js';
+import { openNodeOn } from '#src/main/open-node.js';
+import type { Platform } from '#src/main/platform.js';
+import type { ToShipper } from '#src/shared/control.js';
+import { Shipper } from '#src/workers/shipper.js';
+import { type Chance, FakeDisk } from '../support/fake-disk.js';
+import { Owner, VirtualClock } from './clock.js';
+import { type Machine, SimNetwork } from './network.js';
+
+const BASE_PORT = 7_000;
+const SIZES = {
+  segmentBytes: 32 * 1024,
+  groupBytes: 4 * 1024,
+  maxEntryBytes: 2 * 1024,
+  memoryBudgetBytes: 64 * 1024,
+  maxSpaces: 16,
+  windowBytes: 16 * 1024,
+  catchUpBatchBytes: 4 * 1024,
+  backoffStepsMs: [100, 500, 2_000],
+} as const;
+
+/** Thrown where the cluster has broken a promise. */
+export class Violation extends Error {}
+
+export class SimNode {
+  readonly name: string;
+  readonly machine: Machine;
+  readonly disk = new FakeDisk();
+  readonly port: number;
+  readonly #cluster: Cluster;
+  readonly #options: Partial<NodeOptions>;
+  owner: Owner;
+  node: Node | undefined;
+  #shippers: { owner: Owner; die: () => void }[] = [];
+  /** How often it has been started. */
+  starts = 0;
+
+  constructor(cluster: Cluster, name: string, index: number, options: Partial<NodeOptions>) {
+    this.#cluster = cluster;
+    this.name = name;
+    this.machine = { name, isUp: true };
+    this.port = BASE_PORT + index;
+    this.#options = options;
+    this.owner = new Owner(name);
+    this.disk.wait = () => {
+      const { clock, chance } = cluster;
+      return new Promise((resolve) => {
+        clock.after((1 + chance(500)) / 1_000, clock.owner, resolve);
+      });
+    };
+  }
+
+  /** Starts the process. Resolves when the node is open, or has refused to open. */
+  async start(): Promise<Error | undefined> {
+    const { clock } = this.#cluster;
+    const owner = new Owner(`${this.name}#${++this.starts}`);
+    owner.wallOffsetMs = this.owner.wallOffsetMs;
+    this.owner = owner;
+    this.machine.isUp = true;
+    this.#shippers = [];
+    const options: NodeOptions = {
+      ...SIZES,
+      clusterId: 'sim',
+      nodeId: this.name,
+      dataDir: '/data',
+      ...this.#options,
+    };
+    return await clock.as(owner, async () => {
+      try {
+        const node = await openNodeOn(this.disk.mount(), options, this.#platform(owner));
+        if (owner.isDead) return undefined;
+        this.node = node;
+        node.on('fatal', () => undefined);
+        return undefined;
+      } catch (error) {
+        return error as Error;
+      }
+    });
+  }
+
+  /** The process dies, its machine goes on. */
+  kill(): void {
+    this.owner.kill();
+    this.node = undefined;
+    this.disk.kill();
+    this.#cluster.network.processDied(this.machine);
+  }
+
+  losePower(): void {
+    this.owner.kill();
+    this.node = undefined;
+    this.#cluster.network.machineDied(this.machine);
+    this.disk.crash(this.#cluster.chance);
+  }
+
+  /** One of its shippers' threads dies. */
+  killShipper(): void {
+    const live = this.#shippers.filter((s) => !s.owner.isDead);
+    if (live.length > 0) live[this.#cluster.chance(live.length)]!.die();
+  }
+
+  get isRunning(): boolean {
+    return this.node !== undefined && !this.owner.stopped;
+  }
+
+  #platform(owner: Owner): Platform {
+    const { clock, network } = this.#cluster;
+    return {
+      listener: (accepted) => network.listener(this.machine, owner, accepted),
+      startShipper: (start, hooks) => {
+        const thread = new Owner(`${owner.name}/${start.replica.nodeId}`, owner);
+        let hasEnded = false;
+        const end = (reason: string | undefined): void => {
+          if (hasEnded) return;
+          hasEnded = true;
+          thread.kill();
+          for (const socket of sockets) socket.destroy();
+          clock.after(0, owner, () => hooks.exit(reason));
+        };
+        const sockets: { destroy(): unknown }[] = [];
+        const disk = this.disk.mount();
+        const shipper = clock.as(thread, () => {
+          const made = new Shipper(start, {
+            tell: (message) => {
+              const copy = structuredClone(message);
+              clock.after(0, owner, () => {
+                if (!hasEnded) hooks.message(copy);
+              });
+            },
+            connect: (_, port) => {
+              const socket = network.connect(this.machine, thread, port);
+              sockets.splice(0, sockets.length, socket);
+              return socket;
+            },
+            openSegment: (path) => disk.open(path, 'read'),
+            ended: () => end(undefined),
+          });
+          clock.after(0, thread, () => made.run());
+          return made;
+        });
+        this.#shippers.push({ owner: thread, die: () => end('the simulation killed it') });
+        return {
+          post: (message: ToShipper) => {
+            const copy = structuredClone(message);
+            clock.after(0, thread, () => shipper.message(copy));
+          },
+          terminate: () => end('terminated'),
+        };
+      },
+    };
+  }
+}
+
+export class Cluster {
+  readonly chance: Chance;
+  readonly clock: VirtualClock;
+  readonly network: SimNetwork;
+  readonly nodes: SimNode[] = [];
+
+  constructor(chance: Chance) {
+    this.chance = chance;
+    this.clock = new VirtualClock(chance);
+    this.network = new SimNetwork(this.clock, chance);
+  }
+
+  add(name: string, options: Partial<NodeOptions>): SimNode {
+    const node = new SimNode(this, name, this.nodes.length, options);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Waits for work of the cluster, letting time pass; gives up after `ms`. */
+  async within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
+    let outcome: { value: T } | { error: unknown } | undefined;
+    work.then(
+      (value) => {
+        outcome = { value };
+      },
+      (error) => {
+        outcome = { error };
+      },
+    );
+    const end = this.clock.nowMs + ms;
+    while (!outcome) {
+      if (this.clock.nowMs > end) throw new Violation(`not within ${ms} ms: ${what}`);
+      await this.clock.runFor(5);
+    }
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value;
+  }
+}
+
+export function portOf(index: number): number {
+  return BASE_PORT + index;
+}

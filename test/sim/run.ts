@@ -1,0 +1,520 @@
+/**
+ * One seed: a primary and two replicas under load and faults; then everything heals, and within a
+ * bounded time every replica streams, and everything that was promised holds (FAULTS.md, I1-I9).
+ */
+import type { Entry, Space } from '#src/main/index.js';
+import { chanceFrom } from '../support/fake-disk.js';
+import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
+import { HostStore, Ledger } from './host.js';
+
+const SPACES = ['red', 'green', 'blue'];
+/** When faults stop, every replica streams again within this virtual time (I9). */
+const HEAL_MS = 60_000;
+/** An append has an outcome within this time, unless its node has died or been stopped. */
+const SETTLE_MS = 30_000;
+/** Of a disk that has no fault: what a replica does must not show in it (I6). */
+const LOCAL_ACK_MS = 200;
+
+export interface RunReport {
+  readonly seed: number;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly acked: number;
+  readonly faults: number;
+  /** Of all that happened, in order. */
+  readonly digest: number;
+}
+
+interface Pending {
+  readonly owner: unknown;
+  readonly sinceMs: number;
+  readonly what: string;
+}
+
+export class Run {
+  readonly #seed: number;
+  readonly #chance;
+  readonly #cluster: Cluster;
+  readonly #ledgers = new Map(SPACES.map((name) => [name, new Ledger(name)]));
+  readonly #stores = new Map<string, HostStore>();
+  readonly #pending = new Set<Pending>();
+  /** What each replica was heard to have flushed, by "replica space" (I3). */
+  readonly #flushed = new Map<string, number>();
+  readonly #primary: SimNode;
+  readonly #trace: ((line: string) => void) | undefined;
+  #spaces = new Map<string, Space>();
+  #faults = 0;
+  #digest = 0;
+  #acked = 0;
+  #isHealing = false;
+  /** Until then the primary's disk or process is slower than its own. */
+  #disturbedUntilMs = 0;
+  #failure: Error | undefined;
+
+  constructor(seed: number, trace?: (line: string) => void) {
+    this.#seed = seed;
+    this.#trace = trace;
+    this.#chance = chanceFrom(seed);
+    this.#cluster = new Cluster(this.#chance);
+    const replicas = ['b', 'c'].map((nodeId, i) => ({
+      nodeId,
+      host: '127.0.0.1',
+      port: portOf(i + 1),
+    }));
+    this.#primary = this.#cluster.add('a', { replicas, lead: true });
+    for (const { nodeId, port } of replicas) this.#addReplica(nodeId, port);
+  }
+
+  #addReplica(name: string, port: number): void {
+    const store = new HostStore(name, this.#ledgers, this.#chance(2) === 0);
+    this.#stores.set(name, store);
+    const apply = async (entries: Entry[], { space }: { space: string }): Promise<void> => {
+      const { clock } = this.#cluster;
+      const ms = this.#chance(4);
+      await new Promise<void>((resolve) => clock.after(ms, clock.owner, resolve));
+      if (!this.#isHealing && this.#chance(50) === 0) throw new Error('the host cannot, now');
+      this.#guard(() => store.commit(space, entries));
+    };
+    const appliedUpTo = (space: string): number => store.appliedUpTo(space);
+    this.#cluster.add(name, {
+      listen: { host: '127.0.0.1', port },
+      apply,
+      ...(store.isForgetful ? {} : { appliedUpTo }),
+    });
+  }
+
+  /** What breaks a promise inside of a node must not be swallowed there. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#failure ??= error as Error;
+      throw error;
+    }
+  }
+
+  #note(line: string): void {
+    const at = this.#cluster.clock.nowMs.toFixed(3);
+    this.#trace?.(`${at} ${line}`);
+    for (const c of `${at} ${line}`) {
+      this.#digest = (Math.imul(this.#digest, 31) + c.charCodeAt(0)) | 0;
+    }
+  }
+
+  /** Throws a Violation where a promise is broken. */
+  async run(): Promise<RunReport> {
+    const { clock } = this.#cluster;
+    const uninstall = clock.install();
+    try {
+      for (const node of this.#cluster.nodes) await this.#start(node);
+      const end = clock.nowMs + 3_000 + this.#chance(12_000);
+      let nextFault = clock.nowMs + this.#chance(500);
+      while (clock.nowMs < end) {
+        await clock.runFor(1 + this.#chance(20));
+        this.#checkPending();
+        for (let n = this.#chance(4); n > 0; n--) this.#offer();
+        if (clock.nowMs < nextFault) continue;
+        this.#fault();
+        nextFault = clock.nowMs + this.#chance(1_200);
+      }
+      await this.#heal();
+      return {
+        seed: this.#seed,
+        events: clock.events,
+        virtualMs: Math.round(clock.nowMs),
+        acked: this.#acked,
+        faults: this.#faults,
+        digest: this.#digest >>> 0,
+      };
+    } finally {
+      for (const node of this.#cluster.nodes) node.kill();
+      uninstall();
+    }
+  }
+
+  // --- nodes -----------------------------------------------------------------------------------
+
+  async #start(node: SimNode): Promise<void> {
+    const opened = this.#cluster.within(SETTLE_MS, `opening ${node.name}`, node.start());
+    const error = await opened;
+    this.#note(`${node.name} is ${error ? `not open: ${error.message.split('\n')[0]}` : 'open'}`);
+    if (error && !isPassing(error)) throw error;
+    if (!error) await this.#opened(node);
+  }
+
+  async #opened(node: SimNode): Promise<void> {
+    const { node: open } = node;
+    // Killed while it opened.
+    if (!open) return;
+    open.on('replica-refused', (e) =>
+      this.#fail(`${e.replicaId} was refused ${e.space}: ${e.verdict}`),
+    );
+    open.on('damaged', () => this.#fail(`${node.name} found damage`));
+    open.on('apply-blocked', (e) => this.#fail(`${node.name}: ${e.space} is apply-blocked`));
+    open.on('replica-state', (e) =>
+      this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
+    );
+    for (const space of open.status().spaces) {
+      const flushed = this.#flushed.get(`${node.name} ${space.name}`) ?? 0;
+      if (space.durableSequence < flushed) {
+        throw new Violation(
+          `${node.name} has ${space.name} up to ${space.durableSequence}, had told ${flushed} (I3)`,
+        );
+      }
+      if (node === this.#primary && space.durableSequence < this.#ledgers.get(space.name)!.acked) {
+        const { acked } = this.#ledgers.get(space.name)!;
+        throw new Violation(`${space.name} ends at ${space.durableSequence}, acked ${acked} (I1)`);
+      }
+    }
+    if (node !== this.#primary) return;
+    this.#spaces = new Map();
+    for (const name of SPACES) void this.#openSpace(node, name);
+  }
+
+  async #openSpace(node: SimNode, name: string): Promise<void> {
+    const open = node.node!;
+    await this.#track(`openSpace ${name}`, async () => {
+      const space = await open.openSpace(name);
+      if (node.node === open) this.#spaces.set(name, space);
+    });
+  }
+
+  #fail(what: string): void {
+    this.#failure ??= new Violation(what);
+  }
+
+  // --- load ------------------------------------------------------------------------------------
+
+  /** Work of the primary's host: it has an outcome, or its process is dead. */
+  async #track(what: string, work: () => Promise<void>): Promise<void> {
+    const { clock } = this.#cluster;
+    const { owner } = this.#primary;
+    const pending: Pending = { owner, sinceMs: clock.nowMs, what };
+    this.#pending.add(pending);
+    try {
+      await clock.as(owner, work);
+    } catch (error) {
+      if (error instanceof Violation) this.#failure ??= error;
+      else if ((error as { code?: string }).code === undefined) this.#failure ??= error as Error;
+    } finally {
+      this.#pending.delete(pending);
+    }
+  }
+
+  #checkPending(): void {
+    if (this.#failure) throw this.#failure;
+    const { clock } = this.#cluster;
+    const { owner } = this.#primary;
+    for (const pending of this.#pending) {
+      if (pending.owner !== owner || owner.isDead) this.#pending.delete(pending);
+      else if (clock.nowMs - pending.sinceMs > SETTLE_MS + 5_000 && !owner.stopped) {
+        throw new Violation(`no outcome for ${SETTLE_MS} ms: ${pending.what}`);
+      }
+    }
+    this.#hear();
+  }
+
+  /** What replicas have told so far. */
+  #hear(): void {
+    if (!this.#primary.isRunning) return;
+    for (const space of this.#primary.node!.status().spaces) {
+      for (const replica of space.replicas) {
+        const key = `${replica.replicaId} ${space.name}`;
+        const before = this.#flushed.get(key) ?? 0;
+        if (replica.ackedSequence > space.durableSequence) {
+          throw new Violation(`${key} has ${replica.ackedSequence}, durable is less (P2)`);
+        }
+        this.#flushed.set(key, Math.max(before, replica.ackedSequence));
+      }
+    }
+  }
+
+  #offer(): void {
+    if (!this.#primary.isRunning || this.#spaces.size === 0) return;
+    const names = [...this.#spaces.keys()];
+    const name = names[this.#chance(names.length)]!;
+    const space = this.#spaces.get(name)!;
+    switch (this.#chance(12)) {
+      case 0:
+        void this.#track(`checkpoint ${name}`, () => this.#checkpoint(name, space));
+        return;
+      case 1:
+        void this.#track(`read ${name}`, async () => {
+          const { firstSequence, durableSequence: to } = space.status();
+          if (to === 0) return;
+          const from = firstSequence + this.#chance(Math.max(1, to - firstSequence));
+          for await (const entry of space.read({ from, to })) {
+            this.#ledgers.get(name)!.seen(entry, 'read');
+          }
+        });
+        return;
+      default:
+        void this.#append(name, space);
+    }
+  }
+
+  async #checkpoint(name: string, space: Space): Promise<void> {
+    const ledger = this.#ledgers.get(name)!;
+    const sequence = Math.max(1, space.status().durableSequence - this.#chance(40));
+    ledger.checkpoint = Math.max(ledger.checkpoint, sequence);
+    await space.checkpoint(sequence);
+  }
+
+  #append(name: string, space: Space): Promise<void> {
+    const ledger = this.#ledgers.get(name)!;
+    const { clock } = this.#cluster;
+    const count = this.#chance(4) === 0 ? 1 + this.#chance(20) : 1;
+    const payloads = Array.from({ length: count }, () =>
+      ledger.payload(this.#chance(10) === 0 ? this.#chance(1_900) : this.#chance(200)),
+    );
+    const replicas = this.#chance(3);
+    const ack = replicas > 0 ? { ack: { replicas, timeoutMs: 3_000 } } : undefined;
+    return this.#track(`append to ${name}`, async () => {
+      const startMs = clock.nowMs;
+      const { lastSequence } = space.status();
+      // Staged at once where there is room: the sequence is known before the outcome is.
+      for (const [i, payload] of payloads.entries()) ledger.offered(lastSequence + 1 + i, payload);
+      const { firstSequence } = await space.appendBatch(1, payloads, { ...ack, wait: false });
+      for (const [i, payload] of payloads.entries()) ledger.ack(firstSequence + i, payload);
+      this.#acked += payloads.length;
+      const tookMs = clock.nowMs - startMs;
+      if (!ack && tookMs > LOCAL_ACK_MS && startMs > this.#disturbedUntilMs) {
+        throw new Violation(`an append at level local took ${tookMs} ms (I6)`);
+      }
+      if (ack) this.#hear();
+    });
+  }
+
+  // --- faults ----------------------------------------------------------------------------------
+
+  #later(ms: number, what: string, work: () => void): void {
+    this.#cluster.clock.after(ms, undefined, () => {
+      this.#note(what);
+      work();
+    });
+  }
+
+  #restartLater(node: SimNode, ms: number): void {
+    this.#later(ms, `start ${node.name}`, () => {
+      if (node.node || this.#isHealing) return;
+      this.#start(node).catch((error) => {
+        this.#failure ??= error;
+      });
+    });
+  }
+
+  #disturb(ms: number): void {
+    const { nowMs } = this.#cluster.clock;
+    this.#disturbedUntilMs = Math.max(this.#disturbedUntilMs, nowMs + ms);
+  }
+
+  #fault(): void {
+    const { nodes, network, clock } = this.#cluster;
+    const node = nodes[this.#chance(nodes.length)]!;
+    const other = nodes.filter((n) => n !== node)[this.#chance(nodes.length - 1)]!;
+    const ms = this.#chance(4_000);
+    this.#faults++;
+    const kind = this.#chance(14);
+    this.#note(`fault ${kind} on ${node.name}, ${ms} ms`);
+    switch (kind) {
+      case 0:
+      case 1:
+        node.kill();
+        this.#restartLater(node, ms / 4);
+        return;
+      case 2:
+      case 3:
+        node.losePower();
+        this.#restartLater(node, ms);
+        return;
+      case 4:
+        network.block(node.name, other.name);
+        this.#later(ms, 'open', () => network.open(node.name, other.name));
+        return;
+      case 5:
+        network.block(node.name, other.name);
+        network.block(other.name, node.name);
+        this.#later(3 * ms, 'open both', () => {
+          network.open(node.name, other.name);
+          network.open(other.name, node.name);
+        });
+        return;
+      case 6:
+        network.resetOne();
+        return;
+      case 7:
+        network.corrupt(node.name, other.name);
+        return;
+      case 8: {
+        if (!node.node) return;
+        const { owner } = node;
+        owner.stop();
+        if (node === this.#primary) this.#disturb(ms);
+        this.#later(ms, `go on ${node.name}`, () => clock.goOn(owner));
+        return;
+      }
+      case 9:
+        node.disk.inject({ call: 1 + this.#chance(20), errno: 'EIO', only: 'fdatasync' });
+        this.#restartFailed(node, 500 + ms);
+        return;
+      case 10:
+        node.disk.capacityBytes = node.disk.usedBytes + this.#chance(40_000);
+        if (node === this.#primary) this.#disturb(ms + 2_000);
+        this.#later(ms, `room for ${node.name}`, () => {
+          node.disk.capacityBytes = Number.POSITIVE_INFINITY;
+        });
+        return;
+      case 11:
+        node.disk.delay = { only: 'fdatasync', ms: 1 + this.#chance(1_500) };
+        if (node === this.#primary) this.#disturb(ms + 2_000);
+        this.#later(ms, `disk of ${node.name}`, () => {
+          node.disk.delay = undefined;
+        });
+        return;
+      case 12:
+        node.killShipper();
+        return;
+      case 13:
+        if (this.#chance(2) === 0) node.owner.wallOffsetMs += (this.#chance(3) - 1) * 3_600_000;
+        else this.#swizzle();
+        return;
+    }
+  }
+
+  /** Links close one after the other, and open again in another order. */
+  #swizzle(): void {
+    const { nodes, network } = this.#cluster;
+    const links = nodes.flatMap((x) => nodes.filter((y) => y !== x).map((y) => [x, y] as const));
+    const chosen = links.filter(() => this.#chance(2) === 0);
+    let at = 0;
+    for (const [x, y] of chosen) {
+      at += this.#chance(400);
+      this.#later(at, `clog ${x.name}>${y.name}`, () => {
+        if (!this.#isHealing) network.block(x.name, y.name);
+      });
+    }
+    while (chosen.length > 0) {
+      const [[x, y]] = chosen.splice(this.#chance(chosen.length), 1) as [(typeof links)[0]];
+      at += this.#chance(400);
+      this.#later(at, `unclog ${x.name}>${y.name}`, () => network.open(x.name, y.name));
+    }
+  }
+
+  /** What an operator does with a node whose log has failed. */
+  #restartFailed(node: SimNode, ms: number): void {
+    if (node === this.#primary) this.#disturb(ms + 1_000);
+    this.#later(ms, `look at ${node.name}`, () => {
+      node.disk.inject(undefined);
+      if (node.node?.status().failure === undefined) return;
+      node.kill();
+      this.#restartLater(node, 10);
+    });
+  }
+
+  // --- the end ---------------------------------------------------------------------------------
+
+  async #heal(): Promise<void> {
+    const { nodes, network, clock } = this.#cluster;
+    this.#note('heal');
+    this.#isHealing = true;
+    network.heal();
+    for (const node of nodes) {
+      node.disk.inject(undefined);
+      node.disk.delay = undefined;
+      node.disk.capacityBytes = Number.POSITIVE_INFINITY;
+      if (node.owner.stopped) clock.goOn(node.owner);
+    }
+    // What was opening may still do so; what failed or is down starts again.
+    await clock.runFor(SETTLE_MS);
+    this.#checkPending();
+    for (const node of nodes) {
+      if (node.node && node.node.status().failure === undefined) continue;
+      node.kill();
+      await this.#start(node);
+    }
+    await this.#until('every replica streams all that is durable (I9)', () => this.#isWhole());
+    await this.#checkAll();
+  }
+
+  async #until(what: string, check: () => boolean): Promise<void> {
+    const { clock } = this.#cluster;
+    const end = clock.nowMs + HEAL_MS;
+    while (!check()) {
+      this.#checkPending();
+      if (clock.nowMs > end) {
+        const status = JSON.stringify(this.#primary.node?.status(), null, 1);
+        this.#note(`status: ${status}`);
+        throw new Violation(`not within ${HEAL_MS} ms: ${what}`);
+      }
+      await clock.runFor(50);
+    }
+  }
+
+  #isWhole(): boolean {
+    const status = this.#primary.node!.status();
+    if (status.log.state !== 'ok' || this.#spaces.size < SPACES.length) return false;
+    return status.spaces.every((space) =>
+      space.replicas.every((r) => {
+        const host = this.#stores.get(r.replicaId)!.appliedUpTo(space.name);
+        const { durableSequence } = space;
+        return (
+          r.state === 'streaming' &&
+          r.ackedSequence === durableSequence &&
+          r.appliedSequence === durableSequence &&
+          r.lagEntries === 0 &&
+          host === durableSequence
+        );
+      }),
+    );
+  }
+
+  async #checkAll(): Promise<void> {
+    const { nodes, clock } = this.#cluster;
+    for (const node of nodes) {
+      for (const name of SPACES) {
+        const ledger = this.#ledgers.get(name)!;
+        const reading = clock.as(node.owner, async () => {
+          const space = node.node!.status().spaces.find((s) => s.name === name);
+          return space ? await ledger.check(node.node!.space(name), node.name) : 0;
+        });
+        const last = await this.#cluster.within(SETTLE_MS, `reading ${name}`, reading);
+        if (last < ledger.acked) {
+          throw new Violation(`${node.name} has ${name} up to ${last}, acked was ${ledger.acked}`);
+        }
+      }
+    }
+    await this.#checkDisk();
+  }
+
+  /** What nobody needs is freed, and what is needed is not (I4, I7). */
+  async #checkDisk(): Promise<void> {
+    const space = this.#spaces.get(SPACES[0]!)!;
+    for (let round = 0; round < 4; round++) {
+      for (const node of this.#cluster.nodes) {
+        const work = this.#cluster.clock.as(node.owner, async () => {
+          for (const { name, durableSequence } of node.node!.status().spaces) {
+            if (durableSequence > 0) await node.node!.space(name).checkpoint(durableSequence + 1);
+          }
+        });
+        await this.#cluster.within(SETTLE_MS, 'checkpoints', work);
+      }
+      // Enough for a roll: retention looks at what it may free.
+      const payloads = Array.from({ length: 20 }, () => Buffer.alloc(1_800));
+      const rolled = this.#cluster.clock.as(this.#primary.owner, async () => {
+        await space.appendBatch(1, payloads, { ack: { replicas: 2, timeoutMs: SETTLE_MS } });
+      });
+      await this.#cluster.within(SETTLE_MS, 'appends at the end', rolled);
+      await this.#cluster.clock.runFor(3_000);
+    }
+    for (const node of this.#cluster.nodes) {
+      const { segments } = node.node!.status();
+      if (segments > 6) throw new Violation(`${node.name} keeps ${segments} segments (I7)`);
+    }
+  }
+}
+
+/** The disk was full or refused while the node opened: it is tried again. */
+function isPassing(error: Error): boolean {
+  const { code } = error as { code?: string };
+  return code === 'Io' || code === 'DiskFull' || code === 'WalFailed' || code === 'Closed';
+}

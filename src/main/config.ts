@@ -76,6 +76,8 @@ export interface NodeOptions {
   /** Per replica: what may be sent and not yet flushed there. */
   readonly windowBytes?: number;
   readonly catchUpBatchBytes?: number;
+  /** What catching up one replica may read and send per second; 0 (the default): no bound. */
+  readonly catchUpBytesPerSecond?: number;
   readonly connectTimeoutMs?: number;
   readonly backoffStepsMs?: readonly number[];
   /** How long a new space waits for the word of silent members. */
@@ -134,6 +136,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   sealerThreads: whole(1),
   windowBytes: whole(1),
   catchUpBatchBytes: whole(1),
+  catchUpBytesPerSecond: whole(0),
   connectTimeoutMs: whole(1),
   backoffStepsMs: (v) =>
     Array.isArray(v) && v.length > 0 && v.every((ms) => whole(1)(ms) === undefined)
@@ -205,6 +208,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
     sealerThreads: DEFAULT_SEALER_THREADS,
     windowBytes: DEFAULT_WINDOW_BYTES,
     catchUpBatchBytes: DEFAULT_CATCH_UP_BATCH_BYTES,
+    catchUpBytesPerSecond: 0,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     backoffStepsMs: BACKOFF_STEPS_MS,
     openConfirmMs: OPEN_CONFIRM_MS,

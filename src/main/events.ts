@@ -18,6 +18,8 @@ export interface NodeEvents {
     readonly consecutiveFailures: number;
     /** The code of an error that only a person can mend. */
     readonly fatal: string | undefined;
+    /** Links that have ended because bytes were changed on the way. */
+    readonly checksumFailures: number;
   };
   /** A primary has connected to this node, or is gone. */
   'primary-connection': {
@@ -25,6 +27,14 @@ export interface NodeEvents {
     readonly connected: boolean;
     readonly reason: string;
   };
+  /** The main thread of a primary does not move, though its shipper does; or moves again. */
+  'primary-stalled': {
+    readonly primaryId: string;
+    readonly isStalled: boolean;
+    readonly stalledMs: number;
+  };
+  /** Two living processes call themselves `nodeId`: the second was refused (row 26). */
+  'duplicate-node': { readonly nodeId: string };
   /** A replica's position in a space does not continue ours: it gets nothing of that space. */
   'replica-refused': {
     readonly space: string;

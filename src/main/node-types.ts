@@ -39,13 +39,24 @@ export interface NodeStatus {
   /** The log's fdatasyncs: the calls themselves, and what they waited to be made (row 78). */
   readonly fdatasync: SyncTimes;
   readonly failure: string | undefined;
-  readonly replicas: readonly {
-    readonly replicaId: string;
-    readonly state: LinkState;
-    readonly reason: string;
-    readonly consecutiveFailures: number;
-  }[];
+  readonly replicas: readonly ReplicaLinkStatus[];
   readonly spaces: readonly SpaceStatus[];
+}
+
+/** The link to one replica. */
+export interface ReplicaLinkStatus {
+  readonly replicaId: string;
+  readonly state: LinkState;
+  readonly reason: string;
+  readonly consecutiveFailures: number;
+  /** Links that have ended because bytes were changed on the way. */
+  readonly checksumFailures: number;
+  /** What is left to be read for it; `etaMs` at the pace of the last second, if it moves. */
+  readonly catchUp: {
+    readonly behindBytes: number;
+    readonly bytesPerSecond: number;
+    readonly etaMs: number | 'unknown';
+  };
 }
 
 /** One replica of one space, as its primary sees it. */

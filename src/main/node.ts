@@ -1,7 +1,7 @@
 /** A node: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
 import { failure } from '../shared/errors.js';
-import { frameBytesOf } from '../shared/limits.js';
+import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import type { Hole, SpaceFacts } from '../shared/state.js';
@@ -55,6 +55,7 @@ export class Node extends NodeEmitter {
   #address: Address | undefined;
   #roles: Roles | undefined;
   #retention: Retention | undefined;
+  #beat: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
 
   /** Made by `openNode`. */
@@ -125,6 +126,8 @@ export class Node extends NodeEmitter {
       health: ({ state, reason }) => this.emit('log-state', { state, reason }),
       failed: (error) => this.emit('fatal', { error }),
     });
+    this.#beat = setInterval(() => this.#memory.beat(), MAIN_BEAT_MS);
+    this.#beat.unref();
     this.#startReplication();
     this.#retention = this.#startRetention();
     // The list of live segments is durable before the log grows behind it.
@@ -220,6 +223,7 @@ export class Node extends NodeEmitter {
       maxEntryBytes: config.maxEntryBytes,
       windowBytes: config.windowBytes,
       catchUpBatchBytes: config.catchUpBatchBytes,
+      catchUpBytesPerSecond: config.catchUpBytesPerSecond,
       connectTimeoutMs: config.connectTimeoutMs,
       backoffStepsMs: config.backoffStepsMs,
     };
@@ -241,6 +245,7 @@ export class Node extends NodeEmitter {
             reason: link.reason,
             consecutiveFailures: link.failures,
             fatal: link.fatal,
+            checksumFailures: link.checksumFailures,
           }),
         lost: ({ replica }, reason) =>
           this.emit('shipper-lost', { replicaId: replica.nodeId, reason }),
@@ -272,6 +277,9 @@ export class Node extends NodeEmitter {
       register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
       connection: (primaryId, connected, reason) =>
         this.emit('primary-connection', { primaryId, connected, reason }),
+      stalled: (primaryId, stalledMs) =>
+        this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs }),
+      duplicate: (nodeId) => this.emit('duplicate-node', { nodeId }),
     });
     this.#address = await this.#receiver.listen(listen);
   }
@@ -365,12 +373,7 @@ export class Node extends NodeEmitter {
       log: this.#wal?.health.status ?? { state: 'ok', reason: '' },
       fdatasync: { ...this.#writer.times },
       failure: this.#wal?.failure?.message.split('\n', 1)[0],
-      replicas: (this.#replication?.shippers ?? []).map(({ replica, link }) => ({
-        replicaId: replica.nodeId,
-        state: link.state,
-        reason: link.reason,
-        consecutiveFailures: link.failures,
-      })),
+      replicas: this.#replication?.links() ?? [],
       spaces: this.#spaces.spaces.map((space) => this.#handle(space).status()),
     };
   }
@@ -401,6 +404,7 @@ export class Node extends NodeEmitter {
       }
       if (!this.#wal) await this.#segments.close();
     } finally {
+      clearInterval(this.#beat);
       await this.#writer.close();
       await this.#pool.close();
       this.#lock.release();

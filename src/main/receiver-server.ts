@@ -9,6 +9,7 @@ import { readPayloadSize } from '../shared/entry.js';
 import { EngramError, failure } from '../shared/errors.js';
 import {
   BATCH_HEADER_BYTES,
+  DUPLICATE_PING_MS,
   ENTRY_HEADER_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HELLO_FRAME_MAX_BYTES,
@@ -52,6 +53,10 @@ export interface ReceiverHost {
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
   connection(primaryId: string, connected: boolean, reason: string): void;
+  /** The primary's main thread has not moved for so long; 0: it moves again. */
+  stalled(primaryId: string, stalledMs: number): void;
+  /** A second living process calls itself so. */
+  duplicate(nodeId: string): void;
 }
 
 export class ReceiverServer {
@@ -84,21 +89,35 @@ export class ReceiverServer {
       return;
     }
     const connection = new Connection(this.#host, socket, {
-      greeted: (c) => this.#greeted(c),
+      claim: (c, hello) => this.#claim(c, hello),
       follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),
       closed: (c, reason) => this.#closed(c, reason),
     });
     this.#connections.add(connection);
   }
 
-  /** A primary that dials again has lost its old connection, whether we know it or not. */
-  #greeted(connection: Connection): void {
-    for (const other of this.#connections) {
-      if (other !== connection && other.primaryId === connection.primaryId) {
-        other.drop('the primary has dialled again');
-      }
+  /**
+   * The connection is this primary's from now on. The same process that dials again has lost its
+   * old connection, whether we know it or not; another one of that name is refused only while
+   * the first one lives (row 26). Throws DuplicateNode.
+   */
+  async #claim(connection: Connection, hello: Hello): Promise<void> {
+    if (hello.nodeId === this.#host.nodeId) {
+      this.#host.duplicate(hello.nodeId);
+      throw failure('DuplicateNode', `the primary calls itself ${hello.nodeId}, as this node does`);
     }
-    this.#host.connection(connection.primaryId!, true, 'hello');
+    const others = [...this.#connections].filter((c) => c.primaryId === hello.nodeId);
+    for (const other of others) {
+      if (other.incarnation !== hello.incarnation && (await other.answers(DUPLICATE_PING_MS))) {
+        this.#host.duplicate(hello.nodeId);
+        throw failure('DuplicateNode', `another ${hello.nodeId} is connected, and it lives`);
+      }
+      other.drop('the primary has dialled again');
+    }
+    if (!this.#connections.has(connection)) return;
+    connection.primaryId = hello.nodeId;
+    connection.incarnation = hello.incarnation;
+    this.#host.connection(hello.nodeId, true, 'hello');
   }
 
   #closed(connection: Connection, reason: string): void {
@@ -159,7 +178,8 @@ function entryBytes(view: DataView, at: number): number {
 }
 
 interface ConnectionHooks {
-  greeted(connection: Connection): void;
+  /** Rejects where the primary of this hello must not come in. */
+  claim(connection: Connection, hello: Hello): Promise<void>;
   follows(slot: Slot, handle: number): void;
   closed(connection: Connection, reason: string): void;
 }
@@ -172,6 +192,10 @@ class Connection {
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #acceptedMs = performance.now();
   primaryId: string | undefined;
+  incarnation = 0n;
+  #isGreeted = false;
+  #pongs: (() => void)[] = [];
+  #stalledMs = 0;
   #reason = 'the primary closed the connection';
   /** Frames wait for a registration or for room; the socket is paused meanwhile. */
   #busy = false;
@@ -190,6 +214,19 @@ class Connection {
     socket.on('close', () => this.#hooks.closed(this, this.#reason));
   }
 
+  /** Whether the node at the other end says so within `ms`. */
+  async answers(ms: number): Promise<boolean> {
+    if (this.#socket.destroyed) return false;
+    this.#send({ kind: 'ping' });
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), ms);
+      this.#pongs.push(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
   drop(reason: string): void {
     this.#reason = reason;
     this.#socket.destroy();
@@ -204,8 +241,12 @@ class Connection {
     if (this.#busy) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
     if (due?.kind === 'drop') this.drop('nothing received for 10 s');
-    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', rows: [] });
-    else for (const rows of inFrames(due?.rows ?? [])) this.#send({ kind: 'heartbeat', rows });
+    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
+    else {
+      for (const rows of inFrames(due?.rows ?? [])) {
+        this.#send({ kind: 'heartbeat', stalledMs: 0, rows });
+      }
+    }
   }
 
   #send(frame: Exclude<Frame, { kind: 'batches' }>): void {
@@ -257,15 +298,18 @@ class Connection {
     }
     this.#reason = error.message;
     const message = error.message.split('\n', 1)[0]!.slice(0, 200);
-    this.#send({ kind: 'bye', fatal: !error.retryable, code: error.code, message });
+    // Bytes that were changed on the way come again, and most likely right.
+    const fatal = !error.retryable && error.code !== 'ChecksumMismatch';
+    this.#send({ kind: 'bye', fatal, code: error.code, message });
     this.#socket.destroySoon();
   }
 
   #take(kind: number, body: Uint8Array): void {
     const frame = decodeFrame(kind, body);
-    if (this.primaryId === undefined) {
+    if (!this.#isGreeted) {
       if (frame.kind !== 'hello')
         throw failure('ProtocolViolation', `a ${frame.kind} before hello`);
+      this.#isGreeted = true;
       this.#hello(frame.hello);
       return;
     }
@@ -280,6 +324,10 @@ class Connection {
         this.#batches(frame.body);
         return;
       case 'heartbeat':
+        this.#heardBeat(frame.stalledMs);
+        return;
+      case 'pong':
+        for (const answered of this.#pongs.splice(0)) answered();
         return;
       case 'ask': {
         const space = this.#host.spaceById(frame.id);
@@ -310,21 +358,21 @@ class Connection {
     if (hello.peerId !== nodeId) {
       throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
     }
-    this.primaryId = hello.nodeId;
-    this.#assembler.setCap(maxFrameBytes);
-    this.#send({
-      kind: 'welcome',
-      welcome: {
-        version: PROTOCOL_VERSION,
-        clusterId,
-        nodeId,
-        incarnation,
-        features: 0,
-        maxFrameBytes,
-        maxEntryBytes,
-      },
-    });
-    this.#hooks.greeted(this);
+    const welcome = async (): Promise<void> => {
+      await this.#hooks.claim(this, hello);
+      if (this.#socket.destroyed) return;
+      this.#assembler.setCap(maxFrameBytes);
+      const own = { clusterId, nodeId, incarnation, features: 0, maxFrameBytes, maxEntryBytes };
+      this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own } });
+    };
+    this.#during(welcome());
+  }
+
+  /** The shipper lives by itself; whether its node does, it says (row 75). */
+  #heardBeat(stalledMs: number): void {
+    const isNews = stalledMs > 0 !== this.#stalledMs > 0;
+    this.#stalledMs = stalledMs;
+    if (isNews) this.#host.stalled(this.primaryId!, stalledMs);
   }
 
   async #register(rows: readonly SpaceRow[]): Promise<void> {

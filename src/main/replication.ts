@@ -9,8 +9,9 @@ import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
 import { type Epoch, NO_POSITION, type Position, type Sequence } from '../shared/position.js';
 import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
+import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
-import type { SpaceReplicaStatus } from './node-types.js';
+import type { ReplicaLinkStatus, SpaceReplicaStatus } from './node-types.js';
 import type { Platform } from './platform.js';
 import type { LogReader, LookedUp } from './reader.js';
 import type { Segment, Segments } from './segments.js';
@@ -33,14 +34,6 @@ export interface ReplicationHooks {
 
 const CONFIRM_POLL_MS = 2;
 
-interface AckWait {
-  readonly space: SpaceState;
-  readonly sequence: Sequence;
-  readonly replicas: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
 interface Asked {
   readonly id: string;
   readonly shipper: ShipperHandle;
@@ -55,11 +48,9 @@ export class Replication {
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
   readonly #reader: LogReader;
-  readonly #wal: Wal;
   readonly #hooks: ReplicationHooks;
   readonly shippers: readonly ShipperHandle[];
-  readonly #waits = new Set<AckWait>();
-  #watching = false;
+  readonly acks: AckWaits;
   #asked: Asked[] = [];
   /** Per shipper: the spaces on which a verdict has been given since its last connection. */
   readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
@@ -82,8 +73,8 @@ export class Replication {
     this.#spaces = spaces;
     this.#segments = segments;
     this.#reader = reader;
-    this.#wal = wal;
     this.#hooks = hooks;
+    this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space));
     this.shippers = config.replicas.map((replica) => {
       const progress = allocateProgress(memory.memory.maxSpaces);
       const shipper = new ShipperHandle(
@@ -345,89 +336,29 @@ export class Replication {
     return silent;
   }
 
-  // --- acknowledgements --------------------------------------------------------------------
+  // --- status ------------------------------------------------------------------------------
 
-  /** Throws NotEnoughReplicas when fewer than `replicas` are connected. */
-  requireConnected(space: SpaceState, replicas: number): void {
-    const connected = this.shippersOf(space).filter((s) => s.isConnected);
-    if (connected.length >= replicas) return;
-    const names = connected.map((s) => s.replica.nodeId).join(', ') || 'none';
-    throw failure(
-      'NotEnoughReplicas',
-      `${space.facts.name} asks for ${replicas} replicas, connected: ${names}`,
-      { details: { connected: connected.map((s) => s.replica.nodeId) } },
-    );
-  }
-
-  /** Waits until `sequence` is durable here and flushed on `replicas` replicas. */
-  async flushed(
-    space: SpaceState,
-    sequence: Sequence,
-    replicas: number,
-    timeoutMs: number,
-  ): Promise<void> {
-    if (this.#isFlushed(space, sequence, replicas)) return;
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waits.delete(wait);
-        reject(this.#lateError(space, sequence, replicas, timeoutMs));
-      }, timeoutMs);
-      const done = (): void => {
-        clearTimeout(timer);
-        resolve();
+  /** The links, with what is left of catch-up. */
+  links(): ReplicaLinkStatus[] {
+    return this.shippers.map(({ replica, link, progress, isConnected }) => {
+      const { bytesPerSecond } = progress;
+      const behind = Math.max(0, this.#memory.durableLsn - progress.cursor);
+      const behindBytes = link.state === 'streaming' ? 0 : behind;
+      const eta = bytesPerSecond > 0 ? (1_000 * behindBytes) / bytesPerSecond : 'unknown';
+      return {
+        replicaId: replica.nodeId,
+        state: link.state,
+        reason: link.reason,
+        consecutiveFailures: link.failures,
+        checksumFailures: link.checksumFailures,
+        catchUp: {
+          behindBytes,
+          bytesPerSecond: isConnected ? bytesPerSecond : 0,
+          etaMs: behindBytes === 0 ? 0 : isConnected ? eta : 'unknown',
+        },
       };
-      const failed = (error: Error): void => {
-        clearTimeout(timer);
-        reject(error);
-      };
-      const wait: AckWait = { space, sequence, replicas, resolve: done, reject: failed };
-      this.#wal.whenDurable(space, sequence).then(() => {
-        if (this.#isFlushed(space, sequence, replicas)) return done();
-        this.#waits.add(wait);
-        void this.#watch();
-      }, failed);
     });
   }
-
-  #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
-    const flushedOn = this.shippersOf(space)
-      .filter((s) => s.progress.flushed(space.slot) >= sequence)
-      .map((s) => s.replica.nodeId);
-    const durable = this.#memory.durable(space.slot) >= sequence;
-    return failure(
-      'AckTimeout',
-      `entry ${sequence} of ${space.facts.name}: ${replicas} replicas asked for, flushed after ` +
-        `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}, durable here: ${durable}`,
-      { details: { sequence, flushedOn, durable } },
-    );
-  }
-
-  #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
-    if (this.#memory.durable(space.slot) < sequence) return false;
-    let flushed = 0;
-    for (const shipper of this.shippersOf(space)) {
-      if (shipper.progress.flushed(space.slot) >= sequence) flushed++;
-    }
-    return flushed >= replicas;
-  }
-
-  /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
-  async #watch(): Promise<void> {
-    if (this.#watching) return;
-    this.#watching = true;
-    while (this.#waits.size > 0) {
-      const seen = this.#memory.ackTick;
-      for (const wait of this.#waits) {
-        if (!this.#isFlushed(wait.space, wait.sequence, wait.replicas)) continue;
-        this.#waits.delete(wait);
-        wait.resolve();
-      }
-      if (this.#waits.size > 0) await this.#memory.waitAck(seen);
-    }
-    this.#watching = false;
-  }
-
-  // --- status ------------------------------------------------------------------------------
 
   statusOf(space: SpaceState): SpaceReplicaStatus[] {
     if (space.facts.role !== 'primary') return [];
@@ -462,11 +393,7 @@ export class Replication {
 
   async close(): Promise<void> {
     await Promise.all(this.shippers.map((s) => s.close()));
-    for (const wait of this.#waits) {
-      this.#waits.delete(wait);
-      const { name } = wait.space.facts;
-      wait.reject(failure('Closed', `waiting for replicas of ${name} on a node that closes`));
-    }
+    this.acks.close();
   }
 }
 

@@ -1,6 +1,7 @@
 /** Starts one shipper thread, watches it, starts it again when it dies, and passes messages. */
 import type {
   FromShipper,
+  LinkReport,
   LinkState,
   ShippedSpace,
   ShipperStart,
@@ -12,6 +13,9 @@ import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
 
 const RESTART_MS = 1_000;
+/** So many deaths within a minute, and the thread counts as broken (row 76). */
+const DEATHS_TO_FAIL = 3;
+const DEATHS_WITHIN_MS = 60_000;
 
 export interface ShipperHooks {
   message(shipper: ShipperHandle, message: FromShipper): void;
@@ -24,6 +28,7 @@ export interface LinkStatus {
   reason: string;
   failures: number;
   fatal: string | undefined;
+  checksumFailures: number;
   /** Monotonic ms. */
   sinceMs: number;
   /** Wall clock, ms; undefined before the first connection. */
@@ -38,6 +43,7 @@ export class ShipperHandle {
     reason: 'not started',
     failures: 0,
     fatal: undefined,
+    checksumFailures: 0,
     sinceMs: performance.now(),
     lastSuccess: undefined,
   };
@@ -50,6 +56,7 @@ export class ShipperHandle {
   #thread: ShipperThread | undefined;
   #ended: Promise<void> = Promise.resolve();
   #closing = false;
+  #deathsMs: number[] = [];
   #restart: NodeJS.Timeout | undefined;
 
   constructor(platform: Platform, start: ShipperStart, hooks: ShipperHooks) {
@@ -96,30 +103,42 @@ export class ShipperHandle {
           this.#thread = undefined;
           ended();
           if (this.#closing) return;
-          this.#setLink('waiting', `the shipper thread died: ${reason}`, this.link.failures + 1);
-          this.#hooks.lost(this, reason);
-          this.#restart = setTimeout(() => this.#run(), RESTART_MS);
+          this.#died(reason);
         },
       });
     });
     this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
   }
 
+  /** Started again: soon at first, slowly once it has died too often. */
+  #died(why: string): void {
+    const now = performance.now();
+    this.#deathsMs = [...this.#deathsMs.filter((ms) => now - ms < DEATHS_WITHIN_MS), now];
+    const isBroken = this.#deathsMs.length >= DEATHS_TO_FAIL;
+    this.#setLink({
+      state: isBroken ? 'failed' : 'waiting',
+      reason: `the shipper thread died: ${why}`,
+      failures: this.link.failures + 1,
+      fatal: isBroken ? 'WorkerLost' : undefined,
+      checksumFailures: this.link.checksumFailures,
+    });
+    this.#hooks.lost(this, why);
+    const ms = isBroken ? DEATHS_WITHIN_MS : RESTART_MS;
+    this.#restart = setTimeout(() => this.#run(), ms);
+  }
+
   #message(message: FromShipper): void {
     if (message.kind === 'state') {
-      this.#setLink(message.state, message.reason, message.failures);
-      this.link.fatal = message.fatal;
+      this.#setLink(message);
       if (message.state !== 'connecting' && message.state !== 'handshake') this.#firstWordHeard();
     }
     this.#hooks.message(this, message);
   }
 
-  #setLink(state: LinkState, reason: string, failures: number): void {
+  #setLink({ state, reason, failures, fatal, checksumFailures }: LinkReport): void {
     if (state !== this.link.state) this.link.sinceMs = performance.now();
     if (state === 'streaming' || state === 'catching-up') this.link.lastSuccess = Date.now();
-    this.link.state = state;
-    this.link.reason = reason;
-    this.link.failures = failures;
+    Object.assign(this.link, { state, reason, failures, fatal, checksumFailures });
   }
 
   /** Lets the thread ship what is durable, up to its deadline, then ends it. */

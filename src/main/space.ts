@@ -137,7 +137,7 @@ export class Space {
     this.#checkLeads();
     for (const payload of payloads) this.#check(type, payload);
     const ack = options.ack === undefined ? undefined : this.#checkAck(options.ack);
-    if (ack) this.#parts.replication.requireConnected(this.#state, ack.replicas);
+    if (ack) this.#parts.replication.acks.requireConnected(this.#state, ack.replicas);
     const { wal } = this.#parts;
     const space = this.#state;
     let next = 0;
@@ -160,7 +160,7 @@ export class Space {
     }).catch((error) => {
       throw this.#withLastDurable(error);
     });
-    if (ack) await this.#parts.replication.flushed(space, last, ack.replicas, ack.timeoutMs);
+    if (ack) await this.#parts.replication.acks.flushed(space, last, ack.replicas, ack.timeoutMs);
     return last;
   }
 
@@ -251,7 +251,7 @@ export class Space {
   async flushed(sequence: Sequence, options: Partial<AckLevel> = {}): Promise<void> {
     checkSequence('sequence', sequence);
     const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
-    await this.#parts.replication.flushed(this.#state, sequence, replicas, timeoutMs);
+    await this.#parts.replication.acks.flushed(this.#state, sequence, replicas, timeoutMs);
   }
 
   /**

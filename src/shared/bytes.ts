@@ -56,11 +56,6 @@ export class ByteWriter {
     this.#bytes.set(value, at);
     return this;
   }
-  /** Overwrites a u32 written before. */
-  patch32(at: number, value: number): void {
-    this.#view.setUint32(at, value, true);
-  }
-
   /** A view of what was written so far; writing more may leave it behind. */
   bytes(): Uint8Array {
     return this.#bytes.subarray(0, this.#at);

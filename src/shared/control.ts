@@ -19,6 +19,7 @@ export interface ShipperStart {
   readonly maxEntryBytes: number;
   readonly windowBytes: number;
   readonly catchUpBatchBytes: number;
+  readonly catchUpBytesPerSecond: number;
   readonly connectTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];
 }
@@ -79,15 +80,19 @@ export type LinkState =
   | 'failed'
   | 'closed';
 
+export interface LinkReport {
+  readonly state: LinkState;
+  readonly reason: string;
+  /** Links lost in a row; 0 while one is open. */
+  readonly failures: number;
+  /** The code of a fatal error: trying again soon will not help. */
+  readonly fatal: string | undefined;
+  /** Links that have ended because bytes were changed on the way, since the node was opened. */
+  readonly checksumFailures: number;
+}
+
 export type FromShipper =
-  | {
-      readonly kind: 'state';
-      readonly state: LinkState;
-      readonly reason: string;
-      readonly failures: number;
-      /** The code of a fatal error: trying again soon will not help. */
-      readonly fatal: string | undefined;
-    }
+  | ({ readonly kind: 'state' } & LinkReport)
   | {
       readonly kind: 'positions';
       readonly connection: number;

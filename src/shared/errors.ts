@@ -148,6 +148,11 @@ const CODES = {
     'correct nodeId or the address in replicas',
     "replicas: [{ nodeId: 'node-b', host: '127.0.0.1', port: 7402 }]",
   ]),
+  DuplicateNode: facts(R, false, [
+    'every node to have a nodeId of its own, and one process to run it',
+    'give the copied directory another nodeId, or stop one of the two processes',
+    "openNode({ dataDir: './data/c', nodeId: 'node-c', clusterId: 'demo' })",
+  ]),
   Fenced: facts(R, false, [
     'no higher epoch of this space anywhere',
     'append on the node that leads the space now',

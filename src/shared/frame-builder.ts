@@ -34,6 +34,7 @@ export class FrameBuilder {
   readonly #view: DataView;
   readonly #nodeHash: string;
   #used = FRAME_HEADER_BYTES;
+  #limit = 0;
   #open: OpenBatch | undefined;
   readonly batches: BuiltBatch[] = [];
 
@@ -44,7 +45,9 @@ export class FrameBuilder {
     this.#nodeHash = nodeHash;
   }
 
-  reset(): void {
+  /** @param limit it takes no more bytes than so many, but for a first entry that is longer */
+  reset(limit: number): void {
+    this.#limit = Math.min(limit, this.bytes.length);
     this.#used = FRAME_HEADER_BYTES;
     this.#open = undefined;
     this.batches.length = 0;
@@ -56,12 +59,17 @@ export class FrameBuilder {
 
   /** Bytes of entries for which a new batch would have room. */
   get roomInNewBatch(): number {
-    return this.bytes.length - this.#used - PREFIX_BYTES;
+    return this.#limit - this.#used - PREFIX_BYTES;
   }
 
   /** Bytes of entries for which the open batch has room. */
   get room(): number {
-    return this.bytes.length - this.#used;
+    return this.#limit - this.#used;
+  }
+
+  /** Too little room is left to begin with another group. */
+  get isMostlyFull(): boolean {
+    return !this.isEmpty && this.room < this.#limit / 2;
   }
 
   /** The open batch takes this entry next: same space, next sequence. */
@@ -121,7 +129,7 @@ export class FrameBuilder {
   /** The whole frame, as a view of the buffer. */
   finish(): Uint8Array {
     this.end();
-    writeFrameHeader(this.#view, 0, FrameKind.Batches, this.#used - FRAME_HEADER_BYTES);
+    writeFrameHeader(this.#view, 0, FrameKind.Batches, this.#used - FRAME_HEADER_BYTES, 0);
     return this.bytes.subarray(0, this.#used);
   }
 }

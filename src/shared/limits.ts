@@ -15,9 +15,9 @@ export const SPACE_NAME_MAX_BYTES = 255;
 
 export const DEFAULT_SEGMENT_BYTES = 64 * MiB;
 export const SEGMENT_MAX_BYTES = 2 ** 31 - 64;
-/** Freed segments that are kept to be used again; the others are removed. */
 /** Holes in a log, and damaged ranges of a space, that are told apart. */
 export const HOLES_MAX = 1_024;
+/** Freed segments that are kept to be used again; the others are removed. */
 export const SPARE_SEGMENTS_MAX = 4;
 /** How far a replica may keep the log back; beyond, it needs a snapshot. */
 export const DEFAULT_MAX_SLOT_BYTES = 16 * 1024 * MiB;
@@ -53,10 +53,15 @@ export const BATCH_TRIGGER_MS = 10;
 export const DEFAULT_CATCH_UP_BATCH_BYTES = 2 * MiB;
 /** What may be sent and not yet acknowledged, per replica. */
 export const DEFAULT_WINDOW_BYTES = 16 * MiB;
+/** A frame grows while acknowledgements come within the first time, and shrinks beyond the other. */
+export const FRAME_FIRST_BYTES = 64 * KiB;
+export const FRAME_SMALLEST_BYTES = 16 * KiB;
+export const ACK_FAST_MS = 100;
+export const ACK_SLOW_MS = 1_000;
 /** Send buffers per shipper; each is in the socket's hands until its write has completed. */
 export const SEND_BUFFERS = 3;
 
-export const FRAME_HEADER_BYTES = 8;
+export const FRAME_HEADER_BYTES = 16;
 /** The longest frame accepted before the hello has been answered. */
 export const HELLO_FRAME_MAX_BYTES = 1 * KiB;
 /** Every node takes and sends frames of at least this size, however small its batches. */
@@ -70,6 +75,17 @@ export const PROTOCOL_VERSION = 1;
 export const HEARTBEAT_MS = 1_000;
 export const SILENCE_MS = 10_000;
 export const WRITE_STALL_MS = 10_000;
+/** Batches are in flight, and no acknowledgement moves: more than the slowest healthy disk takes. */
+export const ACK_STALL_MS = 15_000;
+/** A link that has held so long is stable: its failures before are forgotten. */
+export const STABLE_MS = 5_000;
+/** Corrupted frames in a row after which the path to a replica counts as broken (row 30). */
+export const CHECKSUMS_TO_OPEN = 3;
+/** How long a node whose id is claimed a second time has for an answer (row 26). */
+export const DUPLICATE_PING_MS = 1_000;
+/** How often the main thread says that it is alive, and after what silence it is called stalled. */
+export const MAIN_BEAT_MS = 250;
+export const MAIN_STALLED_MS = 2_000;
 export const CONNECT_TIMEOUT_MS = 5_000;
 export const HANDSHAKE_DEADLINE_MS = 5_000;
 export const KEEPALIVE_MS = 10_000;

@@ -1,9 +1,11 @@
 /**
  * The frames between a primary's shipper (which dials) and a replica (which listens).
- * docs/PROTOCOL.md shows each as a byte table. Every frame: length u32 of what follows the
- * 8-byte frame header, kind u8, 3 zero bytes, body. All integers little-endian.
+ * docs/PROTOCOL.md shows each as a byte table. Every frame: length u32 of the body, kind u8, 3
+ * zero bytes, CRC32C of the body (0 for batches: each has its own), CRC32C of these 12 bytes, body.
+ * All integers little-endian.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
+import { crc32c, crc32cTable } from './crc.js';
 import { failure } from './errors.js';
 import { FRAME_HEADER_BYTES, FRAME_LEAST_BYTES } from './limits.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
@@ -26,6 +28,8 @@ export const FrameKind = {
   Ask: 10,
   Answer: 11,
   Bye: 12,
+  Ping: 13,
+  Pong: 14,
 } as const;
 
 /** Names a space on one connection: the dialler's slot number. */
@@ -105,7 +109,12 @@ export type Frame =
   /** `body`: batches, each behind its length as u32, header included. */
   | { readonly kind: 'batches'; readonly body: Uint8Array }
   | { readonly kind: 'acks'; readonly timestampMs: number; readonly rows: readonly AckRow[] }
-  | { readonly kind: 'heartbeat'; readonly rows: readonly HeartbeatRow[] }
+  | {
+      readonly kind: 'heartbeat';
+      /** For so long the sender's main thread has not moved; 0 while it does (row 75). */
+      readonly stalledMs: number;
+      readonly rows: readonly HeartbeatRow[];
+    }
   | {
       readonly kind: 'nack';
       readonly handle: Handle;
@@ -126,21 +135,32 @@ export type Frame =
       readonly fatal: boolean;
       readonly code: string;
       readonly message: string;
-    };
+    }
+  /** Is the node at the other end of this connection alive? Answered at once. */
+  | { readonly kind: 'ping' }
+  | { readonly kind: 'pong' };
 
 const ANSWERS: readonly PositionAnswer[] = ['follows', 'leads', 'refused'];
 const VERDICTS: readonly Verdict[] = ['continue', 'rewind', 'snapshot', 'fenced', 'fork', 'stale'];
 
-/** Writes a frame header for a body that the caller has put behind it. */
-export function writeFrameHeader(view: DataView, at: number, kind: number, length: number): void {
+/** Writes a frame header for a body that the caller has put behind it. @param crc of the body */
+export function writeFrameHeader(
+  view: DataView,
+  at: number,
+  kind: number,
+  length: number,
+  crc: number,
+): void {
   view.setUint32(at, length, true);
   view.setUint32(at + 4, kind, true);
+  view.setUint32(at + 8, crc, true);
+  view.setUint32(at + 12, crc32cTable(view, at, 12), true);
 }
 
 /** A whole frame, header included. Batches are built in place by the shipper instead. */
 export function encodeFrame(frame: Exclude<Frame, { kind: 'batches' }>): Uint8Array {
   const w = new ByteWriter();
-  w.u32(0).u32(kindOf(frame));
+  w.u32(0).u32(0).u32(0).u32(0);
   switch (frame.kind) {
     case 'hello': {
       const h = frame.hello;
@@ -175,6 +195,7 @@ export function encodeFrame(frame: Exclude<Frame, { kind: 'batches' }>): Uint8Ar
       for (const r of frame.rows) w.u32(r.handle).u32(r.epoch).u64(r.flushed).u64(r.applied);
       break;
     case 'heartbeat':
+      w.u32(frame.stalledMs);
       for (const r of frame.rows) w.u32(r.handle).u64(r.sequence);
       break;
     case 'nack':
@@ -194,9 +215,15 @@ export function encodeFrame(frame: Exclude<Frame, { kind: 'batches' }>): Uint8Ar
         .text(frame.code)
         .text(frame.message);
       break;
+    case 'ping':
+    case 'pong':
+      break;
   }
-  w.patch32(0, w.length - FRAME_HEADER_BYTES);
-  return w.bytes();
+  const bytes = w.bytes();
+  const body = bytes.subarray(FRAME_HEADER_BYTES);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  writeFrameHeader(view, 0, kindOf(frame), body.length, crc32c(body));
+  return bytes;
 }
 
 /** Rows of a fixed size in parts that any frame holds. */
@@ -251,6 +278,10 @@ function kindOf(frame: Frame): number {
       return FrameKind.Answer;
     case 'bye':
       return FrameKind.Bye;
+    case 'ping':
+      return FrameKind.Ping;
+    case 'pong':
+      return FrameKind.Pong;
   }
 }
 
@@ -278,7 +309,11 @@ function decodeBody(kind: number, r: ByteReader): Frame {
     case FrameKind.Acks:
       return { kind: 'acks', timestampMs: r.u64(), rows: rows(r, readAckRow) };
     case FrameKind.Heartbeat:
-      return { kind: 'heartbeat', rows: rows(r, (x) => ({ handle: x.u32(), sequence: x.u64() })) };
+      return {
+        kind: 'heartbeat',
+        stalledMs: r.u32(),
+        rows: rows(r, (x) => ({ handle: x.u32(), sequence: x.u64() })),
+      };
     case FrameKind.Nack:
       return { kind: 'nack', handle: r.u32(), epoch: r.u32(), expected: r.u64() };
     case FrameKind.Ask:
@@ -293,6 +328,10 @@ function decodeBody(kind: number, r: ByteReader): Frame {
       };
     case FrameKind.Bye:
       return { kind: 'bye', fatal: r.u8() === 1, code: r.text(), message: r.text() };
+    case FrameKind.Ping:
+      return { kind: 'ping' };
+    case FrameKind.Pong:
+      return { kind: 'pong' };
     default:
       throw failure('ProtocolViolation', `a frame of unknown kind ${kind}`);
   }
@@ -374,15 +413,23 @@ function oneOf<T>(values: readonly T[], index: number): T {
 export interface FrameHead {
   readonly kind: number;
   readonly length: number;
+  /** CRC32C of the body; batches have their own. */
+  readonly crc: number;
 }
 
-/** Reads a frame header. Throws ProtocolViolation when the length exceeds `cap` bytes. */
+/**
+ * Reads a frame header. Throws ProtocolViolation when the length exceeds `cap` bytes, or the bytes
+ * are no frame at all; ChecksumMismatch when a bit of it has changed on the way.
+ */
 export function readFrameHead(view: DataView, at: number, cap: number): FrameHead {
   const length = view.getUint32(at, true);
   const kind = view.getUint32(at + 4, true);
-  if (kind === 0 || kind > 255) throw failure('ProtocolViolation', 'bytes that are no frame');
+  if (crc32cTable(view, at, 12) !== view.getUint32(at + 12, true)) {
+    if (kind === 0 || kind > 255) throw failure('ProtocolViolation', 'bytes that are no frame');
+    throw failure('ChecksumMismatch', 'a frame whose header does not fit its CRC');
+  }
   if (length > cap) throw failure('ProtocolViolation', `a frame of ${length} bytes, cap ${cap}`);
-  return { kind, length };
+  return { kind, length, crc: view.getUint32(at + 8, true) };
 }
 
 /**
@@ -427,7 +474,11 @@ export class FrameAssembler {
       const end = FRAME_HEADER_BYTES + head.length;
       if (this.#used < end) continue;
       this.#used = 0;
-      if (!take(head.kind, this.#bytes.subarray(FRAME_HEADER_BYTES, end))) break;
+      const body = this.#bytes.subarray(FRAME_HEADER_BYTES, end);
+      if (head.kind !== FrameKind.Batches && crc32c(body) !== head.crc) {
+        throw failure('ChecksumMismatch', `a frame of kind ${head.kind} does not fit its CRC`);
+      }
+      if (!take(head.kind, body)) break;
     }
     return rest;
   }

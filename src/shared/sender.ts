@@ -3,14 +3,21 @@
  * is in flight. Pure: time and chance come in as arguments, effects go out; workers/shipper.ts
  * carries them out.
  */
-import type { LinkState, ShipperStart } from './control.js';
+import type { LinkReport, LinkState, ShipperStart } from './control.js';
 import { type ErrorCode, failure } from './errors.js';
 import {
+  ACK_FAST_MS,
+  ACK_SLOW_MS,
+  ACK_STALL_MS,
+  CHECKSUMS_TO_OPEN,
   FAILURES_TO_OPEN,
+  FRAME_FIRST_BYTES,
+  FRAME_SMALLEST_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HEARTBEAT_MS,
   PROTOCOL_VERSION,
   SILENCE_MS,
+  STABLE_MS,
   WRITE_STALL_MS,
 } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
@@ -20,6 +27,9 @@ export interface SenderOptions {
   readonly connectTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];
   readonly windowBytes: number;
+  readonly catchUpBatchBytes: number;
+  /** What catch-up may read from disk, in all; 0: as much as it can. */
+  readonly catchUpBytesPerSecond: number;
 }
 
 export type SenderInput =
@@ -32,7 +42,14 @@ export type SenderInput =
   | { readonly kind: 'wrote' }
   | { readonly kind: 'caught-up' }
   | { readonly kind: 'fell-behind' }
-  | { readonly kind: 'lost'; readonly reason: string; readonly fatal: string | undefined }
+  | {
+      readonly kind: 'lost';
+      readonly reason: string;
+      /** Of the error that ended the link, where there is one. */
+      readonly code: string | undefined;
+      /** Trying again soon will not help. */
+      readonly isFatal: boolean;
+    }
   | { readonly kind: 'close' };
 
 export type SenderEffect =
@@ -55,6 +72,7 @@ interface InFlight {
   readonly handle: Handle;
   readonly last: Sequence;
   readonly bytes: number;
+  readonly sentMs: number;
 }
 
 /** Why a replica's welcome cannot be accepted; undefined where it can. All are fatal. */
@@ -85,6 +103,14 @@ export class Sender {
   #reason = 'not started';
   #failures = 0;
   #fatal: string | undefined;
+  /** Links lost in a row, but for one that has held for a while: what backoff goes by (row 38). */
+  #lostInRow = 0;
+  #checksumsInRow = 0;
+  #checksums = 0;
+  #openSinceMs = 0;
+  #lastAckMs = 0;
+  #frameBytes: number;
+  #nextReadMs = 0;
   #deadlineMs = 0;
   #lastHeardMs = 0;
   #lastWroteMs = 0;
@@ -95,6 +121,7 @@ export class Sender {
 
   constructor(options: SenderOptions) {
     this.#options = options;
+    this.#frameBytes = Math.min(FRAME_FIRST_BYTES, options.catchUpBatchBytes);
   }
 
   get state(): LinkState {
@@ -107,9 +134,13 @@ export class Sender {
     return this.#fatal;
   }
   /** What the outside is told of the link. */
-  get report(): { state: LinkState; reason: string; failures: number; fatal: string | undefined } {
+  get report(): LinkReport {
     const { state, failures, fatal } = this;
-    return { state, reason: this.#reason, failures, fatal };
+    return { state, reason: this.#reason, failures, fatal, checksumFailures: this.#checksums };
+  }
+  /** How long the next frame of batches may be: what this replica acknowledges in good time. */
+  get frameBytes(): number {
+    return this.#frameBytes;
   }
   /** Positions have been exchanged: batches may go out. */
   get isOpen(): boolean {
@@ -129,6 +160,7 @@ export class Sender {
       case 'welcomed':
         this.#failures = 0;
         this.#fatal = undefined;
+        this.#openSinceMs = nowMs;
         return [...this.#become('catching-up', 'positions are compared'), { kind: 'introduce' }];
       case 'heard':
         this.#lastHeardMs = nowMs;
@@ -142,7 +174,7 @@ export class Sender {
       case 'fell-behind':
         return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
       case 'lost':
-        return this.#lost(input.reason, input.fatal, nowMs, chance);
+        return this.#lost(input.reason, nowMs, chance, input.code, input.isFatal);
       case 'close':
         return [...this.#become('closed', 'the node closes'), { kind: 'drop' }];
     }
@@ -156,17 +188,21 @@ export class Sender {
         return nowMs >= this.#deadlineMs ? this.#dial(nowMs) : [];
       case 'connecting':
         if (nowMs < this.#deadlineMs) return [];
-        return this.#lost('no connection within the connect timeout', undefined, nowMs, chance);
+        return this.#lost('no connection within the connect timeout', nowMs, chance);
       case 'handshake':
         if (nowMs < this.#deadlineMs) return [];
-        return this.#lost('no welcome within 5 s', undefined, nowMs, chance);
+        return this.#lost('no welcome within 5 s', nowMs, chance);
       case 'catching-up':
       case 'streaming': {
         if (nowMs - this.#lastHeardMs >= SILENCE_MS) {
-          return this.#lost('nothing received for 10 s', undefined, nowMs, chance);
+          return this.#lost('nothing received for 10 s', nowMs, chance);
+        }
+        if (nowMs - this.#openSinceMs >= STABLE_MS) this.#lostInRow = 0;
+        if (this.#isUnacknowledged(nowMs)) {
+          return this.#lost('nothing acknowledged for 15 s', nowMs, chance);
         }
         if (isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS) {
-          return this.#lost('a write made no progress for 10 s', undefined, nowMs, chance);
+          return this.#lost('a write made no progress for 10 s', nowMs, chance);
         }
         if (isWriting || nowMs - this.#lastBeatMs < HEARTBEAT_MS) return [];
         this.#lastBeatMs = nowMs;
@@ -184,20 +220,38 @@ export class Sender {
     return [...this.#become('connecting', 'dialling'), { kind: 'dial' }];
   }
 
-  #lost(reason: string, fatal: string | undefined, nowMs: number, chance: number): SenderEffect[] {
+  #isUnacknowledged(nowMs: number): boolean {
+    const oldest = this.#flight[0];
+    if (!oldest) return false;
+    return nowMs - Math.max(oldest.sentMs, this.#lastAckMs) >= ACK_STALL_MS;
+  }
+
+  #lost(
+    reason: string,
+    nowMs: number,
+    chance: number,
+    code?: string,
+    isFatal = false,
+  ): SenderEffect[] {
     if (this.#state === 'closed' || this.#state === 'waiting' || this.#state === 'failed')
       return [];
-    this.#failures++;
-    this.#fatal = fatal;
+    this.#failures = ++this.#lostInRow;
+    this.#fatal = isFatal ? code : undefined;
+    if (code === 'ChecksumMismatch') {
+      this.#checksums++;
+      // One changed bit may happen; three in a row are a broken path (row 30).
+      if (++this.#checksumsInRow >= CHECKSUMS_TO_OPEN) this.#fatal = code;
+    }
     this.#spaces.clear();
     this.#flight = [];
     this.#flightBytes = 0;
+    this.#frameBytes = Math.min(FRAME_FIRST_BYTES, this.#options.catchUpBatchBytes);
     const steps = this.#options.backoffStepsMs;
     const last = steps.length - 1;
     // A fatal error is tried again at the slowest pace: somebody may have mended it.
-    const step = fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
+    const step = this.#fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
     this.#deadlineMs = nowMs + step * chance;
-    const open = this.#failures >= FAILURES_TO_OPEN || fatal !== undefined;
+    const open = this.#failures >= FAILURES_TO_OPEN || this.#fatal !== undefined;
     return [...this.#become(open ? 'failed' : 'waiting', reason), { kind: 'drop' }];
   }
 
@@ -222,9 +276,9 @@ export class Sender {
   }
 
   /** The space goes to this replica no more; what is in flight of it frees its window. */
-  leave(handle: Handle): void {
+  leave(handle: Handle, nowMs: number): void {
     this.#spaces.delete(handle);
-    this.shrinkFlight();
+    this.shrinkFlight(nowMs);
   }
 
   /** The last sequence handed to the socket; undefined where the space is not streamed. */
@@ -237,11 +291,23 @@ export class Sender {
     return this.#flightBytes < this.#options.windowBytes;
   }
 
-  batchSent(handle: Handle, last: Sequence, bytes: number): void {
+  /** May catch-up read on? Otherwise: not before so many ms from now. */
+  readDelayMs(nowMs: number): number {
+    return Math.max(0, this.#nextReadMs - nowMs);
+  }
+
+  /** Catch-up has read so many bytes, of what it may per second. */
+  bytesRead(bytes: number, nowMs: number): void {
+    const perSecond = this.#options.catchUpBytesPerSecond;
+    if (perSecond === 0) return;
+    this.#nextReadMs = Math.max(this.#nextReadMs, nowMs) + (1_000 * bytes) / perSecond;
+  }
+
+  batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
     const space = this.#spaces.get(handle)!;
     // After a nack entries go out again: what was sent stays sent.
     space.sent = Math.max(space.sent, last);
-    this.#flight.push({ handle, last, bytes });
+    this.#flight.push({ handle, last, bytes, sentMs: nowMs });
     this.#flightBytes += bytes;
   }
 
@@ -249,7 +315,7 @@ export class Sender {
    * Takes one row of an ack. @returns whether anything moved
    * Throws ProtocolViolation for an ack of what was never sent, or one that goes back (row 33).
    */
-  acked(row: AckRow): boolean {
+  acked(row: AckRow, nowMs: number): boolean {
     const space = this.#spaces.get(row.handle);
     if (!space || row.epoch !== space.epoch) return false;
     if (row.flushed > space.sent) {
@@ -259,20 +325,33 @@ export class Sender {
       throw failure('ProtocolViolation', `an ack of ${row.flushed} behind ${space.flushed}`);
     }
     const moved = row.flushed > space.flushed || row.applied > space.applied;
+    if (row.flushed > space.flushed) {
+      this.#lastAckMs = nowMs;
+      this.#checksumsInRow = 0;
+    }
     space.flushed = row.flushed;
     space.applied = Math.max(space.applied, row.applied);
     return moved;
   }
 
   /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
-  shrinkFlight(): void {
+  shrinkFlight(nowMs: number): void {
     let done = 0;
     for (; done < this.#flight.length; done++) {
       const batch = this.#flight[done]!;
       if ((this.#spaces.get(batch.handle)?.flushed ?? batch.last) < batch.last) break;
       this.#flightBytes -= batch.bytes;
     }
-    if (done > 0) this.#flight.splice(0, done);
+    if (done === 0) return;
+    const tookMs = nowMs - this.#flight[done - 1]!.sentMs;
+    this.#flight.splice(0, done);
+    const { catchUpBatchBytes } = this.#options;
+    if (tookMs < ACK_FAST_MS) {
+      this.#frameBytes = Math.min(catchUpBatchBytes, 2 * this.#frameBytes);
+    } else if (tookMs > ACK_SLOW_MS) {
+      const least = Math.min(FRAME_SMALLEST_BYTES, catchUpBatchBytes);
+      this.#frameBytes = Math.max(least, this.#frameBytes / 2);
+    }
   }
 
   get isDrained(): boolean {

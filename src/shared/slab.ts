@@ -3,7 +3,7 @@
  * slab, and one row per space. This file alone knows the offsets.
  *
  * One writer for each word:
- *   DURABLE_TICK, durable LSN, slab descriptors, space rows: the main thread
+ *   DURABLE_TICK, MAIN_BEAT, durable LSN, slab descriptors, space rows: the main thread
  *   ACK_TICK: any shipper (Atomics.add)
  *   slab bytes and run tables: the main thread while the group is staged, the sealer that was
  *   handed the group until it answers, nobody from then on
@@ -34,6 +34,7 @@ const LINE = 64;
 const DURABLE_TICK = 0;
 const ACK_TICK = LINE / 4;
 const DURABLE_LSN = (2 * LINE) / 8;
+const MAIN_BEAT = (3 * LINE) / 4;
 const SLAB_ROWS = 4 * LINE;
 const GENERATION = 0;
 const RUN_TOTAL = 1;
@@ -53,6 +54,9 @@ const SENT = 0;
 const RECEIVED = 1;
 const FLUSHED = 2;
 const APPLIED = 3;
+/** In row 0, which no replica has: entries of the node itself are never shipped. */
+const CURSOR = 0;
+const PACE = 1;
 
 /** What is handed to a worker: the buffers and their measures. */
 export interface SharedMemory {
@@ -199,6 +203,17 @@ export class NodeMemory {
     return waitWord(this.#words, ACK_TICK, seen);
   }
 
+  // --- the main thread's life -------------------------------------------------------------------
+
+  /** The main thread is alive: its event loop turns (row 75). */
+  beat(): void {
+    Atomics.add(this.#words, MAIN_BEAT, 1);
+  }
+
+  get mainBeat(): number {
+    return Atomics.load(this.#words, MAIN_BEAT);
+  }
+
   // --- slabs -------------------------------------------------------------------------------
 
   /** Makes the slab unreadable for shippers, before its first byte is overwritten. */
@@ -343,6 +358,18 @@ export class ReplicaProgress {
   }
   setApplied(slot: Slot, sequence: Sequence): void {
     this.#store(slot, APPLIED, sequence);
+  }
+
+  /** Where the link reads the log, and how fast it moved lately. The row of the node's own slot. */
+  setPace(cursor: Lsn, bytesPerSecond: number): void {
+    this.#store(0, CURSOR, cursor);
+    this.#store(0, PACE, bytesPerSecond);
+  }
+  get cursor(): Lsn {
+    return this.#load(0, CURSOR);
+  }
+  get bytesPerSecond(): number {
+    return this.#load(0, PACE);
   }
 
   #load(slot: Slot, field: number): Sequence {

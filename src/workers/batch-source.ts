@@ -102,7 +102,7 @@ export class BatchSource {
    * meanwhile; otherwise all of it is thrown away and the segment is read instead.
    */
   #fromSlab(frame: FrameBuilder, group: PublishedGroup): Filled | 'go-on' {
-    if (!frame.isEmpty && frame.room < frame.bytes.length / 2) return 'full';
+    if (frame.isMostlyFull) return 'full';
     frame.end();
     const mark = frame.mark();
     const moved: [Stream, Sequence][] = [];
@@ -170,7 +170,8 @@ export class BatchSource {
       }
       while (!whole && taken < BATCH_MAX_ENTRIES && sequence + taken < last) {
         const size = this.#entryBytes(view, to);
-        if (to + size - at > room) break;
+        // A frame that holds nothing takes an entry of any size.
+        if (to + size - at > room && (taken > 0 || !frame.isEmpty)) break;
         to += size;
         taken++;
       }
@@ -216,7 +217,8 @@ export class BatchSource {
     const sequence = readSequence(entry.view, entry.offset);
     if (sequence !== stream.next) return true;
     const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
-    if (entry.bytes.length > (continues ? frame.room : frame.roomInNewBatch)) return false;
+    const room = continues ? frame.room : frame.roomInNewBatch;
+    if (entry.bytes.length > room && !frame.isEmpty) return false;
     if (!continues) frame.begin(stream.slot, stream.id, stream.epoch, sequence);
     frame.add(entry.bytes, 1);
     stream.next = sequence + 1;

@@ -19,14 +19,12 @@ import {
   READ_CHUNK_BYTES,
   SEND_BUFFERS,
 } from '../shared/limits.js';
-import type { Sequence, Slot } from '../shared/position.js';
 import {
   type AckRow,
   decodeFrame,
   encodeFrame,
   type Frame,
   FrameAssembler,
-  type HeartbeatRow,
   inFrames,
   type PositionRow,
   spacesInFrames,
@@ -36,8 +34,10 @@ import { Sender, type SenderEffect, type SenderInput, welcomeProblem } from '../
 import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
+import { Introductions } from './introductions.js';
 import { SegmentReader } from './segment-reader.js';
 import type { ShipperWorld } from './shipper-world.js';
+import { Vitals } from './vitals.js';
 
 const TICK_MS = 50;
 
@@ -51,11 +51,8 @@ export class Shipper {
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
   readonly #frameBytes: number;
-  readonly #spaces = new Map<Slot, ShippedSpace>();
-  /** Positions still to come: one for each introduction. */
-  readonly #owed = new Map<Slot, number>();
-  readonly #positionOf = new Map<Slot, PositionRow>();
-  readonly #told = new Map<Slot, Sequence>();
+  readonly #vitals: Vitals;
+  readonly #introductions = new Introductions();
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
   #socket: ByteSocket | undefined;
@@ -72,13 +69,14 @@ export class Shipper {
     this.#world = world;
     this.#memory = new NodeMemory(start.memory);
     this.#progress = new ReplicaProgress(start.progress);
+    this.#vitals = new Vitals(this.#memory, this.#progress, performance.now());
     this.#sender = new Sender(start);
     const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
     this.#reader = new SegmentReader(world, start.dataDir, start.salt, entryBytes);
     this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
     this.#catchUp = new CatchUp(this.#memory, this.#reader, this.#source, {
       ask: (lsn) => this.#tell({ kind: 'segment', lsn }),
-      lost: (reason, fatal) => this.#lost(reason, fatal),
+      lost: (reason, code) => this.#lost(reason, code, code !== undefined),
       loaded: () => this.#pump(),
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
@@ -109,6 +107,7 @@ export class Shipper {
 
   #tick(): void {
     const now = performance.now();
+    this.#vitals.tick(now, this.#cursorKnown ? this.#source.cursor : undefined);
     for (const e of this.#sender.tick(now, this.#inSocket > 0, Math.random())) this.#carry(e);
   }
 
@@ -121,7 +120,7 @@ export class Shipper {
         this.#greet();
         return;
       case 'introduce':
-        this.#introduce([...this.#spaces.values()]);
+        this.#introduce(this.#introductions.all);
         return;
       case 'heartbeat':
         this.#heartbeat();
@@ -156,12 +155,12 @@ export class Shipper {
       reason = error.message;
     });
     socket.on('close', () => {
-      if (connection === this.#connection) this.#lost(reason, undefined);
+      if (connection === this.#connection) this.#lost(reason);
     });
   }
 
-  #lost(reason: string, fatal: string | undefined): void {
-    this.#step({ kind: 'lost', reason, fatal });
+  #lost(reason: string, code?: string, isFatal = false): void {
+    this.#step({ kind: 'lost', reason, code, isFatal });
   }
 
   #drop(): void {
@@ -170,9 +169,8 @@ export class Shipper {
     this.#connection++;
     socket?.destroy();
     this.#source.clear();
-    this.#owed.clear();
-    this.#positionOf.clear();
-    this.#told.clear();
+    this.#introductions.disconnected();
+    this.#vitals.disconnected();
     this.#cursorKnown = false;
     clearTimeout(this.#triggerTimer);
     this.#triggerTimer = undefined;
@@ -212,7 +210,7 @@ export class Shipper {
       });
     } catch (error) {
       const known = error instanceof EngramError;
-      this.#lost(known ? error.message : String(error), undefined);
+      this.#lost(known ? error.message : String(error), known ? error.code : undefined);
       if (!known) throw error;
     }
     this.#pump();
@@ -250,7 +248,10 @@ export class Shipper {
         return;
       }
       case 'bye':
-        this.#lost(frame.message, frame.fatal ? frame.code : undefined);
+        this.#lost(`${frame.code}: ${frame.message}`, frame.code, frame.fatal);
+        return;
+      case 'ping':
+        this.#send({ kind: 'pong' });
         return;
       default:
         throw failure('ProtocolViolation', `a frame ${frame.kind} from a replica`);
@@ -263,7 +264,7 @@ export class Shipper {
     }
     const problem = welcomeProblem(welcome, this.#start, this.#frameBytes);
     if (problem) {
-      this.#lost(problem.reason, problem.code);
+      this.#lost(problem.reason, problem.code, true);
       return;
     }
     this.#assembler.setCap(this.#frameBytes);
@@ -278,37 +279,26 @@ export class Shipper {
   // --- spaces ------------------------------------------------------------------------------
 
   #introduce(spaces: readonly ShippedSpace[]): void {
-    const rows = spaces.map((s) => {
-      this.#owed.set(s.slot, (this.#owed.get(s.slot) ?? 0) + 1);
-      return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
-    });
+    const rows = this.#introductions.rowsOf(spaces);
     for (const part of spacesInFrames(rows)) this.#send({ kind: 'spaces', rows: part });
     if (spaces.length === 0) this.#step({ kind: 'caught-up' });
   }
 
   #positions(rows: readonly PositionRow[]): void {
-    for (const row of rows) {
-      const owed = this.#owed.get(row.handle) ?? 0;
-      if (owed === 0) {
-        throw failure('ProtocolViolation', `a position on handle ${row.handle} nobody asked for`);
-      }
-      this.#owed.set(row.handle, owed - 1);
-      this.#positionOf.set(row.handle, row);
-    }
+    this.#introductions.answered(rows);
     this.#tell({ kind: 'positions', connection: this.#connection, rows });
   }
 
   message(message: ToShipper): void {
     switch (message.kind) {
       case 'spaces':
-        for (const space of message.spaces) this.#spaces.set(space.slot, space);
+        this.#introductions.add(message.spaces);
         if (this.#sender.isOpen) this.#introduce(message.spaces);
         return;
       case 'leave':
-        if (!message.isCut) this.#spaces.delete(message.slot);
-        this.#positionOf.delete(message.slot);
+        this.#introductions.leave(message.slot, !message.isCut);
         this.#source.remove(message.slot);
-        this.#sender.leave(message.slot);
+        this.#sender.leave(message.slot, performance.now());
         return;
       case 'verdicts':
         if (message.connection === this.#connection) this.#verdicts(message.rows);
@@ -328,7 +318,7 @@ export class Shipper {
         this.#ask(message.id, message.name);
         return;
       case 'give-up':
-        if (message.connection === this.#connection) this.#lost(message.reason, message.code);
+        if (message.connection === this.#connection) this.#lost(message.reason, message.code, true);
         return;
       case 'close':
         void this.#close();
@@ -342,9 +332,9 @@ export class Shipper {
       rows: rows.map((r) => ({ handle: r.slot, verdict: r.verdict, next: r.next })),
     });
     for (const row of rows) {
-      const space = this.#spaces.get(row.slot);
-      const position = this.#positionOf.get(row.slot);
-      if (!space || !position || row.verdict !== 'continue') continue;
+      const known = this.#introductions.answerOf(row.slot);
+      if (!known || row.verdict !== 'continue') continue;
+      const { space, position } = known;
       // Told anew, for other members: what is streamed goes on where it stands.
       if (this.#source.streams.get(row.slot)?.epoch === space.epoch) continue;
       this.#sender.join(position, space.epoch);
@@ -375,8 +365,9 @@ export class Shipper {
 
   #acked(rows: readonly AckRow[]): void {
     let moved = false;
+    const now = performance.now();
     for (const row of rows) {
-      if (!this.#sender.acked(row)) continue;
+      if (!this.#sender.acked(row, now)) continue;
       moved = true;
       this.#progress.setFlushed(row.handle, row.flushed);
       this.#progress.setApplied(row.handle, row.applied);
@@ -384,20 +375,15 @@ export class Shipper {
         this.#progress.setReceived(row.handle, row.flushed);
       }
     }
-    this.#sender.shrinkFlight();
+    this.#sender.shrinkFlight(now);
     if (moved) this.#memory.wakeMain();
   }
 
   #heartbeat(): void {
-    const rows: HeartbeatRow[] = [];
-    for (const { slot } of this.#source.streams.values()) {
-      const sequence = this.#memory.durable(slot);
-      if (this.#told.get(slot) === sequence) continue;
-      this.#told.set(slot, sequence);
-      rows.push({ handle: slot, sequence });
-    }
-    if (rows.length === 0) this.#send({ kind: 'heartbeat', rows });
-    for (const part of inFrames(rows)) this.#send({ kind: 'heartbeat', rows: part });
+    const rows = this.#vitals.positions(this.#source.streams.keys());
+    const stalledMs = this.#vitals.stalledMs(performance.now());
+    if (rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs, rows });
+    for (const part of inFrames(rows)) this.#send({ kind: 'heartbeat', stalledMs, rows: part });
   }
 
   // --- batches -----------------------------------------------------------------------------
@@ -408,7 +394,7 @@ export class Shipper {
       this.#fillAndShip();
     } catch (error) {
       if (!(error instanceof EngramError)) throw error;
-      this.#lost(error.message, error.code);
+      this.#lost(error.message, error.code, true);
     }
   }
 
@@ -417,8 +403,9 @@ export class Shipper {
     if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
     while (this.#free.length > 0 && this.#sender.hasWindow) {
       if (this.#inSocket > 0 && !this.#isTriggered()) return;
+      if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
       const frame = this.#free.pop()!;
-      frame.reset();
+      frame.reset(this.#sender.frameBytes);
       const filled = this.#source.fill(frame);
       if (frame.isEmpty) this.#free.push(frame);
       else this.#ship(frame);
@@ -437,20 +424,31 @@ export class Shipper {
     }
   }
 
+  /** Catch-up has a budget of bytes a second; the live path has none. */
+  #mustWait(): boolean {
+    const ms = this.#sender.readDelayMs(performance.now());
+    if (ms > 0) this.#triggerTimer ??= this.#pumpIn(ms);
+    return ms > 0;
+  }
+
+  #pumpIn(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#triggerTimer = undefined;
+      this.#pumpNow();
+    }, ms);
+  }
+
   /** While the socket is busy, small batches wait for company: 100 entries, 256 KiB or 10 ms. */
   #isTriggered(): boolean {
     if (this.#source.pending(BATCH_TRIGGER_ENTRIES, BATCH_TRIGGER_BYTES)) return true;
-    this.#triggerTimer ??= setTimeout(() => {
-      this.#triggerTimer = undefined;
-      this.#pumpNow();
-    }, BATCH_TRIGGER_MS);
+    this.#triggerTimer ??= this.#pumpIn(BATCH_TRIGGER_MS);
     return false;
   }
 
   #pumpNow(): void {
     const frame = this.#free.pop();
     if (!frame) return;
-    frame.reset();
+    frame.reset(this.#sender.frameBytes);
     const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
     if (ready && this.#sender.hasWindow) this.#source.fill(frame);
     if (frame.isEmpty) this.#free.push(frame);
@@ -460,8 +458,10 @@ export class Shipper {
 
   #ship(frame: FrameBuilder): void {
     const bytes = frame.finish();
+    const now = performance.now();
+    if (this.#sender.state === 'catching-up') this.#sender.bytesRead(bytes.length, now);
     for (const batch of frame.batches) {
-      this.#sender.batchSent(batch.slot, batch.last, batch.bytes);
+      this.#sender.batchSent(batch.slot, batch.last, batch.bytes, now);
       this.#progress.setSent(batch.slot, batch.last);
     }
     const connection = this.#connection;

@@ -1,6 +1,8 @@
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { FrameKind, writeFrameHeader } from '#src/shared/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, WireClient } from '../support/wire-client.js';
 
@@ -89,17 +91,17 @@ describe('the wire, seen by a replica', () => {
   });
 
   test('FAULT-41 a frame length beyond the cap ends the connection at any time', async () => {
-    const huge = Buffer.alloc(8);
-    huge.writeUInt32LE(0xffffffff, 0);
-    huge.writeUInt32LE(6, 4);
+    const huge = new Uint8Array(FRAME_HEADER_BYTES);
+    const head = (kind: number): void =>
+      writeFrameHeader(new DataView(huge.buffer), 0, kind, 0xffffffff, 0);
     const early = connect();
-    huge.writeUInt32LE(1, 4);
+    head(FrameKind.Hello);
     early.socket.write(huge);
     expect(await early.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await early.closed;
     const late = connect();
     await late.hello('b');
-    huge.writeUInt32LE(6, 4);
+    head(FrameKind.Batches);
     late.socket.write(huge);
     expect(await late.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await late.closed;
@@ -136,7 +138,7 @@ describe('the wire, seen by a replica', () => {
     garbage.socket.write('GET / HTTP/1.1\r\n\r\n');
     await garbage.closed;
     const early = connect();
-    early.send({ kind: 'heartbeat', rows: [] });
+    early.send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
     expect(await early.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await early.closed;
     const { client } = await following();

@@ -3,12 +3,14 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EngramError } from '#src/shared/errors.js';
+import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import {
   decodeFrame,
   encodeFrame,
   type Frame,
   FrameAssembler,
   FrameKind,
+  writeFrameHeader,
 } from '#src/shared/protocol.js';
 
 const ID = '00112233445566778899aabbccddeeff';
@@ -56,6 +58,7 @@ const FRAMES: Exclude<Frame, { kind: 'batches' }>[] = [
   },
   {
     kind: 'heartbeat',
+    stalledMs: 2_500,
     rows: [
       { handle: 1, sequence: 5 },
       { handle: 2, sequence: 6 },
@@ -65,6 +68,8 @@ const FRAMES: Exclude<Frame, { kind: 'batches' }>[] = [
   { kind: 'ask', id: ID, name: 'tenant-a' },
   { kind: 'answer', id: ID, known: true, epoch: 4, primary: 'c' },
   { kind: 'bye', fatal: true, code: 'WrongCluster', message: 'another cluster' },
+  { kind: 'ping' },
+  { kind: 'pong' },
 ];
 
 const GOLDEN = JSON.parse(
@@ -76,8 +81,8 @@ describe('frames', () => {
     const bytes = encodeFrame(frame);
     expect(Buffer.from(bytes).toString('hex')).toBe(GOLDEN[frame.kind]);
     const view = new DataView(bytes.buffer, bytes.byteOffset);
-    expect(view.getUint32(0, true)).toBe(bytes.length - 8);
-    expect(decodeFrame(bytes[4]!, bytes.subarray(8))).toEqual(frame);
+    expect(view.getUint32(0, true)).toBe(bytes.length - FRAME_HEADER_BYTES);
+    expect(decodeFrame(bytes[4]!, bytes.subarray(FRAME_HEADER_BYTES))).toEqual(frame);
   });
 
   test('every kind but batches has a golden frame', () => {
@@ -88,7 +93,7 @@ describe('frames', () => {
   test('a body cut anywhere, or longer than its fields, is a protocol violation', () => {
     for (const frame of FRAMES) {
       const bytes = encodeFrame(frame);
-      const body = bytes.slice(8);
+      const body = bytes.slice(FRAME_HEADER_BYTES);
       for (let cut = 1; cut < body.length; cut++) {
         try {
           decodeFrame(bytes[4]!, body.subarray(0, cut));
@@ -145,7 +150,23 @@ describe('frames', () => {
 
   test('a length beyond the cap throws before anything is allocated for it', () => {
     const assembler = new FrameAssembler(1024);
-    const head = Buffer.from([0xff, 0xff, 0xff, 0x7f, 1, 0, 0, 0]);
+    const head = new Uint8Array(FRAME_HEADER_BYTES);
+    writeFrameHeader(new DataView(head.buffer), 0, 1, 0x7fffffff, 0);
     expect(() => assembler.feed(head, () => true)).toThrow(/ProtocolViolation/);
+  });
+
+  test('FAULT-30 one changed bit anywhere in a frame is found before the frame is used', () => {
+    for (const frame of FRAMES) {
+      const bytes = encodeFrame(frame);
+      for (let bit = 0; bit < 8 * bytes.length; bit++) {
+        const changed = bytes.slice();
+        changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7));
+        const taken: number[] = [];
+        const feed = (): unknown =>
+          new FrameAssembler(1024).feed(changed, (kind) => taken.push(kind) > 0);
+        expect(feed, `${frame.kind}, bit ${bit}`).toThrow(/ChecksumMismatch|ProtocolViolation/);
+        expect(taken).toEqual([]);
+      }
+    }
   });
 });

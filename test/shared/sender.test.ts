@@ -6,8 +6,10 @@ const OPTIONS = {
   connectTimeoutMs: 5_000,
   backoffStepsMs: [100, 1_000, 10_000],
   windowBytes: 1_000,
+  catchUpBatchBytes: 1024 * 1024,
+  catchUpBytesPerSecond: 0,
 };
-const lost = { kind: 'lost', reason: 'refused', fatal: undefined } as const;
+const lost = { kind: 'lost', reason: 'refused', code: undefined, isFatal: false } as const;
 
 function position(sequence: number): PositionRow {
   const at = { epoch: 1, sequence, headerCrc: 0 };
@@ -49,7 +51,7 @@ describe('the link to a replica', () => {
   test('a fatal error waits at the slowest pace and is told', () => {
     const sender = new Sender(OPTIONS);
     sender.step({ kind: 'start' }, 0, 0);
-    sender.step({ kind: 'lost', reason: 'x', fatal: 'WrongCluster' }, 0, 0.9);
+    sender.step({ ...lost, code: 'WrongCluster', isFatal: true }, 0, 0.9);
     expect([sender.state, sender.fatal]).toEqual(['failed', 'WrongCluster']);
     expect(sender.tick(8_999, false, 0)).toEqual([]);
     expect(kinds(sender.tick(9_000, false, 0))).toContain('dial');
@@ -76,6 +78,90 @@ describe('the link to a replica', () => {
     expect(kinds(stuck.tick(11_000, true, 0))).toContain('drop');
   });
 
+  test('FAULT-36 heartbeats come, but nothing that was sent is acknowledged: given up', () => {
+    const sender = open();
+    sender.join(position(0), 1);
+    sender.batchSent(1, 5, 100, 1_000);
+    sender.batchSent(1, 9, 100, 2_000);
+    const beatsUntil = (ms: number): string[] => {
+      sender.step({ kind: 'heard' }, ms, 0);
+      sender.step({ kind: 'wrote' }, ms, 0);
+      return kinds(sender.tick(ms, false, 0));
+    };
+    expect(beatsUntil(15_999)).toEqual([]);
+    // Each acknowledgement gives it time again.
+    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 15_999);
+    sender.shrinkFlight(15_999);
+    expect(beatsUntil(30_998)).toEqual([]);
+    expect(beatsUntil(30_999)).toContain('drop');
+  });
+
+  test('FAULT-38 a flapping link backs off and opens the breaker; a stable one is forgiven', () => {
+    const sender = new Sender(OPTIONS);
+    sender.step({ kind: 'start' }, 0, 0);
+    let now = 0;
+    const waits: number[] = [];
+    const flap = (heldMs: number): void => {
+      sender.step({ kind: 'connected' }, now, 0);
+      sender.step({ kind: 'welcomed' }, now, 0);
+      expect([sender.isOpen, sender.failures]).toEqual([true, 0]);
+      now += heldMs;
+      sender.step({ kind: 'heard' }, now, 0);
+      sender.tick(now, false, 0);
+      const from = now;
+      sender.step(lost, now, 0.5);
+      while (sender.state !== 'connecting') sender.tick(++now, false, 0);
+      waits.push(now - from);
+    };
+    for (let i = 0; i < 4; i++) flap(4_000);
+    flap(5_000);
+    expect(waits).toEqual([50, 500, 5_000, 5_000, 50]);
+  });
+
+  test('FAULT-30 three corrupted frames in a row are a broken path; an ack between is none', () => {
+    const broken = { ...lost, code: 'ChecksumMismatch' };
+    const sender = new Sender(OPTIONS);
+    sender.step({ kind: 'start' }, 0, 0);
+    const corrupted = (isAcked: boolean): void => {
+      sender.step({ kind: 'connected' }, 0, 0);
+      sender.step({ kind: 'welcomed' }, 0, 0);
+      sender.join(position(0), 1);
+      if (isAcked) {
+        sender.batchSent(1, 5, 100, 0);
+        sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 0);
+      }
+      sender.step(broken, 0, 0);
+      sender.tick(100_000, false, 0);
+    };
+    for (const isAcked of [false, false, true, false]) corrupted(isAcked);
+    expect(sender.fatal).toBeUndefined();
+    corrupted(false);
+    expect([sender.fatal, sender.report.checksumFailures]).toEqual(['ChecksumMismatch', 5]);
+  });
+
+  test('frames grow while acks are quick, shrink when they are slow', () => {
+    const sender = open();
+    sender.join(position(0), 1);
+    const sizes = [sender.frameBytes];
+    let last = 0;
+    for (const tookMs of [10, 10, 500, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000]) {
+      sender.batchSent(1, ++last, 100, 0);
+      sender.acked({ handle: 1, epoch: 1, flushed: last, applied: 0 }, tookMs);
+      sender.shrinkFlight(tookMs);
+      sizes.push(sender.frameBytes / 1024);
+    }
+    expect(sizes).toEqual([65_536, 128, 256, 256, 128, 64, 32, 16, 16, 16]);
+  });
+
+  test('catch-up keeps to its bytes per second', () => {
+    const sender = new Sender({ ...OPTIONS, catchUpBytesPerSecond: 1_000 });
+    expect(sender.readDelayMs(0)).toBe(0);
+    sender.bytesRead(500, 0);
+    expect(sender.readDelayMs(0)).toBe(500);
+    sender.bytesRead(500, 250);
+    expect([sender.readDelayMs(250), sender.readDelayMs(2_000)]).toEqual([750, 0]);
+  });
+
   test('a heartbeat after 1 s in which nothing was sent', () => {
     const sender = open();
     sender.step({ kind: 'wrote' }, 500, 0);
@@ -87,28 +173,28 @@ describe('the link to a replica', () => {
   test('FAULT-33 an ack of what was never sent, or one that goes back, is a violation', () => {
     const sender = open();
     sender.join(position(10), 1);
-    sender.batchSent(1, 20, 500);
-    expect(sender.acked({ handle: 1, epoch: 1, flushed: 15, applied: 0 })).toBe(true);
+    sender.batchSent(1, 20, 500, 0);
+    expect(sender.acked({ handle: 1, epoch: 1, flushed: 15, applied: 0 }, 0)).toBe(true);
     const back = { handle: 1, epoch: 1, flushed: 14, applied: 0 };
-    expect(() => sender.acked(back)).toThrow(/ProtocolViolation/);
+    expect(() => sender.acked(back, 0)).toThrow(/ProtocolViolation/);
     const ahead = { handle: 1, epoch: 1, flushed: 21, applied: 0 };
-    expect(() => sender.acked(ahead)).toThrow(/ProtocolViolation/);
-    expect(sender.acked({ handle: 1, epoch: 2, flushed: 99, applied: 0 })).toBe(false);
-    expect(sender.acked({ handle: 9, epoch: 1, flushed: 99, applied: 0 })).toBe(false);
+    expect(() => sender.acked(ahead, 0)).toThrow(/ProtocolViolation/);
+    expect(sender.acked({ handle: 1, epoch: 2, flushed: 99, applied: 0 }, 0)).toBe(false);
+    expect(sender.acked({ handle: 9, epoch: 1, flushed: 99, applied: 0 }, 0)).toBe(false);
   });
 
   test('the window closes with what is in flight and opens with what is flushed', () => {
     const sender = open();
     sender.join(position(0), 1);
-    sender.batchSent(1, 5, 600);
+    sender.batchSent(1, 5, 600, 0);
     expect(sender.hasWindow).toBe(true);
-    sender.batchSent(1, 9, 600);
+    sender.batchSent(1, 9, 600, 0);
     expect([sender.hasWindow, sender.isDrained]).toEqual([false, false]);
-    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 });
-    sender.shrinkFlight();
+    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 0);
+    sender.shrinkFlight(0);
     expect(sender.hasWindow).toBe(true);
-    sender.acked({ handle: 1, epoch: 1, flushed: 9, applied: 0 });
-    sender.shrinkFlight();
+    sender.acked({ handle: 1, epoch: 1, flushed: 9, applied: 0 }, 0);
+    sender.shrinkFlight(0);
     expect(sender.isDrained).toBe(true);
   });
 

@@ -35,6 +35,8 @@ export class SimNode {
   readonly #options: Partial<NodeOptions>;
   owner: Owner;
   node: Node | undefined;
+  /** On its way, in virtual time. */
+  isStarting = false;
   #shippers: { owner: Owner; die: () => void }[] = [];
   /** How often it has been started. */
   starts = 0;
@@ -54,7 +56,10 @@ export class SimNode {
     };
   }
 
-  /** Starts the process. Resolves when the node is open, or has refused to open. */
+  /**
+   * Starts the process. Resolves when the node is open, or has refused to open; never, when it is
+   * killed before.
+   */
   async start(): Promise<Error | undefined> {
     const { clock } = this.#cluster;
     const owner = new Owner(`${this.name}#${++this.starts}`);
@@ -62,6 +67,7 @@ export class SimNode {
     this.owner = owner;
     this.machine.isUp = true;
     this.#shippers = [];
+    this.isStarting = true;
     const options: NodeOptions = {
       ...SIZES,
       clusterId: 'sim',
@@ -72,12 +78,12 @@ export class SimNode {
     return await clock.as(owner, async () => {
       try {
         const node = await openNodeOn(this.disk.mount(), options, this.#platform(owner));
-        if (owner.isDead) return undefined;
-        this.node = node;
-        node.on('fatal', () => undefined);
+        if (!owner.isDead) this.node = node;
         return undefined;
       } catch (error) {
         return error as Error;
+      } finally {
+        if (this.owner === owner) this.isStarting = false;
       }
     });
   }
@@ -86,6 +92,7 @@ export class SimNode {
   kill(): void {
     this.owner.kill();
     this.node = undefined;
+    this.isStarting = false;
     this.disk.kill();
     this.#cluster.network.processDied(this.machine);
   }
@@ -93,6 +100,7 @@ export class SimNode {
   losePower(): void {
     this.owner.kill();
     this.node = undefined;
+    this.isStarting = false;
     this.#cluster.network.machineDied(this.machine);
     this.disk.crash(this.#cluster.chance);
   }

@@ -106,7 +106,9 @@ export class Run {
     const { clock } = this.#cluster;
     const uninstall = clock.install();
     try {
-      for (const node of this.#cluster.nodes) await this.#start(node);
+      for (const node of this.#cluster.nodes) {
+        await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
+      }
       const end = clock.nowMs + 3_000 + this.#chance(12_000);
       let nextFault = clock.nowMs + this.#chance(500);
       while (clock.nowMs < end) {
@@ -134,12 +136,13 @@ export class Run {
 
   // --- nodes -----------------------------------------------------------------------------------
 
+  /** Never resolves when the process is killed before it is open. */
   async #start(node: SimNode): Promise<void> {
-    const opened = this.#cluster.within(SETTLE_MS, `opening ${node.name}`, node.start());
-    const error = await opened;
+    const error = await node.start();
     this.#note(`${node.name} is ${error ? `not open: ${error.message.split('\n')[0]}` : 'open'}`);
     if (error && !isPassing(error)) throw error;
     if (!error) await this.#opened(node);
+    else this.#restartLater(node, 500);
   }
 
   async #opened(node: SimNode): Promise<void> {
@@ -296,7 +299,7 @@ export class Run {
 
   #restartLater(node: SimNode, ms: number): void {
     this.#later(ms, `start ${node.name}`, () => {
-      if (node.node || this.#isHealing) return;
+      if (node.node || node.isStarting || this.#isHealing) return;
       this.#start(node).catch((error) => {
         this.#failure ??= error;
       });
@@ -429,8 +432,9 @@ export class Run {
     this.#checkPending();
     for (const node of nodes) {
       if (node.node && node.node.status().failure === undefined) continue;
+      if (node.isStarting) throw new Violation(`${node.name} is opening for ${SETTLE_MS} ms`);
       node.kill();
-      await this.#start(node);
+      await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
     }
     await this.#until('every replica streams all that is durable (I9)', () => this.#isWhole());
     await this.#checkAll();

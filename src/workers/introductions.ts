@@ -1,0 +1,59 @@
+/** Which spaces a replica is to be introduced to, and what it has answered on this connection. */
+import type { ShippedSpace } from '../shared/control.js';
+import { failure } from '../shared/errors.js';
+import type { Slot } from '../shared/position.js';
+import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+
+export class Introductions {
+  readonly #spaces = new Map<Slot, ShippedSpace>();
+  /** Positions still to come: one for each introduction. */
+  readonly #owed = new Map<Slot, number>();
+  readonly #positions = new Map<Slot, PositionRow>();
+
+  get all(): ShippedSpace[] {
+    return [...this.#spaces.values()];
+  }
+
+  add(spaces: readonly ShippedSpace[]): void {
+    for (const space of spaces) this.#spaces.set(space.slot, space);
+  }
+
+  /** @param isForGood it will not be introduced again, either */
+  leave(slot: Slot, isForGood: boolean): void {
+    if (isForGood) this.#spaces.delete(slot);
+    this.#positions.delete(slot);
+  }
+
+  /** The rows that introduce these spaces; each will be answered with a position. */
+  rowsOf(spaces: readonly ShippedSpace[]): SpaceRow[] {
+    return spaces.map((s) => {
+      this.#owed.set(s.slot, (this.#owed.get(s.slot) ?? 0) + 1);
+      return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
+    });
+  }
+
+  /** Throws ProtocolViolation for a position that nobody asked for. */
+  answered(rows: readonly PositionRow[]): void {
+    for (const row of rows) {
+      const owed = this.#owed.get(row.handle) ?? 0;
+      if (owed === 0) {
+        throw failure('ProtocolViolation', `a position on handle ${row.handle} nobody asked for`);
+      }
+      this.#owed.set(row.handle, owed - 1);
+      this.#positions.set(row.handle, row);
+    }
+  }
+
+  /** A space that was answered for on this connection. */
+  answerOf(slot: Slot): { space: ShippedSpace; position: PositionRow } | undefined {
+    const space = this.#spaces.get(slot);
+    const position = this.#positions.get(slot);
+    return space && position && { space, position };
+  }
+
+  /** The connection is lost, and what was said on it. */
+  disconnected(): void {
+    this.#owed.clear();
+    this.#positions.clear();
+  }
+}

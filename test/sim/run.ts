@@ -493,6 +493,7 @@ export class Run {
   /** What nobody needs is freed, and what is needed is not (I4, I7). */
   async #checkDisk(): Promise<void> {
     const space = this.#spaces.get(SPACES[0]!)!;
+    const ledger = this.#ledgers.get(space.name)!;
     for (let round = 0; round < 4; round++) {
       for (const node of this.#cluster.nodes) {
         const work = this.#cluster.clock.as(node.owner, async () => {
@@ -503,15 +504,20 @@ export class Run {
         await this.#cluster.within(SETTLE_MS, 'checkpoints', work);
       }
       // Enough for a roll: retention looks at what it may free.
-      const payloads = Array.from({ length: 20 }, () => Buffer.alloc(1_800));
+      const payloads = Array.from({ length: 20 }, () => ledger.payload(1_800));
+      const { lastSequence } = space.status();
+      for (const [i, payload] of payloads.entries()) ledger.offered(lastSequence + 1 + i, payload);
       const rolled = this.#cluster.clock.as(this.#primary.owner, async () => {
         await space.appendBatch(1, payloads, { ack: { replicas: 2, timeoutMs: SETTLE_MS } });
       });
       await this.#cluster.within(SETTLE_MS, 'appends at the end', rolled);
       await this.#cluster.clock.runFor(3_000);
+      this.#checkPending();
     }
     for (const node of this.#cluster.nodes) {
       const { segments } = node.node!.status();
+      if (segments > 6)
+        this.#note(`status of ${node.name}: ${JSON.stringify(node.node!.status())}`);
       if (segments > 6) throw new Violation(`${node.name} keeps ${segments} segments (I7)`);
     }
   }

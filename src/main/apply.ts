@@ -5,8 +5,10 @@
  * skipped.
  */
 import { setMaxListeners } from 'node:events';
-import { BACKOFF_STEPS_MS } from '../shared/limits.js';
+import type { Entry } from '../shared/entry.js';
+import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
+import { addSkip } from '../shared/state.js';
 import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';
@@ -17,12 +19,26 @@ const RECORD_EVERY_MS = 1_000;
 export interface ApplyHooks {
   applied(space: SpaceState, sequence: Sequence): void;
   failed(space: SpaceState, from: Sequence, attempts: number, error: unknown): void;
-  blocked(space: SpaceState, applied: Sequence): void;
+  /** The host cannot take this entry, or says that it has applied more than the log holds. */
+  blocked(space: SpaceState, blocked: ApplyBlock): void;
+  resumed(space: SpaceState, sequence: Sequence): void;
+  skipped(space: SpaceState, sequence: Sequence): void;
 }
 
+/** Why nothing of a space is applied. */
+export interface ApplyBlock {
+  readonly sequence: Sequence;
+  readonly reason: 'poison' | 'beyond-log';
+  /** What the host threw, for an entry that is poison. */
+  readonly error: unknown;
+}
+
+export type ApplyOptions = Pick<NodeConfig, 'appliedUpTo' | 'applyRetries' | 'backoffStepsMs'> & {
+  readonly apply: NonNullable<NodeConfig['apply']>;
+};
+
 export class Applier {
-  readonly #apply: NonNullable<NodeConfig['apply']>;
-  readonly #appliedUpTo: NodeConfig['appliedUpTo'];
+  readonly #options: ApplyOptions;
   readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #hooks: ApplyHooks;
@@ -31,21 +47,17 @@ export class Applier {
   /** Applied and not yet in a node record. */
   readonly #dirty = new Set<SpaceState>();
   readonly #applied = new Map<SpaceState, Sequence>();
+  readonly #blocked = new Map<SpaceState, ApplyBlock>();
+  /** Ends the wait of a blocked space. */
+  readonly #wake = new Map<SpaceState, () => void>();
   readonly #timer: NodeJS.Timeout | undefined;
 
-  constructor(
-    apply: NonNullable<NodeConfig['apply']>,
-    appliedUpTo: NodeConfig['appliedUpTo'],
-    reader: LogReader,
-    wal: Wal,
-    hooks: ApplyHooks,
-  ) {
-    this.#apply = apply;
-    this.#appliedUpTo = appliedUpTo;
+  constructor(options: ApplyOptions, reader: LogReader, wal: Wal, hooks: ApplyHooks) {
+    this.#options = options;
     this.#reader = reader;
     this.#wal = wal;
     this.#hooks = hooks;
-    if (!appliedUpTo) {
+    if (!options.appliedUpTo) {
       this.#timer = setInterval(() => void this.#record().catch(() => undefined), RECORD_EVERY_MS);
       this.#timer.unref();
     }
@@ -70,7 +82,7 @@ export class Applier {
         return;
       } catch (error) {
         this.#hooks.failed(space, this.appliedTo(space) + 1, attempts, error);
-        await pause(backoff(attempts), signal);
+        await pause(this.#backoff(attempts), signal);
       }
     }
   }
@@ -82,39 +94,127 @@ export class Applier {
     this.#applied.set(space, applied);
     this.#hooks.applied(space, applied);
     for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
-      const from = entries[0]!.sequence;
-      for (let attempts = 1; ; attempts++) {
-        if (signal.aborted) return;
-        try {
-          await this.#apply(entries, { space: space.facts.name });
-          break;
-        } catch (error) {
-          this.#hooks.failed(space, from, attempts, error);
-          await pause(backoff(attempts), signal);
-        }
-      }
-      const last = entries[entries.length - 1]!.sequence;
-      this.#applied.set(space, last);
-      this.#dirty.add(space);
-      this.#hooks.applied(space, last);
+      if (!(await this.#hand(space, entries))) return;
+      this.#reached(space, entries[entries.length - 1]!.sequence);
     }
   }
 
+  #reached(space: SpaceState, sequence: Sequence): void {
+    this.#applied.set(space, sequence);
+    this.#dirty.add(space);
+    this.#hooks.applied(space, sequence);
+  }
+
+  /** @returns false when applying was stopped before the host has taken them */
+  async #hand(space: SpaceState, entries: readonly Entry[]): Promise<boolean> {
+    const { applyRetries } = this.#options;
+    const { signal } = this.#stop;
+    const { skipped } = space.facts;
+    const wanted = entries.filter((e) => !skipped.includes(e.sequence));
+    if (wanted.length === 0) return true;
+    let error: unknown;
+    for (let attempts = 1; attempts <= applyRetries; attempts++) {
+      if (signal.aborted) return false;
+      const tried = await this.#try(space, wanted, attempts);
+      if (tried === undefined) return true;
+      error = tried.error;
+      await pause(this.#backoff(attempts), signal);
+    }
+    if (wanted.length === 1) return await this.#block(space, wanted[0]!, error);
+    // One of them is poison: one by one, so that it alone blocks.
+    for (const entry of wanted) {
+      if (!(await this.#hand(space, [entry]))) return false;
+      this.#reached(space, entry.sequence);
+    }
+    return true;
+  }
+
+  /** @returns what the host threw, if it did */
+  async #try(
+    space: SpaceState,
+    entries: Entry[],
+    attempts: number,
+  ): Promise<{ error: unknown } | undefined> {
+    const { epoch, sequence } = entries[entries.length - 1]!;
+    const context = { space: space.facts.name, position: { epoch, sequence } };
+    try {
+      await this.#options.apply(entries, context);
+      return undefined;
+    } catch (error) {
+      this.#hooks.failed(space, entries[0]!.sequence, attempts, error);
+      return { error };
+    }
+  }
+
+  /** Visibly, until the host takes the entry after all or somebody skips it (row 52). */
+  async #block(space: SpaceState, entry: Entry, error: unknown): Promise<boolean> {
+    const { sequence } = entry;
+    const { signal } = this.#stop;
+    const { backoffStepsMs, applyRetries } = this.#options;
+    const block: ApplyBlock = { sequence, reason: 'poison', error };
+    this.#blocked.set(space, block);
+    this.#hooks.blocked(space, block);
+    for (let attempts = applyRetries + 1; !signal.aborted; attempts++) {
+      const woken = new AbortController();
+      this.#wake.set(space, () => woken.abort());
+      await pause(backoffStepsMs.at(-1)!, AbortSignal.any([signal, woken.signal]));
+      if (signal.aborted) return false;
+      const isSkipped = space.facts.skipped.includes(sequence);
+      if (!isSkipped && (await this.#try(space, [entry], attempts))) continue;
+      this.#wake.delete(space);
+      this.#blocked.delete(space);
+      this.#hooks.resumed(space, sequence);
+      return true;
+    }
+    return false;
+  }
+
+  /** Why nothing of the space is applied, if so. */
+  blockOf(space: SpaceState): ApplyBlock | undefined {
+    return this.#blocked.get(space);
+  }
+
+  /**
+   * The host is never given this entry again: durable when it resolves. Rejects Configuration when
+   * it is not the entry at which the space is blocked.
+   */
+  async skip(space: SpaceState, sequence: Sequence): Promise<void> {
+    const { facts } = space;
+    const blocked = this.#blocked.get(space);
+    if (blocked?.reason !== 'poison' || blocked.sequence !== sequence) {
+      const at = blocked ? `blocked at ${blocked.sequence} (${blocked.reason})` : 'not blocked';
+      throw failure('Configuration', `entry ${sequence} of ${facts.name}: applying is ${at}`);
+    }
+    await this.#wal.record({ kind: 'skip', id: facts.id, sequence }, () =>
+      addSkip(facts, sequence),
+    );
+    this.#hooks.skipped(space, sequence);
+    this.#wake.get(space)?.();
+  }
+
   async #from(space: SpaceState): Promise<Sequence | undefined> {
-    if (!this.#appliedUpTo) return space.facts.applied;
+    const { appliedUpTo } = this.#options;
+    if (!appliedUpTo) return space.facts.applied;
     for (let attempts = 1; !this.#stop.signal.aborted; attempts++) {
       try {
-        const applied = await this.#appliedUpTo(space.facts.name);
+        const applied = await appliedUpTo(space.facts.name);
         const log = space.facts.position.sequence;
         if (Number.isSafeInteger(applied) && applied >= 0 && applied <= log) return applied;
-        this.#hooks.blocked(space, applied);
+        const block: ApplyBlock = { sequence: applied, reason: 'beyond-log', error: undefined };
+        this.#blocked.set(space, block);
+        this.#hooks.blocked(space, block);
         return undefined;
       } catch (error) {
         this.#hooks.failed(space, 0, attempts, error);
-        await pause(backoff(attempts), this.#stop.signal);
+        await pause(this.#backoff(attempts), this.#stop.signal);
       }
     }
     return undefined;
+  }
+
+  #backoff(attempts: number): number {
+    const steps = this.#options.backoffStepsMs;
+    return steps[Math.min(attempts, steps.length) - 1]!;
   }
 
   async #record(): Promise<void> {
@@ -134,7 +234,7 @@ export class Applier {
     clearInterval(this.#timer);
     this.#stop.abort();
     await Promise.all(this.#running.values());
-    if (!this.#appliedUpTo && !this.#wal.failure) await this.#record();
+    if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }
 
@@ -142,10 +242,6 @@ export class Applier {
 export function manyListeners(controller: AbortController): AbortController {
   setMaxListeners(0, controller.signal);
   return controller;
-}
-
-function backoff(attempts: number): number {
-  return BACKOFF_STEPS_MS[Math.min(attempts, BACKOFF_STEPS_MS.length) - 1]!;
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -2,10 +2,10 @@
 /** The command line. Exit codes: 0 ok, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
-import { acceptLoss } from './accept-loss.js';
 import { DemoError, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
 import { inspectLog } from './inspect.js';
+import { acceptLoss, skipEntry } from './operator.js';
 import { inspectedText, verifiedText } from './tool-output.js';
 import { verifyLog } from './verify.js';
 
@@ -85,6 +85,18 @@ program
     const { space, from, to } = options;
     await acceptLoss(nodeDisk, dir, space, from, to);
     console.log(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
+  });
+
+program
+  .command('skip')
+  .description('the host’s apply callback is never given this entry again; it stays in the log')
+  .argument('<dir>', 'the dataDir of a node that is closed')
+  .requiredOption('--space <name>', 'whose entry')
+  .requiredOption('--sequence <n>', 'which, as apply-blocked and status name it', count)
+  .exitOverride()
+  .action(async (dir: string, { space, sequence }: { space: string; sequence: number }) => {
+    await skipEntry(nodeDisk, dir, space, sequence);
+    console.log(`${space}: entry ${sequence} will not be applied`);
   });
 
 try {

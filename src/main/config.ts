@@ -6,6 +6,7 @@ import type { FsyncMode } from '../shared/group-commit.js';
 import {
   BACKOFF_STEPS_MS,
   CONNECT_TIMEOUT_MS,
+  DEFAULT_APPLY_RETRIES,
   DEFAULT_CATCH_UP_BATCH_BYTES,
   DEFAULT_GROUP_BYTES,
   DEFAULT_LAG_ALERT_MS,
@@ -15,6 +16,7 @@ import {
   DEFAULT_MEMORY_BUDGET_BYTES,
   DEFAULT_SEALER_THREADS,
   DEFAULT_SEGMENT_BYTES,
+  DEFAULT_SLOT_IDLE_TIMEOUT_MS,
   DEFAULT_WINDOW_BYTES,
   MIN_SLABS,
   OPEN_CONFIRM_MS,
@@ -22,7 +24,7 @@ import {
   TRAILER_BYTES,
 } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
-import type { Sequence } from '../shared/position.js';
+import type { Epoch, Sequence } from '../shared/position.js';
 import { checkName } from './names.js';
 
 export interface Address {
@@ -44,9 +46,15 @@ export interface NodeOptions {
   readonly lead?: boolean;
   /**
    * Replica: gets entries in order within a space; resolves = applied. What it throws is an
-   * event, and the same entries come again.
+   * event, and the same entries come again. `position` is that of the last of them: a host that
+   * commits it with its own data, and tells it by `appliedUpTo`, applies each entry exactly once.
    */
-  readonly apply?: (entries: Entry[], context: { space: string }) => Promise<void> | void;
+  readonly apply?: (
+    entries: Entry[],
+    context: { space: string; position: { epoch: Epoch; sequence: Sequence } },
+  ) => Promise<void> | void;
+  /** How often an entry is offered that the host throws at, before it blocks its space. */
+  readonly applyRetries?: number;
   /** Where the host's own commit stands; without it the node keeps the applied sequence. */
   readonly appliedUpTo?: (space: string) => Promise<Sequence> | Sequence;
   /** Called when entries are taken back after a promotion elsewhere. */
@@ -71,6 +79,8 @@ export interface NodeOptions {
   readonly maxRetainedBytes?: number;
   /** How far one replica may keep the log back, per space; beyond, its slot is lost. */
   readonly maxSlotBytes?: number;
+  /** For how long a replica may be away, in this node's running time; then its slots are lost. */
+  readonly slotIdleTimeoutMs?: number;
   readonly maxSpaces?: number;
   readonly sealerThreads?: number;
   /** Per replica: what may be sent and not yet flushed there. */
@@ -116,6 +126,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   },
   lead: flag,
   apply: callback,
+  applyRetries: whole(1),
   appliedUpTo: callback,
   rewound: callback,
   fsync: (v) => {
@@ -132,6 +143,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   strictTail: flag,
   maxRetainedBytes: (v) => (v === Number.POSITIVE_INFINITY ? undefined : whole(1)(v)),
   maxSlotBytes: whole(1),
+  slotIdleTimeoutMs: whole(1),
   maxSpaces: whole(1),
   sealerThreads: whole(1),
   windowBytes: whole(1),
@@ -176,6 +188,15 @@ export function refuseUnknown(what: string, given: object, known: readonly strin
   }
 }
 
+/** Checks a replica given to addReplica. Throws Configuration. */
+export function checkReplica(given: unknown): Member {
+  const problem = addressProblem(given, 1, 'nodeId');
+  if (problem) throw failure('Configuration', `addReplica was given no ${problem}`);
+  const member = given as Member;
+  checkName('the nodeId of a replica', member.nodeId);
+  return member;
+}
+
 /** Checks the options and fills in the defaults. Throws Configuration, naming the option. */
 export function readOptions(options: NodeOptions): NodeConfig {
   if (typeof options !== 'object' || options === null) {
@@ -202,7 +223,9 @@ export function readOptions(options: NodeOptions): NodeConfig {
     maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
     memoryBudgetBytes: DEFAULT_MEMORY_BUDGET_BYTES,
     strictTail: false,
+    applyRetries: DEFAULT_APPLY_RETRIES,
     maxRetainedBytes: Number.POSITIVE_INFINITY,
+    slotIdleTimeoutMs: DEFAULT_SLOT_IDLE_TIMEOUT_MS,
     maxSlotBytes: DEFAULT_MAX_SLOT_BYTES,
     maxSpaces: DEFAULT_MAX_SPACES,
     sealerThreads: DEFAULT_SEALER_THREADS,

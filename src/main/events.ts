@@ -4,6 +4,7 @@ import type { LinkState } from '../shared/control.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
+import type { ApplyBlock } from './apply.js';
 import type { DamagedEntries } from './damage.js';
 import type { LogStatus } from './log-health.js';
 import type { LostAppends } from './lost-appends.js';
@@ -61,12 +62,18 @@ export interface NodeEvents {
   'log-state': LogStatus;
   /** A group was refused: these sequences, handed out by tryAppend, are void and come again. */
   'appends-lost': LostAppends;
-  /** A replica was farther behind than maxSlotBytes: what it lacks is not kept for it any more. */
+  /**
+   * What a replica lacks is not kept for it any more: it was farther behind than maxSlotBytes
+   * (`bytes`), or away for longer than slotIdleTimeoutMs (`idle`).
+   */
   'slot-lost': {
     readonly space: string;
     readonly replicaId: string;
     readonly flushed: Sequence;
+    readonly why: 'bytes' | 'idle';
   };
+  /** A replica was added, or removed with its slots, while the node runs. */
+  'replica-set': { readonly replicaId: string; readonly change: 'added' | 'removed' };
   /** This node has become, or is, the replica or primary of a space. */
   'space-role': {
     readonly space: string;
@@ -81,8 +88,15 @@ export interface NodeEvents {
     readonly attempts: number;
     readonly error: unknown;
   };
-  /** The host says that it has applied more than the log holds: nothing is applied. */
-  'apply-blocked': { readonly space: string; readonly applied: Sequence; readonly log: Sequence };
+  /**
+   * Nothing of the space is applied: the host throws at this entry however often it is offered
+   * (`poison`), or says that it has applied it and the log does not hold it (`beyond-log`).
+   */
+  'apply-blocked': { readonly space: string } & ApplyBlock;
+  /** The entry at which applying was blocked is applied, or skipped. */
+  'apply-resumed': { readonly space: string; readonly sequence: Sequence };
+  /** Somebody has said that the host does without this entry. */
+  'entry-skipped': { readonly space: string; readonly sequence: Sequence };
   /** A shipper thread has died; it is started again. */
   'shipper-lost': { readonly replicaId: string; readonly reason: string };
   /** The log has failed: no append is taken until the node is opened again. */

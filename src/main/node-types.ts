@@ -3,7 +3,9 @@ import type { LinkState } from '../shared/control.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import type { Role } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
+import type { SlotState } from '../shared/slot.js';
 import type { Hole } from '../shared/state.js';
+import type { ApplyBlock } from './apply.js';
 import type { Address } from './config.js';
 import type { LogStatus } from './log-health.js';
 import type { SyncTimes } from './log-writer.js';
@@ -51,7 +53,7 @@ export interface ReplicaLinkStatus {
   readonly consecutiveFailures: number;
   /** Links that have ended because bytes were changed on the way. */
   readonly checksumFailures: number;
-  /** What is left to be read for it; `etaMs` at the pace of the last second, if it moves. */
+  /** What is left to be read for it, as of the last second, and for how long at that pace. */
   readonly catchUp: {
     readonly behindBytes: number;
     readonly bytesPerSecond: number;
@@ -73,6 +75,8 @@ export interface SpaceReplicaStatus {
   /** Wall clock, ms since 1970; undefined before the first connection. */
   readonly lastSuccess: number | undefined;
   readonly status: ReplicaStatus;
+  /** How safe what it lacks is here. */
+  readonly slot: SlotState;
   readonly state: LinkState;
   readonly reason: string;
   /** For how long it has been in this state, ms. */
@@ -96,6 +100,10 @@ export interface SpaceStatus {
   readonly durableSequence: Sequence;
   /** On a replica: what the host's apply callback has returned for. */
   readonly appliedSequence: Sequence;
+  /** Why nothing is applied, if so. */
+  readonly applyBlocked: ApplyBlock | undefined;
+  /** Entries that the host was told to do without, above its checkpoint. */
+  readonly skipped: readonly Sequence[];
   readonly replicas: readonly SpaceReplicaStatus[];
   /** What every replica has flushed; the durable sequence where there is none. */
   readonly minAckedSequence: Sequence;

@@ -2,11 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import { failure } from '../shared/errors.js';
 import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
-import type { Hole, SpaceFacts } from '../shared/state.js';
+import type { Hole } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
-import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import { type Address, checkReplica, type NodeConfig, refuseUnknown } from './config.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
@@ -124,7 +125,10 @@ export class Node extends NodeEmitter {
       rolled: () => void this.#retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),
       health: ({ state, reason }) => this.emit('log-state', { state, reason }),
-      failed: (error) => this.emit('fatal', { error }),
+      failed: (error) => {
+        this.#receiver?.refuseAll(error);
+        this.emit('fatal', { error });
+      },
     });
     this.#beat = setInterval(() => this.#memory.beat(), MAIN_BEAT_MS);
     this.#beat.unref();
@@ -144,11 +148,23 @@ export class Node extends NodeEmitter {
     this.#startApply();
     if (this.#config.listen) await this.#listen(this.#config.listen);
     const led = this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
-    for (const space of led) space.replicas = replicasOf(this.#config, space.facts);
+    this.#restoreMembers(led);
     this.#replication!.lead(led);
     await this.#roles!.confirm(led);
     if (recovered.leftovers.length > 0) void this.#retention.run();
     this.release();
+  }
+
+  /** Who follows a led space is durable; replicas that were added while it ran come back. */
+  #restoreMembers(led: readonly SpaceState[]): void {
+    const { nodeId } = this.#config;
+    const replication = this.#replication!;
+    for (const space of led) {
+      const members = space.facts.members.filter((m) => m.nodeId !== nodeId);
+      const known = replication.members.map((m) => m.nodeId);
+      for (const member of members) if (!known.includes(member.nodeId)) replication.add(member);
+      space.replicas = members.map((m) => m.nodeId);
+    }
   }
 
   #report({ torn, report, isDamageNew, holes }: Recovered): void {
@@ -166,22 +182,22 @@ export class Node extends NodeEmitter {
   #appendsLost(ranges: readonly LostAppends[], error: Error): void {
     for (const range of ranges) this.emit('appends-lost', range);
     // What primaries have sent is taken back as well: they learn where we stand when they return.
-    this.#receiver?.dropAll(error.message.split('\n', 1)[0]!);
+    this.#receiver?.refuseAll(error);
   }
 
   #startRetention(): Retention {
-    const { maxRetainedBytes, maxSlotBytes, apply, appliedUpTo } = this.#config;
-    const limits = { maxRetainedBytes, maxSlotBytes };
-    return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, limits, {
+    const { apply, appliedUpTo } = this.#config;
+    return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, this.#config, {
       flushed: (space, replicaId) => this.#replication!.flushedOn(space, replicaId),
+      isConnected: (replicaId) => this.#replication!.isConnected(replicaId),
       applied: (space) => {
         if (!apply || space.facts.role !== 'replica') return undefined;
         // What a restart begins from.
         return appliedUpTo ? this.#appliedTo(space) : space.facts.applied;
       },
-      slotLost: (space, replicaId, flushed) => {
+      slotLost: (space, replicaId, flushed, why) => {
         this.#replication!.cut(space, replicaId);
-        this.emit('slot-lost', { space: space.facts.name, replicaId, flushed });
+        this.emit('slot-lost', { space: space.facts.name, replicaId, flushed, why });
       },
       failed: (error) => this.#stateFailed(error),
     });
@@ -193,18 +209,15 @@ export class Node extends NodeEmitter {
   }
 
   #startApply(): void {
-    const { apply, appliedUpTo } = this.#config;
+    const { apply } = this.#config;
     if (!apply) return;
-    this.#applier = new Applier(apply, appliedUpTo, this.#reader, this.#wal!, {
+    this.#applier = new Applier({ ...this.#config, apply }, this.#reader, this.#wal!, {
       applied: (space, sequence) => this.#receiver?.applied(space, sequence),
-      failed: (space, from, attempts, error) =>
-        this.emit('apply-failed', { space: space.facts.name, from, attempts, error }),
-      blocked: (space, applied) =>
-        this.emit('apply-blocked', {
-          space: space.facts.name,
-          applied,
-          log: space.facts.position.sequence,
-        }),
+      failed: ({ facts }, from, attempts, error) =>
+        this.emit('apply-failed', { space: facts.name, from, attempts, error }),
+      blocked: ({ facts }, block) => this.emit('apply-blocked', { space: facts.name, ...block }),
+      resumed: ({ facts }, sequence) => this.emit('apply-resumed', { space: facts.name, sequence }),
+      skipped: ({ facts }, sequence) => this.emit('entry-skipped', { space: facts.name, sequence }),
     });
     for (const space of this.#spaces.spaces) {
       if (space.facts.role === 'replica') this.#applier.start(space);
@@ -306,6 +319,27 @@ export class Node extends NodeEmitter {
     return this.#handle(await this.#roles!.open(name, options));
   }
 
+  /**
+   * Ships to one more node: every led space that goes to all the others goes to it as well, and
+   * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
+   */
+  async addReplica(replica: Member): Promise<void> {
+    this.#checkOpen();
+    await this.#roles!.addReplica(checkReplica(replica));
+    this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
+  }
+
+  /**
+   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55).
+   * Rejects ReplicaNotFound, WalFailed, DiskFull, Closed.
+   */
+  async removeReplica(replicaId: string): Promise<void> {
+    this.#checkOpen();
+    await this.#roles!.removeReplica(replicaId);
+    this.emit('replica-set', { replicaId, change: 'removed' });
+    await this.#retention!.run();
+  }
+
   #roleChanged(space: SpaceState): void {
     const { name, role, epoch, primary } = space.facts;
     this.emit('space-role', { space: name, role, epoch, primaryId: primary });
@@ -332,6 +366,7 @@ export class Node extends NodeEmitter {
         retention: this.#retention!,
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
+        applier: this.#applier,
       };
       handle = new Space(parts, state);
       this.#handles.set(state, handle);
@@ -410,10 +445,4 @@ export class Node extends NodeEmitter {
       this.#lock.release();
     }
   }
-}
-
-/** The configured replicas that the space's durable members name. */
-function replicasOf(config: NodeConfig, facts: SpaceFacts): string[] {
-  const members = facts.members.map((m) => m.nodeId);
-  return config.replicas.map((r) => r.nodeId).filter((id) => members.includes(id));
 }

@@ -150,15 +150,18 @@ export class ReceiverServer {
     follower?.connection.applied(follower.handle, sequence);
   }
 
-  /** Ends every connection; primaries come back and are told where this node stands. */
-  dropAll(reason: string): void {
-    for (const connection of [...this.#connections]) connection.drop(reason);
+  /**
+   * The log takes nothing more, for now or for good: primaries are told why (rows 11, 50). They
+   * come back, and are told where this node stands.
+   */
+  refuseAll(error: Error): void {
+    for (const connection of [...this.#connections]) connection.refuse(error);
   }
 
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
     const closed = this.#listener.close();
-    this.dropAll(reason);
+    for (const connection of [...this.#connections]) connection.drop(reason);
     await closed;
   }
 }
@@ -265,7 +268,7 @@ class Connection {
         return !this.#busy && !this.#socket.destroyed;
       });
     } catch (error) {
-      this.#refuse(error);
+      this.refuse(error);
     }
   }
 
@@ -285,11 +288,12 @@ class Connection {
     this.#socket.pause();
     work.then(
       () => this.#resume(),
-      (error) => this.#refuse(error),
+      (error) => this.refuse(error),
     );
   }
 
-  #refuse(error: unknown): void {
+  /** Tells the primary why, and ends. */
+  refuse(error: unknown): void {
     if (!(error instanceof EngramError)) {
       // Whatever a peer has brought about, the host goes on; the connection does not.
       process.emitWarning(`a connection ended: ${String(error)}`, 'EngramWalWarning');
@@ -358,6 +362,8 @@ class Connection {
     if (hello.peerId !== nodeId) {
       throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
     }
+    const { refusal } = this.#host.wal;
+    if (refusal) throw refusal;
     const welcome = async (): Promise<void> => {
       await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;

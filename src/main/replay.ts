@@ -22,6 +22,7 @@ import {
 } from '../shared/node-record.js';
 import type { Lsn, Position, Sequence } from '../shared/position.js';
 import {
+  addSkip,
   type DamagedRange,
   type Hole,
   newSpaceFacts,
@@ -256,6 +257,9 @@ export function applyRecord(
       break;
     case 'checkpoint':
       facts.checkpoint = Math.max(facts.checkpoint, record.sequence);
+      break;
+    case 'skip':
+      addSkip(facts, record.sequence);
       break;
   }
 }

@@ -6,6 +6,7 @@ import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
+import type { Member } from '../shared/node-record.js';
 import { type Epoch, NO_POSITION, type Position, type Sequence } from '../shared/position.js';
 import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
@@ -49,7 +50,9 @@ export class Replication {
   readonly #segments: Segments;
   readonly #reader: LogReader;
   readonly #hooks: ReplicationHooks;
-  readonly shippers: readonly ShipperHandle[];
+  readonly #platform: Platform;
+  readonly #facts: ShipperFacts;
+  shippers: readonly ShipperHandle[] = [];
   readonly acks: AckWaits;
   #asked: Asked[] = [];
   /** Per shipper: the spaces on which a verdict has been given since its last connection. */
@@ -75,23 +78,53 @@ export class Replication {
     this.#reader = reader;
     this.#hooks = hooks;
     this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space));
-    this.shippers = config.replicas.map((replica) => {
-      const progress = allocateProgress(memory.memory.maxSpaces);
-      const shipper = new ShipperHandle(
-        platform,
-        { ...facts, memory: memory.memory, progress, replica },
-        {
-          message: (from, message) => this.#message(from, message),
-          lost: (from, reason) => {
-            this.#pin(from, undefined);
-            hooks.lost(from, reason);
-          },
+    this.#platform = platform;
+    this.#facts = facts;
+    for (const replica of config.replicas) this.add(replica);
+  }
+
+  /** The nodes that are shipped to, or could be. */
+  get members(): Member[] {
+    return this.shippers.map((s) => s.replica);
+  }
+
+  /** Starts a shipper for one more node; it has no space yet. */
+  add(replica: Member): void {
+    const { memory } = this.#memory;
+    const progress = allocateProgress(memory.maxSpaces);
+    const shipper = new ShipperHandle(
+      this.#platform,
+      { ...this.#facts, memory, progress, replica },
+      {
+        message: (from, message) => this.#message(from, message),
+        lost: (from, reason) => {
+          this.#pin(from, undefined);
+          this.#hooks.lost(from, reason);
         },
-      );
-      this.#judged.set(shipper, new Set());
-      this.#backlogs.set(shipper, new Map());
-      return shipper;
-    });
+      },
+    );
+    this.#judged.set(shipper, new Set());
+    this.#backlogs.set(shipper, new Map());
+    this.shippers = [...this.shippers, shipper];
+  }
+
+  /** Ends the shipper of a node that no space is shipped to any more. */
+  async remove(replicaId: string): Promise<void> {
+    const shipper = this.#shipperOf(replicaId);
+    if (!shipper) return;
+    this.shippers = this.shippers.filter((s) => s !== shipper);
+    await shipper.close();
+    this.#pin(shipper, undefined);
+    this.#judged.delete(shipper);
+    this.#backlogs.delete(shipper);
+  }
+
+  #shipperOf(replicaId: string): ShipperHandle | undefined {
+    return this.shippers.find((s) => s.replica.nodeId === replicaId);
+  }
+
+  isConnected(replicaId: string): boolean {
+    return this.#shipperOf(replicaId)?.isConnected ?? false;
   }
 
   /** The shippers of a space that this node leads. */
@@ -121,14 +154,12 @@ export class Replication {
 
   /** What a replica is known to have flushed since this node was opened; 0: nothing heard. */
   flushedOn(space: SpaceState, replicaId: string): Sequence {
-    const shipper = this.shippers.find((s) => s.replica.nodeId === replicaId);
-    return shipper?.progress.flushed(space.slot) ?? 0;
+    return this.#shipperOf(replicaId)?.progress.flushed(space.slot) ?? 0;
   }
 
   /** The replica's slot is lost: nothing of the space is streamed to it until it asks anew. */
   cut(space: SpaceState, replicaId: string): void {
-    const shipper = this.shippers.find((s) => s.replica.nodeId === replicaId);
-    shipper?.post({ kind: 'leave', slot: space.slot, isCut: true });
+    this.#shipperOf(replicaId)?.post({ kind: 'leave', slot: space.slot, isCut: true });
   }
 
   #message(shipper: ShipperHandle, message: FromShipper): void {
@@ -217,7 +248,7 @@ export class Replication {
       const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
       const lsn = there?.next ?? durableLsn;
       if (there) this.#rememberBacklog(shipper, space, sequence + 1, there);
-      this.#judged.get(shipper)!.add(space);
+      this.#judged.get(shipper)?.add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
       if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
       else if (slot) slot.lost = false;
@@ -257,7 +288,7 @@ export class Replication {
     const first = space.durableTimes[0];
     if (lsn === undefined || (first !== undefined && next >= first)) return;
     const age = Date.now() - Number(timestamp / 1_000_000n);
-    this.#backlogs.get(shipper)!.set(space, {
+    this.#backlogs.get(shipper)?.set(space, {
       last: first === undefined ? space.facts.position.sequence : first - 1,
       sinceMs: performance.now() - Math.max(0, age),
       bytes: this.#memory.durableLsn - lsn,
@@ -340,10 +371,10 @@ export class Replication {
 
   /** The links, with what is left of catch-up. */
   links(): ReplicaLinkStatus[] {
-    return this.shippers.map(({ replica, link, progress, isConnected }) => {
+    return this.shippers.map((shipper) => {
+      const { replica, link, progress, isConnected } = shipper;
       const { bytesPerSecond } = progress;
-      const behind = Math.max(0, this.#memory.durableLsn - progress.cursor);
-      const behindBytes = link.state === 'streaming' ? 0 : behind;
+      const behindBytes = Math.max(0, this.#memory.durableLsn - progress.cursor);
       const eta = bytesPerSecond > 0 ? (1_000 * behindBytes) / bytesPerSecond : 'unknown';
       return {
         replicaId: replica.nodeId,
@@ -360,14 +391,14 @@ export class Replication {
     });
   }
 
-  statusOf(space: SpaceState): SpaceReplicaStatus[] {
+  statusOf(space: SpaceState): Omit<SpaceReplicaStatus, 'slot'>[] {
     if (space.facts.role !== 'primary') return [];
     const nowMs = performance.now();
     const durable = this.#memory.durable(space.slot);
     return this.shippersOf(space).map((shipper) => {
       const { progress, link } = shipper;
       const acked = progress.flushed(space.slot);
-      const backlog = this.#backlogs.get(shipper)!.get(space);
+      const backlog = this.#backlogs.get(shipper)?.get(space);
       const known = link.lastSuccess !== undefined;
       const { durableTimes, durableBytes } = space;
       const lag = lagOf(durableTimes, durable, durableBytes, acked, backlog, known, nowMs);

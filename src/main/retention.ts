@@ -5,7 +5,15 @@
 import { type EngramError, failure } from '../shared/errors.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
-import { floorOf, hostFloor, isPastBound, keeperOf, type SpaceNeeds } from '../shared/slot.js';
+import {
+  floorOf,
+  hostFloor,
+  isPastBound,
+  keeperOf,
+  type SlotState,
+  type SpaceNeeds,
+  slotStateOf,
+} from '../shared/slot.js';
 import type { Disk } from './disk.js';
 import { writeIndex } from './index-file.js';
 import type { LogReader } from './reader.js';
@@ -19,14 +27,20 @@ export interface RetentionLimits {
   readonly maxRetainedBytes: number;
   /** What one slot may hold back. */
   readonly maxSlotBytes: number;
+  /** For how long its replica may be away. */
+  readonly slotIdleTimeoutMs: number;
 }
+
+/** How often it is looked at who is away. */
+const IDLE_POLL_MS = 60_000;
 
 export interface RetentionHooks {
   /** What a replica is known to have flushed since the node was opened; 0: not heard of. */
   flushed(space: SpaceState, replicaId: string): Sequence;
+  isConnected(replicaId: string): boolean;
   /** What the host has applied, where entries are applied here. */
   applied(space: SpaceState): Sequence | undefined;
-  slotLost(space: SpaceState, replicaId: string, flushed: Sequence): void;
+  slotLost(space: SpaceState, replicaId: string, flushed: Sequence, why: 'bytes' | 'idle'): void;
   failed(error: unknown): void;
 }
 
@@ -44,6 +58,8 @@ export class Retention {
   /** Why appends are refused: the host has to checkpoint first. */
   refusal: EngramError | undefined;
   #running: Promise<void> | undefined;
+  readonly #poll: NodeJS.Timeout;
+  #lookedMs = performance.now();
   #again = false;
 
   constructor(
@@ -68,6 +84,37 @@ export class Retention {
     this.#wal = wal;
     this.#limits = limits;
     this.#hooks = hooks;
+    const ms = Math.max(1, Math.min(IDLE_POLL_MS, limits.slotIdleTimeoutMs / 4));
+    this.#poll = setInterval(() => {
+      if (this.#loseIdle()) void this.run();
+    }, ms);
+    this.#poll.unref();
+  }
+
+  /** A replica that is away for too long keeps nothing any more (row 55). @returns whether any */
+  #loseIdle(): boolean {
+    this.refreshSlots();
+    let isAny = false;
+    for (const space of this.#spaces.spaces) {
+      for (const [replicaId, slot] of space.facts.slots) {
+        if (slot.lost || slot.idleMs < this.#limits.slotIdleTimeoutMs) continue;
+        slot.lost = true;
+        isAny = true;
+        this.#hooks.slotLost(space, replicaId, slot.flushed, 'idle');
+      }
+    }
+    return isAny;
+  }
+
+  /** How safe what a replica lacks is. */
+  slotState(space: SpaceState, replicaId: string): SlotState {
+    // Made by the first pass; nothing was freed before it.
+    const slot = space.facts.slots.get(replicaId) ?? { flushed: 0, lost: false };
+    const needs = (segment: Segment): boolean =>
+      (segment.index?.last(space.slot) ?? 0) > slot.flushed;
+    const first = this.#segments.list.find(needs);
+    const heldBytes = first ? this.#memory.durableLsn - first.start : 0;
+    return slotStateOf(slot.lost, heldBytes, this.#limits.maxSlotBytes);
   }
 
   /** The host needs nothing below `sequence` any more: durable when it resolves. */
@@ -75,6 +122,7 @@ export class Retention {
     const { facts } = space;
     const apply = (): void => {
       facts.checkpoint = Math.max(facts.checkpoint, sequence);
+      facts.skipped = facts.skipped.filter((s) => s >= facts.checkpoint);
       this.checkHost();
     };
     if (sequence > facts.checkpoint && this.#wal.health.refusal) {
@@ -121,6 +169,9 @@ export class Retention {
 
   /** Brings what is durable of slots up to what replicas have flushed. */
   refreshSlots(): void {
+    const now = performance.now();
+    const passedMs = now - this.#lookedMs;
+    this.#lookedMs = now;
     for (const space of this.#spaces.spaces) {
       const { slots, role } = space.facts;
       for (const id of slots.keys()) {
@@ -130,8 +181,12 @@ export class Retention {
       for (const id of space.replicas) {
         const flushed = this.#hooks.flushed(space, id);
         const slot = slots.get(id);
-        if (!slot) slots.set(id, { flushed, lost: false });
-        else if (flushed > 0) slot.flushed = flushed;
+        if (!slot) {
+          slots.set(id, { flushed, lost: false, idleMs: 0 });
+          continue;
+        }
+        if (flushed > 0) slot.flushed = flushed;
+        slot.idleMs = this.#hooks.isConnected(id) ? 0 : slot.idleMs + passedMs;
       }
     }
   }
@@ -195,7 +250,7 @@ export class Retention {
       if (slot.lost || last < slot.flushed) continue;
       slot.lost = true;
       isLost = true;
-      this.#hooks.slotLost(space, replicaId, slot.flushed);
+      this.#hooks.slotLost(space, replicaId, slot.flushed, 'bytes');
     }
     return isLost;
   }
@@ -240,6 +295,7 @@ export class Retention {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#poll);
     await this.#running;
   }
 }

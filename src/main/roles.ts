@@ -66,7 +66,7 @@ export class Roles {
   /** The space that is here or, where this node leads, a new one. */
   open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const id = spaceIdOf(name);
-    const ids = this.#config.replicas.map((r) => r.nodeId);
+    const ids = this.#replication.members.map((r) => r.nodeId);
     for (const replica of options.replicas ?? []) {
       if (!ids.includes(replica)) {
         const known = ids.join(', ') || 'none';
@@ -78,7 +78,7 @@ export class Roles {
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byId(id);
-    const replicas = options.replicas ?? this.#config.replicas.map((r) => r.nodeId);
+    const replicas = options.replicas ?? this.#replication.members.map((r) => r.nodeId);
     if (known) {
       const { role } = known.facts;
       if (role === 'primary' && replicas.join() !== known.replicas.join()) {
@@ -143,12 +143,51 @@ export class Roles {
     await this.confirm([space]);
   }
 
+  /**
+   * Ships to one more node: every led space that went to all the others goes to it as well,
+   * durably. Rejects Configuration where the id is taken.
+   */
+  addReplica(replica: Member): Promise<void> {
+    return this.#serially(async () => {
+      const ids = this.#replication.members.map((m) => m.nodeId);
+      if ([this.#config.nodeId, ...ids].includes(replica.nodeId)) {
+        throw failure('Configuration', `the nodeId ${replica.nodeId} is taken`);
+      }
+      this.#replication.add(replica);
+      for (const space of this.#led) {
+        if (!ids.every((id) => space.replicas.includes(id))) continue;
+        await this.#replicateTo(space, [...space.replicas, replica.nodeId]);
+      }
+    });
+  }
+
+  /** Ships to this node no more, durably; its slots are gone. Rejects ReplicaNotFound. */
+  removeReplica(replicaId: string): Promise<void> {
+    return this.#serially(async () => {
+      const ids = this.#replication.members.map((m) => m.nodeId);
+      if (!ids.includes(replicaId)) {
+        const known = ids.join(', ') || 'none';
+        throw failure('ReplicaNotFound', `${replicaId} is none of the replicas: ${known}`);
+      }
+      for (const space of this.#led) {
+        const left = space.replicas.filter((id) => id !== replicaId);
+        if (left.length < space.replicas.length) await this.#replicateTo(space, left);
+        space.facts.slots.delete(replicaId);
+      }
+      await this.#replication.remove(replicaId);
+    });
+  }
+
+  get #led(): SpaceState[] {
+    return this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
+  }
+
   /** This node, where it can be dialled, and the named replicas. */
   #members(replicas: readonly string[]): Member[] {
     const { nodeId } = this.#config;
     const address = this.#address();
     const own = address ? [{ nodeId, ...address }] : [];
-    return [...own, ...this.#config.replicas.filter((r) => replicas.includes(r.nodeId))];
+    return [...own, ...this.#replication.members.filter((r) => replicas.includes(r.nodeId))];
   }
 
   /** Makes a space known here, durably. */

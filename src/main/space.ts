@@ -5,6 +5,7 @@ import { EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import type { Applier } from './apply.js';
 import { type NodeConfig, refuseUnknown } from './config.js';
 import type { SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
@@ -48,6 +49,7 @@ export interface SpaceParts {
   readonly retention: Retention;
   readonly stop: AbortSignal;
   appliedTo(space: SpaceState): Sequence;
+  readonly applier: Applier | undefined;
 }
 
 export class Space {
@@ -270,12 +272,27 @@ export class Space {
     await this.#parts.retention.checkpoint(this.#state, sequence);
   }
 
+  /**
+   * The host does without the entry at which applying is blocked: it stays in the log, and is never
+   * handed to `apply` again. Durable when it resolves. Rejects Configuration, WalFailed, DiskFull.
+   */
+  async skip(sequence: Sequence): Promise<void> {
+    checkSequence('sequence', sequence);
+    const { applier, stop } = this.#parts;
+    if (stop.aborted) throw failure('Closed', 'skip on a closed node');
+    if (!applier) throw failure('Configuration', 'skip on a node without apply');
+    await applier.skip(this.#state, sequence);
+  }
+
   /** The figures of this space, as of now. */
   status(): SpaceStatus {
-    const { memory, replication } = this.#parts;
+    const { memory, replication, retention } = this.#parts;
     const { facts, slot } = this.#state;
     const durable = memory.durable(slot);
-    const replicas = replication.statusOf(this.#state);
+    const replicas = replication.statusOf(this.#state).map((replica) => ({
+      ...replica,
+      slot: retention.slotState(this.#state, replica.replicaId),
+    }));
     const acked = replicas.map((r) => r.ackedSequence);
     const most = Math.max(0, ...acked);
     const rpoMs = replicas.map((r) => r.lagMs).filter((ms) => ms !== 'unknown');
@@ -291,6 +308,8 @@ export class Space {
       lastSequence: memory.allocated(slot),
       durableSequence: durable,
       appliedSequence: this.#parts.appliedTo(this.#state),
+      applyBlocked: this.#parts.applier?.blockOf(this.#state),
+      skipped: [...facts.skipped],
       replicas,
       minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
       isReplicated: (n) => acked.filter((sequence) => sequence >= durable).length >= n,

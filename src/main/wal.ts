@@ -97,7 +97,8 @@ export class Wal {
   }
 
   /** Why nothing can be staged now. */
-  get #refusal(): EngramError | undefined {
+  /** Why nothing can be written, for now or for good. */
+  get refusal(): EngramError | undefined {
     return this.#failure ?? this.health.refusal;
   }
 
@@ -180,13 +181,13 @@ export class Wal {
    * the calls. Rejects Backpressure after 5 s, or at once when 10,000 calls wait.
    */
   whenRoom(retry: () => boolean): Promise<void> {
-    if (this.#refusal) return Promise.reject(this.#refusal);
+    if (this.refusal) return Promise.reject(this.refusal);
     return this.#waiting.enter(retry);
   }
 
   /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
   #room(size: number): OpenGroup | undefined {
-    if (this.#refusal) throw this.#refusal;
+    if (this.refusal) throw this.refusal;
     if (size > this.#options.groupBytes) {
       throw failure('EntryTooLarge', `${size} bytes against groupBytes ${this.groupBytes}`);
     }
@@ -371,7 +372,7 @@ export class Wal {
   }
 
   #mark(): void {
-    if (this.#refusal || !this.#isIdle) return;
+    if (this.refusal || !this.#isIdle) return;
     this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
   }
 
@@ -457,12 +458,12 @@ export class Wal {
 
   /** Resolves when everything staged so far is durable, in every mode; rejects if that fails. */
   async flush(): Promise<void> {
-    while (!this.#refusal && !(this.#isIdle && !this.#commit.hasUnsynced)) {
+    while (!this.refusal && !(this.#isIdle && !this.#commit.hasUnsynced)) {
       const idle = new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       this.#step({ kind: 'sync' });
       await idle;
     }
-    if (this.#refusal) throw this.#refusal;
+    if (this.refusal) throw this.refusal;
   }
 
   /** Flushes, writes the closing mark and closes the segment. Nothing is staged any more. */
@@ -472,7 +473,7 @@ export class Wal {
       while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
         await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       }
-      if (this.#refusal) return;
+      if (this.refusal) return;
       await this.flush();
       this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
       await this.flush();

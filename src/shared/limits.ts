@@ -19,8 +19,14 @@ export const SEGMENT_MAX_BYTES = 2 ** 31 - 64;
 export const HOLES_MAX = 1_024;
 /** Freed segments that are kept to be used again; the others are removed. */
 export const SPARE_SEGMENTS_MAX = 4;
+/** Entries of one space that its host was told to do without, above its checkpoint. */
+export const SKIPS_MAX = 1_024;
+/** How often an entry that the host cannot apply is offered before it blocks its space (row 52). */
+export const DEFAULT_APPLY_RETRIES = 5;
 /** How far a replica may keep the log back; beyond, it needs a snapshot. */
 export const DEFAULT_MAX_SLOT_BYTES = 16 * 1024 * MiB;
+/** How long a replica may be away before what it lacks is not kept any more: a week. */
+export const DEFAULT_SLOT_IDLE_TIMEOUT_MS = 7 * 24 * 3_600_000;
 export const DEFAULT_GROUP_BYTES = 4 * MiB;
 export const DEFAULT_MAX_ENTRY_BYTES = 1 * MiB;
 export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;
@@ -53,7 +59,7 @@ export const BATCH_TRIGGER_MS = 10;
 export const DEFAULT_CATCH_UP_BATCH_BYTES = 2 * MiB;
 /** What may be sent and not yet acknowledged, per replica. */
 export const DEFAULT_WINDOW_BYTES = 16 * MiB;
-/** A frame grows while acknowledgements come within the first time, and shrinks beyond the other. */
+/** A frame grows while acknowledgements come within the first time, shrinks beyond the other. */
 export const FRAME_FIRST_BYTES = 64 * KiB;
 export const FRAME_SMALLEST_BYTES = 16 * KiB;
 export const ACK_FAST_MS = 100;
@@ -75,7 +81,7 @@ export const PROTOCOL_VERSION = 1;
 export const HEARTBEAT_MS = 1_000;
 export const SILENCE_MS = 10_000;
 export const WRITE_STALL_MS = 10_000;
-/** Batches are in flight, and no acknowledgement moves: more than the slowest healthy disk takes. */
+/** No acknowledgement moves, of batches in flight: more than the slowest healthy disk takes. */
 export const ACK_STALL_MS = 15_000;
 /** A link that has held so long is stable: its failures before are forgotten. */
 export const STABLE_MS = 5_000;

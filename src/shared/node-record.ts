@@ -38,6 +38,8 @@ export type NodeRecord =
   | { readonly kind: 'applied'; readonly id: string; readonly sequence: Sequence }
   /** The host needs nothing below `sequence` on this node any more. */
   | { readonly kind: 'checkpoint'; readonly id: string; readonly sequence: Sequence }
+  /** The host's apply callback is never given this entry. */
+  | { readonly kind: 'skip'; readonly id: string; readonly sequence: Sequence }
   | { readonly kind: 'mark' };
 
 const SPACE = 1;
@@ -45,6 +47,7 @@ const EPOCH_SEEN = 2;
 const CHECKPOINT = 5;
 const APPLIED = 7;
 const MARK = 8;
+const SKIP = 10;
 
 /** Appends members as u16 count, then (node id, host, port u16) each. */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
@@ -86,6 +89,9 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
     case 'checkpoint':
       w.u8(CHECKPOINT).id(record.id).u64(record.sequence);
       break;
+    case 'skip':
+      w.u8(SKIP).id(record.id).u64(record.sequence);
+      break;
     case 'mark':
       w.u8(MARK);
       break;
@@ -120,6 +126,8 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
       return { kind: 'applied', id: r.id(), sequence: r.u64() };
     case CHECKPOINT:
       return { kind: 'checkpoint', id: r.id(), sequence: r.u64() };
+    case SKIP:
+      return { kind: 'skip', id: r.id(), sequence: r.u64() };
     case MARK:
       return { kind: 'mark' };
     default:

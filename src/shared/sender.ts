@@ -251,7 +251,9 @@ export class Sender {
     // A fatal error is tried again at the slowest pace: somebody may have mended it.
     const step = this.#fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
     this.#deadlineMs = nowMs + step * chance;
-    const open = this.#failures >= FAILURES_TO_OPEN || this.#fatal !== undefined;
+    // A full disk may have room again soon; until then the replica has failed (row 50).
+    const isFull = code === 'DiskFull';
+    const open = isFull || this.#failures >= FAILURES_TO_OPEN || this.#fatal !== undefined;
     return [...this.#become(open ? 'failed' : 'waiting', reason), { kind: 'drop' }];
   }
 

@@ -47,3 +47,16 @@ export function keeperOf(
 export function isPastBound(oldest: Lsn, durable: Lsn, maxSlotBytes: number): boolean {
   return durable - oldest > maxSlotBytes;
 }
+
+/**
+ * How safe what a slot needs is: `reserved` within half of its bound, `extended` beyond it,
+ * `unreserved` past the bound until the next pass makes it `lost`.
+ */
+export type SlotState = 'reserved' | 'extended' | 'unreserved' | 'lost';
+
+/** @param heldBytes of the log, from the first segment that the slot needs to the durable end */
+export function slotStateOf(isLost: boolean, heldBytes: number, maxSlotBytes: number): SlotState {
+  if (isLost) return 'lost';
+  if (heldBytes > maxSlotBytes) return 'unreserved';
+  return heldBytes > maxSlotBytes / 2 ? 'extended' : 'reserved';
+}

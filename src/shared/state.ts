@@ -10,6 +10,7 @@
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
 import { failure } from './errors.js';
+import { SKIPS_MAX } from './limits.js';
 import {
   type Member,
   type NodeRecord,
@@ -46,6 +47,8 @@ export interface SpaceFacts {
   checkpoint: Sequence;
   /** What replicas are known to have, by node id. */
   slots: Slots;
+  /** What the host's apply callback is not given, ascending: somebody has said so (row 52). */
+  skipped: Sequence[];
   /** Acknowledged entries that cannot be read, ascending. */
   damage: DamagedRange[];
 }
@@ -53,8 +56,10 @@ export interface SpaceFacts {
 /** What one replica still needs of one space. */
 export interface SlotFacts {
   flushed: Sequence;
-  /** It was too far behind: what it lacks may be gone. */
+  /** It was too far behind, or away for too long: what it lacks may be gone. */
   lost: boolean;
+  /** For how long its replica has been away, ms of this node's own running time. */
+  idleMs: number;
 }
 
 export type Slots = Map<string, SlotFacts>;
@@ -121,8 +126,20 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     first: 1,
     checkpoint: 0,
     slots: new Map(),
+    skipped: [],
     damage: [],
   };
+}
+
+/** Throws Configuration when a space has too many of them already. */
+export function addSkip(facts: SpaceFacts, sequence: Sequence): void {
+  if (facts.skipped.includes(sequence)) return;
+  if (facts.skipped.length >= SKIPS_MAX) {
+    const found = `${facts.name} has ${SKIPS_MAX} skipped entries above its checkpoint already`;
+    throw failure('Configuration', found);
+  }
+  facts.skipped.push(sequence);
+  facts.skipped.sort((a, b) => a - b);
 }
 
 /** The node record that makes the role in these facts durable. */
@@ -159,8 +176,11 @@ export class StateWriter {
     for (const [nodeId, slot] of f.slots) {
       w.text(nodeId)
         .u64(slot.flushed)
-        .u8(slot.lost ? 1 : 0);
+        .u8(slot.lost ? 1 : 0)
+        .u64(Math.round(slot.idleMs));
     }
+    w.u16(f.skipped.length);
+    for (const sequence of f.skipped) w.u64(sequence);
     w.u32(f.damage.length);
     for (const d of f.damage) {
       w.u64(d.from)
@@ -261,8 +281,10 @@ function readRow(r: ByteReader): SpaceRow {
   facts.checkpoint = r.u64();
   const slots = r.u16();
   for (let i = 0; i < slots; i++) {
-    facts.slots.set(r.text(), { flushed: r.u64(), lost: r.u8() === 1 });
+    facts.slots.set(r.text(), { flushed: r.u64(), lost: r.u8() === 1, idleMs: r.u64() });
   }
+  const skips = r.u16();
+  for (let i = 0; i < skips; i++) facts.skipped.push(r.u64());
   const ranges = r.u32();
   for (let i = 0; i < ranges; i++) {
     facts.damage.push({ from: r.u64(), to: r.u64(), lsn: r.u64(), accepted: r.u8() === 1 });

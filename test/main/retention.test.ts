@@ -148,7 +148,7 @@ describe('retention', () => {
     expect(lost).toEqual([]);
     await fill(a, space, 3);
     await until('the slot is lost', () => lost.length > 0);
-    expect(lost).toEqual([{ space: 's', replicaId: 'b', flushed: 1 }]);
+    expect(lost).toEqual([{ space: 's', replicaId: 'b', flushed: 1, why: 'bytes' }]);
     await until('and the segments are freed', () => space.status().firstSequence > 32);
     // It comes back too late: told, not served with a gap.
     const refused: unknown[] = [];

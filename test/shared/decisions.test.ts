@@ -186,7 +186,7 @@ describe('node records and state', () => {
     facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
     facts.first = 11;
     facts.checkpoint = 40;
-    facts.slots.set('node-b', { flushed: 33, lost: true });
+    facts.slots.set('node-b', { flushed: 33, lost: true, idleMs: 0 });
     facts.damage.push({ from: 20, to: 0, lsn: 700, accepted: true });
     writer.space({ lsn: 5_000, facts });
     const segments = [

@@ -56,7 +56,7 @@ function state(): Uint8Array {
   const facts = newSpaceFacts(ID, 'tenant');
   facts.members = [{ nodeId: 'b', host: 'h', port: 1 }];
   facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
-  facts.slots.set('b', { flushed: 4, lost: false });
+  facts.slots.set('b', { flushed: 4, lost: false, idleMs: 5 });
   facts.damage.push({ from: 1, to: 0, lsn: 9, accepted: false });
   writer.space({ lsn: 90, facts });
   const segments = [{ start: 0, size: 4_096, end: undefined }];

@@ -1,8 +1,8 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 import { type BatchHeader, encodeBatchHeader } from './batch.js';
+import { BATCHES, writeFrameHeader } from './frame.js';
 import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from './limits.js';
 import type { Epoch, Sequence, Slot } from './position.js';
-import { FrameKind, writeFrameHeader } from './protocol.js';
 
 const LENGTH_BYTES = 4;
 const PREFIX_BYTES = LENGTH_BYTES + BATCH_HEADER_BYTES;
@@ -129,7 +129,7 @@ export class FrameBuilder {
   /** The whole frame, as a view of the buffer. */
   finish(): Uint8Array {
     this.end();
-    writeFrameHeader(this.#view, 0, FrameKind.Batches, this.#used - FRAME_HEADER_BYTES, 0);
+    writeFrameHeader(this.#view, 0, BATCHES, this.#used - FRAME_HEADER_BYTES, 0);
     return this.bytes.subarray(0, this.#used);
   }
 }

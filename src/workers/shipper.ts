@@ -6,26 +6,21 @@
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shared/control.js';
 import { EngramError, failure } from '../shared/errors.js';
-import { FrameBuilder } from '../shared/frame-builder.js';
+import { FrameAssembler } from '../shared/frame.js';
 import {
-  BATCH_TRIGGER_BYTES,
-  BATCH_TRIGGER_ENTRIES,
-  BATCH_TRIGGER_MS,
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
   frameBytesOf,
   HELLO_FRAME_MAX_BYTES,
   PROTOCOL_VERSION,
-  READ_CHUNK_BYTES,
-  SEND_BUFFERS,
 } from '../shared/limits.js';
 import {
   type AckRow,
   decodeFrame,
   encodeFrame,
   type Frame,
-  FrameAssembler,
   inFrames,
+  type PlainFrame,
   type PositionRow,
   spacesInFrames,
   type Welcome,
@@ -35,6 +30,7 @@ import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { Introductions } from './introductions.js';
+import { Outbox } from './outbox.js';
 import { SegmentReader } from './segment-reader.js';
 import type { ShipperWorld } from './shipper-world.js';
 import { Vitals } from './vitals.js';
@@ -50,6 +46,7 @@ export class Shipper {
   readonly #reader: SegmentReader;
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
+  readonly #outbox: Outbox;
   readonly #frameBytes: number;
   readonly #vitals: Vitals;
   readonly #introductions = new Introductions();
@@ -57,10 +54,6 @@ export class Shipper {
   #connection = 0;
   #socket: ByteSocket | undefined;
   #assembler = new FrameAssembler(0);
-  #free: FrameBuilder[] = [];
-  #inSocket = 0;
-  #cursorKnown = false;
-  #triggerTimer: NodeJS.Timeout | undefined;
   #asking: { id: string; name: string }[] = [];
   #closing = false;
 
@@ -77,7 +70,15 @@ export class Shipper {
     this.#catchUp = new CatchUp(this.#memory, this.#reader, this.#source, {
       ask: (lsn) => this.#tell({ kind: 'segment', lsn }),
       lost: (reason, code) => this.#lost(reason, code, code !== undefined),
-      loaded: () => this.#pump(),
+      loaded: () => this.#outbox.pump(),
+    });
+    const parts = [this.#memory, this.#progress, this.#sender, this.#source] as const;
+    this.#outbox = new Outbox(...parts, this.#catchUp, {
+      step: (input) => this.#step(input),
+      lost: (reason, code) => this.#lost(reason, code, true),
+      caughtUp: () => {
+        if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
+      },
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
   }
@@ -92,7 +93,7 @@ export class Shipper {
   async #watchDurable(): Promise<void> {
     for (;;) {
       const seen = this.#memory.durableTick;
-      this.#pump();
+      this.#outbox.pump();
       await this.#memory.waitDurable(seen);
     }
   }
@@ -107,8 +108,8 @@ export class Shipper {
 
   #tick(): void {
     const now = performance.now();
-    this.#vitals.tick(now, this.#cursorKnown ? this.#source.cursor : undefined);
-    for (const e of this.#sender.tick(now, this.#inSocket > 0, Math.random())) this.#carry(e);
+    this.#vitals.tick(now, this.#outbox.cursor);
+    for (const e of this.#sender.tick(now, this.#outbox.isWriting, Math.random())) this.#carry(e);
   }
 
   #carry(effect: SenderEffect): void {
@@ -146,8 +147,6 @@ export class Shipper {
     const socket = this.#world.connect(host, port);
     this.#socket = socket;
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
-    this.#inSocket = 0;
-    this.#free = [];
     let reason = 'the replica closed the connection';
     socket.on('connect', () => this.#step({ kind: 'connected' }));
     socket.on('data', (chunk) => this.#heard(chunk));
@@ -168,17 +167,14 @@ export class Shipper {
     this.#socket = undefined;
     this.#connection++;
     socket?.destroy();
-    this.#source.clear();
+    this.#outbox.drop();
     this.#introductions.disconnected();
     this.#vitals.disconnected();
-    this.#cursorKnown = false;
-    clearTimeout(this.#triggerTimer);
-    this.#triggerTimer = undefined;
     for (const { id } of this.#asking) this.#tell({ kind: 'answer', id, answer: undefined });
     this.#asking = [];
   }
 
-  #send(frame: Exclude<Frame, { kind: 'batches' }>): void {
+  #send(frame: PlainFrame): void {
     this.#socket?.write(encodeFrame(frame));
     this.#step({ kind: 'wrote' });
   }
@@ -213,7 +209,7 @@ export class Shipper {
       this.#lost(known ? error.message : String(error), known ? error.code : undefined);
       if (!known) throw error;
     }
-    this.#pump();
+    this.#outbox.pump();
   }
 
   #take(frame: Frame): void {
@@ -269,9 +265,7 @@ export class Shipper {
     }
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash } = this.#start;
-    for (let i = 0; i < SEND_BUFFERS; i++) {
-      this.#free.push(new FrameBuilder(this.#frameBytes, nodeHash));
-    }
+    this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash);
     this.#step({ kind: 'welcomed' });
     for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
   }
@@ -311,7 +305,7 @@ export class Shipper {
         if (message.connection !== this.#connection || !stream) return;
         stream.next = message.next;
         this.#source.cursor = Math.min(this.#source.cursor, message.lsn);
-        this.#pump();
+        this.#outbox.pump();
         return;
       }
       case 'ask':
@@ -345,12 +339,10 @@ export class Shipper {
       this.#progress.setReceived(slot, sequence);
       this.#progress.setFlushed(slot, sequence);
       this.#progress.setApplied(slot, position.applied);
-      const { cursor } = this.#source;
-      this.#source.cursor = this.#cursorKnown ? Math.min(cursor, row.lsn) : row.lsn;
-      this.#cursorKnown = true;
+      this.#outbox.joinAt(row.lsn);
     }
     this.#memory.wakeMain();
-    this.#pump();
+    this.#outbox.pump();
   }
 
   #ask(id: string, name: string): void {
@@ -386,96 +378,6 @@ export class Shipper {
     for (const part of inFrames(rows)) this.#send({ kind: 'heartbeat', stalledMs, rows: part });
   }
 
-  // --- batches -----------------------------------------------------------------------------
-
-  /** A bad entry in the durable log ends the link, visibly, not the thread. */
-  #pump(): void {
-    try {
-      this.#fillAndShip();
-    } catch (error) {
-      if (!(error instanceof EngramError)) throw error;
-      this.#lost(error.message, error.code, true);
-    }
-  }
-
-  /** Sends as long as there is something to send, a buffer and room in the window. */
-  #fillAndShip(): void {
-    if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
-    while (this.#free.length > 0 && this.#sender.hasWindow) {
-      if (this.#inSocket > 0 && !this.#isTriggered()) return;
-      if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
-      const frame = this.#free.pop()!;
-      frame.reset(this.#sender.frameBytes);
-      const filled = this.#source.fill(frame);
-      if (frame.isEmpty) this.#free.push(frame);
-      else this.#ship(frame);
-      if (filled === 'caught-up') {
-        this.#step({ kind: 'caught-up' });
-        if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
-        return;
-      }
-      if (filled === 'disk') {
-        // A window behind is catching up; less is the ordinary detour over the page cache.
-        const behind = this.#memory.durableLsn - this.#source.cursor;
-        if (behind > READ_CHUNK_BYTES) this.#step({ kind: 'fell-behind' });
-        this.#catchUp.load();
-        return;
-      }
-    }
-  }
-
-  /** Catch-up has a budget of bytes a second; the live path has none. */
-  #mustWait(): boolean {
-    const ms = this.#sender.readDelayMs(performance.now());
-    if (ms > 0) this.#triggerTimer ??= this.#pumpIn(ms);
-    return ms > 0;
-  }
-
-  #pumpIn(ms: number): NodeJS.Timeout {
-    return setTimeout(() => {
-      this.#triggerTimer = undefined;
-      this.#pumpNow();
-    }, ms);
-  }
-
-  /** While the socket is busy, small batches wait for company: 100 entries, 256 KiB or 10 ms. */
-  #isTriggered(): boolean {
-    if (this.#source.pending(BATCH_TRIGGER_ENTRIES, BATCH_TRIGGER_BYTES)) return true;
-    this.#triggerTimer ??= this.#pumpIn(BATCH_TRIGGER_MS);
-    return false;
-  }
-
-  #pumpNow(): void {
-    const frame = this.#free.pop();
-    if (!frame) return;
-    frame.reset(this.#sender.frameBytes);
-    const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
-    if (ready && this.#sender.hasWindow) this.#source.fill(frame);
-    if (frame.isEmpty) this.#free.push(frame);
-    else this.#ship(frame);
-    this.#pump();
-  }
-
-  #ship(frame: FrameBuilder): void {
-    const bytes = frame.finish();
-    const now = performance.now();
-    if (this.#sender.state === 'catching-up') this.#sender.bytesRead(bytes.length, now);
-    for (const batch of frame.batches) {
-      this.#sender.batchSent(batch.slot, batch.last, batch.bytes, now);
-      this.#progress.setSent(batch.slot, batch.last);
-    }
-    const connection = this.#connection;
-    this.#inSocket++;
-    this.#socket!.write(bytes, () => {
-      if (connection !== this.#connection) return;
-      this.#inSocket--;
-      this.#free.push(frame);
-      this.#step({ kind: 'wrote' });
-      this.#pump();
-    });
-    this.#step({ kind: 'wrote' });
-  }
-
   // --- closing -----------------------------------------------------------------------------
 
   /** Ships what is durable up to a deadline, then ends. */
@@ -484,9 +386,9 @@ export class Shipper {
     this.#closing = true;
     const deadline = performance.now() + CLOSE_DEADLINE_MS;
     while (this.#sender.isOpen && performance.now() < deadline) {
-      this.#pump();
+      this.#outbox.pump();
       const behind = this.#source.cursor < this.#memory.durableLsn;
-      if (this.#cursorKnown && !behind && this.#sender.isDrained) break;
+      if (this.#outbox.cursor !== undefined && !behind && this.#sender.isDrained) break;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     this.#socket?.end();

@@ -1,8 +1,9 @@
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { FrameKind, writeFrameHeader } from '#src/shared/protocol.js';
+import { FRAME_KINDS } from '#src/shared/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, WireClient } from '../support/wire-client.js';
 
@@ -95,13 +96,13 @@ describe('the wire, seen by a replica', () => {
     const head = (kind: number): void =>
       writeFrameHeader(new DataView(huge.buffer), 0, kind, 0xffffffff, 0);
     const early = connect();
-    head(FrameKind.Hello);
+    head(FRAME_KINDS.hello);
     early.socket.write(huge);
     expect(await early.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await early.closed;
     const late = connect();
     await late.hello('b');
-    head(FrameKind.Batches);
+    head(FRAME_KINDS.batches);
     late.socket.write(huge);
     expect(await late.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await late.closed;

@@ -48,9 +48,9 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'catch-up begins behind what the replica lacks',
-    file: 'workers/shipper.js',
-    find: 'this.#cursorKnown ? Math.min(cursor, row.lsn) : row.lsn',
-    put: 'this.#cursorKnown ? Math.max(cursor, row.lsn) : row.lsn',
+    file: 'workers/outbox.js',
+    find: 'this.#cursorKnown ? Math.min(cursor, lsn) : lsn',
+    put: 'this.#cursorKnown ? Math.max(cursor, lsn) : lsn',
   },
   {
     what: 'the window is never freed',
@@ -60,8 +60,8 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'a checksum of a control frame is not looked at',
-    file: 'shared/protocol.js',
-    find: 'head.kind !== FrameKind.Batches && crc32c(body) !== head.crc',
+    file: 'shared/frame.js',
+    find: 'head.kind !== BATCHES && crc32c(body) !== head.crc',
     put: 'false',
   },
   {

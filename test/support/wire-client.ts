@@ -2,14 +2,9 @@
 import net from 'node:net';
 import { idOf } from '#src/main/names.js';
 import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
+import { FrameAssembler } from '#src/shared/frame.js';
 import { FrameBuilder } from '#src/shared/frame-builder.js';
-import {
-  decodeFrame,
-  encodeFrame,
-  type Frame,
-  FrameAssembler,
-  type Hello,
-} from '#src/shared/protocol.js';
+import { decodeFrame, encodeFrame, type Frame, type Hello } from '#src/shared/protocol.js';
 
 export const PRIMARY = 'hand-made';
 

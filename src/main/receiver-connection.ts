@@ -1,0 +1,298 @@
+/**
+ * One primary's connection, on the replica: checks what it sends, stages it, acknowledges what an
+ * fdatasync has covered. shared/receiver.ts decides; this file owns the socket.
+ */
+import type { ByteSocket } from '../shared/byte-socket.js';
+import { EngramError, failure } from '../shared/errors.js';
+import { FrameAssembler } from '../shared/frame.js';
+import {
+  HANDSHAKE_DEADLINE_MS,
+  HELLO_FRAME_MAX_BYTES,
+  PROTOCOL_VERSION,
+} from '../shared/limits.js';
+import type { Epoch, Sequence, Slot } from '../shared/position.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Hello,
+  inFrames,
+  type PlainFrame,
+  type PositionRow,
+  type SpaceRow,
+} from '../shared/protocol.js';
+import { Receiver } from '../shared/receiver.js';
+import { BatchIntake } from './batch-intake.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+/** What a peer that does not read may leave unread. */
+const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
+
+/** What the server needs of its node. */
+export interface ReceiverHost {
+  readonly clusterId: string;
+  readonly nodeId: string;
+  readonly incarnation: bigint;
+  readonly maxEntryBytes: number;
+  readonly maxFrameBytes: number;
+  readonly wal: Wal;
+  spaceById(id: string): SpaceState | undefined;
+  /** Makes the introduced spaces known here, durably, and says where they stand. */
+  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  connection(primaryId: string, connected: boolean, reason: string): void;
+  /** The primary's main thread has not moved for so long; 0: it moves again. */
+  stalled(primaryId: string, stalledMs: number): void;
+  /** A second living process calls itself so. */
+  duplicate(nodeId: string): void;
+}
+
+export interface ConnectionHooks {
+  /** Rejects where the primary of this hello must not come in. */
+  claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
+  follows(slot: Slot, handle: number): void;
+  closed(connection: ReceiverConnection, reason: string): void;
+}
+
+export class ReceiverConnection {
+  readonly #host: ReceiverHost;
+  readonly #socket: ByteSocket;
+  readonly #hooks: ConnectionHooks;
+  readonly #receiver: Receiver;
+  readonly #intake: BatchIntake;
+  readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
+  readonly #acceptedMs = performance.now();
+  primaryId: string | undefined;
+  incarnation = 0n;
+  #isGreeted = false;
+  #pongs: (() => void)[] = [];
+  #stalledMs = 0;
+  #reason = 'the primary closed the connection';
+  /** Frames wait for a registration or for room; the socket is paused meanwhile. */
+  #busy = false;
+  #rest: Uint8Array = new Uint8Array(0);
+  #ackScheduled = false;
+
+  constructor(host: ReceiverHost, socket: ByteSocket, hooks: ConnectionHooks) {
+    this.#host = host;
+    this.#socket = socket;
+    this.#hooks = hooks;
+    this.#receiver = new Receiver(this.#acceptedMs);
+    this.#intake = new BatchIntake(host, this.#receiver, {
+      send: (frame) => this.#send(frame),
+      duplicate: () => this.#scheduleAcks(),
+      isEnded: () => this.#socket.destroyed,
+    });
+    socket.on('data', (chunk) => this.#data(chunk));
+    socket.on('error', (error) => {
+      this.#reason = error.message;
+    });
+    socket.on('close', () => this.#hooks.closed(this, this.#reason));
+  }
+
+  /** Whether the node at the other end says so within `ms`. */
+  async answers(ms: number): Promise<boolean> {
+    if (this.#socket.destroyed) return false;
+    this.#send({ kind: 'ping' });
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), ms);
+      this.#pongs.push(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
+  drop(reason: string): void {
+    this.#reason = reason;
+    this.#socket.destroy();
+  }
+
+  tick(nowMs: number): void {
+    if (this.primaryId === undefined) {
+      if (nowMs - this.#acceptedMs >= HANDSHAKE_DEADLINE_MS) this.drop('no hello within 5 s');
+      return;
+    }
+    // While we do not read, the silence is ours.
+    if (this.#busy) this.#receiver.heard(nowMs);
+    const due = this.#receiver.tick(nowMs);
+    if (due?.kind === 'drop') this.drop('nothing received for 10 s');
+    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
+    else {
+      for (const rows of inFrames(due?.rows ?? [])) {
+        this.#send({ kind: 'heartbeat', stalledMs: 0, rows });
+      }
+    }
+  }
+
+  #send(frame: PlainFrame): void {
+    if (this.#socket.destroyed) return;
+    if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
+    else this.#socket.write(encodeFrame(frame));
+  }
+
+  // --- frames ------------------------------------------------------------------------------
+
+  #data(chunk: Uint8Array): void {
+    this.#receiver.heard(performance.now());
+    try {
+      this.#rest = this.#assembler.feed(chunk, (kind, body) => {
+        this.#take(kind, body);
+        return !this.#busy && !this.#socket.destroyed;
+      });
+    } catch (error) {
+      this.refuse(error);
+    }
+  }
+
+  /** Goes on with what had arrived when reading was stopped. */
+  #resume(): void {
+    this.#busy = false;
+    if (this.#socket.destroyed) return;
+    const rest = this.#rest;
+    this.#rest = new Uint8Array(0);
+    if (rest.length > 0) this.#data(rest);
+    if (!this.#busy) this.#socket.resume();
+  }
+
+  /** Stops reading until the work is done. */
+  #during(work: Promise<void>): void {
+    this.#busy = true;
+    this.#socket.pause();
+    work.then(
+      () => this.#resume(),
+      (error) => this.refuse(error),
+    );
+  }
+
+  /** Tells the primary why, and ends. */
+  refuse(error: unknown): void {
+    if (!(error instanceof EngramError)) {
+      // Whatever a peer has brought about, the host goes on; the connection does not.
+      process.emitWarning(`a connection ended: ${String(error)}`, 'EngramWalWarning');
+      this.drop(`a fault of ours: ${String(error)}`);
+      return;
+    }
+    this.#reason = error.message;
+    const message = error.message.split('\n', 1)[0]!.slice(0, 200);
+    // Bytes that were changed on the way come again, and most likely right.
+    const fatal = !error.retryable && error.code !== 'ChecksumMismatch';
+    this.#send({ kind: 'bye', fatal, code: error.code, message });
+    this.#socket.destroySoon();
+  }
+
+  #take(kind: number, body: Uint8Array): void {
+    const frame = decodeFrame(kind, body);
+    if (!this.#isGreeted) {
+      if (frame.kind !== 'hello')
+        throw failure('ProtocolViolation', `a ${frame.kind} before hello`);
+      this.#isGreeted = true;
+      this.#hello(frame.hello);
+      return;
+    }
+    switch (frame.kind) {
+      case 'spaces':
+        this.#during(this.#register(frame.rows));
+        return;
+      case 'verdicts':
+        for (const row of frame.rows) this.#receiver.verdict(row);
+        return;
+      case 'batches': {
+        const waiting = this.#intake.take(frame.body);
+        if (waiting) this.#during(waiting);
+        return;
+      }
+      case 'heartbeat':
+        this.#heardBeat(frame.stalledMs);
+        return;
+      case 'pong':
+        for (const answered of this.#pongs.splice(0)) answered();
+        return;
+      case 'ask': {
+        const space = this.#host.spaceById(frame.id);
+        const { epoch, primary } = space?.facts ?? { epoch: 0, primary: '' };
+        this.#send({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
+        return;
+      }
+      case 'bye':
+        this.drop(frame.message);
+        return;
+      default:
+        throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
+    }
+  }
+
+  #hello(hello: Hello): void {
+    const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
+    if (hello.minVersion > PROTOCOL_VERSION || hello.maxVersion < PROTOCOL_VERSION) {
+      const theirs = `${hello.minVersion}..${hello.maxVersion}`;
+      throw failure('UnsupportedVersion', `the primary speaks ${theirs}, we ${PROTOCOL_VERSION}`);
+    }
+    if (hello.clusterId !== clusterId) {
+      throw failure(
+        'WrongCluster',
+        `the primary is of cluster ${hello.clusterId}, we ${clusterId}`,
+      );
+    }
+    if (hello.peerId !== nodeId) {
+      throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
+    }
+    const { refusal } = this.#host.wal;
+    if (refusal) throw refusal;
+    const welcome = async (): Promise<void> => {
+      await this.#hooks.claim(this, hello);
+      if (this.#socket.destroyed) return;
+      this.#assembler.setCap(maxFrameBytes);
+      const own = { clusterId, nodeId, incarnation, features: 0, maxFrameBytes, maxEntryBytes };
+      this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own } });
+    };
+    this.#during(welcome());
+  }
+
+  /** The shipper lives by itself; whether its node does, it says (row 75). */
+  #heardBeat(stalledMs: number): void {
+    const isNews = stalledMs > 0 !== this.#stalledMs > 0;
+    this.#stalledMs = stalledMs;
+    if (isNews) this.#host.stalled(this.primaryId!, stalledMs);
+  }
+
+  async #register(rows: readonly SpaceRow[]): Promise<void> {
+    const positions = await this.#host.register(this.primaryId!, rows);
+    if (this.#socket.destroyed) return;
+    const epochs = new Map<number, { id: string; epoch: Epoch }>();
+    for (const row of rows) epochs.set(row.handle, row);
+    for (const position of positions) {
+      const { id, epoch } = epochs.get(position.handle)!;
+      if (position.answer !== 'follows') continue;
+      this.#receiver.follow(id, position, epoch);
+      this.#hooks.follows(this.#host.spaceById(id)!.slot, position.handle);
+    }
+    for (const rows of inFrames(positions)) this.#send({ kind: 'positions', rows });
+  }
+
+  // --- acknowledgements --------------------------------------------------------------------
+
+  flushed(handle: number, sequence: Sequence): void {
+    this.#receiver.flushed(handle, sequence);
+  }
+
+  applied(handle: number, sequence: Sequence): void {
+    this.#receiver.applied(handle, sequence);
+    this.#scheduleAcks();
+  }
+
+  /** Once per turn of the event loop, however many spaces have been applied in it. */
+  #scheduleAcks(): void {
+    if (this.#ackScheduled) return;
+    this.#ackScheduled = true;
+    setImmediate(() => {
+      this.#ackScheduled = false;
+      this.sendAcks();
+    });
+  }
+
+  sendAcks(): void {
+    const rows = this.#receiver.takeAcks(performance.now());
+    const timestampMs = Date.now();
+    for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
+  }
+}

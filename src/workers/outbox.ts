@@ -1,0 +1,179 @@
+/**
+ * What goes out to one replica: fills send buffers from the log and hands them to the socket,
+ * as the sender's window, the triggers and the throttle of catch-up allow.
+ */
+import type { ByteSocket } from '../shared/byte-socket.js';
+import { EngramError } from '../shared/errors.js';
+import { FrameBuilder } from '../shared/frame-builder.js';
+import {
+  BATCH_TRIGGER_BYTES,
+  BATCH_TRIGGER_ENTRIES,
+  BATCH_TRIGGER_MS,
+  READ_CHUNK_BYTES,
+  SEND_BUFFERS,
+} from '../shared/limits.js';
+import type { Lsn } from '../shared/position.js';
+import type { Sender, SenderInput } from '../shared/sender.js';
+import type { NodeMemory, ReplicaProgress } from '../shared/slab.js';
+import type { BatchSource } from './batch-source.js';
+import type { CatchUp } from './catch-up.js';
+
+export interface OutboxHooks {
+  step(input: SenderInput): void;
+  lost(reason: string, code: string): void;
+  /** Everything durable is on its way: no segment is read any more. */
+  caughtUp(): void;
+}
+
+export class Outbox {
+  readonly #memory: NodeMemory;
+  readonly #progress: ReplicaProgress;
+  readonly #sender: Sender;
+  readonly #source: BatchSource;
+  readonly #catchUp: CatchUp;
+  readonly #hooks: OutboxHooks;
+  #socket: ByteSocket | undefined;
+  #free: FrameBuilder[] = [];
+  #inSocket = 0;
+  /** Some space is streamed, so the source's cursor means something. */
+  #cursorKnown = false;
+  #triggerTimer: NodeJS.Timeout | undefined;
+
+  constructor(
+    memory: NodeMemory,
+    progress: ReplicaProgress,
+    sender: Sender,
+    source: BatchSource,
+    catchUp: CatchUp,
+    hooks: OutboxHooks,
+  ) {
+    this.#memory = memory;
+    this.#progress = progress;
+    this.#sender = sender;
+    this.#source = source;
+    this.#catchUp = catchUp;
+    this.#hooks = hooks;
+  }
+
+  /** The handshake is done: batches go out on this socket, in buffers of so many bytes. */
+  open(socket: ByteSocket, frameBytes: number, nodeHash: string): void {
+    this.#socket = socket;
+    for (let i = 0; i < SEND_BUFFERS; i++) this.#free.push(new FrameBuilder(frameBytes, nodeHash));
+  }
+
+  /** The link is gone, and with it what was to be sent on it. */
+  drop(): void {
+    this.#socket = undefined;
+    this.#free = [];
+    this.#inSocket = 0;
+    this.#cursorKnown = false;
+    this.#source.clear();
+    clearTimeout(this.#triggerTimer);
+    this.#triggerTimer = undefined;
+  }
+
+  /** The socket holds frames that it has not taken yet. */
+  get isWriting(): boolean {
+    return this.#inSocket > 0;
+  }
+
+  /** Where the log is read on; undefined before anything is streamed. */
+  get cursor(): Lsn | undefined {
+    return this.#cursorKnown ? this.#source.cursor : undefined;
+  }
+
+  /** One more space is streamed, whose next entry stands at `lsn`. */
+  joinAt(lsn: Lsn): void {
+    const { cursor } = this.#source;
+    this.#source.cursor = this.#cursorKnown ? Math.min(cursor, lsn) : lsn;
+    this.#cursorKnown = true;
+  }
+
+  /** Sends what can be sent. A bad entry in the durable log ends the link, not the thread. */
+  pump(): void {
+    try {
+      this.#fillAndShip();
+    } catch (error) {
+      if (!(error instanceof EngramError)) throw error;
+      this.#hooks.lost(error.message, error.code);
+    }
+  }
+
+  /** Sends as long as there is something to send, a buffer and room in the window. */
+  #fillAndShip(): void {
+    if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
+    while (this.#free.length > 0 && this.#sender.hasWindow) {
+      if (this.#inSocket > 0 && !this.#isTriggered()) return;
+      if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
+      const frame = this.#free.pop()!;
+      frame.reset(this.#sender.frameBytes);
+      const filled = this.#source.fill(frame);
+      if (frame.isEmpty) this.#free.push(frame);
+      else this.#ship(frame);
+      if (filled === 'caught-up') {
+        this.#hooks.step({ kind: 'caught-up' });
+        this.#hooks.caughtUp();
+        return;
+      }
+      if (filled === 'disk') {
+        // A window behind is catching up; less is the ordinary detour over the page cache.
+        const behind = this.#memory.durableLsn - this.#source.cursor;
+        if (behind > READ_CHUNK_BYTES) this.#hooks.step({ kind: 'fell-behind' });
+        this.#catchUp.load();
+        return;
+      }
+    }
+  }
+
+  /** Catch-up has a budget of bytes a second; the live path has none. */
+  #mustWait(): boolean {
+    const ms = this.#sender.readDelayMs(performance.now());
+    if (ms > 0) this.#triggerTimer ??= this.#pumpIn(ms);
+    return ms > 0;
+  }
+
+  #pumpIn(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#triggerTimer = undefined;
+      this.#pumpNow();
+    }, ms);
+  }
+
+  /** While the socket is busy, small batches wait for company: 100 entries, 256 KiB or 10 ms. */
+  #isTriggered(): boolean {
+    if (this.#source.pending(BATCH_TRIGGER_ENTRIES, BATCH_TRIGGER_BYTES)) return true;
+    this.#triggerTimer ??= this.#pumpIn(BATCH_TRIGGER_MS);
+    return false;
+  }
+
+  #pumpNow(): void {
+    const frame = this.#free.pop();
+    if (!frame) return;
+    frame.reset(this.#sender.frameBytes);
+    const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
+    if (ready && this.#sender.hasWindow) this.#source.fill(frame);
+    if (frame.isEmpty) this.#free.push(frame);
+    else this.#ship(frame);
+    this.pump();
+  }
+
+  #ship(frame: FrameBuilder): void {
+    const bytes = frame.finish();
+    const now = performance.now();
+    if (this.#sender.state === 'catching-up') this.#sender.bytesRead(bytes.length, now);
+    for (const batch of frame.batches) {
+      this.#sender.batchSent(batch.slot, batch.last, batch.bytes, now);
+      this.#progress.setSent(batch.slot, batch.last);
+    }
+    const socket = this.#socket!;
+    this.#inSocket++;
+    socket.write(bytes, () => {
+      if (socket !== this.#socket) return;
+      this.#inSocket--;
+      this.#free.push(frame);
+      this.#hooks.step({ kind: 'wrote' });
+      this.pump();
+    });
+    this.#hooks.step({ kind: 'wrote' });
+  }
+}

@@ -5,7 +5,13 @@ import { describe, expect, test } from 'vitest';
 import { EngramError } from '#src/shared/errors.js';
 import { FrameAssembler, writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { decodeFrame, encodeFrame, FRAME_KINDS, type PlainFrame } from '#src/shared/protocol.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  FRAME_KINDS,
+  type Frame,
+  type PlainFrame,
+} from '#src/shared/protocol.js';
 
 const ID = '00112233445566778899aabbccddeeff';
 const members = [{ nodeId: 'b', host: '127.0.0.1', port: 7402 }];

@@ -1,6 +1,6 @@
 /** A node: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
-import { failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
@@ -8,6 +8,7 @@ import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import type { Hole } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
 import { type Address, checkReplica, type NodeConfig, refuseUnknown } from './config.js';
+import type { Coordinator } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
@@ -33,6 +34,7 @@ import { Wal } from './wal.js';
 export class Node extends NodeEmitter {
   readonly #config: NodeConfig;
   readonly #platform: Platform;
+  readonly #coordinator: Coordinator;
   readonly #lock: Lock;
   readonly #salt: number;
   readonly #dir: string;
@@ -72,6 +74,7 @@ export class Node extends NodeEmitter {
     super();
     this.#config = config;
     this.#platform = platform;
+    this.#coordinator = platform.coordinator(config);
     this.#lock = lock;
     this.#salt = salt;
     this.#dir = dir;
@@ -121,6 +124,7 @@ export class Node extends NodeEmitter {
     await this.#reader.indexOf(this.#segments.current);
     const options = { mode, groupBytes, segmentBytes, salt: this.#salt, end: this.#end };
     this.#wal = new Wal(this.#memory, this.#spaces, this.#segments, this.#pool, options, {
+      ackRefusal: () => this.#ackRefusal(),
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.#retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),
@@ -153,6 +157,16 @@ export class Node extends NodeEmitter {
     await this.#roles!.confirm(led);
     if (recovered.leftovers.length > 0) void this.#retention.run();
     this.release();
+  }
+
+  /** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
+  #ackRefusal(): EngramError | undefined {
+    const { ackUntilMs } = this.#coordinator;
+    // Without a bound no clock is read.
+    if (ackUntilMs === Number.POSITIVE_INFINITY) return undefined;
+    const nowMs = performance.now();
+    if (nowMs < ackUntilMs) return undefined;
+    return failure('LeaseLost', `it may have run out ${Math.ceil(nowMs - ackUntilMs)} ms ago`);
   }
 
   /** Who follows a led space is durable; replicas that were added while it ran come back. */
@@ -364,6 +378,7 @@ export class Node extends NodeEmitter {
         reader: this.#reader,
         replication: this.#replication!,
         retention: this.#retention!,
+        ackRefusal: () => this.#ackRefusal(),
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
         applier: this.#applier,
@@ -431,6 +446,8 @@ export class Node extends NodeEmitter {
       await this.#retention?.close();
       await this.#wal?.flush().catch(() => undefined);
       await this.#replication?.close();
+      // What could be shipped has been: whoever leads next has it.
+      await this.#coordinator.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
       if (this.#wal && !this.#wal.failure) {

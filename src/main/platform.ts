@@ -4,7 +4,8 @@ import { Worker } from 'node:worker_threads';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShipperStart, ToShipper } from '../shared/control.js';
 import { CONNECTIONS_MAX, KEEPALIVE_MS } from '../shared/limits.js';
-import type { Address } from './config.js';
+import type { Address, NodeConfig } from './config.js';
+import { type Coordinator, StaticCoordinator } from './coordinator.js';
 
 /** A listening socket. */
 export interface Listener {
@@ -30,6 +31,7 @@ export interface ShipperThreadHooks {
 export interface Platform {
   listener(accepted: (socket: ByteSocket) => void): Listener;
   startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
+  coordinator(config: NodeConfig): Coordinator;
 }
 
 /** Real sockets, real threads. */
@@ -70,4 +72,6 @@ export const nodePlatform: Platform = {
       terminate: () => void worker.terminate(),
     };
   },
+
+  coordinator: () => new StaticCoordinator(),
 };

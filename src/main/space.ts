@@ -47,6 +47,8 @@ export interface SpaceParts {
   readonly reader: LogReader;
   readonly replication: Replication;
   readonly retention: Retention;
+  /** Why nothing may be acknowledged at this moment, whatever has been flushed. */
+  ackRefusal(): EngramError | undefined;
   readonly stop: AbortSignal;
   appliedTo(space: SpaceState): Sequence;
   readonly applier: Applier | undefined;
@@ -162,7 +164,7 @@ export class Space {
     }).catch((error) => {
       throw this.#withLastDurable(error);
     });
-    if (ack) await this.#parts.replication.acks.flushed(space, last, ack.replicas, ack.timeoutMs);
+    if (ack) await this.flushed(last, ack);
     return last;
   }
 
@@ -254,6 +256,8 @@ export class Space {
     checkSequence('sequence', sequence);
     const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
     await this.#parts.replication.acks.flushed(this.#state, sequence, replicas, timeoutMs);
+    const refusal = this.#state.facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
+    if (refusal) throw refusal;
   }
 
   /**

@@ -1,4 +1,5 @@
 /** What the log is made with, and what it tells the node. */
+import type { EngramError } from '../shared/errors.js';
 import type { FsyncMode } from '../shared/group-commit.js';
 import type { Lsn } from '../shared/position.js';
 import type { LogStatus } from './log-health.js';
@@ -15,6 +16,8 @@ export interface WalOptions {
 }
 
 export interface WalHooks {
+  /** Why nothing may be acknowledged at this moment, though it is durable (row 74). */
+  ackRefusal(): EngramError | undefined;
   /** A group has become durable; `spaces` are those that it holds entries of. */
   durable(spaces: readonly SpaceState[]): void;
   /** A new segment has begun. */

@@ -364,7 +364,12 @@ export class Wal {
 
   #acknowledge(group: LogGroup): void {
     if (!this.#unsettled.delete(group)) return;
-    for (const settled of group.settled) settled.resolve();
+    if (group.settled.length === 0) return;
+    const refusal = this.#hooks.ackRefusal();
+    for (const settled of group.settled) {
+      if (refusal) settled.reject(refusal);
+      else settled.resolve();
+    }
   }
 
   get #isIdle(): boolean {

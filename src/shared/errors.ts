@@ -168,6 +168,16 @@ const CODES = {
     'append on the node that the message names',
     'node.space(name).status().primaryNodeId',
   ]),
+  LeaseLost: facts(R, true, [
+    'the lease of this node to hold from the append to its acknowledgement',
+    'the entry is durable here and its fate open: look for it on the node that leads now',
+    'const { nodeId, address } = await node.locate(space)',
+  ]),
+  CoordinatorUnavailable: facts(R, true, [
+    'the coordinator to answer in time',
+    'bring etcd back, or correct coordinator.endpoints; the node goes on by itself',
+    "coordinator: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'] }",
+  ]),
   StalePrimary: facts(R, false, [
     'no replica to be ahead of the primary within one epoch',
     'the disk of this node went back in time: restore it from the replica that the message names',

@@ -2,6 +2,8 @@
  * Whole nodes in one thread: the real ones, on fake disks, a simulated network and virtual time.
  * A node can be killed, lose its power, be stopped; its shippers can die by themselves.
  */
+
+import { StaticCoordinator } from '#src/main/coordinator.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import type { Platform } from '#src/main/platform.js';
@@ -119,6 +121,7 @@ export class SimNode {
     const { clock, network } = this.#cluster;
     return {
       listener: (accepted) => network.listener(this.machine, owner, accepted),
+      coordinator: () => new StaticCoordinator(),
       startShipper: (start, hooks) => {
         const thread = new Owner(`${owner.name}/${start.replica.nodeId}`, owner);
         let hasEnded = false;

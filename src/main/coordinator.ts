@@ -1,0 +1,151 @@
+/**
+ * Who leads a space, and in which epoch: the answer of a coordinator. `static` (here) is the
+ * configuration and explicit promotion; `etcd` (coordinator-etcd.ts) decides by leases and
+ * compare-and-swap. The node asks it before it claims an epoch, and before it acknowledges.
+ *
+ * A coordinator says who may lead. How a space is led, promoted, fenced and rejoined is the
+ * node's business: what a coordinator may ask of it is `CoordinatedNode`, nothing else.
+ */
+import type { Member } from '../shared/node-record.js';
+import type { Epoch, Position } from '../shared/position.js';
+import type { Address } from './config.js';
+
+/** Who leads a space, as far as the coordinator knows. */
+export interface Leader {
+  readonly nodeId: string;
+  readonly epoch: Epoch;
+  /** Where it listens; undefined where it is not known to be alive. */
+  readonly address: Address | undefined;
+}
+
+/** Where a space is to be: its nodes, this one among them or not, and who leads it. */
+export interface Placement {
+  readonly nodeIds: readonly string[];
+  readonly leader: Leader | undefined;
+}
+
+/** Where one node stands in one space. */
+export interface Standing {
+  readonly space: string;
+  readonly role: 'primary' | 'replica';
+  /** The highest epoch seen of the space. */
+  readonly epochSeen: Epoch;
+  /** Its last durable entry. */
+  readonly position: Position;
+  /** Why it must not lead (damaged, rewinding, regressed); undefined: it may. */
+  readonly refusal: string | undefined;
+}
+
+/** What a coordinator tells of itself; the node makes events of it. */
+export type CoordinatorEvent =
+  /** The coordinator can be reached, or not; led spaces acknowledge until the lease runs out. */
+  | { readonly kind: 'link'; readonly connected: boolean; readonly reason: string }
+  /** The lease of this node holds, or may have run out: nothing is acknowledged meanwhile. */
+  | { readonly kind: 'lease'; readonly held: boolean; readonly reason: string }
+  /** Another node leads the space, or nobody does. */
+  | { readonly kind: 'leader'; readonly space: string; readonly leader: Leader | undefined }
+  /** A space without a leader gets none from here for now; it is tried again. */
+  | { readonly kind: 'waiting'; readonly space: string; readonly reason: string };
+
+/** What a coordinator may ask of its node. */
+export interface CoordinatedNode {
+  readonly nodeId: string;
+  readonly clusterId: string;
+  /** Where other nodes can dial this one. */
+  readonly address: Address | undefined;
+  /** Where this node stands in each space that it has. */
+  standings(): readonly Standing[];
+  /**
+   * Where another node stands in these spaces; rejects when it does not answer in time.
+   * Those that it does not have are left out.
+   */
+  standingsOf(member: Member, spaces: readonly string[]): Promise<readonly Standing[]>;
+  /**
+   * Makes this node the primary of a space: two steps, `claim` between them (DESIGN 9). Resolves
+   * when appends are taken. Creates a space that no node has yet. Rejects where it does not
+   * qualify.
+   */
+  promote(space: string): Promise<void>;
+  /** From now on nothing of the space is acknowledged here: it is another's, or nobody's. */
+  stepDown(space: string, reason: string): void;
+  /** This node leads the space in this very epoch still: what `stepDown` has stopped goes on. */
+  resume(space: string, epoch: Epoch): void;
+  /** The nodes that take part have changed, or their addresses. */
+  setMembers(members: readonly Member[]): void;
+  /** A led space is to be on these nodes (this one among them); durable when it resolves. */
+  setReplicas(space: string, nodeIds: readonly string[]): Promise<void>;
+  event(event: CoordinatorEvent): void;
+}
+
+export interface Coordinator {
+  readonly kind: 'static' | 'etcd';
+  /**
+   * The moment (performance.now(), ms) from which on this node must acknowledge nothing: looked at
+   * after an fdatasync and before the promise resolves (row 74). Infinity: no bound.
+   */
+  readonly ackUntilMs: number;
+  /**
+   * Once, when the log is open and the node listens. Resolves when it is known which of the
+   * spaces that this node led it still leads; `stepDown` has been called for the others.
+   */
+  start(node: CoordinatedNode): Promise<void>;
+  /**
+   * Takes the right to lead a space in an epoch above `above`, that no other node ever gets. By
+   * `promote`, after positions and before promises.
+   * @param from the node that hands the space over, in a switchover; else nobody may lead it now
+   * @returns the epoch. Rejects NotPrimary where another node leads, CoordinatorUnavailable.
+   */
+  claim(space: string, above: Epoch, from?: string): Promise<Epoch>;
+  /** A claim that came to nothing, or a space that is led no more: others may claim it now. */
+  release(space: string, epoch: Epoch): Promise<void>;
+  /**
+   * Whether this node still leads the space in this epoch, as of now and not as of what was heard
+   * last: before a paused primary goes on in its epoch (row 72). Rejects CoordinatorUnavailable.
+   */
+  holds(space: string, epoch: Epoch): Promise<boolean>;
+  /** Who leads the space, as of what was heard last; undefined: nobody that it knows of. */
+  leaderOf(space: string): Leader | undefined;
+  /**
+   * A space is opened that this node does not have: finds it its nodes, for good, or says which
+   * they are. undefined: nobody but the node's own configuration decides, and it leads at once.
+   * @param lead whether this node is to lead it; undefined: as the load has it
+   */
+  place(space: string, lead: boolean | undefined): Promise<Placement | undefined>;
+  /** The log is at rest: leaderships and the lease are given up, so that others go on at once. */
+  close(): Promise<void>;
+}
+
+/** Configuration, and people who call `promote`: it knows nothing that its node does not. */
+export class StaticCoordinator implements Coordinator {
+  readonly kind = 'static';
+  readonly ackUntilMs = Number.POSITIVE_INFINITY;
+
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** The promises of the members are what makes the epoch this node's own (DESIGN 9). */
+  claim(_space: string, above: Epoch): Promise<Epoch> {
+    return Promise.resolve(above + 1);
+  }
+
+  release(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  holds(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
+  leaderOf(): undefined {
+    return undefined;
+  }
+
+  place(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -17,6 +17,8 @@ import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
 import { idOf } from './names.js';
 import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
+import { PeerClient } from './peer-client.js';
+import { peerHandlers } from './peer-handlers.js';
 import type { Platform } from './platform.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
@@ -44,6 +46,8 @@ export class Node extends NodeEmitter {
   readonly #segments: Segments;
   readonly #pool: SealerPool;
   readonly #writer: LogWriter;
+  /** Asks other members. */
+  readonly #peers: PeerClient;
   readonly #reader: LogReader;
   readonly #parts: [Disk, string, NodeMemory, SpaceTable, Segments];
   readonly #damage: Damage;
@@ -75,6 +79,10 @@ export class Node extends NodeEmitter {
     this.#config = config;
     this.#platform = platform;
     this.#coordinator = platform.coordinator(config);
+    const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = config;
+    const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
+    const own = { clusterId, nodeId, incarnation: this.#incarnation, maxEntryBytes, maxFrameBytes };
+    this.#peers = new PeerClient(platform, own);
     this.#lock = lock;
     this.#salt = salt;
     this.#dir = dir;
@@ -307,6 +315,13 @@ export class Node extends NodeEmitter {
       stalled: (primaryId, stalledMs) =>
         this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs }),
       duplicate: (nodeId) => this.emit('duplicate-node', { nodeId }),
+      peers: peerHandlers({
+        nodeId,
+        memory: this.#memory,
+        spaces: this.#spaces,
+        reader: this.#reader,
+        appliedTo: (space) => this.#appliedTo(space),
+      }),
     });
     this.#address = await this.#receiver.listen(listen);
   }
@@ -439,6 +454,7 @@ export class Node extends NodeEmitter {
 
   async #close(): Promise<void> {
     this.#stop.abort();
+    this.#peers.close();
     try {
       // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');

@@ -30,6 +30,8 @@ export interface ShipperThreadHooks {
 
 export interface Platform {
   listener(accepted: (socket: ByteSocket) => void): Listener;
+  /** Dials. Errors come as events of the socket. */
+  connect(address: Address): ByteSocket;
   startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
   coordinator(config: NodeConfig): Coordinator;
 }
@@ -54,6 +56,11 @@ export const nodePlatform: Platform = {
         }),
       close: () => new Promise((resolve) => server.close(() => resolve())),
     };
+  },
+
+  connect({ host, port }) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+    return net.connect({ host, port, noDelay: true, ...keepAlive });
   },
 
   startShipper(start, hooks) {

@@ -10,6 +10,7 @@ import {
   HELLO_FRAME_MAX_BYTES,
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
+import { FEATURE_PEER_CALL } from '../shared/peer-frames.js';
 import type { Epoch, Sequence, Slot } from '../shared/position.js';
 import {
   decodeFrame,
@@ -22,6 +23,7 @@ import {
 } from '../shared/protocol.js';
 import { Receiver } from '../shared/receiver.js';
 import { BatchIntake } from './batch-intake.js';
+import { PeerConnection, type PeerHandlers } from './peer-connection.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -44,11 +46,15 @@ export interface ReceiverHost {
   stalled(primaryId: string, stalledMs: number): void;
   /** A second living process calls itself so. */
   duplicate(nodeId: string): void;
+  /** What this node answers to peers that ask. */
+  readonly peers: PeerHandlers;
 }
 
 export interface ConnectionHooks {
   /** Rejects where the primary of this hello must not come in. */
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
+  /** Throws where no more peer calls are taken. */
+  called(): void;
   follows(slot: Slot, handle: number): void;
   closed(connection: ReceiverConnection, reason: string): void;
 }
@@ -62,6 +68,8 @@ export class ReceiverConnection {
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #acceptedMs = performance.now();
   primaryId: string | undefined;
+  /** It is no primary's: a peer asks. */
+  #peer: PeerConnection | undefined;
   incarnation = 0n;
   #isGreeted = false;
   #pongs: (() => void)[] = [];
@@ -107,7 +115,16 @@ export class ReceiverConnection {
     this.#socket.destroy();
   }
 
+  get isPeerCall(): boolean {
+    return this.#peer !== undefined;
+  }
+
   tick(nowMs: number): void {
+    if (this.#peer) {
+      const overdue = this.#peer.overdue(nowMs);
+      if (overdue) this.drop(overdue);
+      return;
+    }
     if (this.primaryId === undefined) {
       if (nowMs - this.#acceptedMs >= HANDSHAKE_DEADLINE_MS) this.drop('no hello within 5 s');
       return;
@@ -189,6 +206,10 @@ export class ReceiverConnection {
       this.#hello(frame.hello);
       return;
     }
+    if (this.#peer && frame.kind !== 'bye') {
+      this.#during(this.#peer.take(frame));
+      return;
+    }
     switch (frame.kind) {
       case 'spaces':
         this.#during(this.#register(frame.rows));
@@ -236,16 +257,32 @@ export class ReceiverConnection {
     if (hello.peerId !== nodeId) {
       throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
     }
+    const isPeerCall = (hello.features & FEATURE_PEER_CALL) !== 0;
     const { refusal } = this.#host.wal;
-    if (refusal) throw refusal;
+    if (refusal && !isPeerCall) throw refusal;
+    if (isPeerCall) this.#called(hello);
     const welcome = async (): Promise<void> => {
-      await this.#hooks.claim(this, hello);
+      if (!isPeerCall) await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;
       this.#assembler.setCap(maxFrameBytes);
-      const own = { clusterId, nodeId, incarnation, features: 0, maxFrameBytes, maxEntryBytes };
+      const features = isPeerCall ? FEATURE_PEER_CALL : 0;
+      const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
       this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own } });
     };
     this.#during(welcome());
+  }
+
+  /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */
+  #called({ nodeId, maxFrameBytes }: Hello): void {
+    this.#hooks.called();
+    const peer = { nodeId, maxFrameBytes };
+    const send = (frame: PlainFrame): Promise<void> =>
+      new Promise((taken) => {
+        if (this.#socket.destroyed) taken();
+        else this.#socket.write(encodeFrame(frame), taken);
+      });
+    const isEnded = (): boolean => this.#socket.destroyed;
+    this.#peer = new PeerConnection(this.#host.peers, peer, send, isEnded);
   }
 
   /** The shipper lives by itself; whether its node does, it says (row 75). */

@@ -4,7 +4,7 @@
  */
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { failure } from '../shared/errors.js';
-import { DUPLICATE_PING_MS, PRE_HELLO_CONNECTIONS_MAX } from '../shared/limits.js';
+import { DUPLICATE_PING_MS, PEER_CALLS_MAX, PRE_HELLO_CONNECTIONS_MAX } from '../shared/limits.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import type { Hello } from '../shared/protocol.js';
 import type { Address } from './config.js';
@@ -38,13 +38,16 @@ export class ReceiverServer {
   }
 
   #accept(socket: ByteSocket): void {
-    const waiting = [...this.#connections].filter((c) => c.primaryId === undefined).length;
-    if (waiting >= PRE_HELLO_CONNECTIONS_MAX) {
+    const waiting = [...this.#connections].filter(
+      (c) => c.primaryId === undefined && !c.isPeerCall,
+    );
+    if (waiting.length >= PRE_HELLO_CONNECTIONS_MAX) {
       socket.destroy();
       return;
     }
     const connection = new ReceiverConnection(this.#host, socket, {
       claim: (c, hello) => this.#claim(c, hello),
+      called: () => this.#called(),
       follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),
       closed: (c, reason) => this.#closed(c, reason),
     });
@@ -73,6 +76,12 @@ export class ReceiverServer {
     connection.primaryId = hello.nodeId;
     connection.incarnation = hello.incarnation;
     this.#host.connection(hello.nodeId, true, 'hello');
+  }
+
+  #called(): void {
+    const calls = [...this.#connections].filter((c) => c.isPeerCall);
+    if (calls.length < PEER_CALLS_MAX) return;
+    throw failure('ConnectionRefused', `${calls.length} peers ask at once`);
   }
 
   #closed(connection: ReceiverConnection, reason: string): void {

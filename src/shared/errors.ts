@@ -33,6 +33,11 @@ const CODES = {
     'keep the directory as it is; restore it from a replica or a backup',
     'cp -a data data.damaged && start a new node and let it be filled by the primary',
   ]),
+  Repairing: facts(S, true, [
+    'acknowledged entries that can be read',
+    'nothing to do: the members of the space are asked for them; see status().repair',
+    'start the members that status().repair names as unreachable',
+  ]),
   ChecksumMismatch: facts(S, false, [
     'a CRC32C that fits the bytes it covers',
     'for a file: check the disk; for a connection: it is dropped and the bytes are sent again',
@@ -132,6 +137,16 @@ const CODES = {
     'the peer to answer in time',
     'check that the peer runs and that its address is right; the node keeps trying',
     "replicas: [{ nodeId: 'node-b', host: '127.0.0.1', port: 7402 }]",
+  ]),
+  ConnectionRefused: facts(R, true, [
+    'a node that listens at the address of this member',
+    'start the node, or correct its address; the question is asked again',
+    "listen: { host: '127.0.0.1', port: 7402 }",
+  ]),
+  ConnectionLost: facts(R, true, [
+    'the connection to hold until the answer is complete',
+    'nothing to do where it happens once: the question is asked again',
+    'look at the log of the other node when it happens often',
   ]),
   ReplicaNotFound: facts(R, false, [
     'the node id of a configured replica',

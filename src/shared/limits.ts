@@ -100,6 +100,12 @@ export const BACKOFF_STEPS_MS: readonly number[] = [100, 1_000, 10_000, 60_000];
 export const FAILURES_TO_OPEN = 3;
 export const PRE_HELLO_CONNECTIONS_MAX = 64;
 export const CONNECTIONS_MAX = 256;
+/** Peer calls that are answered at once, how long each may take, what an answer may come to. */
+export const PEER_CALLS_MAX = 32;
+export const PEER_CALL_MAX_MS = 60_000;
+export const PEER_ANSWER_MAX_BYTES = 16 * MiB;
+/** Bytes of entries in one answer, whatever was asked for. */
+export const PEER_ENTRIES_MAX_BYTES = 4 * MiB;
 
 /** How long a primary waits for a silent member before it opens without its word. */
 export const OPEN_CONFIRM_MS = 2_000;

@@ -15,6 +15,7 @@ import {
 } from './frame.js';
 import { FRAME_HEADER_BYTES, FRAME_LEAST_BYTES } from './limits.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
+import { PEER_CODECS, type PeerFrame } from './peer-frames.js';
 import type { Epoch, Position, Sequence } from './position.js';
 
 const HELLO_MAGIC = 0x4c574745;
@@ -129,7 +130,7 @@ export type StreamFrame =
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };
 
-export type Frame = StreamFrame;
+export type Frame = StreamFrame | PeerFrame;
 
 /** Batches are built in place by the shipper, and read where they lie. */
 export type PlainFrame = Exclude<Frame, { kind: 'batches' }>;
@@ -237,7 +238,7 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
 };
 
 /** Every kind of frame but batches. Each file of frames adds its codecs here. */
-const CODECS: FrameCodecs<PlainFrame> = { ...STREAM_CODECS };
+const CODECS: FrameCodecs<PlainFrame> = { ...STREAM_CODECS, ...PEER_CODECS };
 
 const BY_CODE = new Map<number, FrameCodec<PlainFrame>>();
 for (const codec of Object.values(CODECS) as FrameCodec<PlainFrame>[]) {

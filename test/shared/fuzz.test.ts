@@ -100,7 +100,7 @@ const TARGETS: Target[] = [
     name: 'frame bodies',
     good: frames().map((frame) => frame.subarray(8)),
     decode: (bytes) => {
-      for (let kind = 0; kind < 16; kind++) {
+      for (let kind = 0; kind < 40; kind++) {
         try {
           decodeFrame(kind, bytes);
         } catch (error) {

@@ -122,6 +122,7 @@ export class SimNode {
     return {
       listener: (accepted) => network.listener(this.machine, owner, accepted),
       coordinator: () => new StaticCoordinator(),
+      connect: ({ port }) => network.connect(this.machine, owner, port),
       startShipper: (start, hooks) => {
         const thread = new Owner(`${owner.name}/${start.replica.nodeId}`, owner);
         let hasEnded = false;

@@ -1,0 +1,24 @@
+// What the soak and its nodes agree on: spaces, and payloads that say themselves who offered them.
+
+export const SPACES = ['red', 'green', 'blue'];
+
+/** Segments that are freed and used again every few seconds; else as a host has it. */
+export const OPTIONS = {
+  clusterId: 'soak',
+  segmentBytes: 16 * 1024 * 1024,
+  maxEntryBytes: 64 * 1024,
+  backoffStepsMs: [100, 500, 2_000],
+};
+
+/** The `count`th payload that this life of the primary offered to the space; no two are alike. */
+export function payloadOf(life, space, count) {
+  const head = `${life} ${space} ${count} `;
+  return Buffer.alloc(head.length + ((count * 131) % 200), head);
+}
+
+/** Who offered these bytes; undefined where nobody can have. */
+export function offerOf(payload) {
+  const [life, space, count] = Buffer.from(payload).toString('latin1').split(' ', 3);
+  if (!payloadOf(Number(life), space, Number(count)).equals(payload)) return undefined;
+  return { life: Number(life), space, count: Number(count) };
+}

@@ -1,0 +1,167 @@
+// A node of the soak. argv: JSON of { nodeId, dataDir, port, replicas, life, rate }; a primary has
+// replicas, and offers entries at the rate, due or not: what a stop has delayed comes at once.
+import { createHash } from 'node:crypto';
+import { openNode } from '../../dist/main/index.js';
+import { OPTIONS, offerOf, payloadOf, SPACES } from './soak-facts.mjs';
+
+const TICK_MS = 2;
+/** Entries of one appendBatch. */
+const PER_BATCH = 20;
+/** One batch of so many waits for a replica's fdatasync, too. */
+const REPLICATED_EVERY = 10;
+const TELL_MS = 20;
+/** Events that tell of nothing good where disks are whole. */
+const BAD_EVENTS = ['damaged', 'fatal', 'slot-lost', 'replica-refused', 'apply-blocked'];
+BAD_EVENTS.push('appends-lost', 'state-failed', 'shipper-lost', 'duplicate-node');
+
+const { nodeId, dataDir, port, replicas, life, rate } = JSON.parse(process.argv[2]);
+process.on('disconnect', () => process.exit(0));
+
+const applied = new Map();
+function apply(entries, { space }) {
+  for (const { sequence } of entries) {
+    const before = applied.get(space);
+    if (before !== undefined && sequence !== before + 1) {
+      process.send({ kind: 'bad', what: `${space} ${sequence} applied after ${before}` });
+    }
+    applied.set(space, sequence);
+  }
+}
+
+const role = replicas ? { replicas } : { listen: { host: '127.0.0.1', port }, apply };
+const node = await openNode({ ...OPTIONS, nodeId, dataDir, ...role });
+for (const name of BAD_EVENTS) {
+  node.on(name, (event) => process.send({ kind: 'bad', what: `${name} ${JSON.stringify(event)}` }));
+}
+
+// --- load ----------------------------------------------------------------------------------------
+
+let isOffering = false;
+let offered = 0;
+let outstanding = 0;
+let acks = [];
+const refused = {};
+const counts = new Map(SPACES.map((name) => [name, 0]));
+
+async function batch(space, name, ack) {
+  const count = counts.get(name);
+  counts.set(name, count + PER_BATCH);
+  outstanding++;
+  const payloads = Array.from({ length: PER_BATCH }, (_, i) => payloadOf(life, name, count + i));
+  try {
+    const { firstSequence } = await space.appendBatch(1, payloads, ack);
+    acks.push([SPACES.indexOf(name), firstSequence, count, PER_BATCH]);
+  } catch (error) {
+    refused[error.code] = (refused[error.code] ?? 0) + 1;
+    if (!error.retryable) process.send({ kind: 'bad', what: `an append: ${error.message}` });
+  } finally {
+    outstanding--;
+  }
+}
+
+function offer(spaces) {
+  const start = performance.now();
+  let batches = 0;
+  isOffering = true;
+  const timer = setInterval(() => {
+    const due = ((performance.now() - start) / 1_000) * (rate / PER_BATCH);
+    for (; batches < due; batches++) {
+      const name = SPACES[batches % SPACES.length];
+      const isReplicated = batches % REPLICATED_EVERY === 0;
+      const ack = isReplicated ? { ack: { replicas: 1, timeoutMs: 2_000 } } : {};
+      void batch(spaces.get(name), name, ack);
+      offered += PER_BATCH;
+    }
+    if (!isOffering) clearInterval(timer);
+  }, TICK_MS);
+  setInterval(() => {
+    if (acks.length > 0) process.send({ kind: 'acks', life, rows: acks });
+    acks = [];
+  }, TELL_MS);
+}
+
+// --- what it has -----------------------------------------------------------------------------------
+
+/** All fields and bytes that nodes have in common, and who offered them. */
+async function readRange(name, from, to) {
+  const hash = createHash('sha256');
+  const head = Buffer.alloc(32);
+  const runs = [];
+  let next = from;
+  for await (const e of node.space(name).read({ from, to })) {
+    const offer = offerOf(e.payload);
+    if (e.sequence !== next || offer?.space !== name) {
+      return { wrong: `${name} ${e.sequence} where ${next} stands, of ${JSON.stringify(offer)}` };
+    }
+    head.writeBigUInt64LE(BigInt(e.sequence), 0);
+    head.writeUInt32LE(e.epoch, 8);
+    head.writeUInt32LE(e.type, 12);
+    head.writeBigUInt64LE(e.timestamp, 16);
+    hash.update(head).update(e.payload);
+    const run = runs.at(-1);
+    const continues = run?.[0] === offer.life && run[2] + run[3] === offer.count;
+    if (continues) run[3]++;
+    else runs.push([offer.life, e.sequence, offer.count, 1]);
+    next++;
+  }
+  if (next !== to + 1) return { wrong: `${name} ends at ${next - 1}, not ${to}` };
+  return { digest: hash.digest('hex'), runs };
+}
+
+function figures() {
+  const { spaces, segments, retention, memory, replicas: links } = node.status();
+  return {
+    spaces: spaces.map((s) => ({
+      name: s.name,
+      first: s.firstSequence,
+      durable: s.durableSequence,
+      checkpoint: s.checkpoint,
+      applied: s.appliedSequence,
+      replicas: s.replicas.map((r) => ({
+        id: r.replicaId,
+        state: r.state,
+        acked: r.ackedSequence,
+      })),
+    })),
+    links: links.map((l) => ({ id: l.replicaId, state: l.state, reason: l.reason })),
+    segments,
+    recycled: retention.recycledSegments,
+    slabsInUse: memory.inUse,
+    heapBytes: process.memoryUsage().heapUsed,
+    offered,
+    refused,
+    untold: outstanding + acks.length,
+  };
+}
+
+async function answer({ kind, space, from, to, sequence }) {
+  switch (kind) {
+    case 'read':
+      return await readRange(space, from, to);
+    case 'checkpoint':
+      await node.space(space).checkpoint(sequence);
+      return {};
+    case 'figures':
+      return figures();
+    case 'rest':
+      isOffering = false;
+      return {};
+    case 'close':
+      await node.close();
+      return {};
+  }
+}
+
+process.on('message', (request) => {
+  answer(request).then(
+    (result) => process.send({ kind: 'answer', id: request.id, result }),
+    (error) => process.send({ kind: 'answer', id: request.id, error: error.code ?? String(error) }),
+  );
+});
+
+if (replicas) {
+  const spaces = new Map();
+  for (const name of SPACES) spaces.set(name, await node.openSpace(name));
+  offer(spaces);
+}
+process.send({ kind: 'open', port: node.address?.port, figures: figures() });

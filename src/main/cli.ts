@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0 ok, 2 failed, 3 corrupt, 4 usage. */
+/** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { DemoError, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
 import { inspectLog } from './inspect.js';
 import { acceptLoss, skipEntry } from './operator.js';
+import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './status-command.js';
 import { inspectedText, verifiedText } from './tool-output.js';
 import { verifyLog } from './verify.js';
 
@@ -41,6 +42,30 @@ program
   .exitOverride()
   .action(async (options: { input?: string; repeat: number; keep: boolean; json: boolean }) => {
     process.exitCode = (await runDemo({ ...options, input: options.input })) ? OK : FAILED;
+  });
+
+program
+  .command('serve')
+  .description('run a node until SIGTERM: a replica needs no code of its own')
+  .requiredOption('--config <file>', 'JSON: the options of openNode, spaces, logLevel')
+  .exitOverride()
+  .action(async ({ config }: { config: string }) => {
+    const { serve } = await import('./serve.js');
+    process.exitCode = (await serve(config)) ? OK : FAILED;
+  });
+
+program
+  .command('status')
+  .description('ask a running node: exit 0 healthy, 1 degraded, 2 failed or away, 3 corrupt')
+  .option('--url <url>', 'where it answers over HTTP', DEFAULT_URL)
+  .option('--space <name>', 'this space alone')
+  .option('--json', 'one JSON object a report, nothing else', false)
+  .option('--watch', 'again and again, until interrupted', false)
+  .option('--every <seconds>', 'how often --watch looks', count, 2)
+  .addHelpText('after', `\nThe token of a node that wants one is read from ${TOKEN_VARIABLE}.`)
+  .exitOverride()
+  .action(async (flags: StatusFlags) => {
+    process.exitCode = await showStatus(flags);
   });
 
 program

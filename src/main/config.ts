@@ -25,6 +25,9 @@ import {
 } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
+import { type HttpOptions, httpProblem } from './http-options.js';
+import { type Logger, loggerProblem } from './logger.js';
+import { isLoopback } from './loopback.js';
 import { checkName } from './names.js';
 
 export interface Address {
@@ -93,13 +96,17 @@ export interface NodeOptions {
   /** How long a new space waits for the word of silent members. */
   readonly openConfirmMs?: number;
   readonly lagAlertThresholdMs?: number;
+  /** Gets one structured line for each event, rate-limited. Default: none, nothing is written. */
+  readonly logger?: Logger;
+  /** Metrics, health, status and a page for people over HTTP. Default: none, nothing listens. */
+  readonly http?: HttpOptions;
 }
 
+type WithoutDefault = 'listen' | 'apply' | 'appliedUpTo' | 'rewound' | 'logger' | 'http';
+
 /** The options with every default filled in. */
-export type NodeConfig = Required<
-  Omit<NodeOptions, 'listen' | 'apply' | 'appliedUpTo' | 'rewound'>
-> &
-  Pick<NodeOptions, 'listen' | 'apply' | 'appliedUpTo' | 'rewound'>;
+export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault>> &
+  Pick<NodeOptions, WithoutDefault>;
 
 type Check = (value: unknown) => string | undefined;
 
@@ -156,6 +163,21 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
       : 'an array of whole numbers from 1, in ms',
   openConfirmMs: whole(0),
   lagAlertThresholdMs: whole(1),
+  logger: loggerProblem,
+  http: httpProblem,
+};
+
+const all = Object.keys(CHECKS);
+/** Every option of openNode, and those that only code can give. */
+export const OPTION_NAMES: {
+  readonly all: readonly string[];
+  readonly functions: readonly string[];
+} = {
+  all,
+  functions: all.filter((key) => {
+    const check = CHECKS[key as keyof NodeOptions];
+    return check === callback || check === loggerProblem;
+  }),
 };
 
 function onlyKeys(value: unknown, keys: readonly string[]): boolean {
@@ -176,15 +198,12 @@ function addressProblem(value: unknown, leastPort: number, ...more: string[]): s
   return isLoopback(host) ? undefined : 'loopback hosts only: there is no key or TLS yet';
 }
 
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
 /** Throws Configuration for a key of `given` that `known` does not have. */
 export function refuseUnknown(what: string, given: object, known: readonly string[]): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue;
-    throw failure('Configuration', `${what} has no option ${key}; known: ${known.join(', ')}`);
+    const found = `${what} has no option ${key}; known: ${known.join(', ')}`;
+    throw failure('Configuration', found, { details: { option: key } });
   }
 }
 
@@ -204,12 +223,14 @@ export function readOptions(options: NodeOptions): NodeConfig {
   }
   refuseUnknown('openNode', options, Object.keys(CHECKS));
   for (const key of ['dataDir', 'nodeId', 'clusterId'] as const) {
-    if (options[key] === undefined) throw failure('Configuration', `openNode needs ${key}`);
+    if (options[key] !== undefined) continue;
+    throw failure('Configuration', `openNode needs ${key}`, { details: { option: key } });
   }
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue;
     const expected = CHECKS[key as keyof NodeOptions](value);
-    if (expected) throw failure('Configuration', `option ${key} is no ${expected}`);
+    if (!expected) continue;
+    throw failure('Configuration', `option ${key} is no ${expected}`, { details: { option: key } });
   }
   const given = Object.fromEntries(
     Object.entries(options).filter(([, value]) => value !== undefined),

@@ -6,7 +6,9 @@ import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
 import type { ApplyBlock } from './apply.js';
 import type { DamagedEntries } from './damage.js';
+import { line, lineOf } from './event-lines.js';
 import type { LogStatus } from './log-health.js';
+import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
 import type { RecoveryReport } from './recovery.js';
 
@@ -107,8 +109,13 @@ export type NodeEventName = keyof NodeEvents;
 
 export class NodeEmitter {
   readonly #emitter = new EventEmitter();
+  readonly #log: EventLog;
   /** What happened before the host could listen; undefined once it can. */
   #held: (() => void)[] | undefined = [];
+
+  constructor(nodeId: string, logger: Logger | undefined) {
+    this.#log = new EventLog(nodeId, logger);
+  }
 
   on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
     this.#emitter.on(name, listener);
@@ -120,27 +127,51 @@ export class NodeEmitter {
     return this;
   }
 
-  /** Calls every listener; what one throws becomes a process warning and stops nobody. */
+  /** The last events, oldest first, as people are told of them. */
+  get recentEvents(): readonly RecentEvent[] {
+    return this.#log.recent;
+  }
+
+  /** Logs the event and calls every listener; what one throws stops nobody (row 79). */
   protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
-    if (this.#held) {
-      this.#held.push(() => this.emit(name, event));
-      return;
-    }
+    this.#log.line(name, lineOf(name, event, this.#log.isDebug));
+    if (this.#held) this.#held.push(() => this.#deliver(name, event));
+    else this.#deliver(name, event);
+  }
+
+  #deliver<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
     for (const listener of this.#emitter.listeners(name)) {
+      const threw = (error: unknown): void => this.#listenerThrew(name, error);
       try {
-        (listener as (event: NodeEvents[K]) => void)(event);
+        harmless((listener as (event: NodeEvents[K]) => unknown)(event), threw);
       } catch (error) {
-        process.emitWarning(`a listener of '${name}' threw: ${String(error)}`, 'EngramWalWarning');
+        threw(error);
       }
     }
   }
 
-  /** Opening is over: in the next turn of the event loop the host has added its listeners. */
-  protected release(): void {
+  #listenerThrew(name: NodeEventName, error: unknown): void {
+    const kind = error instanceof Error ? error.name : typeof error;
+    const fields = { listenerOf: name, errorName: kind };
+    this.#log.line('listener-threw', line('error', name, `a listener of ${name} threw`, fields));
+    if (!this.#log.isSilent) return;
+    process.emitWarning(`a listener of '${name}' threw: ${String(error)}`, 'EngramWalWarning');
+  }
+
+  /** No event comes any more. */
+  protected endLog(): void {
+    this.#log.close();
+  }
+
+  /**
+   * Once, by `openNode`: opening is over. In the next turn of the event loop the host has added
+   * its listeners.
+   */
+  release(): void {
     setImmediate(() => {
       const held = this.#held ?? [];
       this.#held = undefined;
-      for (const emit of held) emit();
+      for (const deliver of held) deliver();
     });
   }
 }

@@ -14,9 +14,11 @@ export type { Member, Role } from '../shared/node-record.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
 export type { Address, NodeOptions } from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
+export type { Logger, RecentEvent } from './logger.js';
 export type { Node } from './node.js';
 export type {
   NodeStatus,
+  NodeSummary,
   OpenSpaceOptions,
   SpaceReplicaStatus,
   SpaceStatus,

@@ -17,7 +17,8 @@ export interface OpenSpaceOptions {
   readonly replicas?: readonly string[];
 }
 
-export interface NodeStatus {
+/** The figures of a node, but for its spaces. */
+export interface NodeSummary {
   readonly nodeId: string;
   readonly clusterId: string;
   readonly address: Address | undefined;
@@ -28,6 +29,8 @@ export interface NodeStatus {
     readonly retainedBytes: number;
     /** Bytes of the log that the host has not checkpointed; its bound is maxRetainedBytes. */
     readonly hostBytes: number;
+    /** Why appends are refused until the host checkpoints, if so (RetentionFull). */
+    readonly refusal: string | undefined;
     readonly spareSegments: number;
     /** How many segments were made of freed ones since the node was opened. */
     readonly recycledSegments: number;
@@ -42,6 +45,9 @@ export interface NodeStatus {
   readonly fdatasync: SyncTimes;
   readonly failure: string | undefined;
   readonly replicas: readonly ReplicaLinkStatus[];
+}
+
+export interface NodeStatus extends NodeSummary {
   readonly spaces: readonly SpaceStatus[];
 }
 
@@ -100,6 +106,8 @@ export interface SpaceStatus {
   readonly durableSequence: Sequence;
   /** On a replica: what the host's apply callback has returned for. */
   readonly appliedSequence: Sequence;
+  /** Why this node leads the space and yet takes no appends, if so. */
+  readonly refusal: { readonly code: string; readonly message: string } | undefined;
   /** Why nothing is applied, if so. */
   readonly applyBlocked: ApplyBlock | undefined;
   /** Entries that the host was told to do without, above its checkpoint. */

@@ -12,11 +12,13 @@ import type { Coordinator } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import { NodeEmitter } from './events.js';
+import type { HttpSurface } from './http-server.js';
 import { passingReason } from './log-health.js';
 import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
 import { idOf } from './names.js';
-import type { NodeStatus, OpenSpaceOptions } from './node-types.js';
+import { summaryOf } from './node-summary.js';
+import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
 import { PeerClient } from './peer-client.js';
 import { peerHandlers } from './peer-handlers.js';
 import type { Platform } from './platform.js';
@@ -63,6 +65,7 @@ export class Node extends NodeEmitter {
   #roles: Roles | undefined;
   #retention: Retention | undefined;
   #beat: NodeJS.Timeout | undefined;
+  #http: HttpSurface | undefined;
   #closed: Promise<void> | undefined;
 
   /** Made by `openNode`. */
@@ -75,7 +78,7 @@ export class Node extends NodeEmitter {
     lock: Lock,
     recovered: Recovered,
   ) {
-    super();
+    super(config.nodeId, config.logger);
     this.#config = config;
     this.#platform = platform;
     this.#coordinator = platform.coordinator(config);
@@ -164,7 +167,6 @@ export class Node extends NodeEmitter {
     this.#replication!.lead(led);
     await this.#roles!.confirm(led);
     if (recovered.leftovers.length > 0) void this.#retention.run();
-    this.release();
   }
 
   /** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
@@ -335,6 +337,16 @@ export class Node extends NodeEmitter {
     return this.#address;
   }
 
+  /** Where this node answers over HTTP, with the port that was bound; undefined without `http`. */
+  get httpAddress(): Address | undefined {
+    return this.#http?.address;
+  }
+
+  /** Once, by `openNode`: what answers over HTTP, to the very end. */
+  answerBy(http: HttpSurface): void {
+    this.#http = http;
+  }
+
   // --- spaces ------------------------------------------------------------------------------
 
   /**
@@ -412,35 +424,35 @@ export class Node extends NodeEmitter {
     if (this.#stop.signal.aborted) throw failure('Closed', `node ${this.nodeId} is closed`);
   }
 
+  get isClosing(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
   // --- status and end ------------------------------------------------------------------------
 
-  /** The figures of this node, as of now: plain objects. */
+  /** The figures of this node and all its spaces, as of now: plain objects. */
   status(): NodeStatus {
-    const { memory } = this.#memory;
-    return {
-      nodeId: this.#config.nodeId,
-      clusterId: this.#config.clusterId,
+    return { ...this.summary(), spaces: this.spaces.map((space) => space.status()) };
+  }
+
+  /** Handles to all spaces that are here. */
+  get spaces(): readonly Space[] {
+    return this.#spaces.spaces.map((space) => this.#handle(space));
+  }
+
+  /** `status()` without the spaces: it costs the same however many there are. */
+  summary(): NodeSummary {
+    return summaryOf({
+      config: this.#config,
       address: this.#address,
-      durableLsn: this.#memory.durableLsn,
-      segments: this.#segments.list.length,
-      retention: {
-        retainedBytes: this.#segments.retainedBytes,
-        hostBytes: this.#retention?.hostBytes ?? 0,
-        spareSegments: this.#segments.spareCount,
-        recycledSegments: this.#segments.recycled,
-      },
-      holes: [...this.#damage.holes],
-      memory: {
-        slabs: memory.slabCount,
-        inUse: this.#wal?.slabsInUse ?? 0,
-        bytes: memory.slabs.byteLength,
-      },
-      log: this.#wal?.health.status ?? { state: 'ok', reason: '' },
-      fdatasync: { ...this.#writer.times },
-      failure: this.#wal?.failure?.message.split('\n', 1)[0],
-      replicas: this.#replication?.links() ?? [],
-      spaces: this.#spaces.spaces.map((space) => this.#handle(space).status()),
-    };
+      memory: this.#memory,
+      segments: this.#segments,
+      damage: this.#damage,
+      writer: this.#writer,
+      wal: this.#wal,
+      retention: this.#retention,
+      replication: this.#replication,
+    });
   }
 
   /**
@@ -475,7 +487,9 @@ export class Node extends NodeEmitter {
       clearInterval(this.#beat);
       await this.#writer.close();
       await this.#pool.close();
+      await this.#http?.close();
       this.#lock.release();
+      this.endLog();
     }
   }
 }

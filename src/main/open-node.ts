@@ -1,6 +1,6 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
 import path from 'node:path';
-import { type NodeOptions, readOptions } from './config.js';
+import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, nodeDisk } from './disk.js';
 import { Node } from './node.js';
 import { openNodeFile } from './node-file.js';
@@ -31,6 +31,8 @@ export async function openNodeOn(
     const node = new Node(config, disk, platform, dir, logSalt, lock, recovered);
     try {
       await node.start(recovered, isRebuilt);
+      await answerOverHttp(node, config);
+      node.release();
     } catch (error) {
       await node.close();
       throw error;
@@ -40,4 +42,11 @@ export async function openNodeOn(
     lock.release();
     throw error;
   }
+}
+
+/** Loaded only where it is asked for: most hosts need no server. */
+async function answerOverHttp(node: Node, { http }: NodeConfig): Promise<void> {
+  if (!http) return;
+  const { openHttp } = await import('./http-server.js');
+  node.answerBy(await openHttp(node, http));
 }

@@ -312,6 +312,7 @@ export class Space {
       lastSequence: memory.allocated(slot),
       durableSequence: durable,
       appliedSequence: this.#parts.appliedTo(this.#state),
+      refusal: refusalOf(this.#state),
       applyBlocked: this.#parts.applier?.blockOf(this.#state),
       skipped: [...facts.skipped],
       replicas,
@@ -348,6 +349,10 @@ class WaitingAppend {
   reject(error: Error): void {
     this.#reject(error);
   }
+}
+
+function refusalOf({ refusal }: SpaceState): SpaceStatus['refusal'] {
+  return refusal && { code: refusal.code, message: refusal.message.split('\n', 1)[0]! };
 }
 
 function noRoom(): EngramError {

@@ -112,6 +112,15 @@ export const OPEN_CONFIRM_MS = 2_000;
 export const CLOSE_DEADLINE_MS = 5_000;
 export const DEFAULT_ACK_TIMEOUT_MS = 5_000;
 
+/** A log line an event: so many of one subject, and of one event in all, in a window of time. */
+export const LINE_WINDOW_MS = 10_000;
+export const LINES_PER_SUBJECT = 10;
+export const LINES_PER_EVENT = 100;
+/** The longest text out of an event that goes into a line. */
+export const LINE_TEXT_MAX = 300;
+/** Events that the page and /replication/status remember. */
+export const RECENT_EVENTS_MAX = 100;
+
 export const LAG_HEALTHY_MS = 10;
 export const DEFAULT_LAG_ALERT_MS = 1_000;
 

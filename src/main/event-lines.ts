@@ -1,0 +1,210 @@
+/**
+ * What each event says in a log and on the page: its level, whose it is, a sentence, fields. Never
+ * a payload or a secret; what the host's own code threw only where the logger writes debug lines.
+ */
+import { EngramError } from '../shared/errors.js';
+import { LINE_TEXT_MAX } from '../shared/limits.js';
+import type { NodeEventName, NodeEvents } from './events.js';
+
+export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+export type Level = (typeof LEVELS)[number];
+
+export interface Line {
+  readonly level: Level;
+  /** Lines of one event and one subject are held back together. */
+  readonly subject: string;
+  readonly text: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** Names of a list that a sentence has room for. */
+const NAMES_SHOWN = 5;
+
+type Writers = {
+  readonly [K in NodeEventName]: (event: NodeEvents[K], isDebug: boolean) => Line;
+};
+
+const WRITERS: Writers = {
+  'replica-state': (e) => {
+    const { replicaId, state, reason, consecutiveFailures, fatal, checksumFailures } = e;
+    const level = { failed: 'error', waiting: 'warn', connecting: 'debug', handshake: 'debug' };
+    const found = (level as Partial<Record<string, Level>>)[state] ?? 'info';
+    const text = `replica ${replicaId} is ${state}: ${reason}`;
+    const fields = { replicaId, state, reason, consecutiveFailures, checksumFailures };
+    return line(found, replicaId, text, fatal === undefined ? fields : { ...fields, fatal });
+  },
+  'primary-connection': ({ primaryId, connected, reason }) =>
+    line(
+      connected ? 'info' : 'warn',
+      primaryId,
+      connected ? `primary ${primaryId} has connected` : `primary ${primaryId} is gone: ${reason}`,
+      { primaryId, connected, reason },
+    ),
+  'primary-stalled': ({ primaryId, isStalled, stalledMs }) =>
+    line(
+      isStalled ? 'warn' : 'info',
+      primaryId,
+      isStalled
+        ? `primary ${primaryId} is stalled: its main thread has not moved for ${stalledMs} ms`
+        : `primary ${primaryId} moves again`,
+      { primaryId, isStalled, stalledMs },
+    ),
+  'duplicate-node': ({ nodeId }) =>
+    line('error', nodeId, `two living processes call themselves ${nodeId}`, { duplicate: nodeId }),
+  'replica-refused': ({ space, replicaId, verdict }) =>
+    line(
+      'error',
+      `${space} ${replicaId}`,
+      `replica ${replicaId} gets nothing of ${space}: its position does not continue ours ` +
+        `(${verdict})`,
+      { space, replicaId, verdict },
+    ),
+  'unconfirmed-open': ({ spaces, silent }) =>
+    line('warn', '', `${spaces.length} spaces were opened without the word of ${named(silent)}`, {
+      spaces: spaces.slice(0, NAMES_SHOWN),
+      count: spaces.length,
+      silent,
+    }),
+  'torn-tail': ({ lsn, bytes, quarantine }) =>
+    line('warn', '', `a torn tail of ${bytes} bytes at LSN ${lsn}, never acknowledged, was cut`, {
+      lsn,
+      bytes,
+      quarantine,
+    }),
+  recovered: ({ decision, from, entries, holes }) =>
+    line(
+      holes.length > 0 ? 'error' : 'info',
+      '',
+      `the log was read from LSN ${from}: ${entries} entries, end: ${decision}`,
+      { decision, from, entries, holes: holes.length },
+    ),
+  'state-failed': ({ error }) =>
+    line('warn', '', `the state could not be written: ${saidBy(error)}`, errorFields(error)),
+  'node-file-rebuilt': ({ dataDir }) =>
+    line('warn', '', 'node.json was lost or damaged, and was made again', { dataDir }),
+  damaged: ({ holes, entries }) => {
+    const first = entries[0];
+    const where = first ? `, first ${first.space} from ${first.from}` : '';
+    const at = holes[0]?.start;
+    return line(
+      'error',
+      '',
+      `the log is damaged in ${holes.length} places; ranges of entries lost: ` +
+        `${entries.length}${where}`,
+      { holes: holes.length, firstLsn: at, ranges: entries.length, first },
+    );
+  },
+  'log-state': ({ state, reason }) =>
+    line(
+      state === 'ok' ? 'info' : state === 'slow-disk' ? 'warn' : 'error',
+      '',
+      `the log is ${state}${reason === '' ? '' : `: ${reason}`}`,
+      { state, reason },
+    ),
+  'appends-lost': ({ space, from, to }) =>
+    line('error', space, `appends ${from} to ${to} of ${space} were refused by the disk`, {
+      space,
+      from,
+      to,
+    }),
+  'slot-lost': ({ space, replicaId, flushed, why }) =>
+    line(
+      'error',
+      `${space} ${replicaId}`,
+      `what replica ${replicaId} lacks of ${space} behind ${flushed} is kept no more ` +
+        `(${why === 'bytes' ? 'too far behind' : 'away for too long'})`,
+      { space, replicaId, flushed, why },
+    ),
+  'replica-set': ({ replicaId, change }) =>
+    line('info', replicaId, `replica ${replicaId} was ${change}`, { replicaId, change }),
+  'space-role': ({ space, role, epoch, primaryId }) =>
+    line('info', space, `${space}: ${role} in epoch ${epoch}, led by ${primaryId}`, {
+      space,
+      role,
+      epoch,
+      primaryId,
+    }),
+  'apply-failed': ({ space, from, attempts, error }, isDebug) =>
+    line('warn', space, `apply has failed for ${space} at ${from}, attempt ${attempts}`, {
+      space,
+      from,
+      attempts,
+      ...hostErrorFields(error, isDebug),
+    }),
+  'apply-blocked': ({ space, sequence, reason, error }, isDebug) =>
+    line('error', space, `nothing of ${space} is applied: blocked at ${sequence} (${reason})`, {
+      space,
+      sequence,
+      reason,
+      ...hostErrorFields(error, isDebug),
+    }),
+  'apply-resumed': ({ space, sequence }) =>
+    line('info', space, `${space} is applied again, from ${sequence} on`, { space, sequence }),
+  'entry-skipped': ({ space, sequence }) =>
+    line('warn', space, `entry ${sequence} of ${space} will not be applied: somebody said so`, {
+      space,
+      sequence,
+    }),
+  'shipper-lost': ({ replicaId, reason }) =>
+    line('error', replicaId, `the shipper thread of ${replicaId} has died: ${reason}`, {
+      replicaId,
+      reason,
+    }),
+  fatal: ({ error }) =>
+    line('error', '', `the log has failed: ${saidBy(error)}`, errorFields(error)),
+};
+
+/** The line of one event. @param isDebug whether it may carry what the host's own errors say */
+export function lineOf<K extends NodeEventName>(
+  name: K,
+  event: NodeEvents[K],
+  isDebug: boolean,
+): Line {
+  return WRITERS[name](event, isDebug);
+}
+
+/** A line that no event stands behind. */
+export function line(
+  level: Level,
+  subject: string,
+  text: string,
+  fields: Readonly<Record<string, unknown>>,
+): Line {
+  const short = Object.entries(fields).map(([key, value]) => [key, shortened(value)]);
+  return { level, subject, text: clipped(text), fields: Object.fromEntries(short) };
+}
+
+function shortened(value: unknown): unknown {
+  return typeof value === 'string' ? clipped(value) : value;
+}
+
+/** One line of bounded length: peers and systems may say anything. */
+export function clipped(text: string): string {
+  const one = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
+  return one.length > LINE_TEXT_MAX ? `${one.slice(0, LINE_TEXT_MAX)}…` : one;
+}
+
+function named(names: readonly string[]): string {
+  const rest = names.length - NAMES_SHOWN;
+  const shown = names.slice(0, NAMES_SHOWN).join(', ');
+  return rest > 0 ? `${shown} and ${rest} more` : shown;
+}
+
+/** An error of ours or of the system, in one line. */
+function saidBy(error: unknown): string {
+  return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
+}
+
+function errorFields(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return {};
+  const { code } = error as NodeJS.ErrnoException;
+  return { errorName: error.name, errorCode: code, errorMessage: saidBy(error) };
+}
+
+/** What the host threw may hold anything, the payload too. */
+function hostErrorFields(error: unknown, isDebug: boolean): Record<string, unknown> {
+  if (isDebug || error instanceof EngramError) return errorFields(error);
+  const { errorName, errorCode } = errorFields(error);
+  const code = typeof errorCode === 'string' || typeof errorCode === 'number' ? errorCode : '';
+  return { errorName: typeof errorName === 'string' ? errorName : typeof error, errorCode: code };
+}

@@ -1,0 +1,268 @@
+/**
+ * What is wrong with a node, in words: one list of problems out of its figures, the same for the
+ * page, the JSON, the probes and the command line. Problems of many spaces are one, counted.
+ */
+import type { ReplicaStatus } from '../shared/lag.js';
+import { clipped } from './event-lines.js';
+import type {
+  NodeSummary,
+  ReplicaLinkStatus,
+  SpaceReplicaStatus,
+  SpaceStatus,
+} from './node-types.js';
+
+/** From good to bad. `corrupt`: acknowledged data cannot be read. */
+export const HEALTH_WORDS = ['healthy', 'lagging', 'degraded', 'failed', 'corrupt'] as const;
+export type HealthWord = ReplicaStatus | 'corrupt';
+
+export function worse(a: HealthWord, b: HealthWord): HealthWord {
+  return HEALTH_WORDS.indexOf(b) > HEALTH_WORDS.indexOf(a) ? b : a;
+}
+
+export type ProblemKind =
+  | 'log-failed'
+  | 'log-read-only'
+  | 'slow-disk'
+  | 'retention-full'
+  | 'damaged'
+  | 'refused'
+  | 'replica-failed'
+  | 'replica-degraded'
+  | 'never-connected'
+  | 'slot-lost'
+  | 'slot-unreserved'
+  | 'apply-blocked'
+  | 'primary-gone'
+  | 'primary-stalled'
+  | 'unused';
+
+/** One thing that is wrong. */
+export interface Problem {
+  readonly kind: ProblemKind;
+  readonly health: HealthWord;
+  /** The node itself (empty), a replica or a primary. */
+  readonly subject: string;
+  readonly text: string;
+  /** How many spaces it concerns; 0: not a matter of spaces. */
+  readonly spaces: number;
+  /** The first few of them. */
+  readonly examples: readonly string[];
+  /** Makes /ready fail: this node does not do what it was opened for. */
+  readonly isUnready: boolean;
+}
+
+/** A primary of spaces that this node follows, as the node's events told. */
+export interface PrimaryLink {
+  readonly primaryId: string;
+  readonly connected: boolean;
+  readonly reason: string;
+  /** Monotonic ms. */
+  readonly sinceMs: number;
+  /** 0: its main thread moves. */
+  readonly stalledMs: number;
+}
+
+const EXAMPLES_MAX = 5;
+
+interface Group {
+  kind: ProblemKind;
+  health: HealthWord;
+  subject: string;
+  spaces: number;
+  examples: string[];
+  isUnready: boolean;
+  worstLagMs: number;
+  detail: string;
+}
+
+/** The word of one replica of one space. */
+export function wordOfReplica(replica: SpaceReplicaStatus): HealthWord {
+  return replica.slot === 'lost' ? 'failed' : replica.status;
+}
+
+/** The word of one space. @param isFollowed whether the primary of a followed space is there */
+export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
+  if (space.damage.some((range) => !range.accepted)) return 'corrupt';
+  if (space.refusal || space.applyBlocked) return 'failed';
+  if (space.role === 'replica') return isFollowed ? 'healthy' : 'degraded';
+  let word: HealthWord = 'healthy';
+  for (const replica of space.replicas) word = worse(word, wordOfReplica(replica));
+  return word;
+}
+
+/** Gathers the problems of all spaces, and counts their words. */
+export class SpaceProblems {
+  readonly counts: Record<HealthWord, number> = {
+    healthy: 0,
+    lagging: 0,
+    degraded: 0,
+    failed: 0,
+    corrupt: 0,
+  };
+  readonly #groups = new Map<string, Group>();
+  readonly #primaries: ReadonlyMap<string, PrimaryLink>;
+
+  constructor(primaries: ReadonlyMap<string, PrimaryLink>) {
+    this.#primaries = primaries;
+  }
+
+  /** @returns the space's word */
+  add(space: SpaceStatus): HealthWord {
+    const { name, role, primaryNodeId, refusal, applyBlocked } = space;
+    const isFollowed = this.#primaries.get(primaryNodeId)?.connected ?? false;
+    const word = wordOfSpace(space, isFollowed);
+    this.counts[word]++;
+    if (word === 'corrupt') {
+      const { from, to } = space.damage.find((range) => !range.accepted)!;
+      const which = `entries ${from} ${to === 0 ? 'and on' : `to ${to}`}`;
+      this.#note('damaged', 'corrupt', '', name, `${which} of ${name}`, true);
+    } else if (refusal) {
+      const isStale = refusal.code === 'StalePrimary';
+      this.#note('refused', 'failed', refusal.code, name, refusal.message, isStale);
+    }
+    if (applyBlocked) {
+      const { sequence, reason } = applyBlocked;
+      this.#note('apply-blocked', 'failed', '', name, `${name} at ${sequence} (${reason})`, false);
+    }
+    if (role === 'replica' && !isFollowed) {
+      this.#note('primary-gone', 'degraded', primaryNodeId, name, '', false);
+    }
+    for (const replica of space.replicas) this.#replica(name, replica);
+    return word;
+  }
+
+  #replica(space: string, { replicaId, slot, status, state, lagMs, reason }: SpaceReplicaStatus) {
+    if (slot === 'lost') {
+      this.#note('slot-lost', 'failed', replicaId, space, '', false);
+    } else if (slot === 'unreserved') {
+      this.#note('slot-unreserved', 'degraded', replicaId, space, '', false);
+    }
+    if (status === 'failed') {
+      this.#note('replica-failed', 'failed', replicaId, space, `${state}: ${reason}`, false);
+    } else if (lagMs === 'unknown') {
+      this.#note('never-connected', 'degraded', replicaId, space, `${state}: ${reason}`, false);
+    } else if (status === 'degraded') {
+      const group = this.#note('replica-degraded', 'degraded', replicaId, space, state, false);
+      if (lagMs > group.worstLagMs) {
+        group.worstLagMs = lagMs;
+        group.examples.unshift(...group.examples.splice(group.examples.indexOf(space), 1));
+      }
+    }
+  }
+
+  #note(
+    kind: ProblemKind,
+    health: HealthWord,
+    subject: string,
+    space: string,
+    detail: string,
+    isUnready: boolean,
+  ): Group {
+    const key = `${kind} ${subject}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      const of = { kind, health, subject, detail, isUnready };
+      group = { ...of, spaces: 0, examples: [], worstLagMs: -1 };
+      this.#groups.set(key, group);
+    }
+    group.spaces++;
+    if (group.examples.length < EXAMPLES_MAX) group.examples.push(space);
+    return group;
+  }
+
+  list(): Problem[] {
+    return [...this.#groups.values()].map((group) => {
+      const { kind, health, subject, spaces, examples, isUnready } = group;
+      const primary = this.#primaries.get(subject);
+      const text = clipped(textOf(group, primary));
+      return { kind, health, subject, text, spaces, examples, isUnready };
+    });
+  }
+}
+
+function textOf(group: Group, primary: PrimaryLink | undefined): string {
+  const { kind, subject, spaces, detail, worstLagMs } = group;
+  const of = spaces === 1 ? group.examples[0]! : `${spaces.toLocaleString('en')} spaces`;
+  const more = `and more: ${of} in all`;
+  switch (kind) {
+    case 'damaged':
+      return `Acknowledged entries cannot be read: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
+    case 'refused':
+      return `${of} takes no appends here: ${detail}`;
+    case 'apply-blocked':
+      return `Nothing is applied any more: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
+    case 'primary-gone': {
+      const why = primary ? `is gone (${primary.reason})` : 'has not connected';
+      return `Primary ${subject} ${why}: ${of} gets nothing new`;
+    }
+    case 'slot-lost':
+      return `What ${subject} lacks of ${of} is not kept any more: it needs a snapshot`;
+    case 'slot-unreserved':
+      return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;
+    case 'never-connected':
+      return `Replica ${subject} has never been connected (${detail}): ${of} has no copy there`;
+    case 'replica-failed':
+      return `Replica ${subject} has failed (${detail}): ${of}`;
+    default:
+      return `Replica ${subject} is ${lagText(worstLagMs)} behind (${detail}): ${of}`;
+  }
+}
+
+/** Milliseconds as people say them. */
+export function lagText(ms: number | 'unknown'): string {
+  if (ms === 'unknown') return 'unknown';
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (ms < 120_000) return `${(ms / 1_000).toFixed(1)} s`;
+  const minutes = Math.round(ms / 60_000);
+  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** Problems of the node itself and of its links. */
+export function nodeProblems(
+  node: NodeSummary,
+  spaces: number,
+  primaries: ReadonlyMap<string, PrimaryLink>,
+): Problem[] {
+  const found: Problem[] = [];
+  const say = (kind: ProblemKind, health: HealthWord, text: string, more: Partial<Problem> = {}) =>
+    found.push({
+      ...{ kind, health, subject: '', text: clipped(text), spaces: 0, examples: [] },
+      ...{ isUnready: false, ...more },
+    });
+  const { state, reason } = node.log;
+  const isUnready = true;
+  if (state === 'failed') {
+    say('log-failed', 'failed', `The log has failed, no append is taken: ${reason}`, { isUnready });
+  } else if (state === 'read-only') {
+    say('log-read-only', 'failed', `The log takes no appends: ${reason}`, { isUnready });
+  } else if (state === 'slow-disk') {
+    say('slow-disk', 'degraded', `The disk is slow: ${reason}`);
+  }
+  if (node.retention.refusal !== undefined) {
+    say('retention-full', 'failed', `No append is taken: ${node.retention.refusal}`, { isUnready });
+  }
+  for (const { primaryId, stalledMs, connected } of primaries.values()) {
+    if (!connected || stalledMs === 0) continue;
+    const text = `Primary ${primaryId} is stalled: its main thread does not move`;
+    say('primary-stalled', 'degraded', text, { subject: primaryId });
+  }
+  // Links that no space speaks of yet.
+  if (spaces === 0) for (const link of node.replicas) linkProblem(link, say);
+  const isAlone = ![...primaries.values()].some((primary) => primary.connected);
+  if (spaces === 0 && node.address && isAlone && node.replicas.length === 0) {
+    say('unused', 'degraded', 'No space is here, and no primary is connected: nothing is copied');
+  }
+  return found;
+}
+
+function linkProblem(
+  { replicaId, state, reason, consecutiveFailures }: ReplicaLinkStatus,
+  say: (kind: ProblemKind, health: HealthWord, text: string, more: Partial<Problem>) => void,
+): void {
+  if (state !== 'failed' && consecutiveFailures === 0) return;
+  const health = state === 'failed' ? 'failed' : 'degraded';
+  const text = `Replica ${replicaId} is not connected (${state}: ${reason})`;
+  say(state === 'failed' ? 'replica-failed' : 'never-connected', health, text, {
+    subject: replicaId,
+  });
+}

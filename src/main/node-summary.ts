@@ -1,0 +1,55 @@
+/** The figures of a node, but for its spaces, out of its parts. */
+import type { NodeMemory } from '../shared/slab.js';
+import type { Address, NodeConfig } from './config.js';
+import type { Damage } from './damage.js';
+import type { LogWriter } from './log-writer.js';
+import type { NodeSummary } from './node-types.js';
+import type { Replication } from './replication.js';
+import type { Retention } from './retention.js';
+import type { Segments } from './segments.js';
+import type { Wal } from './wal.js';
+
+/** Those that are undefined are made while the node opens. */
+export interface SummaryParts {
+  readonly config: NodeConfig;
+  readonly address: Address | undefined;
+  readonly memory: NodeMemory;
+  readonly segments: Segments;
+  readonly damage: Damage;
+  readonly writer: LogWriter;
+  readonly wal: Wal | undefined;
+  readonly retention: Retention | undefined;
+  readonly replication: Replication | undefined;
+}
+
+export function summaryOf(parts: SummaryParts): NodeSummary {
+  const { config, memory, segments, retention, wal } = parts;
+  return {
+    nodeId: config.nodeId,
+    clusterId: config.clusterId,
+    address: parts.address,
+    durableLsn: memory.durableLsn,
+    segments: segments.list.length,
+    retention: {
+      retainedBytes: segments.retainedBytes,
+      hostBytes: retention?.hostBytes ?? 0,
+      refusal: retention?.refusal && firstLine(retention.refusal),
+      spareSegments: segments.spareCount,
+      recycledSegments: segments.recycled,
+    },
+    holes: [...parts.damage.holes],
+    memory: {
+      slabs: memory.memory.slabCount,
+      inUse: wal?.slabsInUse ?? 0,
+      bytes: memory.memory.slabs.byteLength,
+    },
+    log: wal?.health.status ?? { state: 'ok', reason: '' },
+    fdatasync: { ...parts.writer.times },
+    failure: wal?.failure && firstLine(wal.failure),
+    replicas: parts.replication?.links() ?? [],
+  };
+}
+
+function firstLine(error: Error): string {
+  return error.message.split('\n', 1)[0]!;
+}

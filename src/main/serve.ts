@@ -1,0 +1,72 @@
+/**
+ * `engram-wal serve`: one node as a process of its own. What a primary appends is up to a host that
+ * imports the library; a replica needs none, it keeps a copy and serves its page.
+ */
+import pino from 'pino';
+import type { NodeOptions } from './config.js';
+import { openNode } from './open-node.js';
+import { readServeConfig } from './serve-config.js';
+
+/** What lines may wait for a reader that has stopped; beyond, they are dropped. */
+const LOG_BUFFER_BYTES = 1024 * 1024;
+/** 128 + 15: as a shell says that a signal has ended a process. */
+const KILLED = 143;
+
+/**
+ * Runs until a signal: then takes nothing more, flushes, ships up to the deadline and closes. A
+ * second one ends at once, which no acknowledged entry minds.
+ * @returns whether the log was sound to the end
+ * Throws what openNode and openSpace throw.
+ */
+export async function serve(file: string): Promise<boolean> {
+  const config = await readServeConfig(file);
+  const lines = pino.destination({ dest: 1, sync: false, maxLength: LOG_BUFFER_BYTES });
+  // A log that nobody reads any more ends no node.
+  lines.on('error', () => undefined);
+  const logger = pino({ level: config.logLevel }, lines);
+  const told = signalled();
+  try {
+    const options: NodeOptions = { ...config.options, logger };
+    const node = await openNode(options);
+    const { nodeId, address, httpAddress } = node;
+    for (const { name, options } of config.spaces) await node.openSpace(name, options);
+    const scheme = options.http?.tls ? 'https' : 'http';
+    const page = httpAddress && `${scheme}://${hostOf(httpAddress.host)}:${httpAddress.port}/`;
+    const spaces = node.spaces.length;
+    logger.info({ event: 'serving', nodeId, address, page, spaces }, `${nodeId} serves`);
+    const signal = await told;
+    logger.info({ event: 'closing', nodeId, signal }, `${nodeId} closes: ${signal}`);
+    await node.close();
+    const isSound = node.summary().failure === undefined;
+    logger.info({ event: 'closed', nodeId, isSound }, `${nodeId} is closed`);
+    return isSound;
+  } finally {
+    flush(lines);
+  }
+}
+
+function hostOf(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+function flush(lines: { flushSync(): void }): void {
+  try {
+    lines.flushSync();
+  } catch {
+    // Nobody reads.
+  }
+}
+
+/** Resolves with the first signal; the second ends the process. */
+function signalled(): Promise<string> {
+  return new Promise((resolve) => {
+    let isTold = false;
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        if (isTold) process.exit(KILLED);
+        isTold = true;
+        resolve(signal);
+      });
+    }
+  });
+}

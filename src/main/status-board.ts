@@ -1,0 +1,199 @@
+/**
+ * What is shown of a node: one pass over its spaces in small steps, at most one a second however
+ * many look, one every five seconds when nobody does, so that "since when" and the charts are true
+ * from the start. Keeps a short row a space; whole figures are asked for the spaces shown alone.
+ */
+import {
+  HEALTH_WORDS,
+  type HealthWord,
+  nodeProblems,
+  type PrimaryLink,
+  type Problem,
+  SpaceProblems,
+  worse,
+} from './health.js';
+import { History } from './history.js';
+import type { Node } from './node.js';
+import type { NodeSummary, SpaceStatus } from './node-types.js';
+import type { Space } from './space.js';
+
+/** Spaces looked at before the event loop has its turn. */
+const SPACES_A_TURN = 128;
+/** How old what is shown may be; how often the board looks when nobody else does. */
+const FRESH_MS = 1_000;
+const IDLE_PASS_MS = 5_000;
+
+/** What sorting and filtering need of a space. */
+export interface SpaceRow {
+  readonly space: Space;
+  readonly name: string;
+  readonly word: HealthWord;
+  /** The worst of its replicas; Infinity: one has never been connected. */
+  readonly lagMs: number;
+  readonly entries: number;
+}
+
+/** One replica over all spaces. */
+export interface ReplicaTotals {
+  spaces: number;
+  /** Never negative; `unknown` counts as Infinity. */
+  worstLagMs: number;
+  lagEntries: number;
+  lagBytes: number;
+  ackedEntries: number;
+  word: HealthWord;
+}
+
+export interface ProblemSince extends Problem {
+  /** For how long the board has seen it, ms. */
+  readonly forMs: number;
+}
+
+export interface Snapshot {
+  /** Monotonic ms. */
+  readonly atMs: number;
+  readonly word: HealthWord;
+  readonly node: NodeSummary;
+  readonly problems: readonly ProblemSince[];
+  readonly counts: Readonly<Record<HealthWord, number>>;
+  readonly led: number;
+  readonly replicas: ReadonlyMap<string, ReplicaTotals>;
+  readonly rows: readonly SpaceRow[];
+}
+
+export class StatusBoard {
+  readonly history = new History();
+  readonly primaries = new Map<string, PrimaryLink>();
+  readonly #node: Node;
+  readonly #openedMs = performance.now();
+  /** When each problem was seen first, monotonic ms. */
+  readonly #seen = new Map<string, number>();
+  #snapshot: Snapshot | undefined;
+  #pass: Promise<Snapshot> | undefined;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(node: Node) {
+    this.#node = node;
+    node.on('primary-connection', ({ primaryId, connected, reason }) => {
+      const sinceMs = performance.now();
+      this.primaries.set(primaryId, { primaryId, connected, reason, sinceMs, stalledMs: 0 });
+    });
+    node.on('primary-stalled', ({ primaryId, stalledMs }) => {
+      const link = this.primaries.get(primaryId);
+      if (link) this.primaries.set(primaryId, { ...link, stalledMs });
+    });
+    this.#timer = setInterval(() => {
+      const age = performance.now() - (this.#snapshot?.atMs ?? Number.NEGATIVE_INFINITY);
+      // Nobody asked it, so nobody is told of a failure: whoever asks next will be.
+      if (age > IDLE_PASS_MS / 2) this.#look().catch(() => undefined);
+    }, IDLE_PASS_MS);
+    this.#timer.unref();
+  }
+
+  get uptimeMs(): number {
+    return performance.now() - this.#openedMs;
+  }
+
+  /** What is known, at most `FRESH_MS` old. */
+  async fresh(): Promise<Snapshot> {
+    const known = this.#snapshot;
+    if (known && performance.now() - known.atMs < FRESH_MS) return known;
+    return await this.#look();
+  }
+
+  #look(): Promise<Snapshot> {
+    this.#pass ??= this.#survey().finally(() => {
+      this.#pass = undefined;
+    });
+    return this.#pass;
+  }
+
+  async #survey(): Promise<Snapshot> {
+    const problems = new SpaceProblems(this.primaries);
+    const replicas = new Map<string, ReplicaTotals>();
+    const rows: SpaceRow[] = [];
+    let led = 0;
+    let entries = 0;
+    for (const space of this.#node.spaces) {
+      if (rows.length % SPACES_A_TURN === SPACES_A_TURN - 1) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      const status = space.status();
+      const word = problems.add(status);
+      if (status.role === 'primary') led++;
+      entries += status.durableSequence;
+      rows.push(rowOf(space, status, word));
+      addReplicas(replicas, status);
+    }
+    const node = this.#node.summary();
+    const found = [...nodeProblems(node, rows.length, this.primaries), ...problems.list()];
+    const atMs = performance.now();
+    const snapshot: Snapshot = {
+      atMs,
+      word: wordOf(found, problems.counts),
+      node,
+      problems: this.#since(found, atMs),
+      counts: problems.counts,
+      led,
+      replicas,
+      rows,
+    };
+    this.#snapshot = snapshot;
+    this.history.add(atMs, entries, replicas);
+    return snapshot;
+  }
+
+  #since(found: readonly Problem[], nowMs: number): ProblemSince[] {
+    const keyOf = ({ kind, subject }: Problem): string => `${kind} ${subject}`;
+    const keys = new Set(found.map(keyOf));
+    for (const key of this.#seen.keys()) if (!keys.has(key)) this.#seen.delete(key);
+    const since = found.map((problem) => {
+      const key = keyOf(problem);
+      if (!this.#seen.has(key)) this.#seen.set(key, nowMs);
+      return { ...problem, forMs: nowMs - this.#seen.get(key)! };
+    });
+    const rank = (problem: Problem): number => HEALTH_WORDS.indexOf(problem.health);
+    return since.sort((a, b) => rank(b) - rank(a) || b.forMs - a.forMs);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+function rowOf(space: Space, status: SpaceStatus, word: HealthWord): SpaceRow {
+  let lagMs = 0;
+  for (const replica of status.replicas) lagMs = Math.max(lagMs, finite(replica.lagMs));
+  return { space, name: status.name, word, lagMs, entries: status.durableSequence };
+}
+
+function finite(lagMs: number | 'unknown'): number {
+  return lagMs === 'unknown' ? Number.POSITIVE_INFINITY : lagMs;
+}
+
+function addReplicas(totals: Map<string, ReplicaTotals>, { replicas }: SpaceStatus): void {
+  for (const replica of replicas) {
+    let total = totals.get(replica.replicaId);
+    if (!total) {
+      const none = { spaces: 0, worstLagMs: 0, lagEntries: 0, lagBytes: 0, ackedEntries: 0 };
+      total = { ...none, word: 'healthy' };
+      totals.set(replica.replicaId, total);
+    }
+    total.spaces++;
+    total.worstLagMs = Math.max(total.worstLagMs, finite(replica.lagMs));
+    total.lagEntries += replica.lagEntries;
+    total.lagBytes += replica.lagBytes;
+    total.ackedEntries += replica.ackedSequence;
+    total.word = worse(total.word, replica.slot === 'lost' ? 'failed' : replica.status);
+  }
+}
+
+function wordOf(
+  problems: readonly Problem[],
+  counts: Readonly<Record<HealthWord, number>>,
+): HealthWord {
+  let word: HealthWord = 'healthy';
+  for (const known of HEALTH_WORDS) if (counts[known] > 0) word = known;
+  for (const problem of problems) word = worse(word, problem.health);
+  return word;
+}

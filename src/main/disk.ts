@@ -226,8 +226,8 @@ export async function readSmallFile(
   name: string,
   maxBytes: number,
 ): Promise<Uint8Array | undefined> {
-  if (!(await disk.list(dir)).includes(name)) return undefined;
-  const file = await disk.open(path.join(dir, name), 'read');
+  const file = await openThere(disk, dir, name);
+  if (!file) return undefined;
   try {
     const size = await file.size();
     if (size > maxBytes) throw failure('CorruptionDetected', `${name} has ${size} bytes`);
@@ -235,5 +235,20 @@ export async function readSmallFile(
     return bytes.subarray(0, await file.read(bytes, 0));
   } finally {
     await file.close();
+  }
+}
+
+/** Opens a file for reading. @returns undefined where it is not there, or no longer */
+export async function openThere(
+  disk: Disk,
+  dir: string,
+  name: string,
+): Promise<DiskFile | undefined> {
+  try {
+    return await disk.open(path.join(dir, name), 'read');
+  } catch (error) {
+    const cause = (error as EngramError).cause as NodeJS.ErrnoException | undefined;
+    if (cause?.code === 'ENOENT') return undefined;
+    throw error;
   }
 }

@@ -90,11 +90,7 @@ class Collector {
     this.#limit = options.limit ?? DEFAULT_LIMIT;
   }
 
-  entry(
-    id: string,
-    payload: () => Uint8Array,
-    entry: Omit<InspectedEntry, 'preview' | 'time'>,
-  ): void {
+  space(id: string, firstSequence: Sequence): MutableSpace {
     let space = this.spaces.get(id);
     if (!space) {
       space = {
@@ -102,13 +98,22 @@ class Collector {
         id,
         role: undefined,
         entries: 0,
-        firstSequence: entry.sequence,
+        firstSequence,
         lastSequence: 0,
         epochs: [],
         bytes: 0,
       };
       this.spaces.set(id, space);
     }
+    return space;
+  }
+
+  entry(
+    id: string,
+    payload: () => Uint8Array,
+    entry: Omit<InspectedEntry, 'preview' | 'time'>,
+  ): void {
+    const space = this.space(id, entry.sequence);
     space.entries++;
     space.bytes += entry.bytes;
     space.lastSequence = Math.max(space.lastSequence, entry.sequence);
@@ -148,8 +153,7 @@ export async function inspectLog(
       });
     });
     for (const { facts } of survey.state?.spaces ?? []) {
-      const space = collector.spaces.get(facts.id);
-      if (!space) continue;
+      const space = collector.space(facts.id, facts.first);
       space.name = facts.name;
       space.role = facts.role;
       space.firstSequence = Math.max(space.firstSequence, facts.first);

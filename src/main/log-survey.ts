@@ -2,17 +2,16 @@
  * Reads a data directory as it stands, opening nothing for writing and taking no lock: every live
  * segment in order, around whatever is bad, and what is wrong with it. For `inspect` and `verify`.
  */
-import path from 'node:path';
-import { readDurableLsn } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../shared/limits.js';
+import { TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
-import { decideEnd, type Evidence, look, segmentName, segmentStart } from '../shared/segment.js';
+import { decideEnd, type Evidence, segmentName, segmentStart } from '../shared/segment.js';
 import type { State } from '../shared/state.js';
-import type { Disk, DiskFile } from './disk.js';
+import { type Disk, type DiskFile, openThere } from './disk.js';
 import { findSalt, readNodeFile } from './node-file.js';
-import { newestState, searchBehind } from './recovery.js';
-import { badPlaceAt, type Extent, type Visit, walkAround, walkSegment } from './segment-walk.js';
+import { newestState } from './recovery.js';
+import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
+import { badPlaceAt, type Extent, type Visit, walkSegment } from './segment-walk.js';
 
 /** `rot`: acknowledged bytes are not what was written. `warning`: strange, but harmless. */
 export interface Finding {
@@ -60,8 +59,11 @@ export class Findings {
   }
 }
 
-/** Whether the newest state still counts the segment, if it ever did. */
-async function isLive(disk: Disk, dir: string, { start }: Live): Promise<boolean> {
+/**
+ * Whether the newest state still counts the segment, if it ever did. A file becomes a spare only
+ * when the newest state lists it no more: what was read of one that is still live was not recycled.
+ */
+async function isLive(disk: Disk, dir: string, start: Lsn): Promise<boolean> {
   const state = await newestState(disk, dir);
   return !state || start >= state.lsn || state.segments.some((s) => s.start === start);
 }
@@ -125,18 +127,21 @@ export async function surveyLog(
   const live = await liveSegments(disk, dir, salt, state, findings);
   const segments: SurveyedSegment[] = [];
   for (const [i, segment] of live.entries()) {
-    const file = segmentName(segment.start);
+    const { start, size } = segment;
+    const file = segmentName(start);
     const isLast = i === live.length - 1;
     const own = new Findings();
     const end = await withFile(disk, dir, file, (opened) =>
       isLast
         ? surveyLast(opened, segment, salt, state, own, visit)
-        : surveySealed(opened, segment, salt, own, visit),
+        : surveySealed(disk, dir, opened, segment, salt, own, visit),
     );
-    // Freed and recycled while we read: the newest state no longer lists it.
-    if (end === undefined) await gone(disk, dir, segment, findings);
-    else segments.push({ file, start: segment.start, size: segment.size, end, isLast });
-    if (own.rot === 0 || isLast || (await isLive(disk, dir, segment))) findings.addAll(own);
+    if (end === undefined) {
+      await gone(disk, dir, segment, findings);
+    } else if (own.list.length === 0 || (await isLive(disk, dir, start))) {
+      segments.push({ file, start, size, end, isLast });
+      findings.addAll(own);
+    }
   }
   return { salt, state, segments };
 }
@@ -148,14 +153,8 @@ async function withFile<T>(
   name: string,
   work: (file: DiskFile) => Promise<T>,
 ): Promise<T | undefined> {
-  let file: DiskFile;
-  try {
-    file = await disk.open(path.join(dir, name), 'read');
-  } catch (error) {
-    const cause = (error as EngramError).cause as NodeJS.ErrnoException | undefined;
-    if (cause?.code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const file = await openThere(disk, dir, name);
+  if (!file) return undefined;
   try {
     return await work(file);
   } finally {
@@ -208,46 +207,55 @@ async function liveSegments(
 
 /** Segments made ahead of need hold nothing yet; the others learn their end from the next one. */
 async function trimEmpty(disk: Disk, dir: string, salt: number, all: Live[]): Promise<Live[]> {
-  const heads: (Lsn | undefined)[] = [];
+  const heads: SegmentHead[] = [];
   for (const segment of all) {
-    const head = await withFile(disk, dir, segmentName(segment.start), async (file) => {
-      const bytes = new Uint8Array(ENTRY_HEADER_BYTES);
-      const got = bytes.subarray(0, await file.read(bytes, 0));
-      const view = new DataView(got.buffer, 0, got.length);
-      const end = segment.start + segment.size;
-      const found = look(got, view, 0, segment.start, end, salt);
-      if (got.length === bytes.length && found !== 'bad-header') {
-        return readDurableLsn(view, 0, segment.start);
-      }
-      const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
-      await searchBehind(file, segment, segment.start, salt, evidence);
-      return evidence.lastEnd === undefined ? undefined : Number.NaN;
-    });
-    heads.push(head);
+    const name = segmentName(segment.start);
+    heads.push((await withFile(disk, dir, name, (file) => headOf(file, segment, salt))) ?? EMPTY);
   }
   let last = all.length - 1;
-  while (last > 0 && heads[last] === undefined && all[last]!.end === undefined) last--;
+  while (last > 0 && !heads[last]!.isThere && all[last]!.end === undefined) last--;
   return all.slice(0, last + 1).map((segment, i) => {
-    const next = all[i + 1];
-    const isNext = next && next.start === segment.start + segment.size;
-    const head = isNext && i < last ? heads[i + 1] : undefined;
-    const end = segment.end ?? (Number.isNaN(head) ? undefined : head);
-    return { ...segment, end };
+    const isNext = i < last && all[i + 1]!.start === segment.start + segment.size;
+    return { ...segment, end: segment.end ?? (isNext ? heads[i + 1]!.previousEnd : undefined) };
   });
 }
 
+/** Where a segment ends by what is on disk now: it may have been sealed since it was listed. */
+async function endNow(
+  disk: Disk,
+  dir: string,
+  segment: Live,
+  salt: number,
+): Promise<Lsn | undefined> {
+  const state = await newestState(disk, dir);
+  const listed = state?.segments.find((s) => s.start === segment.start)?.end;
+  if (listed !== undefined) return listed;
+  const start = segment.start + segment.size;
+  const head = await withFile(disk, dir, segmentName(start), async (file) =>
+    headOf(file, { start, size: await file.size() }, salt),
+  );
+  return head?.previousEnd;
+}
+
 async function surveySealed(
+  disk: Disk,
+  dir: string,
   file: DiskFile,
   segment: Live,
   salt: number,
   findings: Findings,
   visit: Visit,
 ): Promise<Lsn> {
-  const end = segment.end ?? segment.start + segment.size;
-  await walkAround(file, segment, segment.start, end, salt, visit, (place) => {
+  const segmentEnd = segment.start + segment.size;
+  let x = await walkSegment(file, segment, segment.start, salt, visit);
+  const end = segment.end ?? (await endNow(disk, dir, segment, salt)) ?? segmentEnd;
+  while (x < end) {
+    const place = await badPlaceAt(file, segment, x, end, salt);
     const what = place.entry ? 'payload does not fit its CRC' : 'no good header';
     addPlace(findings, segment, place.start, place.end, what, place.entry?.id);
-  });
+    x = await walkSegment(file, segment, place.end, salt, visit);
+  }
+  if (x > end) addPlace(findings, segment, end, x, 'entries behind the end', undefined);
   return end;
 }
 
@@ -273,7 +281,11 @@ function addPlace(
   findings.add({ level: 'rot', file: segmentName(segment.start), at, end, what, space });
 }
 
-/** The last segment ends clean, torn (nothing acknowledged is lost) or is rotten before its end. */
+/**
+ * The last segment ends clean, torn (nothing acknowledged is lost) or is rotten before its end. A
+ * writer may be in it: what was read first is older than what was found behind it. So a bad place
+ * is one at which nothing good has come to stand when it is read again.
+ */
 async function surveyLast(
   file: DiskFile,
   segment: Live,
@@ -285,7 +297,7 @@ async function surveyLast(
   const segmentEnd = segment.start + segment.size;
   let x = await walkSegment(file, segment, segment.start, salt, visit);
   let evidence = await evidenceBehind(file, segment, x, salt);
-  for (let isAgain = false; ; ) {
+  for (let isWaited = false; ; ) {
     const w = Math.max(evidence.durableLsn, state?.durableLsn ?? 0);
     const goodBehind = evidence.lastEnd !== undefined && evidence.lastEnd > x;
     const head = new Uint8Array(Math.min(TRAILER_BYTES, segmentEnd - x));
@@ -295,10 +307,13 @@ async function surveyLast(
     const listedEnd = segment.end;
     const decision = decideEnd({ x, zerosAtX, w, goodBehind, nextDurableLsn, listedEnd });
     if (decision === 'clean') return x;
-    if (!isAgain) {
-      isAgain = true;
-      await new Promise((resolve) => setTimeout(resolve, READ_AGAIN_MS));
-      x = await walkSegment(file, segment, x, salt, visit);
+    if (!isWaited) await new Promise((resolve) => setTimeout(resolve, READ_AGAIN_MS));
+    const bad = x;
+    x = await walkSegment(file, segment, bad, salt, visit);
+    isWaited = x === bad;
+    if (x > bad) {
+      // All that was seen behind has become good: it was being written.
+      if (x >= Math.max(w, evidence.lastEnd ?? 0)) return x;
       evidence = await evidenceBehind(file, segment, x, salt);
       continue;
     }

@@ -4,16 +4,14 @@
  * first new write. Idempotent: a crash in here leaves what the next opening handles the same way.
  */
 import path from 'node:path';
-import { readDurableLsn } from '../shared/entry.js';
 import type { EngramError } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TRAILER_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import {
   decideEnd,
   type End,
   type EndFacts,
   type Evidence,
-  gatherEvidence,
   indexStart,
   look,
   segmentName,
@@ -22,7 +20,8 @@ import {
 import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
 import { corrupt, Replay } from './replay.js';
-import { badPlaceAt, type Extent, walkAround, walkSegment } from './segment-walk.js';
+import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
+import { badPlaceAt, walkAround, walkSegment } from './segment-walk.js';
 import { isSpareName, newSegment, type Segment } from './segments.js';
 import { keepCopy, settleTail } from './tail.js';
 
@@ -219,15 +218,6 @@ async function sizeOf(disk: Disk, file: string): Promise<number> {
   }
 }
 
-/** What the segments behind one show. */
-interface Later {
-  /** One of them holds a good header. */
-  readonly isThere: boolean;
-  /** Where the entries before them end: the durable_lsn of the first one's first entry. */
-  readonly firstDurableLsn: Lsn | undefined;
-  readonly w: Lsn;
-}
-
 /** One reading of the log from the state on. */
 class Scan {
   readonly #disk: Disk;
@@ -267,7 +257,7 @@ class Scan {
       try {
         const start = Math.max(from, segment.start);
         if (later.isThere) await this.#sealed(file, segment, start, later);
-        else return await this.#last(file, i, start, later.w);
+        else return await this.#last(file, i, start);
       } finally {
         await file.close();
       }
@@ -280,9 +270,9 @@ class Scan {
   };
 
   /** A segment with another one behind it: it ends where the list or the next one says. */
-  async #sealed(file: DiskFile, segment: Segment, from: Lsn, later: Later): Promise<void> {
+  async #sealed(file: DiskFile, segment: Segment, from: Lsn, later: SegmentHead): Promise<void> {
     const { start, size } = segment;
-    const end = segment.end ?? later.firstDurableLsn;
+    const end = segment.end ?? later.previousEnd;
     const to = end ?? start + size;
     if (to < start || to > start + size) {
       throw corrupt(`${segmentName(start)} would end at LSN ${to}, outside of it`);
@@ -304,14 +294,13 @@ class Scan {
     file: DiskFile,
     index: number,
     from: Lsn,
-    laterW: Lsn,
   ): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
     const segment = this.#segments[index]!;
     const listedEnd = segment.end;
     const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
     let x = await walkSegment(file, segment, from, this.#salt, this.#visit);
     await searchBehind(file, segment, x, this.#salt, evidence);
-    const w = Math.max(evidence.durableLsn, laterW, this.#state?.durableLsn ?? 0);
+    const w = Math.max(evidence.durableLsn, this.#state?.durableLsn ?? 0);
     for (;;) {
       const goodBehind = evidence.lastEnd !== undefined && evidence.lastEnd > x;
       const zerosAtX = await isZero(file, segment, x);
@@ -374,52 +363,19 @@ class Scan {
     };
   }
 
-  async #laterThan(index: number): Promise<Later> {
-    const w = 0;
+  async #laterThan(index: number): Promise<SegmentHead> {
     for (const segment of this.#segments.slice(index + 1)) {
       const name = path.join(this.#dir, segmentName(segment.start));
       const file = await this.#disk.open(name, 'read');
       try {
-        const head = new Uint8Array(ENTRY_HEADER_BYTES);
-        const got = await file.read(head, 0);
-        const view = new DataView(head.buffer);
-        const end = segment.start + segment.size;
-        const found = look(head.subarray(0, got), view, 0, segment.start, end, this.#salt);
         // One good head is all that a clean end needs; the next round scans the rest.
-        if (got === head.length && found !== 'bad-header') {
-          const firstDurableLsn = readDurableLsn(view, 0, segment.start);
-          return { isThere: true, firstDurableLsn, w: Math.max(w, firstDurableLsn) };
-        }
-        const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
-        await searchBehind(file, segment, segment.start, this.#salt, evidence);
-        if (evidence.lastEnd !== undefined) {
-          // Its head is torn: then its first group says where the log ended. Or it is damaged.
-          const { durableLsn } = evidence;
-          const firstDurableLsn = durableLsn <= segment.start ? durableLsn : undefined;
-          return { isThere: true, firstDurableLsn, w: Math.max(w, durableLsn) };
-        }
+        const head = await headOf(file, segment, this.#salt);
+        if (head.isThere) return head;
       } finally {
         await file.close();
       }
     }
-    return { isThere: false, firstDurableLsn: undefined, w };
-  }
-}
-
-/** Adds to the evidence every good header from X to the segment's end. */
-export async function searchBehind(
-  file: DiskFile,
-  segment: Extent,
-  x: Lsn,
-  salt: number,
-  evidence: Evidence,
-): Promise<void> {
-  const end = segment.start + segment.size;
-  const window = new Uint8Array(READ_CHUNK_BYTES);
-  for (let lsn = x; lsn + ENTRY_HEADER_BYTES <= end; lsn += window.length - ENTRY_HEADER_BYTES) {
-    const got = window.subarray(0, await file.read(window, lsn - segment.start));
-    gatherEvidence(evidence, got, new DataView(got.buffer, 0, got.length), lsn, salt);
-    if (got.length < window.length) return;
+    return EMPTY;
   }
 }
 

@@ -152,7 +152,7 @@ class Check {
     for (const { id, from, to, lsn } of this.#gaps) {
       // Node records before the state are in it.
       if (id === NODE_SPACE_ID && lsn < (state?.lsn ?? 0)) continue;
-      if (id === NODE_SPACE_ID && to <= (state?.nodeSequence ?? 0)) continue;
+      if (id === NODE_SPACE_ID && to <= (newest?.nodeSequence ?? 0)) continue;
       if (to >= (firsts.get(id) ?? 1)) miss(id, from, to, lsn);
     }
     for (const { facts } of state?.spaces ?? []) {

@@ -188,14 +188,17 @@ describe('our own directories', () => {
         if (durableSequence % 100 === 0) await space.checkpoint(durableSequence - 50);
       }
     })();
-    for (let look = 0; look < 8; look++) {
-      await new Promise((resolve) => setTimeout(resolve, 40));
-      const verified = await verifyLog(nodeDisk, dir);
-      expect(verified.findings.filter((f) => f.level === 'rot')).toEqual([]);
-      expect(verified.entries).toBeGreaterThan(0);
+    try {
+      for (let look = 0; look < 8; look++) {
+        await new Promise((resolve) => setTimeout(resolve, 40));
+        const verified = await verifyLog(nodeDisk, dir);
+        expect(verified.findings.filter((f) => f.level === 'rot')).toEqual([]);
+        expect(verified.entries).toBeGreaterThan(0);
+      }
+    } finally {
+      isOver = true;
+      await load;
     }
-    isOver = true;
-    await load;
     expect(node.status().retention.recycledSegments).toBeGreaterThan(0);
   });
 

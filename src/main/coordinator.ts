@@ -28,11 +28,14 @@ export interface Placement {
 export interface Standing {
   readonly space: string;
   readonly role: 'primary' | 'replica';
-  /** The highest epoch seen of the space. */
-  readonly epochSeen: Epoch;
+  /** In which it leads or follows the space. */
+  readonly epoch: Epoch;
   /** Its last durable entry. */
   readonly position: Position;
-  /** Why it must not lead (damaged, rewinding, regressed); undefined: it may. */
+  /**
+   * Why it must not lead (damaged, rewinding, regressed, fenced by a replica, the log has failed);
+   * undefined: it may. What `stepDown` has stopped is no such reason.
+   */
   readonly refusal: string | undefined;
 }
 
@@ -54,12 +57,8 @@ export interface CoordinatedNode {
   /** Where other nodes can dial this one. */
   readonly address: Address | undefined;
   /** Where this node stands in each space that it has. */
-  standings(): readonly Standing[];
-  /**
-   * Where another node stands in these spaces; rejects when it does not answer in time.
-   * Those that it does not have are left out.
-   */
-  standingsOf(member: Member, spaces: readonly string[]): Promise<readonly Standing[]>;
+  standings(): Iterable<Standing>;
+  standingOf(space: string): Standing | undefined;
   /**
    * Makes this node the primary of a space: two steps, `claim` between them (DESIGN 9). Resolves
    * when appends are taken. Creates a space that no node has yet. Rejects where it does not

@@ -121,6 +121,27 @@ export const LINE_TEXT_MAX = 300;
 /** Events that the page and /replication/status remember. */
 export const RECENT_EVENTS_MAX = 100;
 
+/** How long the lease of a node lives without a word of it (etcd grants no less than 2 s). */
+export const DEFAULT_LEASE_TTL_MS = 5_000;
+export const LEASE_TTL_MIN_MS = 2_000;
+export const LEASE_TTL_MAX_MS = 3_600_000;
+/** A lease is kept so often within its life, and trusted for all but this part of it. */
+export const LEASE_KEEPS = 4;
+export const LEASE_MARGIN = 0.1;
+export const DEFAULT_REPLICAS_PER_SPACE = 2;
+/** Between attempts to reach the coordinator: doubled from the first to the last, jittered. */
+export const COORDINATOR_BACKOFF_MS = { first: 100, last: 2_000 } as const;
+/** Who is not the first candidate for a space waits so long for each one before it. */
+export const CANDIDATE_STEP_MS = 150;
+/** The node that led last goes first where it lives: the others wait for it so long. */
+export const RESUME_GRACE_MS = 1_000;
+/** Promotions that one node tries at once. */
+export const PROMOTIONS_MAX = 16;
+/** After a promotion that came to nothing: doubled from the first to the last, jittered. */
+export const PROMOTION_BACKOFF_MS = { first: 200, last: 2_000 } as const;
+/** How often what the coordinator has said is held against what this node does. */
+export const COORDINATOR_TICK_MS = 500;
+
 export const LAG_HEALTHY_MS = 10;
 export const DEFAULT_LAG_ALERT_MS = 1_000;
 

@@ -1,0 +1,308 @@
+/**
+ * This node's life at etcd: one lease, kept alive, and a view of all keys below the prefix. It
+ * reconnects by itself, endpoint after endpoint; what it has seen of a link that ended is read
+ * anew, so neither a restart of etcd nor a compaction leaves a gap. Times are performance.now().
+ */
+import { EngramError, failure } from '../shared/errors.js';
+import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../shared/limits.js';
+import type { Change, Condition, EtcdLink, Pair, Write } from './etcd-link.js';
+
+export interface SessionOptions {
+  readonly endpoints: readonly string[];
+  readonly ttlMs: number;
+  /** Ends with a slash. */
+  readonly prefix: string;
+}
+
+export interface SessionHooks {
+  /** The view is whole and of now, and the lease is held: a new one, or the one before. */
+  up(isNewLease: boolean): void;
+  /** These keys are other than before. */
+  changed(keys: readonly string[]): void;
+  /** The lease may have run out; etcd may still say that it has not (`up` follows). */
+  lapsed(reason: string): void;
+  /** The lease has run out: what went with it is gone. */
+  lost(reason: string): void;
+  link(connected: boolean, reason: string): void;
+}
+
+export class EtcdSession {
+  readonly #options: SessionOptions;
+  readonly #hooks: SessionHooks;
+  /** What stands below the prefix, by key, as of what was heard last. */
+  readonly view = new Map<string, Pair>();
+  #link: EtcdLink | undefined;
+  #isUp = false;
+  /** What was told of the link last. */
+  #told: boolean | undefined;
+  #lease: string | undefined;
+  #ackUntilMs = Number.NEGATIVE_INFINITY;
+  #isLapsed = true;
+  #lapse: NodeJS.Timeout | undefined;
+  #keeping: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #attempts = 0;
+  #isClosed = false;
+
+  constructor(options: SessionOptions, hooks: SessionHooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+  }
+
+  /** From then on the lease may have run out. */
+  get ackUntilMs(): number {
+    return this.#ackUntilMs;
+  }
+
+  /** The lease; undefined while there is none. Its keys go with it. */
+  get lease(): string | undefined {
+    return this.#lease;
+  }
+
+  /** The view is kept up to date, as far as one can know. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  get #callMs(): number {
+    return Math.min(2_000, this.#options.ttlMs / 2);
+  }
+
+  start(): void {
+    void this.#connect();
+  }
+
+  // --- the link ----------------------------------------------------------------------------
+
+  async #connect(): Promise<void> {
+    if (this.#isClosed) return;
+    const { endpoints, prefix, ttlMs } = this.#options;
+    const endpoint = endpoints[this.#attempts++ % endpoints.length]!;
+    let link: EtcdLink | undefined;
+    try {
+      // Who uses no etcd loads no client of it.
+      const { EtcdLink: Link } = await import('./etcd-link.js');
+      if (this.#isClosed) return;
+      const made: EtcdLink = new Link(endpoint, this.#callMs, {
+        kept: (sentMs, lifeMs) => {
+          if (this.#link === made) this.#kept(sentMs, lifeMs);
+        },
+        expired: () => {
+          if (this.#link !== made) return;
+          this.#lose('etcd knows the lease no more');
+          this.#fail(made, 'the lease has run out', true);
+        },
+        failed: (reason) => this.#fail(made, reason),
+      });
+      link = made;
+      this.#link = made;
+      const { pairs, revision } = await made.list(prefix);
+      if (this.#link !== made) return;
+      this.#replace(pairs);
+      await made.openWatch(prefix, revision + 1, (changes) => {
+        if (this.#link === made) this.#change(changes);
+      });
+      await made.openKeepAlive();
+      if (this.#link !== made) return;
+      // A lease from before answers to its keepalive, or is told to have expired.
+      const isNew = this.#lease === undefined;
+      if (isNew) await this.#grant(made, ttlMs);
+      else await this.#keepFirst(made);
+      if (this.#link !== made || this.#isClosed) return;
+      this.#attempts = endpoints.indexOf(endpoint);
+      this.#isUp = true;
+      this.#tell(true, endpoint);
+      this.#keepOn(made);
+      this.#hooks.up(isNew);
+    } catch (error) {
+      if (link) this.#fail(link, (error as Error).message.split('\n', 1)[0]!);
+      else this.#again((error as Error).message);
+    }
+  }
+
+  async #grant(link: EtcdLink, ttlMs: number): Promise<void> {
+    const granted = await link.grant(ttlMs);
+    if (this.#link !== link) return;
+    this.#lease = granted.lease;
+    this.#kept(granted.sentMs, granted.ttlMs);
+  }
+
+  /** Resolves with the first answer; a failed link or a lost lease ends the wait. */
+  async #keepFirst(link: EtcdLink): Promise<void> {
+    const before = this.#ackUntilMs;
+    link.keep(this.#lease!);
+    while (this.#link === link && this.#ackUntilMs === before && this.#lease !== undefined) {
+      if (link.silentMs > this.#callMs) throw new Error('no answer to a keepalive');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  #keepOn(link: EtcdLink): void {
+    clearInterval(this.#keeping);
+    const everyMs = this.#options.ttlMs / LEASE_KEEPS;
+    this.#keeping = setInterval(() => {
+      // One connection for all: who does not answer here answers nowhere.
+      if (link.silentMs > this.#callMs) this.#fail(link, 'no answer to keepalives');
+      else if (this.#lease !== undefined) link.keep(this.#lease);
+    }, everyMs);
+    this.#keeping.unref();
+  }
+
+  #fail(link: EtcdLink, reason: string, atOnce = false): void {
+    link.close();
+    if (this.#link !== link) return;
+    this.#link = undefined;
+    clearInterval(this.#keeping);
+    const wasUp = this.#isUp;
+    this.#isUp = false;
+    this.#again(reason, atOnce || wasUp);
+  }
+
+  #again(reason: string, atOnce = false): void {
+    if (this.#isClosed) return;
+    this.#tell(false, reason);
+    const { first, last } = COORDINATOR_BACKOFF_MS;
+    const ms = atOnce ? first : Math.min(last, first * 2 ** Math.min(10, this.#attempts));
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.#connect(), ms * (0.5 + Math.random() / 2));
+    this.#retry.unref();
+  }
+
+  #tell(connected: boolean, reason: string): void {
+    if (this.#told === connected) return;
+    this.#told = connected;
+    this.#hooks.link(connected, reason);
+  }
+
+  // --- the view ----------------------------------------------------------------------------
+
+  #replace(pairs: readonly Pair[]): void {
+    const keys = new Set(this.view.keys());
+    const changed: string[] = [];
+    for (const pair of pairs) {
+      keys.delete(pair.key);
+      if (this.view.get(pair.key)?.revision === pair.revision) continue;
+      this.view.set(pair.key, pair);
+      changed.push(pair.key);
+    }
+    for (const key of keys) this.view.delete(key);
+    changed.push(...keys);
+    if (changed.length > 0) this.#hooks.changed(changed);
+  }
+
+  #change(changes: readonly Change[]): void {
+    for (const { key, revision, value } of changes) {
+      // What we have written ourselves stands here already, and may be newer.
+      if ((this.view.get(key)?.revision ?? 0) > revision) continue;
+      if (value === undefined) this.view.delete(key);
+      else this.view.set(key, { key, value, revision });
+    }
+    this.#hooks.changed(changes.map((change) => change.key));
+  }
+
+  // --- the lease ---------------------------------------------------------------------------
+
+  #kept(sentMs: number, lifeMs: number): void {
+    const untilMs = sentMs + lifeMs * (1 - LEASE_MARGIN);
+    if (untilMs <= this.#ackUntilMs) return;
+    this.#ackUntilMs = untilMs;
+    this.#armLapse();
+    if (!this.#isLapsed || untilMs <= performance.now()) return;
+    this.#isLapsed = false;
+    // It had lapsed for us, not for etcd: while it was silent nobody could take what is ours.
+    if (this.#isUp) this.#hooks.up(false);
+  }
+
+  #armLapse(): void {
+    clearTimeout(this.#lapse);
+    const ms = Math.max(0, this.#ackUntilMs - performance.now());
+    this.#lapse = setTimeout(() => this.#checkLapse(), ms);
+    this.#lapse.unref();
+  }
+
+  #checkLapse(): void {
+    if (performance.now() < this.#ackUntilMs) this.#armLapse();
+    else if (!this.#isLapsed) {
+      this.#isLapsed = true;
+      this.#hooks.lapsed('no word of etcd within the life of the lease');
+    }
+  }
+
+  #lose(reason: string): void {
+    if (this.#lease === undefined) return;
+    this.#lease = undefined;
+    this.#ackUntilMs = Number.NEGATIVE_INFINITY;
+    this.#isLapsed = true;
+    clearTimeout(this.#lapse);
+    this.#hooks.lost(reason);
+  }
+
+  // --- calls -------------------------------------------------------------------------------
+
+  /**
+   * Carries the writes out if every condition holds; the view has them at once.
+   * @returns the revision, or undefined where a condition does not hold
+   * Rejects CoordinatorUnavailable: then nobody knows whether they were carried out.
+   */
+  async write(
+    conditions: readonly Condition[],
+    writes: readonly Write[],
+  ): Promise<number | undefined> {
+    return await this.#call(async (link) => {
+      const revision = await link.write(conditions, writes);
+      if (revision === undefined) return undefined;
+      for (const { key, value } of writes) {
+        if ((this.view.get(key)?.revision ?? 0) > revision) continue;
+        if (value === undefined) this.view.delete(key);
+        else this.view.set(key, { key, value, revision });
+      }
+      return revision;
+    });
+  }
+
+  /** What stands at a key by the word of a majority, now. Rejects CoordinatorUnavailable. */
+  async get(key: string): Promise<Pair | undefined> {
+    return await this.#call(async (link) => {
+      const pair = await link.get(key);
+      const known = this.view.get(key);
+      if (pair && pair.revision > (known?.revision ?? 0)) {
+        this.view.set(key, pair);
+        this.#hooks.changed([key]);
+      }
+      return pair;
+    });
+  }
+
+  /** Ends another lease of this node, and all that goes with it. */
+  async revoke(lease: string): Promise<void> {
+    await this.#call((link) => link.revoke(lease));
+  }
+
+  async #call<T>(work: (link: EtcdLink) => Promise<T>): Promise<T> {
+    const link = this.#link;
+    if (!link || this.#isClosed)
+      throw failure('CoordinatorUnavailable', 'there is no link to etcd');
+    try {
+      return await work(link);
+    } catch (error) {
+      if (error instanceof EngramError) throw error;
+      const reason = (error as Error).message.split('\n', 1)[0]!;
+      throw failure('CoordinatorUnavailable', `etcd: ${reason}`, { cause: error });
+    }
+  }
+
+  /** Gives the lease up, with all keys that go with it, and lets go of etcd. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    const lease = this.#lease;
+    this.#ackUntilMs = Number.NEGATIVE_INFINITY;
+    clearTimeout(this.#lapse);
+    clearTimeout(this.#retry);
+    clearInterval(this.#keeping);
+    // Where etcd cannot be reached the lease runs out by itself.
+    if (lease !== undefined && this.#link) await this.revoke(lease).catch(() => undefined);
+    this.#isClosed = true;
+    this.#link?.close();
+    this.#link = undefined;
+  }
+}

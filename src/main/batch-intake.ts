@@ -2,7 +2,8 @@
  * Batches on their way from a primary's connection into this node's log: each is checked, judged
  * (shared/receiver.ts) and staged, as soon as there is room.
  */
-import { checkBatchEntries, decodeBatch } from '../shared/batch.js';
+import { type BatchBody, type BatchHeader, checkEntries, decodeBatch } from '../shared/batch.js';
+import { CompressionCode, decompressed } from '../shared/compression.js';
 import { readPayloadSize } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../shared/limits.js';
@@ -37,10 +38,24 @@ export interface IntakeHooks {
   isEnded(): boolean;
 }
 
+/** Entries of a batch, uncompressed. */
+interface Opened {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly start: number;
+  readonly end: number;
+}
+
 export class BatchIntake {
   readonly #host: ReceiverHost;
   readonly #receiver: Receiver;
   readonly #hooks: IntakeHooks;
+  /** What both ends have agreed on. */
+  features = 0;
+  /** Of the frame that is taken: what its batches may still become. */
+  #roomBytes = 0;
+  /** The batch that waits for room, so that it is decompressed once; by where it stands. */
+  #opened: { readonly at: number; readonly entries: Opened } | undefined;
 
   constructor(host: ReceiverHost, receiver: Receiver, hooks: IntakeHooks) {
     this.#host = host;
@@ -50,6 +65,8 @@ export class BatchIntake {
 
   /** Takes the batches of a frame. @returns what to wait for, without room for all of them */
   take(body: Uint8Array): Promise<void> | undefined {
+    this.#roomBytes = this.#host.maxFrameBytes;
+    this.#opened = undefined;
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     for (let at = 0; at < body.length; at = batchEnd(body, view, at)) {
       const end = batchEnd(body, view, at);
@@ -79,8 +96,9 @@ export class BatchIntake {
   /** @returns false when there is no room to stage it */
   #batch(body: Uint8Array, view: DataView, at: number, end: number): boolean {
     if (this.#hooks.isEnded()) return true;
-    const { wal, maxEntryBytes } = this.#host;
-    const batch = decodeBatch(body, view, at, end);
+    const { wal, maxEntryBytes, maxFrameBytes } = this.#host;
+    const terms = { features: this.features, maxBytes: maxFrameBytes };
+    const batch = decodeBatch(body, view, at, end, terms);
     const decision = this.#receiver.judge(batch);
     if (decision.kind === 'duplicate') {
       this.#hooks.duplicate();
@@ -91,27 +109,47 @@ export class BatchIntake {
       this.#hooks.send({ kind: 'nack', handle, epoch, expected });
       return true;
     }
-    checkBatchEntries(body, view, at, batch, maxEntryBytes);
+    const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
+    checkEntries(bytes, entries, start, batch, maxEntryBytes);
     const space = this.#host.spaceById(batch.spaceId)!;
     if (batch.epoch < space.facts.epochSeen) {
       throw failure('Fenced', `epoch ${batch.epoch}, seen is ${space.facts.epochSeen}`);
     }
-    let start = at + BATCH_HEADER_BYTES;
-    for (let n = 0; n < decision.skip; n++) start += entryBytes(view, start);
+    let from = start;
+    for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
     let sequence = batch.startSequence + decision.skip;
-    while (start < end) {
+    while (from < last) {
       // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
-      let to = start;
+      let to = from;
       let count = 0;
-      while (to < end && to + entryBytes(view, to) - start <= wal.groupBytes) {
-        to += entryBytes(view, to);
+      while (to < last && to + entryBytes(entries, to) - from <= wal.groupBytes) {
+        to += entryBytes(entries, to);
         count++;
       }
-      if (!wal.stageReceived(space, body.subarray(start, to), sequence, count)) return false;
+      if (!wal.stageReceived(space, bytes.subarray(from, to), sequence, count)) return false;
       sequence += count;
-      start = to;
+      from = to;
       this.#receiver.received(batch.spaceId, sequence - 1);
     }
     return true;
+  }
+
+  /** Throws InvalidBatchSize where all batches of a frame together become more than one may. */
+  #open(body: Uint8Array, view: DataView, at: number, batch: BatchHeader & BatchBody): Opened {
+    const { compression, sentSize, totalSize } = batch;
+    const start = at + BATCH_HEADER_BYTES;
+    if (compression === CompressionCode.none) {
+      return { bytes: body, view, start, end: start + totalSize };
+    }
+    if (this.#opened?.at === at) return this.#opened.entries;
+    this.#roomBytes -= totalSize;
+    if (this.#roomBytes < 0) {
+      throw failure('InvalidBatchSize', `a frame that becomes more than its cap`);
+    }
+    const bytes = decompressed(compression, body.subarray(start, start + sentSize), totalSize);
+    const opened = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const entries = { bytes, view: opened, start: 0, end: totalSize };
+    this.#opened = { at, entries };
+    return entries;
   }
 }

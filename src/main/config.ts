@@ -1,5 +1,6 @@
 /** The options of openNode: what each must be, and its default. Nothing is silently ignored. */
 
+import { type Compression, compressionProblem } from '../shared/compression.js';
 import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import type { FsyncMode } from '../shared/group-commit.js';
@@ -91,6 +92,11 @@ export interface NodeOptions {
   readonly catchUpBatchBytes?: number;
   /** What catching up one replica may read and send per second; 0 (the default): no bound. */
   readonly catchUpBytesPerSecond?: number;
+  /**
+   * What is shipped is compressed, for replicas that can undo it; others get it as it is. `zstd`
+   * needs Node 22.15. Default: `none`.
+   */
+  readonly compression?: Compression;
   readonly connectTimeoutMs?: number;
   readonly backoffStepsMs?: readonly number[];
   /** How long a new space waits for the word of silent members. */
@@ -156,6 +162,8 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   windowBytes: whole(1),
   catchUpBatchBytes: whole(1),
   catchUpBytesPerSecond: whole(0),
+  compression: (v) =>
+    v === 'none' || v === 'lz4' || v === 'zstd' ? undefined : "'none', 'lz4' or 'zstd'",
   connectTimeoutMs: whole(1),
   backoffStepsMs: (v) =>
     Array.isArray(v) && v.length > 0 && v.every((ms) => whole(1)(ms) === undefined)
@@ -253,6 +261,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
     windowBytes: DEFAULT_WINDOW_BYTES,
     catchUpBatchBytes: DEFAULT_CATCH_UP_BATCH_BYTES,
     catchUpBytesPerSecond: 0,
+    compression: 'none',
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     backoffStepsMs: BACKOFF_STEPS_MS,
     openConfirmMs: OPEN_CONFIRM_MS,
@@ -266,7 +275,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
 function checkTogether(config: NodeConfig): void {
   checkName('nodeId', config.nodeId);
   checkName('clusterId', config.clusterId);
-  const problem = sizesProblem(config);
+  const problem = sizesProblem(config) ?? compressionProblem(config.compression);
   if (problem) throw failure('Configuration', problem);
   const least = MIN_SLABS * (config.groupBytes + TRAILER_BYTES);
   if (config.memoryBudgetBytes < least) {

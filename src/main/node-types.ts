@@ -1,5 +1,5 @@
 /** What openSpace takes, and what status() of a node and of a space give. */
-import type { LinkState } from '../shared/control.js';
+import type { LinkState, Traffic } from '../shared/control.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import type { Role } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
@@ -59,6 +59,8 @@ export interface ReplicaLinkStatus {
   readonly consecutiveFailures: number;
   /** Links that have ended because bytes were changed on the way. */
   readonly checksumFailures: number;
+  /** As of the last second: what compression is agreed on, and what it saves. */
+  readonly traffic: Traffic;
   /** What is left to be read for it, as of the last second, and for how long at that pace. */
   readonly catchUp: {
     readonly behindBytes: number;

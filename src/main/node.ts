@@ -261,6 +261,7 @@ export class Node extends NodeEmitter {
       windowBytes: config.windowBytes,
       catchUpBatchBytes: config.catchUpBatchBytes,
       catchUpBytesPerSecond: config.catchUpBytesPerSecond,
+      compression: config.compression,
       connectTimeoutMs: config.connectTimeoutMs,
       backoffStepsMs: config.backoffStepsMs,
     };

@@ -3,6 +3,7 @@
  * fdatasync has covered. shared/receiver.ts decides; this file owns the socket.
  */
 import type { ByteSocket } from '../shared/byte-socket.js';
+import { takenFeatures } from '../shared/compression.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
 import {
@@ -265,7 +266,8 @@ export class ReceiverConnection {
       if (!isPeerCall) await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;
       this.#assembler.setCap(maxFrameBytes);
-      const features = isPeerCall ? FEATURE_PEER_CALL : 0;
+      const features = isPeerCall ? FEATURE_PEER_CALL : takenFeatures(hello.features);
+      this.#intake.features = features;
       const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
       this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own } });
     };

@@ -382,6 +382,7 @@ export class Replication {
         reason: link.reason,
         consecutiveFailures: link.failures,
         checksumFailures: link.checksumFailures,
+        traffic: link.traffic,
         catchUp: {
           behindBytes,
           bytesPerSecond: isConnected ? bytesPerSecond : 0,

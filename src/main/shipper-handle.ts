@@ -6,6 +6,7 @@ import type {
   ShippedSpace,
   ShipperStart,
   ToShipper,
+  Traffic,
 } from '../shared/control.js';
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
@@ -29,6 +30,8 @@ export interface LinkStatus {
   failures: number;
   fatal: string | undefined;
   checksumFailures: number;
+  /** As of the last second. */
+  traffic: Traffic;
   /** Monotonic ms. */
   sinceMs: number;
   /** Wall clock, ms; undefined before the first connection. */
@@ -44,6 +47,7 @@ export class ShipperHandle {
     failures: 0,
     fatal: undefined,
     checksumFailures: 0,
+    traffic: { compression: 'none', rawBytes: 0, sentBytes: 0 },
     sinceMs: performance.now(),
     lastSuccess: undefined,
   };
@@ -132,6 +136,7 @@ export class ShipperHandle {
       this.#setLink(message);
       if (message.state !== 'connecting' && message.state !== 'handshake') this.#firstWordHeard();
     }
+    if (message.kind === 'traffic') this.link.traffic = message.traffic;
     this.#hooks.message(this, message);
   }
 

@@ -1,5 +1,6 @@
 /**
- * One batch on the wire: a 64-byte header, then entries of one space as they stand in the log.
+ * One batch on the wire: a 64-byte header, then entries of one space as they stand in the log, or
+ * what they were compressed to.
  *
  *    0   2  version          1
  *    2  16  primary_node_id
@@ -7,11 +8,12 @@
  *   34   8  start_sequence
  *   42   4  entry_count      > 0
  *   46   8  total_size       bytes of the entries, uncompressed
- *   54   1  compression      0 none (1 zstd, 2 lz4: later versions of the hello may offer them)
+ *   54   1  compression      0 none, 1 zstd, 2 lz4; the hello offers them, the welcome takes one
  *   55   4  batch_crc        CRC32C of the header with this field zero, then the bytes as sent
  *   59   4  epoch            the sender's current epoch of this space: its right to write
  *   63   1  flags            zero
  */
+import { CompressionCode, isAgreed } from './compression.js';
 import { crc32c } from './crc.js';
 import {
   hexOf,
@@ -48,20 +50,38 @@ export interface BatchHeader {
   readonly spaceId: string;
   readonly startSequence: Sequence;
   readonly entryCount: number;
-  /** Bytes of the entries behind the header. */
+  /** Bytes of the entries, uncompressed. */
   readonly totalSize: number;
   readonly epoch: Epoch;
 }
 
+/** The bytes that stand behind a batch's header. */
+export interface BatchBody {
+  /** 0: the entries themselves. */
+  readonly compression: number;
+  readonly sentSize: number;
+}
+
+/** What a receiver takes. */
+export interface BatchTerms {
+  /** Features on which both ends have agreed. */
+  readonly features: number;
+  /** The most that the entries of one batch may be once they are uncompressed. */
+  readonly maxBytes: number;
+}
+
+const UNCOMPRESSED: BatchTerms = { features: 0, maxBytes: 0 };
+
 /**
- * Writes the header at `offset` and computes batch_crc over it and the `totalSize` bytes that
- * already stand behind it.
+ * Writes the header at `offset` and computes batch_crc over it and the bytes that already stand
+ * behind it: the entries, or what `body` names.
  */
 export function encodeBatchHeader(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
   header: BatchHeader,
+  body: BatchBody = { compression: CompressionCode.none, sentSize: header.totalSize },
 ): void {
   view.setUint16(offset, BATCH_VERSION, true);
   for (let i = 0; i < 4; i++) {
@@ -71,16 +91,17 @@ export function encodeBatchHeader(
   view.setBigUint64(offset + START, BigInt(header.startSequence), true);
   view.setUint32(offset + COUNT, header.entryCount, true);
   view.setBigUint64(offset + SIZE, BigInt(header.totalSize), true);
-  view.setUint8(offset + COMPRESSION, 0);
+  view.setUint8(offset + COMPRESSION, body.compression);
   view.setUint32(offset + CRC, 0, true);
   view.setUint32(offset + EPOCH, header.epoch, true);
   view.setUint8(offset + FLAGS, 0);
-  const end = offset + BATCH_HEADER_BYTES + header.totalSize;
+  const end = offset + BATCH_HEADER_BYTES + body.sentSize;
   view.setUint32(offset + CRC, crc32c(bytes.subarray(offset, end)), true);
 }
 
 /**
- * Reads and checks the batch that fills `[offset, end)`: version, sizes, counts, batch_crc.
+ * Reads and checks the batch that fills `[offset, end)`: version, sizes, counts, batch_crc. Without
+ * `terms` it must be uncompressed.
  * Throws UnsupportedVersion, EmptyBatch, InvalidBatchSize, TruncatedBatch or ChecksumMismatch.
  */
 export function decodeBatch(
@@ -88,7 +109,8 @@ export function decodeBatch(
   view: DataView,
   offset: number,
   end: number,
-): BatchHeader {
+  terms: BatchTerms = UNCOMPRESSED,
+): BatchHeader & BatchBody {
   if (end - offset < BATCH_HEADER_BYTES) {
     throw failure('TruncatedBatch', `${end - offset} bytes where a 64-byte batch header stands`);
   }
@@ -96,21 +118,16 @@ export function decodeBatch(
   if (version !== BATCH_VERSION) {
     throw failure('UnsupportedVersion', `batch version ${version}, known: ${BATCH_VERSION}`);
   }
-  if (view.getUint8(offset + COMPRESSION) !== 0 || view.getUint8(offset + FLAGS) !== 0) {
+  const compression = view.getUint8(offset + COMPRESSION);
+  if (!isAgreed(compression, terms.features) || view.getUint8(offset + FLAGS) !== 0) {
     throw failure('UnsupportedVersion', 'a batch with a compression or flag nobody negotiated');
   }
-  const size = view.getBigUint64(offset + SIZE, true);
-  const present = end - offset - BATCH_HEADER_BYTES;
-  if (size > BigInt(present)) {
-    throw failure('TruncatedBatch', `${present} bytes of entries, announced ${size}`);
-  }
-  if (size < BigInt(present)) {
-    throw failure('InvalidBatchSize', `${present} bytes of entries, announced ${size}`);
-  }
+  const sentSize = end - offset - BATCH_HEADER_BYTES;
+  const totalSize = readTotalSize(view, offset, sentSize, compression, terms.maxBytes);
   const entryCount = view.getUint32(offset + COUNT, true);
   if (entryCount === 0) throw failure('EmptyBatch', 'a batch of 0 entries');
-  if (entryCount > BATCH_MAX_ENTRIES || entryCount * ENTRY_HEADER_BYTES > present) {
-    throw failure('InvalidBatchSize', `${entryCount} entries in ${present} bytes`);
+  if (entryCount > BATCH_MAX_ENTRIES || entryCount * ENTRY_HEADER_BYTES > totalSize) {
+    throw failure('InvalidBatchSize', `${entryCount} entries in ${totalSize} bytes`);
   }
   const startSequence = Number(view.getBigUint64(offset + START, true));
   if (startSequence < 1 || !Number.isSafeInteger(startSequence + entryCount)) {
@@ -127,16 +144,36 @@ export function decodeBatch(
     spaceId: hexOf(view, offset + SPACE, 16),
     startSequence,
     entryCount,
-    totalSize: present,
+    totalSize,
     epoch: view.getUint32(offset + EPOCH, true),
+    compression,
+    sentSize,
   };
 }
 
-/**
- * Checks every entry of a decoded batch: header_crc, payload_crc, space, continuity, epochs that
- * never fall nor exceed the batch's, summed size. `offset` is the batch header's.
- * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
- */
+/** Bytes of the entries; what is compressed has become smaller, and never beyond the cap. */
+function readTotalSize(
+  view: DataView,
+  offset: number,
+  sentSize: number,
+  compression: number,
+  maxBytes: number,
+): number {
+  const size = view.getBigUint64(offset + SIZE, true);
+  if (compression === CompressionCode.none) {
+    if (size > BigInt(sentSize)) {
+      throw failure('TruncatedBatch', `${sentSize} bytes of entries, announced ${size}`);
+    }
+    if (size < BigInt(sentSize)) {
+      throw failure('InvalidBatchSize', `${sentSize} bytes of entries, announced ${size}`);
+    }
+  } else if (size <= BigInt(sentSize) || size > BigInt(maxBytes)) {
+    throw failure('InvalidBatchSize', `${sentSize} bytes become ${size}, cap ${maxBytes}`);
+  }
+  return Number(size);
+}
+
+/** Checks every entry of a decoded, uncompressed batch. `offset` is the batch header's. */
 export function checkBatchEntries(
   bytes: Uint8Array,
   view: DataView,
@@ -144,7 +181,22 @@ export function checkBatchEntries(
   batch: BatchHeader,
   maxEntryBytes: number,
 ): void {
-  let at = offset + BATCH_HEADER_BYTES;
+  checkEntries(bytes, view, offset + BATCH_HEADER_BYTES, batch, maxEntryBytes);
+}
+
+/**
+ * Checks every entry of a decoded batch: header_crc, payload_crc, space, continuity, epochs that
+ * never fall nor exceed the batch's, summed size. They begin at `start`.
+ * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
+ */
+export function checkEntries(
+  bytes: Uint8Array,
+  view: DataView,
+  start: number,
+  batch: BatchHeader,
+  maxEntryBytes: number,
+): void {
+  let at = start;
   const end = at + batch.totalSize;
   const id0 = idWord(batch.spaceId, 0);
   const id1 = idWord(batch.spaceId, 1);

@@ -1,4 +1,5 @@
 /** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
+import type { Compression } from './compression.js';
 import type { Member } from './node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from './position.js';
 import type { PositionRow, Verdict } from './protocol.js';
@@ -22,6 +23,17 @@ export interface ShipperStart {
   readonly catchUpBytesPerSecond: number;
   readonly connectTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];
+  /** What batches are compressed with where the replica can undo it. */
+  readonly compression: Compression;
+}
+
+/** What batches have cost on the wire, frames included. */
+export interface Traffic {
+  /** Agreed on with the replica, on the newest connection. */
+  readonly compression: Compression;
+  /** What it would have been without compression, since the shipper was started. */
+  readonly rawBytes: number;
+  readonly sentBytes: number;
 }
 
 export interface ShippedSpace {
@@ -93,6 +105,7 @@ export interface LinkReport {
 
 export type FromShipper =
   | ({ readonly kind: 'state' } & LinkReport)
+  | { readonly kind: 'traffic'; readonly traffic: Traffic }
   | {
       readonly kind: 'positions';
       readonly connection: number;

@@ -1,5 +1,6 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 import { type BatchHeader, encodeBatchHeader } from './batch.js';
+import { type Codec, compressed } from './compression.js';
 import { BATCHES, writeFrameHeader } from './frame.js';
 import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from './limits.js';
 import type { Epoch, Sequence, Slot } from './position.js';
@@ -11,7 +12,11 @@ const PREFIX_BYTES = LENGTH_BYTES + BATCH_HEADER_BYTES;
 export interface BuiltBatch {
   readonly slot: Slot;
   readonly last: Sequence;
-  readonly bytes: number;
+  /** On the wire, its length and header included. */
+  bytes: number;
+  /** Where its length stands. */
+  readonly at: number;
+  readonly header: BatchHeader;
 }
 
 /** See `mark`. */
@@ -33,16 +38,23 @@ export class FrameBuilder {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
   readonly #nodeHash: string;
+  readonly #codec: Codec | undefined;
+  /** What the frame would have without compression. */
+  #rawBytes = 0;
   #used = FRAME_HEADER_BYTES;
   #limit = 0;
   #open: OpenBatch | undefined;
   readonly batches: BuiltBatch[] = [];
 
-  /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
-  constructor(capacity: number, nodeHash: string) {
+  /**
+   * @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex
+   * @param codec what batches are compressed with, as far as they become smaller
+   */
+  constructor(capacity: number, nodeHash: string, codec?: Codec) {
     this.bytes = new Uint8Array(capacity);
     this.#view = new DataView(this.bytes.buffer);
     this.#nodeHash = nodeHash;
+    this.#codec = codec;
   }
 
   /** @param limit it takes no more bytes than so many, but for a first entry that is longer */
@@ -120,15 +132,49 @@ export class FrameBuilder {
       totalSize: this.#used - open.at - PREFIX_BYTES,
       epoch: open.epoch,
     };
-    this.#view.setUint32(open.at, this.#used - open.at - LENGTH_BYTES, true);
-    encodeBatchHeader(this.bytes, this.#view, open.at + LENGTH_BYTES, header);
+    const { at, slot } = open;
     const last = open.start + open.count - 1;
-    this.batches.push({ slot: open.slot, last, bytes: this.#used - open.at });
+    if (!this.#codec) {
+      this.#view.setUint32(at, this.#used - at - LENGTH_BYTES, true);
+      encodeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, header);
+    }
+    this.batches.push({ slot, last, bytes: this.#used - at, at, header });
+  }
+
+  /**
+   * Compresses each batch where it stands and moves it up to the one before; what does not become
+   * smaller goes as it is. Only now: what was copied from a slab may have been thrown away.
+   */
+  #compress(codec: Codec): void {
+    let to = FRAME_HEADER_BYTES;
+    for (const batch of this.batches) {
+      const { at, header } = batch;
+      const start = at + PREFIX_BYTES;
+      const raw = this.bytes.subarray(start, start + header.totalSize);
+      const body = compressed(codec, raw);
+      const sentSize = body?.length ?? raw.length;
+      if (body) this.bytes.set(body, to + PREFIX_BYTES);
+      else this.bytes.copyWithin(to + PREFIX_BYTES, start, start + raw.length);
+      this.#view.setUint32(to, BATCH_HEADER_BYTES + sentSize, true);
+      const compression = body ? codec.code : 0;
+      const sent = { compression, sentSize };
+      encodeBatchHeader(this.bytes, this.#view, to + LENGTH_BYTES, header, sent);
+      batch.bytes = PREFIX_BYTES + sentSize;
+      to += batch.bytes;
+    }
+    this.#used = to;
+  }
+
+  /** Of the finished frame: what it would have been uncompressed. */
+  get rawBytes(): number {
+    return this.#rawBytes;
   }
 
   /** The whole frame, as a view of the buffer. */
   finish(): Uint8Array {
     this.end();
+    this.#rawBytes = this.#used;
+    if (this.#codec) this.#compress(this.#codec);
     writeFrameHeader(this.#view, 0, BATCHES, this.#used - FRAME_HEADER_BYTES, 0);
     return this.bytes.subarray(0, this.#used);
   }

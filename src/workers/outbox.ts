@@ -3,6 +3,8 @@
  * as the sender's window, the triggers and the throttle of catch-up allow.
  */
 import type { ByteSocket } from '../shared/byte-socket.js';
+import type { Codec } from '../shared/compression.js';
+import type { Traffic } from '../shared/control.js';
 import { EngramError } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
 import {
@@ -38,6 +40,7 @@ export class Outbox {
   /** Some space is streamed, so the source's cursor means something. */
   #cursorKnown = false;
   #triggerTimer: NodeJS.Timeout | undefined;
+  #traffic: Traffic = { compression: 'none', rawBytes: 0, sentBytes: 0 };
 
   constructor(
     memory: NodeMemory,
@@ -55,10 +58,21 @@ export class Outbox {
     this.#hooks = hooks;
   }
 
-  /** The handshake is done: batches go out on this socket, in buffers of so many bytes. */
-  open(socket: ByteSocket, frameBytes: number, nodeHash: string): void {
+  /**
+   * The handshake is done: batches go out on this socket, in buffers of so many bytes, compressed
+   * where both ends have agreed on it.
+   */
+  open(socket: ByteSocket, frameBytes: number, nodeHash: string, codec: Codec | undefined): void {
     this.#socket = socket;
-    for (let i = 0; i < SEND_BUFFERS; i++) this.#free.push(new FrameBuilder(frameBytes, nodeHash));
+    this.#traffic = { ...this.#traffic, compression: codec?.name ?? 'none' };
+    for (let i = 0; i < SEND_BUFFERS; i++) {
+      this.#free.push(new FrameBuilder(frameBytes, nodeHash, codec));
+    }
+  }
+
+  /** Frames of batches on all connections so far; another object once it has changed. */
+  get traffic(): Traffic {
+    return this.#traffic;
   }
 
   /** The link is gone, and with it what was to be sent on it. */
@@ -160,7 +174,13 @@ export class Outbox {
   #ship(frame: FrameBuilder): void {
     const bytes = frame.finish();
     const now = performance.now();
-    if (this.#sender.state === 'catching-up') this.#sender.bytesRead(bytes.length, now);
+    const { compression, rawBytes, sentBytes } = this.#traffic;
+    this.#traffic = {
+      compression,
+      rawBytes: rawBytes + frame.rawBytes,
+      sentBytes: sentBytes + bytes.length,
+    };
+    if (this.#sender.state === 'catching-up') this.#sender.bytesRead(frame.rawBytes, now);
     for (const batch of frame.batches) {
       this.#sender.batchSent(batch.slot, batch.last, batch.bytes, now);
       this.#progress.setSent(batch.slot, batch.last);

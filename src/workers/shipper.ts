@@ -4,7 +4,14 @@
  * gives it a thread.
  */
 import type { ByteSocket } from '../shared/byte-socket.js';
-import type { FromShipper, ShippedSpace, ShipperStart, ToShipper } from '../shared/control.js';
+import { agreedCodec, featureOf } from '../shared/compression.js';
+import type {
+  FromShipper,
+  ShippedSpace,
+  ShipperStart,
+  ToShipper,
+  Traffic,
+} from '../shared/control.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
 import {
@@ -55,6 +62,7 @@ export class Shipper {
   #socket: ByteSocket | undefined;
   #assembler = new FrameAssembler(0);
   #asking: { id: string; name: string }[] = [];
+  #toldTraffic: Traffic | undefined;
   #closing = false;
 
   constructor(start: ShipperStart, world: ShipperWorld) {
@@ -108,7 +116,7 @@ export class Shipper {
 
   #tick(): void {
     const now = performance.now();
-    this.#vitals.tick(now, this.#outbox.cursor);
+    if (this.#vitals.tick(now, this.#outbox.cursor)) this.#tellTraffic();
     for (const e of this.#sender.tick(now, this.#outbox.isWriting, Math.random())) this.#carry(e);
   }
 
@@ -133,6 +141,14 @@ export class Shipper {
         this.#tell({ kind: 'state', ...this.#sender.report });
         return;
     }
+  }
+
+  /** Once a second, and only news: the figures are for people. */
+  #tellTraffic(): void {
+    const { traffic } = this.#outbox;
+    if (traffic === this.#toldTraffic) return;
+    this.#toldTraffic = traffic;
+    this.#tell({ kind: 'traffic', traffic });
   }
 
   #tell(message: FromShipper): void {
@@ -190,7 +206,7 @@ export class Shipper {
         nodeId,
         peerId: replica.nodeId,
         incarnation,
-        features: 0,
+        features: featureOf(this.#start.compression),
         maxFrameBytes: this.#frameBytes,
         maxEntryBytes,
       },
@@ -264,8 +280,9 @@ export class Shipper {
       return;
     }
     this.#assembler.setCap(this.#frameBytes);
-    const { nodeHash } = this.#start;
-    this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash);
+    const { nodeHash, compression } = this.#start;
+    const codec = agreedCodec(compression, welcome.features);
+    this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
     this.#step({ kind: 'welcomed' });
     for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
   }

@@ -24,19 +24,23 @@ export class Vitals {
     this.#paceMs = nowMs;
   }
 
-  /** @param cursor where the log is read for the replica; undefined: nothing is streamed */
-  tick(nowMs: number, cursor: Lsn | undefined): void {
+  /**
+   * @param cursor where the log is read for the replica; undefined: nothing is streamed
+   * @returns whether the pace was measured, once a second
+   */
+  tick(nowMs: number, cursor: Lsn | undefined): boolean {
     const beat = this.#memory.mainBeat;
     if (beat !== this.#beat) {
       this.#beat = beat;
       this.#beatMs = nowMs;
     }
     const tookMs = nowMs - this.#paceMs;
-    if (tookMs < PACE_MS) return;
+    if (tookMs < PACE_MS) return false;
     const moved = Math.max(0, (cursor ?? 0) - this.#paceCursor);
     this.#progress.setPace(cursor ?? 0, Math.round((1_000 * moved) / tookMs));
     this.#paceMs = nowMs;
     this.#paceCursor = cursor ?? 0;
+    return true;
   }
 
   /** The durable positions that have changed since they were told. */

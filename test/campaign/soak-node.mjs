@@ -1,10 +1,12 @@
 // A node of the soak. argv: JSON of { nodeId, dataDir, port, replicas, life, rate }; a primary has
-// replicas, and offers entries at the rate, due or not: what a stop has delayed comes at once.
+// replicas, and offers entries at the rate, whatever becomes of those before.
 import { createHash } from 'node:crypto';
 import { openNode } from '../../dist/main/index.js';
 import { OPTIONS, offerOf, payloadOf, SPACES } from './soak-facts.mjs';
 
 const TICK_MS = 2;
+/** What was due while the process was stopped is not offered: its host was stopped as well. */
+const LATE_MAX_MS = 100;
 /** Entries of one appendBatch. */
 const PER_BATCH = 20;
 /** One batch of so many waits for a replica's fdatasync, too. */
@@ -38,6 +40,7 @@ for (const name of BAD_EVENTS) {
 
 let isOffering = false;
 let offered = 0;
+let offeringMs = 0;
 let outstanding = 0;
 let acks = [];
 const refused = {};
@@ -60,11 +63,16 @@ async function batch(space, name, ack) {
 }
 
 function offer(spaces) {
-  const start = performance.now();
+  let lastMs = performance.now();
   let batches = 0;
+  let due = 0;
   isOffering = true;
   const timer = setInterval(() => {
-    const due = ((performance.now() - start) / 1_000) * (rate / PER_BATCH);
+    const now = performance.now();
+    const ms = Math.min(now - lastMs, LATE_MAX_MS);
+    lastMs = now;
+    offeringMs += ms;
+    due += (ms / 1_000) * (rate / PER_BATCH);
     for (; batches < due; batches++) {
       const name = SPACES[batches % SPACES.length];
       const isReplicated = batches % REPLICATED_EVERY === 0;
@@ -75,7 +83,7 @@ function offer(spaces) {
     if (!isOffering) clearInterval(timer);
   }, TICK_MS);
   setInterval(() => {
-    if (acks.length > 0) process.send({ kind: 'acks', life, rows: acks });
+    if (acks.length > 0) process.send({ kind: 'acks', life, rows: acks, offered, offeringMs });
     acks = [];
   }, TELL_MS);
 }
@@ -128,7 +136,7 @@ function figures() {
     recycled: retention.recycledSegments,
     slabsInUse: memory.inUse,
     heapBytes: process.memoryUsage().heapUsed,
-    offered,
+    buffersBytes: process.memoryUsage().arrayBuffers,
     refused,
     untold: outstanding + acks.length,
   };

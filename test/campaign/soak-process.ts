@@ -29,20 +29,28 @@ export interface Figures {
   readonly recycled: number;
   readonly slabsInUse: number;
   readonly heapBytes: number;
-  readonly offered: number;
+  /** Of the host's own payloads, and the node's slabs. */
+  readonly buffersBytes: number;
   readonly refused: Readonly<Record<string, number>>;
   /** Batches without an outcome, or whose outcome has not been told. */
   readonly untold: number;
 }
 
+/** What one life of the primary has offered, and for how long, stops not counted. */
+export interface Offered {
+  readonly offered: number;
+  readonly offeringMs: number;
+}
+
 type Message =
   | { kind: 'open'; port?: number; figures: Figures }
-  | { kind: 'acks'; life: number; rows: [number, number, number, number][] }
+  | ({ kind: 'acks'; life: number; rows: [number, number, number, number][] } & Offered)
   | { kind: 'bad'; what: string }
   | { kind: 'answer'; id: number; result?: unknown; error?: string };
 
 export interface ProcessHooks {
   acks(space: number, row: Row): void;
+  offered(life: number, offered: Offered): void;
   /** What must never happen. */
   bad(what: string): void;
 }
@@ -116,6 +124,7 @@ export class SoakProcess {
   #take(message: Exclude<Message, { kind: 'open' }>): void {
     switch (message.kind) {
       case 'acks':
+        this.#hooks.offered(message.life, message);
         for (const [space, first, count, n] of message.rows) {
           this.#hooks.acks(space, [message.life, first, count, n]);
         }

@@ -17,7 +17,7 @@ import { random } from './campaign-facts.mjs';
 import { OPTIONS, SPACES } from './soak-facts.mjs';
 import { Faults } from './soak-faults.js';
 import { type Row, readFiles, rowsOf, SpaceLedger } from './soak-ledger.js';
-import { type Figures, SoakProcess } from './soak-process.js';
+import { type Figures, type Offered, SoakProcess } from './soak-process.js';
 
 export interface SoakResult {
   readonly seed: number;
@@ -65,16 +65,19 @@ export class Soak {
   readonly #refused: Record<string, number> = {};
   readonly #samples: { atMs: number; life: number; rssBytes: number; files: number }[] = [];
   #life = 0;
-  #offered = 0;
-  #recycled = 0;
-  #offeringMs = 0;
+  /** By life of the primary. */
+  readonly #offered = new Map<number, Offered>();
+  readonly #recycled = new Map<number, number>();
   #startMs = 0;
+  /** Of the primary, in bytes: JavaScript's heap, and buffers. */
+  #heap: readonly number[] = [0, 0];
 
   constructor(seed: number, rate: number) {
     this.#seed = seed;
     this.#rate = rate;
     const hooks = {
       acks: (space: number, row: Row) => this.#ledgers[space]!.ack(row),
+      offered: (life: number, offered: Offered) => this.#offered.set(life, offered),
       bad: (what: string) => this.#wrong.push(what),
     };
     this.#processes = new Map(NODES.map((name) => [name, new SoakProcess(name, hooks)]));
@@ -125,11 +128,13 @@ export class Soak {
       }));
       Object.assign(options, { replicas, life: ++this.#life, rate: this.#rate });
     } else options.port = this.#ports.get(name) ?? 0;
+    // Before it starts: the new life acknowledges before we hear that it is open.
+    const acked = new Map(this.#ledgers.map((ledger) => [ledger.name, ledger.acked]));
     const figures = await this.#processes.get(name)!.start(options);
     if (!figures || name !== 'a') return;
     for (const { name, durable } of figures.spaces) {
-      const { acked } = this.#ledgers[SPACES.indexOf(name)]!;
-      if (durable < acked) this.#wrong.push(`${name} ends at ${durable}, acked was ${acked}`);
+      const was = acked.get(name)!;
+      if (durable < was) this.#wrong.push(`${name} ends at ${durable}, acked was ${was}`);
     }
   }
 
@@ -164,11 +169,13 @@ export class Soak {
 
   #told(faults: Faults): string {
     const seconds = Math.round((performance.now() - this.#startMs) / 1_000);
-    const acked = this.#ledgers.reduce((sum, l) => sum + l.acked, 0);
-    const compared = this.#ledgers.reduce((sum, l) => sum + l.verified, 0);
+    const acked = sum(this.#ledgers.map((l) => l.ackedEntries));
+    const compared = sum(this.#ledgers.map((l) => l.verified));
     const rss = Math.round((this.#samples.at(-1)?.rssBytes ?? 0) / MiB);
     const entries = `${acked} acknowledged, ${compared} compared`;
-    return `${seconds} s: ${entries}, ${faults.total} faults, ${rss} MiB`;
+    const [heap, buffers] = this.#heap.map((bytes) => Math.round(bytes / MiB));
+    const memory = `${rss} MiB (heap ${heap}, buffers ${buffers})`;
+    return `${seconds} s: ${entries}, ${faults.total} faults, ${memory}`;
   }
 
   #throwIfWrong(): void {
@@ -181,20 +188,13 @@ export class Soak {
     this.#samples.push({ atMs: performance.now(), life: this.#life, ...sample });
   }
 
-  #lastOffered = { life: 0, offered: 0, recycled: 0, atMs: 0 };
-
-  /** What the primary has offered so far, over all its lives. */
+  /** What the primary tells of itself. */
   async #count(): Promise<Figures | undefined> {
     const life = this.#life;
     const figures = await this.#primary.ask<Figures>({ kind: 'figures' }, 2_000);
     if (!figures || life !== this.#life) return undefined;
-    const before = this.#lastOffered;
-    const isSame = before.life === life;
-    const atMs = performance.now();
-    this.#offered += figures.offered - (isSame ? before.offered : 0);
-    this.#offeringMs += atMs - (isSame ? before.atMs : this.#primary.openedMs);
-    this.#recycled += figures.recycled - (isSame ? before.recycled : 0);
-    this.#lastOffered = { life, offered: figures.offered, recycled: figures.recycled, atMs };
+    this.#recycled.set(life, figures.recycled);
+    this.#heap = [figures.heapBytes, figures.buffersBytes];
     for (const [code, n] of Object.entries(figures.refused)) {
       this.#refused[`${life} ${code}`] = n;
     }
@@ -295,18 +295,20 @@ export class Soak {
     const third = Math.max(1, Math.floor(settled.length / 3));
     const [head, tail] = [settled.slice(0, third), settled.slice(-third)];
     const rssOf = (of: typeof settled): number => round(median(of.map((s) => s.rssBytes)) / MiB);
+    const offered = sum([...this.#offered.values()].map((o) => o.offered));
+    const offeringMs = sum([...this.#offered.values()].map((o) => o.offeringMs));
     const every = Math.max(1, Math.floor(this.#samples.length / 60));
     return {
       seed: this.#seed,
       seconds: round((performance.now() - this.#startMs) / 1_000),
-      offeredPerSecond: Math.round((1_000 * this.#offered) / this.#offeringMs),
-      offered: this.#offered,
-      acknowledged: this.#ledgers.reduce((sum, l) => sum + l.ackedEntries, 0),
-      compared: this.#ledgers.reduce((sum, l) => sum + l.verified, 0),
+      offeredPerSecond: Math.round((1_000 * offered) / offeringMs),
+      offered,
+      acknowledged: sum(this.#ledgers.map((l) => l.ackedEntries)),
+      compared: sum(this.#ledgers.map((l) => l.verified)),
       refused,
       faults: faults.counts,
       primaryLives: this.#life,
-      recycledSegments: this.#recycled,
+      recycledSegments: sum([...this.#recycled.values()]),
       memory: {
         lifeSeconds: Math.round(((last.at(-1)?.atMs ?? 0) - (last[0]?.atMs ?? 0)) / 1_000),
         firstThirdMiB: rssOf(head),
@@ -337,6 +339,10 @@ function isWhole([primary, ...replicas]: readonly Figures[]): boolean {
       space.replicas.every((r) => r.state === 'streaming' && r.acked === space.durable) &&
       replicas.every((r) => r.spaces.find((s) => s.name === space.name)?.applied === space.durable),
   );
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((all, value) => all + value, 0);
 }
 
 function median(values: readonly number[]): number {

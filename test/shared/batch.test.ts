@@ -72,6 +72,8 @@ describe('a batch', () => {
       entryCount: 3,
       totalSize: 3 * 64 + 310,
       epoch: 2,
+      compression: 0,
+      sentSize: 3 * 64 + 310,
     });
     expect(codeOf(() => check({ bytes, view }))).toBe('none');
   });

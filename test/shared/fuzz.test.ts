@@ -7,7 +7,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checkBatchEntries, decodeBatch } from '#src/shared/batch.js';
+import { checkBatchEntries, checkEntries, decodeBatch } from '#src/shared/batch.js';
+import { decompressed, featureOf } from '#src/shared/compression.js';
 import { crc32c } from '#src/shared/crc.js';
 import { readEngramLog } from '#src/shared/engram-log.js';
 import { EngramError } from '#src/shared/errors.js';
@@ -50,6 +51,28 @@ function frames(): Uint8Array[] {
 function batch(): Uint8Array {
   const text = fs.readFileSync(path.join(GOLDEN, 'wire/batch.hex'), 'utf8');
   return Uint8Array.from(Buffer.from(text.replace(/#.*$|\s/gm, ''), 'hex'));
+}
+
+function packedBatch(): Uint8Array {
+  const text = fs.readFileSync(path.join(GOLDEN, 'wire/batch-lz4.hex'), 'utf8');
+  return Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
+}
+
+/** Its batch_crc is made to fit: what is behind it must bear anything. */
+function withBatchCrc(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < 64) return bytes;
+  bytes.fill(0, 55, 59);
+  view(bytes).setUint32(55, crc32c(bytes), true);
+  return bytes;
+}
+
+function unpack(bytes: Uint8Array): void {
+  const terms = { features: featureOf('lz4'), maxBytes: 1_024 * 1_024 };
+  const found = decodeBatch(bytes, view(bytes), 0, bytes.length, terms);
+  expect(found.totalSize).toBeLessThanOrEqual(terms.maxBytes);
+  if (found.compression === 0) return;
+  const entries = decompressed(found.compression, bytes.subarray(64), found.totalSize);
+  checkEntries(entries, view(entries), 0, found, 1_024 * 1_024);
 }
 
 function state(): Uint8Array {
@@ -128,6 +151,12 @@ const TARGETS: Target[] = [
       expect(found.entryCount).toBeLessThanOrEqual(BATCH_MAX_ENTRIES);
       checkBatchEntries(bytes, view(bytes), 0, found, 1_024 * 1_024);
     },
+  },
+  { name: 'compressed batches', good: [packedBatch()], decode: unpack },
+  {
+    name: 'compressed batches, CRC set right',
+    good: [packedBatch()],
+    decode: (bytes) => unpack(withBatchCrc(bytes)),
   },
   { name: 'node records', good: records, decode: decodeNodeRecord },
   { name: 'states', good: [state()], decode: decodeState },

@@ -61,7 +61,8 @@ export class Run {
       host: '127.0.0.1',
       port: portOf(i + 1),
     }));
-    this.#primary = this.#cluster.add('a', { replicas, lead: true });
+    const compression = this.#chance(2) === 0 ? 'lz4' : 'none';
+    this.#primary = this.#cluster.add('a', { replicas, lead: true, compression });
     for (const { nodeId, port } of replicas) this.#addReplica(nodeId, port);
   }
 

@@ -1,0 +1,26 @@
+/** Entries and batches made by hand, for the codecs' tests. */
+import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
+
+export const NODE = '0123456789abcdef0123456789abcdef';
+export const SPACE = '00112233445566778899aabbccddeeff';
+
+/** Entries from `first` on, back to back as they stand in a log. */
+export function entriesOf(
+  payloads: readonly Uint8Array[],
+  first = 1,
+  epoch = 1,
+  spaceId = SPACE,
+): Uint8Array {
+  const words = [0, 1, 2, 3].map((i) => idWord(spaceId, i));
+  const size = payloads.reduce((sum, p) => sum + 64 + p.length, 0);
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const [i, payload] of payloads.entries()) {
+    bytes.set(payload, at + 64);
+    stageHeader(view, at, first + i, 1000 + i, 0, 1, payload.length, epoch);
+    sealLocal(bytes, view, at, words as [number, number, number, number], 0, 0, 0);
+    at += 64 + payload.length;
+  }
+  return bytes;
+}

@@ -1,5 +1,6 @@
 /** The options of openNode: what each must be, and its default. Nothing is silently ignored. */
 
+import { KEY_MIN_BYTES } from '../shared/auth.js';
 import { type Compression, compressionProblem } from '../shared/compression.js';
 import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
@@ -42,10 +43,15 @@ export interface NodeOptions {
   readonly dataDir: string;
   readonly nodeId: string;
   readonly clusterId: string;
-  /** Where primaries may dial this node. Loopback only. */
+  /** Where primaries may dial this node. Loopback only, unless there is a key. */
   readonly listen?: Address;
-  /** The nodes that this one ships its spaces to. Loopback only. */
+  /** The nodes that this one ships its spaces to. Loopback only, unless there is a key. */
   readonly replicas?: readonly Member[];
+  /**
+   * The same on every node of the cluster, at least 16 bytes: both ends of a connection prove that
+   * they have it. It keeps strangers out; what is sent is not encrypted.
+   */
+  readonly key?: string | Uint8Array;
   /** Whether openSpace creates unknown spaces. Default: true without `listen`. */
   readonly lead?: boolean;
   /**
@@ -111,8 +117,8 @@ export interface NodeOptions {
 type WithoutDefault = 'listen' | 'apply' | 'appliedUpTo' | 'rewound' | 'logger' | 'http';
 
 /** The options with every default filled in. */
-export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault>> &
-  Pick<NodeOptions, WithoutDefault>;
+export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key'>> &
+  Pick<NodeOptions, WithoutDefault> & { readonly key: Uint8Array | undefined };
 
 type Check = (value: unknown) => string | undefined;
 
@@ -136,6 +142,13 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
       if (problem) return problem;
     }
     return undefined;
+  },
+  key: (v) => {
+    const bytes =
+      typeof v === 'string' ? Buffer.byteLength(v) : v instanceof Uint8Array && v.length;
+    return bytes !== false && bytes >= KEY_MIN_BYTES
+      ? undefined
+      : `a string or Uint8Array of at least ${KEY_MIN_BYTES} bytes`;
   },
   lead: flag,
   apply: callback,
@@ -203,7 +216,7 @@ function addressProblem(value: unknown, leastPort: number, ...more: string[]): s
   if (more.length > 0 && (typeof nodeId !== 'string' || nodeId === '')) return 'a nodeId';
   if (typeof host !== 'string' || host === '') return 'a host';
   if (whole(leastPort)(port) || (port as number) > 65_535) return `a port, ${leastPort} to 65535`;
-  return isLoopback(host) ? undefined : 'loopback hosts only: there is no key or TLS yet';
+  return undefined;
 }
 
 /** Throws Configuration for a key of `given` that `known` does not have. */
@@ -215,11 +228,18 @@ export function refuseUnknown(what: string, given: object, known: readonly strin
   }
 }
 
+/** Beyond loopback nothing listens or dials without a key (DESIGN 6). Throws Configuration. */
+function checkReach({ host }: Address, what: string, key: Uint8Array | undefined): void {
+  if (key || isLoopback(host)) return;
+  throw failure('Configuration', `${what}: loopback hosts only, there is no key`);
+}
+
 /** Checks a replica given to addReplica. Throws Configuration. */
-export function checkReplica(given: unknown): Member {
+export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): Member {
   const problem = addressProblem(given, 1, 'nodeId');
   if (problem) throw failure('Configuration', `addReplica was given no ${problem}`);
   const member = given as Member;
+  checkReach(member, 'addReplica', key);
   checkName('the nodeId of a replica', member.nodeId);
   return member;
 }
@@ -267,6 +287,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
     openConfirmMs: OPEN_CONFIRM_MS,
     lagAlertThresholdMs: DEFAULT_LAG_ALERT_MS,
     ...given,
+    key: given.key === undefined ? undefined : Buffer.from(given.key as Uint8Array),
   };
   checkTogether(config);
   return config;
@@ -275,6 +296,8 @@ export function readOptions(options: NodeOptions): NodeConfig {
 function checkTogether(config: NodeConfig): void {
   checkName('nodeId', config.nodeId);
   checkName('clusterId', config.clusterId);
+  for (const replica of config.replicas) checkReach(replica, 'option replicas', config.key);
+  if (config.listen) checkReach(config.listen, 'option listen', config.key);
   const problem = sizesProblem(config) ?? compressionProblem(config.compression);
   if (problem) throw failure('Configuration', problem);
   const least = MIN_SLABS * (config.groupBytes + TRAILER_BYTES);

@@ -82,9 +82,10 @@ export class Node extends NodeEmitter {
     this.#config = config;
     this.#platform = platform;
     this.#coordinator = platform.coordinator(config);
-    const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = config;
+    const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
     const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
-    const own = { clusterId, nodeId, incarnation: this.#incarnation, maxEntryBytes, maxFrameBytes };
+    const caps = { maxEntryBytes, maxFrameBytes };
+    const own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
     this.#peers = new PeerClient(platform, own);
     this.#lock = lock;
     this.#salt = salt;
@@ -264,6 +265,7 @@ export class Node extends NodeEmitter {
       compression: config.compression,
       connectTimeoutMs: config.connectTimeoutMs,
       backoffStepsMs: config.backoffStepsMs,
+      key: config.key,
     };
     const spaces = this.#spaces;
     const replication = new Replication(
@@ -310,6 +312,7 @@ export class Node extends NodeEmitter {
       incarnation: this.#incarnation,
       maxEntryBytes,
       maxFrameBytes: frameBytesOf(maxEntryBytes, catchUpBatchBytes),
+      key: this.#config.key,
       wal: this.#wal!,
       spaceById: (id) => this.#spaces.byId(id),
       register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
@@ -367,7 +370,7 @@ export class Node extends NodeEmitter {
    */
   async addReplica(replica: Member): Promise<void> {
     this.#checkOpen();
-    await this.#roles!.addReplica(checkReplica(replica));
+    await this.#roles!.addReplica(checkReplica(replica, this.#config));
     this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
   }
 

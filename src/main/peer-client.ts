@@ -2,6 +2,8 @@
  * Asks other members, each on a short connection of its own: dialled, greeted, asked, closed. It
  * follows nothing and takes nobody's place. What may be asked: shared/peer-frames.ts.
  */
+import { randomBytes } from 'node:crypto';
+import { DiallerAuth, NONCE_BYTES } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { ERROR_CODES, type ErrorCode, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
@@ -28,6 +30,7 @@ export interface PeerIdentity {
   readonly incarnation: bigint;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
+  readonly key: Uint8Array | undefined;
 }
 
 /** Frames of one kind. */
@@ -97,6 +100,7 @@ export class PeerCall {
   readonly #own: PeerIdentity;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #ended: () => void;
+  readonly #auth: DiallerAuth;
   #waiting: Waiting | undefined;
   #isConnected = false;
   #failure: Error | undefined;
@@ -109,6 +113,8 @@ export class PeerCall {
     this.#member = member;
     this.#own = own;
     this.#ended = ended;
+    const parties = { clusterId: own.clusterId, dialler: own.nodeId, listener: member.nodeId };
+    this.#auth = new DiallerAuth(own.key, parties, randomBytes(NONCE_BYTES));
     let cause: Error | undefined;
     socket.on('connect', () => this.#connected());
     socket.on('data', (chunk) => this.#heard(chunk));
@@ -137,7 +143,9 @@ export class PeerCall {
     const caps = { maxFrameBytes, maxEntryBytes };
     const peerId = this.#member.nodeId;
     const features = FEATURE_PEER_CALL;
-    const hello = { ...versions, clusterId, nodeId, peerId, incarnation, features, ...caps };
+    const { hello: auth } = this.#auth;
+    const who = { clusterId, nodeId, peerId, incarnation };
+    const hello = { ...versions, ...who, features, ...caps, auth };
     this.#socket.write(encodeFrame({ kind: 'hello', hello }));
   }
 
@@ -153,6 +161,8 @@ export class PeerCall {
       if ((features & FEATURE_PEER_CALL) === 0) {
         throw failure('UnsupportedVersion', `${this.#name} takes no questions`);
       }
+      const proof = this.#auth.welcomed(frame.welcome.auth);
+      if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
       this.#assembler.setCap(this.#own.maxFrameBytes);
       resolve();
     });

@@ -2,6 +2,8 @@
  * One primary's connection, on the replica: checks what it sends, stages it, acknowledges what an
  * fdatasync has covered. shared/receiver.ts decides; this file owns the socket.
  */
+import { randomBytes } from 'node:crypto';
+import { ListenerAuth, NONCE_BYTES } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { takenFeatures } from '../shared/compression.js';
 import { EngramError, failure } from '../shared/errors.js';
@@ -38,6 +40,7 @@ export interface ReceiverHost {
   readonly incarnation: bigint;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
+  readonly key: Uint8Array | undefined;
   readonly wal: Wal;
   spaceById(id: string): SpaceState | undefined;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
@@ -49,6 +52,15 @@ export interface ReceiverHost {
   duplicate(nodeId: string): void;
   /** What this node answers to peers that ask. */
   readonly peers: PeerHandlers;
+}
+
+function isCall(hello: Hello): boolean {
+  return (hello.features & FEATURE_PEER_CALL) !== 0;
+}
+
+/** Those of the hello that this end takes. */
+function featuresFor(hello: Hello): number {
+  return isCall(hello) ? FEATURE_PEER_CALL : takenFeatures(hello.features);
 }
 
 export interface ConnectionHooks {
@@ -73,6 +85,8 @@ export class ReceiverConnection {
   #peer: PeerConnection | undefined;
   incarnation = 0n;
   #isGreeted = false;
+  /** Goes on with the hello once the dialler has proved its key. */
+  #proved: ((proof: Uint8Array) => void) | undefined;
   #pongs: (() => void)[] = [];
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
@@ -207,6 +221,11 @@ export class ReceiverConnection {
       this.#hello(frame.hello);
       return;
     }
+    if (this.#proved) {
+      if (frame.kind !== 'proof') throw failure('ProtocolViolation', `a ${frame.kind}, no proof`);
+      this.#proved(frame.proof);
+      return;
+    }
     if (this.#peer && frame.kind !== 'bye') {
       this.#during(this.#peer.take(frame));
       return;
@@ -244,7 +263,7 @@ export class ReceiverConnection {
   }
 
   #hello(hello: Hello): void {
-    const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
+    const { clusterId, nodeId } = this.#host;
     if (hello.minVersion > PROTOCOL_VERSION || hello.maxVersion < PROTOCOL_VERSION) {
       const theirs = `${hello.minVersion}..${hello.maxVersion}`;
       throw failure('UnsupportedVersion', `the primary speaks ${theirs}, we ${PROTOCOL_VERSION}`);
@@ -258,20 +277,43 @@ export class ReceiverConnection {
     if (hello.peerId !== nodeId) {
       throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
     }
-    const isPeerCall = (hello.features & FEATURE_PEER_CALL) !== 0;
+    const auth = new ListenerAuth(this.#host.key, randomBytes(NONCE_BYTES));
+    const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
+    const proof = auth.hello(hello.auth, parties);
+    if (!proof) {
+      this.#welcome(hello, true);
+      return;
+    }
+    // Before the proof nobody's place is taken, and no question is answered.
+    this.#sendWelcome(hello, proof);
+    this.#proved = (given) => {
+      this.#proved = undefined;
+      auth.proved(given);
+      this.#welcome(hello, false);
+    };
+  }
+
+  /** Lets the dialler in. @param isDue it has not been welcomed yet */
+  #welcome(hello: Hello, isDue: boolean): void {
+    const isPeerCall = isCall(hello);
     const { refusal } = this.#host.wal;
     if (refusal && !isPeerCall) throw refusal;
     if (isPeerCall) this.#called(hello);
     const welcome = async (): Promise<void> => {
       if (!isPeerCall) await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;
-      this.#assembler.setCap(maxFrameBytes);
-      const features = isPeerCall ? FEATURE_PEER_CALL : takenFeatures(hello.features);
-      this.#intake.features = features;
-      const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
-      this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own } });
+      this.#assembler.setCap(this.#host.maxFrameBytes);
+      this.#intake.features = featuresFor(hello);
+      if (isDue) this.#sendWelcome(hello, undefined);
     };
     this.#during(welcome());
+  }
+
+  #sendWelcome(hello: Hello, auth: Uint8Array | undefined): void {
+    const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
+    const features = featuresFor(hello);
+    const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
+    this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own, auth } });
   }
 
   /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */

@@ -25,6 +25,8 @@ export interface ShipperStart {
   readonly backoffStepsMs: readonly number[];
   /** What batches are compressed with where the replica can undo it. */
   readonly compression: Compression;
+  /** The pre-shared key (auth.ts). */
+  readonly key: Uint8Array | undefined;
 }
 
 /** What batches have cost on the wire, frames included. */

@@ -153,6 +153,11 @@ const CODES = {
     'name one of the replicas that openNode was given',
     "openSpace('tenant-a', { replicas: ['node-b'] })",
   ]),
+  AuthFailed: facts(R, false, [
+    'both ends of a connection to have the same key',
+    'give every node of the cluster the same key; the node keeps trying',
+    "openNode({ ..., key: fs.readFileSync('/etc/engram-wal/key') })",
+  ]),
   WrongCluster: facts(R, false, [
     'both ends to name the same clusterId',
     'correct clusterId or the address on one end',

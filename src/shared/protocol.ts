@@ -2,6 +2,7 @@
  * What a primary's shipper (which dials) and a replica (which listens) say to each other.
  * docs/PROTOCOL.md shows each frame as a byte table; frame.ts has what they are wrapped in.
  */
+import { PROOF_BYTES } from './auth.js';
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
 import { failure } from './errors.js';
@@ -37,6 +38,8 @@ export interface Hello {
   readonly features: number;
   readonly maxFrameBytes: number;
   readonly maxEntryBytes: number;
+  /** See auth.ts; nothing where there is no key. */
+  readonly auth?: Uint8Array | undefined;
 }
 
 export interface Welcome {
@@ -47,6 +50,7 @@ export interface Welcome {
   readonly features: number;
   readonly maxFrameBytes: number;
   readonly maxEntryBytes: number;
+  readonly auth?: Uint8Array | undefined;
 }
 
 export interface SpaceRow {
@@ -128,7 +132,9 @@ export type StreamFrame =
     }
   /** Is the node at the other end of this connection alive? Answered at once. */
   | { readonly kind: 'ping' }
-  | { readonly kind: 'pong' };
+  | { readonly kind: 'pong' }
+  /** The dialler has the key (auth.ts): answers a welcome that has proved so. */
+  | { readonly kind: 'proof'; readonly proof: Uint8Array };
 
 export type Frame = StreamFrame | PeerFrame;
 
@@ -144,7 +150,8 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
     write: (w, { hello: h }) => {
       w.u32(HELLO_MAGIC).u16(h.minVersion).u16(h.maxVersion);
       w.text(h.clusterId).text(h.nodeId).text(h.peerId).big(h.incarnation);
-      w.u32(h.features).u32(h.maxFrameBytes).u32(h.maxEntryBytes).u16(0);
+      w.u32(h.features).u32(h.maxFrameBytes).u32(h.maxEntryBytes);
+      writeAuth(w, h.auth);
     },
     read: (r) => ({ kind: 'hello', hello: readHello(r) }),
   },
@@ -152,7 +159,8 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
     code: 2,
     write: (w, { welcome: h }) => {
       w.u32(HELLO_MAGIC).u16(h.version).text(h.clusterId).text(h.nodeId).big(h.incarnation);
-      w.u32(h.features).u32(h.maxFrameBytes).u32(h.maxEntryBytes).u16(0);
+      w.u32(h.features).u32(h.maxFrameBytes).u32(h.maxEntryBytes);
+      writeAuth(w, h.auth);
     },
     read: (r) => ({ kind: 'welcome', welcome: readWelcome(r) }),
   },
@@ -235,6 +243,11 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
   },
   ping: { code: 13, write: () => undefined, read: () => ({ kind: 'ping' }) },
   pong: { code: 14, write: () => undefined, read: () => ({ kind: 'pong' }) },
+  proof: {
+    code: 40,
+    write: (w, { proof }) => w.raw(proof),
+    read: (r) => ({ kind: 'proof', proof: r.raw(PROOF_BYTES).slice() }),
+  },
 };
 
 /** Every kind of frame but batches. Each file of frames adds its codecs here. */
@@ -306,9 +319,20 @@ export function spacesInFrames(rows: readonly SpaceRow[]): SpaceRow[][] {
   return parts;
 }
 
+function writeAuth(w: ByteWriter, auth: Uint8Array | undefined): void {
+  w.u16(auth?.length ?? 0);
+  if (auth) w.raw(auth);
+}
+
+function readAuth(r: ByteReader): Uint8Array | undefined {
+  const length = r.u16();
+  // The frame's buffer is used again.
+  return length > 0 ? r.raw(length).slice() : undefined;
+}
+
 function readHello(r: ByteReader): Hello {
   if (r.u32() !== HELLO_MAGIC) throw failure('ProtocolViolation', 'a hello without its magic');
-  const hello = {
+  return {
     minVersion: r.u16(),
     maxVersion: r.u16(),
     clusterId: r.text(),
@@ -318,14 +342,13 @@ function readHello(r: ByteReader): Hello {
     features: r.u32(),
     maxFrameBytes: r.u32(),
     maxEntryBytes: r.u32(),
+    auth: readAuth(r),
   };
-  r.raw(r.u16());
-  return hello;
 }
 
 function readWelcome(r: ByteReader): Welcome {
   if (r.u32() !== HELLO_MAGIC) throw failure('ProtocolViolation', 'a welcome without its magic');
-  const welcome = {
+  return {
     version: r.u16(),
     clusterId: r.text(),
     nodeId: r.text(),
@@ -333,9 +356,8 @@ function readWelcome(r: ByteReader): Welcome {
     features: r.u32(),
     maxFrameBytes: r.u32(),
     maxEntryBytes: r.u32(),
+    auth: readAuth(r),
   };
-  r.raw(r.u16());
-  return welcome;
 }
 
 function readSpaceRow(r: ByteReader): SpaceRow {

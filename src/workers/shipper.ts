@@ -3,6 +3,8 @@
  * buffers and the talk with main; shared/sender.ts decides about the link, shipper-thread.ts
  * gives it a thread.
  */
+import { randomBytes } from 'node:crypto';
+import { DiallerAuth, NONCE_BYTES } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { agreedCodec, featureOf } from '../shared/compression.js';
 import type {
@@ -60,6 +62,7 @@ export class Shipper {
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
   #socket: ByteSocket | undefined;
+  #auth: DiallerAuth | undefined;
   #assembler = new FrameAssembler(0);
   #asking: { id: string; name: string }[] = [];
   #toldTraffic: Traffic | undefined;
@@ -196,7 +199,9 @@ export class Shipper {
   }
 
   #greet(): void {
-    const { clusterId, nodeId, incarnation, maxEntryBytes, replica } = this.#start;
+    const { clusterId, nodeId, incarnation, maxEntryBytes, replica, key } = this.#start;
+    const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
+    this.#auth = new DiallerAuth(key, parties, randomBytes(NONCE_BYTES));
     this.#send({
       kind: 'hello',
       hello: {
@@ -209,6 +214,7 @@ export class Shipper {
         features: featureOf(this.#start.compression),
         maxFrameBytes: this.#frameBytes,
         maxEntryBytes,
+        auth: this.#auth.hello,
       },
     });
   }
@@ -279,12 +285,25 @@ export class Shipper {
       this.#lost(problem.reason, problem.code, true);
       return;
     }
+    if (!this.#prove(welcome.auth)) return;
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
     this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
     this.#step({ kind: 'welcomed' });
     for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
+  }
+
+  /** @returns whether the replica has our key, or neither end has one */
+  #prove(theirs: Uint8Array | undefined): boolean {
+    try {
+      const proof = this.#auth!.welcomed(theirs);
+      if (proof) this.#send({ kind: 'proof', proof });
+      return true;
+    } catch (error) {
+      this.#lost((error as Error).message.split('\n', 1)[0]!, 'AuthFailed', true);
+      return false;
+    }
   }
 
   // --- spaces ------------------------------------------------------------------------------

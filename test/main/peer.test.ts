@@ -18,6 +18,7 @@ const OWN: PeerIdentity = {
   nodeId: 'asking',
   incarnation: 9n,
   maxEntryBytes: 16 * 1024,
+  key: undefined,
   maxFrameBytes: 128 * 1024,
 };
 const LISTEN = { host: '127.0.0.1', port: 0 };

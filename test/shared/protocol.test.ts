@@ -70,6 +70,7 @@ const FRAMES: PlainFrame[] = [
   { kind: 'bye', fatal: true, code: 'WrongCluster', message: 'another cluster' },
   { kind: 'ping' },
   { kind: 'pong' },
+  { kind: 'proof', proof: Uint8Array.from({ length: 32 }, (_, n) => n) },
   { kind: 'standing-ask', ids: [ID, ID] },
   {
     kind: 'standing',

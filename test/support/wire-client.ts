@@ -4,7 +4,13 @@ import { idOf } from '#src/main/names.js';
 import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
 import { FrameAssembler } from '#src/shared/frame.js';
 import { FrameBuilder } from '#src/shared/frame-builder.js';
-import { decodeFrame, encodeFrame, type Frame, type Hello } from '#src/shared/protocol.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  type Hello,
+  type Welcome,
+} from '#src/shared/protocol.js';
 
 export const PRIMARY = 'hand-made';
 
@@ -45,7 +51,8 @@ export class WireClient {
     }
   }
 
-  async hello(peerId: string, change: Partial<Hello> = {}): Promise<void> {
+  /** @returns how the replica welcomes it */
+  async hello(peerId: string, change: Partial<Hello> = {}): Promise<Welcome> {
     this.send({
       kind: 'hello',
       hello: {
@@ -61,7 +68,7 @@ export class WireClient {
         ...change,
       },
     });
-    await this.next('welcome');
+    return (await this.next('welcome')).welcome;
   }
 
   /** Introduces a space and says `continue`. @returns the replica's last sequence */

@@ -12,13 +12,17 @@ import {
   DEFAULT_CATCH_UP_BATCH_BYTES,
   DEFAULT_GROUP_BYTES,
   DEFAULT_LAG_ALERT_MS,
+  DEFAULT_LAG_DEGRADED_MS,
+  DEFAULT_LAG_POLL_MS,
   DEFAULT_MAX_ENTRY_BYTES,
   DEFAULT_MAX_SLOT_BYTES,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
+  DEFAULT_METRICS_PREFIX,
   DEFAULT_SEALER_THREADS,
   DEFAULT_SEGMENT_BYTES,
   DEFAULT_SLOT_IDLE_TIMEOUT_MS,
+  DEFAULT_STALLED_AFTER_MS,
   DEFAULT_WINDOW_BYTES,
   MIN_SLABS,
   OPEN_CONFIRM_MS,
@@ -107,14 +111,43 @@ export interface NodeOptions {
   readonly backoffStepsMs?: readonly number[];
   /** How long a new space waits for the word of silent members. */
   readonly openConfirmMs?: number;
+  /** From this lag on a replica is degraded, and an alert is raised: a warning. Default: 1,000. */
   readonly lagAlertThresholdMs?: number;
   /** Gets one structured line for each event, rate-limited. Default: none, nothing is written. */
   readonly logger?: Logger;
   /** Metrics, health, status and a page for people over HTTP. Default: none, nothing listens. */
   readonly http?: HttpOptions;
+  /** From this lag on the alert is critical. Default: 5,000. */
+  readonly lagDegradedThresholdMs?: number;
+  /** How often every (space, replica) is looked at. Default: 5,000. */
+  readonly lagPollMs?: number;
+  /** A replica whose link lives, that lacks entries and does not move, is stalled after this. */
+  readonly stalledAfterMs?: number;
+  /** What the names of metrics begin with. Default: `engram_`. */
+  readonly metricsPrefix?: string;
+  /**
+   * A registry of the host's own (prom-client): the node's metrics are registered there until it
+   * closes, and are formatted on the main thread. Two nodes in one registry need two prefixes.
+   */
+  readonly metricsRegistry?: MetricsRegistry;
 }
 
-type WithoutDefault = 'listen' | 'apply' | 'appliedUpTo' | 'rewound' | 'logger' | 'http';
+/** What is used of prom-client's `Registry`. */
+export interface MetricsRegistry {
+  readonly contentType: string;
+  registerMetric(metric: never): void;
+  removeSingleMetric(name: string): void;
+  metrics(): Promise<string>;
+}
+
+type WithoutDefault =
+  | 'listen'
+  | 'apply'
+  | 'appliedUpTo'
+  | 'rewound'
+  | 'logger'
+  | 'http'
+  | 'metricsRegistry';
 
 /** The options with every default filled in. */
 export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key'>> &
@@ -129,6 +162,12 @@ const whole =
   (least: number): Check =>
   (v) =>
     Number.isSafeInteger(v) && (v as number) >= least ? undefined : `a whole number from ${least}`;
+
+const registryProblem: Check = (v) => {
+  const { registerMetric, removeSingleMetric, metrics } = Object(v) as Partial<MetricsRegistry>;
+  const all = [registerMetric, removeSingleMetric, metrics];
+  return all.every((f) => typeof f === 'function') ? undefined : 'registry of prom-client';
+};
 
 const CHECKS: Record<keyof NodeOptions, Check> = {
   dataDir: text,
@@ -184,6 +223,14 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
       : 'an array of whole numbers from 1, in ms',
   openConfirmMs: whole(0),
   lagAlertThresholdMs: whole(1),
+  lagDegradedThresholdMs: whole(1),
+  lagPollMs: whole(10),
+  stalledAfterMs: whole(1),
+  metricsPrefix: (v) =>
+    typeof v === 'string' && /^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(v)
+      ? undefined
+      : 'a beginning of metric names: letters, digits, _ and :, no digit first',
+  metricsRegistry: registryProblem,
   logger: loggerProblem,
   http: httpProblem,
 };
@@ -197,7 +244,7 @@ export const OPTION_NAMES: {
   all,
   functions: all.filter((key) => {
     const check = CHECKS[key as keyof NodeOptions];
-    return check === callback || check === loggerProblem;
+    return check === callback || check === loggerProblem || check === registryProblem;
   }),
 };
 
@@ -286,6 +333,13 @@ export function readOptions(options: NodeOptions): NodeConfig {
     backoffStepsMs: BACKOFF_STEPS_MS,
     openConfirmMs: OPEN_CONFIRM_MS,
     lagAlertThresholdMs: DEFAULT_LAG_ALERT_MS,
+    lagDegradedThresholdMs: Math.max(
+      DEFAULT_LAG_DEGRADED_MS,
+      given.lagAlertThresholdMs ?? DEFAULT_LAG_ALERT_MS,
+    ),
+    lagPollMs: DEFAULT_LAG_POLL_MS,
+    stalledAfterMs: DEFAULT_STALLED_AFTER_MS,
+    metricsPrefix: DEFAULT_METRICS_PREFIX,
     ...given,
     key: given.key === undefined ? undefined : Buffer.from(given.key as Uint8Array),
   };
@@ -310,6 +364,13 @@ function checkTogether(config: NodeConfig): void {
   }
   if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
     throw failure('Configuration', "fsync: 'none' ships nothing: leave out replicas and listen");
+  }
+  if (config.lagDegradedThresholdMs < config.lagAlertThresholdMs) {
+    throw failure(
+      'Configuration',
+      `lagDegradedThresholdMs ${config.lagDegradedThresholdMs} is below lagAlertThresholdMs ` +
+        `${config.lagAlertThresholdMs}`,
+    );
   }
   if (config.appliedUpTo && !config.apply) {
     throw failure('Configuration', 'appliedUpTo is given without apply');

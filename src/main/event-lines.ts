@@ -33,6 +33,31 @@ const WRITERS: Writers = {
     const fields = { replicaId, state, reason, consecutiveFailures, checksumFailures };
     return line(found, replicaId, text, fatal === undefined ? fields : { ...fields, fatal });
   },
+  'replica-status': ({ replicaId, status, before, spaces, reason }) =>
+    line(
+      { failed: 'error', degraded: 'warn', lagging: 'debug', healthy: 'info' }[status] as Level,
+      `${replicaId} ${status}`,
+      `replica ${replicaId} is ${status}, was ${before}, in ${named(spaces)}: ${reason}`,
+      { replicaId, status, before, reason, ...counted(spaces) },
+    ),
+  'lag-alert': ({ replicaId, alert, before, spaces, lagMs }) =>
+    line(
+      { critical: 'error', warning: 'warn', none: 'info' }[alert] as Level,
+      `${replicaId} ${alert}`,
+      alert === 'none'
+        ? `the lag of replica ${replicaId} is no longer ${before} in ${named(spaces)}`
+        : `the lag of replica ${replicaId} is ${alert}, ${said(lagMs)}, in ${named(spaces)}`,
+      { replicaId, alert, before, lagMs, ...counted(spaces) },
+    ),
+  'replica-stalled': ({ replicaId, isStalled, stage, spaces }) =>
+    line(
+      isStalled ? 'error' : 'info',
+      `${replicaId} ${isStalled}`,
+      isStalled
+        ? `replica ${replicaId} is stalled at ${stage} in ${named(spaces)}: its link lives`
+        : `replica ${replicaId} moves again in ${named(spaces)}`,
+      { replicaId, isStalled, stage, ...counted(spaces) },
+    ),
   'primary-connection': ({ primaryId, connected, reason }) =>
     line(
       connected ? 'info' : 'warn',
@@ -154,6 +179,8 @@ const WRITERS: Writers = {
     line('error', '', `the log has failed: ${saidBy(error)}`, errorFields(error)),
 };
 
+export const EVENT_NAMES = Object.keys(WRITERS) as readonly NodeEventName[];
+
 /** The line of one event. @param isDebug whether it may carry what the host's own errors say */
 export function lineOf<K extends NodeEventName>(
   name: K,
@@ -188,6 +215,15 @@ function named(names: readonly string[]): string {
   const rest = names.length - NAMES_SHOWN;
   const shown = names.slice(0, NAMES_SHOWN).join(', ');
   return rest > 0 ? `${shown} and ${rest} more` : shown;
+}
+
+/** The first few spaces of many, and how many there are. */
+function counted(spaces: readonly string[]): Record<string, unknown> {
+  return { spaces: spaces.slice(0, NAMES_SHOWN), count: spaces.length };
+}
+
+function said(lagMs: number | 'unknown'): string {
+  return lagMs === 'unknown' ? 'unknown' : `${Math.round(lagMs)} ms`;
 }
 
 /** An error of ours or of the system, in one line. */

@@ -6,7 +6,8 @@ import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
 import type { ApplyBlock } from './apply.js';
 import type { DamagedEntries } from './damage.js';
-import { line, lineOf } from './event-lines.js';
+import { EVENT_NAMES, line, lineOf } from './event-lines.js';
+import type { LagAlertChange, ReplicaStatusChange, StalledChange } from './lag-changes.js';
 import type { LogStatus } from './log-health.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
@@ -24,6 +25,12 @@ export interface NodeEvents {
     /** Links that have ended because bytes were changed on the way. */
     readonly checksumFailures: number;
   };
+  /** Replicas have another status (healthy, lagging, degraded, failed) in these spaces. */
+  'replica-status': ReplicaStatusChange;
+  /** The lag of a replica has passed a threshold in these spaces, or has come back from it. */
+  'lag-alert': LagAlertChange;
+  /** A replica whose link lives does not move in these spaces, or moves again. */
+  'replica-stalled': StalledChange;
   /** A primary has connected to this node, or is gone. */
   'primary-connection': {
     readonly primaryId: string;
@@ -110,6 +117,8 @@ export type NodeEventName = keyof NodeEvents;
 export class NodeEmitter {
   readonly #emitter = new EventEmitter();
   readonly #log: EventLog;
+  /** How often each event was emitted. */
+  readonly #counts = new Map<NodeEventName, number>(EVENT_NAMES.map((name) => [name, 0]));
   /** What happened before the host could listen; undefined once it can. */
   #held: (() => void)[] | undefined = [];
 
@@ -134,6 +143,7 @@ export class NodeEmitter {
 
   /** Logs the event and calls every listener; what one throws stops nobody (row 79). */
   protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
+    this.#counts.set(name, this.#counts.get(name)! + 1);
     this.#log.line(name, lineOf(name, event, this.#log.isDebug));
     if (this.#held) this.#held.push(() => this.#deliver(name, event));
     else this.#deliver(name, event);
@@ -161,6 +171,10 @@ export class NodeEmitter {
   /** No event comes any more. */
   protected endLog(): void {
     this.#log.close();
+  }
+
+  protected get eventCounts(): ReadonlyMap<NodeEventName, number> {
+    return this.#counts;
   }
 
   /**

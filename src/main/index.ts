@@ -11,10 +11,12 @@ export {
 export type { FsyncMode } from '../shared/group-commit.js';
 export type { ReplicaStatus } from '../shared/lag.js';
 export type { Member, Role } from '../shared/node-record.js';
+export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
-export type { Address, NodeOptions } from './config.js';
+export type { Address, MetricsRegistry, NodeOptions } from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
 export type { Logger, RecentEvent } from './logger.js';
+export type { Scrape } from './metrics.js';
 export type { Node } from './node.js';
 export type {
   NodeStatus,

@@ -18,6 +18,7 @@ import {
   type WriterStart,
 } from '../shared/writer-words.js';
 import { type DiskFile, ioError } from './disk.js';
+import type { NodeCounts } from './node-counts.js';
 
 /** How long fdatasyncs take: the call itself, and what it waited for a thread to make it. */
 export interface SyncTimes {
@@ -38,6 +39,7 @@ export class LogWriter {
   readonly #words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
   readonly #numbers = new Float64Array(new SharedArrayBuffer(8 * NUMBERS));
   readonly #slabs: SharedArrayBuffer;
+  readonly #counts: NodeCounts;
   #worker: Worker | undefined;
   #ended: Promise<void> | undefined;
   #asked: Asked | undefined;
@@ -50,8 +52,9 @@ export class LogWriter {
     maxWaitMs: 0,
   };
 
-  constructor(slabs: SharedArrayBuffer) {
+  constructor(slabs: SharedArrayBuffer, counts: NodeCounts) {
     this.#slabs = slabs;
+    this.#counts = counts;
   }
 
   /** With the first file that is known by a number: a disk in memory needs no thread. */
@@ -90,10 +93,18 @@ export class LogWriter {
   /** The same file, with the log's own writes and fdatasyncs made by the thread. */
   wrap(file: DiskFile): DiskFile {
     const { fd } = file;
-    if (fd === undefined) return file;
+    const timedSync = async (): Promise<void> => {
+      const before = performance.now();
+      await file.sync();
+      this.#count(performance.now() - before, undefined);
+    };
+    const rest = restOf(file);
+    if (fd === undefined) {
+      return { ...rest, write: (bytes, position) => file.write(bytes, position), sync: timedSync };
+    }
     this.#worker ??= this.#start();
     return {
-      path: file.path,
+      ...rest,
       fd,
       write: (bytes, position) => {
         if (bytes.buffer !== this.#slabs || this.#isBusy) return file.write(bytes, position);
@@ -103,7 +114,7 @@ export class LogWriter {
       writeAndSync: async (bytes, position) => {
         if (bytes.buffer !== this.#slabs || this.#isBusy) {
           await file.write(bytes, position);
-          await file.sync().catch((error) => {
+          await timedSync().catch((error) => {
             throw failure('WalFailed', (error as Error).message, { cause: undefined });
           });
           return;
@@ -114,16 +125,11 @@ export class LogWriter {
         this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]);
       },
       sync: async () => {
+        if (this.#isBusy) return await timedSync();
         const before = performance.now();
-        const isOurs = !this.#isBusy;
-        await (isOurs ? this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`) : file.sync());
-        this.#count(performance.now() - before, isOurs ? this.#numbers[NUMBER.callMs]! : undefined);
+        await this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`);
+        this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]!);
       },
-      syncAll: () => file.syncAll(),
-      read: (into, position) => file.read(into, position),
-      truncate: (size) => file.truncate(size),
-      size: () => file.size(),
-      close: () => file.close(),
     };
   }
 
@@ -144,6 +150,7 @@ export class LogWriter {
     times.lastWaitMs = Math.max(0, totalMs - times.lastCallMs);
     times.maxCallMs = Math.max(times.maxCallMs, times.lastCallMs);
     times.maxWaitMs = Math.max(times.maxWaitMs, times.lastWaitMs);
+    this.#counts.sync(times.lastCallMs, times.lastWaitMs);
   }
 
   #ask(op: number, fd: number, what: string): Promise<void> {
@@ -166,6 +173,18 @@ export class LogWriter {
     Atomics.notify(this.#words, WORD.asked);
     await this.#ended;
   }
+}
+
+/** What the log's writer leaves to the file itself. */
+function restOf(file: DiskFile): Omit<DiskFile, 'fd' | 'write' | 'writeAndSync' | 'sync'> {
+  return {
+    path: file.path,
+    syncAll: () => file.syncAll(),
+    read: (into, position) => file.read(into, position),
+    truncate: (size) => file.truncate(size),
+    size: () => file.size(),
+    close: () => file.close(),
+  };
 }
 
 /** A failed fdatasync is final, whatever its errno says: pages may be gone (row 14). */

@@ -4,6 +4,7 @@ import type { Address, NodeConfig } from './config.js';
 import type { Damage } from './damage.js';
 import type { LogWriter } from './log-writer.js';
 import type { NodeSummary } from './node-types.js';
+import type { PrimaryLinks } from './primary-links.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
 import type { Segments } from './segments.js';
@@ -20,6 +21,7 @@ export interface SummaryParts {
   readonly wal: Wal | undefined;
   readonly retention: Retention | undefined;
   readonly replication: Replication | undefined;
+  readonly primaries: PrimaryLinks;
 }
 
 export function summaryOf(parts: SummaryParts): NodeSummary {
@@ -46,7 +48,8 @@ export function summaryOf(parts: SummaryParts): NodeSummary {
     log: wal?.health.status ?? { state: 'ok', reason: '' },
     fdatasync: { ...parts.writer.times },
     failure: wal?.failure && firstLine(wal.failure),
-    replicas: parts.replication?.links() ?? [],
+    replicas: parts.replication?.monitor.links() ?? [],
+    primaries: parts.primaries.status(),
   };
 }
 

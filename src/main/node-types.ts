@@ -2,6 +2,7 @@
 import type { LinkState, Traffic } from '../shared/control.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import type { Role } from '../shared/node-record.js';
+import type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { SlotState } from '../shared/slot.js';
 import type { Hole } from '../shared/state.js';
@@ -9,6 +10,7 @@ import type { ApplyBlock } from './apply.js';
 import type { Address } from './config.js';
 import type { LogStatus } from './log-health.js';
 import type { SyncTimes } from './log-writer.js';
+import type { PrimaryStatus } from './primary-links.js';
 
 export interface OpenSpaceOptions {
   /** Whether an unknown space is created here; overrides the node's `lead`. */
@@ -45,6 +47,8 @@ export interface NodeSummary {
   readonly fdatasync: SyncTimes;
   readonly failure: string | undefined;
   readonly replicas: readonly ReplicaLinkStatus[];
+  /** Who has shipped to this node since it was opened. */
+  readonly primaries: readonly PrimaryStatus[];
 }
 
 export interface NodeStatus extends NodeSummary {
@@ -54,9 +58,18 @@ export interface NodeStatus extends NodeSummary {
 /** The link to one replica. */
 export interface ReplicaLinkStatus {
   readonly replicaId: string;
+  readonly address: Address;
   readonly state: LinkState;
   readonly reason: string;
+  /** For how long it has been in this state, ms. */
+  readonly since: number;
+  /** The code of an error that only a person can mend. */
+  readonly fatal: string | undefined;
   readonly consecutiveFailures: number;
+  /** Since the last byte came from it, ms; undefined: none ever. */
+  readonly lastReceivedAgeMs: number | undefined;
+  /** What it has flushed and was sent, over the last lag poll. */
+  readonly throughput: { readonly entriesPerSecond: number; readonly bytesPerSecond: number };
   /** Links that have ended because bytes were changed on the way. */
   readonly checksumFailures: number;
   /** As of the last second: what compression is agreed on, and what it saves. */
@@ -83,9 +96,13 @@ export interface SpaceReplicaStatus {
   /** Wall clock, ms since 1970; undefined before the first connection. */
   readonly lastSuccess: number | undefined;
   readonly status: ReplicaStatus;
+  /** `warning` from lagAlertThresholdMs on, `critical` from lagDegradedThresholdMs on. */
+  readonly alert: LagAlert;
+  /** Where its way is blocked, when it is stalled. */
+  readonly stalledAt: Stage | undefined;
   /** How safe what it lacks is here. */
   readonly slot: SlotState;
-  readonly state: LinkState;
+  readonly state: PairState;
   readonly reason: string;
   /** For how long it has been in this state, ms. */
   readonly since: number;

@@ -16,12 +16,15 @@ import type { HttpSurface } from './http-server.js';
 import { passingReason } from './log-health.js';
 import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
-import { idOf } from './names.js';
-import { summaryOf } from './node-summary.js';
+import type { MetricParts } from './metric-facts.js';
+import { Metrics, type Scrape } from './metrics.js';
+import { NodeCounts } from './node-counts.js';
+import { type SummaryParts, summaryOf } from './node-summary.js';
 import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
-import { PeerClient } from './peer-client.js';
+import { PeerClient, type PeerIdentity } from './peer-client.js';
 import { peerHandlers } from './peer-handlers.js';
 import type { Platform } from './platform.js';
+import { PrimaryLinks } from './primary-links.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
@@ -33,6 +36,7 @@ import { Segments } from './segments.js';
 import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
+import { applyEvents, type Emit, replicationEvents } from './told-events.js';
 import { Wal } from './wal.js';
 
 export class Node extends NodeEmitter {
@@ -49,11 +53,14 @@ export class Node extends NodeEmitter {
   readonly #pool: SealerPool;
   readonly #writer: LogWriter;
   /** Asks other members. */
+  readonly #own: PeerIdentity;
   readonly #peers: PeerClient;
   readonly #reader: LogReader;
   readonly #parts: [Disk, string, NodeMemory, SpaceTable, Segments];
   readonly #damage: Damage;
   readonly #state: StateKeeper;
+  readonly #counts = new NodeCounts();
+  readonly #primaries = new PrimaryLinks();
   readonly #stop = manyListeners(new AbortController());
   readonly #handles = new Map<SpaceState, Space>();
   readonly #end: Lsn;
@@ -64,9 +71,12 @@ export class Node extends NodeEmitter {
   #address: Address | undefined;
   #roles: Roles | undefined;
   #retention: Retention | undefined;
+  #metrics: Metrics | undefined;
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
   #closed: Promise<void> | undefined;
+
+  readonly #emit: Emit = (name, event) => this.emit(name, event);
 
   /** Made by `openNode`. */
   constructor(
@@ -85,8 +95,8 @@ export class Node extends NodeEmitter {
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
     const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
     const caps = { maxEntryBytes, maxFrameBytes };
-    const own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
-    this.#peers = new PeerClient(platform, own);
+    this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
+    this.#peers = new PeerClient(platform, this.#own);
     this.#lock = lock;
     this.#salt = salt;
     this.#dir = dir;
@@ -97,7 +107,7 @@ export class Node extends NodeEmitter {
     this.#memory.setAllocated(0, recovered.nodeSequence);
     this.#memory.setDurable(0, recovered.nodeSequence);
     const { segments, spares, stateGeneration } = recovered;
-    this.#writer = new LogWriter(this.#memory.memory.slabs);
+    this.#writer = new LogWriter(this.#memory.memory.slabs, this.#counts);
     const { leftovers } = recovered;
     this.#segments = new Segments(
       disk,
@@ -135,7 +145,8 @@ export class Node extends NodeEmitter {
     // Before the segment grows: from now on each group adds itself to its index.
     await this.#reader.indexOf(this.#segments.current);
     const options = { mode, groupBytes, segmentBytes, salt: this.#salt, end: this.#end };
-    this.#wal = new Wal(this.#memory, this.#spaces, this.#segments, this.#pool, options, {
+    const [, , ...logParts] = this.#parts;
+    this.#wal = new Wal(...logParts, this.#pool, options, this.#counts, {
       ackRefusal: () => this.#ackRefusal(),
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.#retention!.run(),
@@ -168,6 +179,7 @@ export class Node extends NodeEmitter {
     this.#replication!.lead(led);
     await this.#roles!.confirm(led);
     if (recovered.leftovers.length > 0) void this.#retention.run();
+    this.#metrics = new Metrics(this.#seen, this.#counts.buffer);
   }
 
   /** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
@@ -238,11 +250,7 @@ export class Node extends NodeEmitter {
     if (!apply) return;
     this.#applier = new Applier({ ...this.#config, apply }, this.#reader, this.#wal!, {
       applied: (space, sequence) => this.#receiver?.applied(space, sequence),
-      failed: ({ facts }, from, attempts, error) =>
-        this.emit('apply-failed', { space: facts.name, from, attempts, error }),
-      blocked: ({ facts }, block) => this.emit('apply-blocked', { space: facts.name, ...block }),
-      resumed: ({ facts }, sequence) => this.emit('apply-resumed', { space: facts.name, sequence }),
-      skipped: ({ facts }, sequence) => this.emit('entry-skipped', { space: facts.name, sequence }),
+      ...applyEvents(this.#emit),
     });
     for (const space of this.#spaces.spaces) {
       if (space.facts.role === 'replica') this.#applier.start(space);
@@ -251,22 +259,7 @@ export class Node extends NodeEmitter {
 
   #startReplication(): void {
     const config = this.#config;
-    const facts = {
-      clusterId: config.clusterId,
-      nodeId: config.nodeId,
-      nodeHash: idOf(config.nodeId),
-      incarnation: this.#incarnation,
-      dataDir: this.#dir,
-      salt: this.#salt,
-      maxEntryBytes: config.maxEntryBytes,
-      windowBytes: config.windowBytes,
-      catchUpBatchBytes: config.catchUpBatchBytes,
-      catchUpBytesPerSecond: config.catchUpBytesPerSecond,
-      compression: config.compression,
-      connectTimeoutMs: config.connectTimeoutMs,
-      backoffStepsMs: config.backoffStepsMs,
-      key: config.key,
-    };
+    const facts = { incarnation: this.#incarnation, dataDir: this.#dir, salt: this.#salt };
     const spaces = this.#spaces;
     const replication = new Replication(
       this.#platform,
@@ -277,21 +270,7 @@ export class Node extends NodeEmitter {
       this.#segments,
       this.#reader,
       this.#wal!,
-      {
-        state: ({ replica, link }) =>
-          this.emit('replica-state', {
-            replicaId: replica.nodeId,
-            state: link.state,
-            reason: link.reason,
-            consecutiveFailures: link.failures,
-            fatal: link.fatal,
-            checksumFailures: link.checksumFailures,
-          }),
-        lost: ({ replica }, reason) =>
-          this.emit('shipper-lost', { replicaId: replica.nodeId, reason }),
-        refused: (space, replicaId, verdict) =>
-          this.emit('replica-refused', { space: space.facts.name, replicaId, verdict }),
-      },
+      replicationEvents(this.#emit),
     );
     this.#replication = replication;
     const wal = this.#wal!;
@@ -304,25 +283,43 @@ export class Node extends NodeEmitter {
     });
   }
 
+  /** What status and metrics are made of; all of it is there once the node is open. */
+  get #seen(): MetricParts & SummaryParts {
+    return {
+      config: this.#config,
+      address: this.#address,
+      memory: this.#memory,
+      spaces: this.#spaces,
+      segments: this.#segments,
+      damage: this.#damage,
+      writer: this.#writer,
+      wal: this.#wal!,
+      retention: this.#retention!,
+      replication: this.#replication!,
+      applier: this.#applier,
+      primaries: this.#primaries,
+      events: this.eventCounts,
+    };
+  }
+
   async #listen(listen: Address): Promise<void> {
-    const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = this.#config;
     this.#receiver = new ReceiverServer(this.#platform, {
-      clusterId,
-      nodeId,
-      incarnation: this.#incarnation,
-      maxEntryBytes,
-      maxFrameBytes: frameBytesOf(maxEntryBytes, catchUpBatchBytes),
-      key: this.#config.key,
+      ...this.#own,
       wal: this.#wal!,
       spaceById: (id) => this.#spaces.byId(id),
       register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
-      connection: (primaryId, connected, reason) =>
-        this.emit('primary-connection', { primaryId, connected, reason }),
-      stalled: (primaryId, stalledMs) =>
-        this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs }),
+      primaries: this.#primaries,
+      connection: (primaryId, connected, reason) => {
+        this.#primaries.connection(primaryId, connected, reason);
+        this.emit('primary-connection', { primaryId, connected, reason });
+      },
+      stalled: (primaryId, stalledMs) => {
+        this.#primaries.stalled(primaryId, stalledMs > 0);
+        this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs });
+      },
       duplicate: (nodeId) => this.emit('duplicate-node', { nodeId }),
       peers: peerHandlers({
-        nodeId,
+        nodeId: this.nodeId,
         memory: this.#memory,
         spaces: this.#spaces,
         reader: this.#reader,
@@ -446,17 +443,16 @@ export class Node extends NodeEmitter {
 
   /** `status()` without the spaces: it costs the same however many there are. */
   summary(): NodeSummary {
-    return summaryOf({
-      config: this.#config,
-      address: this.#address,
-      memory: this.#memory,
-      segments: this.#segments,
-      damage: this.#damage,
-      writer: this.#writer,
-      wal: this.#wal,
-      retention: this.#retention,
-      replication: this.#replication,
-    });
+    return summaryOf(this.#seen);
+  }
+
+  /**
+   * All metrics as of now, in the text format of Prometheus (or of the host's own registry): to be
+   * served as it is. Rejects WorkerLost, Closed.
+   */
+  async metrics(): Promise<Scrape> {
+    this.#checkOpen();
+    return await this.#metrics!.scrape();
   }
 
   /**
@@ -489,6 +485,7 @@ export class Node extends NodeEmitter {
       if (!this.#wal) await this.#segments.close();
     } finally {
       clearInterval(this.#beat);
+      await this.#metrics?.close();
       await this.#writer.close();
       await this.#pool.close();
       await this.#http?.close();

@@ -27,15 +27,26 @@ export interface LogGroup extends Group {
   readonly entries: number;
   readonly grouped: boolean;
   readonly settled: Settled[];
+  /** See OpenGroup. */
+  readonly turns: readonly number[];
+  readonly appended: number;
   /** Holds nothing but a mark. */
   readonly markOnly: boolean;
   /** What it held, when its slab was given up before it became durable. */
   aside: readonly RunSummary[] | undefined;
 }
 
+/** Turns of the event loop that a group tells apart; what comes later counts as of the last. */
+const TURNS_MAX = 64;
+
 export class OpenGroup {
   readonly slab: Slab;
   readonly settled: Settled[] = [];
+  /** When turns that appended to it began, ms, and how many appends it had before; in turn. */
+  readonly turns: number[] = [];
+  /** Entries of this node's own spaces. */
+  appended = 0;
+  #turnMs = 0;
   bytes = 0;
   entries = 0;
   runs = 0;
@@ -54,6 +65,15 @@ export class OpenGroup {
     this.slab = slab;
     this.#number = number;
     this.#stagedIn = stagedIn;
+  }
+
+  /** One more append, of the turn that began at `turnMs`. */
+  append(turnMs: number): void {
+    if (turnMs !== this.#turnMs && this.turns.length < 2 * TURNS_MAX) {
+      this.#turnMs = turnMs;
+      this.turns.push(turnMs, this.appended);
+    }
+    this.appended++;
   }
 
   /** Accounts for entries whose bytes have been put at the group's end. */
@@ -92,6 +112,8 @@ export function closedGroup(open: OpenGroup): LogGroup {
     runs: open.runs,
     grouped: open.grouped,
     settled: open.settled,
+    turns: open.turns,
+    appended: open.appended,
     markOnly: open.markOnly,
     aside: undefined,
     startLsn: 0,

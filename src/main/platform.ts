@@ -65,7 +65,7 @@ export const nodePlatform: Platform = {
 
   startShipper(start, hooks) {
     const worker = new Worker(new URL('../workers/shipper-thread.js', import.meta.url), {
-      workerData: start,
+      workerData: { start, mainOriginMs: clockOriginMs() },
       name: `shipper ${start.replica.nodeId}`,
     });
     let reason: string | undefined;
@@ -82,3 +82,8 @@ export const nodePlatform: Platform = {
 
   coordinator: () => new StaticCoordinator(),
 };
+
+/** Where `performance.now()` of this thread began, on the clock that all threads share. */
+function clockOriginMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6 - performance.now();
+}

@@ -27,6 +27,7 @@ import {
 import { Receiver } from '../shared/receiver.js';
 import { BatchIntake } from './batch-intake.js';
 import { PeerConnection, type PeerHandlers } from './peer-connection.js';
+import type { PrimaryLinks } from './primary-links.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -45,6 +46,7 @@ export interface ReceiverHost {
   spaceById(id: string): SpaceState | undefined;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  readonly primaries: PrimaryLinks;
   connection(primaryId: string, connected: boolean, reason: string): void;
   /** The primary's main thread has not moved for so long; 0: it moves again. */
   stalled(primaryId: string, stalledMs: number): void;

@@ -45,7 +45,8 @@ export class ReceiverServer {
       socket.destroy();
       return;
     }
-    const connection = new ReceiverConnection(this.#host, socket, {
+    const counted = this.#host.primaries.counted(socket, () => connection.primaryId);
+    const connection: ReceiverConnection = new ReceiverConnection(this.#host, counted, {
       claim: (c, hello) => this.#claim(c, hello),
       called: () => this.#called(),
       follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),

@@ -5,16 +5,19 @@
 import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
-import { type Backlog, lagOf, statusOf } from '../shared/lag.js';
+import { allocateShipperCounters } from '../shared/metric-words.js';
 import type { Member } from '../shared/node-record.js';
+import { PairWatch } from '../shared/pair-watch.js';
 import { type Epoch, NO_POSITION, type Position, type Sequence } from '../shared/position.js';
 import type { PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
-import type { ReplicaLinkStatus, SpaceReplicaStatus } from './node-types.js';
+import type { LagHooks } from './lag-changes.js';
+import { LagMonitor } from './lag-monitor.js';
+import { idOf } from './names.js';
 import type { Platform } from './platform.js';
-import type { LogReader, LookedUp } from './reader.js';
+import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
 import { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -31,6 +34,7 @@ export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
   lost(shipper: ShipperHandle, reason: string): void;
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
+  readonly lag: LagHooks;
 }
 
 const CONFIRM_POLL_MS = 2;
@@ -41,7 +45,8 @@ interface Asked {
   readonly resolve: (answer: SpaceAnswer | undefined) => void;
 }
 
-export type ShipperFacts = Omit<ShipperStart, 'memory' | 'progress' | 'replica'>;
+/** What a shipper is told of its node besides the options. */
+export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'dataDir' | 'salt'>;
 
 export class Replication {
   readonly #config: NodeConfig;
@@ -54,11 +59,11 @@ export class Replication {
   readonly #facts: ShipperFacts;
   shippers: readonly ShipperHandle[] = [];
   readonly acks: AckWaits;
+  readonly monitor: LagMonitor;
   #asked: Asked[] = [];
   /** Per shipper: the spaces on which a verdict has been given since its last connection. */
   readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
   readonly #pinned = new Map<ShipperHandle, Segment>();
-  readonly #backlogs = new Map<ShipperHandle, Map<SpaceState, Backlog>>();
 
   constructor(
     platform: Platform,
@@ -78,6 +83,7 @@ export class Replication {
     this.#reader = reader;
     this.#hooks = hooks;
     this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space));
+    this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;
     for (const replica of config.replicas) this.add(replica);
@@ -92,9 +98,11 @@ export class Replication {
   add(replica: Member): void {
     const { memory } = this.#memory;
     const progress = allocateProgress(memory.maxSpaces);
+    const counters = allocateShipperCounters();
     const shipper = new ShipperHandle(
       this.#platform,
-      { ...this.#facts, memory, progress, replica },
+      { ...shipperOptions(this.#config), ...this.#facts, memory, progress, counters, replica },
+      new PairWatch(this.#config, memory.maxSpaces, performance.now()),
       {
         message: (from, message) => this.#message(from, message),
         lost: (from, reason) => {
@@ -104,7 +112,6 @@ export class Replication {
       },
     );
     this.#judged.set(shipper, new Set());
-    this.#backlogs.set(shipper, new Map());
     this.shippers = [...this.shippers, shipper];
   }
 
@@ -116,7 +123,6 @@ export class Replication {
     await shipper.close();
     this.#pin(shipper, undefined);
     this.#judged.delete(shipper);
-    this.#backlogs.delete(shipper);
   }
 
   #shipperOf(replicaId: string): ShipperHandle | undefined {
@@ -247,7 +253,8 @@ export class Replication {
       else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
       const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
       const lsn = there?.next ?? durableLsn;
-      if (there) this.#rememberBacklog(shipper, space, sequence + 1, there);
+      if (there) this.monitor.rememberBacklog(shipper, space, sequence + 1, there);
+      shipper.watch.judged(space.slot, verdict);
       this.#judged.get(shipper)?.add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
       if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
@@ -276,23 +283,6 @@ export class Replication {
       space.refusal = failure('Fenced', `${id} has seen epoch ${row.epochSeen} of ${name}`);
     }
     this.#hooks.refused(space, id, verdict);
-  }
-
-  /** For lag: since when the replica lacks what was on disk before this node was opened. */
-  #rememberBacklog(
-    shipper: ShipperHandle,
-    space: SpaceState,
-    next: Sequence,
-    { next: lsn, timestamp }: LookedUp,
-  ): void {
-    const first = space.durableTimes[0];
-    if (lsn === undefined || (first !== undefined && next >= first)) return;
-    const age = Date.now() - Number(timestamp / 1_000_000n);
-    this.#backlogs.get(shipper)?.set(space, {
-      last: first === undefined ? space.facts.position.sequence : first - 1,
-      sinceMs: performance.now() - Math.max(0, age),
-      bytes: this.#memory.durableLsn - lsn,
-    });
   }
 
   async #relocate(
@@ -367,66 +357,28 @@ export class Replication {
     return silent;
   }
 
-  // --- status ------------------------------------------------------------------------------
-
-  /** The links, with what is left of catch-up. */
-  links(): ReplicaLinkStatus[] {
-    return this.shippers.map((shipper) => {
-      const { replica, link, progress, isConnected } = shipper;
-      const { bytesPerSecond } = progress;
-      const behindBytes = Math.max(0, this.#memory.durableLsn - progress.cursor);
-      const eta = bytesPerSecond > 0 ? (1_000 * behindBytes) / bytesPerSecond : 'unknown';
-      return {
-        replicaId: replica.nodeId,
-        state: link.state,
-        reason: link.reason,
-        consecutiveFailures: link.failures,
-        checksumFailures: link.checksumFailures,
-        traffic: link.traffic,
-        catchUp: {
-          behindBytes,
-          bytesPerSecond: isConnected ? bytesPerSecond : 0,
-          etaMs: behindBytes === 0 ? 0 : isConnected ? eta : 'unknown',
-        },
-      };
-    });
-  }
-
-  statusOf(space: SpaceState): Omit<SpaceReplicaStatus, 'slot'>[] {
-    if (space.facts.role !== 'primary') return [];
-    const nowMs = performance.now();
-    const durable = this.#memory.durable(space.slot);
-    return this.shippersOf(space).map((shipper) => {
-      const { progress, link } = shipper;
-      const acked = progress.flushed(space.slot);
-      const backlog = this.#backlogs.get(shipper)?.get(space);
-      const known = link.lastSuccess !== undefined;
-      const { durableTimes, durableBytes } = space;
-      const lag = lagOf(durableTimes, durable, durableBytes, acked, backlog, known, nowMs);
-      const alertMs = this.#config.lagAlertThresholdMs;
-      return {
-        replicaId: shipper.replica.nodeId,
-        sentSequence: progress.sent(space.slot),
-        receivedSequence: Math.max(acked, progress.received(space.slot)),
-        ackedSequence: acked,
-        appliedSequence: progress.applied(space.slot),
-        lagEntries: lag.entries,
-        lagBytes: lag.bytes,
-        lagMs: lag.ms,
-        consecutiveFailures: link.failures,
-        lastSuccess: link.lastSuccess,
-        status: statusOf(lag.ms, link.failures, link.fatal, alertMs),
-        state: link.state,
-        reason: link.reason,
-        since: nowMs - link.sinceMs,
-      };
-    });
-  }
-
   async close(): Promise<void> {
+    this.monitor.close();
     await Promise.all(this.shippers.map((s) => s.close()));
     this.acks.close();
   }
+}
+
+/** Only what a shipper needs: a config holds callbacks, which no thread can be sent. */
+function shipperOptions(config: NodeConfig) {
+  return {
+    clusterId: config.clusterId,
+    nodeId: config.nodeId,
+    nodeHash: idOf(config.nodeId),
+    maxEntryBytes: config.maxEntryBytes,
+    windowBytes: config.windowBytes,
+    catchUpBatchBytes: config.catchUpBatchBytes,
+    catchUpBytesPerSecond: config.catchUpBytesPerSecond,
+    compression: config.compression,
+    connectTimeoutMs: config.connectTimeoutMs,
+    backoffStepsMs: config.backoffStepsMs,
+    key: config.key,
+  };
 }
 
 function pause(ms: number): Promise<void> {

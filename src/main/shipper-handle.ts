@@ -10,6 +10,7 @@ import type {
 } from '../shared/control.js';
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
+import type { PairWatch } from '../shared/pair-watch.js';
 import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
 
@@ -34,6 +35,8 @@ export interface LinkStatus {
   traffic: Traffic;
   /** Monotonic ms. */
   sinceMs: number;
+  /** When it was opened last, monotonic ms; 0: never. */
+  openSinceMs: number;
   /** Wall clock, ms; undefined before the first connection. */
   lastSuccess: number | undefined;
 }
@@ -41,6 +44,12 @@ export interface LinkStatus {
 export class ShipperHandle {
   readonly replica: Member;
   readonly progress: ReplicaProgress;
+  /** Added to by the thread, for metrics. */
+  readonly counters: SharedArrayBuffer;
+  /** How the replica fares in each space. */
+  readonly watch: PairWatch;
+  /** How often its thread has died. */
+  deaths = 0;
   readonly link: LinkStatus = {
     state: 'waiting',
     reason: 'not started',
@@ -49,6 +58,7 @@ export class ShipperHandle {
     checksumFailures: 0,
     traffic: { compression: 'none', rawBytes: 0, sentBytes: 0 },
     sinceMs: performance.now(),
+    openSinceMs: 0,
     lastSuccess: undefined,
   };
   readonly #platform: Platform;
@@ -63,8 +73,10 @@ export class ShipperHandle {
   #deathsMs: number[] = [];
   #restart: NodeJS.Timeout | undefined;
 
-  constructor(platform: Platform, start: ShipperStart, hooks: ShipperHooks) {
+  constructor(platform: Platform, start: ShipperStart, watch: PairWatch, hooks: ShipperHooks) {
     this.#platform = platform;
+    this.counters = start.counters;
+    this.watch = watch;
     this.replica = start.replica;
     this.#start = start;
     this.#hooks = hooks;
@@ -84,15 +96,25 @@ export class ShipperHandle {
     return this.#firstWord;
   }
 
+  /** The spaces that this replica follows. */
+  get slots(): Iterable<number> {
+    return this.#spaces.keys();
+  }
+
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
-    for (const space of spaces) this.#spaces.set(space.slot, space);
+    for (const space of spaces) {
+      this.#spaces.set(space.slot, space);
+      this.watch.follow(space.slot, true);
+    }
     this.post({ kind: 'spaces', spaces });
   }
 
   /** This replica follows the space no more. */
   removeSpace(slot: number): void {
-    if (this.#spaces.delete(slot)) this.post({ kind: 'leave', slot, isCut: false });
+    if (!this.#spaces.delete(slot)) return;
+    this.watch.follow(slot, false);
+    this.post({ kind: 'leave', slot, isCut: false });
   }
 
   post(message: ToShipper): void {
@@ -116,6 +138,7 @@ export class ShipperHandle {
 
   /** Started again: soon at first, slowly once it has died too often. */
   #died(why: string): void {
+    this.deaths++;
     const now = performance.now();
     this.#deathsMs = [...this.#deathsMs.filter((ms) => now - ms < DEATHS_WITHIN_MS), now];
     const isBroken = this.#deathsMs.length >= DEATHS_TO_FAIL;
@@ -141,8 +164,12 @@ export class ShipperHandle {
   }
 
   #setLink({ state, reason, failures, fatal, checksumFailures }: LinkReport): void {
+    const wasConnected = this.isConnected;
     if (state !== this.link.state) this.link.sinceMs = performance.now();
-    if (state === 'streaming' || state === 'catching-up') this.link.lastSuccess = Date.now();
+    if (state === 'streaming' || state === 'catching-up') {
+      this.link.lastSuccess = Date.now();
+      if (!wasConnected) this.link.openSinceMs = performance.now();
+    }
     Object.assign(this.link, { state, reason, failures, fatal, checksumFailures });
   }
 

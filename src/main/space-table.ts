@@ -26,6 +26,8 @@ export interface SpaceState {
   timeLow: number;
   timeHigh: number;
   readonly consumers: Set<RunConsumer>;
+  /** The last sequence when the node was opened; 0 for a space made since. */
+  readonly openedAt: Sequence;
   /** When recent entries became durable here: last sequence, monotonic ms, bytes, in turn. */
   readonly durableTimes: number[];
   /** Bytes of entries that became durable since the node was opened. */
@@ -113,6 +115,7 @@ export class SpaceTable {
       timeLow: Number(facts.timestamp & 0xffffffffn),
       timeHigh: Number(facts.timestamp >> 32n),
       consumers: new Set(),
+      openedAt: facts.position.sequence,
       durableTimes: [],
       durableBytes: 0,
       durableWaits: [],

@@ -293,7 +293,8 @@ export class Space {
     const { memory, replication, retention } = this.#parts;
     const { facts, slot } = this.#state;
     const durable = memory.durable(slot);
-    const replicas = replication.statusOf(this.#state).map((replica) => ({
+    const shippers = replication.shippersOf(this.#state);
+    const replicas = replication.monitor.statusOf(this.#state, shippers).map((replica) => ({
       ...replica,
       slot: retention.slotState(this.#state, replica.replicaId),
     }));

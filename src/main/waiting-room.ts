@@ -10,12 +10,23 @@ interface Waiting {
 }
 
 export class WaitingRoom {
+  readonly #served: (waitedMs: number) => void;
   #queue: Waiting[] = [];
   #timer: NodeJS.Timeout | undefined;
   #isDraining = false;
 
+  /** @param served told how long each has waited that has found room */
+  constructor(served: (waitedMs: number) => void = () => undefined) {
+    this.#served = served;
+  }
+
   get isEmpty(): boolean {
     return this.#queue.length === 0;
+  }
+
+  /** How many wait. */
+  get size(): number {
+    return this.#queue.length;
   }
 
   /** Resolves when `retry` has returned true; rejects with what it throws, or Backpressure. */
@@ -48,7 +59,10 @@ export class WaitingRoom {
     this.#isDraining = true;
     let done = 0;
     while (done < this.#queue.length && this.#queue[done]!.retry()) done++;
-    if (done > 0) this.#queue.splice(0, done);
+    if (done > 0) {
+      const enteredMs = performance.now() + WAITING_APPEND_MS;
+      for (const one of this.#queue.splice(0, done)) this.#served(enteredMs - one.deadlineMs);
+    }
     this.#isDraining = false;
     if (this.isEmpty) this.#stopWatch();
   }

@@ -18,6 +18,7 @@ import type { NodeMemory, Slab } from '../shared/slab.js';
 import { EntryClock, IdleTimer } from './entry-clock.js';
 import { LogHealth, passingReason } from './log-health.js';
 import { takeBackAllocation } from './lost-appends.js';
+import type { NodeCounts } from './node-counts.js';
 import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
 import { publishRun, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
@@ -42,7 +43,7 @@ export class Wal {
   #open: OpenGroup | undefined;
   #groups = 0;
   #unsettled = new Set<LogGroup>();
-  readonly #waiting = new WaitingRoom();
+  readonly #waiting: WaitingRoom;
   #pumpScheduled = false;
   /** The group that was written last is durable already. */
   #isSynced = false;
@@ -53,8 +54,9 @@ export class Wal {
   #isTakenBack = false;
   #idleWaiters: (() => void)[] = [];
   readonly #clock = new EntryClock();
-  /** Counters for status and benchmarks. */
-  readonly counters = { groups: 0, entries: 0, bytes: 0, syncs: 0, poolSeals: 0 };
+  readonly #counts: NodeCounts;
+  /** When the turn of the event loop began that stages now. */
+  #turnMs = 0;
 
   constructor(
     memory: NodeMemory,
@@ -62,9 +64,12 @@ export class Wal {
     segments: Segments,
     pool: SealerPool,
     options: WalOptions,
+    counts: NodeCounts,
     hooks: WalHooks,
   ) {
     this.#memory = memory;
+    this.#counts = counts;
+    this.#waiting = new WaitingRoom((ms) => counts.waited(ms));
     this.#spaces = spaces;
     this.#segments = segments;
     this.#pool = pool;
@@ -96,7 +101,6 @@ export class Wal {
     return this.#failure;
   }
 
-  /** Why nothing can be staged now. */
   /** Why nothing can be written, for now or for good. */
   get refusal(): EngramError | undefined {
     return this.#failure ?? this.health.refusal;
@@ -105,6 +109,11 @@ export class Wal {
   /** Bytes of staged groups and slabs on their way, against what there is. */
   get slabsInUse(): number {
     return this.#memory.slabs.length - this.#free.length;
+  }
+
+  /** Appends that wait for room. */
+  get waiting(): number {
+    return this.#waiting.size;
   }
 
   // --- staging -----------------------------------------------------------------------------
@@ -130,8 +139,9 @@ export class Wal {
     const epoch = space.facts.epoch;
     stageHeader(view, at, sequence, space.timeLow, space.timeHigh, type, payload.length, epoch);
     bytes.set(payload, at + ENTRY_HEADER_BYTES);
-    open.add(space.slot, sequence, 1, size, 0);
     this.#schedule();
+    if (space.slot !== 0) open.append(this.#turnMs);
+    open.add(space.slot, sequence, 1, size, 0);
     if (settled) open.settled.push(settled);
     return sequence;
   }
@@ -215,6 +225,7 @@ export class Wal {
   #schedule(): void {
     if (this.#pumpScheduled) return;
     this.#pumpScheduled = true;
+    this.#turnMs = performance.now();
     process.nextTick(() => {
       this.#pumpScheduled = false;
       this.#clock.nextTurn();
@@ -241,7 +252,6 @@ export class Wal {
         );
         return;
       case 'sync':
-        this.counters.syncs++;
         this.health.timed(this.#sync()).then(
           () => this.#step({ kind: 'synced' }),
           (error) => this.#fail(error),
@@ -293,7 +303,6 @@ export class Wal {
       sealed(this.#sealer.seal(job));
       return;
     }
-    this.counters.poolSeals++;
     // A dead worker has written nothing to disk, and sealing twice gives the same bytes.
     this.#pool.seal(job).then(sealed, () => sealed(this.#sealer.seal(job)));
   }
@@ -350,9 +359,7 @@ export class Wal {
         this.#memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
         this.#free.push(slab);
       }
-      this.counters.groups++;
-      this.counters.entries += entries;
-      this.counters.bytes += bytes;
+      this.#counts.group(entries, bytes);
     }
     this.#memory.publishDurable(lsn);
     for (const group of groups) this.#acknowledge(group);
@@ -364,6 +371,7 @@ export class Wal {
 
   #acknowledge(group: LogGroup): void {
     if (!this.#unsettled.delete(group)) return;
+    this.#counts.acknowledged(group);
     if (group.settled.length === 0) return;
     const refusal = this.#hooks.ackRefusal();
     for (const settled of group.settled) {

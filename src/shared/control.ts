@@ -9,6 +9,8 @@ import type { SharedMemory } from './slab.js';
 export interface ShipperStart {
   readonly memory: SharedMemory;
   readonly progress: SharedArrayBuffer;
+  /** For metrics; they outlive the thread. */
+  readonly counters: SharedArrayBuffer;
   readonly replica: Member;
   readonly clusterId: string;
   readonly nodeId: string;

@@ -88,6 +88,11 @@ const CODES = {
     'checkpoint every space up to what the host has kept elsewhere, or raise maxRetainedBytes',
     'await space.checkpoint(space.status().durableSequence)',
   ]),
+  WorkerLost: facts(S, true, [
+    'a thread of the node to live until it has answered',
+    'call again: the thread is started anew; where it dies again, look at the cause',
+    'await node.metrics()',
+  ]),
   Closed: facts(S, false, [
     'a node that is open',
     'do not use a node or its spaces after close()',

@@ -1,5 +1,4 @@
 /** Lag of one (space, replica): entries, bytes, ms, from what main measured (DESIGN 7). */
-import { DEFAULT_LAG_ALERT_MS, FAILURES_TO_OPEN, LAG_HEALTHY_MS } from './limits.js';
 import type { Sequence } from './position.js';
 
 export type ReplicaStatus = 'healthy' | 'lagging' | 'degraded' | 'failed';
@@ -8,28 +7,30 @@ export interface Lag {
   readonly entries: number;
   /** At most this many bytes of entries; exact to the group in which the replica stands. */
   readonly bytes: number;
-  /** `unknown`: this replica has never been connected. */
+  /** `unknown`: it was never connected, or nobody has compared its position yet. */
   readonly ms: number | 'unknown';
 }
 
 /** What stood in the log before the node was opened, as far as a replica lacked it then. */
 export interface Backlog {
-  /** The last sequence of it. */
-  readonly last: Sequence;
   /** Monotonic time at which its first entry had become durable. */
   readonly sinceMs: number;
   readonly bytes: number;
 }
 
+const NO_LAG: Lag = { entries: 0, bytes: 0, ms: 0 };
+
 /**
  * The rule: now minus the moment the oldest entry not yet flushed there became durable here.
  * @param times rows of (last sequence, monotonic ms, bytes up to it), ascending
  * @param durableBytes bytes up to `durable` on the same scale
+ * @param openedAt the last sequence when the node was opened: `times` knows of none before
  */
 export function lagOf(
   times: readonly number[],
   durable: Sequence,
   durableBytes: number,
+  openedAt: Sequence,
   flushed: Sequence,
   backlog: Backlog | undefined,
   wasConnected: boolean,
@@ -37,10 +38,10 @@ export function lagOf(
 ): Lag {
   const entries = Math.max(0, durable - flushed);
   if (!wasConnected) return { entries, bytes: durableBytes, ms: 'unknown' };
-  if (entries === 0) return { entries: 0, bytes: 0, ms: 0 };
-  if (backlog && flushed < backlog.last) {
-    const bytes = backlog.bytes + durableBytes;
-    return { entries, bytes, ms: Math.max(0, nowMs - backlog.sinceMs) };
+  if (entries === 0) return NO_LAG;
+  if (flushed < openedAt) {
+    const bytes = (backlog?.bytes ?? 0) + durableBytes;
+    return { entries, bytes, ms: backlog ? Math.max(0, nowMs - backlog.sinceMs) : 'unknown' };
   }
   let before = 0;
   for (let i = 0; i < times.length; i += 3) {
@@ -50,18 +51,6 @@ export function lagOf(
     before = times[i + 2]!;
   }
   return { entries, bytes: durableBytes - before, ms: 0 };
-}
-
-/** The four words of DESIGN 7. */
-export function statusOf(
-  ms: number | 'unknown',
-  failures: number,
-  fatal: string | undefined,
-  alertMs: number = DEFAULT_LAG_ALERT_MS,
-): ReplicaStatus {
-  if (failures >= FAILURES_TO_OPEN || fatal !== undefined) return 'failed';
-  if (ms === 'unknown' || ms >= alertMs) return 'degraded';
-  return ms < LAG_HEALTHY_MS ? 'healthy' : 'lagging';
 }
 
 const TIMES_KEPT = 32;

@@ -144,6 +144,18 @@ export const COORDINATOR_TICK_MS = 500;
 
 export const LAG_HEALTHY_MS = 10;
 export const DEFAULT_LAG_ALERT_MS = 1_000;
+export const DEFAULT_LAG_DEGRADED_MS = 5_000;
+/** An alert or a worse status ends when the lag has fallen below this share of its bound. */
+export const LAG_CLEAR_SHARE = 0.8;
+export const DEFAULT_LAG_POLL_MS = 5_000;
+/** A replica that does not move for so long, though its link is open and entries wait. */
+export const DEFAULT_STALLED_AFTER_MS = 10_000;
+
+export const DEFAULT_METRICS_PREFIX = 'engram_';
+/** Primaries that metrics tell apart; of those beyond, the ones that are away are forgotten. */
+export const PRIMARIES_KEPT = 64;
+/** A scrape that takes longer has failed. */
+export const SCRAPE_DEADLINE_MS = 10_000;
 
 /** How far a consumer of live entries may fall behind in memory before it reads the log. */
 export const TAIL_QUEUE_BYTES = 4 * MiB;

@@ -20,6 +20,7 @@ import {
   STABLE_MS,
   WRITE_STALL_MS,
 } from './limits.js';
+import { GIVEN_UP, type LossCause, lossCauseOf } from './loss-cause.js';
 import type { Epoch, Sequence } from './position.js';
 import type { AckRow, Handle, PositionRow, Welcome } from './protocol.js';
 
@@ -188,21 +189,21 @@ export class Sender {
         return nowMs >= this.#deadlineMs ? this.#dial(nowMs) : [];
       case 'connecting':
         if (nowMs < this.#deadlineMs) return [];
-        return this.#lost('no connection within the connect timeout', nowMs, chance);
+        return this.#lost(GIVEN_UP.timeout, nowMs, chance);
       case 'handshake':
         if (nowMs < this.#deadlineMs) return [];
-        return this.#lost('no welcome within 5 s', nowMs, chance);
+        return this.#lost(GIVEN_UP.handshake, nowMs, chance);
       case 'catching-up':
       case 'streaming': {
         if (nowMs - this.#lastHeardMs >= SILENCE_MS) {
-          return this.#lost('nothing received for 10 s', nowMs, chance);
+          return this.#lost(GIVEN_UP.silent, nowMs, chance);
         }
         if (nowMs - this.#openSinceMs >= STABLE_MS) this.#lostInRow = 0;
         if (this.#isUnacknowledged(nowMs)) {
-          return this.#lost('nothing acknowledged for 15 s', nowMs, chance);
+          return this.#lost(GIVEN_UP.unacknowledged, nowMs, chance);
         }
         if (isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS) {
-          return this.#lost('a write made no progress for 10 s', nowMs, chance);
+          return this.#lost(GIVEN_UP.writeStalled, nowMs, chance);
         }
         if (isWriting || nowMs - this.#lastBeatMs < HEARTBEAT_MS) return [];
         this.#lastBeatMs = nowMs;
@@ -242,6 +243,7 @@ export class Sender {
       // One changed bit may happen; three in a row are a broken path (row 30).
       if (++this.#checksumsInRow >= CHECKSUMS_TO_OPEN) this.#fatal = code;
     }
+    this.linkLost(lossCauseOf(reason, code), this.#flight.length);
     this.#spaces.clear();
     this.#flight = [];
     this.#flightBytes = 0;
@@ -256,6 +258,12 @@ export class Sender {
     const open = isFull || this.#failures >= FAILURES_TO_OPEN || this.#fatal !== undefined;
     return [...this.#become(open ? 'failed' : 'waiting', reason), { kind: 'drop' }];
   }
+
+  /** For who counts: a link, or an attempt at one, has ended with batches in flight. */
+  protected linkLost(_cause: LossCause, _unacknowledged: number): void {}
+
+  /** For who counts: so many batches are flushed, or not waited for any more. */
+  protected batchesDone(_count: number): void {}
 
   #become(state: LinkState, reason: string): SenderEffect[] {
     if (state === this.#state && reason === this.#reason) return [];
@@ -286,6 +294,16 @@ export class Sender {
   /** The last sequence handed to the socket; undefined where the space is not streamed. */
   sent(handle: Handle): Sequence | undefined {
     return this.#spaces.get(handle)?.sent;
+  }
+
+  /** The last sequence flushed there; undefined where the space is not streamed. */
+  flushed(handle: Handle): Sequence | undefined {
+    return this.#spaces.get(handle)?.flushed;
+  }
+
+  /** How many spaces the replica has told its position of. */
+  get streams(): number {
+    return this.#spaces.size;
   }
 
   /** The window leaves room for at least one more batch. */
@@ -347,6 +365,7 @@ export class Sender {
     if (done === 0) return;
     const tookMs = nowMs - this.#flight[done - 1]!.sentMs;
     this.#flight.splice(0, done);
+    this.batchesDone(done);
     const { catchUpBatchBytes } = this.#options;
     if (tookMs < ACK_FAST_MS) {
       this.#frameBytes = Math.min(catchUpBatchBytes, 2 * this.#frameBytes);

@@ -57,6 +57,8 @@ const APPLIED = 3;
 /** In row 0, which no replica has: entries of the node itself are never shipped. */
 const CURSOR = 0;
 const PACE = 1;
+const HEARD_MS = 2;
+const STREAMS = 3;
 
 /** What is handed to a worker: the buffers and their measures. */
 export interface SharedMemory {
@@ -370,6 +372,22 @@ export class ReplicaProgress {
   }
   get bytesPerSecond(): number {
     return this.#load(0, PACE);
+  }
+
+  /** When the last byte came from the replica, on the main thread's clock; 0: never. */
+  setHeard(ms: number): void {
+    this.#store(0, HEARD_MS, Math.max(1, Math.round(ms)));
+  }
+  get heardMs(): number {
+    return this.#load(0, HEARD_MS);
+  }
+
+  /** Spaces that are streamed. */
+  setStreams(count: number): void {
+    this.#store(0, STREAMS, count);
+  }
+  get streams(): number {
+    return this.#load(0, STREAMS);
   }
 
   #load(slot: Slot, field: number): Sequence {

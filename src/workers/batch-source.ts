@@ -44,6 +44,8 @@ export class BatchSource {
   cursor: Lsn = 0;
   #lastId: SpaceIdWords = [0, 0, 0, 0];
   #lastSlot: Slot = -1;
+  /** Entries taken from segments, and not told yet. */
+  #replayed = 0;
 
   constructor(memory: NodeMemory, reader: SegmentReader, maxEntryBytes: number) {
     this.#memory = memory;
@@ -68,6 +70,13 @@ export class BatchSource {
     this.streams.clear();
     this.#slots.clear();
     this.#lastSlot = -1;
+  }
+
+  /** How many entries came from segments since the last call. */
+  takeReplayed(): number {
+    const replayed = this.#replayed;
+    this.#replayed = 0;
+    return replayed;
   }
 
   /** Entries and bytes published and not yet taken, as far as the slabs know; capped. */
@@ -221,6 +230,7 @@ export class BatchSource {
     if (entry.bytes.length > room && !frame.isEmpty) return false;
     if (!continues) frame.begin(stream.slot, stream.id, stream.epoch, sequence);
     frame.add(entry.bytes, 1);
+    this.#replayed++;
     stream.next = sequence + 1;
     return true;
   }

@@ -15,10 +15,11 @@ import {
   SEND_BUFFERS,
 } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
-import type { Sender, SenderInput } from '../shared/sender.js';
+import type { SenderInput } from '../shared/sender.js';
 import type { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import type { BatchSource } from './batch-source.js';
 import type { CatchUp } from './catch-up.js';
+import type { CountedSender } from './counted-sender.js';
 
 export interface OutboxHooks {
   step(input: SenderInput): void;
@@ -30,7 +31,7 @@ export interface OutboxHooks {
 export class Outbox {
   readonly #memory: NodeMemory;
   readonly #progress: ReplicaProgress;
-  readonly #sender: Sender;
+  readonly #sender: CountedSender;
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
   readonly #hooks: OutboxHooks;
@@ -45,7 +46,7 @@ export class Outbox {
   constructor(
     memory: NodeMemory,
     progress: ReplicaProgress,
-    sender: Sender,
+    sender: CountedSender,
     source: BatchSource,
     catchUp: CatchUp,
     hooks: OutboxHooks,
@@ -173,6 +174,7 @@ export class Outbox {
 
   #ship(frame: FrameBuilder): void {
     const bytes = frame.finish();
+    this.#sender.replayed(this.#source.takeReplayed());
     const now = performance.now();
     const { compression, rawBytes, sentBytes } = this.#traffic;
     this.#traffic = {

@@ -3,20 +3,30 @@ import fs from 'node:fs/promises';
 import net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ShipperStart, ToShipper } from '../shared/control.js';
+import { countedSocket } from '../shared/counted-socket.js';
+import { CounterWords } from '../shared/counter-words.js';
 import { KEEPALIVE_MS } from '../shared/limits.js';
+import { SHIPPER_COUNTER } from '../shared/metric-words.js';
 import { Shipper } from './shipper.js';
 
 const port = parentPort!;
-const shipper = new Shipper(workerData as ShipperStart, {
+const { start, mainOriginMs } = workerData as { start: ShipperStart; mainOriginMs: number };
+const words = new CounterWords(start.counters);
+const shipper = new Shipper(start, {
+  aheadMs: clockOriginMs() - mainOriginMs,
   tell: (message) => port.postMessage(message),
   connect: (host, port) =>
-    net.connect({
-      host,
-      port,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: KEEPALIVE_MS,
-    }),
+    countedSocket(
+      net.connect({
+        host,
+        port,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: KEEPALIVE_MS,
+      }),
+      (bytes) => words.add(SHIPPER_COUNTER.bytesReceived, bytes),
+      (bytes) => words.add(SHIPPER_COUNTER.bytesSent, bytes),
+    ),
   openSegment: async (path) => {
     const file = await fs.open(path, 'r');
     return {
@@ -28,3 +38,8 @@ const shipper = new Shipper(workerData as ShipperStart, {
 });
 port.on('message', (message: ToShipper) => shipper.message(message));
 shipper.run();
+
+/** Where `performance.now()` of this thread began, on the clock that all threads share. */
+function clockOriginMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6 - performance.now();
+}

@@ -10,6 +10,8 @@ export interface SegmentFile {
 }
 
 export interface ShipperWorld {
+  /** What to add to `performance.now()` here to get the main thread's. */
+  readonly aheadMs: number;
   /** To the main thread. */
   tell(message: FromShipper): void;
   connect(host: string, port: number): ByteSocket;

@@ -23,6 +23,7 @@ import {
   HELLO_FRAME_MAX_BYTES,
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
+import { GIVEN_UP } from '../shared/loss-cause.js';
 import {
   type AckRow,
   decodeFrame,
@@ -34,10 +35,11 @@ import {
   spacesInFrames,
   type Welcome,
 } from '../shared/protocol.js';
-import { Sender, type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
+import { type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
 import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
+import { CountedSender } from './counted-sender.js';
 import { Introductions } from './introductions.js';
 import { Outbox } from './outbox.js';
 import { SegmentReader } from './segment-reader.js';
@@ -51,7 +53,7 @@ export class Shipper {
   readonly #world: ShipperWorld;
   readonly #memory: NodeMemory;
   readonly #progress: ReplicaProgress;
-  readonly #sender: Sender;
+  readonly #sender: CountedSender;
   readonly #reader: SegmentReader;
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
@@ -74,7 +76,7 @@ export class Shipper {
     this.#memory = new NodeMemory(start.memory);
     this.#progress = new ReplicaProgress(start.progress);
     this.#vitals = new Vitals(this.#memory, this.#progress, performance.now());
-    this.#sender = new Sender(start);
+    this.#sender = new CountedSender(start, world.aheadMs);
     const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
     this.#reader = new SegmentReader(world, start.dataDir, start.salt, entryBytes);
     this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
@@ -166,7 +168,7 @@ export class Shipper {
     const socket = this.#world.connect(host, port);
     this.#socket = socket;
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
-    let reason = 'the replica closed the connection';
+    let reason: string = GIVEN_UP.closed;
     socket.on('connect', () => this.#step({ kind: 'connected' }));
     socket.on('data', (chunk) => this.#heard(chunk));
     socket.on('error', (error) => {

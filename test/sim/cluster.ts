@@ -137,6 +137,7 @@ export class SimNode {
         const disk = this.disk.mount();
         const shipper = clock.as(thread, () => {
           const made = new Shipper(start, {
+            aheadMs: 0,
             tell: (message) => {
               const copy = structuredClone(message);
               clock.after(0, owner, () => {

@@ -33,6 +33,12 @@ export interface ApplyBlock {
   readonly error: unknown;
 }
 
+/** The applying of one space. */
+interface Running {
+  readonly stop: AbortController;
+  readonly done: Promise<void>;
+}
+
 export type ApplyOptions = Pick<NodeConfig, 'appliedUpTo' | 'applyRetries' | 'backoffStepsMs'> & {
   readonly apply: NonNullable<NodeConfig['apply']>;
 };
@@ -42,8 +48,10 @@ export class Applier {
   readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #hooks: ApplyHooks;
-  readonly #stop = manyListeners(new AbortController());
-  readonly #running = new Map<SpaceState, Promise<void>>();
+  #isClosed = false;
+  /** Not to be applied, whoever starts them, until they are released. */
+  readonly #halted = new Set<SpaceState>();
+  readonly #running = new Map<SpaceState, Running>();
   /** Applied and not yet in a node record. */
   readonly #dirty = new Set<SpaceState>();
   readonly #applied = new Map<SpaceState, Sequence>();
@@ -67,18 +75,37 @@ export class Applier {
     return this.#applied.get(space) ?? space.facts.applied;
   }
 
-  /** Starts applying a space; once. */
+  /** Starts applying a space; once, and not while it is halted. */
   start(space: SpaceState): void {
-    if (this.#running.has(space)) return;
-    this.#running.set(space, this.#keepRunning(space));
+    if (this.#isClosed || this.#running.has(space) || this.#halted.has(space)) return;
+    const stop = new AbortController();
+    this.#running.set(space, { stop, done: this.#keepRunning(space, stop.signal) });
+  }
+
+  /**
+   * The space is applied no more until it is released, then from where its host, or the facts, say
+   * that it stands. Resolves when no call of the host is under way.
+   */
+  async halt(space: SpaceState): Promise<void> {
+    this.#halted.add(space);
+    const running = this.#running.get(space);
+    running?.stop.abort();
+    await running?.done;
+    this.#running.delete(space);
+    this.#applied.delete(space);
+    this.#dirty.delete(space);
+    this.#blocked.delete(space);
+  }
+
+  release(space: SpaceState): void {
+    if (this.#halted.delete(space)) this.start(space);
   }
 
   /** A log that cannot be read now may be readable later: told, and tried again. */
-  async #keepRunning(space: SpaceState): Promise<void> {
-    const { signal } = this.#stop;
+  async #keepRunning(space: SpaceState, signal: AbortSignal): Promise<void> {
     for (let attempts = 1; !signal.aborted; attempts++) {
       try {
-        await this.#run(space);
+        await this.#run(space, signal);
         return;
       } catch (error) {
         this.#hooks.failed(space, this.appliedTo(space) + 1, attempts, error);
@@ -87,14 +114,13 @@ export class Applier {
     }
   }
 
-  async #run(space: SpaceState): Promise<void> {
-    const { signal } = this.#stop;
-    const applied = this.#applied.get(space) ?? (await this.#from(space));
-    if (applied === undefined) return;
+  async #run(space: SpaceState, signal: AbortSignal): Promise<void> {
+    const applied = this.#applied.get(space) ?? (await this.#from(space, signal));
+    if (applied === undefined || signal.aborted) return;
     this.#applied.set(space, applied);
     this.#hooks.applied(space, applied);
     for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
-      if (!(await this.#hand(space, entries))) return;
+      if (!(await this.#hand(space, entries, signal))) return;
       this.#reached(space, entries[entries.length - 1]!.sequence);
     }
   }
@@ -106,9 +132,8 @@ export class Applier {
   }
 
   /** @returns false when applying was stopped before the host has taken them */
-  async #hand(space: SpaceState, entries: readonly Entry[]): Promise<boolean> {
+  async #hand(space: SpaceState, entries: readonly Entry[], signal: AbortSignal): Promise<boolean> {
     const { applyRetries } = this.#options;
-    const { signal } = this.#stop;
     const { skipped } = space.facts;
     const wanted = entries.filter((e) => !skipped.includes(e.sequence));
     if (wanted.length === 0) return true;
@@ -120,10 +145,10 @@ export class Applier {
       error = tried.error;
       await pause(this.#backoff(attempts), signal);
     }
-    if (wanted.length === 1) return await this.#block(space, wanted[0]!, error);
+    if (wanted.length === 1) return await this.#block(space, wanted[0]!, error, signal);
     // One of them is poison: one by one, so that it alone blocks.
     for (const entry of wanted) {
-      if (!(await this.#hand(space, [entry]))) return false;
+      if (!(await this.#hand(space, [entry], signal))) return false;
       this.#reached(space, entry.sequence);
     }
     return true;
@@ -147,9 +172,13 @@ export class Applier {
   }
 
   /** Visibly, until the host takes the entry after all or somebody skips it (row 52). */
-  async #block(space: SpaceState, entry: Entry, error: unknown): Promise<boolean> {
+  async #block(
+    space: SpaceState,
+    entry: Entry,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { sequence } = entry;
-    const { signal } = this.#stop;
     const { backoffStepsMs, applyRetries } = this.#options;
     const block: ApplyBlock = { sequence, reason: 'poison', error };
     this.#blocked.set(space, block);
@@ -192,10 +221,10 @@ export class Applier {
     this.#wake.get(space)?.();
   }
 
-  async #from(space: SpaceState): Promise<Sequence | undefined> {
+  async #from(space: SpaceState, signal: AbortSignal): Promise<Sequence | undefined> {
     const { appliedUpTo } = this.#options;
     if (!appliedUpTo) return space.facts.applied;
-    for (let attempts = 1; !this.#stop.signal.aborted; attempts++) {
+    for (let attempts = 1; !signal.aborted; attempts++) {
       try {
         const applied = await appliedUpTo(space.facts.name);
         const log = space.facts.position.sequence;
@@ -206,7 +235,7 @@ export class Applier {
         return undefined;
       } catch (error) {
         this.#hooks.failed(space, 0, attempts, error);
-        await pause(this.#backoff(attempts), this.#stop.signal);
+        await pause(this.#backoff(attempts), signal);
       }
     }
     return undefined;
@@ -224,7 +253,8 @@ export class Applier {
       dirty.map(async (space) => {
         const sequence = this.appliedTo(space);
         await this.#wal.record({ kind: 'applied', id: space.facts.id, sequence });
-        space.facts.applied = sequence;
+        // A snapshot may have brought it farther meanwhile.
+        space.facts.applied = Math.max(space.facts.applied, sequence);
       }),
     );
   }
@@ -232,8 +262,10 @@ export class Applier {
   /** Waits for the calls that are under way and keeps what they have applied. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#stop.abort();
-    await Promise.all(this.#running.values());
+    this.#isClosed = true;
+    const running = [...this.#running.values()];
+    for (const { stop } of running) stop.abort();
+    await Promise.all(running.map(({ done }) => done));
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }

@@ -16,16 +16,20 @@ import {
   DEFAULT_LAG_POLL_MS,
   DEFAULT_MAX_ENTRY_BYTES,
   DEFAULT_MAX_SLOT_BYTES,
+  DEFAULT_MAX_SNAPSHOTS,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
   DEFAULT_METRICS_PREFIX,
   DEFAULT_SEALER_THREADS,
   DEFAULT_SEGMENT_BYTES,
   DEFAULT_SLOT_IDLE_TIMEOUT_MS,
+  DEFAULT_SNAPSHOT_GRACE_MS,
   DEFAULT_STALLED_AFTER_MS,
   DEFAULT_WINDOW_BYTES,
   MIN_SLABS,
   OPEN_CONFIRM_MS,
+  SNAPSHOT_CHUNK_BYTES,
+  SNAPSHOT_CHUNK_MAX_BYTES,
   sizesProblem,
   TRAILER_BYTES,
 } from '../shared/limits.js';
@@ -35,11 +39,31 @@ import { type HttpOptions, httpProblem } from './http-options.js';
 import { type Logger, loggerProblem } from './logger.js';
 import { isLoopback } from './loopback.js';
 import { checkName } from './names.js';
+import type { HostChunks } from './snapshot-chunks.js';
 
 export interface Address {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
+}
+
+/** A space as its host has it, up to one entry. */
+export interface HostSnapshot {
+  /**
+   * The last entry that the bytes stand for: all up to it is in them, nothing behind it. Durable,
+   * and not below the first retained entry less one.
+   */
+  readonly sequence: Sequence;
+  /** In pieces of any size. Asked for only as fast as the replica takes them. */
+  readonly chunks: HostChunks;
+}
+
+/** A snapshot on its way into a replica's host. */
+export interface ReceivedSnapshot {
+  /** The bytes stand for the space up to here: it goes on with the entry behind it. */
+  readonly sequence: Sequence;
+  readonly epoch: Epoch;
+  readonly chunks: AsyncIterable<Uint8Array>;
 }
 
 export interface NodeOptions {
@@ -76,6 +100,23 @@ export interface NodeOptions {
     space: string,
     range: { from: Sequence; to: Sequence; quarantine: string },
   ) => Promise<void> | void;
+  /**
+   * Primary: what a replica gets whose entries are freed here already. What it throws is an event,
+   * and it is asked again. Without it such a replica gets nothing (SnapshotUnavailable).
+   */
+  readonly snapshot?: (space: string) => Promise<HostSnapshot> | HostSnapshot;
+  /**
+   * Replica: puts the bytes in the place of all that the host has of the space; it resolves when
+   * that is durable. Called again after a crash, or when it throws, until it has resolved. With
+   * `appliedUpTo`, that says `sequence` from then on.
+   */
+  readonly restore?: (space: string, snapshot: ReceivedSnapshot) => Promise<void> | void;
+  /** Full syncs of replicas at once; others wait in a queue. */
+  readonly maxSnapshots?: number;
+  /** The bytes of a snapshot that travel and are acknowledged together. */
+  readonly snapshotChunkBytes?: number;
+  /** For how long an interrupted snapshot is kept, at both ends, to go on where it was. */
+  readonly snapshotGraceMs?: number;
   /** Default `per-batch`: one fdatasync for each group. */
   readonly fsync?: FsyncMode;
   readonly segmentBytes?: number;
@@ -145,6 +186,8 @@ type WithoutDefault =
   | 'apply'
   | 'appliedUpTo'
   | 'rewound'
+  | 'snapshot'
+  | 'restore'
   | 'logger'
   | 'http'
   | 'metricsRegistry';
@@ -194,6 +237,11 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   applyRetries: whole(1),
   appliedUpTo: callback,
   rewound: callback,
+  snapshot: callback,
+  restore: callback,
+  maxSnapshots: whole(1),
+  snapshotChunkBytes: whole(1),
+  snapshotGraceMs: whole(1),
   fsync: (v) => {
     if (v === 'per-batch' || v === 'per-write' || v === 'none') return undefined;
     if (onlyKeys(v, ['timerMs']) && whole(1)((v as { timerMs: unknown }).timerMs) === undefined) {
@@ -313,6 +361,9 @@ export function readOptions(options: NodeOptions): NodeConfig {
   const config: NodeConfig = {
     replicas: [],
     lead: given.listen === undefined,
+    maxSnapshots: DEFAULT_MAX_SNAPSHOTS,
+    snapshotChunkBytes: SNAPSHOT_CHUNK_BYTES,
+    snapshotGraceMs: DEFAULT_SNAPSHOT_GRACE_MS,
     fsync: 'per-batch',
     segmentBytes: DEFAULT_SEGMENT_BYTES,
     groupBytes: Math.min(DEFAULT_GROUP_BYTES, given.segmentBytes ?? DEFAULT_SEGMENT_BYTES),
@@ -371,6 +422,13 @@ function checkTogether(config: NodeConfig): void {
       `lagDegradedThresholdMs ${config.lagDegradedThresholdMs} is below lagAlertThresholdMs ` +
         `${config.lagAlertThresholdMs}`,
     );
+  }
+  if (config.snapshotChunkBytes > SNAPSHOT_CHUNK_MAX_BYTES) {
+    const found = `snapshotChunkBytes ${config.snapshotChunkBytes}`;
+    throw failure('Configuration', `${found} is more than ${SNAPSHOT_CHUNK_MAX_BYTES}`);
+  }
+  if (config.restore && !config.listen) {
+    throw failure('Configuration', 'restore is given without listen: no primary can reach it');
   }
   if (config.appliedUpTo && !config.apply) {
     throw failure('Configuration', 'appliedUpTo is given without apply');

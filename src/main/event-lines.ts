@@ -140,6 +140,28 @@ const WRITERS: Writers = {
         `(${why === 'bytes' ? 'too far behind' : 'away for too long'})`,
       { space, replicaId, flushed, why },
     ),
+  'snapshot-started': ({ space, replicaId, sequence, chunk }) =>
+    line(
+      'info',
+      `${space} ${replicaId}`,
+      `replica ${replicaId} gets a snapshot of ${space} up to ${sequence}` +
+        (chunk > 0 ? `, from chunk ${chunk} on` : ''),
+      { space, replicaId, sequence, chunk },
+    ),
+  'snapshot-done': ({ space, replicaId, sequence, chunks, bytes }) =>
+    line(
+      'info',
+      `${space} ${replicaId}`,
+      `replica ${replicaId} stands on a snapshot of ${space} up to ${sequence}, ${bytes} bytes`,
+      { space, replicaId, sequence, chunks, bytes },
+    ),
+  'snapshot-failed': ({ space, replicaId, code, reason, retryAfterMs }) =>
+    line(
+      'error',
+      `${space} ${replicaId}`,
+      `no snapshot of ${space} for replica ${replicaId}: ${reason}; again in ${retryAfterMs} ms`,
+      { space, replicaId, code, reason, retryAfterMs },
+    ),
   'replica-set': ({ replicaId, change }) =>
     line('info', replicaId, `replica ${replicaId} was ${change}`, { replicaId, change }),
   'space-role': ({ space, role, epoch, primaryId }) =>

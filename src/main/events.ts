@@ -12,6 +12,13 @@ import type { LogStatus } from './log-health.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
 import type { RecoveryReport } from './recovery.js';
+import type { SnapshotNews } from './snapshot-supply.js';
+
+/** Of which space, for which replica. */
+export interface SnapshotOf {
+  readonly space: string;
+  readonly replicaId: string;
+}
 
 export interface NodeEvents {
   /** The link to a replica has another state (DESIGN 7). */
@@ -81,6 +88,15 @@ export interface NodeEvents {
     readonly flushed: Sequence;
     readonly why: 'bytes' | 'idle';
   };
+  /**
+   * A replica whose entries are freed gets a snapshot of the space: it begins, at its first chunk
+   * or where it was interrupted. Told on both nodes, as the two below.
+   */
+  'snapshot-started': SnapshotOf & SnapshotNews['started'];
+  /** The replica's host has it, and the space goes on behind it. */
+  'snapshot-done': SnapshotOf & SnapshotNews['done'];
+  /** Nothing came of it; what the replica had is untouched. It is tried again by itself. */
+  'snapshot-failed': SnapshotOf & SnapshotNews['failed'];
   /** A replica was added, or removed with its slots, while the node runs. */
   'replica-set': { readonly replicaId: string; readonly change: 'added' | 'removed' };
   /** This node has become, or is, the replica or primary of a space. */

@@ -13,7 +13,13 @@ export type { ReplicaStatus } from '../shared/lag.js';
 export type { Member, Role } from '../shared/node-record.js';
 export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
-export type { Address, MetricsRegistry, NodeOptions } from './config.js';
+export type {
+  Address,
+  HostSnapshot,
+  MetricsRegistry,
+  NodeOptions,
+  ReceivedSnapshot,
+} from './config.js';
 export type { NodeEventName, NodeEvents } from './events.js';
 export type { Logger, RecentEvent } from './logger.js';
 export type { Scrape } from './metrics.js';

@@ -210,7 +210,7 @@ export class LagMonitor {
   statusOf(
     space: SpaceState,
     shippers: readonly ShipperHandle[],
-  ): Omit<SpaceReplicaStatus, 'slot'>[] {
+  ): Omit<SpaceReplicaStatus, 'slot' | 'snapshot'>[] {
     if (space.facts.role !== 'primary') return [];
     const nowMs = performance.now();
     const { slot } = space;
@@ -271,6 +271,8 @@ function reasonOf(
   switch (state) {
     case 'slot-lost':
       return `the log no longer keeps what it lacks from entry ${flushed + 1} on; link: ${link}`;
+    case 'snapshotting':
+      return 'it gets a snapshot: what it lacks is no longer in the log';
     case 'silent':
       return 'the link counts as open, and nothing is received on it';
     case 'stalled':

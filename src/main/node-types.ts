@@ -5,12 +5,14 @@ import type { Role } from '../shared/node-record.js';
 import type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { SlotState } from '../shared/slot.js';
+import type { IntakeProgress } from '../shared/snapshot-sink.js';
 import type { Hole } from '../shared/state.js';
 import type { ApplyBlock } from './apply.js';
 import type { Address } from './config.js';
 import type { LogStatus } from './log-health.js';
 import type { SyncTimes } from './log-writer.js';
 import type { PrimaryStatus } from './primary-links.js';
+import type { SupplyStatus } from './snapshot-supply.js';
 
 export interface OpenSpaceOptions {
   /** Whether an unknown space is created here; overrides the node's `lead`. */
@@ -106,6 +108,8 @@ export interface SpaceReplicaStatus {
   readonly reason: string;
   /** For how long it has been in this state, ms. */
   readonly since: number;
+  /** How far its snapshot has come, where it needs one. */
+  readonly snapshot: SupplyStatus | undefined;
 }
 
 export interface SpaceStatus {
@@ -131,6 +135,8 @@ export interface SpaceStatus {
   readonly applyBlocked: ApplyBlock | undefined;
   /** Entries that the host was told to do without, above its checkpoint. */
   readonly skipped: readonly Sequence[];
+  /** On a replica: how far the snapshot that it gets has come. */
+  readonly snapshot: IntakeProgress | undefined;
   readonly replicas: readonly SpaceReplicaStatus[];
   /** What every replica has flushed; the durable sequence where there is none. */
   readonly minAckedSequence: Sequence;

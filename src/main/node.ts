@@ -33,10 +33,11 @@ import { Retention } from './retention.js';
 import { Roles } from './roles.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
+import { SnapshotIntake } from './snapshot-intake.js';
 import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
-import { applyEvents, type Emit, replicationEvents } from './told-events.js';
+import { applyEvents, type Emit, replicationEvents, snapshotEvents } from './told-events.js';
 import { Wal } from './wal.js';
 
 export class Node extends NodeEmitter {
@@ -68,6 +69,7 @@ export class Node extends NodeEmitter {
   #replication: Replication | undefined;
   #receiver: ReceiverServer | undefined;
   #applier: Applier | undefined;
+  #snapshots!: SnapshotIntake;
   #address: Address | undefined;
   #roles: Roles | undefined;
   #retention: Retention | undefined;
@@ -159,6 +161,11 @@ export class Node extends NodeEmitter {
     });
     this.#beat = setInterval(() => this.#memory.beat(), MAIN_BEAT_MS);
     this.#beat.unref();
+    const applier = (): Applier | undefined => this.#applier;
+    this.#snapshots = new SnapshotIntake(this.#parts, this.#config, this.#wal, applier, {
+      news: snapshotEvents(this.#emit, this.nodeId),
+      installed: () => void this.#retention!.run(),
+    });
     this.#startReplication();
     this.#retention = this.#startRetention();
     // The list of live segments is durable before the log grows behind it.
@@ -172,10 +179,10 @@ export class Node extends NodeEmitter {
     for (const hole of recovered.missing) await this.#damage.missing(hole);
     if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
     this.#report(recovered);
-    this.#startApply();
+    await this.#startApply();
     if (this.#config.listen) await this.#listen(this.#config.listen);
     const led = this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
-    this.#restoreMembers(led);
+    this.#roles!.restoreMembers(led);
     this.#replication!.lead(led);
     await this.#roles!.confirm(led);
     if (recovered.leftovers.length > 0) void this.#retention.run();
@@ -190,18 +197,6 @@ export class Node extends NodeEmitter {
     const nowMs = performance.now();
     if (nowMs < ackUntilMs) return undefined;
     return failure('LeaseLost', `it may have run out ${Math.ceil(nowMs - ackUntilMs)} ms ago`);
-  }
-
-  /** Who follows a led space is durable; replicas that were added while it ran come back. */
-  #restoreMembers(led: readonly SpaceState[]): void {
-    const { nodeId } = this.#config;
-    const replication = this.#replication!;
-    for (const space of led) {
-      const members = space.facts.members.filter((m) => m.nodeId !== nodeId);
-      const known = replication.members.map((m) => m.nodeId);
-      for (const member of members) if (!known.includes(member.nodeId)) replication.add(member);
-      space.replicas = members.map((m) => m.nodeId);
-    }
   }
 
   #report({ torn, report, isDamageNew, holes }: Recovered): void {
@@ -245,16 +240,17 @@ export class Node extends NodeEmitter {
     this.emit('state-failed', { error });
   }
 
-  #startApply(): void {
+  async #startApply(): Promise<void> {
     const { apply } = this.#config;
-    if (!apply) return;
-    this.#applier = new Applier({ ...this.#config, apply }, this.#reader, this.#wal!, {
-      applied: (space, sequence) => this.#receiver?.applied(space, sequence),
-      ...applyEvents(this.#emit),
-    });
-    for (const space of this.#spaces.spaces) {
-      if (space.facts.role === 'replica') this.#applier.start(space);
+    if (apply) {
+      this.#applier = new Applier({ ...this.#config, apply }, this.#reader, this.#wal!, {
+        applied: (space, sequence) => this.#receiver?.applied(space, sequence),
+        ...applyEvents(this.#emit),
+      });
     }
+    await this.#snapshots.start();
+    const followed = this.#spaces.spaces.filter((s) => s.facts.role === 'replica');
+    for (const space of followed) this.#applier?.start(space);
   }
 
   #startReplication(): void {
@@ -279,6 +275,7 @@ export class Node extends NodeEmitter {
       changed: (space) => this.#roleChanged(space),
       followed: (space) => this.#applier?.start(space),
       appliedTo: (space) => this.#appliedTo(space),
+      isInstalling: (space) => this.#snapshots.isInstalling(space),
       unconfirmed: (names, silent) => this.emit('unconfirmed-open', { spaces: names, silent }),
     });
   }
@@ -306,6 +303,7 @@ export class Node extends NodeEmitter {
     this.#receiver = new ReceiverServer(this.#platform, {
       ...this.#own,
       wal: this.#wal!,
+      snapshots: this.#snapshots,
       spaceById: (id) => this.#spaces.byId(id),
       register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
       primaries: this.#primaries,
@@ -410,6 +408,7 @@ export class Node extends NodeEmitter {
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
         applier: this.#applier,
+        snapshots: this.#snapshots,
       };
       handle = new Space(parts, state);
       this.#handles.set(state, handle);
@@ -476,6 +475,7 @@ export class Node extends NodeEmitter {
       await this.#replication?.close();
       // What could be shipped has been: whoever leads next has it.
       await this.#coordinator.close();
+      await this.#snapshots?.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
       if (this.#wal && !this.#wal.failure) {

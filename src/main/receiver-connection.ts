@@ -18,16 +18,20 @@ import type { Epoch, Sequence, Slot } from '../shared/position.js';
 import {
   decodeFrame,
   encodeFrame,
+  type Handle,
   type Hello,
   inFrames,
   type PlainFrame,
   type PositionRow,
   type SpaceRow,
+  type VerdictRow,
 } from '../shared/protocol.js';
 import { Receiver } from '../shared/receiver.js';
+import { isSnapshotFrame, type SnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchIntake } from './batch-intake.js';
 import { PeerConnection, type PeerHandlers } from './peer-connection.js';
 import type { PrimaryLinks } from './primary-links.js';
+import type { SnapshotIntake, SnapshotLink } from './snapshot-intake.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -43,6 +47,7 @@ export interface ReceiverHost {
   readonly maxFrameBytes: number;
   readonly key: Uint8Array | undefined;
   readonly wal: Wal;
+  readonly snapshots: SnapshotIntake;
   spaceById(id: string): SpaceState | undefined;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
@@ -74,7 +79,7 @@ export interface ConnectionHooks {
   closed(connection: ReceiverConnection, reason: string): void;
 }
 
-export class ReceiverConnection {
+export class ReceiverConnection implements SnapshotLink {
   readonly #host: ReceiverHost;
   readonly #socket: ByteSocket;
   readonly #hooks: ConnectionHooks;
@@ -89,6 +94,8 @@ export class ReceiverConnection {
   #isGreeted = false;
   /** Goes on with the hello once the dialler has proved its key. */
   #proved: ((proof: Uint8Array) => void) | undefined;
+  /** The id of each space that was introduced here. */
+  readonly #introduced = new Map<Handle, string>();
   #pongs: (() => void)[] = [];
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
@@ -111,7 +118,10 @@ export class ReceiverConnection {
     socket.on('error', (error) => {
       this.#reason = error.message;
     });
-    socket.on('close', () => this.#hooks.closed(this, this.#reason));
+    socket.on('close', () => {
+      this.#host.snapshots.closed(this);
+      this.#hooks.closed(this, this.#reason);
+    });
   }
 
   /** Whether the node at the other end says so within `ms`. */
@@ -237,7 +247,7 @@ export class ReceiverConnection {
         this.#during(this.#register(frame.rows));
         return;
       case 'verdicts':
-        for (const row of frame.rows) this.#receiver.verdict(row);
+        for (const row of frame.rows) this.#verdict(row);
         return;
       case 'batches': {
         const waiting = this.#intake.take(frame.body);
@@ -260,8 +270,27 @@ export class ReceiverConnection {
         this.drop(frame.message);
         return;
       default:
-        throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
+        if (!isSnapshotFrame(frame)) {
+          throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
+        }
+        this.#host.snapshots.take(this, this.#spaceOf(frame.handle), frame);
     }
+  }
+
+  #spaceOf(handle: Handle): SpaceState | undefined {
+    return this.#host.spaceById(this.#introduced.get(handle) ?? '');
+  }
+
+  #verdict(row: VerdictRow): void {
+    this.#receiver.verdict(row);
+    const space = this.#spaceOf(row.handle);
+    if (!space || space.facts.primary !== this.primaryId || space.refusal) return;
+    if (row.verdict !== 'snapshot' && row.verdict !== 'continue') return;
+    this.#host.snapshots.judged(this, row.handle, space, row.verdict === 'snapshot');
+  }
+
+  sendSnapshot(frame: SnapshotFrame): void {
+    this.#send(frame);
   }
 
   #hello(hello: Hello): void {
@@ -342,7 +371,10 @@ export class ReceiverConnection {
     const positions = await this.#host.register(this.primaryId!, rows);
     if (this.#socket.destroyed) return;
     const epochs = new Map<number, { id: string; epoch: Epoch }>();
-    for (const row of rows) epochs.set(row.handle, row);
+    for (const row of rows) {
+      epochs.set(row.handle, row);
+      this.#introduced.set(row.handle, row.id);
+    }
     for (const position of positions) {
       const { id, epoch } = epochs.get(position.handle)!;
       if (position.answer !== 'follows') continue;

@@ -28,6 +28,7 @@ import {
   newSpaceFacts,
   type SpaceFacts,
   type State,
+  setBase,
 } from '../shared/state.js';
 import { idOf } from './names.js';
 import type { BadPlace, NamedEntry } from './segment-walk.js';
@@ -210,8 +211,11 @@ export class Replay {
   #record(payload: Uint8Array, lsn: Lsn): void {
     const record = decodeNodeRecord(payload);
     if (record.kind === 'mark') return;
-    if (lsn < this.#track(record.id).rowLsn) return;
+    const track = this.#track(record.id);
+    if (lsn < track.rowLsn) return;
     applyRecord(this.spaces, record);
+    // Says all that there is of the space: nothing bad before it concerns it.
+    if (record.kind === 'base') track.lastLsn = lsn;
   }
 
   /** The log is read: who is not cleared of the damage met counts as concerned. */
@@ -260,6 +264,12 @@ export function applyRecord(
       break;
     case 'skip':
       addSkip(facts, record.sequence);
+      break;
+    case 'begun':
+      facts.begun = { snapshot: record.snapshot, whole: record.whole };
+      break;
+    case 'base':
+      setBase(facts, record.snapshot);
       break;
   }
 }

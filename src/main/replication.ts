@@ -5,12 +5,14 @@
 import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import { frameBytesOf } from '../shared/limits.js';
 import { allocateShipperCounters } from '../shared/metric-words.js';
 import type { Member } from '../shared/node-record.js';
 import { PairWatch } from '../shared/pair-watch.js';
-import { type Epoch, NO_POSITION, type Position, type Sequence } from '../shared/position.js';
-import type { PositionRow } from '../shared/protocol.js';
+import type { Epoch, Sequence } from '../shared/position.js';
+import { encodeFrame, type PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
+import type { Pair } from '../shared/snapshot-queue.js';
 import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
 import type { LagHooks } from './lag-changes.js';
@@ -19,9 +21,11 @@ import { idOf } from './names.js';
 import type { Platform } from './platform.js';
 import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
-import { ShipperHandle } from './shipper-handle.js';
+import { ShipperHandle, shippedSpace } from './shipper-handle.js';
+import { pairOf, type SnapshotNews, SnapshotSupply } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
+import { pause, within } from './within.js';
 
 /** What another node says of a space. */
 export interface SpaceAnswer {
@@ -35,6 +39,12 @@ export interface ReplicationHooks {
   lost(shipper: ShipperHandle, reason: string): void;
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
   readonly lag: LagHooks;
+  snapshot<K extends keyof SnapshotNews>(
+    space: SpaceState,
+    replicaId: string,
+    kind: K,
+    news: SnapshotNews[K],
+  ): void;
 }
 
 const CONFIRM_POLL_MS = 2;
@@ -60,6 +70,7 @@ export class Replication {
   shippers: readonly ShipperHandle[] = [];
   readonly acks: AckWaits;
   readonly monitor: LagMonitor;
+  readonly snapshots: SnapshotSupply;
   #asked: Asked[] = [];
   /** Per shipper: the spaces on which a verdict has been given since its last connection. */
   readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
@@ -86,6 +97,22 @@ export class Replication {
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;
+    const frameBytes = frameBytesOf(config.maxEntryBytes, config.catchUpBatchBytes);
+    this.snapshots = new SnapshotSupply(config, spaces, reader, frameBytes, {
+      send: ({ replicaId }, connection, frame) => {
+        const bytes = encodeFrame(frame);
+        this.#shipperOf(replicaId)?.post({ kind: 'frame', connection, bytes });
+      },
+      giveUp: ({ replicaId }, connection, { message, code }) => {
+        const reason = message.split('\n', 1)[0]!;
+        this.#shipperOf(replicaId)?.post({ kind: 'give-up', connection, reason, code });
+      },
+      join: (pair) => this.#introduceAnew(pair),
+      active: ({ slot, replicaId }, isActive) =>
+        this.#shipperOf(replicaId)?.watch.snapshotting(slot, isActive),
+      news: ({ slot, replicaId }, kind, news) =>
+        hooks.snapshot(spaces.bySlot[slot]!, replicaId, kind, news),
+    });
     for (const replica of config.replicas) this.add(replica);
   }
 
@@ -107,6 +134,7 @@ export class Replication {
         message: (from, message) => this.#message(from, message),
         lost: (from, reason) => {
           this.#pin(from, undefined);
+          this.snapshots.unlinked(from.replica.nodeId);
           this.#hooks.lost(from, reason);
         },
       },
@@ -120,6 +148,7 @@ export class Replication {
     const shipper = this.#shipperOf(replicaId);
     if (!shipper) return;
     this.shippers = this.shippers.filter((s) => s !== shipper);
+    this.snapshots.forgetReplica(replicaId);
     await shipper.close();
     this.#pin(shipper, undefined);
     this.#judged.delete(shipper);
@@ -142,30 +171,40 @@ export class Replication {
   lead(spaces: readonly SpaceState[]): void {
     for (const shipper of this.shippers) {
       for (const s of spaces) {
-        if (!s.replicas.includes(shipper.replica.nodeId)) shipper.removeSpace(s.slot);
+        if (s.replicas.includes(shipper.replica.nodeId)) continue;
+        shipper.removeSpace(s.slot);
+        this.snapshots.forget(pairOf(s, shipper.replica.nodeId));
       }
       const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
-      if (own.length === 0) continue;
-      shipper.addSpaces(
-        own.map((s) => ({
-          slot: s.slot,
-          id: s.facts.id,
-          name: s.facts.name,
-          epoch: s.facts.epoch,
-          members: s.facts.members,
-        })),
-      );
+      if (own.length > 0) shipper.addSpaces(own.map(shippedSpace));
     }
   }
 
-  /** What a replica is known to have flushed since this node was opened; 0: nothing heard. */
+  /**
+   * What a replica is known to have flushed since this node was opened, or to get by a snapshot;
+   * 0: nothing heard.
+   */
   flushedOn(space: SpaceState, replicaId: string): Sequence {
-    return this.#shipperOf(replicaId)?.progress.flushed(space.slot) ?? 0;
+    const told = this.#shipperOf(replicaId)?.progress.flushed(space.slot) ?? 0;
+    return this.snapshots.flushed(pairOf(space, replicaId), told);
   }
 
-  /** The replica's slot is lost: nothing of the space is streamed to it until it asks anew. */
+  /**
+   * The replica's slot is lost: nothing of the space is streamed to it until positions have been
+   * compared anew, at once where it is connected (row 54).
+   */
   cut(space: SpaceState, replicaId: string): void {
-    this.#shipperOf(replicaId)?.post({ kind: 'leave', slot: space.slot, isCut: true });
+    const shipper = this.#shipperOf(replicaId);
+    shipper?.post({ kind: 'leave', slot: space.slot, isCut: true });
+    this.snapshots.slotLost(pairOf(space, replicaId));
+    if (shipper?.isConnected) shipper.addSpaces([shippedSpace(space)]);
+  }
+
+  #introduceAnew({ replicaId, slot }: Pair): void {
+    const space = this.#spaces.bySlot[slot]!;
+    if (space.replicas.includes(replicaId)) {
+      this.#shipperOf(replicaId)?.addSpaces([shippedSpace(space)]);
+    }
   }
 
   #message(shipper: ShipperHandle, message: FromShipper): void {
@@ -174,6 +213,7 @@ export class Replication {
         if (!shipper.isConnected) {
           this.#judged.get(shipper)?.clear();
           this.#pin(shipper, undefined);
+          this.snapshots.unlinked(shipper.replica.nodeId);
         }
         this.#hooks.state(shipper);
         return;
@@ -189,6 +229,9 @@ export class Replication {
       }
       case 'segment-left':
         this.#pin(shipper, undefined);
+        return;
+      case 'snapshot':
+        this.snapshots.take(shipper.replica.nodeId, message.connection, message.frame);
         return;
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
@@ -246,8 +289,9 @@ export class Replication {
     );
     const answers = known.map(({ row, space, own, epoch }): VerdictAnswer => {
       const { sequence } = row.position;
-      const there = found.get(space);
-      let ownEntry: Position | undefined = sequence === 0 ? NO_POSITION : there?.position;
+      // What is before the first retained entry counts for nothing, though a segment has it.
+      const there = sequence < space.facts.first - 1 ? undefined : found.get(space);
+      let ownEntry = there?.position;
       if (sequence >= own.sequence) ownEntry = own;
       // Its own entry was freed, what follows was not: the epoch history alone decides.
       else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
@@ -257,8 +301,14 @@ export class Replication {
       shipper.watch.judged(space.slot, verdict);
       this.#judged.get(shipper)?.add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
-      if (verdict !== 'continue') this.#refuse(shipper, space, row, verdict);
-      else if (slot) slot.lost = false;
+      const pair = pairOf(space, shipper.replica.nodeId);
+      const isSnapshot = verdict === 'snapshot' && row.answer !== 'refused';
+      this.snapshots.judged(pair, isSnapshot, sequence);
+      if (verdict === 'continue') {
+        if (slot) Object.assign(slot, { lost: false, flushed: sequence });
+      } else if (!isSnapshot || !this.#config.snapshot) {
+        this.#refuse(shipper, space, row, verdict);
+      }
       return { slot: space.slot, verdict, next: sequence + 1, lsn };
     });
     shipper.post({ kind: 'verdicts', connection, rows: answers });
@@ -359,6 +409,7 @@ export class Replication {
 
   async close(): Promise<void> {
     this.monitor.close();
+    this.snapshots.close();
     await Promise.all(this.shippers.map((s) => s.close()));
     this.acks.close();
   }
@@ -379,20 +430,4 @@ function shipperOptions(config: NodeConfig) {
     backoffStepsMs: config.backoffStepsMs,
     key: config.key,
   };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T | 'late'> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(() => resolve('late'), timeoutMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -208,8 +208,8 @@ export class Retention {
   }
 
   #needsOf(space: SpaceState): SpaceNeeds {
-    const { checkpoint, slots } = space.facts;
-    return { checkpoint, applied: this.#hooks.applied(space), slots: slots.values() };
+    const { checkpoint, slots, first } = space.facts;
+    return { checkpoint, applied: this.#hooks.applied(space), slots: slots.values(), first };
   }
 
   /** The segments that nobody needs; slots that are too far behind are lost on the way. */
@@ -225,7 +225,7 @@ export class Retention {
     };
     const { maxSlotBytes } = this.#limits;
     const durable = this.#memory.durableLsn;
-    const isAny = this.#spaces.spaces.some((s) => s.facts.checkpoint > 0);
+    const isAny = this.#spaces.spaces.some((s) => s.facts.checkpoint > 0 || s.facts.first > 1);
     const free: Segment[] = [];
     for (const segment of this.#sealed) {
       const isFar = isPastBound(segment.start, durable, maxSlotBytes);

@@ -21,6 +21,8 @@ export interface RoleHooks {
   /** A replica is introduced again: its applying goes on. */
   followed(space: SpaceState): void;
   appliedTo(space: SpaceState): Sequence;
+  /** The host is being given a snapshot of it: nothing else is taken. */
+  isInstalling(space: SpaceState): boolean;
   unconfirmed(names: readonly string[], silent: readonly string[]): void;
 }
 
@@ -105,6 +107,18 @@ export class Roles {
     state.replicas = replicas;
     this.#replication.lead([state]);
     return state;
+  }
+
+  /** Who follows a led space is durable; replicas that were added while it ran come back. */
+  restoreMembers(led: readonly SpaceState[]): void {
+    for (const space of led) {
+      const members = space.facts.members.filter((m) => m.nodeId !== this.#config.nodeId);
+      const known = this.#replication.members.map((m) => m.nodeId);
+      for (const member of members) {
+        if (!known.includes(member.nodeId)) this.#replication.add(member);
+      }
+      space.replicas = members.map((m) => m.nodeId);
+    }
   }
 
   /** Another member knows the space: here it becomes a replica, and waits to be dialled. */
@@ -248,6 +262,7 @@ export class Roles {
     }
     // What an older connection has staged is on its way; the position is what is durable.
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
+    if (this.#hooks.isInstalling(space)) return positionRow(handle, 'installing', space, 0);
     this.#hooks.followed(space);
     return positionRow(handle, 'follows', space, this.#hooks.appliedTo(space));
   }

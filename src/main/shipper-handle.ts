@@ -13,6 +13,7 @@ import type { Member } from '../shared/node-record.js';
 import type { PairWatch } from '../shared/pair-watch.js';
 import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
+import type { SpaceState } from './space-table.js';
 
 const RESTART_MS = 1_000;
 /** So many deaths within a minute, and the thread counts as broken (row 76). */
@@ -184,4 +185,10 @@ export class ShipperHandle {
     await this.#ended;
     clearTimeout(timer);
   }
+}
+
+/** What a shipper is told of a space that goes to its replica. */
+export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
+  const { id, name, epoch, members } = facts;
+  return { slot, id, name, epoch, members };
 }

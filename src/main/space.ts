@@ -11,6 +11,8 @@ import type { SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
+import type { SnapshotIntake } from './snapshot-intake.js';
+import { pairOf } from './snapshot-supply.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -52,6 +54,7 @@ export interface SpaceParts {
   readonly stop: AbortSignal;
   appliedTo(space: SpaceState): Sequence;
   readonly applier: Applier | undefined;
+  readonly snapshots: SnapshotIntake;
 }
 
 export class Space {
@@ -297,6 +300,7 @@ export class Space {
     const replicas = replication.monitor.statusOf(this.#state, shippers).map((replica) => ({
       ...replica,
       slot: retention.slotState(this.#state, replica.replicaId),
+      snapshot: replication.snapshots.statusOf(pairOf(this.#state, replica.replicaId)),
     }));
     const acked = replicas.map((r) => r.ackedSequence);
     const most = Math.max(0, ...acked);
@@ -316,6 +320,7 @@ export class Space {
       refusal: refusalOf(this.#state),
       applyBlocked: this.#parts.applier?.blockOf(this.#state),
       skipped: [...facts.skipped],
+      snapshot: this.#parts.snapshots.progressOf(this.#state),
       replicas,
       minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
       isReplicated: (n) => acked.filter((sequence) => sequence >= durable).length >= n,

@@ -2,6 +2,9 @@
 import type { ApplyHooks } from './apply.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import type { ReplicationHooks } from './replication.js';
+import type { IntakeHooks } from './snapshot-intake.js';
+import type { SnapshotNews } from './snapshot-supply.js';
+import type { SpaceState } from './space-table.js';
 
 export type Emit = <K extends NodeEventName>(name: K, event: NodeEvents[K]) => void;
 
@@ -19,6 +22,7 @@ export function replicationEvents(emit: Emit): ReplicationHooks {
     lost: ({ replica }, reason) => emit('shipper-lost', { replicaId: replica.nodeId, reason }),
     refused: (space, replicaId, verdict) =>
       emit('replica-refused', { space: space.facts.name, replicaId, verdict }),
+    snapshot: (space, replicaId, kind, news) => tellSnapshot(emit, space, replicaId, kind, news),
     lag: {
       lagAlert: (change) => emit('lag-alert', change),
       replicaStatus: (change) => emit('replica-status', change),
@@ -35,4 +39,21 @@ export function applyEvents(emit: Emit): Omit<ApplyHooks, 'applied'> {
     resumed: ({ facts }, sequence) => emit('apply-resumed', { space: facts.name, sequence }),
     skipped: ({ facts }, sequence) => emit('entry-skipped', { space: facts.name, sequence }),
   };
+}
+
+/** What becomes of the snapshots that this node's own host is given. */
+export function snapshotEvents(emit: Emit, nodeId: string): IntakeHooks['news'] {
+  return (space, kind, news) => tellSnapshot(emit, space, nodeId, kind, news);
+}
+
+function tellSnapshot<K extends keyof SnapshotNews>(
+  emit: Emit,
+  { facts }: SpaceState,
+  replicaId: string,
+  kind: K,
+  news: SnapshotNews[K],
+): void {
+  const of = { space: facts.name, replicaId };
+  // The name of the event and what it tells are of one kind; the compiler cannot see it.
+  emit(`snapshot-${kind}`, { ...of, ...news } as never);
 }

@@ -4,6 +4,7 @@ import type { Member } from './node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from './position.js';
 import type { PositionRow, Verdict } from './protocol.js';
 import type { SharedMemory } from './slab.js';
+import type { SnapshotFrame } from './snapshot-frames.js';
 
 /** What a shipper is started with. */
 export interface ShipperStart {
@@ -77,6 +78,8 @@ export type ToShipper =
       readonly lsn: Lsn;
     }
   | { readonly kind: 'ask'; readonly id: string; readonly name: string }
+  /** A whole frame, to be sent as it is. */
+  | { readonly kind: 'frame'; readonly connection: number; readonly bytes: Uint8Array }
   /** Main could not answer: the link ends with this reason instead of waiting in silence. */
   | {
       readonly kind: 'give-up';
@@ -116,6 +119,7 @@ export type FromShipper =
       readonly rows: readonly PositionRow[];
     }
   | { readonly kind: 'segment'; readonly lsn: Lsn }
+  | { readonly kind: 'snapshot'; readonly connection: number; readonly frame: SnapshotFrame }
   /** The segment it was told last is not read any more. */
   | { readonly kind: 'segment-left' }
   /** The replica wants this space from `next` on (a gap). */

@@ -11,10 +11,12 @@ import type { PositionAnswer, Verdict } from './protocol.js';
  *   it has seen a higher epoch                         | fenced
  *   it leads the space itself, in our epoch or below   | fork
  *   it cannot take the space (its own log is damaged)  | snapshot
- *   nothing yet                                        | continue
+ *   it puts a snapshot in place                        | snapshot
  *   ahead of us, last entry of our epoch               | stale (rows 23, 27: our disk went back)
  *   ahead of us, last entry of an older epoch          | rewind
+ *   we do not have that entry any more                 | snapshot
  *   our entry at its sequence is the same              | continue
+ *   the same epoch, the replica does not know its CRC  | continue (it stands on a snapshot)
  *   another one, of the same epoch                     | fork
  *   another one, of another epoch                      | rewind
  */
@@ -30,12 +32,12 @@ export function verdictOf(
   const theirs = replica.position;
   if (replica.epochSeen > own.epoch) return 'fenced';
   if (replica.answer === 'leads') return 'fork';
-  if (replica.answer === 'refused') return 'snapshot';
-  if (theirs.sequence === 0) return 'continue';
+  if (replica.answer === 'refused' || replica.answer === 'installing') return 'snapshot';
   if (theirs.sequence > own.position.sequence) {
     return theirs.epoch === own.epoch ? 'stale' : 'rewind';
   }
   if (!ownEntry) return 'snapshot';
   if (ownEntry.epoch !== theirs.epoch) return 'rewind';
-  return ownEntry.headerCrc === theirs.headerCrc ? 'continue' : 'fork';
+  const isSame = ownEntry.headerCrc === theirs.headerCrc || theirs.headerCrc === 0;
+  return isSame ? 'continue' : 'fork';
 }

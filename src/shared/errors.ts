@@ -213,6 +213,16 @@ const CODES = {
     'bring the replicas back, or ask for fewer',
     'space.append(type, payload, { ack: { replicas: 1 } })',
   ]),
+  SnapshotUnavailable: facts(R, false, [
+    'a host that supplies snapshot() on the primary, and one that takes restore() on the replica',
+    'give openNode both functions, or let a replica come back before its entries are freed',
+    'openNode({ ..., snapshot: async (space) => ({ sequence, chunks }), restore })',
+  ]),
+  SnapshotFailed: facts(R, true, [
+    'a snapshot that is complete, at a sequence that the log still continues',
+    'look at the reason; it is tried again by itself',
+    'return { sequence: space.status().durableSequence, chunks }',
+  ]),
   AckTimeout: facts(R, true, [
     'the replicas to have flushed within timeoutMs',
     'the entry is durable here and may reach them later: wait with flushed()',

@@ -107,6 +107,25 @@ export const PEER_ANSWER_MAX_BYTES = 16 * MiB;
 /** Bytes of entries in one answer, whatever was asked for. */
 export const PEER_ENTRIES_MAX_BYTES = 4 * MiB;
 
+/** The longest piece of a snapshot in one frame, where the frame holds it. */
+export const SNAPSHOT_CHUNK_BYTES = 256 * KiB;
+/** The longest piece that is taken. */
+export const SNAPSHOT_CHUNK_MAX_BYTES = 1 * MiB;
+/** Chunks that may be on their way to a replica, or there and not durable yet. */
+export const SNAPSHOT_WINDOW_CHUNKS = 4;
+/** Epochs that a snapshot's history names, the newest ones. */
+export const SNAPSHOT_HISTORY_MAX = 100;
+/** Full syncs at once, per primary (row 60). */
+export const DEFAULT_MAX_SNAPSHOTS = 1;
+/** For how long an interrupted snapshot is kept, at both ends, to go on where it was (row 56). */
+export const DEFAULT_SNAPSHOT_GRACE_MS = 60_000;
+/** A replica that makes no chunk durable for so long gives its place to the next one. */
+export const SNAPSHOT_STALL_MS = 30_000;
+/** A host that gives nothing of its snapshot for so long has failed. */
+export const SNAPSHOT_HOST_STALL_MS = 300_000;
+/** When a replica that waits for its turn asks again, at the earliest. */
+export const SNAPSHOT_WAIT_MS = 5_000;
+
 /** How long a primary waits for a silent member before it opens without its word. */
 export const OPEN_CONFIRM_MS = 2_000;
 export const CLOSE_DEADLINE_MS = 5_000;

@@ -3,14 +3,22 @@
  * type 6, epoch 0, own sequence), never shipped, never shown to a host. They take effect in LSN
  * order and are durable with their group.
  *
- * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 4 (snapshot base), 6 (slot)
- * and 9 (filler) belong to the format; this release writes none and refuses a log that holds
- * one, so that no fact is passed over. Where slots stand is in the state.
+ * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 6 (slot) and 9 (filler) belong
+ * to the format; this release writes none and refuses a log that holds one, so that no fact is
+ * passed over. Where slots stand is in the state.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
 import { MEMBERS_MAX } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
+import {
+  readSnapshotFacts,
+  readSnapshotWhole,
+  type SnapshotFacts,
+  type SnapshotWhole,
+  writeSnapshotFacts,
+  writeSnapshotWhole,
+} from './snapshot-facts.js';
 
 export const NODE_SPACE_ID = 'f'.repeat(32);
 
@@ -40,14 +48,25 @@ export type NodeRecord =
   | { readonly kind: 'checkpoint'; readonly id: string; readonly sequence: Sequence }
   /** The host's apply callback is never given this entry. */
   | { readonly kind: 'skip'; readonly id: string; readonly sequence: Sequence }
+  /** The host is given this snapshot from now on: again after a crash, until `base` stands. */
+  | {
+      readonly kind: 'begun';
+      readonly id: string;
+      readonly snapshot: SnapshotFacts;
+      readonly whole: SnapshotWhole;
+    }
+  /** The space stands on this snapshot: what the log holds of it before is void. */
+  | { readonly kind: 'base'; readonly id: string; readonly snapshot: SnapshotFacts }
   | { readonly kind: 'mark' };
 
 const SPACE = 1;
 const EPOCH_SEEN = 2;
+const BASE = 4;
 const CHECKPOINT = 5;
 const APPLIED = 7;
 const MARK = 8;
 const SKIP = 10;
+const BEGUN = 16;
 
 /** Appends members as u16 count, then (node id, host, port u16) each. */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
@@ -92,6 +111,15 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
     case 'skip':
       w.u8(SKIP).id(record.id).u64(record.sequence);
       break;
+    case 'begun':
+      w.u8(BEGUN).id(record.id);
+      writeSnapshotFacts(w, record.snapshot);
+      writeSnapshotWhole(w, record.whole);
+      break;
+    case 'base':
+      w.u8(BASE).id(record.id);
+      writeSnapshotFacts(w, record.snapshot);
+      break;
     case 'mark':
       w.u8(MARK);
       break;
@@ -128,6 +156,15 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
       return { kind: 'checkpoint', id: r.id(), sequence: r.u64() };
     case SKIP:
       return { kind: 'skip', id: r.id(), sequence: r.u64() };
+    case BEGUN:
+      return {
+        kind: 'begun',
+        id: r.id(),
+        snapshot: readSnapshotFacts(r),
+        whole: readSnapshotWhole(r),
+      };
+    case BASE:
+      return { kind: 'base', id: r.id(), snapshot: readSnapshotFacts(r) };
     case MARK:
       return { kind: 'mark' };
     default:

@@ -5,7 +5,7 @@
  */
 import type { Slot } from './position.js';
 
-export const PAIR_FIELDS = 18;
+export const PAIR_FIELDS = 19;
 
 export const PAIR = {
   /** 1: this replica follows the space, and this node leads it. */
@@ -37,6 +37,8 @@ export const PAIR = {
   toldStatus: 15,
   toldAlert: 16,
   toldStage: 17,
+  /** 1: a snapshot is on its way to it, or waits for its turn. */
+  snapshotting: 18,
 } as const;
 export type PairField = (typeof PAIR)[keyof typeof PAIR];
 

@@ -47,7 +47,8 @@ export const VERDICTS_SEEN: readonly (Verdict | 'none')[] = [
  * The named state of a (space, replica), DESIGN 7: that of the link, or what is worse.
  * `never-connected`: not once since the node was opened. `silent`: the link counts as open, and
  * nothing has come on it for longer than it should live. `stalled`: heartbeats come, entries wait,
- * the position does not move. `slot-lost`: the log does not keep what it lacks. The others are the
+ * the position does not move. `slot-lost`: the log does not keep what it lacks. `snapshotting`: it
+ * gets a snapshot, or waits for its turn. The others are the
  * primary's verdict on the replica's position: it gets nothing of the space.
  */
 export type PairState =
@@ -60,7 +61,8 @@ export type PairState =
   | 'snapshot-needed'
   | 'fenced'
   | 'forked'
-  | 'regressed';
+  | 'regressed'
+  | 'snapshotting';
 export const PAIR_STATES: readonly PairState[] = [
   'connecting',
   'handshake',
@@ -78,6 +80,7 @@ export const PAIR_STATES: readonly PairState[] = [
   'fenced',
   'forked',
   'regressed',
+  'snapshotting',
 ];
 const CODE_OF = new Map(PAIR_STATES.map((state, code) => [state, code]));
 const OF_VERDICT: Readonly<Partial<Record<Verdict, PairState>>> = {
@@ -158,6 +161,11 @@ export class PairWatch {
     this.pairs.rows[slot * PAIR_FIELDS + PAIR.verdict] = VERDICTS_SEEN.indexOf(verdict);
   }
 
+  /** A snapshot is on its way to the replica, or no more. */
+  snapshotting(slot: Slot, isOnItsWay: boolean): void {
+    this.pairs.rows[slot * PAIR_FIELDS + PAIR.snapshotting] = Number(isOnItsWay);
+  }
+
   /**
    * Takes what was measured of a followed space.
    * @returns whether something is to be told: its status, alert or stage are not as last told
@@ -209,7 +217,8 @@ export class PairWatch {
     const { rows } = this.pairs;
     let state: PairState = link.state;
     const verdict = VERDICTS_SEEN[rows[at + PAIR.verdict]!] as Verdict;
-    if (pair.isSlotLost) state = 'slot-lost';
+    if (link.isOpen && rows[at + PAIR.snapshotting] === 1) state = 'snapshotting';
+    else if (pair.isSlotLost) state = 'slot-lost';
     else if (!link.isOpen) state = link.wasConnected ? link.state : 'never-connected';
     else if (nowMs - Math.max(link.heardMs, link.openSinceMs) > 2 * SILENCE_MS) state = 'silent';
     else if (OF_VERDICT[verdict]) state = OF_VERDICT[verdict];

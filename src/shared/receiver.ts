@@ -66,7 +66,11 @@ export class Receiver {
 
   verdict(row: VerdictRow): void {
     const followed = this.#byHandle.get(row.handle);
-    if (!followed) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
+    if (!followed) {
+      // Of a space that this node has not followed no other verdict changes anything.
+      if (row.verdict !== 'continue') return;
+      throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
+    }
     followed.isStreaming = row.verdict === 'continue';
   }
 

@@ -25,10 +25,13 @@ interface SpacePoints {
 export class SegmentIndex {
   readonly #spaces = new Map<Slot, SpacePoints>();
 
-  /** Takes a run of entries of one space, in the order of the log. */
+  /**
+   * Takes a run of entries of one space, in the order of the log. One that goes back makes void
+   * what it had before: for one sequence the later entry counts.
+   */
   add(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
     let space = this.#spaces.get(slot);
-    if (!space) {
+    if (!space || first <= space.last) {
       space = { points: [], last: 0, bytesSincePoint: INDEX_EVERY_BYTES };
       this.#spaces.set(slot, space);
     }

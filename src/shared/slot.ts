@@ -12,12 +12,15 @@ export interface SpaceNeeds {
   /** On a replica with an apply callback: what it has returned for; else undefined. */
   readonly applied: Sequence | undefined;
   readonly slots: Iterable<SlotFacts>;
+  /** What stands before it in the log is void, or was given up already. */
+  readonly first: Sequence;
 }
 
 /** Entries below it are of no use to this host. */
 export function hostFloor(needs: SpaceNeeds): Sequence {
-  const { checkpoint, applied } = needs;
-  return applied === undefined ? checkpoint : Math.min(checkpoint, applied + 1);
+  const { checkpoint, applied, first } = needs;
+  const needed = applied === undefined ? checkpoint : Math.min(checkpoint, applied + 1);
+  return Math.max(first, needed);
 }
 
 /**
@@ -27,7 +30,7 @@ export function hostFloor(needs: SpaceNeeds): Sequence {
 export function floorOf(needs: SpaceNeeds): Sequence {
   let floor = hostFloor(needs);
   for (const slot of needs.slots) if (!slot.lost) floor = Math.min(floor, slot.flushed);
-  return floor;
+  return Math.max(needs.first, floor);
 }
 
 /** The first space found that still needs a segment; undefined: it may go. */

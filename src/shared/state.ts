@@ -19,6 +19,14 @@ import {
   writeMembers,
 } from './node-record.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
+import {
+  readSnapshotFacts,
+  readSnapshotWhole,
+  type SnapshotFacts,
+  type SnapshotWhole,
+  writeSnapshotFacts,
+  writeSnapshotWhole,
+} from './snapshot-facts.js';
 
 const MAGIC = 0x53574745;
 const FORMAT = 1;
@@ -51,6 +59,14 @@ export interface SpaceFacts {
   skipped: Sequence[];
   /** Acknowledged entries that cannot be read, ascending. */
   damage: DamagedRange[];
+  /** The host is being given this snapshot: until it has it, nothing is taken or applied. */
+  begun: BegunSnapshot | undefined;
+}
+
+/** A snapshot whose bytes are whole in this node's spool. */
+export interface BegunSnapshot {
+  readonly snapshot: SnapshotFacts;
+  readonly whole: SnapshotWhole;
 }
 
 /** What one replica still needs of one space. */
@@ -128,7 +144,24 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     slots: new Map(),
     skipped: [],
     damage: [],
+    begun: undefined,
   };
+}
+
+/**
+ * The space stands on a snapshot: what the log holds of it before is void, the damage in it too.
+ */
+export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts): void {
+  const { sequence } = snapshot.position;
+  facts.position = snapshot.position;
+  if (snapshot.timestamp > facts.timestamp) facts.timestamp = snapshot.timestamp;
+  facts.history = [...snapshot.history];
+  facts.first = sequence + 1;
+  facts.applied = sequence;
+  facts.checkpoint = Math.min(facts.checkpoint, sequence + 1);
+  facts.skipped = facts.skipped.filter((s) => s > sequence);
+  facts.damage = [];
+  facts.begun = undefined;
 }
 
 /** Throws Configuration when a space has too many of them already. */
@@ -187,6 +220,11 @@ export class StateWriter {
         .u64(d.to)
         .u64(d.lsn)
         .u8(d.accepted ? 1 : 0);
+    }
+    w.u8(f.begun ? 1 : 0);
+    if (f.begun) {
+      writeSnapshotFacts(w, f.begun.snapshot);
+      writeSnapshotWhole(w, f.begun.whole);
     }
   }
 
@@ -289,5 +327,6 @@ function readRow(r: ByteReader): SpaceRow {
   for (let i = 0; i < ranges; i++) {
     facts.damage.push({ from: r.u64(), to: r.u64(), lsn: r.u64(), accepted: r.u8() === 1 });
   }
+  if (r.u8() === 1) facts.begun = { snapshot: readSnapshotFacts(r), whole: readSnapshotWhole(r) };
   return { lsn, facts };
 }

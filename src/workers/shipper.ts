@@ -37,6 +37,7 @@ import {
 } from '../shared/protocol.js';
 import { type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
 import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
+import { isSnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { CountedSender } from './counted-sender.js';
@@ -196,7 +197,11 @@ export class Shipper {
   }
 
   #send(frame: PlainFrame): void {
-    this.#socket?.write(encodeFrame(frame));
+    this.#sendBytes(encodeFrame(frame));
+  }
+
+  #sendBytes(bytes: Uint8Array): void {
+    this.#socket?.write(bytes);
     this.#step({ kind: 'wrote' });
   }
 
@@ -274,7 +279,10 @@ export class Shipper {
         this.#send({ kind: 'pong' });
         return;
       default:
-        throw failure('ProtocolViolation', `a frame ${frame.kind} from a replica`);
+        if (!isSnapshotFrame(frame) || !this.#sender.isOpen) {
+          throw failure('ProtocolViolation', `a frame ${frame.kind} from a replica`);
+        }
+        this.#tell({ kind: 'snapshot', connection: this.#connection, frame });
     }
   }
 
@@ -348,6 +356,9 @@ export class Shipper {
       }
       case 'ask':
         this.#ask(message.id, message.name);
+        return;
+      case 'frame':
+        if (message.connection === this.#connection) this.#sendBytes(message.bytes);
         return;
       case 'give-up':
         if (message.connection === this.#connection) this.#lost(message.reason, message.code, true);

@@ -24,6 +24,16 @@ const RUNS = Number(process.env.ENGRAM_FUZZ_RUNS ?? 3_000);
 const GOLDEN = path.join(import.meta.dirname, '../golden');
 const ID = '00112233445566778899aabbccddeeff';
 
+const begun = {
+  snapshot: {
+    id: ID,
+    position: { epoch: 1, sequence: 9, headerCrc: 5 },
+    timestamp: 7n,
+    history: [{ epoch: 1, startSequence: 1, primaryNodeId: ID }],
+  },
+  whole: { chunks: 3, bytes: 700, digest: ID + ID },
+};
+
 interface Target {
   readonly name: string;
   /** Good encodings, to be changed. */
@@ -82,6 +92,7 @@ function state(): Uint8Array {
   facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
   facts.slots.set('b', { flushed: 4, lost: false, idleMs: 5 });
   facts.damage.push({ from: 1, to: 0, lsn: 9, accepted: false });
+  facts.begun = begun;
   writer.space({ lsn: 90, facts });
   const segments = [{ start: 0, size: 4_096, end: undefined }];
   return Uint8Array.from(writer.finish(120, 7, segments, [{ start: 1, end: 2 }]));
@@ -116,6 +127,8 @@ const records = [
     primary: 'a',
     members: [{ nodeId: 'b', host: 'h', port: 1 }],
   }),
+  encodeNodeRecord({ kind: 'begun', id: ID, ...begun }),
+  encodeNodeRecord({ kind: 'base', id: ID, snapshot: begun.snapshot }),
 ].map((bytes) => Uint8Array.from(bytes));
 
 const TARGETS: Target[] = [

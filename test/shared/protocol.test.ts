@@ -16,6 +16,14 @@ import {
 const ID = '00112233445566778899aabbccddeeff';
 const members = [{ nodeId: 'b', host: '127.0.0.1', port: 7402 }];
 const position = { epoch: 1, sequence: 258, headerCrc: 0xcafebabe };
+const snapshot = {
+  id: ID,
+  position,
+  timestamp: 1_700_000_000_000_000_000n,
+  history: [{ epoch: 1, startSequence: 1, primaryNodeId: ID }],
+};
+/** Its CRC32C is e3069283. */
+const CHECKED = Uint8Array.from(Buffer.from('123456789'));
 
 /** One of each kind; the bytes stand in test/golden/wire/frames.json. */
 const FRAMES: PlainFrame[] = [
@@ -96,6 +104,20 @@ const FRAMES: PlainFrame[] = [
   { kind: 'entries-lack', sequence: 5, reason: 'trimmed', first: 12, last: 258 },
   { kind: 'peer-done' },
   { kind: 'peer-declined', code: 'Io', message: 'cannot be read' },
+  { kind: 'snapshot-request', handle: 3, snapshot: ID, chunks: 17 },
+  { kind: 'snapshot-begin', handle: 3, epoch: 4, chunk: 17, facts: snapshot },
+  { kind: 'snapshot-chunk', handle: 3, index: 17, crc: 0xe3069283, bytes: CHECKED },
+  { kind: 'snapshot-progress', handle: 3, chunks: 18 },
+  { kind: 'snapshot-end', handle: 3, whole: { chunks: 18, bytes: 4_500_000, digest: ID + ID } },
+  { kind: 'snapshot-done', handle: 3, stage: 'installed' },
+  {
+    kind: 'snapshot-refuse',
+    handle: 3,
+    code: 'SnapshotFailed',
+    message: 'no room',
+    retryAfterMs: 1_000,
+  },
+  { kind: 'snapshot-wait', handle: 3, before: 2, retryAfterMs: 5_000 },
 ];
 
 const GOLDEN = JSON.parse(
@@ -124,13 +146,14 @@ describe('frames', () => {
         try {
           decodeFrame(bytes[4]!, body.subarray(0, cut));
           // Rows may end behind a whole row; nothing else may.
-          expect(['heartbeat', 'acks', 'standing-ask', 'entries']).toContain(frame.kind);
+          const rows = ['heartbeat', 'acks', 'standing-ask', 'entries', 'snapshot-chunk'];
+          expect(rows).toContain(frame.kind);
         } catch (error) {
           expect(error).toMatchObject({ code: 'ProtocolViolation' });
         }
       }
-      // Whatever its bytes are, they are a batch's: who takes it, checks it.
-      if (frame.kind === 'entries') continue;
+      // Whatever its bytes are, they are a batch's or a chunk's: who takes them, checks them.
+      if (frame.kind === 'entries' || frame.kind === 'snapshot-chunk') continue;
       const longer = new Uint8Array([...body, 0]);
       expect(() => decodeFrame(bytes[4]!, longer)).toThrow(EngramError);
     }

@@ -1,0 +1,71 @@
+/** Cuts what a host gives of its snapshot into chunks of one size, and sums them up. */
+import { createHash } from 'node:crypto';
+import { crc32c } from '../shared/crc.js';
+import { failure } from '../shared/errors.js';
+import type { SnapshotWhole } from '../shared/snapshot-facts.js';
+import type { Chunk } from '../shared/snapshot-queue.js';
+
+/** The bytes of a host, in pieces of any size. */
+export type HostChunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+export class SnapshotChunks {
+  readonly #pieces: AsyncIterator<Uint8Array> | Iterator<Uint8Array>;
+  readonly #chunkBytes: number;
+  readonly #hash = createHash('sha256');
+  /** Of the piece that the host gave last: it is not asked for more before this is used up. */
+  #rest: Uint8Array = new Uint8Array(0);
+  #chunks = 0;
+  #bytes = 0;
+  #isClosed = false;
+
+  /** @param chunkBytes of every chunk but the last */
+  constructor(pieces: HostChunks, chunkBytes: number) {
+    const isAsync = Symbol.asyncIterator in pieces;
+    this.#pieces = isAsync ? pieces[Symbol.asyncIterator]() : pieces[Symbol.iterator]();
+    this.#chunkBytes = chunkBytes;
+  }
+
+  /**
+   * The next chunk, or, at the end, the sum of all. Rejects with what the host throws, and
+   * SnapshotFailed for a piece that is no Uint8Array.
+   */
+  async next(): Promise<Chunk | SnapshotWhole> {
+    const bytes = new Uint8Array(this.#chunkBytes);
+    let used = 0;
+    while (used < bytes.length) {
+      if (this.#rest.length === 0) {
+        const { done, value } = await this.#pieces.next();
+        if (done) break;
+        if (!(value instanceof Uint8Array)) {
+          throw failure('SnapshotFailed', `the host's chunk is no Uint8Array but ${typeof value}`);
+        }
+        this.#rest = value;
+        continue;
+      }
+      const part = this.#rest.subarray(0, bytes.length - used);
+      bytes.set(part, used);
+      used += part.length;
+      this.#rest = this.#rest.subarray(part.length);
+    }
+    if (used === 0) {
+      const digest = this.#hash.copy().digest('hex');
+      return { chunks: this.#chunks, bytes: this.#bytes, digest };
+    }
+    const chunk = bytes.subarray(0, used);
+    this.#hash.update(chunk);
+    this.#chunks++;
+    this.#bytes += used;
+    return { crc: crc32c(chunk), bytes: chunk };
+  }
+
+  /** The host may let go of it. What it throws about that concerns nobody any more. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    try {
+      Promise.resolve(this.#pieces.return?.()).catch(() => undefined);
+    } catch {
+      // As above.
+    }
+  }
+}

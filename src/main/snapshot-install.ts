@@ -1,0 +1,140 @@
+/**
+ * Puts a whole snapshot in the place of what this node has of a space: record `begun` durable,
+ * then the host's `restore`, then record `base` durable. A crash before the first leaves what was;
+ * one behind it repeats `restore` (row 58).
+ */
+import { EngramError, failure } from '../shared/errors.js';
+import type { NodeMemory } from '../shared/slab.js';
+import type { SnapshotFacts, SnapshotWhole } from '../shared/snapshot-facts.js';
+import { setBase } from '../shared/state.js';
+import type { Applier } from './apply.js';
+import type { NodeConfig } from './config.js';
+import type { Spool } from './snapshot-spool.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface InstallHooks {
+  /** The host has thrown, or the log refuses for now: it is tried again after so long. */
+  delayed(space: SpaceState, code: string, reason: string, retryAfterMs: number): void;
+}
+
+export class SnapshotInstaller {
+  readonly #config: NodeConfig;
+  readonly #memory: NodeMemory;
+  readonly #wal: Wal;
+  readonly #applier: () => Applier | undefined;
+  readonly #hooks: InstallHooks;
+  #isClosed = false;
+  #wake = new Set<() => void>();
+
+  constructor(
+    config: NodeConfig,
+    memory: NodeMemory,
+    wal: Wal,
+    applier: () => Applier | undefined,
+    hooks: InstallHooks,
+  ) {
+    this.#config = config;
+    this.#memory = memory;
+    this.#wal = wal;
+    this.#applier = applier;
+    this.#hooks = hooks;
+  }
+
+  /**
+   * Resolves when the space stands on the snapshot, with false when the node closes before.
+   * Rejects where the snapshot is of no use: `DiskFull`, and whatever else keeps it from being
+   * begun; `ChecksumMismatch` or `Io` where the spool does not give what was verified.
+   */
+  async install(
+    space: SpaceState,
+    snapshot: SnapshotFacts,
+    whole: SnapshotWhole,
+    spool: Spool,
+  ): Promise<boolean> {
+    const { facts, slot } = space;
+    await this.#applier()?.halt(space);
+    if (facts.begun?.snapshot.id !== snapshot.id) {
+      await this.#wal.whenDurable(space, this.#memory.allocated(slot));
+      await this.#wal.record({ kind: 'begun', id: facts.id, snapshot, whole }, () => {
+        facts.begun = { snapshot, whole };
+      });
+    }
+    if (!(await this.#restore(space, snapshot, whole, spool))) return false;
+    const base = (): void => {
+      setBase(facts, snapshot);
+      const { sequence } = facts.position;
+      this.#memory.setAllocated(slot, sequence);
+      this.#memory.setDurable(slot, sequence);
+      space.timeLow = Number(facts.timestamp & 0xffffffffn);
+      space.timeHigh = Number(facts.timestamp >> 32n);
+      if (space.refusal?.code === 'CorruptionDetected') space.refusal = undefined;
+    };
+    for (let attempts = 1; !this.#isClosed; attempts++) {
+      try {
+        await this.#wal.record({ kind: 'base', id: facts.id, snapshot }, base);
+        return true;
+      } catch (error) {
+        if (this.#wal.failure || !(error instanceof EngramError)) throw error;
+        await this.#later(space, error.code, error, attempts);
+      }
+    }
+    return false;
+  }
+
+  /** Until the host has taken it. */
+  async #restore(
+    space: SpaceState,
+    { position }: SnapshotFacts,
+    whole: SnapshotWhole,
+    spool: Spool,
+  ): Promise<boolean> {
+    const { epoch, sequence } = position;
+    const { restore } = this.#config;
+    if (!restore) throw failure('SnapshotUnavailable', 'this node has no restore()');
+    for (let attempts = 1; !this.#isClosed; attempts++) {
+      let bad: unknown;
+      const chunks = async function* (): AsyncGenerator<Uint8Array> {
+        try {
+          yield* spool.read(whole);
+        } catch (error) {
+          bad = error;
+          throw error;
+        }
+      };
+      try {
+        await restore(space.facts.name, { sequence, epoch, chunks: chunks() });
+        if (bad === undefined) return true;
+      } catch (error) {
+        if (bad === undefined) await this.#later(space, 'SnapshotFailed', error, attempts);
+      }
+      // However the host takes it: these bytes are not the snapshot.
+      if (bad !== undefined) throw bad;
+    }
+    return false;
+  }
+
+  async #later(space: SpaceState, code: string, error: unknown, attempts: number): Promise<void> {
+    const steps = this.#config.backoffStepsMs;
+    const ms = steps[Math.min(attempts, steps.length) - 1]!;
+    const found = String((error as Error | undefined)?.message ?? error).split('\n', 1)[0]!;
+    const what = code === 'SnapshotFailed' ? `the host's restore() threw: ${found}` : found;
+    this.#hooks.delayed(space, code, what, ms);
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#wake.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#wake.add(done);
+      if (this.#isClosed) done();
+    });
+  }
+
+  /** Nothing is tried again any more. */
+  close(): void {
+    this.#isClosed = true;
+    for (const wake of [...this.#wake]) wake();
+  }
+}

@@ -99,6 +99,14 @@ export interface ClusterRun<T> {
   readonly replicas: readonly Used[];
 }
 
+/** What stands between a primary and its replicas. */
+export interface Route {
+  /** Where the primary is to dial a replica that listens there. */
+  to(replica: string, port: number): Promise<number> | number;
+  /** The primary has connected to all of them, and goes on. */
+  marked(): void;
+}
+
 /**
  * Runs a primary and, one for each further directory, its replicas.
  * @param dirs data directories, the primary's first
@@ -109,6 +117,7 @@ export async function runCluster<T>(
   dirs: readonly string[],
   job: object,
   profileDir?: string,
+  route?: Route,
 ): Promise<ClusterRun<T>> {
   const children: Child[] = [];
   const start = (child: Child): Child => {
@@ -125,14 +134,16 @@ export async function runCluster<T>(
       .slice(1)
       .map((_, i) => start(new Child('replica', optionsOf(i + 1), profileDir)));
     const heard = await Promise.all(replicas.map((replica) => replica.next('listening')));
-    const members = heard.map(({ port }, i) => ({
-      nodeId: `replica-${i + 1}`,
-      host: '127.0.0.1',
-      port,
-    }));
+    const members = await Promise.all(
+      heard.map(async ({ port }, i) => {
+        const nodeId = `replica-${i + 1}`;
+        return { nodeId, host: '127.0.0.1', port: (await route?.to(nodeId, port)) ?? port };
+      }),
+    );
     const node: NodeOptions = { ...optionsOf(0), replicas: members };
     const primary = start(new Child(name, { ...job, node }, profileDir));
     primary.onMark(() => {
+      route?.marked();
       for (const replica of replicas) replica.send({ kind: 'mark' });
     });
     const { result } = await primary.next('result');

@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { append } from './append.js';
 import { codec } from './codec.js';
 import type { Regime } from './data-dir.js';
+import { isolation } from './isolation.js';
 import { latency } from './latency.js';
 import type { Plan } from './plan.js';
 import { recovery, restart } from './recovery.js';
@@ -18,6 +19,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   append,
   replicate,
   latency,
+  isolation,
   recovery,
   restart,
   recycle,

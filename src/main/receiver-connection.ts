@@ -7,7 +7,7 @@ import { ListenerAuth, NONCE_BYTES } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { takenFeatures } from '../shared/compression.js';
 import { EngramError, failure } from '../shared/errors.js';
-import { FrameAssembler } from '../shared/frame.js';
+import { FrameAssembler, type FrameBuffers } from '../shared/frame.js';
 import {
   HANDSHAKE_DEADLINE_MS,
   HELLO_FRAME_MAX_BYTES,
@@ -71,6 +71,8 @@ function featuresFor(hello: Hello): number {
 }
 
 export interface ConnectionHooks {
+  /** For whole frames; shared by the connections of one server. */
+  readonly buffers: FrameBuffers;
   /** Rejects where the primary of this hello must not come in. */
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
   /** Throws where no more peer calls are taken. */
@@ -85,7 +87,7 @@ export class ReceiverConnection implements SnapshotLink {
   readonly #hooks: ConnectionHooks;
   readonly #receiver: Receiver;
   readonly #intake: BatchIntake;
-  readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
+  readonly #assembler: FrameAssembler;
   readonly #acceptedMs = performance.now();
   primaryId: string | undefined;
   /** It is no primary's: a peer asks. */
@@ -109,6 +111,7 @@ export class ReceiverConnection implements SnapshotLink {
     this.#socket = socket;
     this.#hooks = hooks;
     this.#receiver = new Receiver(this.#acceptedMs);
+    this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, hooks.buffers);
     this.#intake = new BatchIntake(host, this.#receiver, {
       send: (frame) => this.#send(frame),
       duplicate: () => this.#scheduleAcks(),
@@ -119,6 +122,8 @@ export class ReceiverConnection implements SnapshotLink {
       this.#reason = error.message;
     });
     socket.on('close', () => {
+      // Work that is under way may still read out of it.
+      if (!this.#busy) this.#assembler.release();
       this.#host.snapshots.closed(this);
       this.#hooks.closed(this, this.#reason);
     });

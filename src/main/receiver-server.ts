@@ -4,6 +4,7 @@
  */
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { failure } from '../shared/errors.js';
+import { FrameBuffers } from '../shared/frame.js';
 import { DUPLICATE_PING_MS, PEER_CALLS_MAX, PRE_HELLO_CONNECTIONS_MAX } from '../shared/limits.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import type { Hello } from '../shared/protocol.js';
@@ -17,6 +18,7 @@ const TICK_MS = 250;
 export class ReceiverServer {
   readonly #host: ReceiverHost;
   readonly #listener: Listener;
+  readonly #buffers = new FrameBuffers();
   readonly #connections = new Set<ReceiverConnection>();
   /** Who follows a space for us: one connection, by its handle there. */
   readonly #followers = new Map<Slot, { connection: ReceiverConnection; handle: number }>();
@@ -47,6 +49,7 @@ export class ReceiverServer {
     }
     const counted = this.#host.primaries.counted(socket, () => connection.primaryId);
     const connection: ReceiverConnection = new ReceiverConnection(this.#host, counted, {
+      buffers: this.#buffers,
       claim: (c, hello) => this.#claim(c, hello),
       called: () => this.#called(),
       follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),

@@ -38,7 +38,7 @@ export class FrameBuilder {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
   readonly #nodeHash: string;
-  readonly #codec: Codec | undefined;
+  #codec: Codec | undefined;
   /** What the frame would have without compression. */
   #rawBytes = 0;
   #used = FRAME_HEADER_BYTES;
@@ -46,19 +46,19 @@ export class FrameBuilder {
   #open: OpenBatch | undefined;
   readonly batches: BuiltBatch[] = [];
 
-  /**
-   * @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex
-   * @param codec what batches are compressed with, as far as they become smaller
-   */
-  constructor(capacity: number, nodeHash: string, codec?: Codec) {
+  /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
+  constructor(capacity: number, nodeHash: string) {
     this.bytes = new Uint8Array(capacity);
     this.#view = new DataView(this.bytes.buffer);
     this.#nodeHash = nodeHash;
-    this.#codec = codec;
   }
 
-  /** @param limit it takes no more bytes than so many, but for a first entry that is longer */
-  reset(limit: number): void {
+  /**
+   * @param limit it takes no more bytes than so many, but for a first entry that is longer
+   * @param codec what batches are compressed with, as far as they become smaller
+   */
+  reset(limit: number, codec?: Codec): void {
+    this.#codec = codec;
     this.#limit = Math.min(limit, this.bytes.length);
     this.#used = FRAME_HEADER_BYTES;
     this.#open = undefined;

@@ -6,7 +6,7 @@
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c, crc32cTable } from './crc.js';
 import { failure } from './errors.js';
-import { FRAME_HEADER_BYTES } from './limits.js';
+import { FRAME_HEADER_BYTES, HELLO_FRAME_MAX_BYTES, SPARE_FRAME_BUFFERS } from './limits.js';
 
 /** The one kind whose body carries CRCs of its own. */
 export const BATCHES = 6;
@@ -77,16 +77,34 @@ export function readFrameHead(view: DataView, at: number, cap: number): FrameHea
 }
 
 /**
- * Brings a byte stream into frames in one buffer that never grows beyond what has arrived nor
- * beyond its cap.
+ * Buffers of connections that are gone, for the next ones: a link that comes and goes leaves no
+ * garbage of its size each time.
  */
+export class FrameBuffers {
+  readonly #spare: Uint8Array[] = [];
+
+  /** At least `bytes` long; what is in it is old. */
+  take(bytes: number): Uint8Array {
+    const at = this.#spare.findIndex((spare) => spare.length >= bytes);
+    return at < 0 ? new Uint8Array(bytes) : this.#spare.splice(at, 1)[0]!;
+  }
+
+  give(buffer: Uint8Array): void {
+    if (this.#spare.length < SPARE_FRAME_BUFFERS) this.#spare.push(buffer);
+  }
+}
+
+/** Brings a byte stream into frames in one buffer, as long as the longest that it takes. */
 export class FrameAssembler {
+  readonly #buffers: FrameBuffers | undefined;
   #bytes: Uint8Array;
   #view: DataView;
   #used = 0;
   #cap: number;
 
-  constructor(cap: number) {
+  /** @param buffers where the buffer for longer frames comes from, and goes back to */
+  constructor(cap: number, buffers?: FrameBuffers) {
+    this.#buffers = buffers;
     this.#cap = cap;
     this.#bytes = new Uint8Array(FRAME_HEADER_BYTES + cap);
     this.#view = new DataView(this.#bytes.buffer);
@@ -94,11 +112,26 @@ export class FrameAssembler {
 
   /** From now on frames of up to `cap` bytes are taken. */
   setCap(cap: number): void {
-    const bytes = new Uint8Array(FRAME_HEADER_BYTES + cap);
-    bytes.set(this.#bytes.subarray(0, Math.min(this.#used, bytes.length)));
     this.#cap = cap;
+    const wanted = FRAME_HEADER_BYTES + cap;
+    if (wanted <= this.#bytes.length) return;
+    const bytes = this.#buffers?.take(wanted) ?? new Uint8Array(wanted);
+    bytes.set(this.#bytes.subarray(0, this.#used));
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer);
+  }
+
+  /** Another stream begins, with frames of up to `cap` bytes at first. */
+  restart(cap: number): void {
+    this.#used = 0;
+    this.setCap(cap);
+  }
+
+  /** Nothing is fed any more, and no body that was handed over is read. */
+  release(): void {
+    if (this.#cap > HELLO_FRAME_MAX_BYTES) this.#buffers?.give(this.#bytes);
+    this.#bytes = new Uint8Array(0);
+    this.#used = 0;
   }
 
   /**

@@ -68,6 +68,8 @@ export const ACK_SLOW_MS = 1_000;
 export const SEND_BUFFERS = 3;
 
 export const FRAME_HEADER_BYTES = 16;
+/** Buffers for whole frames that a node keeps for the next connection. */
+export const SPARE_FRAME_BUFFERS = 2;
 /** The longest frame accepted before the hello has been answered. */
 export const HELLO_FRAME_MAX_BYTES = 1 * KiB;
 /** Every node takes and sends frames of at least this size, however small its batches. */

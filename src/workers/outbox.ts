@@ -36,7 +36,8 @@ export class Outbox {
   readonly #catchUp: CatchUp;
   readonly #hooks: OutboxHooks;
   #socket: ByteSocket | undefined;
-  #free: FrameBuilder[] = [];
+  readonly #free: FrameBuilder[] = [];
+  #codec: Codec | undefined;
   #inSocket = 0;
   /** Some space is streamed, so the source's cursor means something. */
   #cursorKnown = false;
@@ -65,9 +66,10 @@ export class Outbox {
    */
   open(socket: ByteSocket, frameBytes: number, nodeHash: string, codec: Codec | undefined): void {
     this.#socket = socket;
+    this.#codec = codec;
     this.#traffic = { ...this.#traffic, compression: codec?.name ?? 'none' };
-    for (let i = 0; i < SEND_BUFFERS; i++) {
-      this.#free.push(new FrameBuilder(frameBytes, nodeHash, codec));
+    while (this.#free.length < SEND_BUFFERS) {
+      this.#free.push(new FrameBuilder(frameBytes, nodeHash));
     }
   }
 
@@ -79,7 +81,6 @@ export class Outbox {
   /** The link is gone, and with it what was to be sent on it. */
   drop(): void {
     this.#socket = undefined;
-    this.#free = [];
     this.#inSocket = 0;
     this.#cursorKnown = false;
     this.#source.clear();
@@ -121,7 +122,7 @@ export class Outbox {
       if (this.#inSocket > 0 && !this.#isTriggered()) return;
       if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
       const frame = this.#free.pop()!;
-      frame.reset(this.#sender.frameBytes);
+      frame.reset(this.#sender.frameBytes, this.#codec);
       const filled = this.#source.fill(frame);
       if (frame.isEmpty) this.#free.push(frame);
       else this.#ship(frame);
@@ -164,7 +165,7 @@ export class Outbox {
   #pumpNow(): void {
     const frame = this.#free.pop();
     if (!frame) return;
-    frame.reset(this.#sender.frameBytes);
+    frame.reset(this.#sender.frameBytes, this.#codec);
     const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
     if (ready && this.#sender.hasWindow) this.#source.fill(frame);
     if (frame.isEmpty) this.#free.push(frame);
@@ -190,9 +191,10 @@ export class Outbox {
     const socket = this.#socket!;
     this.#inSocket++;
     socket.write(bytes, () => {
+      // Of a lost connection as well: the next one sends out of the same buffers.
+      if (this.#free.length < SEND_BUFFERS) this.#free.push(frame);
       if (socket !== this.#socket) return;
       this.#inSocket--;
-      this.#free.push(frame);
       this.#hooks.step({ kind: 'wrote' });
       this.pump();
     });

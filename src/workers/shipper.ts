@@ -66,7 +66,7 @@ export class Shipper {
   #connection = 0;
   #socket: ByteSocket | undefined;
   #auth: DiallerAuth | undefined;
-  #assembler = new FrameAssembler(0);
+  readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   #asking: { id: string; name: string }[] = [];
   #toldTraffic: Traffic | undefined;
   #closing = false;
@@ -168,7 +168,7 @@ export class Shipper {
     const { host, port } = this.#start.replica;
     const socket = this.#world.connect(host, port);
     this.#socket = socket;
-    this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
+    this.#assembler.restart(HELLO_FRAME_MAX_BYTES);
     let reason: string = GIVEN_UP.closed;
     socket.on('connect', () => this.#step({ kind: 'connected' }));
     socket.on('data', (chunk) => this.#heard(chunk));

@@ -122,8 +122,8 @@ describe.each(CODECS)('$name', (codec) => {
   });
 
   test('a frame of batches: some become smaller, some go as they are', () => {
-    const builder = new FrameBuilder(64 * 1024, NODE, codec);
-    builder.reset(64 * 1024);
+    const builder = new FrameBuilder(64 * 1024, NODE);
+    builder.reset(64 * 1024, codec);
     const parts = [
       { first: 1, payloads: [text(3_000), text(900)] },
       { first: 3, payloads: [randomBytes(700)] },
@@ -163,7 +163,7 @@ describe.each(CODECS)('$name', (codec) => {
     expect(at).toBe(frame.length);
     expect(codes).toEqual([codec.code, 0, 0, codec.code]);
     // The buffer is used again.
-    builder.reset(64 * 1024);
+    builder.reset(64 * 1024, codec);
     builder.begin(1, SPACE, 1, 1);
     builder.add(raw[0]!, 2);
     expect(builder.finish().length).toBeLessThan(1_000);

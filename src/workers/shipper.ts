@@ -70,6 +70,7 @@ export class Shipper {
   #asking: { id: string; name: string }[] = [];
   #toldTraffic: Traffic | undefined;
   #closing = false;
+  #becameEager: (() => void) | undefined;
 
   constructor(start: ShipperStart, world: ShipperWorld) {
     this.#start = start;
@@ -93,6 +94,7 @@ export class Shipper {
       caughtUp: () => {
         if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
       },
+      eager: () => this.#becameEager?.(),
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
   }
@@ -103,12 +105,20 @@ export class Shipper {
     void this.#watchDurable();
   }
 
-  /** Wakes with each durable group; the tick is read before the look, so none is missed. */
+  /**
+   * Wakes with each durable group, while one could be sent; the tick is read before the look, so
+   * none is missed.
+   */
   async #watchDurable(): Promise<void> {
     for (;;) {
       const seen = this.#memory.durableTick;
       this.#outbox.pump();
-      await this.#memory.waitDurable(seen);
+      if (this.#outbox.isEager) await this.#memory.waitDurable(seen);
+      else {
+        await new Promise<void>((resolve) => {
+          this.#becameEager = resolve;
+        });
+      }
     }
   }
 

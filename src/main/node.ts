@@ -462,6 +462,8 @@ export class Node extends LedSpaces {
       await this.#snapshots?.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
+      // The last groups may have begun a segment, and with it a pass.
+      await this.retention?.close();
       if (this.#wal && !this.#wal.failure) {
         this.retention?.refreshSlots();
         await this.#state.write().catch((error) => this.#stateFailed(error));

@@ -2,7 +2,7 @@
 /** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
-import { DemoError, runDemo } from './demo.js';
+import { DemoError, type DemoOptions, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
 import { inspectLog } from './inspect.js';
 import { acceptLoss, skipEntry } from './operator.js';
@@ -37,10 +37,11 @@ program
   .description('replicate real input from a primary to two replicas on this machine')
   .option('--input <file>', 'lines or NDJSON instead of the State of the Union speeches')
   .option('--repeat <n>', 'log the input so many times', count, 1)
-  .option('--keep', 'leave the data directories', false)
+  .option('--keep', 'leave the data directories, and the log of each node', false)
+  .option('--serve', 'go on at a walking pace until Ctrl-C, to look at the page', false)
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
-  .action(async (options: { input?: string; repeat: number; keep: boolean; json: boolean }) => {
+  .action(async (options: Omit<DemoOptions, 'input'> & { input?: string }) => {
     process.exitCode = (await runDemo({ ...options, input: options.input })) ? OK : FAILED;
   });
 

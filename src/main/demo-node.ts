@@ -1,7 +1,10 @@
 /** One process of the demo: a replica, or the primary that logs the input. Told by IPC. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import pino from 'pino';
 import { EngramError, failure } from '../shared/errors.js';
+import type { NodeOptions } from './config.js';
 import { demoInput } from './demo-input.js';
+import type { Node } from './node.js';
 import { openNode } from './open-node.js';
 import type { Space } from './space.js';
 
@@ -13,6 +16,10 @@ export interface DemoStart {
   readonly replicas: readonly { nodeId: string; host: string; port: number }[];
   readonly input: string | undefined;
   readonly repeat: number;
+  /** A primary goes on at a walking pace until it is told that it is enough. */
+  readonly serve: boolean;
+  /** Where its log lines go. */
+  readonly logFile: string;
 }
 
 export interface DemoFigures {
@@ -25,6 +32,8 @@ export interface DemoFigures {
 /** What a process tells the demo. */
 export type DemoMessage =
   | { readonly kind: 'listening'; readonly host: string; readonly port: number }
+  /** Where its page is. */
+  | { readonly kind: 'page'; readonly url: string }
   | { readonly kind: 'progress'; readonly figures: DemoFigures }
   | {
       readonly kind: 'done';
@@ -44,8 +53,14 @@ const LOOK_MS = 1_000;
 const STALLED_MS = 30_000;
 const CLUSTER = 'demo';
 
+/** Entries a second of a demo that serves, and how many come at once. */
+const WALK_PER_SECOND = 200;
+const WALK_STEP = 20;
+
 /** Aborted when the demo says `end`, at whatever moment. */
 const ending = new AbortController();
+/** Aborted when a demo that serves has been looked at. */
+const enough = new AbortController();
 
 function tell(message: DemoMessage): void {
   process.send?.(message);
@@ -59,20 +74,28 @@ function fail(error: unknown): void {
   process.send?.(last, () => process.exit(2));
 }
 
-async function runReplica(start: DemoStart): Promise<void> {
-  const listen = { host: '127.0.0.1', port: 0 };
-  const { nodeId, dataDir } = start;
-  const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, listen });
+/** A node as every process of the demo has one: with a page, and a log of its own. */
+async function open(start: DemoStart, more: Partial<NodeOptions>): Promise<Node> {
+  const { nodeId, dataDir, logFile } = start;
+  const logger = pino(pino.destination({ dest: logFile, sync: false }));
+  const http = { host: '127.0.0.1', port: 0 };
+  const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, http, logger, ...more });
   node.on('fatal', ({ error }) => fail(error));
+  const { host, port } = node.httpAddress!;
+  tell({ kind: 'page', url: `http://${host}:${port}/` });
+  return node;
+}
+
+async function runReplica(start: DemoStart): Promise<void> {
+  const node = await open(start, { listen: { host: '127.0.0.1', port: 0 } });
   tell({ kind: 'listening', ...node.address! });
   await toldToEnd();
   await node.close();
 }
 
 async function runPrimary(start: DemoStart): Promise<void> {
-  const { nodeId, dataDir, replicas } = start;
-  const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, replicas });
-  node.on('fatal', ({ error }) => fail(error));
+  const { replicas } = start;
+  const node = await open(start, { replicas });
   const spaces = new Map<string, Space>();
   const logged = new Map<string, number>();
   // From the first entry on: starting the processes and loading the input do not count.
@@ -85,7 +108,7 @@ async function runPrimary(start: DemoStart): Promise<void> {
     return { entries, seconds: ms / 1_000, replicas: lags() };
   };
   const timer = setInterval(() => tell({ kind: 'progress', figures: figures() }), PROGRESS_MS);
-  for await (const { space: name, payload } of demoInput(start.input, start.repeat)) {
+  for await (const { space: name, payload } of inputOf(start)) {
     if (ending.signal.aborted) break;
     began ??= performance.now();
     let space = spaces.get(name);
@@ -107,6 +130,22 @@ async function runPrimary(start: DemoStart): Promise<void> {
   clearInterval(timer);
   await toldToEnd();
   await node.close();
+}
+
+/** The input, so often; then, where the demo serves, again and again at a walking pace. */
+async function* inputOf({ input, repeat, serve }: DemoStart): ReturnType<typeof demoInput> {
+  yield* demoInput(input, repeat);
+  while (serve && !enough.signal.aborted) {
+    let entries = 0;
+    for await (const entry of demoInput(input, 1)) {
+      if (enough.signal.aborted) return;
+      yield entry;
+      entries++;
+      if (entries % WALK_STEP === 0) await sleep((1_000 * WALK_STEP) / WALK_PER_SECOND);
+    }
+    // An input without entries is told as such.
+    if (entries === 0) return;
+  }
 }
 
 /**
@@ -169,7 +208,11 @@ process.on('disconnect', () => process.exit(2));
 // The parent hears an interrupt itself and ends its processes in order.
 process.on('SIGINT', () => undefined);
 
-process.on('message', (message: DemoStart | 'end') => {
+process.on('message', (message: DemoStart | 'enough' | 'end') => {
+  if (message === 'enough') {
+    enough.abort();
+    return;
+  }
   if (message === 'end') {
     ending.abort();
     return;

@@ -18,6 +18,8 @@ export interface DemoOptions {
   readonly repeat: number;
   readonly keep: boolean;
   readonly json: boolean;
+  /** Go on until a signal, so that somebody can look at the page; then prove. */
+  readonly serve: boolean;
 }
 
 /** The object of `--json`. */
@@ -62,12 +64,12 @@ export class DemoError extends Error {
  */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
   if (options.input !== undefined) await checkInput(options.input);
-  const { interrupted, stop } = watchSignals();
+  const { interrupted, enough, stop } = watchSignals(options.serve);
   const base = await mkdtemp(path.join(os.tmpdir(), 'engram-wal-demo-'));
   const processes: DemoProcess[] = [];
   const progress = options.json ? undefined : new Progress();
   try {
-    const work = replicateAndProve(options, base, processes, stop.signal, progress);
+    const work = replicateAndProve(options, base, processes, stop.signal, enough, progress);
     const { result, proofs } = await Promise.race([interrupted, work]);
     if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     else printTable(result, proofs);
@@ -84,23 +86,31 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 
 /**
  * Signals, and an output that nobody reads any more, end the demo in order. They stay caught to
- * the end: a second one changes nothing.
+ * the end: a second one changes nothing. A demo that serves takes the first for `enough`.
  */
-function watchSignals(): { interrupted: Promise<never>; stop: AbortController } {
+function watchSignals(serve: boolean): {
+  interrupted: Promise<never>;
+  enough: AbortSignal;
+  stop: AbortController;
+} {
   const stop = new AbortController();
+  const enough = new AbortController();
   const interrupted = new Promise<never>((_, reject) => {
     const end = (why: string): void => {
       stop.abort();
       reject(new DemoError(`ended by ${why}`));
     };
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => end(signal));
+      process.on(signal, () => {
+        if (serve && !enough.signal.aborted) enough.abort();
+        else end(signal);
+      });
     }
     process.stdout.on('error', (error) => end(error.message));
   });
   // It may come when nobody waits any more.
   interrupted.catch(() => undefined);
-  return { interrupted, stop };
+  return { interrupted, enough: enough.signal, stop };
 }
 
 async function replicateAndProve(
@@ -108,16 +118,17 @@ async function replicateAndProve(
   base: string,
   processes: DemoProcess[],
   stopped: AbortSignal,
+  enough: AbortSignal,
   progress: Progress | undefined,
 ): Promise<{ result: DemoResult; proofs: readonly Proof[] }> {
   const start = (nodeId: string, replicas: DemoStart['replicas']): DemoProcess => {
     // Behind an interrupt nobody would end it.
     stopped.throwIfAborted();
     const dataDir = path.join(base, nodeId);
-    const { input, repeat } = options;
-    const child = new DemoProcess({ nodeId, dataDir, replicas, input, repeat }, (figures) =>
-      progress?.show(figures),
-    );
+    const { input, repeat, serve } = options;
+    const logFile = path.join(base, `${nodeId}.log`);
+    const own = { nodeId, dataDir, replicas, input, repeat, serve, logFile };
+    const child = new DemoProcess(own, (figures) => progress?.show(figures));
     processes.push(child);
     return child;
   };
@@ -130,6 +141,13 @@ async function replicateAndProve(
     }),
   );
   const primary = start(PRIMARY, members);
+  void primary.until('page').then(
+    ({ url }) => tellPage(url, options),
+    () => undefined,
+  );
+  const isEnough = (): void => primary.enough();
+  if (enough.aborted) isEnough();
+  else enough.addEventListener('abort', isEnough, { once: true });
   // A replica that dies meanwhile ends the demo as well.
   const done = await Promise.race([primary.until('done'), ...replicas.map((r) => r.until('done'))]);
   progress?.show(done.figures, true);
@@ -140,6 +158,14 @@ async function replicateAndProve(
   // Nobody writes them now.
   const proofs = await verifyLogs(nodeDisk, dataDirs, new Map(done.logged));
   return { result: resultOf(done, proofs, dataDirs), proofs };
+}
+
+/** Where to look while it lasts. */
+function tellPage(url: string, { json, serve }: DemoOptions): void {
+  const say = json ? console.error : console.log;
+  if (json && !serve) return;
+  say(`Look at it: ${url}  (metrics: ${url}metrics)`);
+  if (serve) say('It goes on until Ctrl-C; then the logs are compared.');
 }
 
 function resultOf(
@@ -295,11 +321,16 @@ class DemoProcess {
   }
 
   /** The message of this kind; rejects when the process fails or dies before it comes. */
-  until<K extends 'listening' | 'done'>(kind: K): Promise<DemoMessage & { kind: K }> {
+  until<K extends 'listening' | 'page' | 'done'>(kind: K): Promise<DemoMessage & { kind: K }> {
     const heard = new Promise<DemoMessage & { kind: K }>((resolve) => {
       this.#heard.set(kind, (message) => resolve(message as DemoMessage & { kind: K }));
     });
     return Promise.race([heard, this.#failed]);
+  }
+
+  /** A primary that serves takes no more input. */
+  enough(): void {
+    if (this.#child.connected) this.#child.send('enough', () => undefined);
   }
 
   #died(how: string): DemoError {

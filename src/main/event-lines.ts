@@ -3,9 +3,9 @@
  * a payload or a secret; what the host's own code threw only where the logger writes debug lines.
  */
 import { EngramError } from '../shared/errors.js';
+import type { ReplicaStatus } from '../shared/lag.js';
 import { LINE_TEXT_MAX } from '../shared/limits.js';
 import type { NodeEventName, NodeEvents } from './events.js';
-import { ROLE_WRITERS } from './role-event-lines.js';
 
 export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type Level = (typeof LEVELS)[number];
@@ -21,13 +21,18 @@ export interface Line {
 /** Names of a list that a sentence has room for. */
 const NAMES_SHOWN = 5;
 
-/** Makes the line of one kind of event. */
-export type Writer<E> = (event: E, isDebug: boolean) => Line;
+const LEVEL_OF_STATUS: Readonly<Record<ReplicaStatus, Level>> = {
+  failed: 'error',
+  degraded: 'warn',
+  lagging: 'debug',
+  healthy: 'info',
+};
 
-type Writers = { readonly [K in NodeEventName]: Writer<NodeEvents[K]> };
+type Writers = {
+  readonly [K in NodeEventName]: (event: NodeEvents[K], isDebug: boolean) => Line;
+};
 
 const WRITERS: Writers = {
-  ...ROLE_WRITERS,
   'replica-state': (e) => {
     const { replicaId, state, reason, consecutiveFailures, fatal, checksumFailures } = e;
     const level = { failed: 'error', waiting: 'warn', connecting: 'debug', handshake: 'debug' };
@@ -38,7 +43,8 @@ const WRITERS: Writers = {
   },
   'replica-status': ({ replicaId, status, before, spaces, reason }) =>
     line(
-      { failed: 'error', degraded: 'warn', lagging: 'debug', healthy: 'info' }[status] as Level,
+      // A few milliseconds more or less are no news.
+      status === 'healthy' && before === 'lagging' ? 'debug' : LEVEL_OF_STATUS[status],
       `${replicaId} ${status}`,
       `replica ${replicaId} is ${status}, was ${before}, in ${named(spaces)}: ${reason}`,
       { replicaId, status, before, reason, ...counted(spaces) },
@@ -230,9 +236,12 @@ function shortened(value: unknown): unknown {
   return typeof value === 'string' ? clipped(value) : value;
 }
 
-/** One line of bounded length: peers and systems may say anything. */
+/** Characters that turn the direction of what stands around them. */
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** One line of bounded length: peers, systems and names may say anything. */
 export function clipped(text: string): string {
-  const one = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
+  const one = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').replace(TURNING, '\ufffd');
   return one.length > LINE_TEXT_MAX ? `${one.slice(0, LINE_TEXT_MAX)}…` : one;
 }
 

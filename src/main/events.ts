@@ -12,7 +12,6 @@ import type { LogStatus } from './log-health.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
 import type { RecoveryReport } from './recovery.js';
-import type { RoleEvents } from './role-events.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 
 /** Of which space, for which replica. */
@@ -21,7 +20,7 @@ export interface SnapshotOf {
   readonly replicaId: string;
 }
 
-export interface NodeEvents extends RoleEvents {
+export interface NodeEvents {
   /** The link to a replica has another state (DESIGN 7). */
   'replica-state': {
     readonly replicaId: string;
@@ -116,8 +115,7 @@ export interface NodeEvents extends RoleEvents {
   };
   /**
    * Nothing of the space is applied: the host throws at this entry however often it is offered
-   * (`poison`), says that it has applied it and the log does not hold it (`beyond-log`), or has
-   * applied what was taken back and gives no `rewound` to undo it (`rewound`).
+   * (`poison`), or says that it has applied it and the log does not hold it (`beyond-log`).
    */
   'apply-blocked': { readonly space: string } & ApplyBlock;
   /** The entry at which applying was blocked is applied, or skipped. */

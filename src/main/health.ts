@@ -10,6 +10,7 @@ import type {
   SpaceReplicaStatus,
   SpaceStatus,
 } from './node-types.js';
+import type { PrimaryStatus } from './primary-links.js';
 
 /** From good to bad. `corrupt`: acknowledged data cannot be read. */
 export const HEALTH_WORDS = ['healthy', 'lagging', 'degraded', 'failed', 'corrupt'] as const;
@@ -27,14 +28,27 @@ export type ProblemKind =
   | 'damaged'
   | 'refused'
   | 'replica-failed'
-  | 'replica-degraded'
+  | 'replica-lagging'
   | 'never-connected'
-  | 'slot-lost'
+  | 'silent'
+  | 'stalled'
   | 'slot-unreserved'
+  | RefusedState
   | 'apply-blocked'
   | 'primary-gone'
   | 'primary-stalled'
   | 'unused';
+
+/** Named states in which a replica gets nothing of a space, however well its link is. */
+const REFUSED_STATES = [
+  'slot-lost',
+  'rewind-needed',
+  'snapshot-needed',
+  'fenced',
+  'forked',
+  'regressed',
+] as const;
+type RefusedState = (typeof REFUSED_STATES)[number];
 
 /** One thing that is wrong. */
 export interface Problem {
@@ -51,15 +65,12 @@ export interface Problem {
   readonly isUnready: boolean;
 }
 
-/** A primary of spaces that this node follows, as the node's events told. */
-export interface PrimaryLink {
-  readonly primaryId: string;
-  readonly connected: boolean;
-  readonly reason: string;
-  /** Monotonic ms. */
-  readonly sinceMs: number;
-  /** 0: its main thread moves. */
-  readonly stalledMs: number;
+/** What the problems of spaces are told with. */
+export interface LinksKnown {
+  /** By id: the primaries that have shipped to this node since it was opened. */
+  readonly primaries: ReadonlyMap<string, PrimaryStatus>;
+  /** By replica id: why its link was lost last. */
+  readonly losses: ReadonlyMap<string, string>;
 }
 
 const EXAMPLES_MAX = 5;
@@ -75,18 +86,13 @@ interface Group {
   detail: string;
 }
 
-/** The word of one replica of one space. */
-export function wordOfReplica(replica: SpaceReplicaStatus): HealthWord {
-  return replica.slot === 'lost' ? 'failed' : replica.status;
-}
-
 /** The word of one space. @param isFollowed whether the primary of a followed space is there */
 export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
   if (space.damage.some((range) => !range.accepted)) return 'corrupt';
   if (space.refusal || space.applyBlocked) return 'failed';
   if (space.role === 'replica') return isFollowed ? 'healthy' : 'degraded';
   let word: HealthWord = 'healthy';
-  for (const replica of space.replicas) word = worse(word, wordOfReplica(replica));
+  for (const replica of space.replicas) word = worse(word, replica.status);
   return word;
 }
 
@@ -100,16 +106,16 @@ export class SpaceProblems {
     corrupt: 0,
   };
   readonly #groups = new Map<string, Group>();
-  readonly #primaries: ReadonlyMap<string, PrimaryLink>;
+  readonly #links: LinksKnown;
 
-  constructor(primaries: ReadonlyMap<string, PrimaryLink>) {
-    this.#primaries = primaries;
+  constructor(links: LinksKnown) {
+    this.#links = links;
   }
 
   /** @returns the space's word */
   add(space: SpaceStatus): HealthWord {
     const { name, role, primaryNodeId, refusal, applyBlocked } = space;
-    const isFollowed = this.#primaries.get(primaryNodeId)?.connected ?? false;
+    const isFollowed = this.#links.primaries.get(primaryNodeId)?.isConnected ?? false;
     const word = wordOfSpace(space, isFollowed);
     this.counts[word]++;
     if (word === 'corrupt') {
@@ -131,22 +137,26 @@ export class SpaceProblems {
     return word;
   }
 
-  #replica(space: string, { replicaId, slot, status, state, lagMs, reason }: SpaceReplicaStatus) {
-    if (slot === 'lost') {
-      this.#note('slot-lost', 'failed', replicaId, space, '', false);
-    } else if (slot === 'unreserved') {
-      this.#note('slot-unreserved', 'degraded', replicaId, space, '', false);
-    }
-    if (status === 'failed') {
-      this.#note('replica-failed', 'failed', replicaId, space, `${state}: ${reason}`, false);
-    } else if (lagMs === 'unknown') {
-      this.#note('never-connected', 'degraded', replicaId, space, `${state}: ${reason}`, false);
-    } else if (status === 'degraded') {
-      const group = this.#note('replica-degraded', 'degraded', replicaId, space, state, false);
-      if (lagMs > group.worstLagMs) {
-        group.worstLagMs = lagMs;
-        group.examples.unshift(...group.examples.splice(group.examples.indexOf(space), 1));
-      }
+  #replica(space: string, replica: SpaceReplicaStatus): void {
+    const { replicaId, slot, status, state, lagMs, reason } = replica;
+    const note = (kind: ProblemKind, health: HealthWord, detail: string): Group =>
+      this.#note(kind, health, replicaId, space, detail, false);
+    const refused = REFUSED_STATES.find((known) => known === state);
+    const loss = this.#links.losses.get(replicaId) ?? reason;
+    if (slot === 'unreserved') note('slot-unreserved', 'degraded', '');
+    if (refused) note(refused, 'failed', reason);
+    else if (status === 'failed') note('replica-failed', 'failed', loss);
+    else if (status !== 'degraded') return;
+    else if (state === 'never-connected') note('never-connected', 'degraded', loss);
+    else if (state === 'silent' || state === 'stalled') note(state, 'degraded', reason);
+    else {
+      const group = note('replica-lagging', 'degraded', state);
+      const ms = lagMs === 'unknown' ? Number.POSITIVE_INFINITY : lagMs;
+      if (ms <= group.worstLagMs) return;
+      group.worstLagMs = ms;
+      // The worst stands first.
+      group.examples = [space, ...group.examples.filter((name) => name !== space)];
+      group.examples.length = Math.min(group.examples.length, EXAMPLES_MAX);
     }
   }
 
@@ -173,14 +183,14 @@ export class SpaceProblems {
   list(): Problem[] {
     return [...this.#groups.values()].map((group) => {
       const { kind, health, subject, spaces, examples, isUnready } = group;
-      const primary = this.#primaries.get(subject);
+      const primary = this.#links.primaries.get(subject);
       const text = clipped(textOf(group, primary));
       return { kind, health, subject, text, spaces, examples, isUnready };
     });
   }
 }
 
-function textOf(group: Group, primary: PrimaryLink | undefined): string {
+function textOf(group: Group, primary: PrimaryStatus | undefined): string {
   const { kind, subject, spaces, detail, worstLagMs } = group;
   const of = spaces === 1 ? group.examples[0]! : `${spaces.toLocaleString('en')} spaces`;
   const more = `and more: ${of} in all`;
@@ -195,22 +205,22 @@ function textOf(group: Group, primary: PrimaryLink | undefined): string {
       const why = primary ? `is gone (${primary.reason})` : 'has not connected';
       return `Primary ${subject} ${why}: ${of} gets nothing new`;
     }
-    case 'slot-lost':
-      return `What ${subject} lacks of ${of} is not kept any more: it needs a snapshot`;
     case 'slot-unreserved':
       return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;
     case 'never-connected':
       return `Replica ${subject} has never been connected (${detail}): ${of} has no copy there`;
     case 'replica-failed':
-      return `Replica ${subject} has failed (${detail}): ${of}`;
-    default:
+      return `Replica ${subject} has failed (${detail}): it gets nothing of ${of}`;
+    case 'replica-lagging':
       return `Replica ${subject} is ${lagText(worstLagMs)} behind (${detail}): ${of}`;
+    default:
+      return `Replica ${subject} is ${kind} (${detail}): ${of}`;
   }
 }
 
 /** Milliseconds as people say them. */
 export function lagText(ms: number | 'unknown'): string {
-  if (ms === 'unknown') return 'unknown';
+  if (ms === 'unknown' || !Number.isFinite(ms)) return 'unknown';
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   if (ms < 120_000) return `${(ms / 1_000).toFixed(1)} s`;
   const minutes = Math.round(ms / 60_000);
@@ -218,11 +228,7 @@ export function lagText(ms: number | 'unknown'): string {
 }
 
 /** Problems of the node itself and of its links. */
-export function nodeProblems(
-  node: NodeSummary,
-  spaces: number,
-  primaries: ReadonlyMap<string, PrimaryLink>,
-): Problem[] {
+export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
   const found: Problem[] = [];
   const say = (kind: ProblemKind, health: HealthWord, text: string, more: Partial<Problem> = {}) =>
     found.push({
@@ -241,14 +247,14 @@ export function nodeProblems(
   if (node.retention.refusal !== undefined) {
     say('retention-full', 'failed', `No append is taken: ${node.retention.refusal}`, { isUnready });
   }
-  for (const { primaryId, stalledMs, connected } of primaries.values()) {
-    if (!connected || stalledMs === 0) continue;
+  for (const { primaryId, isStalled, isConnected } of node.primaries) {
+    if (!isConnected || !isStalled) continue;
     const text = `Primary ${primaryId} is stalled: its main thread does not move`;
     say('primary-stalled', 'degraded', text, { subject: primaryId });
   }
   // Links that no space speaks of yet.
   if (spaces === 0) for (const link of node.replicas) linkProblem(link, say);
-  const isAlone = ![...primaries.values()].some((primary) => primary.connected);
+  const isAlone = !node.primaries.some((primary) => primary.isConnected);
   if (spaces === 0 && node.address && isAlone && node.replicas.length === 0) {
     say('unused', 'degraded', 'No space is here, and no primary is connected: nothing is copied');
   }

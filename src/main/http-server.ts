@@ -12,6 +12,7 @@ import { HEALTH_WORDS } from './health.js';
 import { guard } from './http-guard.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from './http-options.js';
 import type { Node } from './node.js';
+import { loadPage } from './page-files.js';
 import { StatusBoard } from './status-board.js';
 import { healthJson, readyJson, SORTS, type SpaceQuery, statusJson } from './status-json.js';
 
@@ -48,9 +49,14 @@ const NO_QUERY = { type: 'object', additionalProperties: false } as const;
 
 /**
  * Answers for this node until `close`.
+ * @param alertMs the lag from which on a replica counts as degraded
  * Rejects Configuration for an address or a file that cannot be used.
  */
-export async function openHttp(node: Node, options: HttpOptions): Promise<HttpSurface> {
+export async function openHttp(
+  node: Node,
+  options: HttpOptions,
+  alertMs: number,
+): Promise<HttpSurface> {
   const host = options.host ?? DEFAULT_HTTP_HOST;
   const port = options.port ?? DEFAULT_HTTP_PORT;
   const app = Fastify(await serverOptions(options));
@@ -59,7 +65,15 @@ export async function openHttp(node: Node, options: HttpOptions): Promise<HttpSu
   app.removeAllContentTypeParsers();
   guard(app, host, options);
   const board = new StatusBoard(node);
-  addAnswers(app, node, board);
+  addAnswers(app, node, board, alertMs);
+  for (const file of await loadPage()) {
+    app.get(file.path, { schema: { querystring: NO_QUERY } }, (request, reply) => {
+      reply.header('etag', file.etag).header('cache-control', 'no-cache').type(file.type);
+      return request.headers['if-none-match'] === file.etag
+        ? reply.code(304).send()
+        : reply.send(file.bytes);
+    });
+  }
   try {
     await app.listen({ host, port });
   } catch (error) {
@@ -112,18 +126,27 @@ async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<objec
   return { cert, key, ca, requestCert: true, rejectUnauthorized: true };
 }
 
-function addAnswers(app: FastifyInstance, node: Node, board: StatusBoard): void {
+function addAnswers(app: FastifyInstance, node: Node, board: StatusBoard, alertMs: number): void {
   const plain = { schema: { querystring: NO_QUERY } };
+  app.get('/metrics', plain, async (_, reply) => {
+    const { contentType, body } = await node.metrics();
+    return reply.type(contentType).send(body);
+  });
   app.get('/live', plain, () => ({ live: true, uptimeMs: Math.round(board.uptimeMs) }));
   app.get('/ready', plain, async (_, reply) => {
     const ready = readyJson(await board.fresh(), node.isClosing);
     return reply.code(ready.ready ? 200 : 503).send(ready);
   });
-  app.get('/cluster/health', plain, async () => healthJson(board, await board.fresh()));
+  app.get('/cluster/health', plain, async () => healthJson(await board.fresh()));
   app.get<{ Querystring: SpaceQuery }>(
     '/replication/status',
     { schema: { querystring: STATUS_QUERY } },
-    async ({ query }) => statusJson(board, await board.fresh(), query, version, node.recentEvents),
+    async ({ query }) =>
+      statusJson(board, await board.fresh(), query, {
+        version,
+        lagAlertThresholdMs: alertMs,
+        events: node.recentEvents,
+      }),
   );
   app.get('/replication/history', plain, async () => {
     const { atMs } = await board.fresh();

@@ -86,11 +86,10 @@ export class LagMonitor {
   }
 
   #lookAt(shipper: ShipperHandle, slot: number, link: WatchedLink, nowMs: number): WatchedPair {
-    const { watch } = shipper;
+    const { progress, watch } = shipper;
     const space = this.#spaces.bySlot[slot]!;
     const durable = this.#memory.durable(slot);
-    const { epoch } = space.facts;
-    const flushed = shipper.flushedOf(slot, epoch);
+    const flushed = progress.flushed(slot);
     const slotFacts = space.facts.slots.get(shipper.replica.nodeId);
     const pair = {
       durable,
@@ -101,9 +100,8 @@ export class LagMonitor {
     };
     let known = flushed;
     if (durable > flushed) {
-      const progress = shipper.progressOf(slot, epoch);
-      pair.sent = progress.sent;
-      pair.received = Math.max(flushed, progress.received);
+      pair.sent = progress.sent(slot);
+      pair.received = Math.max(flushed, progress.received(slot));
       // It has not spoken since this node was opened; before, it had flushed so much.
       if (!link.wasConnected) known = Math.max(flushed, slotFacts?.flushed ?? 0);
     }
@@ -217,8 +215,7 @@ export class LagMonitor {
     const nowMs = performance.now();
     const { slot } = space;
     return shippers.map((shipper) => {
-      const { link, watch } = shipper;
-      const progress = shipper.progressOf(slot, space.facts.epoch);
+      const { progress, link, watch } = shipper;
       const pair = this.#lookAt(shipper, slot, linkOf(shipper), nowMs);
       const field = (of: (typeof PAIR)[keyof typeof PAIR]): number => watch.pairs.get(slot, of);
       const lagMs = field(PAIR.lagMs);
@@ -226,10 +223,10 @@ export class LagMonitor {
       const stage = STAGES[field(PAIR.stage)]!;
       return {
         replicaId: shipper.replica.nodeId,
-        sentSequence: progress.sent,
+        sentSequence: progress.sent(slot),
         receivedSequence: pair.received,
         ackedSequence: pair.flushed,
-        appliedSequence: progress.applied,
+        appliedSequence: progress.applied(slot),
         lagEntries: field(PAIR.lagEntries),
         lagBytes: field(PAIR.lagBytes),
         lagMs: Number.isNaN(lagMs) ? 'unknown' : lagMs,
@@ -291,6 +288,9 @@ function reasonOf(
     case 'forked':
     case 'regressed':
       return REFUSED[state];
+    case 'streaming':
+      // The link says that it has caught up once.
+      return durable > flushed ? `${durable - flushed} entries are on their way` : link;
     default:
       return link;
   }

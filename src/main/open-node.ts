@@ -45,8 +45,11 @@ export async function openNodeOn(
 }
 
 /** Loaded only where it is asked for: most hosts need no server. */
-async function answerOverHttp(node: Node, { http }: NodeConfig): Promise<void> {
+async function answerOverHttp(
+  node: Node,
+  { http, lagAlertThresholdMs }: NodeConfig,
+): Promise<void> {
   if (!http) return;
   const { openHttp } = await import('./http-server.js');
-  node.answerBy(await openHttp(node, http));
+  node.answerBy(await openHttp(node, http, lagAlertThresholdMs));
 }

@@ -1,7 +1,7 @@
 /**
  * The file of `engram-wal serve`: JSON (comments are allowed), every option of openNode that JSON
- * can express, the spaces to open and the level of the log. Whatever is wrong is named with its
- * line.
+ * can express, the spaces to open and the level of the log. Secrets may stand in files of their
+ * own (`keyFile`, `http.tokenFile`). Whatever is wrong is named with its line.
  */
 import fs from 'node:fs/promises';
 import path from 'node:path';
@@ -27,11 +27,11 @@ export interface ServeConfig {
 
 /** What a file cannot give: the host's own code. */
 const FUNCTIONS = OPTION_NAMES.functions;
-const OWN_KEYS = ['spaces', 'logLevel'];
+const OWN_KEYS = ['spaces', 'logLevel', 'keyFile'];
 
 /**
- * Reads and checks the file. A relative `dataDir`, or file of `http.tls`, is meant from the file's
- * own folder. Throws Configuration with file, line and column.
+ * Reads and checks the file. Relative names of files (`dataDir`, `keyFile`, in `http`)
+ * are meant from the file’s own folder. Throws Configuration with file, line and column.
  */
 export async function readServeConfig(file: string): Promise<ServeConfig> {
   let text: string;
@@ -64,7 +64,8 @@ export async function readServeConfig(file: string): Promise<ServeConfig> {
   if (typeof logLevel !== 'string' || !(LEVELS as readonly string[]).includes(logLevel)) {
     throw failure('Configuration', `${at('logLevel')}: logLevel is none of ${LEVELS.join(', ')}`);
   }
-  const options = withPaths(rest, path.dirname(path.resolve(file))) as unknown as NodeOptions;
+  const own = withPaths(rest, path.dirname(path.resolve(file)));
+  const options = (await withSecrets(own, at)) as unknown as NodeOptions;
   try {
     readOptions(options);
   } catch (error) {
@@ -114,11 +115,43 @@ function withPaths(given: Record<string, unknown>, dir: string): Record<string, 
   const from = (value: unknown): unknown =>
     typeof value === 'string' && value !== '' ? path.resolve(dir, value) : value;
   const found = { ...given };
-  if ('dataDir' in found) found.dataDir = from(found.dataDir);
-  const http = found.http as { tls?: Record<string, unknown> } | undefined;
-  if (typeof http?.tls === 'object' && http.tls !== null) {
-    const tls = Object.entries(http.tls).map(([key, value]) => [key, from(value)]);
-    found.http = { ...http, tls: Object.fromEntries(tls) };
+  for (const key of ['dataDir', 'keyFile']) if (key in found) found[key] = from(found[key]);
+  if (isObject(found.http)) {
+    const http = { ...found.http };
+    if ('tokenFile' in http) http.tokenFile = from(http.tokenFile);
+    if (isObject(http.tls)) {
+      const tls = Object.entries(http.tls).map(([key, value]) => [key, from(value)]);
+      http.tls = Object.fromEntries(tls);
+    }
+    found.http = http;
+  }
+  return found;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Reads the secrets that stand in files; the newline at their end is none of them. */
+async function withSecrets(
+  given: Record<string, unknown>,
+  at: (...keys: string[]) => string,
+): Promise<Record<string, unknown>> {
+  const read = async (file: unknown, where: string, isThere: boolean): Promise<string> => {
+    if (typeof file !== 'string') throw failure('Configuration', `${where}: no name of a file`);
+    if (isThere) throw failure('Configuration', `${where}: the secret itself is given as well`);
+    try {
+      return (await fs.readFile(file, 'utf8')).replace(/\r?\n$/, '');
+    } catch (error) {
+      throw failure('Configuration', `${where}: ${(error as Error).message}`, { cause: error });
+    }
+  };
+  const { keyFile, ...found } = given;
+  if (keyFile !== undefined) found.key = await read(keyFile, at('keyFile'), 'key' in found);
+  if (isObject(found.http) && found.http.tokenFile !== undefined) {
+    const { tokenFile, ...http } = found.http;
+    const token = await read(tokenFile, at('http', 'tokenFile'), 'token' in http);
+    found.http = { ...http, token };
   }
   return found;
 }

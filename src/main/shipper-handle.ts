@@ -11,7 +11,6 @@ import type {
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { PairWatch } from '../shared/pair-watch.js';
-import type { Sequence } from '../shared/position.js';
 import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
 import type { SpaceState } from './space-table.js';
@@ -43,16 +42,6 @@ export interface LinkStatus {
   lastSuccess: number | undefined;
 }
 
-/** How far one space has come on one replica. */
-export interface SpaceProgress {
-  readonly sent: Sequence;
-  readonly received: Sequence;
-  readonly flushed: Sequence;
-  readonly applied: Sequence;
-}
-
-const NOTHING: SpaceProgress = { sent: 0, received: 0, flushed: 0, applied: 0 };
-
 export class ShipperHandle {
   readonly replica: Member;
   readonly progress: ReplicaProgress;
@@ -64,7 +53,7 @@ export class ShipperHandle {
   deaths = 0;
   readonly link: LinkStatus = {
     state: 'waiting',
-    reason: 'nothing is shipped there',
+    reason: 'not started',
     failures: 0,
     fatal: undefined,
     checksumFailures: 0,
@@ -82,21 +71,10 @@ export class ShipperHandle {
   #thread: ShipperThread | undefined;
   #ended: Promise<void> = Promise.resolve();
   #closing = false;
-  /** Nothing is shipped there any more: its thread is to end. */
-  #isResting = false;
-  readonly #isEager: boolean;
   #deathsMs: number[] = [];
   #restart: NodeJS.Timeout | undefined;
 
-  /** @param isEager it dials before there is anything to ship */
-  constructor(
-    platform: Platform,
-    start: ShipperStart,
-    isEager: boolean,
-    watch: PairWatch,
-    hooks: ShipperHooks,
-  ) {
-    this.#isEager = isEager;
+  constructor(platform: Platform, start: ShipperStart, watch: PairWatch, hooks: ShipperHooks) {
     this.#platform = platform;
     this.counters = start.counters;
     this.watch = watch;
@@ -107,7 +85,7 @@ export class ShipperHandle {
     this.#firstWord = new Promise((resolve) => {
       this.#firstWordHeard = resolve;
     });
-    if (isEager) this.#run();
+    this.#run();
   }
 
   get isConnected(): boolean {
@@ -124,41 +102,13 @@ export class ShipperHandle {
     return this.#spaces.keys();
   }
 
-  /** What the replica has of a space, as far as it was said in the epoch in which it is led now. */
-  progressOf(slot: number, epoch: number): SpaceProgress {
-    const { progress } = this;
-    const seen = progress.epoch(slot);
-    const found = {
-      sent: progress.sent(slot),
-      received: progress.received(slot),
-      flushed: progress.flushed(slot),
-      applied: progress.applied(slot),
-    };
-    // Read again: the row may have been begun anew meanwhile.
-    return seen === epoch && progress.epoch(slot) === epoch ? found : NOTHING;
-  }
-
-  /** Of `progressOf`, for who asks often. */
-  flushedOf(slot: number, epoch: number): Sequence {
-    const { progress } = this;
-    if (progress.epoch(slot) !== epoch) return 0;
-    const flushed = progress.flushed(slot);
-    return progress.epoch(slot) === epoch ? flushed : 0;
-  }
-
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
     for (const space of spaces) {
       this.#spaces.set(space.slot, space);
       this.watch.follow(space.slot, true);
     }
-    if (!this.#thread) this.wake();
-    else if (!this.#isResting) this.post({ kind: 'spaces', spaces });
-  }
-
-  /** Starts the thread, if it does not run and is not about to. */
-  wake(): void {
-    if (!this.#closing && !this.#thread && !this.#restart) this.#run();
+    this.post({ kind: 'spaces', spaces });
   }
 
   /** This replica follows the space no more. */
@@ -166,9 +116,6 @@ export class ShipperHandle {
     if (!this.#spaces.delete(slot)) return;
     this.watch.follow(slot, false);
     this.post({ kind: 'leave', slot, isCut: false });
-    if (this.#isEager || this.#spaces.size > 0 || !this.#thread || this.#isResting) return;
-    this.#isResting = true;
-    this.post({ kind: 'close' });
   }
 
   post(message: ToShipper): void {
@@ -183,20 +130,11 @@ export class ShipperHandle {
           this.#thread = undefined;
           ended();
           if (this.#closing) return;
-          if (this.#isResting) this.#rested();
-          else this.#died(reason);
+          this.#died(reason);
         },
       });
     });
     this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
-  }
-
-  #rested(): void {
-    this.#isResting = false;
-    const { failures, checksumFailures } = this.link;
-    const reason = 'nothing is shipped there';
-    this.#setLink({ state: 'waiting', reason, failures, fatal: undefined, checksumFailures });
-    if (this.#spaces.size > 0) this.#run();
   }
 
   /** Started again: soon at first, slowly once it has died too often. */
@@ -214,10 +152,7 @@ export class ShipperHandle {
     });
     this.#hooks.lost(this, why);
     const ms = isBroken ? DEATHS_WITHIN_MS : RESTART_MS;
-    this.#restart = setTimeout(() => {
-      this.#restart = undefined;
-      this.#run();
-    }, ms);
+    this.#restart = setTimeout(() => this.#run(), ms);
   }
 
   #message(message: FromShipper): void {
@@ -254,6 +189,6 @@ export class ShipperHandle {
 
 /** What a shipper is told of a space that goes to its replica. */
 export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
-  const { id, name, epoch, members, voided } = facts;
-  return { slot, id, name, epoch, members, voided };
+  const { id, name, epoch, members } = facts;
+  return { slot, id, name, epoch, members };
 }

@@ -7,7 +7,6 @@ import {
   HEALTH_WORDS,
   type HealthWord,
   nodeProblems,
-  type PrimaryLink,
   type Problem,
   SpaceProblems,
   worse,
@@ -58,12 +57,14 @@ export interface Snapshot {
   readonly counts: Readonly<Record<HealthWord, number>>;
   readonly led: number;
   readonly replicas: ReadonlyMap<string, ReplicaTotals>;
+  readonly losses: ReadonlyMap<string, string>;
   readonly rows: readonly SpaceRow[];
 }
 
 export class StatusBoard {
   readonly history = new History();
-  readonly primaries = new Map<string, PrimaryLink>();
+  /** Why the link to each replica was lost last; none for one that streams. */
+  readonly #losses = new Map<string, string>();
   readonly #node: Node;
   readonly #openedMs = performance.now();
   /** When each problem was seen first, monotonic ms. */
@@ -74,14 +75,12 @@ export class StatusBoard {
 
   constructor(node: Node) {
     this.#node = node;
-    node.on('primary-connection', ({ primaryId, connected, reason }) => {
-      const sinceMs = performance.now();
-      this.primaries.set(primaryId, { primaryId, connected, reason, sinceMs, stalledMs: 0 });
+    node.on('replica-state', ({ replicaId, state, reason }) => {
+      if (state === 'streaming') this.#losses.delete(replicaId);
+      // While it is tried again its reason says less.
+      else if (state === 'waiting' || state === 'failed') this.#losses.set(replicaId, reason);
     });
-    node.on('primary-stalled', ({ primaryId, stalledMs }) => {
-      const link = this.primaries.get(primaryId);
-      if (link) this.primaries.set(primaryId, { ...link, stalledMs });
-    });
+    node.on('replica-set', ({ replicaId }) => this.#losses.delete(replicaId));
     this.#timer = setInterval(() => {
       const age = performance.now() - (this.#snapshot?.atMs ?? Number.NEGATIVE_INFINITY);
       // Nobody asked it, so nobody is told of a failure: whoever asks next will be.
@@ -109,7 +108,9 @@ export class StatusBoard {
   }
 
   async #survey(): Promise<Snapshot> {
-    const problems = new SpaceProblems(this.primaries);
+    const known = this.#node.summary().primaries;
+    const primaries = new Map(known.map((primary) => [primary.primaryId, primary]));
+    const problems = new SpaceProblems({ primaries, losses: this.#losses });
     const replicas = new Map<string, ReplicaTotals>();
     const rows: SpaceRow[] = [];
     let led = 0;
@@ -126,7 +127,7 @@ export class StatusBoard {
       addReplicas(replicas, status);
     }
     const node = this.#node.summary();
-    const found = [...nodeProblems(node, rows.length, this.primaries), ...problems.list()];
+    const found = [...nodeProblems(node, rows.length), ...problems.list()];
     const atMs = performance.now();
     const snapshot: Snapshot = {
       atMs,
@@ -136,6 +137,7 @@ export class StatusBoard {
       counts: problems.counts,
       led,
       replicas,
+      losses: this.#losses,
       rows,
     };
     this.#snapshot = snapshot;
@@ -184,7 +186,7 @@ function addReplicas(totals: Map<string, ReplicaTotals>, { replicas }: SpaceStat
     total.lagEntries += replica.lagEntries;
     total.lagBytes += replica.lagBytes;
     total.ackedEntries += replica.ackedSequence;
-    total.word = worse(total.word, replica.slot === 'lost' ? 'failed' : replica.status);
+    total.word = worse(total.word, replica.status);
   }
 }
 

@@ -1,13 +1,9 @@
 /** What the HTTP surface answers as JSON: the same for programs, for `status` and for the page. */
 import type { HealthWord, ProblemKind } from './health.js';
-import { wordOfReplica, wordOfSpace } from './health.js';
+import { wordOfSpace } from './health.js';
 import type { RecentEvent } from './logger.js';
-import type {
-  NodeSummary,
-  ReplicaLinkStatus,
-  SpaceReplicaStatus,
-  SpaceStatus,
-} from './node-types.js';
+import type { NodeSummary, ReplicaLinkStatus, SpaceStatus } from './node-types.js';
+import type { PrimaryStatus } from './primary-links.js';
 import type { Snapshot, SpaceRow, StatusBoard } from './status-board.js';
 
 export interface ProblemJson {
@@ -22,6 +18,8 @@ export interface ProblemJson {
 
 export interface ReplicaJson extends ReplicaLinkStatus {
   readonly health: HealthWord;
+  /** Why its link was lost last; null: it was not, or streams again. */
+  readonly lastLoss: string | null;
   /** How many spaces go to it, and what it lacks of all of them. */
   readonly spaces: number;
   readonly lagMs: number | 'unknown';
@@ -29,30 +27,25 @@ export interface ReplicaJson extends ReplicaLinkStatus {
   readonly lagBytes: number;
 }
 
-export interface PrimaryJson {
-  readonly primaryId: string;
-  readonly connected: boolean;
-  readonly reason: string;
-  readonly sinceMs: number;
-  readonly stalledMs: number;
-}
-
-export interface SpaceReplicaJson extends SpaceReplicaStatus {
+export interface SpaceJson extends Omit<SpaceStatus, 'isReplicated' | 'applyBlocked' | 'skipped'> {
   readonly health: HealthWord;
-}
-
-export interface SpaceJson
-  extends Omit<SpaceStatus, 'isReplicated' | 'replicas' | 'applyBlocked' | 'skipped'> {
-  readonly health: HealthWord;
-  readonly replicas: readonly SpaceReplicaJson[];
   /** So many replicas have flushed all that is durable here. */
   readonly caughtUpReplicas: number;
   readonly applyBlocked: { readonly sequence: number; readonly reason: string } | undefined;
   readonly skipped: number;
 }
 
-export interface NodeJson extends Omit<NodeSummary, 'replicas' | 'holes'> {
+/** What neither the summary nor the board knows. */
+export interface NodeFacts {
   readonly version: string;
+  /** From here on a replica counts as degraded, ms. */
+  readonly lagAlertThresholdMs: number;
+  readonly events: readonly RecentEvent[];
+}
+
+export interface NodeJson
+  extends Omit<NodeFacts, 'events'>,
+    Omit<NodeSummary, 'replicas' | 'primaries' | 'holes'> {
   /** Wall clock, ms since 1970. */
   readonly at: number;
   readonly uptimeMs: number;
@@ -69,7 +62,7 @@ export interface HealthJson {
     readonly led: number;
   } & Readonly<Record<HealthWord, number>>;
   readonly replicas: readonly ReplicaJson[];
-  readonly primaries: readonly PrimaryJson[];
+  readonly primaries: readonly PrimaryStatus[];
 }
 
 export interface StatusJson extends HealthJson {
@@ -115,7 +108,7 @@ export const DEFAULT_ROWS = 100;
 
 const PROBLEM_WORDS: readonly HealthWord[] = ['degraded', 'failed', 'corrupt'];
 
-export function healthJson(board: StatusBoard, snapshot: Snapshot): HealthJson {
+export function healthJson(snapshot: Snapshot): HealthJson {
   const { node, rows, led, counts, word } = snapshot;
   const now = performance.now();
   return {
@@ -128,20 +121,18 @@ export function healthJson(board: StatusBoard, snapshot: Snapshot): HealthJson {
     }),
     spaces: { total: rows.length, led, ...counts },
     replicas: node.replicas.map((link) => replicaJson(link, snapshot)),
-    primaries: [...board.primaries.values()].map(({ sinceMs, ...link }) => ({
-      ...link,
-      sinceMs: Math.round(now - sinceMs),
-    })),
+    primaries: node.primaries,
   };
 }
 
-function replicaJson(link: ReplicaLinkStatus, { replicas }: Snapshot): ReplicaJson {
+function replicaJson(link: ReplicaLinkStatus, { replicas, losses }: Snapshot): ReplicaJson {
   const total = replicas.get(link.replicaId);
   const isUp = link.state === 'streaming' || link.state === 'catching-up';
   const alone: HealthWord = isUp ? 'healthy' : link.state === 'failed' ? 'failed' : 'degraded';
   return {
     ...link,
     health: total?.word ?? alone,
+    lastLoss: losses.get(link.replicaId) ?? null,
     spaces: total?.spaces ?? 0,
     lagMs: total && !Number.isFinite(total.worstLagMs) ? 'unknown' : (total?.worstLagMs ?? 0),
     lagEntries: total?.lagEntries ?? 0,
@@ -153,23 +144,22 @@ export function statusJson(
   board: StatusBoard,
   snapshot: Snapshot,
   query: SpaceQuery,
-  version: string,
-  events: readonly RecentEvent[],
+  { events, ...own }: NodeFacts,
 ): StatusJson {
-  const { replicas: _, holes, ...node } = snapshot.node;
+  const { replicas: _, primaries: __, holes, ...node } = snapshot.node;
   const { matching, shown, offset } = select(snapshot.rows, query);
   const isLast = offset + shown.length >= matching;
   return {
-    ...healthJson(board, snapshot),
+    ...healthJson(snapshot),
     node: {
       ...node,
-      version,
+      ...own,
       at: Date.now(),
       uptimeMs: Math.round(board.uptimeMs),
       holes: holes.length,
     },
     page: { matching, after: isLast ? null : (shown.at(-1)?.name ?? null), offset },
-    rows: shown.map((row) => spaceJson(row.space.status(), board)),
+    rows: shown.map((row) => spaceJson(row.space.status(), snapshot.node)),
     events,
   };
 }
@@ -213,14 +203,14 @@ const ORDER: Record<(typeof SORTS)[number], (a: SpaceRow, b: SpaceRow) => number
     WORDS_FROM_WORST.indexOf(a.word) - WORDS_FROM_WORST.indexOf(b.word) || byName(a, b),
 };
 
-function spaceJson(status: SpaceStatus, { primaries }: StatusBoard): SpaceJson {
-  const { isReplicated: _, replicas, applyBlocked, skipped, ...figures } = status;
-  const isFollowed = primaries.get(status.primaryNodeId)?.connected ?? false;
-  const caughtUp = replicas.filter((r) => r.ackedSequence >= status.durableSequence);
+function spaceJson(status: SpaceStatus, { primaries }: NodeSummary): SpaceJson {
+  const { isReplicated: _, applyBlocked, skipped, ...figures } = status;
+  const primary = primaries.find(({ primaryId }) => primaryId === status.primaryNodeId);
+  const isFollowed = primary?.isConnected ?? false;
+  const caughtUp = status.replicas.filter((r) => r.ackedSequence >= status.durableSequence);
   return {
     ...figures,
     health: wordOfSpace(status, isFollowed),
-    replicas: replicas.map((replica) => ({ ...replica, health: wordOfReplica(replica) })),
     caughtUpReplicas: caughtUp.length,
     // What the host threw stays here: it may hold a payload.
     applyBlocked: applyBlocked && {

@@ -37,9 +37,9 @@ export function statusText(status: StatusJson): string {
     parts.push(`  ${word.toUpperCase()} for ${lagText(forMs)}: ${text}`);
   }
   if (status.replicas.length > 0) parts.push(replicasTable(status));
-  for (const { primaryId, connected, sinceMs, reason } of status.primaries) {
-    const how = connected ? 'connected' : `gone (${reason})`;
-    parts.push(`  primary ${primaryId}: ${how} for ${lagText(sinceMs)}`);
+  for (const { primaryId, isConnected, since, reason } of status.primaries) {
+    const how = isConnected ? 'connected' : `gone (${reason})`;
+    parts.push(`  primary ${primaryId}: ${how} for ${lagText(since)}`);
   }
   if (status.rows.length > 0) parts.push(spacesTable(status));
   const more = status.page.matching - status.rows.length;
@@ -69,6 +69,6 @@ function spacesTable({ rows }: StatusJson): string {
 function whoHasIt({ role, replicas, primaryNodeId, appliedSequence }: SpaceJson): string {
   if (role === 'replica') return `from ${primaryNodeId}, applied ${number(appliedSequence)}`;
   return replicas
-    .map((r) => `${r.replicaId}: ${number(r.ackedSequence)} (${lagText(r.lagMs)}, ${r.health})`)
+    .map((r) => `${r.replicaId}: ${number(r.ackedSequence)} (${lagText(r.lagMs)}, ${r.status})`)
     .join('\n');
 }

@@ -50,6 +50,19 @@ function leftovers(): string[] {
   return fs.readdirSync(dir).filter((name) => name.startsWith('engram-wal-demo-'));
 }
 
+/** Whether the primary of a demo that runs has written an entry. */
+function hasLogged(): boolean {
+  return leftovers().some((base) => {
+    const log = path.join(dir, base, 'primary', 'wal-0000000000000000.log');
+    if (!fs.existsSync(log)) return false;
+    const magic = Buffer.alloc(4);
+    const file = fs.openSync(log, 'r');
+    fs.readSync(file, magic);
+    fs.closeSync(file);
+    return magic.readUInt32LE() === 0xdeadbeef;
+  });
+}
+
 /** Process ids of the children of `pid`, from the kernel. */
 function childrenOf(pid: number): number[] {
   const text = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
@@ -74,6 +87,36 @@ async function until(what: () => boolean): Promise<void> {
 }
 
 describe('the demo', () => {
+  test('--serve: a page to look at until it is enough, then the proof', async () => {
+    const input = file('served.txt', 'one\ntwo\nthree\n');
+    const demo = start('demo', '--serve', '--input', input);
+    let out = '';
+    demo.child.stdout!.on('data', (chunk) => (out += chunk));
+    await until(() => out.includes('Look at it: '));
+    const url = /Look at it: (\S+)/.exec(out)![1]!;
+    expect(await (await fetch(url)).text()).toContain('<div id="page">');
+    const metrics = await (await fetch(`${url}metrics`)).text();
+    expect(metrics).toContain('engram_replication_lag_ms');
+    // It goes on beyond its input.
+    const entries = async (): Promise<number> => {
+      const answer = await fetch(`${url}replication/status`);
+      const { rows } = (await answer.json()) as { rows: { durableSequence: number }[] };
+      return rows[0]?.durableSequence ?? 0;
+    };
+    let seen = 0;
+    await expect
+      .poll(async () => (seen = await entries()), { timeout: 20_000 })
+      .toBeGreaterThan(30);
+    demo.child.kill('SIGINT');
+    const { code, stdout, stderr } = await demo.ended;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toContain('identical on all three');
+    expect(Number(/([\d,]+) entries in/.exec(stdout)![1]!.replace(',', ''))).toBeGreaterThan(
+      seen - 1,
+    );
+    expect(leftovers()).toEqual([]);
+  });
+
   test('replicates lines and proves them identical', async () => {
     const input = file('lines.txt', 'one\ntwo\r\n\n  \nthree\nno newline');
     const { code, stdout, stderr } = await start('demo', '--json', '--input', input).ended;
@@ -224,7 +267,7 @@ describe('when it cannot go on', () => {
     const demo = start('demo', '--json', '--input', input, '--repeat', '100000', ...more);
     await until(() => childrenOf(demo.child.pid!).length === 3);
     const pids = childrenOf(demo.child.pid!);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await until(hasLogged);
     return { ...demo, pids };
   }
 

@@ -125,7 +125,7 @@ describe('what a node answers over HTTP', () => {
     expect(status.replicas[0]).toMatchObject({ replicaId: 'b', spaces: 1, health: 'healthy' });
     const followed = await json<StatusJson>(b, '/replication/status');
     expect(followed.rows[0]).toMatchObject({ role: 'replica', primaryNodeId: 'a' });
-    expect(followed.primaries).toMatchObject([{ primaryId: 'a', connected: true }]);
+    expect(followed.primaries).toMatchObject([{ primaryId: 'a', isConnected: true }]);
     const health = await json<HealthJson>(a, '/cluster/health');
     expect(health).toMatchObject({ health: 'healthy', spaces: { total: 1 } });
     expect((await fetch(urlOf(a, '/live'))).status).toBe(200);
@@ -146,7 +146,7 @@ describe('what a node answers over HTTP', () => {
     const status = await json<StatusJson>(a, '/replication/status?space=tenant-a');
     const missing = status.rows[0]!.replicas.find((r) => r.replicaId === 'c')!;
     expect(missing.lagMs).toBe('unknown');
-    expect(['degraded', 'failed']).toContain(missing.health);
+    expect(['degraded', 'failed']).toContain(missing.status);
     await a.close();
     const left = await jsonUntil<HealthJson>(b, '/cluster/health', 'a is gone', (h) =>
       h.problems.some((p) => p.kind === 'primary-gone'),

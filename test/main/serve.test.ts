@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readServeConfig } from '#src/main/serve-config.js';
@@ -115,6 +116,24 @@ describe('the file of serve', () => {
     expect({ spaces, logLevel }).toEqual({ spaces: [], logLevel: 'info' });
   });
 
+  test('secrets may stand in files of their own, and in no error', async () => {
+    const secret = 'a secret of more than thirty-two bytes';
+    fs.writeFileSync(path.join(dir, 'secret'), `${secret}\n`);
+    const own = { ...BASE, keyFile: 'secret', http: { port: 0, tokenFile: './secret' } };
+    const { options } = await readServeConfig(config(own));
+    expect(options).toMatchObject({ key: secret, http: { port: 0, token: secret } });
+    for (const [wrong, why] of [
+      [{ ...own, key: secret }, 'given as well'],
+      [{ ...own, keyFile: 'none' }, 'ENOENT'],
+      [{ ...own, keyFile: 7 }, 'no name of a file'],
+      [{ ...own, segmentBytes: 1 }, 'segmentBytes'],
+    ] as const) {
+      const read = readServeConfig(config(wrong));
+      await expect(read).rejects.toThrow(why);
+      await expect(read).rejects.not.toThrow(secret);
+    }
+  });
+
   test('a wrong file, or none, is wrong usage', async () => {
     const none = await run(['serve', '--config', path.join(dir, 'none.json')]).ended;
     expect(none).toMatchObject({ code: 4, stdout: '' });
@@ -158,25 +177,48 @@ describe('a served node', () => {
     expect((await served.ended).code).toBe(0);
   });
 
-  test('FAULT-80 the second signal ends it at once', async () => {
+  test('FAULT-80 SIGTERM under load: an end in order, with all that was acknowledged', async () => {
     const listen = { host: '127.0.0.1', port: 0 };
-    // It waits for a replica that takes connections and says nothing: closing takes its time.
-    const silent = (await import('node:net')).createServer(() => undefined);
+    const served = await serve(config({ ...BASE, listen }));
+    const a = await openSmall(path.join(dir, 'a'), 'a', {
+      clusterId: 'c',
+      replicas: [{ nodeId: 'b', ...served.address }],
+    });
+    const space = await a.openSpace('tenant-a');
+    await until('it is there', () => space.status().replicas[0]!.state === 'streaming');
+    let acked = 0;
+    const load = async (): Promise<void> => {
+      const ack = { replicas: 1, timeoutMs: 10_000 };
+      // Until it takes no more.
+      for (;;) acked = (await space.append(1, Buffer.alloc(500), { ack })).sequence;
+    };
+    const loads = [load(), load(), load()].map((one) => one.catch(() => undefined));
+    await until('it is under load', () => acked > 100);
+    served.child.kill('SIGTERM');
+    expect(await served.ended).toMatchObject({ code: 0, stderr: '' });
+    await a.close();
+    await Promise.all(loads);
+    const b = await openSmall(path.join(dir, 'data'), 'b', { clusterId: 'c', listen });
+    expect(b.space('tenant-a').status().durableSequence).toBeGreaterThanOrEqual(acked);
+    await b.close();
+  });
+
+  test('FAULT-80 the second signal ends it at once, and nothing is broken', async () => {
+    // A replica that takes connections and reads nothing: shipping the rest takes its time.
+    const silent = net.createServer((socket) => void socket.pause());
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-    const { port } = silent.address() as { port: number };
+    const { port } = silent.address() as net.AddressInfo;
     const replicas = [{ nodeId: 'z', host: '127.0.0.1', port }];
-    const spaces = ['tenant-a'];
-    const served = await serve(
-      config({ ...BASE, listen, lead: true, replicas, spaces, openConfirmMs: 0 }),
-    );
+    const own = { ...BASE, replicas, spaces: ['tenant-a'], openConfirmMs: 0 };
+    const served = await serve(config(own));
     served.child.kill('SIGTERM');
     await until('it closes', () => lines(served).some((line) => line.event === 'closing'));
     served.child.kill('SIGTERM');
     const { code } = await served.ended;
     silent.close();
-    // Closed in order meanwhile, or ended by the second signal.
+    // Closed in order before the second came, or ended by it.
     expect([0, 143]).toContain(code);
-    const again = await serve(config({ ...BASE, spaces: [] }));
+    const again = await serve(config({ ...BASE, spaces: ['tenant-a'] }));
     again.child.kill('SIGTERM');
     expect((await again.ended).code).toBe(0);
   });

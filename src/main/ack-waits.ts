@@ -75,7 +75,7 @@ export class AckWaits {
 
   #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
     const flushedOn = this.#shippersOf(space)
-      .filter((s) => s.progress.flushed(space.slot) >= sequence)
+      .filter((s) => s.flushedOf(space.slot, space.facts.epoch) >= sequence)
       .map((s) => s.replica.nodeId);
     const durable = this.#memory.durable(space.slot) >= sequence;
     return failure(
@@ -90,7 +90,7 @@ export class AckWaits {
     if (this.#memory.durable(space.slot) < sequence) return false;
     let flushed = 0;
     for (const shipper of this.#shippersOf(space)) {
-      if (shipper.progress.flushed(space.slot) >= sequence) flushed++;
+      if (shipper.flushedOf(space.slot, space.facts.epoch) >= sequence) flushed++;
     }
     return flushed >= replicas;
   }
@@ -109,6 +109,15 @@ export class AckWaits {
       if (this.#waits.size > 0) await this.#memory.waitAck(seen);
     }
     this.#watching = false;
+  }
+
+  /** The space is led elsewhere: who waits for its replicas is told so. */
+  fail(space: SpaceState, error: Error): void {
+    for (const wait of this.#waits) {
+      if (wait.space !== space) continue;
+      this.#waits.delete(wait);
+      wait.reject(error);
+    }
   }
 
   close(): void {

@@ -8,6 +8,7 @@ import { setMaxListeners } from 'node:events';
 import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
+import { rewoundTold } from '../shared/rewind.js';
 import { addSkip } from '../shared/state.js';
 import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
@@ -15,6 +16,7 @@ import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
 const RECORD_EVERY_MS = 1_000;
+const WHEN_APPLIED_POLL_MS = 2;
 
 export interface ApplyHooks {
   applied(space: SpaceState, sequence: Sequence): void;
@@ -28,30 +30,34 @@ export interface ApplyHooks {
 /** Why nothing of a space is applied. */
 export interface ApplyBlock {
   readonly sequence: Sequence;
-  readonly reason: 'poison' | 'beyond-log';
+  /** `rewound`: the host has applied what was taken back, and gave no `rewound` to undo it. */
+  readonly reason: 'poison' | 'beyond-log' | 'rewound';
   /** What the host threw, for an entry that is poison. */
   readonly error: unknown;
 }
 
-/** The applying of one space. */
-interface Running {
-  readonly stop: AbortController;
-  readonly done: Promise<void>;
-}
+export type ApplyOptions = Pick<
+  NodeConfig,
+  'apply' | 'appliedUpTo' | 'rewound' | 'applyRetries' | 'backoffStepsMs'
+>;
 
-export type ApplyOptions = Pick<NodeConfig, 'appliedUpTo' | 'applyRetries' | 'backoffStepsMs'> & {
-  readonly apply: NonNullable<NodeConfig['apply']>;
-};
+/** What hands the entries of one space to the host. */
+interface Run {
+  readonly stop: AbortController;
+  done: Promise<void>;
+}
 
 export class Applier {
   readonly #options: ApplyOptions;
   readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #hooks: ApplyHooks;
-  #isClosed = false;
+  /** The path of a file in quarantine. */
+  readonly #quarantineOf: (name: string) => string;
   /** Not to be applied, whoever starts them, until they are released. */
   readonly #halted = new Set<SpaceState>();
-  readonly #running = new Map<SpaceState, Running>();
+  readonly #stop = manyListeners(new AbortController());
+  readonly #runs = new Map<SpaceState, Run>();
   /** Applied and not yet in a node record. */
   readonly #dirty = new Set<SpaceState>();
   readonly #applied = new Map<SpaceState, Sequence>();
@@ -60,7 +66,14 @@ export class Applier {
   readonly #wake = new Map<SpaceState, () => void>();
   readonly #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: ApplyOptions, reader: LogReader, wal: Wal, hooks: ApplyHooks) {
+  constructor(
+    options: ApplyOptions,
+    reader: LogReader,
+    wal: Wal,
+    quarantineOf: (name: string) => string,
+    hooks: ApplyHooks,
+  ) {
+    this.#quarantineOf = quarantineOf;
     this.#options = options;
     this.#reader = reader;
     this.#wal = wal;
@@ -75,11 +88,28 @@ export class Applier {
     return this.#applied.get(space) ?? space.facts.applied;
   }
 
-  /** Starts applying a space; once, and not while it is halted. */
+  /** Starts applying a space, once and not while it is halted; behind what `stop` has stopped. */
   start(space: SpaceState): void {
-    if (this.#isClosed || this.#running.has(space) || this.#halted.has(space)) return;
-    const stop = new AbortController();
-    this.#running.set(space, { stop, done: this.#keepRunning(space, stop.signal) });
+    const before = this.#runs.get(space);
+    if (
+      this.#halted.has(space) ||
+      this.#stop.signal.aborted ||
+      (before && !before.stop.signal.aborted)
+    )
+      return;
+    const stop = manyListeners(new AbortController());
+    const run: Run = { stop, done: before?.done ?? Promise.resolve() };
+    const signal = AbortSignal.any([this.#stop.signal, stop.signal]);
+    setMaxListeners(0, signal);
+    run.done = run.done.then(() => this.#keepRunning(space, signal));
+    this.#runs.set(space, run);
+  }
+
+  /** Hands out nothing more of the space. Resolves when no call of the host is under way. */
+  stop(space: SpaceState): Promise<void> {
+    const run = this.#runs.get(space);
+    run?.stop.abort();
+    return run?.done ?? Promise.resolve();
   }
 
   /**
@@ -88,12 +118,8 @@ export class Applier {
    */
   async halt(space: SpaceState): Promise<void> {
     this.#halted.add(space);
-    const running = this.#running.get(space);
-    running?.stop.abort();
-    await running?.done;
-    this.#running.delete(space);
-    this.#applied.delete(space);
-    this.#dirty.delete(space);
+    await this.stop(space);
+    this.forget(space);
     this.#blocked.delete(space);
   }
 
@@ -101,17 +127,75 @@ export class Applier {
     if (this.#halted.delete(space)) this.start(space);
   }
 
+  /** What is applied of the space is not known here any more: asked, or read, when it starts. */
+  forget(space: SpaceState): void {
+    this.#applied.delete(space);
+    this.#dirty.delete(space);
+  }
+
+  /**
+   * Resolves when the host has applied the space up to `sequence`, or cannot: it is blocked, or
+   * nothing is applied here at all. @returns what stands in the way, if something does
+   */
+  async whenApplied(space: SpaceState, sequence: Sequence): Promise<ApplyBlock | undefined> {
+    const { apply } = this.#options;
+    const { signal } = this.#stop;
+    while (apply && !signal.aborted && this.appliedTo(space) < sequence) {
+      const block = this.#blocked.get(space);
+      if (block) return block;
+      await pause(WHEN_APPLIED_POLL_MS, signal);
+    }
+    return undefined;
+  }
+
   /** A log that cannot be read now may be readable later: told, and tried again. */
   async #keepRunning(space: SpaceState, signal: AbortSignal): Promise<void> {
+    this.#blocked.delete(space);
     for (let attempts = 1; !signal.aborted; attempts++) {
       try {
+        if (!(await this.#tellRewinds(space, signal))) return;
         await this.#run(space, signal);
         return;
       } catch (error) {
+        if (signal.aborted) return;
         this.#hooks.failed(space, this.appliedTo(space) + 1, attempts, error);
         await pause(this.#backoff(attempts), signal);
       }
     }
+  }
+
+  /**
+   * The host undoes what was taken back before anything of it is applied again; told again after a
+   * crash until it has returned. @returns false where nothing may be applied
+   */
+  async #tellRewinds(space: SpaceState, signal: AbortSignal): Promise<boolean> {
+    const { facts } = space;
+    const { apply, rewound, appliedUpTo } = this.#options;
+    while (facts.rewinds.length > 0) {
+      const { from, to, quarantine } = facts.rewinds[0]!;
+      if (signal.aborted) return false;
+      if (rewound) {
+        await rewound(facts.name, { from, to, quarantine: this.#quarantineOf(quarantine) });
+      } else if (!apply) {
+        return false;
+      } else {
+        const applied = appliedUpTo ? await appliedUpTo(facts.name) : this.appliedTo(space);
+        if (applied >= from) return this.#setBlocked(space, applied, 'rewound');
+      }
+      await this.#wal.record({ kind: 'rewound', id: facts.id, from, to }, () => {
+        rewoundTold(facts, from, to);
+        const applied = this.#applied.get(space);
+        if (applied !== undefined) this.#applied.set(space, Math.min(applied, from - 1));
+      });
+    }
+    return apply !== undefined;
+  }
+
+  #setBlocked(space: SpaceState, sequence: Sequence, reason: ApplyBlock['reason']): false {
+    const block: ApplyBlock = { sequence, reason, error: undefined };
+    this.#blocked.set(space, block);
+    this.#hooks.blocked(space, block);
+    return false;
   }
 
   async #run(space: SpaceState, signal: AbortSignal): Promise<void> {
@@ -121,14 +205,15 @@ export class Applier {
     this.#hooks.applied(space, applied);
     for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
       if (!(await this.#hand(space, entries, signal))) return;
-      this.#reached(space, entries[entries.length - 1]!.sequence);
+      this.#reached(space, entries[entries.length - 1]!.sequence, signal);
     }
   }
 
-  #reached(space: SpaceState, sequence: Sequence): void {
+  #reached(space: SpaceState, sequence: Sequence, signal: AbortSignal): void {
     this.#applied.set(space, sequence);
     this.#dirty.add(space);
-    this.#hooks.applied(space, sequence);
+    // Once it was stopped the entry may be void; that the host has applied it stays true.
+    if (!signal.aborted) this.#hooks.applied(space, sequence);
   }
 
   /** @returns false when applying was stopped before the host has taken them */
@@ -149,7 +234,7 @@ export class Applier {
     // One of them is poison: one by one, so that it alone blocks.
     for (const entry of wanted) {
       if (!(await this.#hand(space, [entry], signal))) return false;
-      this.#reached(space, entry.sequence);
+      this.#reached(space, entry.sequence, signal);
     }
     return true;
   }
@@ -163,7 +248,7 @@ export class Applier {
     const { epoch, sequence } = entries[entries.length - 1]!;
     const context = { space: space.facts.name, position: { epoch, sequence } };
     try {
-      await this.#options.apply(entries, context);
+      await this.#options.apply!(entries, context);
       return undefined;
     } catch (error) {
       this.#hooks.failed(space, entries[0]!.sequence, attempts, error);
@@ -229,9 +314,7 @@ export class Applier {
         const applied = await appliedUpTo(space.facts.name);
         const log = space.facts.position.sequence;
         if (Number.isSafeInteger(applied) && applied >= 0 && applied <= log) return applied;
-        const block: ApplyBlock = { sequence: applied, reason: 'beyond-log', error: undefined };
-        this.#blocked.set(space, block);
-        this.#hooks.blocked(space, block);
+        this.#setBlocked(space, applied, 'beyond-log');
         return undefined;
       } catch (error) {
         this.#hooks.failed(space, 0, attempts, error);
@@ -251,10 +334,14 @@ export class Applier {
     this.#dirty.clear();
     await Promise.all(
       dirty.map(async (space) => {
+        const { facts } = space;
+        // What it leads it has applied itself.
+        if (facts.role === 'primary') return;
         const sequence = this.appliedTo(space);
-        await this.#wal.record({ kind: 'applied', id: space.facts.id, sequence });
-        // A snapshot may have brought it farther meanwhile.
-        space.facts.applied = Math.max(space.facts.applied, sequence);
+        await this.#wal.record({ kind: 'applied', id: facts.id, sequence }, () => {
+          // A snapshot may have brought it farther meanwhile.
+          facts.applied = Math.max(facts.applied, sequence);
+        });
       }),
     );
   }
@@ -262,10 +349,8 @@ export class Applier {
   /** Waits for the calls that are under way and keeps what they have applied. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#isClosed = true;
-    const running = [...this.#running.values()];
-    for (const { stop } of running) stop.abort();
-    await Promise.all(running.map(({ done }) => done));
+    this.#stop.abort();
+    await Promise.all([...this.#runs.values()].map((run) => run.done));
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }

@@ -10,6 +10,7 @@ import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../shared/limits.js';
 import type { PlainFrame } from '../shared/protocol.js';
 import type { Receiver } from '../shared/receiver.js';
 import type { ReceiverHost } from './receiver-connection.js';
+import type { SpaceState } from './space-table.js';
 
 /** Between attempts while the budget is used up and the queue for it full. */
 const RETRY_ROOM_MS = 10;
@@ -30,10 +31,28 @@ function entryBytes(view: DataView, at: number): number {
   return ENTRY_HEADER_BYTES + readPayloadSize(view, at);
 }
 
+/** As many whole entries from `at` on as a group takes. */
+export function wholeEntries(
+  view: DataView,
+  at: number,
+  end: number,
+  groupBytes: number,
+): { to: number; count: number } {
+  let to = at;
+  let count = 0;
+  while (to < end && to + entryBytes(view, to) - at <= groupBytes) {
+    to += entryBytes(view, to);
+    count++;
+  }
+  return { to, count };
+}
+
 export interface IntakeHooks {
   send(frame: PlainFrame): void;
   /** A batch that is here already: it is acknowledged again. */
   duplicate(): void;
+  /** The batch is of a lower epoch than one that is known: its primary is told. */
+  fence(space: SpaceState): void;
   /** The connection is gone; nothing more of it is taken. */
   isEnded(): boolean;
 }
@@ -99,7 +118,10 @@ export class BatchIntake {
     const { wal, maxEntryBytes, maxFrameBytes } = this.#host;
     const terms = { features: this.features, maxBytes: maxFrameBytes };
     const batch = decodeBatch(body, view, at, end, terms);
+    const known = this.#host.spaceById(batch.spaceId);
+    if (known && batch.epoch < known.facts.epochSeen) this.#hooks.fence(known);
     const decision = this.#receiver.judge(batch);
+    if (decision.kind === 'fenced') return true;
     if (decision.kind === 'duplicate') {
       this.#hooks.duplicate();
       return true;
@@ -111,21 +133,13 @@ export class BatchIntake {
     }
     const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
     checkEntries(bytes, entries, start, batch, maxEntryBytes);
-    const space = this.#host.spaceById(batch.spaceId)!;
-    if (batch.epoch < space.facts.epochSeen) {
-      throw failure('Fenced', `epoch ${batch.epoch}, seen is ${space.facts.epochSeen}`);
-    }
+    const space = known!;
     let from = start;
     for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
     let sequence = batch.startSequence + decision.skip;
     while (from < last) {
       // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
-      let to = from;
-      let count = 0;
-      while (to < last && to + entryBytes(entries, to) - from <= wal.groupBytes) {
-        to += entryBytes(entries, to);
-        count++;
-      }
+      const { to, count } = wholeEntries(entries, from, last, wal.groupBytes);
       if (!wal.stageReceived(space, bytes.subarray(from, to), sequence, count)) return false;
       sequence += count;
       from = to;

@@ -7,6 +7,7 @@ import { readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { HOLES_MAX } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
+import { isVoided } from '../shared/rewind.js';
 import type { SegmentIndex } from '../shared/segment-index.js';
 import type { DamagedRange, Hole } from '../shared/state.js';
 import type { Disk } from './disk.js';
@@ -109,9 +110,11 @@ export class Damage {
         start,
         to,
         this.#salt,
-        (_, view, at) => {
-          const slot = this.#spaces.byId(readSpaceId(view, at))?.slot;
-          if (slot !== undefined) addRun(seen, slot, readSequence(view, at));
+        (_, view, at, lsn) => {
+          const space = this.#spaces.byId(readSpaceId(view, at));
+          const sequence = readSequence(view, at);
+          if (!space || isVoided(space.facts.voided, sequence, lsn)) return;
+          addRun(seen, space.slot, sequence);
         },
         (place) => addHole(holes, place),
       );

@@ -6,6 +6,7 @@ import { EngramError } from '../shared/errors.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import { LINE_TEXT_MAX } from '../shared/limits.js';
 import type { NodeEventName, NodeEvents } from './events.js';
+import { ROLE_WRITERS } from './role-event-lines.js';
 
 export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type Level = (typeof LEVELS)[number];
@@ -28,11 +29,13 @@ const LEVEL_OF_STATUS: Readonly<Record<ReplicaStatus, Level>> = {
   healthy: 'info',
 };
 
-type Writers = {
-  readonly [K in NodeEventName]: (event: NodeEvents[K], isDebug: boolean) => Line;
-};
+/** Makes the line of one kind of event. */
+export type Writer<E> = (event: E, isDebug: boolean) => Line;
+
+type Writers = { readonly [K in NodeEventName]: Writer<NodeEvents[K]> };
 
 const WRITERS: Writers = {
+  ...ROLE_WRITERS,
   'replica-state': (e) => {
     const { replicaId, state, reason, consecutiveFailures, fatal, checksumFailures } = e;
     const level = { failed: 'error', waiting: 'warn', connecting: 'debug', handshake: 'debug' };

@@ -12,6 +12,7 @@ import type { LogStatus } from './log-health.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
 import type { RecoveryReport } from './recovery.js';
+import type { RoleEvents } from './role-events.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 
 /** Of which space, for which replica. */
@@ -20,7 +21,7 @@ export interface SnapshotOf {
   readonly replicaId: string;
 }
 
-export interface NodeEvents {
+export interface NodeEvents extends RoleEvents {
   /** The link to a replica has another state (DESIGN 7). */
   'replica-state': {
     readonly replicaId: string;
@@ -115,7 +116,8 @@ export interface NodeEvents {
   };
   /**
    * Nothing of the space is applied: the host throws at this entry however often it is offered
-   * (`poison`), or says that it has applied it and the log does not hold it (`beyond-log`).
+   * (`poison`), says that it has applied it and the log does not hold it (`beyond-log`), or has
+   * applied what was taken back and gives no `rewound` to undo it (`rewound`).
    */
   'apply-blocked': { readonly space: string } & ApplyBlock;
   /** The entry at which applying was blocked is applied, or skipped. */

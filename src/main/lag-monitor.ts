@@ -86,10 +86,11 @@ export class LagMonitor {
   }
 
   #lookAt(shipper: ShipperHandle, slot: number, link: WatchedLink, nowMs: number): WatchedPair {
-    const { progress, watch } = shipper;
+    const { watch } = shipper;
     const space = this.#spaces.bySlot[slot]!;
     const durable = this.#memory.durable(slot);
-    const flushed = progress.flushed(slot);
+    const { epoch } = space.facts;
+    const flushed = shipper.flushedOf(slot, epoch);
     const slotFacts = space.facts.slots.get(shipper.replica.nodeId);
     const pair = {
       durable,
@@ -100,8 +101,9 @@ export class LagMonitor {
     };
     let known = flushed;
     if (durable > flushed) {
-      pair.sent = progress.sent(slot);
-      pair.received = Math.max(flushed, progress.received(slot));
+      const progress = shipper.progressOf(slot, epoch);
+      pair.sent = progress.sent;
+      pair.received = Math.max(flushed, progress.received);
       // It has not spoken since this node was opened; before, it had flushed so much.
       if (!link.wasConnected) known = Math.max(flushed, slotFacts?.flushed ?? 0);
     }
@@ -215,7 +217,8 @@ export class LagMonitor {
     const nowMs = performance.now();
     const { slot } = space;
     return shippers.map((shipper) => {
-      const { progress, link, watch } = shipper;
+      const { link, watch } = shipper;
+      const progress = shipper.progressOf(slot, space.facts.epoch);
       const pair = this.#lookAt(shipper, slot, linkOf(shipper), nowMs);
       const field = (of: (typeof PAIR)[keyof typeof PAIR]): number => watch.pairs.get(slot, of);
       const lagMs = field(PAIR.lagMs);
@@ -223,10 +226,10 @@ export class LagMonitor {
       const stage = STAGES[field(PAIR.stage)]!;
       return {
         replicaId: shipper.replica.nodeId,
-        sentSequence: progress.sent(slot),
+        sentSequence: progress.sent,
         receivedSequence: pair.received,
         ackedSequence: pair.flushed,
-        appliedSequence: progress.applied(slot),
+        appliedSequence: progress.applied,
         lagEntries: field(PAIR.lagEntries),
         lagBytes: field(PAIR.lagBytes),
         lagMs: Number.isNaN(lagMs) ? 'unknown' : lagMs,

@@ -1,18 +1,19 @@
 /** A node: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
+import path from 'node:path';
 import { type EngramError, failure } from '../shared/errors.js';
 import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
-import type { Member } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import type { Hole } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
-import { type Address, checkReplica, type NodeConfig, refuseUnknown } from './config.js';
+import { type Address, type NodeConfig, refuseUnknown } from './config.js';
 import type { Coordinator } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
-import { NodeEmitter } from './events.js';
 import type { HttpSurface } from './http-server.js';
+import { Leadership } from './leadership.js';
+import { LedSpaces } from './led-spaces.js';
 import { passingReason } from './log-health.js';
 import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
@@ -30,18 +31,17 @@ import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
 import { Replication } from './replication.js';
 import { Retention } from './retention.js';
-import { Roles } from './roles.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
 import { SnapshotIntake } from './snapshot-intake.js';
 import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
+import { QUARANTINE } from './tail.js';
 import { applyEvents, type Emit, replicationEvents, snapshotEvents } from './told-events.js';
 import { Wal } from './wal.js';
 
-export class Node extends NodeEmitter {
-  readonly #config: NodeConfig;
+export class Node extends LedSpaces {
   readonly #platform: Platform;
   readonly #coordinator: Coordinator;
   readonly #lock: Lock;
@@ -71,8 +71,6 @@ export class Node extends NodeEmitter {
   #applier: Applier | undefined;
   #snapshots!: SnapshotIntake;
   #address: Address | undefined;
-  #roles: Roles | undefined;
-  #retention: Retention | undefined;
   #metrics: Metrics | undefined;
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
@@ -90,8 +88,7 @@ export class Node extends NodeEmitter {
     lock: Lock,
     recovered: Recovered,
   ) {
-    super(config.nodeId, config.logger);
-    this.#config = config;
+    super(config);
     this.#platform = platform;
     this.#coordinator = platform.coordinator(config);
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
@@ -140,7 +137,7 @@ export class Node extends NodeEmitter {
 
   /** Once, by `openNode`. */
   async start(recovered: Recovered, isNodeFileRebuilt: boolean): Promise<void> {
-    const { fsync: mode, groupBytes, segmentBytes } = this.#config;
+    const { fsync: mode, groupBytes, segmentBytes } = this.config;
     await this.#segments.open();
     for (const facts of recovered.spaces) this.#damage.refuse(this.#spaces.add(facts));
     this.#memory.publishDurable(this.#end);
@@ -151,7 +148,7 @@ export class Node extends NodeEmitter {
     this.#wal = new Wal(...logParts, this.#pool, options, this.#counts, {
       ackRefusal: () => this.#ackRefusal(),
       durable: (spaces) => this.#receiver?.flushed(spaces),
-      rolled: () => void this.#retention!.run(),
+      rolled: () => void this.retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),
       health: ({ state, reason }) => this.emit('log-state', { state, reason }),
       failed: (error) => {
@@ -162,12 +159,12 @@ export class Node extends NodeEmitter {
     this.#beat = setInterval(() => this.#memory.beat(), MAIN_BEAT_MS);
     this.#beat.unref();
     const applier = (): Applier | undefined => this.#applier;
-    this.#snapshots = new SnapshotIntake(this.#parts, this.#config, this.#wal, applier, {
+    this.#snapshots = new SnapshotIntake(this.#parts, this.config, this.#wal, applier, {
       news: snapshotEvents(this.#emit, this.nodeId),
-      installed: () => void this.#retention!.run(),
+      installed: () => void this.retention!.run(),
     });
     this.#startReplication();
-    this.#retention = this.#startRetention();
+    this.retention = this.#startRetention();
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write().catch(async (error) => {
       if (passingReason(error) !== 'disk-full') throw error;
@@ -180,12 +177,10 @@ export class Node extends NodeEmitter {
     if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
     this.#report(recovered);
     await this.#startApply();
-    if (this.#config.listen) await this.#listen(this.#config.listen);
-    const led = this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
-    this.#roles!.restoreMembers(led);
-    this.#replication!.lead(led);
-    await this.#roles!.confirm(led);
-    if (recovered.leftovers.length > 0) void this.#retention.run();
+    this.leadership = this.#startLeadership();
+    if (this.config.listen) await this.#listen(this.config.listen);
+    await this.leadership.start();
+    if (recovered.leftovers.length > 0) void this.retention.run();
     this.#metrics = new Metrics(this.#seen, this.#counts.buffer);
   }
 
@@ -218,8 +213,8 @@ export class Node extends NodeEmitter {
   }
 
   #startRetention(): Retention {
-    const { apply, appliedUpTo } = this.#config;
-    return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, this.#config, {
+    const { apply, appliedUpTo } = this.config;
+    return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, this.config, {
       flushed: (space, replicaId) => this.#replication!.flushedOn(space, replicaId),
       isConnected: (replicaId) => this.#replication!.isConnected(replicaId),
       applied: (space) => {
@@ -241,9 +236,10 @@ export class Node extends NodeEmitter {
   }
 
   async #startApply(): Promise<void> {
-    const { apply } = this.#config;
-    if (apply) {
-      this.#applier = new Applier({ ...this.#config, apply }, this.#reader, this.#wal!, {
+    const { apply, rewound } = this.config;
+    if (apply || rewound) {
+      const keptAt = (name: string): string => path.join(this.#dir, QUARANTINE, name);
+      this.#applier = new Applier(this.config, this.#reader, this.#wal!, keptAt, {
         applied: (space, sequence) => this.#receiver?.applied(space, sequence),
         ...applyEvents(this.#emit),
       });
@@ -254,36 +250,45 @@ export class Node extends NodeEmitter {
   }
 
   #startReplication(): void {
-    const config = this.#config;
+    const config = this.config;
     const facts = { incarnation: this.#incarnation, dataDir: this.#dir, salt: this.#salt };
-    const spaces = this.#spaces;
-    const replication = new Replication(
+    this.#replication = new Replication(
       this.#platform,
       config,
       facts,
       this.#memory,
-      spaces,
+      this.#spaces,
       this.#segments,
       this.#reader,
       this.#wal!,
-      replicationEvents(this.#emit),
+      replicationEvents(this.#emit, () => this.leadership),
     );
-    this.#replication = replication;
-    const wal = this.#wal!;
-    const address = (): Address | undefined => this.#address;
-    this.#roles = new Roles(config, this.#memory, spaces, wal, replication, address, {
-      changed: (space) => this.#roleChanged(space),
-      followed: (space) => this.#applier?.start(space),
+  }
+
+  #startLeadership(): Leadership {
+    const [disk, dir, memory, spaces, segments] = this.#parts;
+    return new Leadership({
+      config: this.config,
+      ...{ disk, dir, memory, spaces, segments },
+      reader: this.#reader,
+      wal: this.#wal!,
+      replication: this.#replication!,
+      peers: this.#peers,
+      coordinator: this.#coordinator,
+      applier: this.#applier,
+      stop: this.#stop.signal,
+      emit: this.#emit,
+      address: () => this.#address,
+      receiver: () => this.#receiver,
       appliedTo: (space) => this.#appliedTo(space),
       isInstalling: (space) => this.#snapshots.isInstalling(space),
-      unconfirmed: (names, silent) => this.emit('unconfirmed-open', { spaces: names, silent }),
     });
   }
 
   /** What status and metrics are made of; all of it is there once the node is open. */
   get #seen(): MetricParts & SummaryParts {
     return {
-      config: this.#config,
+      config: this.config,
       address: this.#address,
       memory: this.#memory,
       spaces: this.#spaces,
@@ -291,7 +296,7 @@ export class Node extends NodeEmitter {
       damage: this.#damage,
       writer: this.#writer,
       wal: this.#wal!,
-      retention: this.#retention!,
+      retention: this.retention!,
       replication: this.#replication!,
       applier: this.#applier,
       primaries: this.#primaries,
@@ -305,7 +310,10 @@ export class Node extends NodeEmitter {
       wal: this.#wal!,
       snapshots: this.#snapshots,
       spaceById: (id) => this.#spaces.byId(id),
-      register: (primaryId, rows) => this.#roles!.register(primaryId, rows),
+      register: (primaryId, rows) => this.leadership!.roles.register(primaryId, rows),
+      leaderOf: (space) => this.leadership!.leaderOf(space),
+      told: (space, history) => this.leadership!.told(space, history),
+      rejoin: (space, epoch, primary) => this.leadership!.rejoin(space, epoch, primary),
       primaries: this.#primaries,
       connection: (primaryId, connected, reason) => {
         this.#primaries.connection(primaryId, connected, reason);
@@ -316,19 +324,22 @@ export class Node extends NodeEmitter {
         this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs });
       },
       duplicate: (nodeId) => this.emit('duplicate-node', { nodeId }),
-      peers: peerHandlers({
-        nodeId: this.nodeId,
-        memory: this.#memory,
-        spaces: this.#spaces,
-        reader: this.#reader,
-        appliedTo: (space) => this.#appliedTo(space),
-      }),
+      peers: {
+        ...peerHandlers({
+          nodeId: this.nodeId,
+          memory: this.#memory,
+          spaces: this.#spaces,
+          reader: this.#reader,
+          appliedTo: (space) => this.#appliedTo(space),
+        }),
+        ...this.leadership!.handlers,
+      },
     });
     this.#address = await this.#receiver.listen(listen);
   }
 
   get nodeId(): string {
-    return this.#config.nodeId;
+    return this.config.nodeId;
   }
 
   /** Where this node listens, with the port that was bound; undefined without `listen`. */
@@ -354,43 +365,16 @@ export class Node extends NodeEmitter {
    * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
    */
   async openSpace(name: string, options: OpenSpaceOptions = {}): Promise<Space> {
-    this.#checkOpen();
+    this.checkOpen();
     refuseUnknown('openSpace', options, ['lead', 'replicas']);
-    return this.#handle(await this.#roles!.open(name, options));
-  }
-
-  /**
-   * Ships to one more node: every led space that goes to all the others goes to it as well, and
-   * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
-   */
-  async addReplica(replica: Member): Promise<void> {
-    this.#checkOpen();
-    await this.#roles!.addReplica(checkReplica(replica, this.#config));
-    this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
-  }
-
-  /**
-   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55).
-   * Rejects ReplicaNotFound, WalFailed, DiskFull, Closed.
-   */
-  async removeReplica(replicaId: string): Promise<void> {
-    this.#checkOpen();
-    await this.#roles!.removeReplica(replicaId);
-    this.emit('replica-set', { replicaId, change: 'removed' });
-    await this.#retention!.run();
-  }
-
-  #roleChanged(space: SpaceState): void {
-    const { name, role, epoch, primary } = space.facts;
-    this.emit('space-role', { space: name, role, epoch, primaryId: primary });
-    if (role === 'replica') this.#applier?.start(space);
+    return this.#handle(await this.leadership!.openSpace(name, options));
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
   space(name: string): Space {
-    this.#checkOpen();
+    this.checkOpen();
     const state = this.#spaces.byName(name);
-    if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.#config.nodeId}`);
+    if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.config.nodeId}`);
     return this.#handle(state);
   }
 
@@ -398,12 +382,12 @@ export class Node extends NodeEmitter {
     let handle = this.#handles.get(state);
     if (!handle) {
       const parts: SpaceParts = {
-        config: this.#config,
+        config: this.config,
         memory: this.#memory,
         wal: this.#wal!,
         reader: this.#reader,
         replication: this.#replication!,
-        retention: this.#retention!,
+        retention: this.retention!,
         ackRefusal: () => this.#ackRefusal(),
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
@@ -420,7 +404,7 @@ export class Node extends NodeEmitter {
     return this.#applier?.appliedTo(space) ?? space.facts.applied;
   }
 
-  #checkOpen(): void {
+  protected checkOpen(): void {
     if (this.#stop.signal.aborted) throw failure('Closed', `node ${this.nodeId} is closed`);
   }
 
@@ -450,7 +434,7 @@ export class Node extends NodeEmitter {
    * served as it is. Rejects WorkerLost, Closed.
    */
   async metrics(): Promise<Scrape> {
-    this.#checkOpen();
+    this.checkOpen();
     return await this.#metrics!.scrape();
   }
 
@@ -469,8 +453,8 @@ export class Node extends NodeEmitter {
     try {
       // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');
-      await this.#roles?.settled;
-      await this.#retention?.close();
+      await this.leadership?.roles.settled;
+      await this.retention?.close();
       await this.#wal?.flush().catch(() => undefined);
       await this.#replication?.close();
       // What could be shipped has been: whoever leads next has it.
@@ -478,8 +462,10 @@ export class Node extends NodeEmitter {
       await this.#snapshots?.close();
       await this.#applier?.close();
       await this.#wal?.close().catch(() => undefined);
+      // The last groups may have begun a segment, and with it a pass.
+      await this.retention?.close();
       if (this.#wal && !this.#wal.failure) {
-        this.#retention?.refreshSlots();
+        this.retention?.refreshSlots();
         await this.#state.write().catch((error) => this.#stateFailed(error));
       }
       if (!this.#wal) await this.#segments.close();

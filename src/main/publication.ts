@@ -1,7 +1,8 @@
 /** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
 import { readEpoch, readHeaderCrc, readPayloadSize, readTimestamp } from '../shared/entry.js';
+import { nameOwners, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { rememberTime } from '../shared/lag.js';
-import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, HISTORY_MAX } from '../shared/limits.js';
 import type { EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
 import {
   type NodeMemory,
@@ -76,13 +77,16 @@ function epochStarts(
   count: number,
 ): readonly EpochStart[] {
   let known = space.facts.history.at(-1)?.epoch ?? 0;
-  if (space.facts.epoch === known) return NONE;
+  const { epoch: current } = space.facts;
+  if (current === known) return NONE;
   const found: EpochStart[] = [];
   let at = offset;
   for (let n = 0; n < count; n++) {
     const epoch = readEpoch(view, at);
     if (epoch > known) {
-      found.push({ epoch, startSequence: first + n, primaryNodeId: space.primaryId });
+      // An older one comes from a later primary: whose it was, that one's history tells.
+      const primaryNodeId = epoch === current ? space.primaryId : UNKNOWN_OWNER;
+      found.push({ epoch, startSequence: first + n, primaryNodeId });
       known = epoch;
     }
     at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
@@ -104,6 +108,8 @@ export function publishRun(
     // Two groups of one fdatasync may both have seen the epoch begin.
     if (begin.epoch > (facts.history.at(-1)?.epoch ?? 0)) facts.history.push(begin);
   }
+  if (run.begins.length > 0) nameOwners(facts.history, space.toldHistory);
+  if (facts.history.length > HISTORY_MAX) facts.history.shift();
   facts.position = position;
   facts.timestamp = run.timestamp;
   segments.addToIndex(space.slot, first, count, run.lsn, run.size);

@@ -16,6 +16,7 @@ import {
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TAIL_QUEUE_BYTES } from '../shared/limits.js';
 import type { Lsn, Position, Sequence, Slot } from '../shared/position.js';
+import { isVoided } from '../shared/rewind.js';
 import { look } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -88,15 +89,28 @@ export class LogReader {
     const { start, end } = segment;
     const stored =
       end === undefined ? undefined : await readIndex(this.#disk, this.#dir, start, end, slotOf);
+    const index = stored ?? (await this.#buildIndex(segment));
     segment.isIndexStored = stored !== undefined;
-    segment.index = stored ?? (await this.#buildIndex(segment, slotOf));
-    return segment.index;
+    // It may be older than a rewind.
+    if (stored && this.#withoutVoided(stored, end!)) segment.isIndexStored = false;
+    segment.index = index;
+    return index;
   }
 
-  async #buildIndex(
-    segment: Segment,
-    slotOf: (id: string) => Slot | undefined,
-  ): Promise<SegmentIndex> {
+  /** @param end of its segment  @returns whether anything in it was void */
+  #withoutVoided(index: SegmentIndex, end: Lsn): boolean {
+    let isOld = false;
+    for (const slot of index.slots) {
+      for (const { lsn, first } of this.#spaces.bySlot[slot]!.facts.voided) {
+        if (lsn < end || (index.last(slot) ?? 0) < first) continue;
+        index.rewind(slot, first);
+        isOld = true;
+      }
+    }
+    return isOld;
+  }
+
+  async #buildIndex(segment: Segment): Promise<SegmentIndex> {
     const index = new SegmentIndex();
     const to = segment.end ?? this.#memory.durableLsn;
     let bad = false;
@@ -108,9 +122,11 @@ export class LogReader {
         to,
         this.#salt,
         (_, view, at, lsn) => {
-          const slot = slotOf(readSpaceId(view, at));
+          const space = this.#spaces.byId(readSpaceId(view, at));
+          const sequence = readSequence(view, at);
           const bytes = ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-          if (slot !== undefined) index.add(slot, readSequence(view, at), 1, lsn, bytes);
+          if (!space || isVoided(space.facts.voided, sequence, lsn)) return;
+          index.add(space.slot, sequence, 1, lsn, bytes);
         },
         ({ start }) => {
           bad ||= this.damage.at(start) === undefined;
@@ -162,6 +178,7 @@ export class LogReader {
       const w = byId.get(readSpaceId(view, at));
       if (!w) return true;
       const sequence = readSequence(view, at);
+      if (isVoided(w.space.facts.voided, sequence, lsn)) return true;
       if (sequence === w.sequence) {
         const position = {
           epoch: readEpoch(view, at),
@@ -196,9 +213,14 @@ export class LogReader {
     let next = from;
     const last = Math.min(to, this.#memory.durable(space.slot));
     if (next > last) return;
+    const { rewindCount } = space;
     this.#checkReadable(space, next);
     let lsn = await this.locate(space, next);
     while (next <= last) {
+      if (isAnotherLog(space, rewindCount, next)) {
+        yield* this.read(space, next, to);
+        return;
+      }
       this.#checkReadable(space, next);
       const segment = lsn === undefined ? undefined : this.#segments.from(lsn);
       if (lsn === undefined || !segment) {
@@ -209,10 +231,11 @@ export class LogReader {
       }
       const start = Math.max(lsn, segment.start);
       for await (const entries of this.#readSegment(space, segment, start, next, last)) {
+        if (isAnotherLog(space, rewindCount, next)) break;
         next = entries[entries.length - 1]!.sequence + 1;
         yield entries;
       }
-      lsn = segment.start + segment.size;
+      if (rewindCount === space.rewindCount) lsn = segment.start + segment.size;
     }
   }
 
@@ -278,7 +301,8 @@ export class LogReader {
         let at = 0;
         let state = look(got, view, 0, lsn, segmentEnd, this.#salt);
         for (; state === 'entry' && next <= last; ) {
-          if (isOf(view, at, id) && readSequence(view, at) === next) {
+          const isNext = isOf(view, at, id) && readSequence(view, at) === next;
+          if (isNext && !isVoided(space.facts.voided, next, lsn + at)) {
             found.push(entryAt(got, view, at));
             next++;
           }
@@ -314,14 +338,16 @@ export class LogReader {
 
   /**
    * Durable entries from `from` on, without end: history from the log, then live, in pieces. Ends
-   * when the signal is aborted.
+   * when the signal is aborted. Throws Rewound when what was given out is void from now on.
    */
   async *follow(space: SpaceState, from: Sequence, signal: AbortSignal): AsyncGenerator<Entry[]> {
     const tail = new Tail();
     let next = from;
+    let { rewindCount } = space;
     space.consumers.add(tail);
     try {
       while (!signal.aborted) {
+        if (isAnotherLog(space, rewindCount, next)) rewindCount = space.rewindCount;
         const live = tail.take(next);
         if (live) {
           next = live[live.length - 1]!.sequence + 1;
@@ -340,6 +366,21 @@ export class LogReader {
       space.consumers.delete(tail);
     }
   }
+}
+
+/**
+ * Whether the space was rewound since `rewindCount`. Throws Rewound where that concerns what was
+ * read up to, and without, `next`.
+ */
+function isAnotherLog(space: SpaceState, rewindCount: number, next: Sequence): boolean {
+  const { voided, name } = space.facts;
+  const since = space.rewindCount - rewindCount;
+  if (since === 0) return false;
+  const first = voided[Math.max(0, voided.length - since)]?.first ?? 1;
+  if (next <= first) return true;
+  throw failure('Rewound', `entries of ${name} from ${first} on were taken back`, {
+    details: { from: first },
+  });
 }
 
 function isOf(view: DataView, at: number, id: readonly number[]): boolean {

@@ -6,15 +6,18 @@ import { randomBytes } from 'node:crypto';
 import { ListenerAuth, NONCE_BYTES } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { takenFeatures } from '../shared/compression.js';
+import type { History } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler, type FrameBuffers } from '../shared/frame.js';
 import {
   HANDSHAKE_DEADLINE_MS,
   HELLO_FRAME_MAX_BYTES,
+  HISTORY_MAX,
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
 import { FEATURE_PEER_CALL } from '../shared/peer-frames.js';
-import type { Epoch, Sequence, Slot } from '../shared/position.js';
+import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
 import {
   decodeFrame,
   encodeFrame,
@@ -27,6 +30,7 @@ import {
   type VerdictRow,
 } from '../shared/protocol.js';
 import { Receiver } from '../shared/receiver.js';
+import type { HistoryRow } from '../shared/role-frames.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchIntake } from './batch-intake.js';
 import { PeerConnection, type PeerHandlers } from './peer-connection.js';
@@ -52,6 +56,12 @@ export interface ReceiverHost {
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
   readonly primaries: PrimaryLinks;
+  /** Who leads the space, as far as is known here; undefined: nobody, yet. */
+  leaderOf(space: SpaceState): Member | undefined;
+  /** The primary has told the epochs of a space. */
+  told(space: SpaceState, history: readonly EpochStart[]): void;
+  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
+  rejoin(space: SpaceState, epoch: Epoch, primary: History): Promise<Omit<PositionRow, 'handle'>>;
   connection(primaryId: string, connected: boolean, reason: string): void;
   /** The primary's main thread has not moved for so long; 0: it moves again. */
   stalled(primaryId: string, stalledMs: number): void;
@@ -77,7 +87,7 @@ export interface ConnectionHooks {
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
   /** Throws where no more peer calls are taken. */
   called(): void;
-  follows(slot: Slot, handle: number): void;
+  follows(space: SpaceState, handle: number): void;
   closed(connection: ReceiverConnection, reason: string): void;
 }
 
@@ -105,6 +115,8 @@ export class ReceiverConnection implements SnapshotLink {
   #busy = false;
   #rest: Uint8Array = new Uint8Array(0);
   #ackScheduled = false;
+  /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
+  #told: HistoryRow[] = [];
 
   constructor(host: ReceiverHost, socket: ByteSocket, hooks: ConnectionHooks) {
     this.#host = host;
@@ -115,6 +127,7 @@ export class ReceiverConnection implements SnapshotLink {
     this.#intake = new BatchIntake(host, this.#receiver, {
       send: (frame) => this.#send(frame),
       duplicate: () => this.#scheduleAcks(),
+      fence: (space) => this.fence(space),
       isEnded: () => this.#socket.destroyed,
     });
     socket.on('data', (chunk) => this.#data(chunk));
@@ -251,8 +264,11 @@ export class ReceiverConnection implements SnapshotLink {
       case 'spaces':
         this.#during(this.#register(frame.rows));
         return;
+      case 'history':
+        this.#history(frame.rows);
+        return;
       case 'verdicts':
-        for (const row of frame.rows) this.#verdict(row);
+        this.#verdicts(frame.rows);
         return;
       case 'batches': {
         const waiting = this.#intake.take(frame.body);
@@ -286,8 +302,7 @@ export class ReceiverConnection implements SnapshotLink {
     return this.#host.spaceById(this.#introduced.get(handle) ?? '');
   }
 
-  #verdict(row: VerdictRow): void {
-    this.#receiver.verdict(row);
+  #judgedBySnapshot(row: VerdictRow): void {
     const space = this.#spaceOf(row.handle);
     if (!space || space.facts.primary !== this.primaryId || space.refusal) return;
     if (row.verdict !== 'snapshot' && row.verdict !== 'continue') return;
@@ -382,11 +397,59 @@ export class ReceiverConnection implements SnapshotLink {
     }
     for (const position of positions) {
       const { id, epoch } = epochs.get(position.handle)!;
-      if (position.answer !== 'follows') continue;
-      this.#receiver.follow(id, position, epoch);
-      this.#hooks.follows(this.#host.spaceById(id)!.slot, position.handle);
+      const space = this.#host.spaceById(id)!;
+      const isLedElsewhere = position.answer === 'leads' || position.answer === 'forked';
+      if (position.epochSeen > epoch || isLedElsewhere) this.#tellFenced(space, position.handle);
+      else if (position.answer === 'follows') {
+        this.#receiver.follow(id, position, epoch);
+        this.#hooks.follows(space, position.handle);
+      }
     }
     for (const rows of inFrames(positions)) this.#send({ kind: 'positions', rows });
+  }
+
+  // --- who leads ---------------------------------------------------------------------------
+
+  /** Nothing more of the space is taken from this primary; it is told why. */
+  fence(space: SpaceState): void {
+    const handle = this.#receiver.fence(space.facts.id);
+    if (handle !== undefined) this.#tellFenced(space, handle);
+  }
+
+  #tellFenced(space: SpaceState, handle: number): void {
+    const leader = this.#host.leaderOf(space);
+    this.#send({ kind: 'fenced', handle, epoch: space.facts.epochSeen, leader });
+  }
+
+  #history(rows: readonly HistoryRow[]): void {
+    this.#told.push(...rows);
+    if (this.#told.length <= HISTORY_MAX) return;
+    throw failure('ProtocolViolation', `a history of ${this.#told.length} epochs and more`);
+  }
+
+  #verdicts(rows: readonly VerdictRow[]): void {
+    const back: (() => Promise<void>)[] = [];
+    for (const row of rows) {
+      const { handle, verdict, next } = row;
+      const history = this.#told.filter((h) => h.handle === handle);
+      if (history.length > 0) this.#told = this.#told.filter((h) => h.handle !== handle);
+      const followed = this.#receiver.verdict(row);
+      this.#judgedBySnapshot(row);
+      if (!followed) continue;
+      const space = this.#host.spaceById(followed.id)!;
+      if (history.length > 0) this.#host.told(space, history);
+      if (verdict !== 'rewind') continue;
+      const primary = { rows: history, last: next - 1 };
+      back.push(() => this.#rejoin(space, handle, followed.epoch, primary));
+    }
+    if (back.length > 0) this.#during(oneByOne(back));
+  }
+
+  async #rejoin(space: SpaceState, handle: number, epoch: Epoch, primary: History): Promise<void> {
+    const row = { ...(await this.#host.rejoin(space, epoch, primary)), handle };
+    if (this.#socket.destroyed) return;
+    if (row.answer === 'follows') this.#receiver.follow(space.facts.id, row, epoch);
+    this.#send({ kind: 'positions', rows: [row] });
   }
 
   // --- acknowledgements --------------------------------------------------------------------
@@ -415,4 +478,8 @@ export class ReceiverConnection implements SnapshotLink {
     const timestampMs = Date.now();
     for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
   }
+}
+
+async function oneByOne(works: readonly (() => Promise<void>)[]): Promise<void> {
+  for (const work of works) await work();
 }

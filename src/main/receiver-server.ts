@@ -52,7 +52,7 @@ export class ReceiverServer {
       buffers: this.#buffers,
       claim: (c, hello) => this.#claim(c, hello),
       called: () => this.#called(),
-      follows: (slot, handle) => this.#followers.set(slot, { connection, handle }),
+      follows: (space, handle) => this.#follows(space, connection, handle),
       closed: (c, reason) => this.#closed(c, reason),
     });
     this.#connections.add(connection);
@@ -80,6 +80,20 @@ export class ReceiverServer {
     connection.primaryId = hello.nodeId;
     connection.incarnation = hello.incarnation;
     this.#host.connection(hello.nodeId, true, 'hello');
+  }
+
+  /** One connection follows a space for us; another primary's takes the place of the one before. */
+  #follows(space: SpaceState, connection: ReceiverConnection, handle: number): void {
+    const before = this.#followers.get(space.slot);
+    if (before && before.connection !== connection) before.connection.fence(space);
+    this.#followers.set(space.slot, { connection, handle });
+  }
+
+  /** A higher epoch is known: nothing more is taken from, or acknowledged to, who led so far. */
+  fence(space: SpaceState): void {
+    const follower = this.#followers.get(space.slot);
+    this.#followers.delete(space.slot);
+    follower?.connection.fence(space);
   }
 
   #called(): void {

@@ -12,6 +12,7 @@ import {
   readSpaceIdWord,
   readTimestamp,
 } from '../shared/entry.js';
+import { UNKNOWN_OWNER } from '../shared/epoch.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, HOLES_MAX } from '../shared/limits.js';
 import {
@@ -21,6 +22,7 @@ import {
   type NodeRecord,
 } from '../shared/node-record.js';
 import type { Lsn, Position, Sequence } from '../shared/position.js';
+import { applyRewind, rewoundTold, undoBehind } from '../shared/rewind.js';
 import {
   addSkip,
   type DamagedRange,
@@ -178,14 +180,19 @@ export class Replay {
     const after = facts.position.sequence;
     if (sequence !== after + 1) {
       const hole = this.#holeBetween(Math.max(track.lastLsn, track.rowLsn), lsn);
-      if (sequence <= after || !hole) {
+      const isBack = sequence <= after;
+      if (!hole && !(isBack && this.#nodeDamage !== undefined)) {
         throw corrupt(`entry ${sequence} of ${facts.name} at LSN ${lsn} follows entry ${after}`);
       }
-      const range = { from: after + 1, to: sequence - 1, lsn: hole.start, accepted: false };
-      addDamage(facts, range);
+      if (isBack) undoBehind(facts, sequence - 1, lsn);
+      else {
+        const range = { from: after + 1, to: sequence - 1, lsn: hole!.start, accepted: false };
+        addDamage(facts, range);
+      }
     }
     if (epoch > (facts.history.at(-1)?.epoch ?? 0)) {
-      const primaryNodeId = idOf(facts.primary);
+      // Whose an older epoch was its primary tells with the next handshake.
+      const primaryNodeId = epoch === facts.epoch ? idOf(facts.primary) : UNKNOWN_OWNER;
       facts.history.push({ epoch, startSequence: sequence, primaryNodeId });
     }
     facts.position = position;
@@ -213,7 +220,7 @@ export class Replay {
     if (record.kind === 'mark') return;
     const track = this.#track(record.id);
     if (lsn < track.rowLsn) return;
-    applyRecord(this.spaces, record);
+    applyRecord(this.spaces, record, lsn);
     // Says all that there is of the space: nothing bad before it concerns it.
     if (record.kind === 'base') track.lastLsn = lsn;
   }
@@ -234,10 +241,14 @@ export class Replay {
   }
 }
 
-/** What a durable node record means for the facts of the space it names. */
+/**
+ * What a durable node record means for the facts of the space it names.
+ * @param lsn where the record stands
+ */
 export function applyRecord(
   spaces: Map<string, SpaceFacts>,
   record: Exclude<NodeRecord, { kind: 'mark' }>,
+  lsn: Lsn,
 ): void {
   let facts = spaces.get(record.id);
   if (!facts) {
@@ -246,6 +257,10 @@ export function applyRecord(
   }
   switch (record.kind) {
     case 'space':
+      // What it has led it has applied itself.
+      if (facts.role === 'primary' && record.role === 'replica') {
+        facts.applied = facts.position.sequence;
+      }
       facts.name = record.name;
       facts.role = record.role;
       facts.epoch = record.epoch;
@@ -255,6 +270,16 @@ export function applyRecord(
       break;
     case 'epoch-seen':
       facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      break;
+    case 'promise':
+      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      if (facts.epochSeen === record.epoch) facts.promisedTo = record.candidate;
+      break;
+    case 'rewind':
+      applyRewind(facts, record, lsn);
+      break;
+    case 'rewound':
+      rewoundTold(facts, record.from, record.to);
       break;
     case 'applied':
       facts.applied = Math.max(facts.applied, record.sequence);

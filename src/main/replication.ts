@@ -37,7 +37,12 @@ export interface SpaceAnswer {
 export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
   lost(shipper: ShipperHandle, reason: string): void;
+  /** It gets nothing of the space. `rewind`: until it has gone back to what we share. */
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
+  /** A higher epoch is known of, or another node leads the space in ours. */
+  fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  /** A replica has more of our own epoch than we do: our disk went back. */
+  stale(space: SpaceState): void;
   readonly lag: LagHooks;
   snapshot<K extends keyof SnapshotNews>(
     space: SpaceState,
@@ -129,6 +134,8 @@ export class Replication {
     const shipper = new ShipperHandle(
       this.#platform,
       { ...shipperOptions(this.#config), ...this.#facts, memory, progress, counters, replica },
+      // Who creates spaces asks their members first.
+      this.#config.lead,
       new PairWatch(this.#config, memory.maxSpaces, performance.now()),
       {
         message: (from, message) => this.#message(from, message),
@@ -180,12 +187,21 @@ export class Replication {
     }
   }
 
+  /** This node leads the space no more: it is shipped to nobody. */
+  drop(space: SpaceState): void {
+    for (const shipper of this.shippers) {
+      shipper.removeSpace(space.slot);
+      this.#judged.get(shipper)?.delete(space);
+    }
+  }
+
   /**
    * What a replica is known to have flushed since this node was opened, or to get by a snapshot;
    * 0: nothing heard.
    */
   flushedOn(space: SpaceState, replicaId: string): Sequence {
-    const told = this.#shipperOf(replicaId)?.progress.flushed(space.slot) ?? 0;
+    const { slot, facts } = space;
+    const told = this.#shipperOf(replicaId)?.flushedOf(slot, facts.epoch) ?? 0;
     return this.snapshots.flushed(pairOf(space, replicaId), told);
   }
 
@@ -225,6 +241,11 @@ export class Replication {
         this.#pin(shipper, segment);
         const place = segment && { start: segment.start, size: segment.size, end: segment.end };
         shipper.post({ kind: 'segment', lsn: message.lsn, segment: place });
+        return;
+      }
+      case 'fenced': {
+        const space = this.#spaces.bySlot[message.slot];
+        if (space) this.#hooks.fenced(space, message.epoch, message.leader);
         return;
       }
       case 'segment-left':
@@ -280,7 +301,8 @@ export class Replication {
     const durableLsn = this.#memory.durableLsn;
     const known = rows.flatMap((row) => {
       const space = this.#spaces.bySlot[row.handle];
-      if (!space) return [];
+      // Led elsewhere meanwhile: nobody is to go on from here.
+      if (space?.facts.role !== 'primary' || space.isFenced) return [];
       return [{ row, space, own: space.facts.position, epoch: space.facts.epoch }];
     });
     const behind = known.filter(({ row, own }) => row.position.sequence < own.sequence);
@@ -309,7 +331,15 @@ export class Replication {
       } else if (!isSnapshot || !this.#config.snapshot) {
         this.#refuse(shipper, space, row, verdict);
       }
-      return { slot: space.slot, verdict, next: sequence + 1, lsn };
+      const { history } = space.facts;
+      const isBack = verdict === 'rewind';
+      return {
+        slot: space.slot,
+        verdict,
+        next: (isBack ? own.sequence : sequence) + 1,
+        lsn,
+        history: isBack || history.length > 1 ? [...history] : [],
+      };
     });
     shipper.post({ kind: 'verdicts', connection, rows: answers });
   }
@@ -322,15 +352,14 @@ export class Replication {
   ): void {
     const { name, epoch, position } = space.facts;
     const id = shipper.replica.nodeId;
+    if (verdict === 'fenced') this.#hooks.fenced(space, row.epochSeen, undefined);
     if (verdict === 'stale') {
       space.refusal = failure(
         'StalePrimary',
         `${id} has ${name} up to ${row.position.sequence} in epoch ${epoch}, this node up to ` +
           `${position.sequence}`,
       );
-    }
-    if (verdict === 'fenced') {
-      space.refusal = failure('Fenced', `${id} has seen epoch ${row.epochSeen} of ${name}`);
+      this.#hooks.stale(space);
     }
     this.#hooks.refused(space, id, verdict);
   }
@@ -363,6 +392,7 @@ export class Replication {
     await Promise.all(
       asked.map(async (shipper) => {
         const asking = async (): Promise<SpaceAnswer | undefined> => {
+          shipper.wake();
           await shipper.firstWord;
           return await new Promise((resolve) => {
             this.#asked.push({ id, shipper, resolve });

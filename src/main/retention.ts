@@ -162,6 +162,7 @@ export class Retention {
     const free = await this.#passed();
     for (const segment of free) this.#forget(segment);
     this.#segments.free(free);
+    this.#forgetVoided();
     this.checkHost();
     do await this.#state.write();
     while (this.#segments.isStateWanted);
@@ -261,6 +262,14 @@ export class Retention {
       const { facts } = this.#spaces.bySlot[slot]!;
       facts.first = Math.max(facts.first, segment.index!.last(slot)! + 1);
       facts.damage = facts.damage.filter((d) => d.to === 0 || d.to >= facts.first);
+    }
+  }
+
+  /** What was void is freed with its segments. */
+  #forgetVoided(): void {
+    const { start } = this.#segments.list[0]!;
+    for (const { facts } of this.#spaces.spaces) {
+      if (facts.voided.length > 0) facts.voided = facts.voided.filter((v) => v.lsn > start);
     }
   }
 

@@ -2,13 +2,15 @@
  * Who leads what, on this node: makes spaces known, takes them from primaries that introduce them,
  * gives led ones other replicas. Changes come one after the other, each durable before it holds.
  */
+import type { History } from '../shared/epoch.js';
 import { failure } from '../shared/errors.js';
 import { type Member, sameMembers } from '../shared/node-record.js';
-import type { Sequence } from '../shared/position.js';
+import type { Epoch, Sequence } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import type { Address, NodeConfig } from './config.js';
+import { becomeReplica } from './fencing.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
 import type { Replication, SpaceAnswer } from './replication.js';
@@ -24,6 +26,13 @@ export interface RoleHooks {
   /** The host is being given a snapshot of it: nothing else is taken. */
   isInstalling(space: SpaceState): boolean;
   unconfirmed(names: readonly string[], silent: readonly string[]): void;
+  /** A higher epoch than ours, or another leader in ours, has come to a space that we lead. */
+  stop(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  /** Two other nodes lead in one epoch. */
+  incident(space: SpaceState, epoch: Epoch, other: string): void;
+  /** Goes back to what is shared with the primary. */
+  back(space: SpaceState, epoch: Epoch, primary: History): Promise<PositionRow['answer']>;
 }
 
 export class Roles {
@@ -59,7 +68,8 @@ export class Roles {
     return this.#queue;
   }
 
-  #serially<T>(work: () => Promise<T>): Promise<T> {
+  /** One change of roles after the other. */
+  serially<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#queue.then(work);
     this.#queue = done.catch(() => undefined);
     return done;
@@ -75,7 +85,7 @@ export class Roles {
         throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
       }
     }
-    return this.#serially(() => this.#open(id, name, options));
+    return this.serially(() => this.#open(id, name, options));
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
@@ -162,7 +172,7 @@ export class Roles {
    * durably. Rejects Configuration where the id is taken.
    */
   addReplica(replica: Member): Promise<void> {
-    return this.#serially(async () => {
+    return this.serially(async () => {
       const ids = this.#replication.members.map((m) => m.nodeId);
       if ([this.#config.nodeId, ...ids].includes(replica.nodeId)) {
         throw failure('Configuration', `the nodeId ${replica.nodeId} is taken`);
@@ -177,7 +187,7 @@ export class Roles {
 
   /** Ships to this node no more, durably; its slots are gone. Rejects ReplicaNotFound. */
   removeReplica(replicaId: string): Promise<void> {
-    return this.#serially(async () => {
+    return this.serially(async () => {
       const ids = this.#replication.members.map((m) => m.nodeId);
       if (!ids.includes(replicaId)) {
         const known = ids.join(', ') || 'none';
@@ -222,7 +232,7 @@ export class Roles {
 
   /** A primary introduces its spaces to this node. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
-    return this.#serially(() => Promise.all(rows.map((row) => this.#registerOne(primaryId, row))));
+    return this.serially(() => Promise.all(rows.map((row) => this.#registerOne(primaryId, row))));
   }
 
   async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {
@@ -240,31 +250,57 @@ export class Roles {
       space = await this.#create(facts);
     }
     const { facts } = space;
-    const { epochSeen } = facts;
-    if (facts.role === 'primary') return positionRow(handle, 'leads', space, 0);
-    if (row.epoch < epochSeen) return positionRow(handle, 'follows', space, 0);
+    if (row.epoch < facts.epochSeen) return positionRow(handle, 'follows', space, 0);
+    const leader = row.members.find((m) => m.nodeId === primaryId);
     if (row.epoch === facts.epoch && facts.primary !== primaryId) {
-      return positionRow(handle, 'refused', space, 0);
+      return this.#twoLead(space, row, leader ?? { nodeId: primaryId, host: '', port: 0 });
     }
+    if (facts.role === 'primary') {
+      this.#hooks.stop(space, row.epoch, leader);
+      // What this node has appended stands before the change in the log.
+      await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
+    }
+    await this.#follow(space, primaryId, row);
     // What is damaged here is not continued, and nothing of it is acknowledged.
     if (space.refusal) return positionRow(handle, 'refused', space, 0);
-    const isNews = row.epoch !== facts.epoch || !sameMembers(facts.members, row.members);
-    if (isNews) {
-      const next = { ...facts, epoch: row.epoch, primary: primaryId, members: row.members };
-      const changed = space;
-      await this.#wal.record(roleRecord(next), () => {
-        facts.primary = primaryId;
-        facts.members = row.members;
-        changed.primaryId = idOf(primaryId);
-        this.#spaces.setEpoch(changed, row.epoch);
-      });
-      this.#hooks.changed(space);
-    }
     // What an older connection has staged is on its way; the position is what is durable.
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
     if (this.#hooks.isInstalling(space)) return positionRow(handle, 'installing', space, 0);
     this.#hooks.followed(space);
     return positionRow(handle, 'follows', space, this.#hooks.appliedTo(space));
+  }
+
+  /** Two nodes lead in one epoch (row 68): each is told of the other one; nothing goes on. */
+  #twoLead(space: SpaceState, row: SpaceRow, other: Member): PositionRow {
+    const isOurs = space.facts.role === 'primary';
+    if (isOurs) this.#hooks.heard(space, row.epoch, other);
+    else this.#hooks.incident(space, row.epoch, other.nodeId);
+    return positionRow(row.handle, isOurs ? 'leads' : 'forked', space, 0);
+  }
+
+  /** From now on, durably, this node follows that primary in its epoch. */
+  async #follow(space: SpaceState, primaryId: string, row: SpaceRow): Promise<void> {
+    const { facts } = space;
+    const { epoch, members } = row;
+    const isSame = facts.role === 'replica' && epoch === facts.epoch;
+    if (isSame && sameMembers(facts.members, members)) return;
+    const next = { ...facts, role: 'replica' as const, epoch, primary: primaryId, members };
+    await this.#wal.record(roleRecord(next), () => {
+      becomeReplica(space);
+      facts.primary = primaryId;
+      facts.members = members;
+      space.primaryId = idOf(primaryId);
+      this.#spaces.setEpoch(space, epoch);
+    });
+    this.#hooks.changed(space);
+  }
+
+  /** Goes back to what is shared with a primary, and says where that is. */
+  rejoin(space: SpaceState, epoch: Epoch, primary: History): Promise<Omit<PositionRow, 'handle'>> {
+    return this.serially(async () => {
+      const answer = await this.#hooks.back(space, epoch, primary);
+      return positionRow(0, answer, space, this.#hooks.appliedTo(space));
+    });
   }
 }
 

@@ -162,6 +162,16 @@ export class Segments {
     this.at(lsn)?.index?.add(slot, first, count, lsn, bytes);
   }
 
+  /** Entries of the space from `first` on are void, wherever they stand. */
+  rewindIndexes(slot: Slot, first: Sequence): void {
+    for (const segment of this.list) {
+      const { index } = segment;
+      if (!index || (index.last(slot) ?? 0) < first) continue;
+      index.rewind(slot, first);
+      segment.isIndexStored = false;
+    }
+  }
+
   // --- freeing -----------------------------------------------------------------------------
 
   /** Nobody needs the entries of these segments any more. */

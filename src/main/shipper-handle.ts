@@ -11,6 +11,7 @@ import type {
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { PairWatch } from '../shared/pair-watch.js';
+import type { Sequence } from '../shared/position.js';
 import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
 import type { SpaceState } from './space-table.js';
@@ -42,6 +43,16 @@ export interface LinkStatus {
   lastSuccess: number | undefined;
 }
 
+/** How far one space has come on one replica. */
+export interface SpaceProgress {
+  readonly sent: Sequence;
+  readonly received: Sequence;
+  readonly flushed: Sequence;
+  readonly applied: Sequence;
+}
+
+const NOTHING: SpaceProgress = { sent: 0, received: 0, flushed: 0, applied: 0 };
+
 export class ShipperHandle {
   readonly replica: Member;
   readonly progress: ReplicaProgress;
@@ -53,7 +64,7 @@ export class ShipperHandle {
   deaths = 0;
   readonly link: LinkStatus = {
     state: 'waiting',
-    reason: 'not started',
+    reason: 'nothing is shipped there',
     failures: 0,
     fatal: undefined,
     checksumFailures: 0,
@@ -71,10 +82,21 @@ export class ShipperHandle {
   #thread: ShipperThread | undefined;
   #ended: Promise<void> = Promise.resolve();
   #closing = false;
+  /** Nothing is shipped there any more: its thread is to end. */
+  #isResting = false;
+  readonly #isEager: boolean;
   #deathsMs: number[] = [];
   #restart: NodeJS.Timeout | undefined;
 
-  constructor(platform: Platform, start: ShipperStart, watch: PairWatch, hooks: ShipperHooks) {
+  /** @param isEager it dials before there is anything to ship */
+  constructor(
+    platform: Platform,
+    start: ShipperStart,
+    isEager: boolean,
+    watch: PairWatch,
+    hooks: ShipperHooks,
+  ) {
+    this.#isEager = isEager;
     this.#platform = platform;
     this.counters = start.counters;
     this.watch = watch;
@@ -85,7 +107,7 @@ export class ShipperHandle {
     this.#firstWord = new Promise((resolve) => {
       this.#firstWordHeard = resolve;
     });
-    this.#run();
+    if (isEager) this.#run();
   }
 
   get isConnected(): boolean {
@@ -102,13 +124,41 @@ export class ShipperHandle {
     return this.#spaces.keys();
   }
 
+  /** What the replica has of a space, as far as it was said in the epoch in which it is led now. */
+  progressOf(slot: number, epoch: number): SpaceProgress {
+    const { progress } = this;
+    const seen = progress.epoch(slot);
+    const found = {
+      sent: progress.sent(slot),
+      received: progress.received(slot),
+      flushed: progress.flushed(slot),
+      applied: progress.applied(slot),
+    };
+    // Read again: the row may have been begun anew meanwhile.
+    return seen === epoch && progress.epoch(slot) === epoch ? found : NOTHING;
+  }
+
+  /** Of `progressOf`, for who asks often. */
+  flushedOf(slot: number, epoch: number): Sequence {
+    const { progress } = this;
+    if (progress.epoch(slot) !== epoch) return 0;
+    const flushed = progress.flushed(slot);
+    return progress.epoch(slot) === epoch ? flushed : 0;
+  }
+
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
     for (const space of spaces) {
       this.#spaces.set(space.slot, space);
       this.watch.follow(space.slot, true);
     }
-    this.post({ kind: 'spaces', spaces });
+    if (!this.#thread) this.wake();
+    else if (!this.#isResting) this.post({ kind: 'spaces', spaces });
+  }
+
+  /** Starts the thread, if it does not run and is not about to. */
+  wake(): void {
+    if (!this.#closing && !this.#thread && !this.#restart) this.#run();
   }
 
   /** This replica follows the space no more. */
@@ -116,6 +166,9 @@ export class ShipperHandle {
     if (!this.#spaces.delete(slot)) return;
     this.watch.follow(slot, false);
     this.post({ kind: 'leave', slot, isCut: false });
+    if (this.#isEager || this.#spaces.size > 0 || !this.#thread || this.#isResting) return;
+    this.#isResting = true;
+    this.post({ kind: 'close' });
   }
 
   post(message: ToShipper): void {
@@ -130,11 +183,20 @@ export class ShipperHandle {
           this.#thread = undefined;
           ended();
           if (this.#closing) return;
-          this.#died(reason);
+          if (this.#isResting) this.#rested();
+          else this.#died(reason);
         },
       });
     });
     this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
+  }
+
+  #rested(): void {
+    this.#isResting = false;
+    const { failures, checksumFailures } = this.link;
+    const reason = 'nothing is shipped there';
+    this.#setLink({ state: 'waiting', reason, failures, fatal: undefined, checksumFailures });
+    if (this.#spaces.size > 0) this.#run();
   }
 
   /** Started again: soon at first, slowly once it has died too often. */
@@ -152,7 +214,10 @@ export class ShipperHandle {
     });
     this.#hooks.lost(this, why);
     const ms = isBroken ? DEATHS_WITHIN_MS : RESTART_MS;
-    this.#restart = setTimeout(() => this.#run(), ms);
+    this.#restart = setTimeout(() => {
+      this.#restart = undefined;
+      this.#run();
+    }, ms);
   }
 
   #message(message: FromShipper): void {
@@ -189,6 +254,6 @@ export class ShipperHandle {
 
 /** What a shipper is told of a space that goes to its replica. */
 export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
-  const { id, name, epoch, members } = facts;
-  return { slot, id, name, epoch, members };
+  const { id, name, epoch, members, voided } = facts;
+  return { slot, id, name, epoch, members, voided };
 }

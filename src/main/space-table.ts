@@ -2,7 +2,7 @@
 import { idWord, type SpaceIdWords } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { NODE_SPACE_ID } from '../shared/node-record.js';
-import type { Sequence, Slot } from '../shared/position.js';
+import type { EpochStart, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, type SpaceFacts } from '../shared/state.js';
 import { idOf } from './names.js';
@@ -37,8 +37,18 @@ export interface SpaceState {
   replicas: readonly string[];
   /** Why it takes no appends, although this node leads it. */
   refusal: EngramError | undefined;
+  /** Why it takes none for a moment: a promotion or a hand-over is under way. */
+  pause: EngramError | undefined;
+  /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
+  isFenced: boolean;
   /** 16 bytes, hex: the id of `facts.primary`. */
   primaryId: string;
+  /** The epochs of the space as its primary has told them last. */
+  toldHistory: readonly EpochStart[];
+  /** Its log goes back to what it shares with its primary: not to be promoted meanwhile. */
+  isRewinding: boolean;
+  /** Grows with each rewind: what was read before may be void. */
+  rewindCount: number;
 }
 
 export class SpaceTable {
@@ -121,7 +131,12 @@ export class SpaceTable {
       durableWaits: [],
       replicas: [],
       refusal: undefined,
+      pause: undefined,
+      isFenced: false,
       primaryId: idOf(facts.primary),
+      toldHistory: [],
+      isRewinding: false,
+      rewindCount: 0,
     };
     this.bySlot.push(space);
     this.#byId.set(facts.id, space);

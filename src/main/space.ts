@@ -7,6 +7,7 @@ import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import { type NodeConfig, refuseUnknown } from './config.js';
+import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
 import type { SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
@@ -84,9 +85,9 @@ export class Space {
       const quick = this.#quickAppend(type, payload);
       if (quick) return quick;
     }
-    return this.#append(type, [payload], options).then((sequence) => ({
+    return this.#append(type, [payload], options).then(({ last: sequence, epoch }) => ({
       sequence,
-      epoch: this.#state.facts.epoch,
+      epoch,
     }));
   }
 
@@ -95,7 +96,7 @@ export class Space {
     try {
       this.#checkLeads();
       this.#check(type, payload);
-      const waiting = new WaitingAppend(this.#state.facts.epoch);
+      const waiting = new WaitingAppend(this.#state);
       const sequence = this.#parts.wal.stage(this.#state, type, payload, waiting);
       if (sequence === 0) return undefined;
       waiting.sequence = sequence;
@@ -117,8 +118,7 @@ export class Space {
     if (!Array.isArray(payloads) || payloads.length === 0) {
       throw failure('Configuration', 'appendBatch was given no array of at least one payload');
     }
-    const last = await this.#append(type, payloads, options);
-    const { epoch } = this.#state.facts;
+    const { last, epoch } = await this.#append(type, payloads, options);
     return { firstSequence: last - payloads.length + 1, lastSequence: last, epoch };
   }
 
@@ -134,12 +134,12 @@ export class Space {
     return wal.stage(this.#state, type, payload) || undefined;
   }
 
-  /** Stages all payloads, in one go or as room comes free. @returns the last sequence */
+  /** Stages all payloads, in one go or as room comes free. */
   async #append(
     type: number,
     payloads: readonly Uint8Array[],
     options: AppendOptions = {},
-  ): Promise<Sequence> {
+  ): Promise<{ last: Sequence; epoch: Epoch }> {
     refuseUnknown('append', options, ['ack', 'wait']);
     this.#checkLeads();
     for (const payload of payloads) this.#check(type, payload);
@@ -147,11 +147,18 @@ export class Space {
     if (ack) this.#parts.replication.acks.requireConnected(this.#state, ack.replicas);
     const { wal } = this.#parts;
     const space = this.#state;
+    const { epoch } = space.facts;
     let next = 0;
     let last = 0;
     await new Promise<void>((resolve, reject) => {
-      const settled = { resolve, reject };
+      const settled = {
+        resolve: () => (mayAcknowledge(space, epoch) ? resolve() : reject(fencedError(space))),
+        reject,
+      };
       const stage = (): boolean => {
+        // It may have waited for room: who leads now?
+        if (space.pause) throw space.pause;
+        if (!mayAcknowledge(space, epoch)) throw fencedError(space);
         for (; next < payloads.length; next++) {
           const closing = next === payloads.length - 1 ? settled : undefined;
           const sequence = wal.stage(space, type, payloads[next]!, closing);
@@ -167,8 +174,11 @@ export class Space {
     }).catch((error) => {
       throw this.#withLastDurable(error);
     });
-    if (ack) await this.flushed(last, ack);
-    return last;
+    if (ack) {
+      await this.flushed(last, ack);
+      if (!mayAcknowledge(space, epoch)) throw fencedError(space);
+    }
+    return { last, epoch };
   }
 
   #withLastDurable(error: unknown): unknown {
@@ -181,15 +191,11 @@ export class Space {
   }
 
   #checkLeads(): void {
-    const { facts, refusal } = this.#state;
+    const { facts, refusal, pause, isFenced } = this.#state;
     if (this.#parts.stop.aborted) throw failure('Closed', 'append on a closed node');
-    if (facts.role !== 'primary') {
-      const at = facts.members.find((m) => m.nodeId === facts.primary);
-      const where = at ? ` at ${at.host}:${at.port}` : '';
-      throw failure('NotPrimary', `${facts.name} is led by ${facts.primary}${where}`, {
-        details: { primaryNodeId: facts.primary, address: at },
-      });
-    }
+    if (pause) throw pause;
+    if (isFenced) throw fencedError(this.#state);
+    if (facts.role !== 'primary') throw notLedHere('NotPrimary', this.#state);
     if (refusal) throw refusal;
     if (this.#parts.retention.refusal) throw this.#parts.retention.refusal;
   }
@@ -259,7 +265,9 @@ export class Space {
     checkSequence('sequence', sequence);
     const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
     await this.#parts.replication.acks.flushed(this.#state, sequence, replicas, timeoutMs);
-    const refusal = this.#state.facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
+    const { facts, isFenced } = this.#state;
+    if (replicas > 0 && isFenced) throw fencedError(this.#state);
+    const refusal = facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
     if (refusal) throw refusal;
   }
 
@@ -335,13 +343,15 @@ export class Space {
 /** An append on its way to the disk. */
 class WaitingAppend {
   readonly promise: Promise<Appended>;
+  readonly #space: SpaceState;
   readonly #epoch: Epoch;
   #resolve!: (appended: Appended) => void;
   #reject!: (error: Error) => void;
   sequence = 0;
 
-  constructor(epoch: Epoch) {
-    this.#epoch = epoch;
+  constructor(space: SpaceState) {
+    this.#space = space;
+    this.#epoch = space.facts.epoch;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -349,7 +359,11 @@ class WaitingAppend {
   }
 
   resolve(): void {
-    this.#resolve({ sequence: this.sequence, epoch: this.#epoch });
+    if (mayAcknowledge(this.#space, this.#epoch)) {
+      this.#resolve({ sequence: this.sequence, epoch: this.#epoch });
+    } else {
+      this.#reject(fencedError(this.#space));
+    }
   }
 
   reject(error: Error): void {

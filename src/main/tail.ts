@@ -9,7 +9,8 @@ import type { Lsn } from '../shared/position.js';
 import type { Disk, DiskFile } from './disk.js';
 import type { Extent } from './segment-walk.js';
 
-const QUARANTINE = 'quarantine';
+/** The folder in a data directory that keeps what is no part of its log any more. */
+export const QUARANTINE = 'quarantine';
 const ZEROS = new Uint8Array(1024 * 1024);
 
 /**

@@ -1,6 +1,7 @@
 /** What the parts of a node tell, as the events that its host hears. */
 import type { ApplyHooks } from './apply.js';
 import type { NodeEventName, NodeEvents } from './events.js';
+import type { Leadership } from './leadership.js';
 import type { ReplicationHooks } from './replication.js';
 import type { IntakeHooks } from './snapshot-intake.js';
 import type { SnapshotNews } from './snapshot-supply.js';
@@ -8,7 +9,10 @@ import type { SpaceState } from './space-table.js';
 
 export type Emit = <K extends NodeEventName>(name: K, event: NodeEvents[K]) => void;
 
-export function replicationEvents(emit: Emit): ReplicationHooks {
+export function replicationEvents(
+  emit: Emit,
+  leadership: () => Leadership | undefined,
+): ReplicationHooks {
   return {
     state: ({ replica, link }) =>
       emit('replica-state', {
@@ -20,8 +24,12 @@ export function replicationEvents(emit: Emit): ReplicationHooks {
         checksumFailures: link.checksumFailures,
       }),
     lost: ({ replica }, reason) => emit('shipper-lost', { replicaId: replica.nodeId, reason }),
-    refused: (space, replicaId, verdict) =>
-      emit('replica-refused', { space: space.facts.name, replicaId, verdict }),
+    refused: ({ facts: { name: space } }, replicaId, verdict) => {
+      if (verdict === 'rewind') emit('replica-rewinds', { space, replicaId });
+      else emit('replica-refused', { space, replicaId, verdict });
+    },
+    fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),
+    stale: (space) => leadership()?.stale(space),
     snapshot: (space, replicaId, kind, news) => tellSnapshot(emit, space, replicaId, kind, news),
     lag: {
       lagAlert: (change) => emit('lag-alert', change),

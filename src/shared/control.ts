@@ -1,8 +1,9 @@
 /** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
 import type { Compression } from './compression.js';
 import type { Member } from './node-record.js';
-import type { Epoch, Lsn, Sequence, Slot } from './position.js';
+import type { Epoch, EpochStart, Lsn, Sequence, Slot } from './position.js';
 import type { PositionRow, Verdict } from './protocol.js';
+import type { Voided } from './rewind.js';
 import type { SharedMemory } from './slab.js';
 import type { SnapshotFrame } from './snapshot-frames.js';
 
@@ -47,6 +48,8 @@ export interface ShippedSpace {
   readonly name: string;
   readonly epoch: Epoch;
   readonly members: readonly Member[];
+  /** What rewinds of this node have made void in its log. */
+  readonly voided: readonly Voided[];
 }
 
 export interface SegmentPlace {
@@ -62,6 +65,8 @@ export interface VerdictAnswer {
   readonly next: Sequence;
   /** Where the log holds `next`; the durable end where nothing is lacking. */
   readonly lsn: Lsn;
+  /** The space's epochs, where the replica may not know them. */
+  readonly history: readonly EpochStart[];
 }
 
 export type ToShipper =
@@ -117,6 +122,13 @@ export type FromShipper =
       readonly kind: 'positions';
       readonly connection: number;
       readonly rows: readonly PositionRow[];
+    }
+  /** A higher epoch of the space is known there, or another node leads it in this one. */
+  | {
+      readonly kind: 'fenced';
+      readonly slot: Slot;
+      readonly epoch: Epoch;
+      readonly leader: Member | undefined;
     }
   | { readonly kind: 'segment'; readonly lsn: Lsn }
   | { readonly kind: 'snapshot'; readonly connection: number; readonly frame: SnapshotFrame }

@@ -203,6 +203,21 @@ const CODES = {
     'bring etcd back, or correct coordinator.endpoints; the node goes on by itself',
     "coordinator: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'] }",
   ]),
+  PromotionRefused: facts(R, true, [
+    'enough members that answer, none of them ahead of this node',
+    'promote the node that is farthest, or bring members back; force: true accepts the loss named',
+    "await node.promote('tenant-a', { dryRun: true })",
+  ]),
+  SwitchingOver: facts(R, true, [
+    'no hand-over of the space to be under way',
+    'append again in a moment: here, or on the node that leads then',
+    'const { nodeId, address } = await node.locate(space)',
+  ]),
+  Rewound: facts(R, true, [
+    'entries that another primary has not replaced',
+    'forget what was read from the sequence that the message names on, and read again from there',
+    'for await (const entry of space.subscribe({ from: error.details.from })) {}',
+  ]),
   StalePrimary: facts(R, false, [
     'no replica to be ahead of the primary within one epoch',
     'the disk of this node went back in time: restore it from the replica that the message names',

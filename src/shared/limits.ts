@@ -17,6 +17,9 @@ export const DEFAULT_SEGMENT_BYTES = 64 * MiB;
 export const SEGMENT_MAX_BYTES = 2 ** 31 - 64;
 /** Holes in a log, and damaged ranges of a space, that are told apart. */
 export const HOLES_MAX = 1_024;
+/** Epochs of one space that are remembered, the newest; and rewinds that its host is told of. */
+export const HISTORY_MAX = 4_096;
+export const REWINDS_MAX = 16;
 /** Freed segments that are kept to be used again; the others are removed. */
 export const SPARE_SEGMENTS_MAX = 4;
 /** Entries of one space that its host was told to do without, above its checkpoint. */
@@ -128,6 +131,12 @@ export const SNAPSHOT_HOST_STALL_MS = 300_000;
 /** When a replica that waits for its turn asks again, at the earliest. */
 export const SNAPSHOT_WAIT_MS = 5_000;
 
+/** How long a candidate waits for the word of one member. */
+export const MEMBER_ASK_MS = 2_000;
+/** How often it asks anew with a higher epoch, where one was heard of. */
+export const PROMISE_ROUNDS = 3;
+/** How long a planned hand-over may stop appends, by default. */
+export const DEFAULT_SWITCHOVER_MS = 5_000;
 /** How long a primary waits for a silent member before it opens without its word. */
 export const OPEN_CONFIRM_MS = 2_000;
 export const CLOSE_DEADLINE_MS = 5_000;

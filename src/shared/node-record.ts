@@ -3,14 +3,15 @@
  * type 6, epoch 0, own sequence), never shipped, never shown to a host. They take effect in LSN
  * order and are durable with their group.
  *
- * Payload: kind u8, then the fields of the kind. Kinds 3 (rewind), 6 (slot) and 9 (filler) belong
- * to the format; this release writes none and refuses a log that holds one, so that no fact is
- * passed over. Where slots stand is in the state.
+ * Payload: kind u8, then the fields of the kind. Kinds 6 (slot) and 9 (filler) belong to the
+ * format; this release writes none and refuses a log that holds one, so that no fact is passed
+ * over. Where slots stand is in the state.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
 import { MEMBERS_MAX } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
+import type { Rewind } from './rewind.js';
 import {
   readSnapshotFacts,
   readSnapshotWhole,
@@ -43,6 +44,23 @@ export type NodeRecord =
       readonly members: readonly Member[];
     }
   | { readonly kind: 'epoch-seen'; readonly id: string; readonly epoch: Epoch }
+  /** No batch of a lower epoch is taken any more, and nobody else gets this epoch from here. */
+  | {
+      readonly kind: 'promise';
+      readonly id: string;
+      readonly epoch: Epoch;
+      /** The node that may lead in it. */
+      readonly candidate: string;
+    }
+  /** The space's log goes back to a position; what stands before this record behind it is void. */
+  | ({ readonly kind: 'rewind'; readonly id: string } & Rewind)
+  /** The host has returned from `rewound` for these entries. */
+  | {
+      readonly kind: 'rewound';
+      readonly id: string;
+      readonly from: Sequence;
+      readonly to: Sequence;
+    }
   | { readonly kind: 'applied'; readonly id: string; readonly sequence: Sequence }
   /** The host needs nothing below `sequence` on this node any more. */
   | { readonly kind: 'checkpoint'; readonly id: string; readonly sequence: Sequence }
@@ -61,12 +79,15 @@ export type NodeRecord =
 
 const SPACE = 1;
 const EPOCH_SEEN = 2;
+const REWIND = 3;
 const BASE = 4;
 const CHECKPOINT = 5;
 const APPLIED = 7;
 const MARK = 8;
 const SKIP = 10;
 const BEGUN = 16;
+const PROMISE = 20;
+const REWOUND = 21;
 
 /** Appends members as u16 count, then (node id, host, port u16) each. */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
@@ -101,6 +122,18 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
       break;
     case 'epoch-seen':
       w.u8(EPOCH_SEEN).id(record.id).u32(record.epoch);
+      break;
+    case 'promise':
+      w.u8(PROMISE).id(record.id).u32(record.epoch).text(record.candidate);
+      break;
+    case 'rewind': {
+      const { position } = record;
+      w.u8(REWIND).id(record.id).u32(position.epoch).u64(position.sequence);
+      w.u32(position.headerCrc).big(record.timestamp).u64(record.to).text(record.quarantine);
+      break;
+    }
+    case 'rewound':
+      w.u8(REWOUND).id(record.id).u64(record.from).u64(record.to);
       break;
     case 'applied':
       w.u8(APPLIED).id(record.id).u64(record.sequence);
@@ -150,6 +183,19 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
       };
     case EPOCH_SEEN:
       return { kind: 'epoch-seen', id: r.id(), epoch: r.u32() };
+    case PROMISE:
+      return { kind: 'promise', id: r.id(), epoch: r.u32(), candidate: r.text() };
+    case REWIND:
+      return {
+        kind: 'rewind',
+        id: r.id(),
+        position: { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() },
+        timestamp: r.big(),
+        to: r.u64(),
+        quarantine: r.text(),
+      };
+    case REWOUND:
+      return { kind: 'rewound', id: r.id(), from: r.u64(), to: r.u64() };
     case APPLIED:
       return { kind: 'applied', id: r.id(), sequence: r.u64() };
     case CHECKPOINT:

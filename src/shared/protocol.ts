@@ -18,6 +18,7 @@ import { FRAME_HEADER_BYTES, FRAME_LEAST_BYTES } from './limits.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
 import { PEER_CODECS, type PeerFrame } from './peer-frames.js';
 import type { Epoch, Position, Sequence } from './position.js';
+import { ROLE_CODECS, type RoleFrame } from './role-frames.js';
 import { SNAPSHOT_CODECS, type SnapshotFrame } from './snapshot-frames.js';
 
 const HELLO_MAGIC = 0x4c574745;
@@ -63,10 +64,12 @@ export interface SpaceRow {
 }
 
 /**
- * `leads`: this node leads the space itself. `refused`: it cannot take the space. `installing`: it
- * puts a snapshot in the place of what it has, and takes nothing else.
+ * `leads`: this node leads the space itself, in the primary's own epoch. `refused`: it cannot take
+ * the space. `installing`: it puts a snapshot in the place of what it has, and takes nothing else.
+ * `forked`: it follows another node in the primary's epoch, or has other entries of the same
+ * epochs.
  */
-export type PositionAnswer = 'follows' | 'leads' | 'refused' | 'installing';
+export type PositionAnswer = 'follows' | 'leads' | 'refused' | 'installing' | 'forked';
 
 export interface PositionRow {
   readonly handle: Handle;
@@ -140,12 +143,12 @@ export type StreamFrame =
   /** The dialler has the key (auth.ts): answers a welcome that has proved so. */
   | { readonly kind: 'proof'; readonly proof: Uint8Array };
 
-export type Frame = StreamFrame | PeerFrame | SnapshotFrame;
+export type Frame = StreamFrame | PeerFrame | SnapshotFrame | RoleFrame;
 
 /** Batches are built in place by the shipper, and read where they lie. */
 export type PlainFrame = Exclude<Frame, { kind: 'batches' }>;
 
-const ANSWERS: readonly PositionAnswer[] = ['follows', 'leads', 'refused', 'installing'];
+const ANSWERS: readonly PositionAnswer[] = ['follows', 'leads', 'refused', 'installing', 'forked'];
 const VERDICTS: readonly Verdict[] = ['continue', 'rewind', 'snapshot', 'fenced', 'fork', 'stale'];
 
 const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
@@ -255,7 +258,12 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
 };
 
 /** Every kind of frame but batches. Each file of frames adds its codecs here. */
-const CODECS: FrameCodecs<PlainFrame> = { ...STREAM_CODECS, ...PEER_CODECS, ...SNAPSHOT_CODECS };
+const CODECS: FrameCodecs<PlainFrame> = {
+  ...STREAM_CODECS,
+  ...PEER_CODECS,
+  ...SNAPSHOT_CODECS,
+  ...ROLE_CODECS,
+};
 
 const BY_CODE = new Map<number, FrameCodec<PlainFrame>>();
 for (const codec of Object.values(CODECS) as FrameCodec<PlainFrame>[]) {

@@ -11,6 +11,7 @@ import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from './pr
 /** One space as this connection follows it. */
 interface Followed {
   readonly handle: Handle;
+  readonly id: string;
   readonly epoch: Epoch;
   /** Last sequence staged here, from this connection or before it. */
   received: Sequence;
@@ -20,12 +21,16 @@ interface Followed {
   isStreaming: boolean;
   /** The received sequence that the last heartbeat told. */
   told: Sequence;
+  /** A higher epoch is known: nothing more is taken from here, and nothing acknowledged. */
+  isFenced: boolean;
 }
 
 /** What to do with a batch. `skip`: entries at its head that are here already. */
 export type BatchDecision =
   | { readonly kind: 'append'; readonly skip: number }
   | { readonly kind: 'duplicate' }
+  /** The primary has been told that it leads no more; this was on its way. */
+  | { readonly kind: 'fenced' }
   | {
       readonly kind: 'gap';
       readonly handle: Handle;
@@ -49,29 +54,46 @@ export class Receiver {
   follow(id: string, row: PositionRow, epoch: Epoch): void {
     const before = this.#byId.get(id);
     // Introduced anew, for other members: what is streamed goes on where it stands.
-    if (before?.isStreaming && before.handle === row.handle && before.epoch === epoch) return;
+    const isStreamed = before?.isStreaming && !before.isFenced;
+    if (isStreamed && before.handle === row.handle && before.epoch === epoch) return;
     const { sequence } = row.position;
     const followed: Followed = {
       handle: row.handle,
+      id,
       epoch,
       received: sequence,
       flushed: sequence,
       applied: row.applied,
       isStreaming: false,
       told: sequence,
+      isFenced: false,
     };
     this.#byHandle.set(row.handle, followed);
     this.#byId.set(id, followed);
   }
 
-  verdict(row: VerdictRow): void {
+  /**
+   * @returns which space goes on, or back, by this verdict, and in which epoch; undefined: none
+   * Throws ProtocolViolation where it could not.
+   */
+  verdict(row: VerdictRow): { readonly id: string; readonly epoch: Epoch } | undefined {
     const followed = this.#byHandle.get(row.handle);
-    if (!followed) {
-      // Of a space that this node has not followed no other verdict changes anything.
-      if (row.verdict !== 'continue') return;
-      throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
-    }
-    followed.isStreaming = row.verdict === 'continue';
+    if (followed) followed.isStreaming = row.verdict === 'continue';
+    if (row.verdict !== 'continue' && row.verdict !== 'rewind') return undefined;
+    if (!followed) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
+    return followed;
+  }
+
+  /**
+   * Takes and acknowledges nothing more of a space.
+   * @returns its handle; undefined where it is not followed, or is fenced already
+   */
+  fence(spaceId: string): Handle | undefined {
+    const followed = this.#byId.get(spaceId);
+    if (!followed || followed.isFenced) return undefined;
+    followed.isFenced = true;
+    this.#ackDue.delete(followed);
+    return followed.handle;
   }
 
   /**
@@ -81,6 +103,7 @@ export class Receiver {
    */
   judge(batch: BatchHeader): BatchDecision {
     const followed = this.#byId.get(batch.spaceId);
+    if (followed?.isFenced) return { kind: 'fenced' };
     if (!followed?.isStreaming) {
       throw failure(
         'ProtocolViolation',
@@ -124,7 +147,7 @@ export class Receiver {
   }
 
   #due(followed: Followed): void {
-    this.#ackDue.add(followed);
+    if (!followed.isFenced) this.#ackDue.add(followed);
   }
 
   /** The rows of the next ack frame; empty when nothing is due. */

@@ -43,6 +43,18 @@ export class SegmentIndex {
     space.bytesSincePoint += bytes;
   }
 
+  /** Entries of the space from `first` on are void. */
+  rewind(slot: Slot, first: Sequence): void {
+    const space = this.#spaces.get(slot);
+    if (!space || space.last < first) return;
+    const { points } = space;
+    while (points.length > 0 && points[points.length - 2]! >= first) points.length -= 2;
+    if (points.length === 0) this.#spaces.delete(slot);
+    space.last = first - 1;
+    // The next entry stands somewhere else than behind this one.
+    space.bytesSincePoint = INDEX_EVERY_BYTES;
+  }
+
   /** The spaces that have entries here. */
   get slots(): IterableIterator<Slot> {
     return this.#spaces.keys();

@@ -41,6 +41,8 @@ export type SenderInput =
   | { readonly kind: 'heard' }
   /** Bytes have been handed to the socket, or taken by it. */
   | { readonly kind: 'wrote' }
+  /** There is something new to ship: a wait for the next attempt is over. */
+  | { readonly kind: 'hurry' }
   | { readonly kind: 'caught-up' }
   | { readonly kind: 'fell-behind' }
   | {
@@ -170,6 +172,10 @@ export class Sender {
         this.#lastWroteMs = nowMs;
         this.#lastBeatMs = nowMs;
         return [];
+      case 'hurry':
+        if (this.#state !== 'waiting' && this.#state !== 'failed') return [];
+        // Once: what is lost again waits as long as it would have.
+        return this.#dial(nowMs);
       case 'caught-up':
         return this.isOpen ? this.#become('streaming', 'caught up') : [];
       case 'fell-behind':

@@ -15,7 +15,7 @@
  */
 import type { SpaceIdWords } from './entry.js';
 import { GROUP_MAX_RUNS, MIN_SLABS, TRAILER_BYTES } from './limits.js';
-import type { Lsn, Sequence, Slot } from './position.js';
+import type { Epoch, Lsn, Sequence, Slot } from './position.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
 export const RUN_FIELDS = 8;
@@ -49,11 +49,13 @@ const SPACE_EPOCH = 4;
 const SPACE_ALLOCATED = 6;
 const SPACE_DURABLE = 4;
 
-const PROGRESS_FIELDS = 4;
+const PROGRESS_FIELDS = 5;
 const SENT = 0;
 const RECEIVED = 1;
 const FLUSHED = 2;
 const APPLIED = 3;
+/** In which epoch all this was said. */
+const EPOCH = 4;
 /** In row 0, which no replica has: entries of the node itself are never shipped. */
 const CURSOR = 0;
 const PACE = 1;
@@ -348,6 +350,19 @@ export class ReplicaProgress {
   }
   applied(slot: Slot): Sequence {
     return this.#load(slot, APPLIED);
+  }
+  /** 0: the replica does not follow the space from here. */
+  epoch(slot: Slot): Epoch {
+    return this.#load(slot, EPOCH);
+  }
+  /** What the replica has, from now on, in this epoch. */
+  begin(slot: Slot, epoch: Epoch, sequence: Sequence, applied: Sequence): void {
+    this.#store(slot, EPOCH, 0);
+    this.setSent(slot, sequence);
+    this.setReceived(slot, sequence);
+    this.setFlushed(slot, sequence);
+    this.setApplied(slot, applied);
+    this.#store(slot, EPOCH, epoch);
   }
   setSent(slot: Slot, sequence: Sequence): void {
     this.#store(slot, SENT, sequence);

@@ -19,6 +19,7 @@ import {
   writeMembers,
 } from './node-record.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
+import type { PendingRewind, Voided } from './rewind.js';
 import {
   readSnapshotFacts,
   readSnapshotWhole,
@@ -61,6 +62,12 @@ export interface SpaceFacts {
   damage: DamagedRange[];
   /** The host is being given this snapshot: until it has it, nothing is taken or applied. */
   begun: BegunSnapshot | undefined;
+  /** Who has this node's promise to lead in `epochSeen`; '' where nobody has. */
+  promisedTo: string;
+  /** What rewinds have made void and the log still holds. */
+  voided: Voided[];
+  /** Of which the host is still to be told, the oldest first. */
+  rewinds: PendingRewind[];
 }
 
 /** A snapshot whose bytes are whole in this node's spool. */
@@ -145,6 +152,9 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     skipped: [],
     damage: [],
     begun: undefined,
+    promisedTo: '',
+    voided: [],
+    rewinds: [],
   };
 }
 
@@ -226,6 +236,10 @@ export class StateWriter {
       writeSnapshotFacts(w, f.begun.snapshot);
       writeSnapshotWhole(w, f.begun.whole);
     }
+    w.text(f.promisedTo).u32(f.voided.length);
+    for (const v of f.voided) w.u64(v.lsn).u64(v.first);
+    w.u16(f.rewinds.length);
+    for (const r of f.rewinds) w.u64(r.from).u64(r.to).text(r.quarantine);
   }
 
   /** @returns the file's bytes */
@@ -328,5 +342,12 @@ function readRow(r: ByteReader): SpaceRow {
     facts.damage.push({ from: r.u64(), to: r.u64(), lsn: r.u64(), accepted: r.u8() === 1 });
   }
   if (r.u8() === 1) facts.begun = { snapshot: readSnapshotFacts(r), whole: readSnapshotWhole(r) };
+  facts.promisedTo = r.text();
+  const voided = r.u32();
+  for (let i = 0; i < voided; i++) facts.voided.push({ lsn: r.u64(), first: r.u64() });
+  const rewinds = r.u16();
+  for (let i = 0; i < rewinds; i++) {
+    facts.rewinds.push({ from: r.u64(), to: r.u64(), quarantine: r.text() });
+  }
   return { lsn, facts };
 }

@@ -12,6 +12,7 @@ import {
 import type { FrameBuilder } from '../shared/frame-builder.js';
 import { BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../shared/limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../shared/position.js';
+import { isVoided, type Voided, validBelow } from '../shared/rewind.js';
 import {
   type NodeMemory,
   type PublishedGroup,
@@ -29,6 +30,8 @@ export interface Stream {
   readonly slot: Slot;
   readonly id: string;
   readonly epoch: Epoch;
+  /** What of its entries does not count. */
+  readonly voided: readonly Voided[];
   next: Sequence;
 }
 
@@ -167,10 +170,12 @@ export class BatchSource {
       at += this.#entryBytes(view, at);
       sequence++;
     }
-    const last = runs[row + RUN_FIRST]! + count;
+    const valid = validBelow(stream.voided, group.start + start);
+    const last = Math.min(runs[row + RUN_FIRST]! + count, valid);
     while (at < end && sequence < last) {
       const room = Math.min(frame.roomInNewBatch, end - at);
-      const whole = end - at <= room && last - sequence <= BATCH_MAX_ENTRIES;
+      const isAll = end - at <= room && last - sequence <= BATCH_MAX_ENTRIES;
+      const whole = isAll && valid === Number.POSITIVE_INFINITY;
       let to = at;
       let taken = 0;
       if (whole) {
@@ -225,6 +230,7 @@ export class BatchSource {
     if (!stream) return true;
     const sequence = readSequence(entry.view, entry.offset);
     if (sequence !== stream.next) return true;
+    if (isVoided(stream.voided, sequence, this.cursor)) return true;
     const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
     const room = continues ? frame.room : frame.roomInNewBatch;
     if (entry.bytes.length > room && !frame.isEmpty) return false;

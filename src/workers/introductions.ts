@@ -44,6 +44,12 @@ export class Introductions {
     }
   }
 
+  /** The replica goes back, and will say anew where it stands. */
+  expectAgain(slot: Slot): void {
+    this.#positions.delete(slot);
+    this.#owed.set(slot, (this.#owed.get(slot) ?? 0) + 1);
+  }
+
   /** A space that was answered for on this connection. */
   answerOf(slot: Slot): { space: ShippedSpace; position: PositionRow } | undefined {
     const space = this.#spaces.get(slot);

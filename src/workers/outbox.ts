@@ -26,6 +26,8 @@ export interface OutboxHooks {
   lost(reason: string, code: string): void;
   /** Everything durable is on its way: no segment is read any more. */
   caughtUp(): void;
+  /** It could send at once what becomes durable; told again and again while it can. */
+  eager(): void;
 }
 
 export class Outbox {
@@ -113,6 +115,19 @@ export class Outbox {
       if (!(error instanceof EngramError)) throw error;
       this.#hooks.lost(error.message, error.code);
     }
+    if (this.isEager) this.#hooks.eager();
+  }
+
+  /**
+   * What becomes durable could go out. Otherwise something else is waited for, which pumps: an ack,
+   * the socket, a segment, the throttle. A replica that takes nothing then costs nothing (P5).
+   */
+  get isEager(): boolean {
+    if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return false;
+    if (this.#free.length === 0 || !this.#sender.hasWindow) return false;
+    return (
+      this.#sender.state !== 'catching-up' || this.#sender.readDelayMs(performance.now()) === 0
+    );
   }
 
   /** Sends as long as there is something to send, a buffer and room in the window. */

@@ -13,6 +13,7 @@ import type {
   ShipperStart,
   ToShipper,
   Traffic,
+  VerdictAnswer,
 } from '../shared/control.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
@@ -24,6 +25,7 @@ import {
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
 import { GIVEN_UP } from '../shared/loss-cause.js';
+import type { Slot } from '../shared/position.js';
 import {
   type AckRow,
   decodeFrame,
@@ -33,6 +35,7 @@ import {
   type PlainFrame,
   type PositionRow,
   spacesInFrames,
+  type VerdictRow,
   type Welcome,
 } from '../shared/protocol.js';
 import { type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
@@ -70,6 +73,7 @@ export class Shipper {
   #asking: { id: string; name: string }[] = [];
   #toldTraffic: Traffic | undefined;
   #closing = false;
+  #becameEager: (() => void) | undefined;
 
   constructor(start: ShipperStart, world: ShipperWorld) {
     this.#start = start;
@@ -93,6 +97,7 @@ export class Shipper {
       caughtUp: () => {
         if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
       },
+      eager: () => this.#becameEager?.(),
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
   }
@@ -103,12 +108,20 @@ export class Shipper {
     void this.#watchDurable();
   }
 
-  /** Wakes with each durable group; the tick is read before the look, so none is missed. */
+  /**
+   * Wakes with each durable group, while one could be sent; the tick is read before the look, so
+   * none is missed.
+   */
   async #watchDurable(): Promise<void> {
     for (;;) {
       const seen = this.#memory.durableTick;
       this.#outbox.pump();
-      await this.#memory.waitDurable(seen);
+      if (this.#outbox.isEager) await this.#memory.waitDurable(seen);
+      else {
+        await new Promise<void>((resolve) => {
+          this.#becameEager = resolve;
+        });
+      }
     }
   }
 
@@ -275,6 +288,12 @@ export class Shipper {
       case 'bye':
         this.#lost(`${frame.code}: ${frame.message}`, frame.code, frame.fatal);
         return;
+      case 'fenced': {
+        const { handle: slot, epoch, leader } = frame;
+        this.#leave(slot, false);
+        this.#tell({ kind: 'fenced', slot, epoch, leader });
+        return;
+      }
       case 'ping':
         this.#send({ kind: 'pong' });
         return;
@@ -334,11 +353,10 @@ export class Shipper {
       case 'spaces':
         this.#introductions.add(message.spaces);
         if (this.#sender.isOpen) this.#introduce(message.spaces);
+        else if (message.spaces.length > 0) this.#step({ kind: 'hurry' });
         return;
       case 'leave':
-        this.#introductions.leave(message.slot, !message.isCut);
-        this.#source.remove(message.slot);
-        this.#sender.leave(message.slot, performance.now());
+        this.#leave(message.slot, !message.isCut);
         return;
       case 'verdicts':
         if (message.connection === this.#connection) this.#verdicts(message.rows);
@@ -369,29 +387,41 @@ export class Shipper {
     }
   }
 
-  #verdicts(rows: (ToShipper & { kind: 'verdicts' })['rows']): void {
-    this.#send({
-      kind: 'verdicts',
-      rows: rows.map((r) => ({ handle: r.slot, verdict: r.verdict, next: r.next })),
-    });
+  #verdicts(rows: readonly VerdictAnswer[]): void {
     for (const row of rows) {
+      if (row.history.length > 0) this.#tellHistory(row);
+    }
+    const plain = rows.filter((row) => row.history.length === 0).map(verdictRow);
+    for (const part of inFrames(plain)) this.#send({ kind: 'verdicts', rows: part });
+    for (const row of rows) {
+      if (row.verdict === 'rewind') this.#introductions.expectAgain(row.slot);
       const known = this.#introductions.answerOf(row.slot);
       if (!known || row.verdict !== 'continue') continue;
       const { space, position } = known;
       // Told anew, for other members: what is streamed goes on where it stands.
       if (this.#source.streams.get(row.slot)?.epoch === space.epoch) continue;
       this.#sender.join(position, space.epoch);
-      const { slot, id, epoch } = space;
-      this.#source.add({ slot, id, epoch, next: row.next });
-      const { sequence } = position.position;
-      this.#progress.setSent(slot, sequence);
-      this.#progress.setReceived(slot, sequence);
-      this.#progress.setFlushed(slot, sequence);
-      this.#progress.setApplied(slot, position.applied);
+      const { slot, id, epoch, voided } = space;
+      this.#source.add({ slot, id, epoch, voided, next: row.next });
+      this.#progress.begin(slot, epoch, position.position.sequence, position.applied);
       this.#outbox.joinAt(row.lsn);
     }
     this.#memory.wakeMain();
     this.#outbox.pump();
+  }
+
+  /** The epochs of one space, then the verdict on it. */
+  #tellHistory(row: VerdictAnswer): void {
+    const history = row.history.map((start) => ({ handle: row.slot, ...start }));
+    for (const part of inFrames(history)) this.#send({ kind: 'history', rows: part });
+    this.#send({ kind: 'verdicts', rows: [verdictRow(row)] });
+  }
+
+  /** Nothing more of the space is sent: it is led elsewhere. */
+  #leave(slot: Slot, isForGood: boolean): void {
+    this.#introductions.leave(slot, isForGood);
+    this.#source.remove(slot);
+    this.#sender.leave(slot, performance.now());
   }
 
   #ask(id: string, name: string): void {
@@ -445,4 +475,8 @@ export class Shipper {
     await this.#reader.close();
     this.#world.ended();
   }
+}
+
+function verdictRow({ slot, verdict, next }: VerdictAnswer): VerdictRow {
+  return { handle: slot, verdict, next };
 }

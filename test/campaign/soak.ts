@@ -46,7 +46,7 @@ export interface SoakResult {
 const NODES = ['a', 'b', 'c'] as const;
 const MiB = 1024 * 1024;
 /** How many entries of a space are compared at once. */
-const COMPARED_MAX = 20_000;
+const COMPARED_MAX = 60_000;
 const SAMPLE_MS = 1_000;
 /** A process has its memory and its hot code after so long. */
 const SETTLED_MS = 8_000;
@@ -214,11 +214,13 @@ export class Soak {
   async #compareAll(): Promise<void> {
     const figures = await this.#figuresOfAll();
     if (!figures) return;
-    for (const [index, ledger] of this.#ledgers.entries()) {
-      const ends = figures.map((f) => f.spaces.find((s) => s.name === SPACES[index])?.durable ?? 0);
-      const to = Math.min(...ends, ledger.verified + COMPARED_MAX);
-      if (to > ledger.verified) await this.#compare(ledger, to);
-    }
+    await Promise.all(
+      this.#ledgers.map(async (ledger) => {
+        const ends = figures.map((f) => f.spaces.find((s) => s.name === ledger.name)?.durable ?? 0);
+        const to = Math.min(...ends, ledger.verified + COMPARED_MAX);
+        if (to > ledger.verified) await this.#compare(ledger, to);
+      }),
+    );
   }
 
   async #compare(ledger: SpaceLedger, to: number): Promise<void> {

@@ -162,6 +162,16 @@ describe('node records and state', () => {
     { kind: 'space', id: ID, name: 'é', role: 'primary', epoch: 2, primary: 'a', members },
     { kind: 'epoch-seen', id: ID, epoch: 9 },
     { kind: 'applied', id: ID, sequence: 2 ** 40 },
+    { kind: 'promise', id: ID, epoch: 9, candidate: 'node-b' },
+    {
+      kind: 'rewind',
+      id: ID,
+      position: { epoch: 2, sequence: 7, headerCrc: 8 },
+      timestamp: 9n,
+      to: 12,
+      quarantine: 'rewind-x.wal',
+    },
+    { kind: 'rewound', id: ID, from: 8, to: 12 },
     { kind: 'mark' },
   ];
 
@@ -170,7 +180,7 @@ describe('node records and state', () => {
   });
 
   test('a record of a kind that nobody carries out is refused, not passed over', () => {
-    expect(() => decodeNodeRecord(new Uint8Array([3]))).toThrow(/UnsupportedVersion/);
+    expect(() => decodeNodeRecord(new Uint8Array([6]))).toThrow(/UnsupportedVersion/);
     expect(() => decodeNodeRecord(new Uint8Array([8, 0]))).toThrow(/CorruptionDetected/);
     expect(() => decodeNodeRecord(new Uint8Array([]))).toThrow(/CorruptionDetected/);
   });
@@ -186,6 +196,9 @@ describe('node records and state', () => {
     facts.checkpoint = 40;
     facts.slots.set('node-b', { flushed: 33, lost: true, idleMs: 0 });
     facts.damage.push({ from: 20, to: 0, lsn: 700, accepted: true });
+    facts.promisedTo = 'node-b';
+    facts.voided.push({ lsn: 900, first: 60 });
+    facts.rewinds.push({ from: 60, to: 66, quarantine: 'rewind-x.wal' });
     writer.space({ lsn: 5_000, facts });
     const segments = [
       { start: 0, size: 4_096, end: 4_000 },

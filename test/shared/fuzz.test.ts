@@ -117,6 +117,15 @@ function engramFiles(): Uint8Array[] {
 
 const records = [
   encodeNodeRecord({ kind: 'mark' }),
+  encodeNodeRecord({ kind: 'promise', id: ID, epoch: 9, candidate: 'node-b' }),
+  encodeNodeRecord({
+    kind: 'rewind',
+    id: ID,
+    position: { epoch: 2, sequence: 7, headerCrc: 8 },
+    timestamp: 9n,
+    to: 12,
+    quarantine: 'rewind-x.wal',
+  }),
   encodeNodeRecord({ kind: 'checkpoint', id: ID, sequence: 5 }),
   encodeNodeRecord({
     kind: 'space',

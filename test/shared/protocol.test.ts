@@ -118,6 +118,12 @@ const FRAMES: PlainFrame[] = [
     retryAfterMs: 1_000,
   },
   { kind: 'snapshot-wait', handle: 3, before: 2, retryAfterMs: 5_000 },
+  { kind: 'history', rows: [{ handle: 1, epoch: 2, startSequence: 200, primaryNodeId: ID }] },
+  { kind: 'fenced', handle: 1, epoch: 3, leader: members[0] },
+  { kind: 'promise', id: ID, epoch: 4, candidate: members[0]!, handover: 9n },
+  { kind: 'promised', id: ID, isGranted: false, epochSeen: 5, position, reason: 'seen' },
+  { kind: 'take-over', id: ID, position, handover: 9n },
+  { kind: 'took-over', id: ID, epoch: 0, code: 'PromotionRefused', reason: 'behind' },
 ];
 
 const GOLDEN = JSON.parse(

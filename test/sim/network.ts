@@ -3,8 +3,10 @@
  *
  * - A blocked link delivers nothing and says nothing; what was sent arrives when it is open again,
  *   in order, unless an end is gone by then. A link may be blocked one way.
- * - Latency is chance; bytes of one connection keep their order and may come in other pieces.
+ * - Latency is chance, and more of it on a delayed link; bytes of one connection keep their order
+ *   and may come in other pieces.
  * - A corrupted link changes one byte of what it delivers next.
+ * - A duplicating link delivers what was written next, a frame as a rule, twice.
  * - A connection may be reset. A killed process closes its connections; a machine without power
  *   says nothing, and answers a reset when it is back and hears of a connection that it lost.
  * - A stopped process still has a system that takes bytes for it, as many as its buffer holds.
@@ -146,6 +148,9 @@ export class SimNetwork {
   /** Ordered pairs "from>to" that deliver nothing. */
   readonly #blocked = new Set<string>();
   readonly #corrupt = new Set<string>();
+  readonly #duplicate = new Set<string>();
+  /** Added to what is chance, ms. */
+  readonly #delays = new Map<string, number>();
   maxLatencyMs = 2;
 
   constructor(clock: VirtualClock, chance: Chance) {
@@ -170,7 +175,17 @@ export class SimNetwork {
     this.#corrupt.add(`${from}>${to}`);
   }
 
+  duplicate(from: string, to: string): void {
+    this.#duplicate.add(`${from}>${to}`);
+  }
+
+  delay(from: string, to: string, ms: number): void {
+    this.#delays.set(`${from}>${to}`, ms);
+  }
+
   heal(): void {
+    this.#duplicate.clear();
+    this.#delays.clear();
     this.#blocked.clear();
     this.#corrupt.clear();
     for (const socket of this.#sockets) this.move(socket);
@@ -263,7 +278,7 @@ export class SimNetwork {
     const link = `${from.machine.name}>${to.machine.name}`;
     if (this.#blocked.has(link)) return;
     from.isMoving = true;
-    this.clock.after(this.#latency(), undefined, () => {
+    this.clock.after(this.#latency() + (this.#delays.get(link) ?? 0), undefined, () => {
       from.isMoving = false;
       if (this.#blocked.has(link) || to.isFull) return;
       const packet = from.underway.shift();
@@ -295,7 +310,8 @@ export class SimNetwork {
       bytes[at] = bytes[at]! ^ (1 + this.#chance(255));
     }
     const cut = this.#chance(8) === 0 ? this.#chance(bytes.length) : 0;
-    for (const part of [bytes.subarray(0, cut), bytes.subarray(cut)]) {
+    const again = this.#duplicate.delete(link) ? [bytes.slice()] : [];
+    for (const part of [bytes.subarray(0, cut), bytes.subarray(cut), ...again]) {
       if (part.length === 0) continue;
       to.arrived.push(part);
       to.arrivedBytes += part.length;

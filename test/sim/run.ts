@@ -5,7 +5,9 @@
 import type { Entry, Space } from '#src/main/index.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
+import { Faults } from './faults.js';
 import { HostStore, Ledger } from './host.js';
+import { Invariants } from './invariants.js';
 
 const SPACES = ['red', 'green', 'blue'];
 /** When faults stop, every replica streams again within this virtual time (I9). */
@@ -37,6 +39,7 @@ export class Run {
   readonly #cluster: Cluster;
   readonly #ledgers = new Map(SPACES.map((name) => [name, new Ledger(name)]));
   readonly #stores = new Map<string, HostStore>();
+  readonly #invariants = new Invariants(this.#ledgers, this.#stores);
   readonly #pending = new Set<Pending>();
   /** What each replica was heard to have flushed, by "replica space" (I3). */
   readonly #flushed = new Map<string, number>();
@@ -111,13 +114,24 @@ export class Run {
         await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
       }
       const end = clock.nowMs + 3_000 + this.#chance(12_000);
+      const faults = new Faults({
+        cluster: this.#cluster,
+        chance: this.#chance,
+        primary: this.#primary,
+        isHealing: () => this.#isHealing,
+        note: (line) => this.#note(line),
+        later: (ms, what, work) => this.#later(ms, what, work),
+        restartLater: (node, ms) => this.#restartLater(node, ms),
+        disturb: (ms) => this.#disturb(ms),
+      });
       let nextFault = clock.nowMs + this.#chance(500);
       while (clock.nowMs < end) {
         await clock.runFor(1 + this.#chance(20));
         this.#checkPending();
         for (let n = this.#chance(4); n > 0; n--) this.#offer();
         if (clock.nowMs < nextFault) continue;
-        this.#fault();
+        this.#faults++;
+        faults.one();
         nextFault = clock.nowMs + this.#chance(1_200);
       }
       await this.#heal();
@@ -158,6 +172,7 @@ export class Run {
     open.on('replica-state', (e) =>
       this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
     );
+    this.#invariants.opened(node.name, open);
     for (const space of open.status().spaces) {
       const flushed = this.#flushed.get(`${node.name} ${space.name}`) ?? 0;
       if (space.durableSequence < flushed) {
@@ -220,6 +235,9 @@ export class Run {
 
   /** What replicas have told so far. */
   #hear(): void {
+    for (const node of this.#cluster.nodes) {
+      if (node.isRunning) this.#invariants.check(node.name, node.node!);
+    }
     if (!this.#primary.isRunning) return;
     for (const space of this.#primary.node!.status().spaces) {
       for (const replica of space.replicas) {
@@ -312,109 +330,6 @@ export class Run {
     this.#disturbedUntilMs = Math.max(this.#disturbedUntilMs, nowMs + ms);
   }
 
-  #fault(): void {
-    const { nodes, network, clock } = this.#cluster;
-    const node = nodes[this.#chance(nodes.length)]!;
-    const other = nodes.filter((n) => n !== node)[this.#chance(nodes.length - 1)]!;
-    const ms = this.#chance(4_000);
-    this.#faults++;
-    const kind = this.#chance(14);
-    this.#note(`fault ${kind} on ${node.name}, ${ms} ms`);
-    switch (kind) {
-      case 0:
-      case 1:
-        node.kill();
-        this.#restartLater(node, ms / 4);
-        return;
-      case 2:
-      case 3:
-        node.losePower();
-        this.#restartLater(node, ms);
-        return;
-      case 4:
-        network.block(node.name, other.name);
-        this.#later(ms, 'open', () => network.open(node.name, other.name));
-        return;
-      case 5:
-        network.block(node.name, other.name);
-        network.block(other.name, node.name);
-        this.#later(3 * ms, 'open both', () => {
-          network.open(node.name, other.name);
-          network.open(other.name, node.name);
-        });
-        return;
-      case 6:
-        network.resetOne();
-        return;
-      case 7:
-        network.corrupt(node.name, other.name);
-        return;
-      case 8: {
-        if (!node.node) return;
-        const { owner } = node;
-        owner.stop();
-        if (node === this.#primary) this.#disturb(ms);
-        this.#later(ms, `go on ${node.name}`, () => clock.goOn(owner));
-        return;
-      }
-      case 9:
-        node.disk.inject({ call: 1 + this.#chance(20), errno: 'EIO', only: 'fdatasync' });
-        this.#restartFailed(node, 500 + ms);
-        return;
-      case 10:
-        node.disk.capacityBytes = node.disk.usedBytes + this.#chance(40_000);
-        if (node === this.#primary) this.#disturb(ms + 2_000);
-        this.#later(ms, `room for ${node.name}`, () => {
-          node.disk.capacityBytes = Number.POSITIVE_INFINITY;
-        });
-        return;
-      case 11:
-        node.disk.delay = { only: 'fdatasync', ms: 1 + this.#chance(1_500) };
-        if (node === this.#primary) this.#disturb(ms + 2_000);
-        this.#later(ms, `disk of ${node.name}`, () => {
-          node.disk.delay = undefined;
-        });
-        return;
-      case 12:
-        node.killShipper();
-        return;
-      case 13:
-        if (this.#chance(2) === 0) node.owner.wallOffsetMs += (this.#chance(3) - 1) * 3_600_000;
-        else this.#swizzle();
-        return;
-    }
-  }
-
-  /** Links close one after the other, and open again in another order. */
-  #swizzle(): void {
-    const { nodes, network } = this.#cluster;
-    const links = nodes.flatMap((x) => nodes.filter((y) => y !== x).map((y) => [x, y] as const));
-    const chosen = links.filter(() => this.#chance(2) === 0);
-    let at = 0;
-    for (const [x, y] of chosen) {
-      at += this.#chance(400);
-      this.#later(at, `clog ${x.name}>${y.name}`, () => {
-        if (!this.#isHealing) network.block(x.name, y.name);
-      });
-    }
-    while (chosen.length > 0) {
-      const [[x, y]] = chosen.splice(this.#chance(chosen.length), 1) as [(typeof links)[0]];
-      at += this.#chance(400);
-      this.#later(at, `unclog ${x.name}>${y.name}`, () => network.open(x.name, y.name));
-    }
-  }
-
-  /** What an operator does with a node whose log has failed. */
-  #restartFailed(node: SimNode, ms: number): void {
-    if (node === this.#primary) this.#disturb(ms + 1_000);
-    this.#later(ms, `look at ${node.name}`, () => {
-      node.disk.inject(undefined);
-      if (node.node?.status().failure === undefined) return;
-      node.kill();
-      this.#restartLater(node, 10);
-    });
-  }
-
   // --- the end ---------------------------------------------------------------------------------
 
   async #heal(): Promise<void> {
@@ -499,7 +414,10 @@ export class Run {
       for (const node of this.#cluster.nodes) {
         const work = this.#cluster.clock.as(node.owner, async () => {
           for (const { name, durableSequence } of node.node!.status().spaces) {
-            if (durableSequence > 0) await node.node!.space(name).checkpoint(durableSequence + 1);
+            if (durableSequence === 0) continue;
+            const given = this.#ledgers.get(name)!;
+            given.checkpoint = Math.max(given.checkpoint, durableSequence + 1);
+            await node.node!.space(name).checkpoint(durableSequence + 1);
           }
         });
         await this.#cluster.within(SETTLE_MS, 'checkpoints', work);

@@ -1,0 +1,154 @@
+/**
+ * The other members of a space, as one that wants to lead it meets them: who they are, where they
+ * listen, where they stand, what they promise.
+ */
+import type { MemberStanding } from '../shared/candidacy.js';
+import { EngramError, failure } from '../shared/errors.js';
+import { MEMBER_ASK_MS } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
+import type { StandingRow } from '../shared/peer-frames.js';
+import type { Epoch, Position } from '../shared/position.js';
+import type { Address } from './config.js';
+import type { PeerClient } from './peer-client.js';
+import type { SpaceState } from './space-table.js';
+
+/** One that did not answer, and why. */
+export interface SilentMember {
+  readonly nodeId: string;
+  readonly reason: string;
+}
+
+/** What the other members have said of a space. */
+export interface Poll {
+  readonly answers: readonly (MemberStanding & { readonly row: StandingRow })[];
+  readonly silent: readonly SilentMember[];
+}
+
+/** A member's word on an epoch. */
+export interface PromiseAnswer {
+  readonly nodeId: string;
+  readonly isGranted: boolean;
+  readonly epochSeen: Epoch;
+  readonly position: Position;
+  readonly reason: string;
+}
+
+export class Electorate {
+  readonly #nodeId: string;
+  readonly #peers: PeerClient;
+  /** The nodes that this one ships to, or could: where they listen. */
+  readonly #known: () => readonly Member[];
+  readonly #address: () => Address | undefined;
+
+  constructor(
+    nodeId: string,
+    peers: PeerClient,
+    known: () => readonly Member[],
+    address: () => Address | undefined,
+  ) {
+    this.#nodeId = nodeId;
+    this.#peers = peers;
+    this.#known = known;
+    this.#address = address;
+  }
+
+  /** This node, as others may dial it; port 0 where it does not listen. */
+  get self(): Member {
+    return { nodeId: this.#nodeId, ...(this.#address() ?? { host: '', port: 0 }) };
+  }
+
+  /** The ids of the other members, its primary among them. */
+  idsOf(space: SpaceState): string[] {
+    const { members, primary } = space.facts;
+    const named = members.length > 0 ? members : this.#known();
+    const ids = new Set(named.map((m) => m.nodeId));
+    if (primary !== '') ids.add(primary);
+    ids.delete(this.#nodeId);
+    return [...ids];
+  }
+
+  /** Where a member of the space listens, as far as this node knows. */
+  memberOf(space: SpaceState, nodeId: string): Member | undefined {
+    const configured = this.#known().find((m) => m.nodeId === nodeId);
+    return configured ?? space.facts.members.find((m) => m.nodeId === nodeId);
+  }
+
+  /** The other members that can be dialled. */
+  reachable(space: SpaceState): Member[] {
+    return this.idsOf(space)
+      .map((id) => this.memberOf(space, id))
+      .filter((member) => member !== undefined && member.port > 0) as Member[];
+  }
+
+  /** Asks where every other member stands: promises nothing, burns nothing. */
+  async poll(space: SpaceState): Promise<Poll> {
+    const answers: (MemberStanding & { row: StandingRow })[] = [];
+    const silent: SilentMember[] = [];
+    await Promise.all(
+      this.idsOf(space).map(async (nodeId) => {
+        const told = await this.#standing(space, nodeId).catch(reasonOf);
+        if (typeof told === 'string') silent.push({ nodeId, reason: told });
+        else answers.push({ nodeId, ...told, row: told });
+      }),
+    );
+    return { answers, silent };
+  }
+
+  async #standing(space: SpaceState, nodeId: string): Promise<StandingRow | string> {
+    const member = this.memberOf(space, nodeId);
+    if (!member || member.port === 0) return 'nobody knows where it listens';
+    const question = { kind: 'standing-ask', ids: [space.facts.id] } as const;
+    const frames = await this.#peers.ask(member, question, ['standing'], MEMBER_ASK_MS);
+    const row = frames.flatMap((f) => f.rows)[0];
+    if (!row?.isKnown) return 'it does not know the space';
+    return row;
+  }
+
+  /** Asks these members for their promise; silence is none. */
+  async promises(
+    space: SpaceState,
+    nodeIds: readonly string[],
+    epoch: Epoch,
+    handover: bigint,
+  ): Promise<PromiseAnswer[]> {
+    const asked = nodeIds.map(async (nodeId): Promise<PromiseAnswer> => {
+      const member = this.memberOf(space, nodeId);
+      const none = { nodeId, isGranted: false, epochSeen: 0, position: NONE };
+      if (!member) return { ...none, reason: 'nobody knows where it listens' };
+      const { id } = space.facts;
+      const question = { kind: 'promise', id, epoch, candidate: this.self, handover } as const;
+      try {
+        const frames = await this.#peers.ask(member, question, ['promised'], MEMBER_ASK_MS);
+        const answer = frames[0];
+        if (!answer) return { ...none, reason: 'it gave no answer' };
+        return { ...answer, nodeId };
+      } catch (error) {
+        return { ...none, reason: reasonOf(error) };
+      }
+    });
+    return await Promise.all(asked);
+  }
+
+  /** Asks a member to take the space over. Rejects as it does. */
+  async takeOver(
+    space: SpaceState,
+    nodeId: string,
+    handover: bigint,
+    timeoutMs: number,
+  ): Promise<Epoch> {
+    const member = this.memberOf(space, nodeId)!;
+    const { id, position } = space.facts;
+    const question = { kind: 'take-over', id, position, handover } as const;
+    const [answer] = await this.#peers.ask(member, question, ['took-over'], timeoutMs);
+    if (!answer) throw failure('ProtocolViolation', `${nodeId} gave no answer`);
+    if (answer.epoch > 0) return answer.epoch;
+    throw failure('PromotionRefused', `${nodeId}: ${answer.code}: ${answer.reason}`);
+  }
+}
+
+const NONE: Position = { epoch: 0, sequence: 0, headerCrc: 0 };
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof EngramError)) throw error;
+  return error.message.split('\n', 1)[0]!;
+}

@@ -1,0 +1,171 @@
+/**
+ * How a primary ends: the first word of a higher epoch stops appends and acknowledgements at once,
+ * then the role is given up durably, and the node waits for the new primary to dial it (FAULTS
+ * rows 64, 67, 68). Nothing of its log is touched here: rejoin.ts does that.
+ */
+import { type EngramError, failure } from '../shared/errors.js';
+import type { Member } from '../shared/node-record.js';
+import type { Epoch } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import { roleRecord } from '../shared/state.js';
+import { idOf } from './names.js';
+import type { Replication } from './replication.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+/** Whether what was appended in this epoch may be acknowledged: after the fdatasync, asked last. */
+export function mayAcknowledge(space: SpaceState, epoch: Epoch): boolean {
+  return !space.isFenced && space.facts.role === 'primary' && space.facts.epoch === epoch;
+}
+
+/** Says who leads a space instead, and where. */
+export function notLedHere(code: 'NotPrimary' | 'Fenced', space: SpaceState): EngramError {
+  const { name, primary, members, epochSeen } = space.facts;
+  const address = members.find((m) => m.nodeId === primary);
+  const where = address ? ` at ${address.host}:${address.port}` : '';
+  const who = primary === '' ? 'nobody that this node knows of' : `${primary}${where}`;
+  return failure(code, `${name} is led by ${who}, in epoch ${epochSeen} or later`, {
+    details: { primaryNodeId: primary || undefined, address, epoch: epochSeen },
+  });
+}
+
+export function fencedError(space: SpaceState): EngramError {
+  return notLedHere('Fenced', space);
+}
+
+export interface FencingHooks {
+  /** One change of roles after the other. */
+  serially<T>(work: () => Promise<T>): Promise<T>;
+  /** The node is a replica of the space from now on. */
+  changed(space: SpaceState): void;
+  /** This node led the space, and must not any more. */
+  fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  /** Two nodes lead in one epoch: somebody must look (row 68). */
+  incident(space: SpaceState, epoch: Epoch, other: string): void;
+  failed(error: unknown): void;
+}
+
+export class Fencing {
+  readonly #nodeId: string;
+  readonly #memory: NodeMemory;
+  readonly #wal: Wal;
+  readonly #replication: Replication;
+  readonly #hooks: FencingHooks;
+  /** Spaces whose role is being given up. */
+  readonly #leaving = new Set<SpaceState>();
+
+  constructor(
+    nodeId: string,
+    memory: NodeMemory,
+    wal: Wal,
+    replication: Replication,
+    hooks: FencingHooks,
+  ) {
+    this.#nodeId = nodeId;
+    this.#memory = memory;
+    this.#wal = wal;
+    this.#replication = replication;
+    this.#hooks = hooks;
+  }
+
+  /**
+   * Another node has said that the space has a higher epoch, or a leader in ours. Of two that lead
+   * in one epoch the lower id gives way.
+   */
+  heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
+    const { facts } = space;
+    if (facts.role !== 'primary') return;
+    if (epoch < facts.epoch) return;
+    if (epoch === facts.epoch) {
+      if (!leader || leader.nodeId === this.#nodeId) return;
+      this.#hooks.incident(space, epoch, leader.nodeId);
+      if (leader.nodeId < this.#nodeId) return;
+    }
+    this.stop(space, epoch, leader);
+    this.#leaving.add(space);
+    this.#hooks
+      .serially(() => this.stepAside(space, epoch, leader))
+      .catch((error) => this.#hooks.failed(error))
+      .finally(() => this.#leaving.delete(space));
+  }
+
+  /** At once: no append is taken, none acknowledged, nothing shipped. */
+  stop(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
+    if (space.isFenced) return;
+    this.halt(space);
+    this.#hooks.fenced(space, epoch, leader);
+  }
+
+  /** The same, as planned. */
+  halt(space: SpaceState): void {
+    space.isFenced = true;
+    this.#replication.drop(space);
+    this.#replication.acks.fail(space, fencedError(space));
+  }
+
+  /**
+   * Durably: the epoch is seen, and this node leads the space no more. In the queue of roles.
+   * @param isPlanned it has handed the space over itself
+   */
+  async stepAside(
+    space: SpaceState,
+    epoch: Epoch,
+    leader: Member | undefined,
+    isPlanned = false,
+  ): Promise<void> {
+    const { facts } = space;
+    if (facts.role !== 'primary') return;
+    if (!isPlanned) this.stop(space, epoch, leader);
+    // What was appended stands before the change in the log: it counts as this node's own.
+    await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
+    const { id } = facts;
+    await this.#wal.record({ kind: 'epoch-seen', id, epoch }, () => {
+      facts.epochSeen = Math.max(facts.epochSeen, epoch);
+    });
+    const primary = leader?.nodeId ?? '';
+    const members = withLeader(facts.members, leader);
+    const next = { ...facts, role: 'replica' as const, primary, members };
+    await this.#wal.record(roleRecord(next), () => {
+      becomeReplica(space);
+      facts.primary = primary;
+      facts.members = members;
+      space.primaryId = idOf(primary);
+      if (isPlanned) space.isFenced = false;
+    });
+    this.#hooks.changed(space);
+  }
+
+  /** The right to lead may be gone (a lease that ran out): at once, and not durably. */
+  stepDown(space: SpaceState, reason: string): void {
+    if (space.facts.role !== 'primary' || space.isFenced) return;
+    space.isFenced = true;
+    space.pause = failure('LeaseLost', `${space.facts.name}: ${reason}`);
+    this.#replication.drop(space);
+    this.#replication.acks.fail(space, space.pause);
+  }
+
+  /** This node leads the space in this very epoch still: what `stepDown` has stopped goes on. */
+  resume(space: SpaceState, epoch: Epoch): void {
+    const { role, epoch: own, epochSeen } = space.facts;
+    if (role !== 'primary' || own !== epoch || epochSeen !== epoch) return;
+    if (this.#leaving.has(space)) return;
+    space.isFenced = false;
+    space.pause = undefined;
+    this.#replication.lead([space]);
+  }
+}
+
+/** In the turn in which the record of it becomes durable. What it led it has applied itself. */
+export function becomeReplica(space: SpaceState): void {
+  const { facts } = space;
+  if (facts.role === 'primary') facts.applied = facts.position.sequence;
+  facts.role = 'replica';
+  if (space.refusal?.code === 'StalePrimary') space.refusal = undefined;
+  space.replicas = [];
+  space.pause = undefined;
+}
+
+function withLeader(members: readonly Member[], leader: Member | undefined): readonly Member[] {
+  if (!leader || leader.port === 0) return members;
+  return [...members.filter((m) => m.nodeId !== leader.nodeId), leader];
+}

@@ -1,0 +1,319 @@
+/**
+ * Everything about who leads the spaces of a node: puts together roles, fencing, promotion,
+ * hand-over and rejoin, and says what the node's host, its peers and its coordinator may ask.
+ */
+import path from 'node:path';
+import { comparePositions, type History, nameOwners } from '../shared/epoch.js';
+import { EngramError, failure } from '../shared/errors.js';
+import type { Member } from '../shared/node-record.js';
+import type { StandingRow } from '../shared/peer-frames.js';
+import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import type { Applier } from './apply.js';
+import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import type { Coordinator } from './coordinator.js';
+import type { Disk } from './disk.js';
+import { Electorate } from './electorate.js';
+import { Fencing } from './fencing.js';
+import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
+import type { OpenSpaceOptions } from './node-types.js';
+import type { PeerClient } from './peer-client.js';
+import type { PeerHandlers } from './peer-connection.js';
+import { isRegressed, type PromoteOptions, Promotion, type PromotionReport } from './promotion.js';
+import type { LogReader } from './reader.js';
+import type { ReceiverServer } from './receiver-server.js';
+import { Refill } from './refill.js';
+import { Rejoin } from './rejoin.js';
+import type { Replication } from './replication.js';
+import { Roles } from './roles.js';
+import type { Segments } from './segments.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import { QUARANTINE } from './tail.js';
+import type { Emit } from './told-events.js';
+import type { Wal } from './wal.js';
+
+/** Between attempts of a regressed space to lead again. */
+const RECOVER_POLL_MS = 1_000;
+
+/** Who leads a space, and where to reach it. */
+export interface Located {
+  readonly space: string;
+  readonly nodeId: string;
+  readonly epoch: Epoch;
+  /** undefined: it does not listen, or nobody has said where. */
+  readonly address: Address | undefined;
+}
+
+export interface LeadershipParts {
+  readonly config: NodeConfig;
+  readonly disk: Disk;
+  readonly dir: string;
+  readonly memory: NodeMemory;
+  readonly spaces: SpaceTable;
+  readonly segments: Segments;
+  readonly reader: LogReader;
+  readonly wal: Wal;
+  readonly replication: Replication;
+  readonly peers: PeerClient;
+  readonly coordinator: Coordinator;
+  readonly applier: Applier | undefined;
+  readonly stop: AbortSignal;
+  readonly emit: Emit;
+  address(): Address | undefined;
+  receiver(): ReceiverServer | undefined;
+  appliedTo(space: SpaceState): Sequence;
+  isInstalling(space: SpaceState): boolean;
+}
+
+export class Leadership {
+  readonly roles: Roles;
+  readonly fencing: Fencing;
+  readonly #parts: LeadershipParts;
+  readonly #electorate: Electorate;
+  readonly #promotion: Promotion;
+  readonly #handover: Handover;
+  readonly #rejoin: Rejoin;
+  readonly #recovering = new Map<SpaceState, Promise<void>>();
+
+  constructor(parts: LeadershipParts) {
+    this.#parts = parts;
+    const { config, memory, spaces, wal, replication, peers, coordinator, applier } = parts;
+    const { nodeId } = config;
+    const serially = <T>(work: () => Promise<T>): Promise<T> => this.roles.serially(work);
+    this.fencing = this.#makeFencing(serially);
+    this.#rejoin = this.#makeRejoin();
+    this.roles = this.#makeRoles();
+    const known = (): readonly Member[] => replication.members;
+    this.#electorate = new Electorate(nodeId, peers, known, parts.address);
+    const electorate = this.#electorate;
+    const shared = { nodeId, memory, spaces, wal, replication, electorate, coordinator, serially };
+    this.#promotion = new Promotion({
+      ...shared,
+      applier,
+      refill: new Refill(memory, wal, peers, config.maxEntryBytes),
+      fence: (space) => parts.receiver()?.fence(space),
+      changed: (space) => this.#changed(space),
+      promoted: (_, report, tookMs) => parts.emit('promoted', { ...report, tookMs }),
+    });
+    this.#handover = new Handover({
+      ...shared,
+      promotion: this.#promotion,
+      fencing: this.fencing,
+      switched: (report) => parts.emit('switched-over', report),
+      abandoned: ({ facts }, to, reason) =>
+        parts.emit('switchover-abandoned', { space: facts.name, to, reason }),
+    });
+  }
+
+  #makeFencing(serially: <T>(work: () => Promise<T>) => Promise<T>): Fencing {
+    const { config, memory, wal, replication, emit } = this.#parts;
+    return new Fencing(config.nodeId, memory, wal, replication, {
+      serially,
+      changed: (space) => this.#changed(space),
+      fenced: ({ facts }, epoch, leader) => emit('fenced', { space: facts.name, epoch, leader }),
+      incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
+      failed: (error) => emit('state-failed', { error }),
+    });
+  }
+
+  #makeRejoin(): Rejoin {
+    const { disk, dir, memory, segments, reader, wal, applier, emit } = this.#parts;
+    return new Rejoin(disk, dir, memory, segments, reader, wal, {
+      stopApplying: (space) => void applier?.stop(space),
+      rewound: (space, { position, to, quarantine }) => {
+        const { name, primary, epoch } = space.facts;
+        const from = position.sequence + 1;
+        const file = path.join(dir, QUARANTINE, quarantine);
+        const what = { from, to, entries: to - from + 1, quarantine: file };
+        emit('rewound', { space: name, ...what, primaryId: primary, epoch });
+        applier?.start(space);
+      },
+    });
+  }
+
+  #makeRoles(): Roles {
+    const { config, memory, spaces, wal, replication, address, applier } = this.#parts;
+    return new Roles(config, memory, spaces, wal, replication, address, {
+      changed: (space) => this.#changed(space),
+      followed: (space) => applier?.start(space),
+      appliedTo: (space) => this.#parts.appliedTo(space),
+      isInstalling: (space) => this.#parts.isInstalling(space),
+      unconfirmed: (names, silent) =>
+        this.#parts.emit('unconfirmed-open', { spaces: names, silent }),
+      stop: (space, epoch, leader) => this.fencing.stop(space, epoch, leader),
+      heard: (space, epoch, leader) => this.fencing.heard(space, epoch, leader),
+      incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
+      back: (space, epoch, primary) => this.#rejoin.back(space, epoch, primary),
+    });
+  }
+
+  #changed(space: SpaceState): void {
+    const { name, role, epoch, primary } = space.facts;
+    this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
+    if (role === 'replica') this.#parts.applier?.start(space);
+  }
+
+  #incident(space: SpaceState, epoch: Epoch, otherId: string): void {
+    this.#parts.emit('leader-conflict', { space: space.facts.name, epoch, otherId });
+  }
+
+  /** The log is open, the node listens: what it led it leads on, where nobody says otherwise. */
+  async start(): Promise<void> {
+    const { replication, spaces } = this.#parts;
+    const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
+    // It has promised an epoch to somebody and was stopped before it gave its own up.
+    for (const space of led.filter((s) => s.facts.epochSeen > s.facts.epoch)) {
+      const { epochSeen } = space.facts;
+      await this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined));
+    }
+    const left = led.filter((s) => s.facts.role === 'primary');
+    this.roles.restoreMembers(left);
+    replication.lead(left);
+    await this.roles.confirm(left);
+    for (const space of left) {
+      const { history, epoch, role } = space.facts;
+      const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
+      if (isBegun || space.isFenced || space.refusal || role !== 'primary') continue;
+      await this.roles.serially(() => this.#promotion.begin(space));
+    }
+  }
+
+  // --- what others say ---------------------------------------------------------------------
+
+  /** What this node answers to members that ask about roles. */
+  get handlers(): PeerHandlers {
+    return this.#handover.handlers;
+  }
+
+  /** Who leads the space, as far as is known here; undefined: nobody, yet. */
+  leaderOf(space: SpaceState): Member | undefined {
+    const { nodeId } = this.#parts.config;
+    const { primary, epoch, epochSeen, members } = space.facts;
+    if (primary === '' || epoch < epochSeen || space.isFenced) return undefined;
+    if (primary === nodeId) return this.#electorate.self;
+    const member = members.find((m) => m.nodeId === primary);
+    return member ?? { nodeId: primary, host: '', port: 0 };
+  }
+
+  /** A primary has told the epochs of a space. */
+  told(space: SpaceState, history: readonly EpochStart[]): void {
+    space.toldHistory = history;
+    nameOwners(space.facts.history, history);
+  }
+
+  rejoin: Roles['rejoin'] = (space, epoch, primary: History) =>
+    this.roles.rejoin(space, epoch, primary);
+
+  /** Replicas have more of our own epoch than we do: filled up, led on in a new one. */
+  stale(space: SpaceState): void {
+    if (this.#recovering.has(space)) return;
+    const done = this.#recover(space).finally(() => this.#recovering.delete(space));
+    this.#recovering.set(space, done);
+  }
+
+  async #recover(space: SpaceState): Promise<void> {
+    const { emit, stop } = this.#parts;
+    const { name } = space.facts;
+    let said: string | undefined;
+    emit('regressed', { space: name, waiting: undefined });
+    while (isRegressed(space) && !space.isFenced && !stop.aborted) {
+      try {
+        await this.#promotion.promote(space);
+        return;
+      } catch (error) {
+        if (!(error instanceof EngramError)) throw error;
+        const waiting = error.message.split('\n', 1)[0]!;
+        if (waiting !== said) emit('regressed', { space: name, waiting });
+        said = waiting;
+      }
+      await pause(RECOVER_POLL_MS, stop);
+    }
+  }
+
+  /** Resolves when the space leads again, or has not for a while. */
+  async #whenRecovered(name: string): Promise<void> {
+    const { config, spaces, stop } = this.#parts;
+    const space = spaces.byName(name);
+    const recovering = space && this.#recovering.get(space);
+    if (recovering) await Promise.race([recovering, pause(config.openConfirmMs, stop)]);
+  }
+
+  // --- what the host asks ------------------------------------------------------------------
+
+  #spaceOf(name: string): SpaceState {
+    const space = this.#parts.spaces.byName(name);
+    if (space) return space;
+    throw failure('SpaceUnknown', `${name} is not on node ${this.#parts.config.nodeId}`);
+  }
+
+  /** A space whose disk went back may be about to lead again: it is waited for. */
+  async openSpace(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    try {
+      return await this.roles.open(name, options);
+    } catch (error) {
+      if (!(error instanceof EngramError) || error.code !== 'StalePrimary') throw error;
+      await this.#whenRecovered(name);
+      return await this.roles.open(name, options);
+    }
+  }
+
+  async promote(name: string, options: PromoteOptions = {}): Promise<PromotionReport> {
+    refuseUnknown('promote', options, ['force', 'dryRun', 'replicas']);
+    const { replicas = 1 } = options;
+    if (!Number.isSafeInteger(replicas) || replicas < 0) {
+      throw failure('Configuration', `promote: replicas ${replicas} is no whole number from 0`);
+    }
+    return await this.#promotion.promote(this.#spaceOf(name), options);
+  }
+
+  async switchover(
+    name: string,
+    to: string,
+    options: SwitchoverOptions = {},
+  ): Promise<SwitchoverReport> {
+    refuseUnknown('switchover', options, ['timeoutMs']);
+    const { timeoutMs = 1 } = options;
+    if (!Number.isFinite(timeoutMs) || timeoutMs < 0) {
+      throw failure('Configuration', `switchover: timeoutMs ${timeoutMs} is no number of ms`);
+    }
+    return await this.#handover.switchover(this.#spaceOf(name), to, options);
+  }
+
+  /** Asks the members who leads a space that this node does not lead itself. */
+  async locate(name: string): Promise<Located> {
+    const space = this.#spaceOf(name);
+    const { nodeId } = this.#parts.config;
+    const { role, epoch } = space.facts;
+    if (role === 'primary' && !space.isFenced) {
+      return { space: name, nodeId, epoch, address: this.#parts.address() };
+    }
+    const { answers } = await this.#electorate.poll(space);
+    const leaders = answers.filter(({ row }) => row.role === 'primary');
+    const [leader] = leaders.sort((a, b) => b.row.epoch - a.row.epoch || later(b.row, a.row));
+    const { primary } = space.facts;
+    const isNewer = leader !== undefined && leader.row.epoch >= epoch;
+    const found = isNewer ? leader.nodeId : primary;
+    if (found === '') throw failure('NotPrimary', `${name} is led by nobody that can be reached`);
+    const member = this.#electorate.memberOf(space, found);
+    const address =
+      member && member.port > 0 ? { host: member.host, port: member.port } : undefined;
+    return { space: name, nodeId: found, epoch: isNewer ? leader.row.epoch : epoch, address };
+  }
+}
+
+function later(a: StandingRow, b: StandingRow): number {
+  return comparePositions(a.position, b.position);
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

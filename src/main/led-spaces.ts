@@ -1,0 +1,75 @@
+/** What a host may ask of a node about who leads its spaces, and who follows them. */
+import type { Member } from '../shared/node-record.js';
+import { checkReplica, type NodeConfig } from './config.js';
+import { NodeEmitter } from './events.js';
+import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
+import type { Leadership, Located } from './leadership.js';
+import type { PromoteOptions, PromotionReport } from './promotion.js';
+import type { Retention } from './retention.js';
+
+export abstract class LedSpaces extends NodeEmitter {
+  /** There once the node is open. */
+  protected leadership: Leadership | undefined;
+  protected retention: Retention | undefined;
+  protected readonly config: NodeConfig;
+
+  constructor(config: NodeConfig) {
+    super(config.nodeId, config.logger);
+    this.config = config;
+  }
+
+  /** Throws Closed. */
+  protected abstract checkOpen(): void;
+
+  /**
+   * Ships to one more node: every led space that goes to all the others goes to it as well, and
+   * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
+   */
+  async addReplica(replica: Member): Promise<void> {
+    this.checkOpen();
+    await this.leadership!.roles.addReplica(checkReplica(replica, this.config));
+    this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
+  }
+
+  /**
+   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55).
+   * Rejects ReplicaNotFound, WalFailed, DiskFull, Closed.
+   */
+  async removeReplica(replicaId: string): Promise<void> {
+    this.checkOpen();
+    await this.leadership!.roles.removeReplica(replicaId);
+    this.emit('replica-set', { replicaId, change: 'removed' });
+    await this.retention!.run();
+  }
+
+  /**
+   * Makes this node the primary of a space that it has (DESIGN 9): where enough members answer and
+   * none is ahead of it; with `force` anyway. Resolves when appends are taken here, and tells what
+   * is lost.
+   * Rejects PromotionRefused (it says what would be lost, against whom), SpaceUnknown, WalFailed.
+   */
+  async promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
+    this.checkOpen();
+    return await this.leadership!.promote(space, options);
+  }
+
+  /**
+   * Hands a space that this node leads to one of its replicas: nothing is lost, appends are refused
+   * (SwitchingOver) for the time that the report tells. Rejects NotPrimary, ReplicaNotFound,
+   * NotEnoughReplicas, AckTimeout, PromotionRefused; then this node leads on.
+   */
+  async switchover(
+    space: string,
+    to: string,
+    options?: SwitchoverOptions,
+  ): Promise<SwitchoverReport> {
+    this.checkOpen();
+    return await this.leadership!.switchover(space, to, options);
+  }
+
+  /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */
+  async locate(space: string): Promise<Located> {
+    this.checkOpen();
+    return await this.leadership!.locate(space);
+  }
+}

@@ -1,0 +1,415 @@
+/**
+ * How a node becomes the primary of a space (DESIGN 9): it asks where the members stand, and burns
+ * nothing where it does not qualify; then for their promises, which end every lower epoch; then it
+ * has applied all that it has flushed, writes the epoch's first entry, and takes appends.
+ * Each step is durable before the next: a crash leaves the node before or behind it (row 71).
+ */
+import {
+  answersNeeded,
+  type CandidacyVerdict,
+  judgeCandidacy,
+  type LostEntries,
+} from '../shared/candidacy.js';
+import { comparePositions } from '../shared/epoch.js';
+import { EngramError, failure } from '../shared/errors.js';
+import { PROMISE_ROUNDS } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
+import type { Epoch, Position } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
+import { roleRecord } from '../shared/state.js';
+import type { Applier, ApplyBlock } from './apply.js';
+import type { Coordinator } from './coordinator.js';
+import type { Electorate, Poll, PromiseAnswer, SilentMember } from './electorate.js';
+import { idOf } from './names.js';
+import type { Refill } from './refill.js';
+import type { Replication } from './replication.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface PromoteOptions {
+  /** Lead although members do not answer or are ahead. The report names what is lost. */
+  readonly force?: boolean;
+  /** Only say what would come of it. */
+  readonly dryRun?: boolean;
+  /** Keep what was acknowledged with `{ replicas: n }`. Default: 1. */
+  readonly replicas?: number;
+}
+
+/** Where one other member stands. */
+export interface AnsweredMember {
+  readonly nodeId: string;
+  readonly role: 'primary' | 'replica';
+  readonly epochSeen: Epoch;
+  readonly position: Position;
+}
+
+export interface PromotionReport {
+  readonly space: string;
+  readonly isPromoted: boolean;
+  /** In which this node leads; the highest one heard where it was not promoted. */
+  readonly epoch: Epoch;
+  /** Of this node, before. */
+  readonly position: Position;
+  /** Without `force` it would have been, or was, promoted. */
+  readonly isQualified: boolean;
+  readonly answersNeeded: number;
+  readonly answers: readonly AnsweredMember[];
+  readonly silent: readonly SilentMember[];
+  /** What others have and this node does not. */
+  readonly lost: readonly LostEntries[];
+  /** Entries that the host cannot apply: it leads without them. */
+  readonly applyBlocked: ApplyBlock | undefined;
+}
+
+/** A hand-over that the present primary has asked for. */
+export interface Handover {
+  readonly from: string;
+  readonly token: bigint;
+}
+
+export interface PromotionParts {
+  readonly nodeId: string;
+  readonly memory: NodeMemory;
+  readonly spaces: SpaceTable;
+  readonly wal: Wal;
+  readonly replication: Replication;
+  readonly electorate: Electorate;
+  readonly refill: Refill;
+  readonly coordinator: Coordinator;
+  readonly applier: Applier | undefined;
+  serially<T>(work: () => Promise<T>): Promise<T>;
+  /** Batches of lower epochs than the one that is seen are refused from now on. */
+  fence(space: SpaceState): void;
+  /** This node leads the space from now on, and takes appends. */
+  changed(space: SpaceState): void;
+  promoted(space: SpaceState, report: PromotionReport, tookMs: number): void;
+}
+
+export class Promotion {
+  readonly #parts: PromotionParts;
+  readonly #running = new Set<SpaceState>();
+
+  constructor(parts: PromotionParts) {
+    this.#parts = parts;
+  }
+
+  /** Whether this node is about to become the primary of the space. */
+  isRunning(space: SpaceState): boolean {
+    return this.#running.has(space);
+  }
+
+  /** See Node.promote. */
+  async promote(
+    space: SpaceState,
+    options: PromoteOptions = {},
+    handover?: Handover,
+  ): Promise<PromotionReport> {
+    if (this.#running.has(space)) throw refused(space, 'a promotion is under way');
+    this.#running.add(space);
+    try {
+      return await this.#promote(space, options, handover);
+    } finally {
+      this.#running.delete(space);
+    }
+  }
+
+  async #promote(
+    space: SpaceState,
+    { force = false, dryRun = false, replicas: keep = 1 }: PromoteOptions,
+    handover: Handover | undefined,
+  ): Promise<PromotionReport> {
+    const startMs = performance.now();
+    const { electorate, applier } = this.#parts;
+    const { facts } = space;
+    this.#checkFit(space);
+    let poll = await electorate.poll(space);
+    if (isRegressed(space) && !dryRun && (await this.#fillUp(space, poll))) {
+      poll = await electorate.poll(space);
+    }
+    const verdict = this.#judge(space, poll, keep);
+    const report = reportOf(space, poll, verdict);
+    if (this.#isLed(space)) return { ...report, isPromoted: true };
+    if (dryRun) return report;
+    if (!verdict.isQualified && !force) throw notQualified(space, report);
+    // Before anything is burned: however long the host takes, the space is not without a leader.
+    if (facts.role === 'replica') await applier?.whenApplied(space, facts.position.sequence);
+    const epoch = await this.#win(space, poll, { keep, force, handover });
+    const applyBlocked = await this.#lead(space, epoch).catch(async (error) => {
+      await this.#parts.coordinator.release(facts.name, epoch);
+      throw error;
+    });
+    const done = { ...report, isPromoted: true, epoch, applyBlocked };
+    this.#parts.promoted(space, done, performance.now() - startMs);
+    return done;
+  }
+
+  #isLed(space: SpaceState): boolean {
+    return space.facts.role === 'primary' && !space.isFenced && !isRegressed(space);
+  }
+
+  #checkFit(space: SpaceState): void {
+    const { refusal } = space;
+    if (refusal && !isRegressed(space)) throw refusal;
+    if (space.isRewinding) throw refused(space, 'it goes back to what it shares with its primary');
+  }
+
+  #judge(space: SpaceState, poll: Poll, keep: number): CandidacyVerdict {
+    return judgeCandidacy({
+      own: space.facts.position,
+      answers: poll.answers,
+      replicas: this.#parts.electorate.idsOf(space).length,
+      keep,
+      isOwnCounted: !isRegressed(space),
+    });
+  }
+
+  /** What this node's disk has lost comes back from the farthest member of its own epoch. */
+  async #fillUp(space: SpaceState, { answers }: Poll): Promise<boolean> {
+    const { facts } = space;
+    const ours = answers.filter((a) => a.position.epoch === facts.position.epoch);
+    const best = farthest(ours);
+    if (!best || comparePositions(best.position, facts.position) <= 0) return false;
+    const member = this.#parts.electorate.memberOf(space, best.nodeId)!;
+    await this.#parts.refill.from(space, member, best.position.sequence);
+    return true;
+  }
+
+  // --- promises ----------------------------------------------------------------------------
+
+  /** @returns an epoch that is this node's own */
+  async #win(space: SpaceState, poll: Poll, how: HowToWin): Promise<Epoch> {
+    const { coordinator } = this.#parts;
+    const { name, epochSeen } = space.facts;
+    let above = Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen));
+    for (let round = 1; ; round++) {
+      const epoch = await coordinator.claim(name, above, how.handover?.from);
+      try {
+        const higher = await this.#askAll(space, poll, epoch, how);
+        if (higher === undefined) return epoch;
+        if (round === PROMISE_ROUNDS) throw refused(space, `epoch ${higher} was seen elsewhere`);
+        above = higher;
+      } catch (error) {
+        await coordinator.release(name, epoch);
+        throw error;
+      }
+      await coordinator.release(name, epoch);
+    }
+  }
+
+  /** @returns a higher epoch where one was heard of; undefined: the promises suffice */
+  async #askAll(
+    space: SpaceState,
+    poll: Poll,
+    epoch: Epoch,
+    { keep, force, handover }: HowToWin,
+  ): Promise<Epoch | undefined> {
+    const { electorate } = this.#parts;
+    const token = handover?.token ?? 0n;
+    const ids = poll.answers.map((a) => a.nodeId);
+    const promises: PromiseAnswer[] = [];
+    if (handover) {
+      // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).
+      promises.push(...(await electorate.promises(space, [handover.from], epoch, token)));
+      const [first] = promises;
+      if (!first?.isGranted) throw refused(space, `${handover.from}: ${first?.reason}`);
+    }
+    await this.#promiseOwn(space, epoch);
+    const others = ids.filter((id) => id !== handover?.from);
+    promises.push(...(await electorate.promises(space, others, epoch, token)));
+    const higher = Math.max(0, ...promises.filter((p) => !p.isGranted).map((p) => p.epochSeen));
+    if (higher >= epoch) return higher;
+    const granted = promises.filter((p) => p.isGranted);
+    const needed = answersNeeded(electorate.idsOf(space).length, keep);
+    const got = granted.length + (isRegressed(space) ? 0 : 1);
+    if (got < needed && !force) {
+      const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
+      throw refused(space, `${got} promises of ${needed}; ${why.join('; ')}`);
+    }
+    await this.#keepUp(space, granted, force);
+    return undefined;
+  }
+
+  /** Between the two questions entries may have come to somebody, and stop there now. */
+  async #keepUp(
+    space: SpaceState,
+    granted: readonly PromiseAnswer[],
+    force: boolean,
+  ): Promise<void> {
+    const { position } = space.facts;
+    const best = farthest(granted);
+    if (!best || comparePositions(best.position, position) <= 0) return;
+    const member = this.#parts.electorate.memberOf(space, best.nodeId)!;
+    try {
+      await this.#parts.refill.from(space, member, best.position.sequence);
+    } catch (error) {
+      if (force) return;
+      const why = error instanceof EngramError ? error.message.split('\n', 1)[0] : String(error);
+      const have = `${best.nodeId} has entry ${best.position.sequence} by now`;
+      throw refused(space, `${have}, this node ${position.sequence}: ${why}`);
+    }
+  }
+
+  /** This node is a member itself. */
+  #promiseOwn(space: SpaceState, epoch: Epoch): Promise<void> {
+    const { nodeId, serially } = this.#parts;
+    return serially(() => this.promise(space, epoch, nodeId));
+  }
+
+  /**
+   * Durably: batches of lower epochs are refused, and nobody else gets this epoch from here. In the
+   * queue of roles. Rejects PromotionRefused.
+   */
+  async promise(space: SpaceState, epoch: Epoch, candidate: string): Promise<void> {
+    const { wal, memory, fence } = this.#parts;
+    const { facts } = space;
+    const isGiven = facts.epochSeen === epoch && facts.promisedTo === candidate;
+    if (epoch <= facts.epochSeen && !isGiven) {
+      throw refused(space, `epoch ${facts.epochSeen} is seen, of ${facts.promisedTo || 'another'}`);
+    }
+    if (!isGiven) {
+      await wal.record({ kind: 'promise', id: facts.id, epoch, candidate }, () => {
+        facts.epochSeen = epoch;
+        facts.promisedTo = candidate;
+      });
+    }
+    fence(space);
+    // What had come before may still be on its way to the disk: then it counts.
+    await wal.whenDurable(space, memory.allocated(space.slot));
+  }
+
+  // --- leading -----------------------------------------------------------------------------
+
+  #lead(space: SpaceState, epoch: Epoch): Promise<ApplyBlock | undefined> {
+    return this.#parts.serially(async () => {
+      const { nodeId, applier, wal, memory } = this.#parts;
+      const { facts } = space;
+      const isOurs = facts.epochSeen === epoch && facts.promisedTo === nodeId;
+      if (!isOurs || facts.epoch >= epoch) {
+        throw refused(space, `epoch ${facts.epochSeen} is seen meanwhile`);
+      }
+      this.#checkFit(space);
+      await wal.whenDurable(space, memory.allocated(space.slot));
+      const isReplica = facts.role === 'replica';
+      const end = facts.position.sequence;
+      const blocked = isReplica ? await applier?.whenApplied(space, end) : undefined;
+      await applier?.stop(space);
+      await this.#becomePrimary(space, epoch);
+      return blocked;
+    });
+  }
+
+  async #becomePrimary(space: SpaceState, epoch: Epoch): Promise<void> {
+    const { nodeId, wal, spaces, applier } = this.#parts;
+    const { facts } = space;
+    const members = this.#membersOf(space);
+    const next = { ...facts, role: 'primary' as const, epoch, primary: nodeId, members };
+    space.pause = failure('SwitchingOver', `${facts.name} is being promoted here`);
+    try {
+      await wal.record(roleRecord(next), () => {
+        facts.role = 'primary';
+        facts.primary = nodeId;
+        facts.members = members;
+        space.primaryId = idOf(nodeId);
+        spaces.setEpoch(space, epoch);
+        applier?.forget(space);
+      });
+      await this.begin(space);
+    } finally {
+      space.pause = undefined;
+    }
+  }
+
+  /**
+   * Writes the first entry of the space's epoch, where it has none yet, and takes appends from then
+   * on. Also after a crash between the two (row 71).
+   */
+  async begin(space: SpaceState): Promise<void> {
+    const { wal, memory, nodeId, replication, changed } = this.#parts;
+    const { facts, slot } = space;
+    if (facts.epoch > 1 && (facts.history.at(-1)?.epoch ?? 0) < facts.epoch) {
+      const before = new Uint8Array(8);
+      new DataView(before.buffer).setBigUint64(0, BigInt(facts.position.sequence), true);
+      await wal.whenRoom(() => wal.stage(space, EPOCH_BEGINS, before) > 0);
+      await wal.whenDurable(space, memory.allocated(slot));
+    }
+    space.isFenced = false;
+    if (isRegressed(space)) space.refusal = undefined;
+    this.#ship(
+      space,
+      facts.members.filter((m) => m.nodeId !== nodeId),
+    );
+    replication.lead([space]);
+    changed(space);
+  }
+
+  #ship(space: SpaceState, members: readonly Member[]): void {
+    const { replication } = this.#parts;
+    const known = replication.members.map((m) => m.nodeId);
+    for (const member of members) if (!known.includes(member.nodeId)) replication.add(member);
+    space.replicas = members.map((m) => m.nodeId);
+  }
+
+  /** This node, where it can be dialled, and the others whose address is known. */
+  #membersOf(space: SpaceState): Member[] {
+    const { electorate } = this.#parts;
+    const own = electorate.self.port > 0 ? [electorate.self] : [];
+    return [...own, ...electorate.reachable(space)];
+  }
+}
+
+/** The type of the first entry of an epoch after the first (DESIGN 4). */
+const EPOCH_BEGINS = 5;
+
+interface HowToWin {
+  readonly keep: number;
+  readonly force: boolean;
+  readonly handover: Handover | undefined;
+}
+
+/** This node leads the space, and its disk has lost what replicas of its epoch have. */
+export function isRegressed(space: SpaceState): boolean {
+  return space.facts.role === 'primary' && space.refusal?.code === 'StalePrimary';
+}
+
+function farthest<T extends { readonly position: Position }>(all: readonly T[]): T | undefined {
+  return [...all].sort((a, b) => comparePositions(b.position, a.position))[0];
+}
+
+function refused(space: SpaceState, why: string): EngramError {
+  return failure('PromotionRefused', `${space.facts.name} is not led from here: ${why}`);
+}
+
+function reportOf(space: SpaceState, poll: Poll, verdict: CandidacyVerdict): PromotionReport {
+  const { name, position, epochSeen } = space.facts;
+  return {
+    space: name,
+    isPromoted: false,
+    epoch: Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen)),
+    position,
+    isQualified: verdict.isQualified,
+    answersNeeded: verdict.needed,
+    answers: poll.answers.map(({ nodeId, row, epochSeen: seen, position: at }) => ({
+      nodeId,
+      role: row.role,
+      epochSeen: seen,
+      position: at,
+    })),
+    silent: poll.silent,
+    lost: verdict.lost,
+    applyBlocked: undefined,
+  };
+}
+
+/** Says what would be lost, against whom, and who is not heard of. */
+function notQualified(space: SpaceState, report: PromotionReport): EngramError {
+  const parts = report.lost.map(
+    ({ nodeId, entries, from, to }) => `${entries} entries of ${nodeId} (${from} to ${to})`,
+  );
+  const lost = parts.length > 0 ? `it would lose ${parts.join(', ')}` : 'nobody is ahead of it';
+  const silent = report.silent.map(({ nodeId, reason }) => `${nodeId} is silent (${reason})`);
+  const { answers, answersNeeded: needed } = report;
+  const got = `${answers.length} other members answer, ${needed} answers are needed`;
+  const why = [lost, got, ...silent].join('; ');
+  const found = `${space.facts.name} is not led from here: ${why}`;
+  return failure('PromotionRefused', found, { details: { report } });
+}

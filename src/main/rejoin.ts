@@ -1,0 +1,138 @@
+/**
+ * A diverged replica goes back to what it shares with its primary: suffix to quarantine, durably;
+ * one rewind record, durable; the host undoes what it had applied; then it follows (FAULTS rows 64
+ * to 66). Interrupted anywhere it begins again, or is done.
+ */
+import type { SpaceIdWords } from '../shared/entry.js';
+import { divergenceOf, type History } from '../shared/epoch.js';
+import { assert, failure } from '../shared/errors.js';
+import type { Epoch, Position, Sequence } from '../shared/position.js';
+import { NO_POSITION } from '../shared/position.js';
+import type { PositionAnswer } from '../shared/protocol.js';
+import { applyRewind, type Rewind } from '../shared/rewind.js';
+import type { NodeMemory } from '../shared/slab.js';
+import type { Disk } from './disk.js';
+import { keepSuffix } from './quarantine.js';
+import type { LogReader } from './reader.js';
+import type { Segments } from './segments.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface RejoinHooks {
+  /** Nothing of the space is handed to the host any more. */
+  stopApplying(space: SpaceState): void;
+  /** `rewind` is durable: the host is told, and applying goes on from there. */
+  rewound(space: SpaceState, rewind: Rewind): void;
+}
+
+export class Rejoin {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #memory: NodeMemory;
+  readonly #segments: Segments;
+  readonly #reader: LogReader;
+  readonly #wal: Wal;
+  readonly #hooks: RejoinHooks;
+
+  constructor(
+    disk: Disk,
+    dir: string,
+    memory: NodeMemory,
+    segments: Segments,
+    reader: LogReader,
+    wal: Wal,
+    hooks: RejoinHooks,
+  ) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#memory = memory;
+    this.#segments = segments;
+    this.#reader = reader;
+    this.#wal = wal;
+    this.#hooks = hooks;
+  }
+
+  /**
+   * Goes back to where our history and the primary's part.
+   * @returns `follows`: it may go on from the position that the space has now. `forked`: nobody can
+   *   say which entries are the right ones. `refused`: what is shared was freed here
+   * Rejects as the disk and the log do; nothing is half done then.
+   */
+  async back(space: SpaceState, epoch: Epoch, primary: History): Promise<PositionAnswer> {
+    const { facts, slot } = space;
+    await this.#wal.whenDurable(space, this.#memory.allocated(slot));
+    // Another primary may have come meanwhile.
+    if (facts.role !== 'replica' || facts.epoch !== epoch || facts.epochSeen > epoch) {
+      return 'follows';
+    }
+    const own = { rows: facts.history, last: facts.position.sequence };
+    const common = divergenceOf(own, primary);
+    if (common === undefined) return 'forked';
+    const kept = await this.#entryAt(space, common);
+    if (!kept) return 'refused';
+    space.isRewinding = true;
+    try {
+      await this.#rewind(space, kept.position, kept.timestamp);
+    } finally {
+      space.isRewinding = false;
+    }
+    return 'follows';
+  }
+
+  async #entryAt(
+    space: SpaceState,
+    sequence: Sequence,
+  ): Promise<{ position: Position; timestamp: bigint } | undefined> {
+    if (sequence === 0) return { position: NO_POSITION, timestamp: 0n };
+    if (sequence < space.facts.first) return undefined;
+    const position = (await this.#reader.lookUp([{ space, sequence }])).get(space)?.position;
+    for await (const [entry] of this.#reader.read(space, sequence, sequence)) {
+      return position && { position, timestamp: entry!.timestamp };
+    }
+    return undefined;
+  }
+
+  async #rewind(space: SpaceState, position: Position, timestamp: bigint): Promise<void> {
+    const { facts, slot } = space;
+    const from = position.sequence + 1;
+    const end = facts.position;
+    this.#hooks.stopApplying(space);
+    const suffix = {
+      space: facts.name,
+      spaceId: facts.id,
+      words: this.#memory.spaceId(slot) as SpaceIdWords,
+      from,
+      end,
+      primary: facts.primary,
+      primaryEpoch: facts.epoch,
+    };
+    const entries = this.#reader.read(space, from, end.sequence);
+    const quarantine = await keepSuffix(this.#disk, this.#dir, suffix, entries);
+    if (this.#memory.allocated(slot) !== end.sequence) {
+      throw failure('ProtocolViolation', `entries of ${facts.name} came while it was rewound`);
+    }
+    const rewind: Rewind = { position, timestamp, to: end.sequence, quarantine };
+    await this.#wal.record({ kind: 'rewind', id: facts.id, ...rewind }, () =>
+      this.#apply(space, rewind),
+    );
+    this.#hooks.rewound(space, rewind);
+  }
+
+  /** In the turn in which the record becomes durable. */
+  #apply(space: SpaceState, rewind: Rewind): void {
+    const { slot, facts } = space;
+    const last = rewind.position.sequence;
+    assert(this.#memory.allocated(slot) === rewind.to, `${facts.name} grew while it was rewound`);
+    // The record stands behind all that is durable as yet, and what is void before.
+    applyRewind(facts, rewind, this.#memory.durableLsn);
+    this.#memory.setAllocated(slot, last);
+    this.#memory.setDurable(slot, last);
+    this.#segments.rewindIndexes(slot, last + 1);
+    space.timeLow = Number(rewind.timestamp & 0xffffffffn);
+    space.timeHigh = Number(rewind.timestamp >> 32n);
+    space.durableTimes.length = 0;
+    space.rewindCount++;
+    // Whoever follows live looks again.
+    for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
+  }
+}

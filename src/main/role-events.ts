@@ -1,0 +1,49 @@
+/** What a node tells its host about who leads. */
+import type { Member } from '../shared/node-record.js';
+import type { Epoch, Sequence } from '../shared/position.js';
+import type { SwitchoverReport } from './handover.js';
+import type { PromotionReport } from './promotion.js';
+
+export interface RoleEvents {
+  /** This node led the space and must not any more: its appends reject, nothing is acknowledged. */
+  readonly fenced: {
+    readonly space: string;
+    /** In which another node leads, or has the promise to. */
+    readonly epoch: Epoch;
+    readonly leader: Member | undefined;
+  };
+  /** Two nodes lead the space in one epoch: the one with the lower id gives way (row 68). */
+  readonly 'leader-conflict': {
+    readonly space: string;
+    readonly epoch: Epoch;
+    readonly otherId: string;
+  };
+  /** Entries that the primary does not have were taken back here; `quarantine` keeps them. */
+  readonly rewound: {
+    readonly space: string;
+    readonly from: Sequence;
+    readonly to: Sequence;
+    readonly entries: number;
+    /** Path of the file; `engram-wal quarantine` lists and exports it. */
+    readonly quarantine: string;
+    readonly primaryId: string;
+    readonly epoch: Epoch;
+  };
+  /** A replica has entries that we do not have: it takes them back before it goes on. */
+  readonly 'replica-rewinds': { readonly space: string; readonly replicaId: string };
+  /** This node leads the space now, in an epoch of its own. */
+  readonly promoted: PromotionReport & { readonly tookMs: number };
+  /** Another node leads a space that this one has handed over. */
+  readonly 'switched-over': SwitchoverReport;
+  /** A hand-over came to nothing; this node leads on. */
+  readonly 'switchover-abandoned': {
+    readonly space: string;
+    readonly to: string;
+    readonly reason: string;
+  };
+  /**
+   * Replicas have entries of this node's own epoch that its disk has lost (rows 23, 27). It fills
+   * itself up and leads on in a new epoch; `waiting`: why it cannot yet. Tried again by itself.
+   */
+  readonly regressed: { readonly space: string; readonly waiting: string | undefined };
+}

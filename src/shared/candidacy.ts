@@ -1,0 +1,70 @@
+/**
+ * May a node lead a space, by what its members have answered (DESIGN 9)? Every entry that was
+ * acknowledged with `replicas: n` is on n + 1 of the N + 1 members, so among any N - n + 1 of them
+ * one has it: the candidate may lead when so many have answered, itself included, and none of them
+ * is ahead of it.
+ */
+import { comparePositions } from './epoch.js';
+import type { Epoch, EpochStart, Position, Sequence } from './position.js';
+
+/** Where a member stands, as it says itself. */
+export interface MemberStanding {
+  readonly nodeId: string;
+  readonly epochSeen: Epoch;
+  readonly position: Position;
+  readonly history: readonly EpochStart[];
+}
+
+export interface Candidacy {
+  readonly own: Position;
+  /** Of the other members. */
+  readonly answers: readonly MemberStanding[];
+  /** N: the members but one. */
+  readonly replicas: number;
+  /** n: what was acknowledged on so many replicas is kept. */
+  readonly keep: number;
+  /** false: this node's own disk went back, so what it has says nothing of what it had. */
+  readonly isOwnCounted: boolean;
+}
+
+/** What a promotion would lose: a member has it, and the candidate does not. */
+export interface LostEntries {
+  readonly nodeId: string;
+  readonly from: Sequence;
+  readonly to: Sequence;
+  readonly entries: number;
+  /** Of the last of them. */
+  readonly epoch: Epoch;
+}
+
+export interface CandidacyVerdict {
+  /** Enough have answered, and none is ahead. */
+  readonly isQualified: boolean;
+  /** How many answers it takes, and how many there are. */
+  readonly needed: number;
+  readonly got: number;
+  readonly lost: readonly LostEntries[];
+}
+
+export function judgeCandidacy(candidacy: Candidacy): CandidacyVerdict {
+  const { own, answers, replicas, keep, isOwnCounted } = candidacy;
+  const needed = answersNeeded(replicas, keep);
+  const got = answers.length + (isOwnCounted ? 1 : 0);
+  const lost = answers
+    .filter((a) => comparePositions(a.position, own) > 0)
+    .map((answer) => lostBy(own, answer));
+  return { isQualified: got >= needed && lost.length === 0, needed, got, lost };
+}
+
+/** N - n + 1. */
+export function answersNeeded(replicas: number, keep: number): number {
+  return Math.max(1, replicas - keep + 1);
+}
+
+function lostBy(own: Position, answer: MemberStanding): LostEntries {
+  const { epoch, sequence: to } = answer.position;
+  // An epoch that the candidate has nothing of begins where its own entries stop to count.
+  const foreign = answer.history.find((row) => row.epoch > own.epoch)?.startSequence;
+  const from = Math.min(own.sequence + 1, foreign ?? own.sequence + 1);
+  return { nodeId: answer.nodeId, from, to, entries: Math.max(0, to - from + 1), epoch };
+}

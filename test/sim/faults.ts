@@ -1,0 +1,176 @@
+/** What happens to a simulated cluster before it heals: one fault after the other, by chance. */
+import type { Chance } from '../support/fake-disk.js';
+import type { Cluster, SimNode } from './cluster.js';
+
+export interface FaultHost {
+  readonly cluster: Cluster;
+  readonly chance: Chance;
+  readonly primary: SimNode;
+  isHealing(): boolean;
+  note(line: string): void;
+  later(ms: number, what: string, work: () => void): void;
+  restartLater(node: SimNode, ms: number): void;
+  /** For so long the primary may be slower than its own disk and process are. */
+  disturb(ms: number): void;
+}
+
+/** The calls of a disk that fail, and how. */
+const DISK_ERRORS = [
+  { only: 'fdatasync', errno: 'EIO' },
+  { only: 'fdatasync', errno: 'ENOSPC' },
+  { only: 'write wal-', errno: 'EIO' },
+  { only: 'write wal-', errno: 'ENOSPC' },
+  { only: 'write state', errno: 'EIO' },
+  { only: 'fsync', errno: 'EIO' },
+  { only: 'syncdir', errno: 'EIO' },
+  { only: 'rename', errno: 'EIO' },
+  { only: 'rename', errno: 'EACCES' },
+  { only: 'open', errno: 'EMFILE' },
+  { only: 'remove', errno: 'EROFS' },
+  { only: 'truncate', errno: 'EIO' },
+] as const;
+const SLOW_CALLS = ['fdatasync', 'write', 'read', 'fsync'] as const;
+
+type Work = (node: SimNode, other: SimNode, ms: number) => void;
+
+export class Faults {
+  readonly #host: FaultHost;
+  readonly #kinds: readonly (readonly [string, Work])[];
+
+  constructor(host: FaultHost) {
+    this.#host = host;
+    this.#kinds = [
+      ['crash', (node, _, ms) => this.#crash(node, ms)],
+      ['crash', (node, _, ms) => this.#crash(node, ms)],
+      ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
+      ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
+      ['one way closed', (node, other, ms) => this.#close([[node, other]], ms)],
+      ['partition', (node, other, ms) => this.#partition(node, other, ms)],
+      ['reset', () => void host.cluster.network.resetOne()],
+      ['corruption', (node, other) => host.cluster.network.corrupt(node.name, other.name)],
+      ['duplicate', (node, other) => host.cluster.network.duplicate(node.name, other.name)],
+      ['delay', (node, other, ms) => this.#delay(node, other, ms)],
+      ['pause', (node, _, ms) => this.#pause(node, ms)],
+      ['disk error', (node, _, ms) => this.#diskError(node, ms)],
+      ['disk full', (node, _, ms) => this.#diskFull(node, ms)],
+      ['slow disk', (node, _, ms) => this.#slowDisk(node, ms)],
+      ['shipper dies', (node) => node.killShipper()],
+      ['clock jumps', (node) => this.#jump(node)],
+      ['swizzle', () => this.#swizzle()],
+    ];
+  }
+
+  one(): void {
+    const { chance, cluster } = this.#host;
+    const { nodes } = cluster;
+    const node = nodes[chance(nodes.length)]!;
+    const other = nodes.filter((n) => n !== node)[chance(nodes.length - 1)]!;
+    const ms = chance(4_000);
+    const [name, work] = this.#kinds[chance(this.#kinds.length)]!;
+    this.#host.note(`fault: ${name}, ${node.name} (${other.name}), ${ms} ms`);
+    work(node, other, ms);
+  }
+
+  #crash(node: SimNode, ms: number): void {
+    node.kill();
+    this.#host.restartLater(node, ms / 4);
+  }
+
+  #powerLoss(node: SimNode, ms: number): void {
+    node.losePower();
+    this.#host.restartLater(node, ms);
+  }
+
+  #close(links: readonly (readonly [SimNode, SimNode])[], ms: number): void {
+    const { network } = this.#host.cluster;
+    for (const [from, to] of links) network.block(from.name, to.name);
+    this.#host.later(ms, 'open', () => {
+      for (const [from, to] of links) network.open(from.name, to.name);
+    });
+  }
+
+  #partition(node: SimNode, other: SimNode, ms: number): void {
+    const links = [
+      [node, other],
+      [other, node],
+    ] as const;
+    this.#close(links, 3 * ms);
+  }
+
+  #delay(node: SimNode, other: SimNode, ms: number): void {
+    const { network } = this.#host.cluster;
+    network.delay(node.name, other.name, 1 + this.#host.chance(400));
+    this.#host.later(ms, `no delay ${node.name}>${other.name}`, () =>
+      network.delay(node.name, other.name, 0),
+    );
+  }
+
+  #pause(node: SimNode, ms: number): void {
+    if (!node.node) return;
+    const { owner } = node;
+    owner.stop();
+    this.#disturbIfPrimary(node, ms);
+    this.#host.later(ms, `go on ${node.name}`, () => this.#host.cluster.clock.goOn(owner));
+  }
+
+  #disturbIfPrimary(node: SimNode, ms: number): void {
+    if (node === this.#host.primary) this.#host.disturb(ms);
+  }
+
+  #diskError(node: SimNode, ms: number): void {
+    const { chance } = this.#host;
+    const error = DISK_ERRORS[chance(DISK_ERRORS.length)]!;
+    this.#host.note(`${error.errno} at ${error.only}`);
+    node.disk.inject({ call: 1 + chance(20), ...error });
+    this.#disturbIfPrimary(node, ms + 1_500);
+    // What an operator does with a node whose log has failed.
+    this.#host.later(500 + ms, `look at ${node.name}`, () => {
+      node.disk.inject(undefined);
+      if (node.node?.status().failure === undefined) return;
+      node.kill();
+      this.#host.restartLater(node, 10);
+    });
+  }
+
+  #diskFull(node: SimNode, ms: number): void {
+    node.disk.capacityBytes = node.disk.usedBytes + this.#host.chance(40_000);
+    this.#disturbIfPrimary(node, ms + 2_000);
+    this.#host.later(ms, `room for ${node.name}`, () => {
+      node.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    });
+  }
+
+  #slowDisk(node: SimNode, ms: number): void {
+    const { chance } = this.#host;
+    const only = SLOW_CALLS[chance(SLOW_CALLS.length)]!;
+    node.disk.delay = { only, ms: 1 + chance(1_500) };
+    this.#disturbIfPrimary(node, ms + 2_000);
+    this.#host.later(ms, `disk of ${node.name}`, () => {
+      node.disk.delay = undefined;
+    });
+  }
+
+  #jump(node: SimNode): void {
+    node.owner.wallOffsetMs += (this.#host.chance(3) - 1) * 3_600_000;
+  }
+
+  /** Links close one after the other, and open again in another order. */
+  #swizzle(): void {
+    const { cluster, chance, later, isHealing } = this.#host;
+    const { nodes, network } = cluster;
+    const links = nodes.flatMap((x) => nodes.filter((y) => y !== x).map((y) => [x, y] as const));
+    const chosen = links.filter(() => chance(2) === 0);
+    let at = 0;
+    for (const [x, y] of chosen) {
+      at += chance(400);
+      later(at, `clog ${x.name}>${y.name}`, () => {
+        if (!isHealing()) network.block(x.name, y.name);
+      });
+    }
+    while (chosen.length > 0) {
+      const [[x, y]] = chosen.splice(chance(chosen.length), 1) as [(typeof links)[0]];
+      at += chance(400);
+      later(at, `unclog ${x.name}>${y.name}`, () => network.open(x.name, y.name));
+    }
+  }
+}

@@ -110,12 +110,13 @@ export interface Route {
 /**
  * Runs a primary and, one for each further directory, its replicas.
  * @param dirs data directories, the primary's first
- * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node
+ * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node; `options`
+ *   are more of them
  */
 export async function runCluster<T>(
   name: string,
   dirs: readonly string[],
-  job: object,
+  job: object & { readonly options?: Partial<NodeOptions> },
   profileDir?: string,
   route?: Route,
 ): Promise<ClusterRun<T>> {
@@ -140,7 +141,7 @@ export async function runCluster<T>(
         return { nodeId, host: '127.0.0.1', port: (await route?.to(nodeId, port)) ?? port };
       }),
     );
-    const node: NodeOptions = { ...optionsOf(0), replicas: members };
+    const node: NodeOptions = { ...optionsOf(0), replicas: members, ...job.options };
     const primary = start(new Child(name, { ...job, node }, profileDir));
     primary.onMark(() => {
       route?.marked();

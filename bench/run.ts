@@ -5,6 +5,7 @@ import Table from 'cli-table3';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { append } from './append.js';
 import { codec } from './codec.js';
+import { compression } from './compression.js';
 import type { Regime } from './data-dir.js';
 import { isolation } from './isolation.js';
 import { latency } from './latency.js';
@@ -20,6 +21,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   replicate,
   latency,
   isolation,
+  compression,
   recovery,
   restart,
   recycle,

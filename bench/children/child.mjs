@@ -22,6 +22,19 @@ export function randomPayload(bytes) {
   return randomFillSync(new Uint8Array(bytes));
 }
 
+/** Lines as a service logs them: words that repeat, figures that do not. */
+export function textPayloads(bytes, count) {
+  const words = ['request', 'accepted', 'tenant', 'episode', 'stored', 'latency', 'ms', 'user'];
+  return Array.from({ length: count }, () => {
+    let line = '';
+    while (line.length < bytes) {
+      const figure = Math.floor(Math.random() * 1e6);
+      line += `${words[figure % words.length]}=${figure.toString(36)} `;
+    }
+    return Buffer.from(line.slice(0, bytes));
+  });
+}
+
 export function turn() {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,11 +1,21 @@
 /** A primary at full rate: until both replicas have flushed the last entry. */
 import { openNode } from '#src/main/index.js';
-import { cpuSeconds, randomPayload, runJob, sleep, turn, whenStreaming } from './child.mjs';
+import {
+  cpuSeconds,
+  randomPayload,
+  runJob,
+  sleep,
+  textPayloads,
+  turn,
+  whenStreaming,
+} from './child.mjs';
 
 const TYPE = 1;
 const ENTRY_HEADER_BYTES = 64;
 /** How long before the clock starts: threads are up, hot code is compiled. */
 const WARM_UP_MS = 1_000;
+/** How many payloads of text there are, before they come again. */
+const TEXTS = 4_096;
 
 await runJob(async (job) => {
   const node = await openNode(job.node);
@@ -13,24 +23,27 @@ await runJob(async (job) => {
     const replicas = job.node.replicas.length;
     const space = await node.openSpace('bench');
     await whenStreaming(space, replicas);
-    const payload = randomPayload(job.payloadBytes);
-    const entryBytes = ENTRY_HEADER_BYTES + payload.length;
+    const { payloadBytes } = job;
+    const payloads = job.isText ? textPayloads(payloadBytes, TEXTS) : [randomPayload(payloadBytes)];
+    const entryBytes = ENTRY_HEADER_BYTES + payloadBytes;
     const most = Math.floor(job.maxBytes / entryBytes);
     const lead = Math.ceil(job.leadBytes / entryBytes);
-    const warm = await drive(space, payload, job.burst, lead, WARM_UP_MS, Math.floor(most / 8));
+    const warm = await drive(space, payloads, job.burst, lead, WARM_UP_MS, Math.floor(most / 8));
     await space.flushed(warm, { replicas, timeoutMs: 120_000 });
 
     process.send({ kind: 'mark' });
     const cpu = process.cpuUsage();
     const start = performance.now();
-    const last = await drive(space, payload, job.burst, lead, job.seconds * 1000, most);
+    const last = await drive(space, payloads, job.burst, lead, job.seconds * 1000, most);
     await space.flushed(last, { timeoutMs: 120_000 });
     const durableMs = performance.now() - start;
     await space.flushed(last, { replicas, timeoutMs: 120_000 });
     const seconds = (performance.now() - start) / 1000;
     const entries = last - warm;
     const used = cpuSeconds(cpu);
+    const wire = job.isText ? await wireFigures(node, last) : {};
     return {
+      ...wire,
       lastSequence: last,
       entries,
       seconds,
@@ -50,7 +63,7 @@ await runJob(async (job) => {
  * the budget is used up, or where the slower replica is `lead` entries behind.
  * @returns the last sequence
  */
-async function drive(space, payload, burst, lead, ms, most) {
+async function drive(space, payloads, burst, lead, ms, most) {
   const end = performance.now() + ms;
   let last = 0;
   while (performance.now() < end && last < most) {
@@ -58,7 +71,7 @@ async function drive(space, payload, burst, lead, ms, most) {
     if (lead > 0) room = Math.min(room, space.status().minAckedSequence + lead - last);
     let n = 0;
     for (; n < room; n++) {
-      const sequence = space.tryAppend(TYPE, payload);
+      const sequence = space.tryAppend(TYPE, payloads[(last + 1) % payloads.length]);
       if (sequence === undefined) break;
       last = sequence;
     }
@@ -67,4 +80,11 @@ async function drive(space, payload, burst, lead, ms, most) {
     else await turn();
   }
   return last;
+}
+
+/** Per entry that was shipped; as the node tells it, once a second. */
+async function wireFigures(node, last) {
+  await sleep(1_500);
+  const { rawBytes, sentBytes } = node.status().replicas[0].traffic;
+  return { rawBytesPerEntry: rawBytes / last, sentBytesPerEntry: sentBytes / last };
 }

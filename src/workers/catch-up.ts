@@ -45,6 +45,8 @@ export class CatchUp {
       this.#hooks.lost(`no segment holds LSN ${lsn}`, 'CorruptionDetected');
       return;
     }
+    // What it read on at was freed: no stream of this replica needs anything before this one.
+    if (this.#source.cursor === lsn) this.#source.cursor = Math.max(lsn, segment.start);
     try {
       await this.#reader.enter(segment);
     } catch (error) {

@@ -92,6 +92,17 @@ export class HostStore {
     return this.#applied.get(space) ?? 0;
   }
 
+  /** The state was replaced by one that stands for the space up to `sequence`. */
+  restored(space: string, sequence: number): void {
+    const applied = this.appliedUpTo(space);
+    if (sequence < applied && !this.isForgetful) {
+      throw new Violation(
+        `host of ${this.name}: ${space} goes back from ${applied} to ${sequence}`,
+      );
+    }
+    this.#applied.set(space, sequence);
+  }
+
   /** In order, none skipped; none twice where the position is the host's own (row 51). */
   commit(space: string, entries: readonly Entry[]): void {
     let applied = this.appliedUpTo(space);

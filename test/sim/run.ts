@@ -2,14 +2,16 @@
  * One seed: a primary and two replicas under load and faults; then everything heals, and within a
  * bounded time every replica streams, and everything that was promised holds (FAULTS.md, I1-I9).
  */
-import type { Entry, Space } from '#src/main/index.js';
+import type { Entry, HostSnapshot, ReceivedSnapshot, Space } from '#src/main/index.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
 import { Faults } from './faults.js';
 import { HostStore, Ledger } from './host.js';
 import { Invariants } from './invariants.js';
+import { makeSnapshot, type SnapshotWorld, takeSnapshot } from './snapshots.js';
 
 const SPACES = ['red', 'green', 'blue'];
+const SNAPSHOTS = { snapshotChunkBytes: 1_024, snapshotGraceMs: 4_000 };
 /** When faults stop, every replica streams again within this virtual time (I9). */
 const HEAL_MS = 60_000;
 /** An append has an outcome within this time, unless its node has died or been stopped. */
@@ -22,6 +24,8 @@ export interface RunReport {
   readonly events: number;
   readonly virtualMs: number;
   readonly acked: number;
+  /** That a replica's host has restored. */
+  readonly snapshots: number;
   readonly faults: number;
   /** Of all that happened, in order. */
   readonly digest: number;
@@ -49,6 +53,7 @@ export class Run {
   #faults = 0;
   #digest = 0;
   #acked = 0;
+  #snapshots = 0;
   #isHealing = false;
   /** Until then the primary's disk or process is slower than its own. */
   #disturbedUntilMs = 0;
@@ -65,7 +70,12 @@ export class Run {
       port: portOf(i + 1),
     }));
     const compression = this.#chance(2) === 0 ? 'lz4' : 'none';
-    this.#primary = this.#cluster.add('a', { replicas, lead: true, compression });
+    // In half of the seeds what a replica lacks is soon lost, and it needs a snapshot.
+    const maxSlotBytes = this.#chance(2) === 0 ? 100_000 : 100_000_000;
+    const snapshot = (space: string): Promise<HostSnapshot> =>
+      makeSnapshot(this.#world, space, this.#spaces.get(space)?.status().durableSequence ?? 0);
+    const slots = { maxSlotBytes, snapshot, ...SNAPSHOTS };
+    this.#primary = this.#cluster.add('a', { replicas, lead: true, compression, ...slots });
     for (const { nodeId, port } of replicas) this.#addReplica(nodeId, port);
   }
 
@@ -80,11 +90,32 @@ export class Run {
       this.#guard(() => store.commit(space, entries));
     };
     const appliedUpTo = (space: string): number => store.appliedUpTo(space);
+    const restore = async (space: string, snapshot: ReceivedSnapshot): Promise<void> => {
+      try {
+        await takeSnapshot(this.#world, space, snapshot);
+        store.restored(space, snapshot.sequence);
+        this.#snapshots++;
+      } catch (error) {
+        if (error instanceof Violation) this.#failure ??= error;
+        throw error;
+      }
+    };
     this.#cluster.add(name, {
       listen: { host: '127.0.0.1', port },
       apply,
+      restore,
+      ...SNAPSHOTS,
       ...(store.isForgetful ? {} : { appliedUpTo }),
     });
+  }
+
+  get #world(): SnapshotWorld {
+    const { clock } = this.#cluster;
+    return {
+      chance: this.#chance,
+      isHealing: () => this.#isHealing,
+      sleep: (ms) => new Promise((resolve) => clock.after(ms, clock.owner, resolve)),
+    };
   }
 
   /** What breaks a promise inside of a node must not be swallowed there. */
@@ -140,6 +171,7 @@ export class Run {
         events: clock.events,
         virtualMs: Math.round(clock.nowMs),
         acked: this.#acked,
+        snapshots: this.#snapshots,
         faults: this.#faults,
         digest: this.#digest >>> 0,
       };
@@ -173,6 +205,9 @@ export class Run {
       this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
     );
     this.#invariants.opened(node.name, open);
+    open.on('snapshot-started', (e) => this.#note(`${node.name}: snapshot ${JSON.stringify(e)}`));
+    open.on('snapshot-failed', (e) => this.#note(`${node.name}: no snapshot ${JSON.stringify(e)}`));
+    open.on('snapshot-done', (e) => this.#note(`${node.name}: has snapshot ${JSON.stringify(e)}`));
     for (const space of open.status().spaces) {
       const flushed = this.#flushed.get(`${node.name} ${space.name}`) ?? 0;
       if (space.durableSequence < flushed) {

@@ -24,6 +24,7 @@ const realNow = performance.now.bind(performance);
 let passed = 0;
 let acked = 0;
 let faults = 0;
+let snapshots = 0;
 let virtualMs = 0;
 let failed: number | undefined;
 
@@ -35,6 +36,7 @@ for (let seed = from; seed < from + options.seeds; seed++) {
     passed++;
     acked += report.acked;
     faults += report.faults;
+    snapshots += report.snapshots;
     virtualMs += report.virtualMs;
     if (options.trace) process.stdout.write(`${JSON.stringify(report)}\n`);
   } catch (error) {
@@ -49,7 +51,8 @@ for (let seed = from; seed < from + options.seeds; seed++) {
 const seconds = (realNow() - startMs) / 1_000;
 const ran = failed === undefined ? passed : passed + 1;
 process.stdout.write(
-  `${faults} faults, ${acked} entries acknowledged, ${Math.round(virtualMs / 1_000)} s of ` +
+  `${faults} faults, ${acked} entries acknowledged, ${snapshots} snapshots, ` +
+    `${Math.round(virtualMs / 1_000)} s of ` +
     `cluster time in ${seconds.toFixed(1)} s\n`,
 );
 process.stdout.write(`${ran} seeds ran, ${passed} passed\n`);

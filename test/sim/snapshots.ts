@@ -42,7 +42,7 @@ export async function makeSnapshot(
   return { sequence, chunks: chunks() };
 }
 
-/** Takes it in, or throws as a host may. Throws a Violation for bytes that are not the right ones. */
+/** Takes it in, or throws as a host may; a Violation for bytes that are not the right ones. */
 export async function takeSnapshot(
   world: SnapshotWorld,
   space: string,

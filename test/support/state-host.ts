@@ -7,6 +7,30 @@ interface Kept {
   items: Buffer[];
 }
 
+/** Holds up whoever passes, from the n-th on, until it is opened. */
+export class Gate {
+  #waiting: (() => void)[] = [];
+  #closedAt = Number.POSITIVE_INFINITY;
+  /** Somebody stands before it. */
+  isReached = false;
+
+  closeAt(n: number): void {
+    this.#closedAt = n;
+    this.isReached = false;
+  }
+
+  open(): void {
+    this.#closedAt = Number.POSITIVE_INFINITY;
+    for (const go of this.#waiting.splice(0)) go();
+  }
+
+  readonly pass = async (n = 0): Promise<void> => {
+    if (n < this.#closedAt) return;
+    this.isReached = true;
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  };
+}
+
 export class StateHost {
   readonly #spaces = new Map<string, Kept>();
   /** How often each call was made. */
@@ -19,6 +43,8 @@ export class StateHost {
   beforePiece: (n: number) => Promise<void> | void = () => undefined;
   /** Called before a restored state takes the place of the old one. */
   beforeRestored: () => Promise<void> | void = () => undefined;
+  /** Called when it has: a host that is to outlive its process is saved here. */
+  restored: () => void = () => undefined;
 
   #of(space: string): Kept {
     let kept = this.#spaces.get(space);
@@ -87,10 +113,27 @@ export class StateHost {
     }
     await this.beforeRestored();
     this.#spaces.set(space, { sequence, items });
+    this.restored();
   };
 
   sequence(space: string): number {
     return this.#of(space).sequence;
+  }
+
+  toJSON(): unknown {
+    const spaces = [...this.#spaces].map(([name, { sequence, items }]) => {
+      return { name, sequence, items: items.map((item) => item.toString('base64')) };
+    });
+    return { spaces };
+  }
+
+  /** Takes what `toJSON` has given. */
+  load(json: unknown): void {
+    const { spaces } = json as { spaces: { name: string; sequence: number; items: string[] }[] };
+    for (const { name, sequence, items } of spaces) {
+      const decoded = items.map((item) => Buffer.from(item, 'base64'));
+      this.#spaces.set(name, { sequence, items: decoded });
+    }
   }
 
   /** Of all that the state of the space is. */

@@ -73,6 +73,8 @@ export interface SurveyedSegment extends Extent {
   /** Where its entries end. */
   readonly end: Lsn;
   readonly isLast: boolean;
+  /** All that was written is there. */
+  readonly isWhole: boolean;
 }
 
 export interface Survey {
@@ -114,6 +116,7 @@ interface Live {
 /**
  * Walks every live segment.
  * @param visit gets each good entry, in LSN order
+ * @param left told of each segment behind its last entry; undefined: of one that was freed
  * @throws EngramDirectory, Configuration (no log), CorruptionDetected (no salt), UnsupportedVersion
  */
 export async function surveyLog(
@@ -121,6 +124,7 @@ export async function surveyLog(
   dir: string,
   findings: Findings,
   visit: Visit,
+  left: (segment: SurveyedSegment | undefined) => Promise<void> = async () => undefined,
 ): Promise<Survey> {
   const salt = await saltOfDirectory(disk, dir, findings);
   const state = await newestState(disk, dir);
@@ -138,9 +142,14 @@ export async function surveyLog(
     );
     if (end === undefined) {
       await gone(disk, dir, segment, findings);
+      await left(undefined);
     } else if (own.list.length === 0 || (await isLive(disk, dir, start))) {
-      segments.push({ file, start, size, end, isLast });
       findings.addAll(own);
+      const surveyed = { file, start, size, end, isLast, isWhole: own.rot === 0 };
+      segments.push(surveyed);
+      await left(surveyed);
+    } else {
+      await left(undefined);
     }
   }
   return { salt, state, segments };

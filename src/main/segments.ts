@@ -12,6 +12,7 @@ import { SegmentIndex } from '../shared/segment-index.js';
 import type { SegmentFacts } from '../shared/state.js';
 import type { Disk, DiskFile } from './disk.js';
 import type { LogWriter } from './log-writer.js';
+import { RESERVE } from './tail.js';
 
 export interface Segment extends SegmentFacts {
   /** undefined: not read since the node was opened. */
@@ -34,7 +35,6 @@ interface Freed {
 
 const SPARE = /^spare-[0-9a-f]+\.seg$/;
 const TEMPORARY = 'segment.tmp';
-const RESERVE = 'reserve';
 
 /** Whether a file of this name is a segment waiting to be used. */
 export function isSpareName(name: string): boolean {
@@ -110,9 +110,18 @@ export class Segments {
       this.#file = this.#writer.wrap(await this.#create(0));
       this.list.push({ ...newSegment(0, this.#bytes), index: new SegmentIndex() });
     } else {
+      // It may have been sealed before, and what stood behind it was lost: it grows again.
+      await this.#dropIndex(this.current.start);
       const file = await this.#disk.open(this.pathOf(this.current.start), 'write');
       this.#file = this.#writer.wrap(file);
     }
+  }
+
+  async #dropIndex(start: Lsn): Promise<void> {
+    const index = indexName(start);
+    if (!(await this.#disk.list(this.#dir)).includes(index)) return;
+    await this.#disk.remove(path.join(this.#dir, index));
+    await this.#disk.syncDir(this.#dir);
   }
 
   /**
@@ -233,9 +242,7 @@ export class Segments {
     } else {
       await this.#disk.remove(file);
     }
-    const index = indexName(start);
-    const hasIndex = (await this.#disk.list(this.#dir)).includes(index);
-    if (hasIndex) await this.#disk.remove(path.join(this.#dir, index));
+    await this.#dropIndex(start);
     await this.#disk.syncDir(this.#dir);
   }
 

@@ -11,6 +11,8 @@ import type { Extent } from './segment-walk.js';
 
 /** The folder in a data directory that keeps what is no part of its log any more. */
 export const QUARANTINE = 'quarantine';
+/** Room that is set aside for when the disk is full (FAULTS row 13). */
+export const RESERVE = 'reserve';
 const ZEROS = new Uint8Array(1024 * 1024);
 
 /**
@@ -41,7 +43,10 @@ export async function zeroFrom(file: DiskFile, segment: Extent, x: Lsn): Promise
   await file.syncAll();
 }
 
-/** Copies what stands behind a tear, durably. @returns the file that keeps it */
+/**
+ * Copies what stands behind a tear, durably; on a full disk the reserve is given up for it.
+ * @returns the file that keeps it
+ */
 export async function keepCopy(
   disk: Disk,
   dir: string,
@@ -54,8 +59,34 @@ export async function keepCopy(
   await disk.makeDir(folder);
   // An earlier tear at the same place keeps its own copy.
   const tear = `torn-${from.toString(16).padStart(16, '0')}`;
-  const earlier = (await disk.list(folder)).filter((file) => file.startsWith(tear)).length;
+  const names = await disk.list(folder);
+  const earlier = names.filter((name) => name.startsWith(tear) && name.endsWith('.bin')).length;
   const name = path.join(folder, `${tear}-${earlier + 1}.bin`);
+  // Under its name only when it is whole: openings that fail half-way do not pile up copies.
+  const temporary = path.join(folder, 'torn.tmp');
+  try {
+    await copyRange(disk, temporary, file, segment, from, to);
+  } catch (error) {
+    await disk.remove(temporary).catch(() => undefined);
+    const hasReserve = (await disk.list(dir)).includes(RESERVE);
+    if ((error as EngramError).code !== 'DiskFull' || !hasReserve) throw error;
+    await disk.remove(path.join(dir, RESERVE));
+    await copyRange(disk, temporary, file, segment, from, to);
+  }
+  await disk.rename(temporary, name);
+  await disk.syncDir(folder);
+  await disk.syncDir(dir);
+  return name;
+}
+
+async function copyRange(
+  disk: Disk,
+  name: string,
+  file: DiskFile,
+  segment: Extent,
+  from: Lsn,
+  to: Lsn,
+): Promise<void> {
   const copy = await disk.open(name, 'create');
   try {
     await copy.truncate(0);
@@ -69,7 +100,4 @@ export async function keepCopy(
   } finally {
     await copy.close();
   }
-  await disk.syncDir(folder);
-  await disk.syncDir(dir);
-  return name;
 }

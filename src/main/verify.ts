@@ -13,8 +13,9 @@ import { indexName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import { decodeState, type State } from '../shared/state.js';
 import { type Disk, readSmallFile } from './disk.js';
-import { Findings, type Survey, surveyLog } from './log-survey.js';
+import { Findings, type SurveyedSegment, surveyLog } from './log-survey.js';
 import { newestState, STATE_FILES } from './recovery.js';
+import { SeenEntries } from './seen-entries.js';
 
 export interface Verified {
   readonly kind: 'engram-wal' | 'engram';
@@ -64,6 +65,8 @@ class Check {
   readonly #gaps: { id: string; from: Sequence; to: Sequence; lsn: Lsn }[] = [];
   #entries = 0;
   #bytes = 0;
+  /** In the segment that is being walked. */
+  #seen = new SeenEntries();
 
   constructor(disk: Disk, dir: string, findings: Findings) {
     this.#disk = disk;
@@ -73,12 +76,15 @@ class Check {
 
   async run(): Promise<Verified> {
     await this.#states();
-    const survey = await surveyLog(this.#disk, this.#dir, this.#findings, (_, view, at, lsn) =>
-      this.#entry(view, at, lsn),
+    const survey = await surveyLog(
+      this.#disk,
+      this.#dir,
+      this.#findings,
+      (_, view, at, lsn) => this.#entry(view, at, lsn),
+      (segment) => this.#checkIndex(segment),
     );
     // What was freed while we read is missing by right.
     this.#continuity(survey.state, await newestState(this.#disk, this.#dir));
-    await this.#checkIndexes(survey);
     const { rot, warnings, list } = this.#findings;
     return {
       kind: 'engram-wal',
@@ -137,6 +143,7 @@ class Check {
     track.last = Math.max(track.last, sequence);
     track.epoch = Math.max(track.epoch, epoch);
     track.lastLsn = lsn;
+    this.#seen.add(track.slot, sequence, lsn);
   }
 
   /** Sequences that are missing: freed, or rot. */
@@ -167,17 +174,23 @@ class Check {
     }
   }
 
-  async #checkIndexes(survey: Survey): Promise<void> {
-    for (const segment of survey.segments) {
-      const file = indexName(segment.start);
-      const bytes = await readSmallFile(this.#disk, this.#dir, file, SEGMENT_MAX_BYTES);
-      if (!bytes || segment.isLast) continue;
-      try {
-        SegmentIndex.decode(bytes, segment.start, segment.end, (id) => this.#tracks.get(id)?.slot);
-      } catch (error) {
-        if ((error as EngramError).code !== 'CorruptionDetected') throw error;
-        this.#rot(file, 0, bytes.length, 'a damaged index; it is built again', undefined);
-      }
+  /** The index of a segment that was just walked says what was seen in it. */
+  async #checkIndex(segment: SurveyedSegment | undefined): Promise<void> {
+    const seen = this.#seen;
+    this.#seen = new SeenEntries();
+    if (!segment || segment.isLast) return;
+    const file = indexName(segment.start);
+    const bytes = await readSmallFile(this.#disk, this.#dir, file, SEGMENT_MAX_BYTES);
+    if (!bytes) return;
+    try {
+      const slotOf = (id: string): Slot | undefined => this.#tracks.get(id)?.slot;
+      const index = SegmentIndex.decode(bytes, segment.start, segment.end, slotOf);
+      if (!segment.isWhole || seen.fits(index)) return;
+      const what = 'an index that does not say what its segment holds';
+      this.#rot(file, 0, bytes.length, what, undefined);
+    } catch (error) {
+      if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+      this.#rot(file, 0, bytes.length, 'a damaged index; it is built again', undefined);
     }
   }
 }

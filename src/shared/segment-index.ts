@@ -60,6 +60,11 @@ export class SegmentIndex {
     return this.#spaces.keys();
   }
 
+  /** Sequence and LSN of known places of a space, in turn, ascending. */
+  points(slot: Slot): readonly number[] {
+    return this.#spaces.get(slot)?.points ?? [];
+  }
+
   first(slot: Slot): Sequence | undefined {
     return this.#spaces.get(slot)?.points[0];
   }

@@ -185,11 +185,14 @@ describe('our own directories', () => {
       while (!isOver) {
         await space.appendBatch(1, [Buffer.alloc(9_000, 1), Buffer.alloc(100, 2)]);
         const { durableSequence } = space.status();
-        if (durableSequence % 100 === 0) await space.checkpoint(durableSequence - 50);
+        // So much is kept that verify finds some of it, however slow it is.
+        if (durableSequence % 100 !== 0 || durableSequence < 500) continue;
+        await space.checkpoint(durableSequence - 400);
       }
     })();
     try {
-      for (let look = 0; look < 8; look++) {
+      const recycled = () => node!.status().retention.recycledSegments;
+      for (let look = 0; look < 8 || recycled() === 0; look++) {
         await new Promise((resolve) => setTimeout(resolve, 40));
         const verified = await verifyLog(nodeDisk, dir);
         expect(verified.findings.filter((f) => f.level === 'rot')).toEqual([]);
@@ -199,7 +202,6 @@ describe('our own directories', () => {
       isOver = true;
       await load;
     }
-    expect(node.status().retention.recycledSegments).toBeGreaterThan(0);
   });
 
   test('no log there: 4, and what to do', () => {

@@ -35,6 +35,12 @@ import {
 } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
+import {
+  type CoordinatorConfig,
+  type CoordinatorOptions,
+  coordinatorConfig,
+  coordinatorProblem,
+} from './coordinator-options.js';
 import { type HttpOptions, httpProblem } from './http-options.js';
 import { type Logger, loggerProblem } from './logger.js';
 import { isLoopback } from './loopback.js';
@@ -80,8 +86,10 @@ export interface NodeOptions {
    * they have it. It keeps strangers out; what is sent is not encrypted.
    */
   readonly key?: string | Uint8Array;
-  /** Whether openSpace creates unknown spaces. Default: true without `listen`. */
+  /** Whether openSpace creates unknown spaces. Default: true without `listen`, or with etcd. */
   readonly lead?: boolean;
+  /** Who says who leads a space. With etcd, `listen` is needed and `replicas` is etcd's. */
+  readonly coordinator?: CoordinatorOptions;
   /**
    * Replica: gets entries in order within a space; resolves = applied. What it throws is an
    * event, and the same entries come again. `position` is that of the last of them: a host that
@@ -193,8 +201,11 @@ type WithoutDefault =
   | 'metricsRegistry';
 
 /** The options with every default filled in. */
-export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key'>> &
-  Pick<NodeOptions, WithoutDefault> & { readonly key: Uint8Array | undefined };
+export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key' | 'coordinator'>> &
+  Pick<NodeOptions, WithoutDefault> & {
+    readonly key: Uint8Array | undefined;
+    readonly coordinator: CoordinatorConfig;
+  };
 
 type Check = (value: unknown) => string | undefined;
 
@@ -233,6 +244,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
       : `a string or Uint8Array of at least ${KEY_MIN_BYTES} bytes`;
   },
   lead: flag,
+  coordinator: (v) => coordinatorProblem(v, (at) => addressProblem(at, 1)),
   apply: callback,
   applyRetries: whole(1),
   appliedUpTo: callback,
@@ -360,7 +372,7 @@ export function readOptions(options: NodeOptions): NodeConfig {
   ) as unknown as NodeOptions;
   const config: NodeConfig = {
     replicas: [],
-    lead: given.listen === undefined,
+    lead: given.listen === undefined || given.coordinator?.kind === 'etcd',
     maxSnapshots: DEFAULT_MAX_SNAPSHOTS,
     snapshotChunkBytes: SNAPSHOT_CHUNK_BYTES,
     snapshotGraceMs: DEFAULT_SNAPSHOT_GRACE_MS,
@@ -392,10 +404,30 @@ export function readOptions(options: NodeOptions): NodeConfig {
     stalledAfterMs: DEFAULT_STALLED_AFTER_MS,
     metricsPrefix: DEFAULT_METRICS_PREFIX,
     ...given,
+    coordinator: coordinatorConfig(given.coordinator),
     key: given.key === undefined ? undefined : Buffer.from(given.key as Uint8Array),
   };
   checkTogether(config);
   return config;
+}
+
+function checkEtcd(
+  { listen, replicas, key }: NodeConfig,
+  { endpoints, advertise }: Extract<CoordinatorConfig, { kind: 'etcd' }>,
+): void {
+  if (!listen) {
+    throw failure('Configuration', 'coordinator etcd without listen: other nodes must reach it');
+  }
+  const { host } = advertise ?? listen;
+  if (host === '0.0.0.0' || host === '::') {
+    throw failure('Configuration', `${host} cannot be dialled: name coordinator.advertise`);
+  }
+  if (replicas.length > 0) {
+    throw failure('Configuration', 'coordinator etcd with replicas: etcd says where a space goes');
+  }
+  for (const endpoint of endpoints) {
+    checkReach({ host: new URL(endpoint).hostname, port: 0 }, 'coordinator.endpoints', key);
+  }
 }
 
 function checkTogether(config: NodeConfig): void {
@@ -430,6 +462,7 @@ function checkTogether(config: NodeConfig): void {
   if (config.restore && !config.listen) {
     throw failure('Configuration', 'restore is given without listen: no primary can reach it');
   }
+  if (config.coordinator.kind === 'etcd') checkEtcd(config, config.coordinator);
   if (config.appliedUpTo && !config.apply) {
     throw failure('Configuration', 'appliedUpTo is given without apply');
   }

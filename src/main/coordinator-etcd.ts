@@ -38,6 +38,8 @@ export interface EtcdOptions {
 
 /** A claim that has not become a leadership by then is given up. */
 const CLAIM_MS = 15_000;
+/** How long a new space waits for this node's lease. */
+const LEASE_WAIT_MS = 5_000;
 /** How long `start` waits for etcd before the node opens without its word. */
 const FIRST_WORD_MS = 2_000;
 
@@ -62,6 +64,8 @@ export class EtcdCoordinator implements Coordinator {
   /** The key of this node stands in etcd, with the lease of now. */
   #announced: string | undefined;
   #isAnnouncing = false;
+  /** Who waits for the lease. */
+  readonly #awaiting = new Set<() => void>();
   #tick: NodeJS.Timeout | undefined;
   #isClosed = false;
   #firstWord!: () => void;
@@ -171,11 +175,27 @@ export class EtcdCoordinator implements Coordinator {
       // A life before this one, in this very directory: its lock was free, so it is over.
       for (const { session } of others) await this.#session.revoke(session).catch(() => undefined);
       this.#event({ kind: 'lease', held: true, reason: 'granted' });
+      for (const wake of this.#awaiting) wake();
     } catch {
       // The link is gone; `up` comes again.
     } finally {
       this.#isAnnouncing = false;
     }
+  }
+
+  /** Resolves when the lease is held, or when that has been waited for long enough. */
+  async #whenAnnounced(): Promise<void> {
+    if (this.#isAnnounced) return;
+    let timer: NodeJS.Timeout | undefined;
+    let wake!: () => void;
+    const late = new Promise<void>((resolve) => {
+      wake = resolve;
+      timer = setTimeout(resolve, LEASE_WAIT_MS);
+    });
+    this.#awaiting.add(wake);
+    await late;
+    clearTimeout(timer);
+    this.#awaiting.delete(wake);
   }
 
   /** From now on nothing is acknowledged here. */
@@ -265,12 +285,13 @@ export class EtcdCoordinator implements Coordinator {
       // Led before the lease lapsed for us; etcd has never ceased to think so.
       if (isPrimary && !standing.refusal) this.#node!.resume(row.name, row.epoch);
     }
+    const isLeading = isPrimary && (this.#node!.standingOf(row.name)?.leads ?? false);
     // Its disk, a replica ahead of it, a higher epoch: others are to lead then.
     const isLate =
       performance.now() - led.sinceMs > CLAIM_MS && !this.#candidacy.isTrying(row.name);
-    if (isPrimary ? standing.refusal : isLate) {
+    if ((isPrimary && standing.refusal) || (!isLeading && isLate)) {
       void this.release(row.name, row.epoch).catch(() => undefined);
-    } else if (isPrimary) {
+    } else if (isLeading) {
       this.#replicate(known);
     }
   }
@@ -299,25 +320,20 @@ export class EtcdCoordinator implements Coordinator {
     });
   }
 
-  /** Spaces that this node has led without etcd: they are made known there, as they are. */
+  /**
+   * Spaces that this node has led without etcd, or that etcd has lost: made known there, and led
+   * from then on by whoever is promoted, in an epoch above all that any of their nodes has seen.
+   */
   #adoptOwn(): void {
     if (!this.#isAnnounced) return;
-    for (const { space, role, epoch, refusal } of this.#node!.standings()) {
-      if (role !== 'primary' || refusal || epoch === 0) continue;
-      const id = this.#records.idOf(space);
-      if (this.#records.space(id) || this.#candidacy.isTrying(space)) continue;
-      this.#candidacy.during(space, () => this.#adopt(id, space, epoch));
+    for (const { space: name, role, epoch, nodeIds } of this.#node!.standings()) {
+      const id = this.#records.idOf(name);
+      if (role !== 'primary' || this.#records.space(id) || this.#candidacy.isTrying(name)) continue;
+      const row: SpaceRow = { name, nodeIds, epoch, leader: undefined, released: true };
+      this.#candidacy.during(name, async () => {
+        await this.#put({ id, row, revision: 0 }, row);
+      });
     }
-  }
-
-  async #adopt(id: string, name: string, epoch: Epoch): Promise<void> {
-    const nodeIds = this.#nodesFor(name, true);
-    const leader = { nodeId: this.#nodeId, session: this.#session.lease! };
-    const row: SpaceRow = { name, nodeIds, epoch, leader, released: false };
-    const isDone = await this.#put({ id, row, revision: 0 }, row);
-    if (!isDone || this.#led.has(name)) return;
-    this.#leads(name, epoch);
-    this.#node!.resume(name, epoch);
   }
 
   // --- changes -----------------------------------------------------------------------------
@@ -412,6 +428,10 @@ export class EtcdCoordinator implements Coordinator {
     return this.#isAnnounced && row !== undefined && row.epoch === epoch && this.#isOwn(row);
   }
 
+  lives(nodeId: string): boolean {
+    return !this.#session.isUp || this.#records.living.has(nodeId);
+  }
+
   leaderOf(space: string): Leader | undefined {
     const row = this.#records.space(this.#records.idOf(space))?.row;
     if (!row?.leader || !leads(row, this.#records.sessions)) return undefined;
@@ -429,12 +449,8 @@ export class EtcdCoordinator implements Coordinator {
   async place(space: string, lead: boolean | undefined): Promise<Placement> {
     const id = this.#records.idOf(space);
     if (!this.#records.space(id)) {
-      if (!this.#isAnnounced) {
-        throw failure(
-          'CoordinatorUnavailable',
-          `no lease of etcd is held: where is ${space} to be`,
-        );
-      }
+      await this.#whenAnnounced();
+      if (!this.#isAnnounced) throw this.#noLease(space);
       const nodeIds = this.#nodesFor(space, lead);
       const row: SpaceRow = { name: space, nodeIds, epoch: 0, leader: undefined, released: false };
       await this.#put({ id, row, revision: 0 }, row);
@@ -449,6 +465,7 @@ export class EtcdCoordinator implements Coordinator {
     if (this.#isClosed) return;
     this.#isClosed = true;
     clearInterval(this.#tick);
+    for (const wake of this.#awaiting) wake();
     this.#candidacy.stop();
     this.#led.clear();
     await this.#session.close();

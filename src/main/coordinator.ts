@@ -32,6 +32,10 @@ export interface Standing {
   readonly epoch: Epoch;
   /** Its last durable entry. */
   readonly position: Position;
+  /** The nodes that have the space as far as this one knows, itself among them. */
+  readonly nodeIds: readonly string[];
+  /** It is the primary, and takes appends. */
+  readonly leads: boolean;
   /**
    * Why it must not lead (damaged, rewinding, regressed, fenced by a replica, the log has failed);
    * undefined: it may. What `stepDown` has stopped is no such reason.
@@ -102,6 +106,8 @@ export interface Coordinator {
    * last: before a paused primary goes on in its epoch (row 72). Rejects CoordinatorUnavailable.
    */
   holds(space: string, epoch: Epoch): Promise<boolean>;
+  /** Whether the node lives, as of what was heard last; true where nobody says that it does not. */
+  lives(nodeId: string): boolean;
   /** Who leads the space, as of what was heard last; undefined: nobody that it knows of. */
   leaderOf(space: string): Leader | undefined;
   /**
@@ -134,6 +140,10 @@ export class StaticCoordinator implements Coordinator {
 
   holds(): Promise<boolean> {
     return Promise.resolve(true);
+  }
+
+  lives(): boolean {
+    return true;
   }
 
   leaderOf(): undefined {

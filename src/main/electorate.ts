@@ -39,17 +39,25 @@ export class Electorate {
   /** The nodes that this one ships to, or could: where they listen. */
   readonly #known: () => readonly Member[];
   readonly #address: () => Address | undefined;
+  readonly #lives: (nodeId: string) => boolean;
 
+  /**
+   * @param known where nodes listen
+   * @param address where this one does
+   * @param lives false of a node that is known to be gone
+   */
   constructor(
     nodeId: string,
     peers: PeerClient,
     known: () => readonly Member[],
     address: () => Address | undefined,
+    lives: (nodeId: string) => boolean,
   ) {
     this.#nodeId = nodeId;
     this.#peers = peers;
     this.#known = known;
     this.#address = address;
+    this.#lives = lives;
   }
 
   /** This node, as others may dial it; port 0 where it does not listen. */
@@ -84,14 +92,20 @@ export class Electorate {
   async poll(space: SpaceState): Promise<Poll> {
     const answers: (MemberStanding & { row: StandingRow })[] = [];
     const silent: SilentMember[] = [];
-    await Promise.all(
-      this.idsOf(space).map(async (nodeId) => {
-        const told = await this.#standing(space, nodeId).catch(reasonOf);
-        if (typeof told === 'string') silent.push({ nodeId, reason: told });
-        else answers.push({ nodeId, ...told, row: told });
-      }),
-    );
-    return { answers, silent };
+    const ids = this.idsOf(space);
+    const asked = ids.map(async (nodeId) => {
+      const told = await this.#standing(space, nodeId).catch(reasonOf);
+      if (typeof told === 'string') silent.push({ nodeId, reason: told });
+      else answers.push({ nodeId, ...told, row: told });
+    });
+    await Promise.all(asked.filter((_, n) => this.#lives(ids[n]!)));
+    // Of whom the coordinator says that they are gone, a word is welcome, but not waited for.
+    await atMost(Promise.all(asked), GONE_MEMBER_MS);
+    const heard = [...answers, ...silent].map((a) => a.nodeId);
+    for (const nodeId of ids.filter((id) => !heard.includes(id))) {
+      silent.push({ nodeId, reason: 'the coordinator says that it is gone' });
+    }
+    return { answers: [...answers], silent: [...silent] };
   }
 
   async #standing(space: SpaceState, nodeId: string): Promise<StandingRow | string> {
@@ -144,6 +158,19 @@ export class Electorate {
     if (answer.epoch > 0) return answer.epoch;
     throw failure('PromotionRefused', `${nodeId}: ${answer.code}: ${answer.reason}`);
   }
+}
+
+/** How long a member that is gone by the coordinator's word may still answer, after the others. */
+const GONE_MEMBER_MS = 50;
+
+/** Resolves with the work, or when the time is over. */
+async function atMost(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
 }
 
 const NONE: Position = { epoch: 0, sequence: 0, headerCrc: 0 };

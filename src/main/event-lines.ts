@@ -5,6 +5,7 @@
 import { EngramError } from '../shared/errors.js';
 import type { ReplicaStatus } from '../shared/lag.js';
 import { LINE_TEXT_MAX } from '../shared/limits.js';
+import { COORDINATOR_WRITERS } from './coordinator-event-lines.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import { ROLE_WRITERS } from './role-event-lines.js';
 
@@ -36,6 +37,7 @@ type Writers = { readonly [K in NodeEventName]: Writer<NodeEvents[K]> };
 
 const WRITERS: Writers = {
   ...ROLE_WRITERS,
+  ...COORDINATOR_WRITERS,
   'replica-state': (e) => {
     const { replicaId, state, reason, consecutiveFailures, fatal, checksumFailures } = e;
     const level = { failed: 'error', waiting: 'warn', connecting: 'debug', handshake: 'debug' };

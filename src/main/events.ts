@@ -5,6 +5,7 @@ import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
 import type { ApplyBlock } from './apply.js';
+import type { CoordinatorEvents } from './coordinator-events.js';
 import type { DamagedEntries } from './damage.js';
 import { EVENT_NAMES, line, lineOf } from './event-lines.js';
 import type { LagAlertChange, ReplicaStatusChange, StalledChange } from './lag-changes.js';
@@ -21,7 +22,7 @@ export interface SnapshotOf {
   readonly replicaId: string;
 }
 
-export interface NodeEvents extends RoleEvents {
+export interface NodeEvents extends RoleEvents, CoordinatorEvents {
   /** The link to a replica has another state (DESIGN 7). */
   'replica-state': {
     readonly replicaId: string;

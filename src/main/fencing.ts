@@ -140,7 +140,7 @@ export class Fencing {
     if (space.facts.role !== 'primary' || space.isFenced) return;
     space.isFenced = true;
     space.pause = failure('LeaseLost', `${space.facts.name}: ${reason}`);
-    this.#replication.drop(space);
+    // Shipped on: what it has is lost to nobody while members can still have it (rows 62, 69).
     this.#replication.acks.fail(space, space.pause);
   }
 

@@ -20,6 +20,8 @@ export type {
   NodeOptions,
   ReceivedSnapshot,
 } from './config.js';
+export type { Leader } from './coordinator.js';
+export type { CoordinatorOptions } from './coordinator-options.js';
 export type { NodeEventName, NodeEvents } from './events.js';
 export type { Logger, RecentEvent } from './logger.js';
 export type { Scrape } from './metrics.js';

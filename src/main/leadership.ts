@@ -11,6 +11,7 @@ import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import { Coordinated } from './coordinated.js';
 import type { Coordinator } from './coordinator.js';
 import type { Disk } from './disk.js';
 import { Electorate } from './electorate.js';
@@ -67,6 +68,8 @@ export interface LeadershipParts {
 
 export class Leadership {
   readonly roles: Roles;
+  /** As its coordinator sees this node. */
+  readonly coordinated: Coordinated;
   readonly fencing: Fencing;
   readonly #parts: LeadershipParts;
   readonly #electorate: Electorate;
@@ -81,10 +84,14 @@ export class Leadership {
     const { nodeId } = config;
     const serially = <T>(work: () => Promise<T>): Promise<T> => this.roles.serially(work);
     this.fencing = this.#makeFencing(serially);
+    this.coordinated = new Coordinated({ ...parts, leadership: this });
     this.#rejoin = this.#makeRejoin();
     this.roles = this.#makeRoles();
-    const known = (): readonly Member[] => replication.members;
-    this.#electorate = new Electorate(nodeId, peers, known, parts.address);
+    // Where the coordinator has seen them last; else as configured, or as a primary has said.
+    const known = (): readonly Member[] => [...this.coordinated.members, ...replication.members];
+    const address = (): Address | undefined => this.coordinated.address;
+    const lives = (id: string): boolean => coordinator.lives(id);
+    this.#electorate = new Electorate(nodeId, peers, known, address, lives);
     const electorate = this.#electorate;
     const shared = { nodeId, memory, spaces, wal, replication, electorate, coordinator, serially };
     this.#promotion = new Promotion({
@@ -132,7 +139,8 @@ export class Leadership {
   }
 
   #makeRoles(): Roles {
-    const { config, memory, spaces, wal, replication, address, applier } = this.#parts;
+    const { config, memory, spaces, wal, replication, applier } = this.#parts;
+    const address = (): Address | undefined => this.coordinated.address;
     return new Roles(config, memory, spaces, wal, replication, address, {
       changed: (space) => this.#changed(space),
       followed: (space) => applier?.start(space),
@@ -151,6 +159,7 @@ export class Leadership {
     const { name, role, epoch, primary } = space.facts;
     this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
     if (role === 'replica') this.#parts.applier?.start(space);
+    this.coordinated.roleChanged(space);
   }
 
   #incident(space: SpaceState, epoch: Epoch, otherId: string): void {
@@ -167,15 +176,30 @@ export class Leadership {
       await this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined));
     }
     const left = led.filter((s) => s.facts.role === 'primary');
+    const { coordinator } = this.#parts;
+    // Whatever it led when it was last open: it leads nothing until etcd has said so.
+    for (const space of coordinator.kind === 'etcd' ? left : []) {
+      this.fencing.stepDown(space, 'etcd has not been heard yet');
+    }
     this.roles.restoreMembers(left);
     replication.lead(left);
     await this.roles.confirm(left);
-    for (const space of left) {
-      const { history, epoch, role } = space.facts;
-      const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
-      if (isBegun || space.isFenced || space.refusal || role !== 'primary') continue;
-      await this.roles.serially(() => this.#promotion.begin(space));
-    }
+    for (const space of left) await this.#begin(space);
+    await coordinator.start(this.coordinated);
+  }
+
+  /** A crash may have come between a promotion and the first entry of its epoch (row 71). */
+  async #begin(space: SpaceState): Promise<void> {
+    const { history, epoch, role } = space.facts;
+    const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
+    if (isBegun || space.isFenced || space.refusal || role !== 'primary') return;
+    await this.roles.serially(() => this.#promotion.begin(space));
+  }
+
+  /** The coordinator has it that this node leads the space still. */
+  resume(space: SpaceState, epoch: Epoch): void {
+    this.fencing.resume(space, epoch);
+    this.#begin(space).catch((error) => this.#parts.emit('state-failed', { error }));
   }
 
   // --- what others say ---------------------------------------------------------------------
@@ -248,6 +272,7 @@ export class Leadership {
 
   /** A space whose disk went back may be about to lead again: it is waited for. */
   async openSpace(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    if (this.#parts.coordinator.kind === 'etcd') return await this.coordinated.open(name, options);
     try {
       return await this.roles.open(name, options);
     } catch (error) {
@@ -281,6 +306,8 @@ export class Leadership {
 
   /** Asks the members who leads a space that this node does not lead itself. */
   async locate(name: string): Promise<Located> {
+    const known = this.#parts.coordinator.leaderOf(name);
+    if (known) return { space: name, ...known };
     const space = this.#spaceOf(name);
     const { nodeId } = this.#parts.config;
     const { role, epoch } = space.facts;

@@ -1,4 +1,5 @@
 /** What a host may ask of a node about who leads its spaces, and who follows them. */
+import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import { checkReplica, type NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
@@ -21,12 +22,18 @@ export abstract class LedSpaces extends NodeEmitter {
   /** Throws Closed. */
   protected abstract checkOpen(): void;
 
+  #checkOwn(what: string): void {
+    this.checkOpen();
+    if (this.config.coordinator.kind === 'static') return;
+    throw failure('Configuration', `${what}: etcd says which nodes a space is on`);
+  }
+
   /**
    * Ships to one more node: every led space that goes to all the others goes to it as well, and
    * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
    */
   async addReplica(replica: Member): Promise<void> {
-    this.checkOpen();
+    this.#checkOwn('addReplica');
     await this.leadership!.roles.addReplica(checkReplica(replica, this.config));
     this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
   }
@@ -36,7 +43,7 @@ export abstract class LedSpaces extends NodeEmitter {
    * Rejects ReplicaNotFound, WalFailed, DiskFull, Closed.
    */
   async removeReplica(replicaId: string): Promise<void> {
-    this.checkOpen();
+    this.#checkOwn('removeReplica');
     await this.leadership!.roles.removeReplica(replicaId);
     this.emit('replica-set', { replicaId, change: 'removed' });
     await this.retention!.run();

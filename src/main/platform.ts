@@ -1,11 +1,14 @@
 /** What a node needs of its machine besides the disk: a listening socket, and threads that ship. */
+import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShipperStart, ToShipper } from '../shared/control.js';
 import { CONNECTIONS_MAX, KEEPALIVE_MS } from '../shared/limits.js';
 import type { Address, NodeConfig } from './config.js';
 import { type Coordinator, StaticCoordinator } from './coordinator.js';
+import { EtcdCoordinator } from './coordinator-etcd.js';
 
 /** A listening socket. */
 export interface Listener {
@@ -34,6 +37,21 @@ export interface Platform {
   connect(address: Address): ByteSocket;
   startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
   coordinator(config: NodeConfig): Coordinator;
+}
+
+/**
+ * Names the directory on this very machine, as it runs now. Its lock is one process's: whoever has
+ * it and finds an earlier life by the same name knows that life to be over.
+ */
+function placeOf(dataDir: string): string {
+  let machine: string;
+  try {
+    machine = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    machine = os.hostname();
+  }
+  const { dev, ino } = fs.statSync(dataDir, { bigint: true });
+  return `${machine}:${dev}:${ino}`;
 }
 
 /** Real sockets, real threads. */
@@ -80,7 +98,10 @@ export const nodePlatform: Platform = {
     };
   },
 
-  coordinator: () => new StaticCoordinator(),
+  coordinator: ({ coordinator, clusterId, nodeId, dataDir }) =>
+    coordinator.kind === 'etcd'
+      ? new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator)
+      : new StaticCoordinator(),
 };
 
 /** Where `performance.now()` of this thread began, on the clock that all threads share. */

@@ -107,13 +107,7 @@ export class Roles {
     if (answers.silent.length > 0) this.#hooks.unconfirmed([name], answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
-    const facts = newSpaceFacts(id, name);
-    facts.role = 'primary';
-    facts.epoch = 1;
-    facts.epochSeen = 1;
-    facts.primary = this.#config.nodeId;
-    facts.members = this.#members(replicas);
-    const state = await this.#create(facts);
+    const state = await this.#create(this.#ledFacts(id, name, 1, replicas));
     state.replicas = replicas;
     this.#replication.lead([state]);
     return state;
@@ -129,6 +123,24 @@ export class Roles {
       }
       space.replicas = members.map((m) => m.nodeId);
     }
+  }
+
+  /** The coordinator has given this node the first epoch of a space that no node has. */
+  async createLed(name: string, epoch: Epoch): Promise<void> {
+    await this.serially(async () => {
+      const state = await this.#create(this.#ledFacts(spaceIdOf(name), name, epoch, []));
+      this.#replication.lead([state]);
+    });
+  }
+
+  #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {
+    const facts = newSpaceFacts(id, name);
+    facts.role = 'primary';
+    facts.epoch = epoch;
+    facts.epochSeen = epoch;
+    facts.primary = this.#config.nodeId;
+    facts.members = this.#members(replicas);
+    return facts;
   }
 
   /** Another member knows the space: here it becomes a replica, and waits to be dialled. */
@@ -165,6 +177,48 @@ export class Roles {
     space.replicas = replicas;
     this.#replication.lead([space]);
     await this.confirm([space]);
+  }
+
+  /** Nodes that are shipped to are dialled where the coordinator has them now. */
+  readdress(members: readonly Member[]): Promise<void> {
+    return this.serially(async () => {
+      for (const member of members) {
+        const before = this.#replication.members.find((m) => m.nodeId === member.nodeId);
+        if (!before || sameMembers([before], [member])) continue;
+        await this.#replication.remove(member.nodeId);
+        this.#replication.add(member);
+        for (const space of this.#led.filter((s) => s.replicas.includes(member.nodeId))) {
+          const { replicas } = space;
+          const all = this.#replication.members.filter((m) => replicas.includes(m.nodeId));
+          await this.#ship(space, all);
+        }
+      }
+    });
+  }
+
+  /** A led space goes to these nodes, as the coordinator has it; durable when it resolves. */
+  setReplicas(name: string, replicas: readonly Member[]): Promise<void> {
+    return this.serially(async () => {
+      const space = this.#spaces.byName(name);
+      if (space?.facts.role !== 'primary') return;
+      const known = this.#replication.members.map((m) => m.nodeId);
+      for (const member of replicas) {
+        if (!known.includes(member.nodeId)) this.#replication.add(member);
+      }
+      await this.#ship(space, replicas);
+    });
+  }
+
+  async #ship(space: SpaceState, replicas: readonly Member[]): Promise<void> {
+    const ids = replicas.map((m) => m.nodeId);
+    const members = this.#members(ids);
+    if (!sameMembers(space.facts.members, members)) {
+      await this.#wal.record(roleRecord({ ...space.facts, members }), () => {
+        space.facts.members = members;
+      });
+    }
+    space.replicas = ids;
+    this.#replication.lead([space]);
   }
 
   /**

@@ -42,16 +42,24 @@ class Double implements CoordinatedNode {
   }
 
   standings(): Iterable<Standing> {
-    return this.known.values();
+    return [...this.known.keys()].map((space) => this.standingOf(space)!);
   }
 
   standingOf(space: string): Standing | undefined {
-    return this.known.get(space);
+    const standing = this.known.get(space);
+    return standing && { ...standing, leads: this.open.has(space) };
   }
 
   has(space: string, role: Standing['role'], epoch: number): void {
     const position = { epoch, sequence: 1, headerCrc: 0 };
-    this.known.set(space, { space, role, epoch, position, refusal: undefined });
+    this.known.set(space, {
+      space,
+      role,
+      epoch,
+      position,
+      nodeIds: [this.nodeId],
+      ...{ leads: false, refusal: undefined },
+    });
   }
 
   async promote(space: string): Promise<void> {
@@ -172,13 +180,13 @@ describe('placement', () => {
     expect(a.replicas.get('s')).toBe('a,b,c');
   });
 
-  test('a space that was led without etcd is made known as it is', async () => {
+  test('a space that was led without etcd is made known, and led on in a new epoch', async () => {
     const a = double('a');
     a.has('old', 'primary', 7);
     await a.start();
-    await until('it goes on in its epoch', () => a.acknowledges('old'));
-    expect(a.open.get('old')).toBe(7);
-    expect(a.coordinator.leaderOf('old')).toMatchObject({ nodeId: 'a', epoch: 7 });
+    await until('it goes on in an epoch of its own', () => a.acknowledges('old'));
+    expect(a.open.get('old')).toBe(8);
+    expect(a.coordinator.leaderOf('old')).toMatchObject({ nodeId: 'a', epoch: 8 });
   });
 });
 

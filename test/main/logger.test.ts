@@ -92,6 +92,10 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
   'switched-over': { space: 's', from: 'a', to: 'b', epoch: 2, pauseMs: 7.5 },
   'switchover-abandoned': { space: 's', to: 'b', reason: 'x' },
   regressed: { space: 's', waiting: undefined },
+  coordinator: { connected: false, reason: 'x'.repeat(5_000) },
+  lease: { held: false, reason: 'x'.repeat(5_000) },
+  leader: { space: 's', leader: { nodeId: 'b', epoch: 2, address: undefined } },
+  'leader-waiting': { space: 's', reason: 'line\nbreak' },
   'replica-status': {
     replicaId: 'b',
     status: 'failed',

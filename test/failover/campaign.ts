@@ -1,0 +1,268 @@
+/**
+ * Leaders are killed and cut off under load, over and over; planned switchovers in between. An
+ * external checker has the last word; times are the machine's monotonic clock.
+ */
+
+import { Checker, type Verdict, Violation } from './checker.js';
+import {
+  type Ack,
+  Cluster,
+  eventually,
+  type NodeProcess,
+  nowMs,
+  type SpaceFacts,
+} from './cluster.js';
+
+export type Way = 'kill' | 'cut' | 'etcd' | 'stop';
+
+export interface CampaignOptions {
+  readonly folder: string;
+  readonly rounds: number;
+  readonly random: (below: number) => number;
+  readonly ttlMs?: number;
+  readonly say?: (line: string) => void;
+}
+
+/** One space that went from a leader that failed to another. */
+export interface Failover {
+  readonly way: Way;
+  /** From the failure to the first acknowledged append elsewhere. */
+  readonly wholeMs: number;
+  /** From the deletion of the leader's key in etcd, as a watch of our own has heard. */
+  readonly electedMs: number;
+}
+
+export interface CampaignResult extends Verdict {
+  readonly kind: string;
+  readonly ttlMs: number;
+  readonly rounds: Readonly<Record<Way, number>>;
+  readonly failovers: readonly Failover[];
+  /** Of appends, as the leader that hands over reports it, and as its clients see it. */
+  readonly switchoverMs: readonly number[];
+  readonly switchoverGapMs: readonly number[];
+}
+
+export const SPACES = Array.from({ length: 8 }, (_, n) => `space-${n}`);
+/** A failover that takes longer has failed. */
+const FAILOVER_MS = 30_000;
+
+interface Watched {
+  epoch: number;
+  nodeId: string;
+  /** When the first append of the epoch, and the last one so far, were acknowledged. */
+  firstMs: number;
+  lastMs: number;
+}
+
+export class Campaign {
+  readonly #options: CampaignOptions;
+  readonly #checker = new Checker();
+  readonly #cluster: Cluster;
+  /** The newest epoch of each space in which something was acknowledged, and the one before. */
+  readonly #newest = new Map<string, Watched>();
+  readonly #before = new Map<string, Watched>();
+  readonly #gone = new Map<string, number>();
+  readonly #failovers: Failover[] = [];
+  readonly #switchoverMs: number[] = [];
+  readonly #gapMs: number[] = [];
+  readonly #rounds: Record<Way, number> = { kill: 0, cut: 0, etcd: 0, stop: 0 };
+  #violation: unknown;
+
+  private constructor(options: CampaignOptions, cluster: Cluster) {
+    this.#options = options;
+    this.#cluster = cluster;
+    cluster.onAck = (node, ack) => this.#acked(node, ack);
+    cluster.onGone = (nodeId, atMs) => this.#gone.set(nodeId, atMs);
+  }
+
+  static async run(options: CampaignOptions): Promise<CampaignResult> {
+    const { folder, ttlMs = 2_000 } = options;
+    const cluster = await Cluster.start(folder, { ttlMs });
+    try {
+      return await new Campaign(options, cluster).#run();
+    } catch (error) {
+      for (const node of cluster.nodes) {
+        const events = node.events.slice(-12).map((e) => `${e.name} ${JSON.stringify(e.event)}`);
+        options.say?.(`${node.nodeId}: ${events.join('\n   ')}\n${node.errors.slice(-1_000)}`);
+      }
+      throw error;
+    } finally {
+      await cluster.close();
+    }
+  }
+
+  #acked(node: NodeProcess, ack: Ack): void {
+    try {
+      this.#checker.ack(node.nodeId, ack);
+    } catch (error) {
+      this.#violation ??= error;
+    }
+    const [space, epoch, , , , , atMs] = ack;
+    const newest = this.#newest.get(space);
+    if (newest?.epoch === epoch) {
+      newest.firstMs = Math.min(newest.firstMs, atMs);
+      newest.lastMs = Math.max(newest.lastMs, atMs);
+    } else if (!newest || newest.epoch < epoch) {
+      if (newest) this.#before.set(space, newest);
+      const { nodeId } = node;
+      this.#newest.set(space, { epoch, nodeId, firstMs: atMs, lastMs: atMs });
+    }
+  }
+
+  async #run(): Promise<CampaignResult> {
+    const { nodes, hosts, ttlMs } = this.#cluster;
+    const { rounds, say } = this.#options;
+    await this.#cluster.observe();
+    for (const [n, name] of SPACES.entries()) {
+      await answered(nodes[n % nodes.length]!.ask({ open: [name] }));
+    }
+    for (const node of nodes) await answered(node.ask({ open: SPACES }));
+    for (const node of nodes) await answered(node.ask({ load: true }));
+    await this.#whole();
+    for (let round = 1; round <= rounds; round++) {
+      const way = this.#wayOf(round);
+      const line = await this.#fail(way);
+      this.#rounds[way]++;
+      await this.#whole();
+      await this.#switchOver();
+      await this.#whole();
+      say?.(`${round}/${rounds} ${line}`);
+      if (this.#violation) throw this.#violation;
+    }
+    const verdict = await this.#judge();
+    return {
+      ...verdict,
+      kind: hosts.kind,
+      ttlMs,
+      rounds: this.#rounds,
+      failovers: this.#failovers,
+      switchoverMs: this.#switchoverMs,
+      switchoverGapMs: this.#gapMs,
+    };
+  }
+
+  /** Mostly killed or cut off; now and then stopped, or cut off from etcd alone. */
+  #wayOf(round: number): Way {
+    const ways: Way[] = ['kill', 'cut', 'kill', 'cut', 'kill', 'stop', 'kill', 'etcd'];
+    return ways[(round - 1) % ways.length]!;
+  }
+
+  /** Every space is led and appended to, and the two others follow. */
+  async #whole(): Promise<void> {
+    await eventually('all spaces are led, and followed by two', async () => {
+      const { nodes } = this.#cluster;
+      if (!nodes.every((node) => node.hasLease)) return false;
+      const all = await Promise.all(nodes.map((node) => node.status()));
+      const led = all.flat().filter((s) => s.role === 'primary');
+      return SPACES.every((name) => {
+        const found = led.filter((s) => s.name === name);
+        const [leader] = found;
+        const isAppended = this.#newest.get(name)?.epoch === leader?.epoch;
+        return found.length === 1 && isAppended && isFollowed(leader!);
+      });
+    });
+  }
+
+  async #fail(way: Way): Promise<string> {
+    const { nodes } = this.#cluster;
+    const leaders = await this.#cluster.leaders(SPACES);
+    const loads = nodes.map((n) => [...leaders.values()].filter((id) => id === n.nodeId).length);
+    // Who leads most of them; but each has its turn.
+    const most = loads.indexOf(Math.max(...loads));
+    const victim = nodes[most]!;
+    const spaces = SPACES.filter((name) => leaders.get(name) === victim.nodeId);
+    const epochs = new Map(spaces.map((name) => [name, this.#newest.get(name)!.epoch]));
+    this.#gone.delete(victim.nodeId);
+    const beganMs = nowMs();
+    await this.#do(way, most);
+    await eventually(
+      `${spaces.length} spaces of ${victim.nodeId} are led elsewhere (${way})`,
+      async () =>
+        this.#violation !== undefined ||
+        spaces.every((name) => {
+          const { epoch, nodeId } = this.#newest.get(name)!;
+          return epoch > epochs.get(name)! && nodeId !== victim.nodeId;
+        }),
+      FAILOVER_MS,
+    );
+    if (this.#violation) throw this.#violation;
+    const goneMs = this.#gone.get(victim.nodeId);
+    if (goneMs === undefined) throw new Violation(`${victim.nodeId} never left etcd`);
+    const whole: number[] = [];
+    for (const name of spaces) {
+      const { firstMs } = this.#newest.get(name)!;
+      this.#failovers.push({ way, wholeMs: firstMs - beganMs, electedMs: firstMs - goneMs });
+      whole.push(firstMs - beganMs);
+    }
+    await this.#undo(way, most);
+    const worst = Math.max(...whole).toFixed(0);
+    const elected = (Math.max(...whole) - (goneMs - beganMs)).toFixed(0);
+    const what = `${way} of ${victim.nodeId}, ${spaces.length} spaces`;
+    return `${what}: ${worst} ms, ${elected} of them from etcd's word`;
+  }
+
+  async #do(way: Way, index: number): Promise<void> {
+    const victim = this.#cluster.nodes[index]!;
+    if (way === 'kill') await victim.end('SIGKILL');
+    else if (way === 'cut') this.#cluster.hosts.cut(index);
+    else if (way === 'etcd') this.#cluster.hosts.cutEtcd(index);
+    else victim.signal('SIGSTOP');
+  }
+
+  async #undo(way: Way, index: number): Promise<void> {
+    const victim = this.#cluster.nodes[index]!;
+    if (way === 'cut') this.#cluster.hosts.heal(index);
+    else if (way === 'etcd') this.#cluster.hosts.healEtcd(index);
+    else if (way === 'stop') victim.signal('SIGCONT');
+    else {
+      await victim.start();
+      await answered(victim.ask({ load: true }));
+    }
+  }
+
+  /** One space is handed to a replica, planned. */
+  async #switchOver(): Promise<void> {
+    const { random } = this.#options;
+    const space = SPACES[random(SPACES.length)]!;
+    const from = (await this.#cluster.leaders([space])).get(space);
+    const others = this.#cluster.nodes.filter((n) => n.nodeId !== from);
+    const to = others[random(others.length)]!.nodeId;
+    const leader = this.#cluster.nodes.find((n) => n.nodeId === from)!;
+    const { epoch } = this.#newest.get(space)!;
+    const { report, error } = await leader.ask({ switchover: { space, to } });
+    if (error) throw new Violation(`switchover of ${space} to ${to}: ${error.message}`);
+    this.#switchoverMs.push(report!.pauseMs as number);
+    await eventually('it is appended to again', async () => this.#newest.get(space)!.epoch > epoch);
+    const { firstMs } = this.#newest.get(space)!;
+    this.#gapMs.push(firstMs - this.#before.get(space)!.lastMs);
+  }
+
+  async #judge(): Promise<Verdict> {
+    const { nodes } = this.#cluster;
+    for (const node of nodes) await answered(node.ask({ load: false }));
+    await eventually('all have all', async () => {
+      const all = await Promise.all(nodes.map((node) => node.status()));
+      return SPACES.every((name) => {
+        const found = all.map((spaces) => spaces.find((s) => s.name === name)!.durable);
+        return found.every((durable) => durable === found[0]);
+      });
+    });
+    const logs = new Map<string, Record<string, string[]>>();
+    for (const node of nodes) {
+      logs.set(node.nodeId, (await answered(node.ask({ read: true }))).spaces!);
+    }
+    if (this.#violation) throw this.#violation;
+    const byId = new Map(nodes.map((node) => [node.nodeId, node]));
+    return this.#checker.judge(logs, (id) => this.#cluster.quarantineOf(byId.get(id)!));
+  }
+}
+
+function isFollowed({ replicas }: SpaceFacts): boolean {
+  return replicas.length === 2 && replicas.every(([, state]) => state === 'streaming');
+}
+
+async function answered<T extends { error?: { message: string } }>(answer: Promise<T>): Promise<T> {
+  const given = await answer;
+  if (given.error) throw new Error(given.error.message);
+  return given;
+}

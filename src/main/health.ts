@@ -89,11 +89,17 @@ interface Group {
 /** The word of one space. @param isFollowed whether the primary of a followed space is there */
 export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
   if (space.damage.some((range) => !range.accepted)) return 'corrupt';
-  if (space.refusal || space.applyBlocked) return 'failed';
+  if (space.applyBlocked) return 'failed';
+  if (space.refusal) return healthOfRefusal(space.refusal);
   if (space.role === 'replica') return isFollowed ? 'healthy' : 'degraded';
   let word: HealthWord = 'healthy';
   for (const replica of space.replicas) word = worse(word, replica.status);
   return word;
+}
+
+/** A space that another node leads is well there, whatever this one was. */
+function healthOfRefusal({ code }: NonNullable<SpaceStatus['refusal']>): HealthWord {
+  return code === 'Fenced' ? 'degraded' : 'failed';
 }
 
 /** Gathers the problems of all spaces, and counts their words. */
@@ -124,7 +130,8 @@ export class SpaceProblems {
       this.#note('damaged', 'corrupt', '', name, `${which} of ${name}`, true);
     } else if (refusal) {
       const isStale = refusal.code === 'StalePrimary';
-      this.#note('refused', 'failed', refusal.code, name, refusal.message, isStale);
+      const health = healthOfRefusal(refusal);
+      this.#note('refused', health, refusal.code, name, refusal.message, isStale);
     }
     if (applyBlocked) {
       const { sequence, reason } = applyBlocked;

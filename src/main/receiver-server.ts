@@ -107,9 +107,11 @@ export class ReceiverServer {
     for (const [slot, follower] of this.#followers) {
       if (follower.connection === connection) this.#followers.delete(slot);
     }
-    if (connection.primaryId !== undefined) {
-      this.#host.connection(connection.primaryId, false, reason);
-    }
+    const { primaryId } = connection;
+    if (primaryId === undefined) return;
+    // One that was replaced is no loss: its primary is connected.
+    if ([...this.#connections].some((other) => other.primaryId === primaryId)) return;
+    this.#host.connection(primaryId, false, reason);
   }
 
   #tick(): void {

@@ -371,7 +371,8 @@ class WaitingAppend {
   }
 }
 
-function refusalOf({ refusal }: SpaceState): SpaceStatus['refusal'] {
+function refusalOf(space: SpaceState): SpaceStatus['refusal'] {
+  const refusal = space.refusal ?? (space.isFenced ? fencedError(space) : undefined);
   return refusal && { code: refusal.code, message: refusal.message.split('\n', 1)[0]! };
 }
 

@@ -22,6 +22,21 @@ const SPACES_A_TURN = 128;
 const FRESH_MS = 1_000;
 const IDLE_PASS_MS = 5_000;
 
+/** Events behind which something may be wrong that was not, or no longer. */
+const TELLING = [
+  'log-state',
+  'damaged',
+  'replica-status',
+  'replica-stalled',
+  'primary-connection',
+  'primary-stalled',
+  'slot-lost',
+  'apply-blocked',
+  'apply-resumed',
+  'space-role',
+  'fatal',
+] as const;
+
 /** What sorting and filtering need of a space. */
 export interface SpaceRow {
   readonly space: Space;
@@ -72,6 +87,7 @@ export class StatusBoard {
   #snapshot: Snapshot | undefined;
   #pass: Promise<Snapshot> | undefined;
   readonly #timer: NodeJS.Timeout;
+  #early: NodeJS.Timeout | undefined;
 
   constructor(node: Node) {
     this.#node = node;
@@ -81,12 +97,23 @@ export class StatusBoard {
       else if (state === 'waiting' || state === 'failed') this.#losses.set(replicaId, reason);
     });
     node.on('replica-set', ({ replicaId }) => this.#losses.delete(replicaId));
+    for (const name of TELLING) node.on(name, () => this.#soon());
     this.#timer = setInterval(() => {
       const age = performance.now() - (this.#snapshot?.atMs ?? Number.NEGATIVE_INFINITY);
       // Nobody asked it, so nobody is told of a failure: whoever asks next will be.
       if (age > IDLE_PASS_MS / 2) this.#look().catch(() => undefined);
     }, IDLE_PASS_MS);
     this.#timer.unref();
+  }
+
+  /** Something has changed: seen within a second, so that since-when is true. */
+  #soon(): void {
+    if (this.#early) return;
+    this.#early = setTimeout(() => {
+      this.#early = undefined;
+      this.#look().catch(() => undefined);
+    }, FRESH_MS);
+    this.#early.unref();
   }
 
   get uptimeMs(): number {
@@ -160,6 +187,7 @@ export class StatusBoard {
 
   close(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#early);
   }
 }
 

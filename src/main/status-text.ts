@@ -1,7 +1,7 @@
 /** What `engram-wal status` prints for people. */
 import Table from 'cli-table3';
 import { lagText } from './health.js';
-import type { SpaceJson, StatusJson } from './status-json.js';
+import type { ReplicaJson, SpaceJson, StatusJson } from './status-json.js';
 
 const PLAIN = { style: { head: [], border: [] } };
 
@@ -52,9 +52,15 @@ function replicasTable({ replicas }: StatusJson): string {
   const table = new Table({ head, ...PLAIN });
   for (const r of replicas) {
     const lacks = [lagText(r.lagMs), number(r.lagEntries), bytesText(r.lagBytes)];
-    table.push([r.replicaId, r.health, r.state, ...lacks, number(r.spaces), r.reason]);
+    table.push([r.replicaId, r.health, r.state, ...lacks, number(r.spaces), reasonOf(r)]);
   }
   return table.toString();
+}
+
+/** A link that has caught up once may carry entries; one that is tried again was lost before. */
+function reasonOf({ state, reason, lagEntries, lastLoss }: ReplicaJson): string {
+  if (state === 'streaming') return lagEntries > 0 ? 'entries are on their way' : reason;
+  return lastLoss === null || lastLoss === reason ? reason : `${reason}; lost by: ${lastLoss}`;
 }
 
 function spacesTable({ rows }: StatusJson): string {

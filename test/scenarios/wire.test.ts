@@ -56,6 +56,22 @@ describe('the wire, seen by a replica', () => {
     expect(await stored()).toHaveLength(9);
   });
 
+  test('a primary that dials again, its old link still open, counts as connected', async () => {
+    const told: boolean[] = [];
+    replica.on('primary-connection', ({ connected }) => told.push(connected));
+    const first = await following();
+    const second = await following();
+    // The first is given up for the second: that is no loss.
+    await first.client.closed;
+    await until('both were told', () => told.length >= 2);
+    expect(told).toEqual([true, true]);
+    expect(replica.status().primaries).toMatchObject([{ isConnected: true }]);
+    second.client.socket.end();
+    await until('it is gone', () => told.length === 3);
+    expect(told).toEqual([true, true, false]);
+    expect(replica.status().primaries).toMatchObject([{ isConnected: false }]);
+  });
+
   test('FAULT-30 a batch changed on its way is not stored, the reason is named', async () => {
     const { client } = await following();
     const frame = batchFrame('s', 1, 3);

@@ -216,6 +216,12 @@ function whole(space: SpaceJson): ComponentChild {
         ? []
         : [`${replicaId}, ${state}: ${reason}${alert === 'none' ? '' : ` (alert: ${alert})`}.`],
     ),
+    ...(space.snapshot && space.snapshot.phase !== 'idle'
+      ? [`Snapshot from ${space.primaryNodeId}: ${snapshotText(space.snapshot)}.`]
+      : []),
+    ...replicas.flatMap(({ replicaId, snapshot }) =>
+      snapshot ? [`Snapshot for ${replicaId}: ${snapshotText(snapshot)}.`] : [],
+    ),
     ...(space.skipped > 0 ? [`${counted(space.skipped, 'entry')} skipped.`] : []),
   ];
   const fact = (name: string, value: string): ComponentChild =>
@@ -237,6 +243,17 @@ function whole(space: SpaceJson): ComponentChild {
     ),
     replicas.length > 0 && replicaTable(replicas),
   );
+}
+
+function snapshotText(snapshot: {
+  readonly phase: string;
+  readonly chunks: number;
+  readonly bytes: number;
+  readonly failure?: string | undefined;
+}): string {
+  const { phase, chunks, bytes: size, failure } = snapshot;
+  const why = failure === undefined ? '' : ` (${failure})`;
+  return `${phase}${why}, ${counted(chunks, 'chunk')}, ${bytes(size)} so far`;
 }
 
 function lost(entries: number, replicas: number): string {

@@ -310,6 +310,7 @@ export class Node extends LedSpaces {
       wal: this.#wal!,
       snapshots: this.#snapshots,
       spaceById: (id) => this.#spaces.byId(id),
+      appliedTo: (space) => this.#appliedTo(space),
       register: (primaryId, rows) => this.leadership!.roles.register(primaryId, rows),
       leaderOf: (space) => this.leadership!.leaderOf(space),
       told: (space, history) => this.leadership!.told(space, history),

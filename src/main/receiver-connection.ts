@@ -53,6 +53,7 @@ export interface ReceiverHost {
   readonly wal: Wal;
   readonly snapshots: SnapshotIntake;
   spaceById(id: string): SpaceState | undefined;
+  appliedTo(space: SpaceState): Sequence;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
   readonly primaries: PrimaryLinks;
@@ -437,6 +438,8 @@ export class ReceiverConnection implements SnapshotLink {
       this.#judgedBySnapshot(row);
       if (!followed) continue;
       const space = this.#host.spaceById(followed.id)!;
+      // The host may have gone on since the position was told, before anybody listened.
+      this.applied(handle, this.#host.appliedTo(space));
       if (history.length > 0) this.#host.told(space, history);
       if (verdict !== 'rewind') continue;
       const primary = { rows: history, last: next - 1 };

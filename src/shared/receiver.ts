@@ -17,6 +17,8 @@ interface Followed {
   received: Sequence;
   flushed: Sequence;
   applied: Sequence;
+  /** As the position said that the primary judged. */
+  readonly toldApplied: Sequence;
   /** The primary's verdict was `continue`. */
   isStreaming: boolean;
   /** The received sequence that the last heartbeat told. */
@@ -64,6 +66,7 @@ export class Receiver {
       received: sequence,
       flushed: sequence,
       applied: row.applied,
+      toldApplied: row.applied,
       isStreaming: false,
       told: sequence,
       isFenced: false,
@@ -79,6 +82,8 @@ export class Receiver {
   verdict(row: VerdictRow): { readonly id: string; readonly epoch: Epoch } | undefined {
     const followed = this.#byHandle.get(row.handle);
     if (followed) followed.isStreaming = row.verdict === 'continue';
+    // Before its verdict the primary takes no acks: what was told then is told again.
+    if (followed?.isStreaming && followed.applied > followed.toldApplied) this.#due(followed);
     if (row.verdict !== 'continue' && row.verdict !== 'rewind') return undefined;
     if (!followed) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
     return followed;

@@ -70,6 +70,17 @@ describe('what a replica does with a batch', () => {
     expect(receiver.takeAcks(0)).toEqual([]);
   });
 
+  test('what was applied before the verdict is told behind it: nobody listened before', () => {
+    const receiver = new Receiver(0);
+    const position = { epoch: 1, sequence: 10, headerCrc: 0 };
+    receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 7 }, 1);
+    receiver.applied(4, 9);
+    expect(receiver.takeAcks(0)).toHaveLength(1);
+    receiver.verdict({ handle: 4, verdict: 'continue', next: 11 });
+    expect(receiver.takeAcks(0)).toEqual([{ handle: 4, epoch: 1, flushed: 10, applied: 9 }]);
+    expect(following(10).takeAcks(0)).toEqual([]);
+  });
+
   test('nothing is taken without the verdict, nor under another epoch', () => {
     const receiver = following(10);
     expect(() => receiver.judge(batch(11, 1, 2))).toThrow(/Fenced/);

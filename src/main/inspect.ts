@@ -14,10 +14,11 @@ import {
 } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
-import { NODE_SPACE_ID } from '../shared/node-record.js';
+import { NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
+import type { State } from '../shared/state.js';
 import type { Disk } from './disk.js';
-import { Findings, surveyLog } from './log-survey.js';
+import { Findings, type Surveyor, surveyLog } from './log-survey.js';
 import { idOf } from './names.js';
 import { readWhole } from './verify.js';
 
@@ -75,14 +76,16 @@ const DEFAULT_LIMIT = 20;
 /** What Engram's reserved bytes leave as the space of its own entries. */
 const ENGRAM_SPACE = '(engram)';
 
+type RoleRecord = Extract<NodeRecord, { kind: 'space' }>;
 type MutableSpace = { -readonly [K in keyof InspectedSpace]: InspectedSpace[K] };
 
-class Collector {
+class Collector implements Surveyor {
   readonly spaces = new Map<string, MutableSpace>();
   readonly entries: InspectedEntry[] = [];
   readonly #wantedId: string | undefined;
   readonly #from: Sequence;
   readonly #limit: number;
+  readonly #roles = new Map<string, { readonly record: RoleRecord; readonly lsn: Lsn }>();
 
   constructor(options: InspectOptions, wantedId: string | undefined) {
     this.#wantedId = wantedId;
@@ -90,7 +93,41 @@ class Collector {
     this.#limit = options.limit ?? DEFAULT_LIMIT;
   }
 
-  space(id: string, firstSequence: Sequence): MutableSpace {
+  visit = (bytes: Uint8Array, view: DataView, at: number): void => {
+    const id = readSpaceId(view, at);
+    if (id === NODE_SPACE_ID) return;
+    const start = at + ENTRY_HEADER_BYTES;
+    const size = readPayloadSize(view, at);
+    this.entry(id, () => bytes.subarray(start, start + size), {
+      sequence: readSequence(view, at),
+      epoch: readEpoch(view, at),
+      type: readType(view, at),
+      timestampNs: String(readTimestamp(view, at)),
+      bytes: size,
+    });
+  };
+
+  record = (record: NodeRecord, lsn: Lsn): void => {
+    if (record.kind === 'space') this.#roles.set(record.id, { record, lsn });
+  };
+
+  /** Names and roles: of the state, or of a record that is newer. */
+  tell(state: State | undefined): void {
+    for (const [id, { record }] of this.#roles) {
+      const space = this.space(id);
+      space.name = record.name;
+      space.role = record.role;
+    }
+    for (const { facts, lsn } of state?.spaces ?? []) {
+      const space = this.space(facts.id);
+      space.name = facts.name;
+      if ((this.#roles.get(facts.id)?.lsn ?? 0) < lsn) space.role = facts.role;
+      space.firstSequence = Math.max(space.firstSequence, facts.first);
+      space.lastSequence ||= facts.position.sequence;
+    }
+  }
+
+  space(id: string): MutableSpace {
     let space = this.spaces.get(id);
     if (!space) {
       space = {
@@ -98,7 +135,7 @@ class Collector {
         id,
         role: undefined,
         entries: 0,
-        firstSequence,
+        firstSequence: 1,
         lastSequence: 0,
         epochs: [],
         bytes: 0,
@@ -113,11 +150,12 @@ class Collector {
     payload: () => Uint8Array,
     entry: Omit<InspectedEntry, 'preview' | 'time'>,
   ): void {
-    const space = this.space(id, entry.sequence);
+    const space = this.space(id);
+    const first = space.entries === 0 ? entry.sequence : space.firstSequence;
     space.entries++;
     space.bytes += entry.bytes;
     space.lastSequence = Math.max(space.lastSequence, entry.sequence);
-    space.firstSequence = Math.min(space.firstSequence, entry.sequence);
+    space.firstSequence = Math.min(first, entry.sequence);
     if (!space.epochs.includes(entry.epoch)) space.epochs.push(entry.epoch);
     const isWanted = id === this.#wantedId && entry.sequence >= this.#from;
     if (!isWanted || this.entries.length >= this.#limit) return;
@@ -136,29 +174,17 @@ export async function inspectLog(
   options: InspectOptions,
 ): Promise<Inspected> {
   const wantedId = options.space === undefined ? undefined : idOf(options.space);
-  const collector = new Collector(options, wantedId);
-  const findings = new Findings();
+  let collector = new Collector(options, wantedId);
+  let findings = new Findings();
+  const begin = (): { surveyor: Surveyor; findings: Findings } => {
+    findings = new Findings();
+    collector = new Collector(options, wantedId);
+    return { surveyor: collector, findings };
+  };
   try {
-    const survey = await surveyLog(disk, dir, findings, (bytes, view, at) => {
-      const id = readSpaceId(view, at);
-      if (id === NODE_SPACE_ID) return;
-      const start = at + ENTRY_HEADER_BYTES;
-      const size = readPayloadSize(view, at);
-      collector.entry(id, () => bytes.subarray(start, start + size), {
-        sequence: readSequence(view, at),
-        epoch: readEpoch(view, at),
-        type: readType(view, at),
-        timestampNs: String(readTimestamp(view, at)),
-        bytes: size,
-      });
-    });
-    for (const { facts } of survey.state?.spaces ?? []) {
-      const space = collector.space(facts.id, facts.first);
-      space.name = facts.name;
-      space.role = facts.role;
-      space.firstSequence = Math.max(space.firstSequence, facts.first);
-    }
-    // A space that was made behind the newest state has no row with its name yet.
+    const survey = await surveyLog(disk, dir, begin);
+    collector.tell(survey.state);
+    // Where neither state nor record tells its name, the question does.
     const wanted = wantedId === undefined ? undefined : collector.spaces.get(wantedId);
     if (wanted) wanted.name = options.space!;
     const segments = survey.segments.map(({ file, start, end, size }) => ({

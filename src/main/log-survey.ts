@@ -2,12 +2,15 @@
  * Reads a data directory as it stands, opening nothing for writing and taking no lock: every live
  * segment in order, around whatever is bad, and what is wrong with it. For `inspect` and `verify`.
  */
+import { readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
-import { TRAILER_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../shared/limits.js';
+import { NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import { decideEnd, type Evidence, segmentName, segmentStart } from '../shared/segment.js';
 import type { State } from '../shared/state.js';
 import { type Disk, type DiskFile, openThere } from './disk.js';
+import { KnownRewinds } from './known-rewinds.js';
 import { findSalt, readNodeFile } from './node-file.js';
 import { newestState } from './recovery.js';
 import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
@@ -30,6 +33,8 @@ export interface Finding {
 const FINDINGS_MAX = 100;
 /** A live writer may be in the middle of a group: a bad place is read again once. */
 const READ_AGAIN_MS = 200;
+/** A log that goes on being rewound while it is walked is not walked for ever. */
+const WALKS_MAX = 4;
 
 /** Findings of one kind in one file come as one, with the first place (FAULTS row 81). */
 export class Findings {
@@ -77,6 +82,18 @@ export interface SurveyedSegment extends Extent {
   readonly isWhole: boolean;
 }
 
+/** What a survey hands out. */
+export interface Surveyor {
+  /** Gets each good entry that counts, in LSN order; of the node's own space, too. */
+  readonly visit: Visit;
+  /** Told of an entry that a rewind has taken back. */
+  readonly voided?: (id: string) => void;
+  /** Told of each segment behind its last entry; undefined: of one that was freed. */
+  readonly left?: (segment: SurveyedSegment | undefined) => Promise<void>;
+  /** Told of each node record that can be read. */
+  readonly record?: (record: NodeRecord, lsn: Lsn) => void;
+}
+
 export interface Survey {
   readonly salt: number;
   readonly state: State | undefined;
@@ -114,20 +131,35 @@ interface Live {
 }
 
 /**
- * Walks every live segment.
- * @param visit gets each good entry, in LSN order
- * @param left told of each segment behind its last entry; undefined: of one that was freed
+ * Walks every live segment; once more where it met rewinds that it did not know.
+ * @param begin gives a fresh surveyor and fresh findings, for each walk
  * @throws EngramDirectory, Configuration (no log), CorruptionDetected (no salt), UnsupportedVersion
  */
 export async function surveyLog(
   disk: Disk,
   dir: string,
+  begin: () => { readonly surveyor: Surveyor; readonly findings: Findings },
+): Promise<Survey> {
+  const rewinds = new KnownRewinds();
+  for (let walks = 1; ; walks++) {
+    const { surveyor, findings } = begin();
+    const survey = await walkLog(disk, dir, findings, surveyor, rewinds);
+    if (!rewinds.isMore || walks === WALKS_MAX) return survey;
+  }
+}
+
+async function walkLog(
+  disk: Disk,
+  dir: string,
   findings: Findings,
-  visit: Visit,
-  left: (segment: SurveyedSegment | undefined) => Promise<void> = async () => undefined,
+  surveyor: Surveyor,
+  rewinds: KnownRewinds,
 ): Promise<Survey> {
   const salt = await saltOfDirectory(disk, dir, findings);
   const state = await newestState(disk, dir);
+  rewinds.take(state);
+  const visit = visitOf(surveyor, rewinds);
+  const { left = async () => undefined } = surveyor;
   const live = await liveSegments(disk, dir, salt, state, findings);
   const segments: SurveyedSegment[] = [];
   for (const [i, segment] of live.entries()) {
@@ -153,6 +185,21 @@ export async function surveyLog(
     }
   }
   return { salt, state, segments };
+}
+
+function visitOf(surveyor: Surveyor, rewinds: KnownRewinds): Visit {
+  return (bytes, view, at, lsn) => {
+    const id = readSpaceId(view, at);
+    if (id === NODE_SPACE_ID) {
+      const start = at + ENTRY_HEADER_BYTES;
+      const record = rewinds.record(bytes.subarray(start, start + readPayloadSize(view, at)), lsn);
+      if (record) surveyor.record?.(record, lsn);
+    } else if (rewinds.isVoided(id, readSequence(view, at), lsn)) {
+      surveyor.voided?.(id);
+      return;
+    }
+    surveyor.visit(bytes, view, at, lsn);
+  };
 }
 
 /** @returns undefined when the file is not there */

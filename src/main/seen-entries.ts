@@ -9,6 +9,7 @@ export class SeenEntries {
   readonly #lsns: Lsn[] = [];
   readonly #sequences: Sequence[] = [];
   readonly #slots: Slot[] = [];
+  readonly #voided = new Set<Slot>();
 
   /** Takes one entry; in LSN order. */
   add(slot: Slot, sequence: Sequence, lsn: Lsn): void {
@@ -20,10 +21,16 @@ export class SeenEntries {
     this.#slots.push(slot);
   }
 
+  /** An entry that was taken back stands here: an index may tell of it, or not. */
+  void(slot: Slot): void {
+    this.#voided.add(slot);
+  }
+
   /** Whether an index tells the same: the spaces, their ranges, and where its points stand. */
   fits(index: SegmentIndex): boolean {
-    const slots = [...index.slots];
-    if (slots.length !== this.#ranges.size) return false;
+    const slots = [...index.slots].filter((slot) => !this.#voided.has(slot));
+    const seen = [...this.#ranges.keys()].filter((slot) => !this.#voided.has(slot));
+    if (slots.length !== seen.length) return false;
     return slots.every((slot) => {
       const range = this.#ranges.get(slot);
       if (range?.first !== index.first(slot) || range?.last !== index.last(slot)) return false;

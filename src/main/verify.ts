@@ -7,13 +7,19 @@ import { type EngramFinding, isEngramLogName, readEngramLog } from '../shared/en
 import { readEpoch, readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, SEGMENT_MAX_BYTES } from '../shared/limits.js';
-import { NODE_SPACE_ID } from '../shared/node-record.js';
+import { NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../shared/position.js';
 import { indexName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import { decodeState, type State } from '../shared/state.js';
 import { type Disk, readSmallFile } from './disk.js';
-import { Findings, type SurveyedSegment, surveyLog } from './log-survey.js';
+import {
+  Findings,
+  type Survey,
+  type SurveyedSegment,
+  type Surveyor,
+  surveyLog,
+} from './log-survey.js';
 import { newestState, STATE_FILES } from './recovery.js';
 import { SeenEntries } from './seen-entries.js';
 
@@ -38,7 +44,6 @@ interface Track {
   readonly slot: Slot;
   last: Sequence;
   epoch: Epoch;
-  lastLsn: Lsn;
 }
 
 /**
@@ -46,53 +51,52 @@ interface Track {
  * told without the salt), UnsupportedVersion, Io.
  */
 export async function verifyLog(disk: Disk, dir: string): Promise<Verified> {
-  const findings = new Findings();
-  const check = new Check(disk, dir, findings);
   try {
-    return await check.run();
+    return await verifyOwn(disk, dir);
   } catch (error) {
     if ((error as EngramError).code !== 'EngramDirectory') throw error;
     return await verifyEngram(disk, dir);
   }
 }
 
-class Check {
+async function verifyOwn(disk: Disk, dir: string): Promise<Verified> {
+  let check = new Check(disk, dir);
+  const survey = await surveyLog(disk, dir, () => {
+    check = new Check(disk, dir);
+    return { surveyor: check, findings: check.findings };
+  });
+  return await check.finish(survey);
+}
+
+class Check implements Surveyor {
+  readonly findings = new Findings();
   readonly #disk: Disk;
   readonly #dir: string;
-  readonly #findings: Findings;
   readonly #tracks = new Map<string, Track>();
   readonly #ids: string[] = [];
-  readonly #gaps: { id: string; from: Sequence; to: Sequence; lsn: Lsn }[] = [];
+  #gaps: { id: string; from: Sequence; to: Sequence; lsn: Lsn }[] = [];
   #entries = 0;
   #bytes = 0;
   /** In the segment that is being walked. */
   #seen = new SeenEntries();
 
-  constructor(disk: Disk, dir: string, findings: Findings) {
+  constructor(disk: Disk, dir: string) {
     this.#disk = disk;
     this.#dir = dir;
-    this.#findings = findings;
   }
 
-  async run(): Promise<Verified> {
+  async finish({ state, segments }: Survey): Promise<Verified> {
     await this.#states();
-    const survey = await surveyLog(
-      this.#disk,
-      this.#dir,
-      this.#findings,
-      (_, view, at, lsn) => this.#entry(view, at, lsn),
-      (segment) => this.#checkIndex(segment),
-    );
     // What was freed while we read is missing by right.
-    this.#continuity(survey.state, await newestState(this.#disk, this.#dir));
-    const { rot, warnings, list } = this.#findings;
+    this.#continuity(state, await newestState(this.#disk, this.#dir));
+    const { rot, warnings, list } = this.findings;
     return {
       kind: 'engram-wal',
       entries: this.#entries,
       bytes: this.#bytes,
       spaces: [...this.#tracks.keys()].filter((id) => id !== NODE_SPACE_ID).length,
-      segments: survey.segments.length,
-      findings: list.map((f) => ({ ...f, space: nameOf(f.space, survey.state) })),
+      segments: segments.length,
+      findings: list.map((f) => ({ ...f, space: nameOf(f.space, state) })),
       rot,
       warnings,
     };
@@ -118,18 +122,35 @@ class Check {
   }
 
   #rot(file: string, at: number, end: number, what: string, space: string | undefined): void {
-    this.#findings.add({ level: 'rot', file, at, end, what, space });
+    this.findings.add({ level: 'rot', file, at, end, what, space });
   }
 
-  #entry(view: DataView, at: number, lsn: Lsn): void {
+  #track(id: string): Track {
+    let track = this.#tracks.get(id);
+    if (!track) {
+      track = { slot: this.#ids.push(id), last: 0, epoch: 0 };
+      this.#tracks.set(id, track);
+    }
+    return track;
+  }
+
+  voided = (id: string): void => this.#seen.void(this.#track(id).slot);
+
+  /** The space stands on a snapshot: what the log holds of it before is void. */
+  record = (record: NodeRecord): void => {
+    if (record.kind !== 'base') return;
+    const { epoch, sequence } = record.snapshot.position;
+    const track = this.#track(record.id);
+    track.last = sequence;
+    track.epoch = epoch;
+    this.#gaps = this.#gaps.filter((gap) => gap.id !== record.id);
+  };
+
+  visit = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): void => {
     const id = readSpaceId(view, at);
     const sequence = readSequence(view, at);
     const epoch = readEpoch(view, at);
-    let track = this.#tracks.get(id);
-    if (!track) {
-      track = { slot: this.#ids.push(id), last: 0, epoch: 0, lastLsn: lsn };
-      this.#tracks.set(id, track);
-    }
+    const track = this.#track(id);
     if (id !== NODE_SPACE_ID) {
       this.#entries++;
       this.#bytes += readPayloadSize(view, at);
@@ -142,9 +163,8 @@ class Check {
     }
     track.last = Math.max(track.last, sequence);
     track.epoch = Math.max(track.epoch, epoch);
-    track.lastLsn = lsn;
     this.#seen.add(track.slot, sequence, lsn);
-  }
+  };
 
   /** Sequences that are missing: freed, or rot. */
   #continuity(state: State | undefined, newest: State | undefined): void {
@@ -175,7 +195,7 @@ class Check {
   }
 
   /** The index of a segment that was just walked says what was seen in it. */
-  async #checkIndex(segment: SurveyedSegment | undefined): Promise<void> {
+  left = async (segment: SurveyedSegment | undefined): Promise<void> => {
     const seen = this.#seen;
     this.#seen = new SeenEntries();
     if (!segment || segment.isLast) return;
@@ -192,7 +212,7 @@ class Check {
       if ((error as EngramError).code !== 'CorruptionDetected') throw error;
       this.#rot(file, 0, bytes.length, 'a damaged index; it is built again', undefined);
     }
-  }
+  };
 }
 
 function nameOf(id: string | undefined, state: State | undefined): string | undefined {

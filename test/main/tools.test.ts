@@ -5,7 +5,12 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node } from '#src/main/index.js';
+import { inspectLog } from '#src/main/inspect.js';
+import { idOf } from '#src/main/names.js';
 import { verifyLog } from '#src/main/verify.js';
+import { NODE_SPACE_ID } from '#src/shared/node-record.js';
+import { indexName } from '#src/shared/segment.js';
+import { SegmentIndex } from '#src/shared/segment-index.js';
 import { contentOf, makeFolder, openSmall, removeFolder, SMALL } from '../support/cluster.js';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -174,6 +179,35 @@ describe('our own directories', () => {
     expect(code).toBe(3);
     expect(out).toMatch(/a damaged index/);
     expect(out).toMatch(/a damaged state/);
+  });
+
+  test('an index that is whole and does not say what its segment holds is rot', async () => {
+    const dir = await log();
+    const { segments } = await inspectLog(nodeDisk, dir, {});
+    const { start, end } = segments[0]!;
+    const file = path.join(dir, indexName(start));
+    const original = fs.readFileSync(file);
+    const slots = new Map([[NODE_SPACE_ID, 0]]);
+    for (const [i, name] of ['s', 't'].entries()) slots.set(idOf(name), i + 1);
+    const ids = [...slots.keys()];
+    const decode = () => SegmentIndex.decode(original, start, end, (id) => slots.get(id));
+    const lies: ((index: SegmentIndex) => unknown)[] = [
+      (index) => index.add(1, index.last(1)! + 1, 1, end - 100, 100),
+      (index) => index.add(2, index.last(2)! + 1, 1, start + 300, 2 ** 30),
+      (index) => index.rewind(2, index.last(2)!),
+    ];
+    for (const lie of [() => undefined, ...lies]) {
+      const index = decode();
+      lie(index);
+      fs.writeFileSync(
+        file,
+        index.encode(start, end, (slot) => ids[slot]!),
+      );
+      const { findings } = await verifyLog(nodeDisk, dir);
+      if (lies.includes(lie)) {
+        expect(findings).toMatchObject([{ level: 'rot', what: expect.stringMatching(/an index/) }]);
+      } else expect(findings).toEqual([]);
+    }
   });
 
   test('a directory in use, rolling, freeing and recycling: sound at every look', async () => {

@@ -52,7 +52,7 @@ async function withLiar(): Promise<{ liar: WireReplica; a: Node; space: Space }>
   return { liar, a, space };
 }
 
-test('FAULT-33 an ack of what was never sent: the link ends, nothing counts, nothing is freed', async () => {
+test('FAULT-33 an ack of what was never sent ends the link, and counts for nothing', async () => {
   const { liar, a, space } = await withLiar();
   const states = heard(a, 'replica-state');
   liar.ack(3);
@@ -82,7 +82,7 @@ test('FAULT-33 an ack that goes back ends the link', async () => {
   await until('one is told', () => space.status().replicas[0]!.ackedSequence === 1);
 });
 
-test('FAULT-32 a nack makes the primary go back, to what was asked for and no farther', async () => {
+test('FAULT-32 a nack makes the primary go back to what was asked for', async () => {
   const { liar, space } = await withLiar();
   liar.ack(2);
   liar.batches.length = 0;
@@ -125,7 +125,7 @@ async function droppingPort(): Promise<number> {
   return port;
 }
 
-test('FAULT-35 SYNs are dropped: time-outs, the breaker, a growing lag, no append waits', async () => {
+test('FAULT-35 SYNs are dropped: time-outs, the breaker, and no append waits', async () => {
   const b = await start('b', { listen: LISTEN });
   const replicas = [at('b', b.address!.port), at('hole', await droppingPort())];
   const more = { connectTimeoutMs: 300, backoffStepsMs: [50, 100], lagAlertThresholdMs: 500 };
@@ -152,7 +152,7 @@ test('FAULT-35 SYNs are dropped: time-outs, the breaker, a growing lag, no appen
   expect(await contentOf(b.space('s'))).toEqual(await contentOf(space));
 });
 
-test('FAULT-38 a link that flaps is resumed where it was; the breaker closes when it holds', async () => {
+test('FAULT-38 a link that flaps is resumed where it was, the breaker closes', async () => {
   const b = await start('b', { listen: LISTEN });
   const proxy = new TcpProxy(b.address!.port);
   ends.push(() => proxy.close());

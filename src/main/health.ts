@@ -215,7 +215,10 @@ function textOf(group: Group, primary: PrimaryStatus | undefined): string {
     case 'slot-unreserved':
       return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;
     case 'never-connected':
-      return `Replica ${subject} has never been connected (${detail}): ${of} has no copy there`;
+      return (
+        `Replica ${subject} has never been connected (${detail}): ` +
+        `how far it has ${of} is not known`
+      );
     case 'replica-failed':
       return `Replica ${subject} has failed (${detail}): it gets nothing of ${of}`;
     case 'replica-lagging':

@@ -58,6 +58,6 @@ test('its codes, events, options and states exist', () => {
   expect(kebab.filter((word) => !known.has(word) && !others.includes(word))).toEqual([]);
   const camel = WORDS.filter((word) => /^[a-z]+([A-Z][a-z]+)+$/.test(word));
   expect(camel.length).toBeGreaterThan(5);
-  const mine = ['keyFile', 'tokenFile', 'tryAppend', 'openNode', 'removeReplica'];
+  const mine = ['keyFile', 'tokenFile', 'tryAppend', 'openNode', 'removeReplica', 'ttlMs'];
   expect(camel.filter((word) => !known.has(word) && !mine.includes(word))).toEqual([]);
 });

@@ -86,27 +86,19 @@ export class LagMonitor {
   }
 
   #lookAt(shipper: ShipperHandle, slot: number, link: WatchedLink, nowMs: number): WatchedPair {
-    const { watch } = shipper;
+    const { watch, progress } = shipper;
     const space = this.#spaces.bySlot[slot]!;
     const durable = this.#memory.durable(slot);
-    const { epoch } = space.facts;
-    const flushed = shipper.flushedOf(slot, epoch);
-    const slotFacts = space.facts.slots.get(shipper.replica.nodeId);
-    const pair = {
-      durable,
-      flushed,
-      sent: flushed,
-      received: flushed,
-      isSlotLost: slotFacts?.lost ?? false,
-    };
+    const flushed = shipper.flushedOf(slot, space.facts.epoch);
     let known = flushed;
-    if (durable > flushed) {
-      const progress = shipper.progressOf(slot, epoch);
-      pair.sent = progress.sent;
-      pair.received = Math.max(flushed, progress.received);
+    let isSlotLost = false;
+    if (durable > flushed || !link.isOpen) {
+      const slotFacts = space.facts.slots.get(shipper.replica.nodeId);
+      isSlotLost = slotFacts?.lost ?? false;
       // It has not spoken since this node was opened; before, it had flushed so much.
       if (!link.wasConnected) known = Math.max(flushed, slotFacts?.flushed ?? 0);
     }
+    const pair = { durable, flushed, isSlotLost };
     const { durableTimes, durableBytes, openedAt } = space;
     const backlog = flushed < openedAt ? this.#backlogs.get(shipper)?.get(space) : undefined;
     const lag = lagOf(
@@ -119,7 +111,7 @@ export class LagMonitor {
       link.wasConnected,
       nowMs,
     );
-    if (watch.look(slot, link, pair, lag, nowMs)) {
+    if (watch.look(slot, link, pair, progress, lag, nowMs)) {
       this.#changes.add(shipper, space);
       // Whoever asked has the new word already; the event follows in the next turn.
       this.#flush ??= setImmediate(() => {
@@ -224,10 +216,11 @@ export class LagMonitor {
       const lagMs = field(PAIR.lagMs);
       const state = PAIR_STATES[field(PAIR.state)]!;
       const stage = STAGES[field(PAIR.stage)]!;
+      const received = Math.max(pair.flushed, progress.received);
       return {
         replicaId: shipper.replica.nodeId,
         sentSequence: progress.sent,
-        receivedSequence: pair.received,
+        receivedSequence: received,
         ackedSequence: pair.flushed,
         appliedSequence: progress.applied,
         lagEntries: field(PAIR.lagEntries),
@@ -239,7 +232,7 @@ export class LagMonitor {
         alert: LAG_ALERTS[field(PAIR.alert)]!,
         stalledAt: stage === 'none' ? undefined : stage,
         state,
-        reason: reasonOf(state, stage, link.reason, pair),
+        reason: reasonOf(state, stage, link.reason, { ...pair, sent: progress.sent, received }),
         since: nowMs - (state === link.state ? link.sinceMs : field(PAIR.stateSinceMs)),
       };
     });
@@ -269,7 +262,7 @@ function reasonOf(
   state: (typeof PAIR_STATES)[number],
   stage: (typeof STAGES)[number],
   link: string,
-  { durable, sent, received, flushed }: WatchedPair,
+  { durable, sent, received, flushed }: WatchedPair & { sent: Sequence; received: Sequence },
 ): string {
   switch (state) {
     case 'slot-lost':

@@ -1,5 +1,10 @@
 /** What main tells with each scrape, and which words belong to whom. */
-import type { MetricFacts, MetricPlaces, ReplicaFacts } from '../shared/metric-view.js';
+import type {
+  MetricFacts,
+  MetricPlaces,
+  PrimaryFacts,
+  ReplicaFacts,
+} from '../shared/metric-view.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
@@ -30,7 +35,7 @@ export interface MetricParts {
 
 /** Facts and rows as of now: every pair is looked at. */
 export function metricFacts(parts: MetricParts): MetricFacts {
-  const { config, segments, damage, wal, replication, retention, primaries, events } = parts;
+  const { config, segments, damage, wal, replication, retention, events } = parts;
   replication.monitor.look();
   return {
     nodeId: config.nodeId,
@@ -49,14 +54,29 @@ export function metricFacts(parts: MetricParts): MetricFacts {
     ...spaceCounts(parts),
     events: [...events],
     replicas: replicaFacts(parts),
-    primaries: primaries.all.map(({ primaryId, isConnected, isStalled, ...bytes }) => ({
-      primaryId,
-      isConnected,
-      isStalled,
-      bytesReceived: bytes.bytesReceived,
-      bytesSent: bytes.bytesSent,
-    })),
+    primaries: primaryFacts(parts),
   };
+}
+
+/**
+ * Who is connected, and every primary of a space that is here, if it has never been heard of: a
+ * primary that leads nothing of ours any more and is gone is no matter.
+ */
+function primaryFacts({ spaces, primaries, config }: MetricParts): PrimaryFacts[] {
+  const wanted = new Set<string>();
+  for (const { facts } of spaces.spaces) {
+    if (facts.role === 'replica' && facts.primary !== config.nodeId) wanted.add(facts.primary);
+  }
+  const found: PrimaryFacts[] = [];
+  for (const link of primaries.all) {
+    const { primaryId, isConnected, isStalled, bytesReceived, bytesSent } = link;
+    if (!isConnected && !wanted.has(primaryId)) continue;
+    wanted.delete(primaryId);
+    found.push({ primaryId, isConnected, isStalled, bytesReceived, bytesSent });
+  }
+  const unheard = { isConnected: false, isStalled: false, bytesReceived: 0, bytesSent: 0 };
+  for (const primaryId of wanted) found.push({ primaryId, ...unheard });
+  return found;
 }
 
 function spaceCounts({ spaces, applier }: MetricParts) {

@@ -114,10 +114,14 @@ export interface WatchedLink {
 /** Where the replica stands in one space. */
 export interface WatchedPair {
   readonly durable: Sequence;
-  readonly sent: Sequence;
-  readonly received: Sequence;
   readonly flushed: Sequence;
   readonly isSlotLost: boolean;
+}
+
+/** The steps in between: only asked for where a pair stands still. */
+export interface Steps {
+  sent(slot: Slot): Sequence;
+  received(slot: Slot): Sequence;
 }
 
 /** Indexes of STATUSES, LAG_ALERTS and STAGES, each now and as it was told before. */
@@ -170,14 +174,21 @@ export class PairWatch {
    * Takes what was measured of a followed space.
    * @returns whether something is to be told: its status, alert or stage are not as last told
    */
-  look(slot: Slot, link: WatchedLink, pair: WatchedPair, lag: Lag, nowMs: number): boolean {
+  look(
+    slot: Slot,
+    link: WatchedLink,
+    pair: WatchedPair,
+    steps: Steps,
+    lag: Lag,
+    nowMs: number,
+  ): boolean {
     const { rows } = this.pairs;
     const at = slot * PAIR_FIELDS;
     const ms = lag.ms === 'unknown' ? Number.NaN : lag.ms;
     rows[at + PAIR.lagMs] = ms;
     rows[at + PAIR.lagEntries] = lag.entries;
     rows[at + PAIR.lagBytes] = lag.bytes;
-    this.#watchMoves(at, link, pair, nowMs);
+    this.#watchMoves(slot, link, pair, steps, nowMs);
     rows[at + PAIR.lookedMs] = nowMs;
     const state = this.#stateOf(at, link, pair, nowMs);
     if (state !== rows[at + PAIR.state]! || rows[at + PAIR.stateSinceMs] === 0) {
@@ -194,8 +205,9 @@ export class PairWatch {
   }
 
   /** The stalled watchdog. A pair that was found stalled stays so until its position moves. */
-  #watchMoves(at: number, link: WatchedLink, pair: WatchedPair, nowMs: number): void {
+  #watchMoves(slot: Slot, link: WatchedLink, pair: WatchedPair, steps: Steps, nowMs: number): void {
     const { rows } = this.pairs;
+    const at = slot * PAIR_FIELDS;
     const { durable, flushed } = pair;
     if (durable <= flushed || flushed !== rows[at + PAIR.flushed]) {
       rows[at + PAIR.flushed] = durable <= flushed ? -1 : flushed;
@@ -210,7 +222,7 @@ export class PairWatch {
     const stuckMs = rows[at + PAIR.stuckMs]! + Math.max(0, Math.min(most, passed));
     rows[at + PAIR.stuckMs] = stuckMs;
     const isStalled = stuckMs >= this.#limits.stalledAfterMs;
-    rows[at + PAIR.stage] = isStalled ? stageOf(rows[at + PAIR.verdict]!, pair) : 0;
+    rows[at + PAIR.stage] = isStalled ? stageOf(slot, rows[at + PAIR.verdict]!, steps, flushed) : 0;
   }
 
   #stateOf(at: number, link: WatchedLink, pair: WatchedPair, nowMs: number): number {
@@ -289,8 +301,9 @@ function isRefused(state: PairState): boolean {
 }
 
 /** The step farthest on that has something to do and does not do it. */
-function stageOf(verdict: number, { sent, received, flushed }: WatchedPair): number {
+function stageOf(slot: Slot, verdict: number, steps: Steps, flushed: Sequence): number {
   if (verdict === 0) return STAGES.indexOf('introduce');
+  const received = steps.received(slot);
   if (received > flushed) return STAGES.indexOf('flush');
-  return STAGES.indexOf(sent > received ? 'receive' : 'send');
+  return STAGES.indexOf(steps.sent(slot) > Math.max(received, flushed) ? 'receive' : 'send');
 }

@@ -28,13 +28,15 @@ const OPEN: WatchedLink = {
   heardMs: 0,
 };
 const DOWN: WatchedLink = { ...OPEN, state: 'waiting', isOpen: false };
-const CAUGHT_UP: WatchedPair = {
+type Stand = WatchedPair & { sent: number; received: number };
+const CAUGHT_UP: Stand = {
   durable: 10,
   sent: 10,
   received: 10,
   flushed: 10,
   isSlotLost: false,
 };
+const STEPS = { sent: () => 0, received: () => 0 };
 const SLOT = 3;
 
 /** One followed pair, looked at with what the test says has changed. */
@@ -47,11 +49,12 @@ class Watched {
     this.watch.judged(SLOT, 'continue');
   }
 
-  look(nowMs: number, ms: number | 'unknown', link = OPEN, pair = CAUGHT_UP): string {
+  look(nowMs: number, ms: number | 'unknown', link = OPEN, pair: Stand = CAUGHT_UP): string {
     const entries = pair.durable - pair.flushed;
     const lag: Lag = { entries, bytes: 64 * entries, ms };
     const heard = { ...link, heardMs: link.isOpen ? nowMs : link.heardMs };
-    this.isNews = this.watch.look(SLOT, heard, pair, lag, nowMs);
+    const steps = { sent: () => pair.sent, received: () => pair.received };
+    this.isNews = this.watch.look(SLOT, heard, pair, steps, lag, nowMs);
     return `${this.#status} ${this.state} ${this.#alert}`;
   }
 
@@ -156,7 +159,7 @@ describe('the stalled watchdog', () => {
   const behind = { ...CAUGHT_UP, durable: 20, sent: 15, received: 12 };
 
   test('names the step farthest on that does not move', () => {
-    const stages: [Partial<WatchedPair>, string][] = [
+    const stages: [Partial<Stand>, string][] = [
       [{}, 'flush'],
       [{ received: 10 }, 'receive'],
       [{ received: 10, sent: 10 }, 'send'],
@@ -214,9 +217,11 @@ describe('the stalled watchdog', () => {
   test('a link that counts as open and on which nothing comes is silent', () => {
     const pair = new Watched();
     const deaf = { ...OPEN, heardMs: 1_000 };
-    pair.watch.look(SLOT, deaf, CAUGHT_UP, { entries: 0, bytes: 0, ms: 0 }, 20_000);
+    const look = (ms: number): unknown =>
+      pair.watch.look(SLOT, deaf, CAUGHT_UP, STEPS, { entries: 0, bytes: 0, ms: 0 }, ms);
+    look(20_000);
     expect(pair.state).toBe('streaming');
-    pair.watch.look(SLOT, deaf, CAUGHT_UP, { entries: 0, bytes: 0, ms: 0 }, 21_001);
+    look(21_001);
     expect(pair.state).toBe('silent');
     expect(STATUSES[pair.watch.pairs.get(SLOT, PAIR.status)]).toBe('degraded');
   });

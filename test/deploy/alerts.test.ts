@@ -1,0 +1,358 @@
+/**
+ * Every alert rule fires by the fault that it is for: real nodes, real scrapes over loopback, a
+ * real Prometheus that evaluates the deployed rules, their `for` and ranges scaled down.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nodeDisk } from '#src/main/disk.js';
+import type { Node, NodeOptions, Space } from '#src/main/index.js';
+import { openNodeOn } from '#src/main/open-node.js';
+import { nodePlatform, type Platform, type ShipperThread } from '#src/main/platform.js';
+import { makeFolder, openSmall, removeFolder, SMALL, until } from '../support/cluster.js';
+import { freePort } from '../support/etcd.js';
+import { TINY } from '../support/fake-cluster.js';
+import { FakeDisk } from '../support/fake-disk.js';
+import { type FiringAlert, PrometheusServer, requirePrometheus } from '../support/prometheus.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
+
+const RULES = path.join(import.meta.dirname, '../../deploy/prometheus/alerts.yml');
+const BUSY_NODE = path.join(import.meta.dirname, '../crash/busy-node.mjs');
+const DASHBOARD = path.join(import.meta.dirname, '../../deploy/grafana/engram-wal.json');
+const LISTEN = { host: '127.0.0.1', port: 0 };
+const WITHIN_MS = 60_000;
+
+let folder: string;
+const nodes: Node[] = [];
+const proxies: TcpProxy[] = [];
+const children: ChildProcess[] = [];
+const stops: (() => void)[] = [];
+let gone: http.Server;
+/** host:port by the name that a node has as a target. */
+const targets: Record<string, string> = {};
+let prometheus: PrometheusServer;
+
+/** The deployed rules, but impatient. */
+function scaledRules(): string {
+  const rules = fs.readFileSync(RULES, 'utf8');
+  const scaled = rules.replace(/for: \S+/g, 'for: 1s').replace(/\[\d+m\]/g, '[20s]');
+  expect(scaled).not.toBe(rules);
+  return scaled;
+}
+
+function kept(name: string, node: Node): Node {
+  nodes.push(node);
+  const { host, port } = node.httpAddress!;
+  targets[name] = `${host}:${port}`;
+  return node;
+}
+
+async function start(name: string, more: Partial<NodeOptions> = {}): Promise<Node> {
+  const options = { http: { port: 0 }, stalledAfterMs: 2_000, ...more };
+  return kept(name, await openSmall(path.join(folder, name), name, options));
+}
+
+async function onFake(disk: FakeDisk, name: string, more: Partial<NodeOptions> = {}) {
+  const options = { ...TINY, dataDir: '/data', nodeId: name, http: { port: 0 }, ...more };
+  return kept(name, await openNodeOn(disk.mount(), options));
+}
+
+async function proxied(target: Node): Promise<{ proxy: TcpProxy; port: number }> {
+  const proxy = new TcpProxy(target.address!.port);
+  proxies.push(proxy);
+  return { proxy, port: await proxy.listen() };
+}
+
+function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
+  return { nodeId, host: '127.0.0.1', port };
+}
+
+/** An entry that a replica has, however long it takes to connect. */
+async function shipped(space: Space): Promise<void> {
+  const { sequence } = await space.append(1, Buffer.alloc(100));
+  await space.flushed(sequence, { replicas: 1, timeoutMs: 30_000 });
+}
+
+/** Does it again and again until the tests are over. */
+function keepDoing(everyMs: number, what: () => unknown): void {
+  const timer = setInterval(what, everyMs);
+  stops.push(() => clearInterval(timer));
+}
+
+// --- the faults --------------------------------------------------------------------------------
+
+async function healthyPair(): Promise<void> {
+  const b = await start('healthy-b', { listen: LISTEN });
+  const a = await start('healthy', { replicas: [at('healthy-b', b.address!.port)] });
+  const space = await a.openSpace('s');
+  keepDoing(100, () => space.append(1, Buffer.alloc(100)).catch(() => undefined));
+}
+
+/** A replica that never comes, and one whose link falls silent with entries on their way. */
+async function absentAndSilent(): Promise<void> {
+  const b = await start('silent-b', { listen: LISTEN });
+  const { proxy, port } = await proxied(b);
+  const replicas = [at('absent', await freePort()), at('silent-b', port)];
+  const a = await start('links', { replicas, openConfirmMs: 100 });
+  const space = await a.openSpace('s');
+  await shipped(space);
+  proxy.stall('forth', 'back');
+  await space.append(1, Buffer.alloc(100));
+}
+
+/** A replica whose disk does not answer: heartbeats come, its position does not move. */
+async function stuckReplica(): Promise<void> {
+  const disk = new FakeDisk();
+  const b = await onFake(disk, 'stuck-b', { listen: LISTEN });
+  const a = await start('stuck', { ...TINY, replicas: [at('stuck-b', b.address!.port)] });
+  const space = await a.openSpace('s');
+  await shipped(space);
+  disk.delay = { only: 'fdatasync', ms: 12_000 };
+  stops.push(() => {
+    disk.delay = undefined;
+  });
+  keepDoing(200, () => space.append(1, Buffer.alloc(100)).catch(() => undefined));
+}
+
+/** A link that is cut, and one on which bytes are changed. */
+async function badLinks(): Promise<void> {
+  const b = await start('flapping-b', { listen: LISTEN });
+  const c = await start('corrupt-c', { listen: LISTEN });
+  const cut = await proxied(b);
+  const corrupt = await proxied(c);
+  const replicas = [at('flapping-b', cut.port), at('corrupt-c', corrupt.port)];
+  const a = await start('bad-links', { replicas });
+  const space = await a.openSpace('s');
+  keepDoing(400, () => cut.proxy.cut());
+  keepDoing(1_000, () => corrupt.proxy.corrupt('forth'));
+  keepDoing(50, () => space.append(1, Buffer.alloc(500)).catch(() => undefined));
+}
+
+async function slotLost(): Promise<void> {
+  const replicas = [at('away', await freePort())];
+  const more = { ...TINY, replicas, openConfirmMs: 100, maxSlotBytes: 32 * 1024 };
+  const a = await start('slot', more);
+  const space = await a.openSpace('s');
+  await until('the slot is lost', () => {
+    space.tryAppend(1, Buffer.alloc(1_000));
+    return space.status().replicas[0]!.slot === 'lost';
+  });
+}
+
+async function dyingShipper(): Promise<void> {
+  const b = await start('dying-b', { listen: LISTEN });
+  const threads: ShipperThread[] = [];
+  const platform: Platform = {
+    ...nodePlatform,
+    startShipper: (facts, hooks) => {
+      const thread = nodePlatform.startShipper(facts, hooks);
+      threads.push(thread);
+      return thread;
+    },
+  };
+  const options = { ...SMALL, nodeId: 'dying', dataDir: path.join(folder, 'dying') };
+  const more = { http: { port: 0 }, replicas: [at('dying-b', b.address!.port)] };
+  kept('dying', await openNodeOn(nodeDisk, { ...options, ...more }, platform));
+  // Later than the first scrape: an increase is one between two scrapes.
+  keepDoing(5_000, () => threads.at(-1)!.terminate());
+}
+
+async function badDisks(): Promise<void> {
+  const full = new FakeDisk();
+  const a = await onFake(full, 'full');
+  const space = await a.openSpace('s');
+  full.capacityBytes = full.usedBytes;
+  await until('it is read-only', () => {
+    if (a.status().log.state === 'ok') space.append(1, Buffer.alloc(1_000)).catch(() => undefined);
+    return a.status().log.state === 'read-only';
+  });
+  const broken = new FakeDisk();
+  const b = await onFake(broken, 'broken');
+  const there = await b.openSpace('s');
+  broken.inject({ call: 1, errno: 'EIO', only: 'fdatasync' });
+  await there.append(1, Buffer.alloc(100)).catch(() => undefined);
+}
+
+/** A disk that takes 1.5 s for each fdatasync, and more appends than it takes. */
+async function slowDisk(): Promise<void> {
+  const slow = new FakeDisk();
+  const a = await onFake(slow, 'slow', { memoryBudgetBytes: 32 * 1024 });
+  const space = await a.openSpace('s');
+  slow.delay = { only: 'fdatasync', ms: 1_500 };
+  stops.push(() => {
+    slow.delay = undefined;
+  });
+  let waiting = 0;
+  const more = (): void => {
+    while (a.status().log.state !== 'failed') {
+      if (waiting >= 64) return;
+      waiting++;
+      space
+        .append(1, Buffer.alloc(1_500))
+        .catch(() => undefined)
+        .finally(() => {
+          waiting--;
+        });
+    }
+  };
+  keepDoing(50, more);
+}
+
+async function rottenLog(): Promise<void> {
+  const disk = new FakeDisk();
+  const first = await openNodeOn(disk.mount(), { ...TINY, dataDir: '/data', nodeId: 'rotten' });
+  const space = await first.openSpace('s');
+  for (let n = 0; n < 40; n++) await space.append(1, Buffer.alloc(500, n));
+  await first.close();
+  const segment = disk.list('/data').find((name) => /^wal-.*[.]log$/.test(name))!;
+  disk.edit(`/data/${segment}`, (bytes) => {
+    bytes[3_000]! ^= 1;
+  });
+  const node = await onFake(disk, 'rotten');
+  const read = async (): Promise<void> => {
+    for await (const _ of node.space('s').read());
+  };
+  await read().catch(() => undefined);
+  await until('the hole is known', () => node.status().holes.length > 0);
+}
+
+async function poisonEntry(): Promise<void> {
+  const apply = (): never => {
+    throw new Error('the host cannot apply this');
+  };
+  const b = await start('poisoned', { listen: LISTEN, apply, applyRetries: 1 });
+  const a = await start('poisoner', { replicas: [at('poisoned', b.address!.port)] });
+  const space = await a.openSpace('s');
+  await shipped(space);
+}
+
+/** A primary whose event loop is blocked, and one that has died. */
+async function lostPrimaries(): Promise<void> {
+  for (const [name, message] of [
+    ['stalled-primary', { block: 40_000 }],
+    ['dead-primary', undefined],
+  ] as const) {
+    const b = await start(name, { listen: LISTEN });
+    const replicas = JSON.stringify([at(name, b.address!.port)]);
+    const child = fork(BUSY_NODE, [path.join(folder, `of-${name}`), replicas]);
+    children.push(child);
+    await until('it leads', () => b.status().spaces.length === 1);
+    if (message) child.send(message);
+    else child.kill('SIGKILL');
+  }
+}
+
+async function deadTarget(): Promise<void> {
+  gone = http.createServer((_, answer) => answer.destroy());
+  await new Promise<void>((resolve) => gone.listen(0, '127.0.0.1', resolve));
+  targets.gone = `127.0.0.1:${(gone.address() as AddressInfo).port}`;
+}
+
+/** Which rule must fire, and on which node; the labels say for which peer. */
+const EXPECTED: readonly (readonly [string, string, Record<string, string>?])[] = [
+  ['EngramNodeDown', 'gone'],
+  ['EngramLogFailed', 'broken'],
+  ['EngramLogReadOnly', 'full'],
+  ['EngramSlowDisk', 'slow'],
+  ['EngramBackpressure', 'slow'],
+  ['EngramCorruptRanges', 'rotten'],
+  ['EngramApplyBlocked', 'poisoned'],
+  ['EngramReplicaNeverConnected', 'links', { replica_id: 'absent' }],
+  ['EngramReplicaFailed', 'links', { replica_id: 'absent' }],
+  ['EngramReplicationLag', 'links', { replica_id: 'silent-b' }],
+  ['EngramReplicationLagCritical', 'links', { replica_id: 'silent-b' }],
+  ['EngramReplicaSilent', 'links', { replica_id: 'silent-b' }],
+  ['EngramReplicaStalled', 'stuck', { replica_id: 'stuck-b' }],
+  ['EngramSlotLost', 'slot', { replica_id: 'away' }],
+  ['EngramReconnecting', 'bad-links', { replica_id: 'flapping-b' }],
+  ['EngramShipperLost', 'dying', { replica_id: 'dying-b' }],
+  ['EngramChecksumFailures', 'bad-links', { replica_id: 'corrupt-c' }],
+  ['EngramPrimaryGone', 'dead-primary', { primary_id: 'primary' }],
+  ['EngramPrimaryStalled', 'stalled-primary', { primary_id: 'primary' }],
+];
+
+function fires(alerts: readonly FiringAlert[], expected: (typeof EXPECTED)[number]): boolean {
+  const [name, instance, labels = {}] = expected;
+  return alerts.some(
+    (alert) =>
+      alert.name === name &&
+      alert.labels.instance === instance &&
+      Object.entries(labels).every(([label, value]) => alert.labels[label] === value),
+  );
+}
+
+describe('every alert', () => {
+  const seen: FiringAlert[] = [];
+
+  beforeAll(async () => {
+    requirePrometheus();
+    folder = makeFolder();
+    await Promise.all([
+      healthyPair(),
+      absentAndSilent(),
+      stuckReplica(),
+      badLinks(),
+      slotLost(),
+      dyingShipper(),
+      badDisks(),
+      slowDisk(),
+      rottenLog(),
+      poisonEntry(),
+      lostPrimaries(),
+      deadTarget(),
+    ]);
+    prometheus = await PrometheusServer.start(folder, scaledRules(), targets);
+    const deadline = performance.now() + WITHIN_MS;
+    while (performance.now() < deadline && !EXPECTED.every((one) => fires(seen, one))) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      seen.push(...(await prometheus.firing()));
+    }
+  }, 2 * WITHIN_MS);
+
+  afterAll(async () => {
+    for (const stop of stops) stop();
+    for (const child of children) child.kill('SIGKILL');
+    await prometheus?.stop();
+    for (const proxy of proxies) await proxy.close();
+    await Promise.all(nodes.map((node) => node.close()));
+    gone?.close();
+    if (folder) removeFolder(folder);
+  }, WITHIN_MS);
+
+  test('is tried here', () => {
+    const rules = [...fs.readFileSync(RULES, 'utf8').matchAll(/alert: (\S+)/g)].map((m) => m[1]!);
+    expect(rules.length).toBeGreaterThan(15);
+    expect(EXPECTED.map(([name]) => name).sort()).toEqual(rules.sort());
+  });
+
+  test.each(EXPECTED)('%s fires on %s', (...expected) => {
+    expect(fires(seen, expected as unknown as (typeof EXPECTED)[number])).toBe(true);
+  });
+
+  test('none fires for a healthy pair', () => {
+    // A machine that has no time for a scrape is not what this is about.
+    const wrong = seen.filter(
+      ({ name, labels }) => labels.instance!.startsWith('healthy') && name !== 'EngramNodeDown',
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test('a real Prometheus evaluates every query of the dashboard', async () => {
+    const dashboard = JSON.parse(fs.readFileSync(DASHBOARD, 'utf8')) as {
+      panels: { targets?: { expr: string }[] }[];
+    };
+    const queries = dashboard.panels.flatMap((p) => (p.targets ?? []).map((t) => t.expr));
+    const empty: string[] = [];
+    for (const query of queries) {
+      const filled = query
+        .replaceAll('$instance', '.*')
+        .replaceAll('$memory_space', '.*')
+        .replaceAll('$__rate_interval', '20s');
+      if ((await prometheus.query(filled)).length === 0) empty.push(query);
+    }
+    expect(empty).toEqual([]);
+  });
+});

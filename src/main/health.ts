@@ -37,6 +37,8 @@ export type ProblemKind =
   | 'apply-blocked'
   | 'primary-gone'
   | 'primary-stalled'
+  | 'lease-lost'
+  | 'coordinator-away'
   | 'unused';
 
 /** Named states in which a replica gets nothing of a space, however well its link is. */
@@ -237,8 +239,18 @@ export function lagText(ms: number | 'unknown'): string {
   return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }
 
+/** What etcd's events said last; undefined: nothing, or there is no etcd. */
+export interface CoordinatorKnown {
+  readonly coordinator: { readonly connected: boolean; readonly reason: string } | undefined;
+  readonly lease: { readonly held: boolean; readonly reason: string } | undefined;
+}
+
 /** Problems of the node itself and of its links. */
-export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
+export function nodeProblems(
+  node: NodeSummary,
+  spaces: number,
+  { coordinator, lease }: CoordinatorKnown,
+): Problem[] {
   const found: Problem[] = [];
   const say = (kind: ProblemKind, health: HealthWord, text: string, more: Partial<Problem> = {}) =>
     found.push({
@@ -256,6 +268,13 @@ export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
   }
   if (node.retention.refusal !== undefined) {
     say('retention-full', 'failed', `No append is taken: ${node.retention.refusal}`, { isUnready });
+  }
+  if (lease?.held === false) {
+    const text = `Its lease of etcd is not held, nothing is acknowledged: ${lease.reason}`;
+    say('lease-lost', 'failed', text, { isUnready });
+  }
+  if (coordinator?.connected === false) {
+    say('coordinator-away', 'degraded', `etcd cannot be reached: ${coordinator.reason}`);
   }
   for (const { primaryId, isStalled, isConnected } of node.primaries) {
     if (!isConnected || !isStalled) continue;

@@ -4,6 +4,7 @@
  * from the start. Keeps a short row a space; whole figures are asked for the spaces shown alone.
  */
 import {
+  type CoordinatorKnown,
   HEALTH_WORDS,
   type HealthWord,
   nodeProblems,
@@ -34,6 +35,8 @@ const TELLING = [
   'apply-blocked',
   'apply-resumed',
   'space-role',
+  'coordinator',
+  'lease',
   'fatal',
 ] as const;
 
@@ -84,6 +87,7 @@ export class StatusBoard {
   readonly #openedMs = performance.now();
   /** When each problem was seen first, monotonic ms. */
   readonly #seen = new Map<string, number>();
+  #etcd: CoordinatorKnown = { coordinator: undefined, lease: undefined };
   #snapshot: Snapshot | undefined;
   #pass: Promise<Snapshot> | undefined;
   readonly #timer: NodeJS.Timeout;
@@ -97,6 +101,12 @@ export class StatusBoard {
       else if (state === 'waiting' || state === 'failed') this.#losses.set(replicaId, reason);
     });
     node.on('replica-set', ({ replicaId }) => this.#losses.delete(replicaId));
+    node.on('coordinator', (coordinator) => {
+      this.#etcd = { ...this.#etcd, coordinator };
+    });
+    node.on('lease', (lease) => {
+      this.#etcd = { ...this.#etcd, lease };
+    });
     for (const name of TELLING) node.on(name, () => this.#soon());
     this.#timer = setInterval(() => {
       const age = performance.now() - (this.#snapshot?.atMs ?? Number.NEGATIVE_INFINITY);
@@ -154,7 +164,7 @@ export class StatusBoard {
       addReplicas(replicas, status);
     }
     const node = this.#node.summary();
-    const found = [...nodeProblems(node, rows.length), ...problems.list()];
+    const found = [...nodeProblems(node, rows.length, this.#etcd), ...problems.list()];
     const atMs = performance.now();
     const snapshot: Snapshot = {
       atMs,

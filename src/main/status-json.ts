@@ -232,6 +232,7 @@ export function readyJson(snapshot: Snapshot, isClosing: boolean): ReadyJson {
     { check: 'open', reason: isClosing ? 'the node closes' : '' },
     { check: 'log', reason: reasonOf('log-failed', 'log-read-only') },
     { check: 'retention', reason: reasonOf('retention-full') },
+    { check: 'lease', reason: reasonOf('lease-lost') },
     { check: 'entries', reason: reasonOf('damaged') },
     { check: 'history', reason: reasonOf('refused') },
   ].map((check) => ({ check: check.check, ok: check.reason === '', reason: check.reason }));

@@ -10,6 +10,7 @@ import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import type { HealthJson, ReadyJson, StatusJson } from '#src/main/status-json.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from '../support/cluster.js';
+import { EtcdServer } from '../support/etcd.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
 const ANY = { host: '127.0.0.1', port: 0 };
@@ -180,6 +181,26 @@ describe('what a node answers over HTTP', () => {
     expect((await fetch(urlOf(node, '/live'))).status).toBe(200);
     const health = await json<HealthJson>(node, '/cluster/health');
     expect(health).toMatchObject({ health: 'failed', problems: [{ kind: 'log-failed' }] });
+  });
+
+  test('a node whose lease of etcd has run out is not ready, and says so', async () => {
+    const etcd = await EtcdServer.start(dir);
+    try {
+      const coordinator = { kind: 'etcd' as const, endpoints: [etcd.endpoint], ttlMs: 2_000 };
+      const a = await open('a', { listen: ANY, coordinator });
+      await jsonUntil<ReadyJson>(a, '/ready', 'it is ready', (r) => r.ready);
+      await etcd.kill();
+      const ready = await jsonUntil<ReadyJson>(a, '/ready', 'it is not', (r) => !r.ready);
+      expect(ready.checks.filter((check) => !check.ok)).toMatchObject([{ check: 'lease' }]);
+      const health = await json<HealthJson>(a, '/cluster/health');
+      expect(health.problems.map((p) => p.kind)).toEqual(
+        expect.arrayContaining(['lease-lost', 'coordinator-away']),
+      );
+      await etcd.start();
+      await jsonUntil<ReadyJson>(a, '/ready', 'it is ready again', (r) => r.ready);
+    } finally {
+      await etcd.kill();
+    }
   });
 
   test('spaces by page, by part of the name, by problem and from the worst', async () => {

@@ -191,7 +191,8 @@ export class Campaign {
     const whole: number[] = [];
     for (const name of spaces) {
       const { firstMs } = this.#newest.get(name)!;
-      this.#failovers.push({ way, wholeMs: firstMs - beganMs, electedMs: firstMs - goneMs });
+      const wholeMs = Math.round(firstMs - beganMs);
+      this.#failovers.push({ way, wholeMs, electedMs: Math.round(firstMs - goneMs) });
       whole.push(firstMs - beganMs);
     }
     await this.#undo(way, most);
@@ -231,10 +232,10 @@ export class Campaign {
     const { epoch } = this.#newest.get(space)!;
     const { report, error } = await leader.ask({ switchover: { space, to } });
     if (error) throw new Violation(`switchover of ${space} to ${to}: ${error.message}`);
-    this.#switchoverMs.push(report!.pauseMs as number);
+    this.#switchoverMs.push(Math.round(report!.pauseMs as number));
     await eventually('it is appended to again', async () => this.#newest.get(space)!.epoch > epoch);
     const { firstMs } = this.#newest.get(space)!;
-    this.#gapMs.push(firstMs - this.#before.get(space)!.lastMs);
+    this.#gapMs.push(Math.round(firstMs - this.#before.get(space)!.lastMs));
   }
 
   async #judge(): Promise<Verdict> {

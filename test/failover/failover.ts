@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { environment } from '../../bench/result.js';
+import { type Environment, environment } from '../../bench/result.js';
 import { random } from '../campaign/campaign-facts.mjs';
 import { Campaign, type CampaignResult, type Failover } from './campaign.js';
 
@@ -30,20 +30,50 @@ function spreadOf(values: readonly number[]): Spread {
   return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-function summary(result: CampaignResult): Record<string, unknown> {
-  const { failovers, switchoverMs, switchoverGapMs, ...facts } = result;
+interface Run extends Environment {
+  readonly seed: number;
+  readonly result: CampaignResult;
+}
+
+function summary(runs: readonly CampaignResult[]): Record<string, unknown> {
+  const failovers = runs.flatMap((run) => run.failovers);
   const by = (ways: readonly string[], of: (f: Failover) => number): Spread =>
     spreadOf(failovers.filter((f) => ways.includes(f.way)).map(of));
+  const sum = (of: (run: CampaignResult) => number): number =>
+    runs.reduce((all, run) => all + of(run), 0);
   return {
-    ...facts,
+    hosts: [...new Set(runs.map((run) => run.kind))].join(),
+    ttlMs: [...new Set(runs.map((run) => run.ttlMs))].join(),
+    leadersLost: {
+      kill: sum((run) => run.rounds.kill),
+      cut: sum((run) => run.rounds.cut),
+      stop: sum((run) => run.rounds.stop),
+      etcd: sum((run) => run.rounds.etcd),
+    },
+    acknowledged: sum((run) => run.acknowledged),
+    withReplicas: sum((run) => run.withReplicas),
+    quarantined: sum((run) => run.quarantined),
+    entries: sum((run) => run.entries),
     electedMs: by(['kill', 'cut', 'stop', 'etcd'], (f) => f.electedMs),
     electedAfterKillMs: by(['kill'], (f) => f.electedMs),
     electedAfterCutMs: by(['cut'], (f) => f.electedMs),
     fromSigkillMs: by(['kill'], (f) => f.wholeMs),
     fromCutMs: by(['cut'], (f) => f.wholeMs),
-    switchoverPauseMs: spreadOf(switchoverMs),
-    switchoverGapMs: spreadOf(switchoverGapMs),
+    switchoverPauseMs: spreadOf(runs.flatMap((run) => run.switchoverMs)),
+    switchoverGapMs: spreadOf(runs.flatMap((run) => run.switchoverGapMs)),
   };
+}
+
+/** Adds the run to those kept of the same commit, and says what all of them come to. */
+function save(run: Run): void {
+  const kept = fs.existsSync(RESULT) ? JSON.parse(fs.readFileSync(RESULT, 'utf8')) : { runs: [] };
+  const same = (kept.runs as Run[]).filter((r) => r.commit === run.commit);
+  const runs = [...same, run];
+  const told = { ...summary(runs.map((r) => r.result)), runs };
+  // One line for each run: the raw figures are for programs.
+  const text = JSON.stringify({ ...told, runs: 0 }, null, 2);
+  const lines = runs.map((r) => `    ${JSON.stringify(r)}`).join(',\n');
+  fs.writeFileSync(RESULT, `${text.replace('"runs": 0', `"runs": [\n${lines}\n  ]`)}\n`);
 }
 
 const { values } = parseArgs({
@@ -66,9 +96,8 @@ try {
     random: random(seed),
     say: (line) => console.log(line),
   });
-  const told = { ...summary(result), seed, ...before };
-  console.log(JSON.stringify(told, null, 2));
-  if (values.save) fs.writeFileSync(RESULT, `${JSON.stringify(told, null, 2)}\n`);
+  console.log(JSON.stringify(summary([result]), null, 2));
+  if (values.save) save({ seed, ...before, result });
 } finally {
   fs.rmSync(folder, { recursive: true, force: true });
 }

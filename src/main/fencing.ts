@@ -7,7 +7,7 @@ import { type EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
-import { roleRecord } from '../shared/state.js';
+import { roleRecord, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 import type { Replication } from './replication.js';
 import type { SpaceState } from './space-table.js';
@@ -120,7 +120,7 @@ export class Fencing {
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
     const { id } = facts;
     await this.#wal.record({ kind: 'epoch-seen', id, epoch }, () => {
-      facts.epochSeen = Math.max(facts.epochSeen, epoch);
+      seeEpoch(facts, epoch);
     });
     const primary = leader?.nodeId ?? '';
     const members = withLeader(facts.members, leader);

@@ -263,7 +263,9 @@ export class Promotion {
     const { wal, memory, fence } = this.#parts;
     const { facts } = space;
     const isGiven = facts.epochSeen === epoch && facts.promisedTo === candidate;
-    if (epoch <= facts.epochSeen && !isGiven) {
+    // Others may have told of the candidate's epoch before it has asked itself.
+    const isHeard = facts.epochSeen === epoch && facts.promisedTo === '' && facts.epoch < epoch;
+    if (epoch <= facts.epochSeen && !isGiven && !isHeard) {
       throw refused(space, `epoch ${facts.epochSeen} is seen, of ${facts.promisedTo || 'another'}`);
     }
     if (!isGiven) {

@@ -33,6 +33,8 @@ export class Rejoin {
   readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #hooks: RejoinHooks;
+  /** Where each space has gone back to last, and in which epoch. */
+  readonly #gone = new Map<SpaceState, { readonly epoch: Epoch; readonly sequence: number }>();
 
   constructor(
     disk: Disk,
@@ -67,7 +69,7 @@ export class Rejoin {
     }
     const own = { rows: facts.history, last: facts.position.sequence };
     const common = divergenceOf(own, primary);
-    if (common === undefined) return 'forked';
+    if (common === undefined) return this.#isBack(space) ? 'follows' : 'forked';
     const kept = await this.#entryAt(space, common);
     if (!kept) return 'refused';
     space.isRewinding = true;
@@ -76,7 +78,19 @@ export class Rejoin {
     } finally {
       space.isRewinding = false;
     }
+    this.#gone.set(space, { epoch, sequence: facts.position.sequence });
     return 'follows';
+  }
+
+  /**
+   * A primary that has introduced the space twice says twice to go back, and we have gone already.
+   * It compares our position anew; where that is no end of it, it is a fork.
+   */
+  #isBack(space: SpaceState): boolean {
+    const gone = this.#gone.get(space);
+    this.#gone.delete(space);
+    const { epoch, position } = space.facts;
+    return gone?.epoch === epoch && gone.sequence === position.sequence;
   }
 
   async #entryAt(

@@ -30,6 +30,7 @@ import {
   newSpaceFacts,
   type SpaceFacts,
   type State,
+  seeEpoch,
   setBase,
 } from '../shared/state.js';
 import { idOf } from './names.js';
@@ -264,15 +265,15 @@ export function applyRecord(
       facts.name = record.name;
       facts.role = record.role;
       facts.epoch = record.epoch;
-      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      seeEpoch(facts, record.epoch);
       facts.primary = record.primary;
       facts.members = record.members;
       break;
     case 'epoch-seen':
-      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      seeEpoch(facts, record.epoch);
       break;
     case 'promise':
-      facts.epochSeen = Math.max(facts.epochSeen, record.epoch);
+      seeEpoch(facts, record.epoch);
       if (facts.epochSeen === record.epoch) facts.promisedTo = record.candidate;
       break;
     case 'rewind':

@@ -4,7 +4,7 @@ import { type EngramError, failure } from '../shared/errors.js';
 import { NODE_SPACE_ID } from '../shared/node-record.js';
 import type { EpochStart, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
-import { newSpaceFacts, type SpaceFacts } from '../shared/state.js';
+import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 
 /** Gets each run of a space as it becomes durable. */
@@ -147,7 +147,7 @@ export class SpaceTable {
 
   setEpoch(space: SpaceState, epoch: number): void {
     space.facts.epoch = epoch;
-    space.facts.epochSeen = Math.max(space.facts.epochSeen, epoch);
+    seeEpoch(space.facts, epoch);
     this.#memory.setEpoch(space.slot, epoch);
   }
 }

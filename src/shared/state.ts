@@ -132,6 +132,13 @@ export interface State {
   readonly holes: readonly Hole[];
 }
 
+/** An epoch has been heard of. Where it is news, nobody has been promised it here. */
+export function seeEpoch(facts: SpaceFacts, epoch: Epoch): void {
+  if (epoch <= facts.epochSeen) return;
+  facts.epochSeen = epoch;
+  facts.promisedTo = '';
+}
+
 /** Facts of a space that has no entry yet. */
 export function newSpaceFacts(id: string, name: string): SpaceFacts {
   return {

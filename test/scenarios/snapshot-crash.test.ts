@@ -5,6 +5,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
+import { verifyLog } from '#src/main/verify.js';
 import { contentOf, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
@@ -271,4 +272,23 @@ test('FAULT-57 a spool that rots between `begun` and `base` is not restored from
   const { snapshots } = scene.own;
   await scene.check('a rotten spool');
   expect(scene.own.snapshots).toBe(snapshots + 1);
+});
+
+test('verify knows that a space goes on behind its snapshot, before a state says so', async () => {
+  const scene = await Scene.make();
+  scene.reset();
+  let isIn = false;
+  const node = (await scene.open())!;
+  node.on('snapshot-done', () => {
+    isIn = true;
+    scene.disk.inject({ call: 1, errno: 'EIO', only: 'write state', isLasting: true });
+  });
+  await until('the space stands on it', () => isIn);
+  await fill(scene.primary, scene.own, 1);
+  await until('and goes on', () => scene.isWhole(node));
+  await scene.close(node);
+  scene.disk.inject(undefined);
+  scene.disk.kill();
+  expect(await verifyLog(scene.disk.mount(), '/data')).toMatchObject({ rot: 0 });
+  await scene.check('verified');
 });

@@ -159,8 +159,9 @@ export class Node extends LedSpaces {
     this.#beat = setInterval(() => this.#memory.beat(), MAIN_BEAT_MS);
     this.#beat.unref();
     const applier = (): Applier | undefined => this.#applier;
-    this.#snapshots = new SnapshotIntake(this.#parts, this.config, this.#wal, applier, {
-      news: snapshotEvents(this.#emit, this.nodeId),
+    const wal = this.#wal;
+    this.#snapshots = new SnapshotIntake(this.#parts, this.config, this.#reader, wal, applier, {
+      ...snapshotEvents(this.#emit, this.nodeId, this.#dir),
       installed: () => void this.retention!.run(),
     });
     this.#startReplication();

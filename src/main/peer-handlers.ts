@@ -54,7 +54,7 @@ function standing({ spaces, memory, appliedTo }: PeerFacts): PeerHandler<'standi
         flushed: memory.durable(space.slot),
         applied: appliedTo(space),
         first,
-        isWhole: damage.length === 0,
+        isWhole: damage.length === 0 && !space.isInstalling,
         history: history.slice(-STANDING_HISTORY_MAX),
       };
     });

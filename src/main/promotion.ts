@@ -151,6 +151,7 @@ export class Promotion {
     const { refusal } = space;
     if (refusal && !isRegressed(space)) throw refusal;
     if (space.isRewinding) throw refused(space, 'it goes back to what it shares with its primary');
+    if (space.isInstalling) throw refused(space, 'its host is being given a snapshot');
   }
 
   #judge(space: SpaceState, poll: Poll, keep: number): CandidacyVerdict {

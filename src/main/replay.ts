@@ -295,7 +295,7 @@ export function applyRecord(
       facts.begun = { snapshot: record.snapshot, whole: record.whole };
       break;
     case 'base':
-      setBase(facts, record.snapshot);
+      setBase(facts, record.snapshot, lsn);
       break;
   }
 }

@@ -191,6 +191,7 @@ export class Replication {
   drop(space: SpaceState): void {
     for (const shipper of this.shippers) {
       shipper.removeSpace(space.slot);
+      this.snapshots.forget(pairOf(space, shipper.replica.nodeId));
       this.#judged.get(shipper)?.delete(space);
     }
   }
@@ -324,8 +325,9 @@ export class Replication {
       this.#judged.get(shipper)?.add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
       const pair = pairOf(space, shipper.replica.nodeId);
+      // One that takes nothing may be mended otherwise; a snapshot it gets only if it asks.
       const isSnapshot = verdict === 'snapshot' && row.answer !== 'refused';
-      this.snapshots.judged(pair, isSnapshot, sequence);
+      this.snapshots.judged(pair, verdict === 'snapshot', sequence, !isSnapshot);
       if (verdict === 'continue') {
         if (slot) Object.assign(slot, { lost: false, flushed: sequence });
       } else if (!isSnapshot || !this.#config.snapshot) {

@@ -3,24 +3,51 @@
  * then the host's `restore`, then record `base` durable. A crash before the first leaves what was;
  * one behind it repeats `restore` (row 58).
  */
+import type { SpaceIdWords } from '../shared/entry.js';
+import { divergenceOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { SnapshotFacts, SnapshotWhole } from '../shared/snapshot-facts.js';
-import { setBase } from '../shared/state.js';
+import { type SpaceFacts, setBase } from '../shared/state.js';
 import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
+import type { Disk } from './disk.js';
+import { keepSuffix } from './quarantine.js';
+import type { LogReader } from './reader.js';
+import type { Segments } from './segments.js';
 import type { Spool } from './snapshot-spool.js';
-import type { SpaceState } from './space-table.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
 
+export type InstallParts = readonly [Disk, string, NodeMemory, SpaceTable, Segments];
+
+/**
+ * The first entry of a space that is not of the history which a snapshot stands for.
+ * @returns undefined where all of them are
+ */
+export function divergedFrom(own: SpaceFacts, snapshot: SnapshotFacts): Sequence | undefined {
+  const { sequence } = own.position;
+  if (sequence < own.first) return undefined;
+  const theirs = { rows: snapshot.history, last: snapshot.position.sequence };
+  const common = divergenceOf({ rows: own.history, last: sequence }, theirs);
+  return common === undefined ? undefined : Math.max(common + 1, own.first);
+}
+
 export interface InstallHooks {
+  /** Entries that nobody else has are void with the snapshot: they are kept aside. */
+  takenBack(space: SpaceState, from: Sequence, to: Sequence, quarantine: string): void;
   /** The host has thrown, or the log refuses for now: it is tried again after so long. */
   delayed(space: SpaceState, code: string, reason: string, retryAfterMs: number): void;
 }
 
 export class SnapshotInstaller {
-  readonly #config: NodeConfig;
+  readonly #disk: Disk;
+  readonly #dir: string;
   readonly #memory: NodeMemory;
+  readonly #segments: Segments;
+  readonly #config: NodeConfig;
+  readonly #reader: LogReader;
   readonly #wal: Wal;
   readonly #applier: () => Applier | undefined;
   readonly #hooks: InstallHooks;
@@ -28,14 +55,16 @@ export class SnapshotInstaller {
   #wake = new Set<() => void>();
 
   constructor(
+    parts: InstallParts,
     config: NodeConfig,
-    memory: NodeMemory,
+    reader: LogReader,
     wal: Wal,
     applier: () => Applier | undefined,
     hooks: InstallHooks,
   ) {
+    [this.#disk, this.#dir, this.#memory, , this.#segments] = parts;
     this.#config = config;
-    this.#memory = memory;
+    this.#reader = reader;
     this.#wal = wal;
     this.#applier = applier;
     this.#hooks = hooks;
@@ -56,19 +85,29 @@ export class SnapshotInstaller {
     await this.#applier()?.halt(space);
     if (facts.begun?.snapshot.id !== snapshot.id) {
       await this.#wal.whenDurable(space, this.#memory.allocated(slot));
+      await this.#keepDiverged(space, snapshot);
+      // A promotion, here or elsewhere, may have come meanwhile.
+      if (facts.role !== 'replica' || facts.epochSeen > facts.epoch) {
+        throw failure('Fenced', `epoch ${facts.epochSeen} of ${facts.name} is seen`);
+      }
       await this.#wal.record({ kind: 'begun', id: facts.id, snapshot, whole }, () => {
         facts.begun = { snapshot, whole };
       });
     }
     if (!(await this.#restore(space, snapshot, whole, spool))) return false;
     const base = (): void => {
-      setBase(facts, snapshot);
+      const isBack = facts.position.sequence > snapshot.position.sequence;
+      setBase(facts, snapshot, this.#memory.durableLsn);
       const { sequence } = facts.position;
+      if (isBack) this.#segments.rewindIndexes(slot, sequence + 1);
+      space.rewindCount++;
       this.#memory.setAllocated(slot, sequence);
       this.#memory.setDurable(slot, sequence);
       space.timeLow = Number(facts.timestamp & 0xffffffffn);
       space.timeHigh = Number(facts.timestamp >> 32n);
       if (space.refusal?.code === 'CorruptionDetected') space.refusal = undefined;
+      // Whoever follows live looks again.
+      for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
     };
     for (let attempts = 1; !this.#isClosed; attempts++) {
       try {
@@ -80,6 +119,26 @@ export class SnapshotInstaller {
       }
     }
     return false;
+  }
+
+  /** What this node wrote as a former primary, and nobody received, is never wiped (P8). */
+  async #keepDiverged(space: SpaceState, snapshot: SnapshotFacts): Promise<void> {
+    const { facts, slot } = space;
+    const end = facts.position;
+    const from = divergedFrom(facts, snapshot);
+    if (from === undefined) return;
+    const suffix = {
+      space: facts.name,
+      spaceId: facts.id,
+      words: this.#memory.spaceId(slot) as SpaceIdWords,
+      from,
+      end,
+      primary: facts.primary,
+      primaryEpoch: facts.epoch,
+    };
+    const entries = this.#reader.read(space, from, end.sequence);
+    const quarantine = await keepSuffix(this.#disk, this.#dir, suffix, entries);
+    this.#hooks.takenBack(space, from, end.sequence, quarantine);
   }
 
   /** Until the host has taken it. */

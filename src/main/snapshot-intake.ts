@@ -3,7 +3,6 @@
  * put in place. shared/snapshot-sink.ts decides, one for each space that gets one.
  */
 import { EngramError, failure } from '../shared/errors.js';
-import type { NodeMemory } from '../shared/slab.js';
 import type { SnapshotFacts, SnapshotWhole } from '../shared/snapshot-facts.js';
 import type { SnapshotFrame } from '../shared/snapshot-frames.js';
 import type { Chunk } from '../shared/snapshot-queue.js';
@@ -16,7 +15,13 @@ import {
 import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
 import type { Disk } from './disk.js';
-import { SnapshotInstaller } from './snapshot-install.js';
+import type { LogReader } from './reader.js';
+import {
+  divergedFrom,
+  type InstallHooks,
+  type InstallParts,
+  SnapshotInstaller,
+} from './snapshot-install.js';
 import { Spool, spooledSpaces } from './snapshot-spool.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -33,7 +38,7 @@ export interface SnapshotLink {
   refuse(error: unknown): void;
 }
 
-export interface IntakeHooks {
+export interface IntakeHooks extends Pick<InstallHooks, 'takenBack'> {
   news<K extends keyof SnapshotNews>(space: SpaceState, kind: K, news: SnapshotNews[K]): void;
   /** The space stands on a snapshot: what its log holds before is not needed. */
   installed(space: SpaceState): void;
@@ -66,19 +71,19 @@ export class SnapshotIntake {
   #isClosed = false;
 
   constructor(
-    [disk, dir, memory, spaces]: readonly [Disk, string, NodeMemory, SpaceTable, ...unknown[]],
+    parts: InstallParts,
     config: NodeConfig,
+    reader: LogReader,
     wal: Wal,
     applier: () => Applier | undefined,
     hooks: IntakeHooks,
   ) {
-    this.#disk = disk;
-    this.#dir = dir;
+    [this.#disk, this.#dir, , this.#spaces] = parts;
     this.#config = config;
-    this.#spaces = spaces;
     this.#applier = applier;
     this.#hooks = hooks;
-    this.#installer = new SnapshotInstaller(config, memory, wal, applier, {
+    this.#installer = new SnapshotInstaller(parts, config, reader, wal, applier, {
+      takenBack: hooks.takenBack,
       delayed: (space, code, reason, retryAfterMs) =>
         hooks.news(space, 'failed', { code, reason, retryAfterMs }),
     });
@@ -138,8 +143,7 @@ export class SnapshotIntake {
 
   /** The space takes no entries: the host is being given a snapshot, or must be. */
   isInstalling(space: SpaceState): boolean {
-    if (space.facts.begun) return true;
-    return this.#intakes.get(space)?.sink.phase === 'installing';
+    return space.isInstalling;
   }
 
   /** undefined: there is nothing of one. */
@@ -343,13 +347,15 @@ export class SnapshotIntake {
 
   #install(intake: Intake, facts: SnapshotFacts, whole: SnapshotWhole): void {
     const { space } = intake;
+    space.isInstalling = true;
     this.#disked(intake, async (spool) => {
       let isDone = false;
       try {
         isDone = await this.#installer.install(space, facts, whole, spool);
       } finally {
-        // Not begun: all is as it was, and goes on.
-        if (!space.facts.begun) this.#applier()?.release(space);
+        // In its place; or not begun: all is as it was, and goes on.
+        space.isInstalling = space.facts.begun !== undefined;
+        if (!space.isInstalling) this.#applier()?.release(space);
       }
       if (!isDone) return undefined;
       const { chunks, bytes } = whole;
@@ -381,7 +387,8 @@ function inputOf(frame: SnapshotFrame, { facts: own }: SpaceState): SinkInput {
       if (epoch < own.epochSeen) {
         throw failure('Fenced', `a snapshot of epoch ${epoch}, seen is ${own.epochSeen}`);
       }
-      if (facts.position.sequence < own.position.sequence) {
+      const isOurs = divergedFrom(own, facts) === undefined;
+      if (isOurs && facts.position.sequence < own.position.sequence) {
         const found = `a snapshot of entry ${facts.position.sequence}`;
         throw failure('ProtocolViolation', `${found}, here is ${own.position.sequence}`);
       }

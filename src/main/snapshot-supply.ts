@@ -104,11 +104,13 @@ export class SnapshotSupply {
   /**
    * A verdict was given, to `continue` or another one.
    * @param sequence at which the replica stands
+   * @param isRefusing it takes nothing of the space, for a reason of its own
    */
-  judged(pair: Pair, isSnapshot: boolean, sequence: Sequence): void {
+  judged(pair: Pair, isSnapshot: boolean, sequence: Sequence, isRefusing: boolean): void {
     const key = keyOf(pair);
     if (isSnapshot) {
-      if (!this.#wanting.has(key)) this.#wanting.set(key, { pair, failure: undefined });
+      const failure = isRefusing ? 'the replica takes nothing of the space' : undefined;
+      if (!this.#wanting.has(key)) this.#wanting.set(key, { pair, failure });
       this.#showPhase(pair);
       return;
     }

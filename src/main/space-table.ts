@@ -47,6 +47,8 @@ export interface SpaceState {
   toldHistory: readonly EpochStart[];
   /** Its log goes back to what it shares with its primary: not to be promoted meanwhile. */
   isRewinding: boolean;
+  /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
+  isInstalling: boolean;
   /** Grows with each rewind: what was read before may be void. */
   rewindCount: number;
 }
@@ -136,6 +138,7 @@ export class SpaceTable {
       primaryId: idOf(facts.primary),
       toldHistory: [],
       isRewinding: false,
+      isInstalling: facts.begun !== undefined,
       rewindCount: 0,
     };
     this.bySlot.push(space);

@@ -1,4 +1,5 @@
 /** What the parts of a node tell, as the events that its host hears. */
+import path from 'node:path';
 import type { ApplyHooks } from './apply.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import type { Leadership } from './leadership.js';
@@ -6,6 +7,7 @@ import type { ReplicationHooks } from './replication.js';
 import type { IntakeHooks } from './snapshot-intake.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 import type { SpaceState } from './space-table.js';
+import { QUARANTINE } from './tail.js';
 
 export type Emit = <K extends NodeEventName>(name: K, event: NodeEvents[K]) => void;
 
@@ -50,8 +52,19 @@ export function applyEvents(emit: Emit): Omit<ApplyHooks, 'applied'> {
 }
 
 /** What becomes of the snapshots that this node's own host is given. */
-export function snapshotEvents(emit: Emit, nodeId: string): IntakeHooks['news'] {
-  return (space, kind, news) => tellSnapshot(emit, space, nodeId, kind, news);
+export function snapshotEvents(
+  emit: Emit,
+  nodeId: string,
+  dataDir: string,
+): Pick<IntakeHooks, 'news' | 'takenBack'> {
+  return {
+    news: (space, kind, news) => tellSnapshot(emit, space, nodeId, kind, news),
+    takenBack: ({ facts }, from, to, file) => {
+      const { name: space, primary: primaryId, epoch } = facts;
+      const quarantine = path.join(dataDir, QUARANTINE, file);
+      emit('rewound', { space, from, to, entries: to - from + 1, quarantine, primaryId, epoch });
+    },
+  };
 }
 
 function tellSnapshot<K extends keyof SnapshotNews>(

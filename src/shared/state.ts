@@ -19,7 +19,7 @@ import {
   writeMembers,
 } from './node-record.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
-import type { PendingRewind, Voided } from './rewind.js';
+import { addVoided, type PendingRewind, type Voided } from './rewind.js';
 import {
   readSnapshotFacts,
   readSnapshotWhole,
@@ -167,9 +167,13 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
 
 /**
  * The space stands on a snapshot: what the log holds of it before is void, the damage in it too.
+ * @param lsn what stands before it, and behind the snapshot's sequence, is void
  */
-export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts): void {
+export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts, lsn: Lsn): void {
   const { sequence } = snapshot.position;
+  if (facts.position.sequence > sequence) addVoided(facts.voided, lsn, sequence + 1);
+  // The host has a whole state: there is nothing that it would have to undo.
+  facts.rewinds = [];
   facts.position = snapshot.position;
   if (snapshot.timestamp > facts.timestamp) facts.timestamp = snapshot.timestamp;
   facts.history = [...snapshot.history];

@@ -20,8 +20,11 @@ export function mayAcknowledge(space: SpaceState, epoch: Epoch): boolean {
 
 /** Says who leads a space instead, and where. */
 export function notLedHere(code: 'NotPrimary' | 'Fenced', space: SpaceState): EngramError {
-  const { name, primary, members, epochSeen } = space.facts;
-  const address = members.find((m) => m.nodeId === primary);
+  const { name, members, role } = space.facts;
+  const heard = role === 'primary' ? space.heardOf : undefined;
+  const primary = role === 'primary' ? (heard?.leader?.nodeId ?? '') : space.facts.primary;
+  const epochSeen = Math.max(space.facts.epochSeen, heard?.epoch ?? 0);
+  const address = members.find((m) => m.nodeId === primary) ?? heard?.leader;
   const where = address ? ` at ${address.host}:${address.port}` : '';
   const who = primary === '' ? 'nobody that this node knows of' : `${primary}${where}`;
   return failure(code, `${name} is led by ${who}, in epoch ${epochSeen} or later`, {
@@ -91,6 +94,7 @@ export class Fencing {
 
   /** At once: no append is taken, none acknowledged, nothing shipped. */
   stop(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
+    if (leader || !space.heardOf) space.heardOf = { epoch, leader };
     if (space.isFenced) return;
     this.halt(space);
     this.#hooks.fenced(space, epoch, leader);
@@ -160,6 +164,7 @@ export function becomeReplica(space: SpaceState): void {
   const { facts } = space;
   if (facts.role === 'primary') facts.applied = facts.position.sequence;
   facts.role = 'replica';
+  space.heardOf = undefined;
   if (space.refusal?.code === 'StalePrimary') space.refusal = undefined;
   space.replicas = [];
   space.pause = undefined;

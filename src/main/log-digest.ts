@@ -12,8 +12,9 @@ import { NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Sequence } from '../shared/position.js';
 import { segmentStart } from '../shared/segment.js';
 import type { Disk } from './disk.js';
+import { KnownRewinds } from './known-rewinds.js';
 import { readNodeFile } from './node-file.js';
-import { walkSegment } from './segment-walk.js';
+import { type Visit, walkSegment } from './segment-walk.js';
 
 /** Of an entry, what all nodes share: the header without its node-local stamp. */
 const SHARED_HEADER_BYTES = 56;
@@ -39,24 +40,36 @@ interface Running {
 export async function digestLog(disk: Disk, dir: string): Promise<Map<string, SpaceDigest>> {
   const { logSalt } = await readNodeFile(disk, dir);
   const spaces = new Map<string, Running>();
+  // What was taken back stands before the record that says so.
+  const rewinds = new KnownRewinds();
+  await walk(disk, dir, logSalt, (bytes, view, at, lsn) => {
+    if (readSpaceId(view, at) !== NODE_SPACE_ID) return;
+    const start = at + ENTRY_HEADER_BYTES;
+    rewinds.record(bytes.subarray(start, start + readPayloadSize(view, at)), lsn);
+  });
+  await walk(disk, dir, logSalt, (bytes, view, at, lsn) => {
+    if (rewinds.isVoided(readSpaceId(view, at), readSequence(view, at), lsn)) return;
+    take(spaces, bytes, view, at);
+  });
+  const digests = new Map<string, SpaceDigest>();
+  for (const [id, { last, bytes, hash }] of spaces) {
+    digests.set(id, { entries: last, bytes, digest: hash.digest('hex') });
+  }
+  return digests;
+}
+
+async function walk(disk: Disk, dir: string, salt: number, visit: Visit): Promise<void> {
   for (const name of await disk.list(dir)) {
     const start = segmentStart(name);
     if (start === undefined) continue;
     const file = await disk.open(path.join(dir, name), 'read');
     try {
       const segment = { start, size: await file.size() };
-      await walkSegment(file, segment, start, logSalt, (bytes, view, at) => {
-        take(spaces, bytes, view, at);
-      });
+      await walkSegment(file, segment, start, salt, visit);
     } finally {
       await file.close();
     }
   }
-  const digests = new Map<string, SpaceDigest>();
-  for (const [id, { last, bytes, hash }] of spaces) {
-    digests.set(id, { entries: last, bytes, digest: hash.digest('hex') });
-  }
-  return digests;
 }
 
 function take(spaces: Map<string, Running>, bytes: Uint8Array, view: DataView, at: number): void {

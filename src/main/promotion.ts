@@ -134,11 +134,16 @@ export class Promotion {
     // Before anything is burned: however long the host takes, the space is not without a leader.
     if (facts.role === 'replica') await applier?.whenApplied(space, facts.position.sequence);
     const epoch = await this.#win(space, poll, { keep, force, handover });
+    // Who has promised may have been asked for what it had.
+    const { position } = facts;
+    const lost = verdict.lost.filter(({ epoch: of, to }) => {
+      return comparePositions({ epoch: of, sequence: to, headerCrc: 0 }, position) > 0;
+    });
     const applyBlocked = await this.#lead(space, epoch).catch(async (error) => {
       await this.#parts.coordinator.release(facts.name, epoch);
       throw error;
     });
-    const done = { ...report, isPromoted: true, epoch, applyBlocked };
+    const done = { ...report, isPromoted: true, epoch, lost, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
   }

@@ -1,8 +1,8 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 import { idWord, type SpaceIdWords } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
-import { NODE_SPACE_ID } from '../shared/node-record.js';
-import type { EpochStart, Sequence, Slot } from '../shared/position.js';
+import { type Member, NODE_SPACE_ID } from '../shared/node-record.js';
+import type { Epoch, EpochStart, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
@@ -41,6 +41,8 @@ export interface SpaceState {
   pause: EngramError | undefined;
   /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
   isFenced: boolean;
+  /** Who leads it instead, while this is not durable here yet. */
+  heardOf: { readonly epoch: Epoch; readonly leader: Member | undefined } | undefined;
   /** 16 bytes, hex: the id of `facts.primary`. */
   primaryId: string;
   /** The epochs of the space as its primary has told them last. */
@@ -135,6 +137,7 @@ export class SpaceTable {
       refusal: undefined,
       pause: undefined,
       isFenced: false,
+      heardOf: undefined,
       primaryId: idOf(facts.primary),
       toldHistory: [],
       isRewinding: false,

@@ -134,6 +134,10 @@ export class TcpProxy {
     this.#corruptNext = way;
   }
 
+  get isListening(): boolean {
+    return this.#server.listening;
+  }
+
   async close(): Promise<void> {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));

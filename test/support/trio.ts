@@ -1,8 +1,9 @@
-/** Three nodes in this process, each of which may lead: they list each other, and listen. */
+/** Some nodes in this process, each of which may lead: they list each other, and listen. */
 import net from 'node:net';
 import path from 'node:path';
 import type { Member, Node, NodeEventName, NodeEvents, NodeOptions } from '#src/main/index.js';
 import { makeFolder, openSmall, removeFolder, until } from './cluster.js';
+import { TcpProxy } from './tcp-proxy.js';
 
 /** A port that nobody listens on at this moment. */
 async function freePort(): Promise<number> {
@@ -19,12 +20,47 @@ export class Trio {
   readonly open = new Map<string, Node>();
   readonly events: { nodeId: string; name: NodeEventName; event: unknown }[] = [];
 
-  static async make(ids: readonly string[] = ['a', 'b', 'c']): Promise<Trio> {
+  /** By "from to": how each reaches each other one, where their links can be cut. */
+  readonly #links = new Map<string, TcpProxy>();
+
+  /** @param isCuttable each dials each other one by a proxy of its own */
+  static async make(ids: readonly string[] = ['a', 'b', 'c'], isCuttable = false): Promise<Trio> {
     const trio = new Trio();
     for (const nodeId of ids) {
       trio.members.push({ nodeId, host: '127.0.0.1', port: await freePort() });
     }
+    for (const from of isCuttable ? ids : []) {
+      for (const { nodeId, port } of trio.members) {
+        if (nodeId === from) continue;
+        const proxy = new TcpProxy(port);
+        await proxy.listen();
+        trio.#links.set(`${from} ${nodeId}`, proxy);
+      }
+    }
     return trio;
+  }
+
+  /** How `from` reaches the others. */
+  othersOf(from: string): Member[] {
+    return this.members
+      .filter((m) => m.nodeId !== from)
+      .map((m) => ({ ...m, port: this.#links.get(`${from} ${m.nodeId}`)?.port ?? m.port }));
+  }
+
+  /** Nothing reaches the node, and it reaches nobody: connections are refused. */
+  async isolate(nodeId: string): Promise<void> {
+    for (const [link, proxy] of this.#links) {
+      if (link.split(' ').includes(nodeId)) await proxy.close();
+    }
+  }
+
+  /** `from` cannot dial `to` any more, and what it had open there is cut. */
+  async cut(from: string, to: string): Promise<void> {
+    await this.#links.get(`${from} ${to}`)!.close();
+  }
+
+  async heal(): Promise<void> {
+    for (const proxy of this.#links.values()) if (!proxy.isListening) await proxy.listen();
   }
 
   /** Opens one of them; only `a` creates spaces. */
@@ -32,9 +68,9 @@ export class Trio {
     const { host, port } = this.members.find((m) => m.nodeId === nodeId)!;
     const node = await openSmall(path.join(this.folder, nodeId), nodeId, {
       listen: { host, port },
-      replicas: this.members.filter((m) => m.nodeId !== nodeId),
+      replicas: this.othersOf(nodeId),
       lead: nodeId === 'a',
-      openConfirmMs: 500,
+      openConfirmMs: 5_000,
       ...more,
     });
     this.open.set(nodeId, node);
@@ -77,6 +113,7 @@ export class Trio {
 
   async close(): Promise<void> {
     await Promise.all([...this.open.values()].map((node) => node.close()));
+    for (const proxy of this.#links.values()) await proxy.close();
     removeFolder(this.folder);
   }
 }

@@ -37,8 +37,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a replica tells its position before what it has staged is durable',
     file: 'main/roles.js',
-    find: 'await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));',
-    put: '',
+    find: 'this.#memory.allocated(space.slot));\n        if (this.#hooks.isInstalling',
+    put: '0);\n        if (this.#hooks.isInstalling',
   },
   {
     what: 'slots keep nothing',
@@ -85,13 +85,13 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'an entry that the host has refused counts as applied',
     file: 'main/apply.js',
-    find: 'this.#hooks.failed(space, from, attempts, error);',
-    put: 'this.#hooks.failed(space, from, attempts, error); break;',
+    find: 'return { error };',
+    put: 'return undefined;',
   },
   {
     what: 'the host’s own position is not asked for',
     file: 'main/apply.js',
-    find: 'const applied = await this.#appliedUpTo(space.facts.name);',
+    find: 'const applied = await appliedUpTo(space.facts.name);',
     put: 'const applied = space.facts.applied;',
   },
   {
@@ -99,6 +99,30 @@ const MUTANTS: readonly Mutant[] = [
     file: 'shared/sender.js',
     find: 'nowMs - this.#lastHeardMs >= SILENCE_MS',
     put: 'false',
+  },
+  {
+    what: 'a shipper that had to wait is not woken when it could go on',
+    file: 'workers/outbox.js',
+    find: 'this.#hooks.eager();',
+    put: ';',
+  },
+  {
+    what: 'what was applied before the verdict is not told again',
+    file: 'shared/receiver.js',
+    find: 'followed.applied > followed.toldApplied',
+    put: 'false',
+  },
+  {
+    what: 'a slot keeps less than its replica lacks',
+    file: 'shared/slot.js',
+    find: 'Math.min(floor, slot.flushed)',
+    put: 'Math.min(floor, slot.flushed + 60)',
+  },
+  {
+    what: 'what is staged counts as received for one entry too many',
+    file: 'main/batch-intake.js',
+    find: 'this.#receiver.received(batch.spaceId, sequence - 1);',
+    put: 'this.#receiver.received(batch.spaceId, sequence);',
   },
   {
     what: 'a freed segment is used again before states without it are durable',

@@ -169,7 +169,11 @@ export class LogReader {
     const byId = new Map<string, Wanted>();
     let from = Number.POSITIVE_INFINITY;
     for (const w of wanted) {
-      const lsn = await this.locate(w.space, Math.max(1, w.sequence));
+      const { space, sequence } = w;
+      // Its own entry may be freed, and what follows it retained.
+      const lsn =
+        (await this.locate(space, Math.max(1, sequence))) ??
+        (await this.locate(space, sequence + 1));
       if (lsn === undefined) continue;
       from = Math.min(from, lsn);
       byId.set(w.space.facts.id, w);

@@ -94,6 +94,24 @@ test('FAULT-32 a nack makes the primary go back to what was asked for', async ()
   await space.flushed(5, { replicas: 1, timeoutMs: 10_000 });
 });
 
+test('a replica whose own last entry was freed, and no more, goes on behind it', async () => {
+  const a = await start('a');
+  const space = await a.openSpace('s');
+  for (let n = 1; n <= 60; n++) await space.append(1, Buffer.alloc(10_000, n));
+  await space.checkpoint(60);
+  await until('some are freed', () => space.status().firstSequence > 1);
+  const { firstSequence } = space.status();
+  const late = new WireReplica('late');
+  const port = await late.listen();
+  ends.push(() => late.close());
+  late.position = { epoch: 1, sequence: firstSequence - 1, headerCrc: 0x1234 };
+  await a.addReplica(at('late', port));
+  await until('the rest has come', () => late.last === 60);
+  expect(late.batches[0]!.start).toBe(firstSequence);
+  late.ack(60);
+  await space.flushed(60, { replicas: 1, timeoutMs: 10_000 });
+});
+
 /** A port whose system drops every SYN. */
 async function droppingPort(): Promise<number> {
   const child: ChildProcess = fork(FULL_LISTENER);

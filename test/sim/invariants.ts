@@ -59,7 +59,8 @@ export class Invariants {
       }
       for (const replica of space.replicas) {
         const { replicaId, ackedSequence, appliedSequence, slot } = replica;
-        if (slot !== 'lost' && replica.state === 'streaming') {
+        // 0: not heard of since this node was opened.
+        if (slot !== 'lost' && replica.state === 'streaming' && ackedSequence > 0) {
           // A slot keeps what its replica lacks.
           if (space.firstSequence > ackedSequence + 1) {
             throw new Violation(`${key} begins at ${space.firstSequence} (I4)`);

@@ -46,10 +46,12 @@ export class ByteWriter {
     for (let i = 0; i < 4; i++) this.u32(idWord(hex, i));
     return this;
   }
-  /** UTF-8 behind its length as u8; the caller has bounded it. */
+  /** UTF-8 behind its length as u8; what is longer is cut between two characters. */
   text(value: string): this {
-    const encoded = UTF8.encode(value).subarray(0, 255);
-    return this.u8(encoded.length).raw(encoded);
+    const encoded = UTF8.encode(value);
+    let end = Math.min(encoded.length, 255);
+    while (end < encoded.length && (encoded[end]! & 0xc0) === 0x80) end--;
+    return this.u8(end).raw(encoded.subarray(0, end));
   }
   raw(value: Uint8Array): this {
     const at = this.#room(value.length);

@@ -213,7 +213,7 @@ describe('hosts', () => {
     const odd: NodeOptions['snapshot'] = (space) => {
       switch (++calls) {
         case 1:
-          throw new Error('not now');
+          throw new Error(`not now, ${'ü€'.repeat(200)}`);
         case 2:
           return { sequence: 3, chunks: [] };
         case 3:

@@ -64,6 +64,11 @@ export class Coordinated implements CoordinatedNode {
     return space && this.#standing(space);
   }
 
+  nodesOf(name: string): readonly string[] {
+    const members = this.#parts.spaces.byName(name)?.facts.members ?? [];
+    return [...new Set([this.nodeId, ...members.map((m) => m.nodeId)])];
+  }
+
   #standing(space: SpaceState): Standing {
     const { facts, refusal, isRewinding } = space;
     const why = this.#parts.wal.failure ?? refusal;
@@ -73,7 +78,6 @@ export class Coordinated implements CoordinatedNode {
       role: facts.role,
       epoch: facts.epoch,
       position: facts.position,
-      nodeIds: [...new Set([this.nodeId, ...facts.members.map((m) => m.nodeId)])],
       leads: facts.role === 'primary' && !space.isFenced,
       refusal: why?.message.split('\n', 1)[0] ?? rewinds,
     };

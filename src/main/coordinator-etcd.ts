@@ -8,7 +8,7 @@
  *   spaces/<space id>         name, nodes, epoch, leader and its lease: stays
  */
 import { type EngramError, failure } from '../shared/errors.js';
-import { COORDINATOR_TICK_MS } from '../shared/limits.js';
+import { COORDINATOR_TICK_MS, PROMOTIONS_MAX } from '../shared/limits.js';
 import {
   completed,
   encodeNodeRow,
@@ -56,11 +56,15 @@ export class EtcdCoordinator implements Coordinator {
   readonly #led = new Map<string, { readonly epoch: Epoch; readonly sinceMs: number }>();
   /** Claims that are on their way to etcd. */
   readonly #claiming = new Set<string>();
+  /** Records that are being written to etcd, by space id. */
+  readonly #writing = new Set<string>();
+  /** What this node has led without etcd is known there. */
+  #hasAdopted = false;
   /** Why spaces wait for a leader, as last told. */
   readonly #waiting = new Map<string, string>();
   /** The nodes of led spaces, as the node was last told. */
   readonly #replicated = new Map<string, string>();
-  readonly #leaders = new Map<string, string>();
+  readonly #leaders = new Map<string, { readonly nodeId: string; readonly epoch: Epoch }>();
   /** The key of this node stands in etcd, with the lease of now. */
   #announced: string | undefined;
   #isAnnouncing = false;
@@ -171,6 +175,8 @@ export class EtcdCoordinator implements Coordinator {
       await this.#session.write([{ key, exists: false }], [{ key, value, lease }]);
       if (this.#session.lease !== lease) return;
       this.#announced = lease;
+      // It may be another etcd, or one that has lost what it had.
+      this.#hasAdopted = false;
       this.#records.refresh();
       // A life before this one, in this very directory: its lock was free, so it is over.
       for (const { session } of others) await this.#session.revoke(session).catch(() => undefined);
@@ -259,10 +265,17 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   #tellLeader(row: SpaceRow, isLed: boolean): void {
-    const now = isLed ? `${row.leader!.nodeId} ${row.epoch}` : '';
-    if ((this.#leaders.get(row.name) ?? '') === now) return;
-    this.#leaders.set(row.name, now);
-    if (isLed) this.#waiting.delete(row.name);
+    const before = this.#leaders.get(row.name);
+    const isSame = isLed
+      ? before?.nodeId === row.leader!.nodeId && before.epoch === row.epoch
+      : before === undefined;
+    if (isSame) return;
+    if (isLed) {
+      this.#leaders.set(row.name, { nodeId: row.leader!.nodeId, epoch: row.epoch });
+      this.#waiting.delete(row.name);
+    } else {
+      this.#leaders.delete(row.name);
+    }
     this.#event({ kind: 'leader', space: row.name, leader: this.leaderOf(row.name) });
   }
 
@@ -306,9 +319,10 @@ export class EtcdCoordinator implements Coordinator {
   #replicate(known: Known): void {
     const { row } = known;
     const { living } = this.#records;
-    const more = completed(row, this.#options.replicasPerSpace, living, this.#records.rows());
+    const { replicasPerSpace } = this.#options;
+    const more = completed(row, replicasPerSpace, living, this.#records.copies);
     if (more) {
-      void this.#put(known, { ...row, nodeIds: more }).catch(() => undefined);
+      this.#writeSoon(known, { ...row, nodeIds: more });
       return;
     }
     const nodes = row.nodeIds.join();
@@ -325,15 +339,28 @@ export class EtcdCoordinator implements Coordinator {
    * from then on by whoever is promoted, in an epoch above all that any of their nodes has seen.
    */
   #adoptOwn(): void {
-    if (!this.#isAnnounced) return;
-    for (const { space: name, role, epoch, nodeIds } of this.#node!.standings()) {
+    if (!this.#isAnnounced || this.#hasAdopted) return;
+    this.#hasAdopted = true;
+    for (const { space: name, role, epoch } of this.#node!.standings()) {
       const id = this.#records.idOf(name);
-      if (role !== 'primary' || this.#records.space(id) || this.#candidacy.isTrying(name)) continue;
+      if (role !== 'primary' || this.#records.space(id)) continue;
+      const nodeIds = this.#node!.nodesOf(name);
       const row: SpaceRow = { name, nodeIds, epoch, leader: undefined, released: true };
-      this.#candidacy.during(name, async () => {
-        await this.#put({ id, row, revision: 0 }, row);
-      });
+      this.#hasAdopted = false;
+      this.#writeSoon({ id, row, revision: 0 }, row);
     }
+  }
+
+  /** So many at once and no more; what finds no place comes again with the next comparison. */
+  #writeSoon(known: Known, row: SpaceRow): void {
+    if (this.#writing.size >= PROMOTIONS_MAX || this.#writing.has(known.id)) return;
+    this.#writing.add(known.id);
+    this.#put(known, row)
+      .catch(() => undefined)
+      .finally(() => {
+        this.#writing.delete(known.id);
+        if (this.#writing.size === 0) this.#compare();
+      });
   }
 
   // --- changes -----------------------------------------------------------------------------

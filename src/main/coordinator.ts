@@ -32,8 +32,6 @@ export interface Standing {
   readonly epoch: Epoch;
   /** Its last durable entry. */
   readonly position: Position;
-  /** The nodes that have the space as far as this one knows, itself among them. */
-  readonly nodeIds: readonly string[];
   /** It is the primary, and takes appends. */
   readonly leads: boolean;
   /**
@@ -63,6 +61,8 @@ export interface CoordinatedNode {
   /** Where this node stands in each space that it has. */
   standings(): Iterable<Standing>;
   standingOf(space: string): Standing | undefined;
+  /** The nodes that have a space, as far as this one knows; itself among them. */
+  nodesOf(space: string): readonly string[];
   /**
    * Makes this node the primary of a space: two steps, `claim` between them (DESIGN 9). Resolves
    * when appends are taken. Creates a space that no node has yet. Rejects where it does not

@@ -146,14 +146,6 @@ export class EtcdCandidacy {
     this.#later(id, space, attempt, ms * (0.5 + Math.random() / 2));
   }
 
-  /** Work on a space that is no promotion: nothing else is tried on it meanwhile. */
-  during(space: string, work: () => Promise<void>): void {
-    this.#busy.add(space);
-    work()
-      .catch(() => undefined)
-      .finally(() => this.#busy.delete(space));
-  }
-
   /** Somebody leads it. */
   withdraw(space: string): void {
     const attempt = this.#attempts.get(space);

@@ -1,6 +1,12 @@
 /** The records in etcd's keys, decoded once for each change, and the questions asked of them. */
 import type { Member } from '../shared/node-record.js';
-import { decodeNodeRow, decodeSpaceRow, type NodeRow, type SpaceRow } from '../shared/placement.js';
+import {
+  copiesOf,
+  decodeNodeRow,
+  decodeSpaceRow,
+  type NodeRow,
+  type SpaceRow,
+} from '../shared/placement.js';
 import type { Pair } from './etcd-link.js';
 import { spaceIdOf } from './names.js';
 
@@ -22,6 +28,7 @@ export class EtcdRecords {
   #living = new Map<string, NodeRow>();
   #sessions = new Set<string>();
   #isNodesChanged = false;
+  #copies: ReadonlyMap<string, number> | undefined;
 
   /** @param prefix that ends with a slash */
   constructor(prefix: string, view: ReadonlyMap<string, Pair>) {
@@ -58,6 +65,7 @@ export class EtcdRecords {
   }
 
   #space(id: string, pair: Pair | undefined): void {
+    this.#copies = undefined;
     const row = pair && decodeSpaceRow(pair.value);
     // A record that is none of ours, or of another name, is nobody's to lead.
     if (!row || this.idOf(row.name) !== id) this.#spaces.delete(id);
@@ -116,6 +124,12 @@ export class EtcdRecords {
   spaceIds(): string[] {
     return [...this.#spaces.keys()];
   }
+
+  /** How many spaces each node has. */
+  copies = (): ReadonlyMap<string, number> => {
+    this.#copies ??= copiesOf(this.rows());
+    return this.#copies;
+  };
 
   *rows(): Iterable<SpaceRow> {
     for (const { row } of this.#spaces.values()) yield row;

@@ -165,12 +165,12 @@ export const COORDINATOR_BACKOFF_MS = { first: 100, last: 2_000 } as const;
 export const CANDIDATE_STEP_MS = 150;
 /** The node that led last goes first where it lives: the others wait for it so long. */
 export const RESUME_GRACE_MS = 1_000;
-/** Promotions that one node tries at once. */
-export const PROMOTIONS_MAX = 16;
+/** Promotions that one node tries at once, and records that it writes. */
+export const PROMOTIONS_MAX = 32;
 /** After a promotion that came to nothing: doubled from the first to the last, jittered. */
 export const PROMOTION_BACKOFF_MS = { first: 200, last: 2_000 } as const;
 /** How often what the coordinator has said is held against what this node does. */
-export const COORDINATOR_TICK_MS = 500;
+export const COORDINATOR_TICK_MS = 1_000;
 
 export const LAG_HEALTHY_MS = 10;
 export const DEFAULT_LAG_ALERT_MS = 1_000;

@@ -119,6 +119,15 @@ export function candidates(row: SpaceRow, living: LivingNodes): string[] {
     .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
+/** How many spaces each node has. */
+export function copiesOf(rows: Iterable<SpaceRow>): Map<string, number> {
+  const copies = new Map<string, number>();
+  for (const { nodeIds } of rows) {
+    for (const id of nodeIds) copies.set(id, (copies.get(id) ?? 0) + 1);
+  }
+  return copies;
+}
+
 /**
  * Where a new space goes: this node and the least loaded others; the least loaded of all leads.
  * @param lead whether `nodeId` leads it; undefined: as the load has it
@@ -132,14 +141,14 @@ export function placeSpace(
   living: LivingNodes,
   rows: Iterable<SpaceRow>,
 ): string[] {
-  const copies = new Map<string, number>();
+  const all = [...rows];
+  const copies = copiesOf(all);
   const led = new Map<string, number>();
-  for (const row of rows) {
-    for (const id of row.nodeIds) copies.set(id, (copies.get(id) ?? 0) + 1);
+  for (const row of all) {
     const leader = row.leader?.nodeId ?? row.nodeIds[0];
     if (leader !== undefined) led.set(leader, (led.get(leader) ?? 0) + 1);
   }
-  const by = (load: Map<string, number>) => (a: string, b: string) =>
+  const by = (load: ReadonlyMap<string, number>) => (a: string, b: string) =>
     (load.get(a) ?? 0) - (load.get(b) ?? 0) || affinity(name, a) - affinity(name, b);
   const others = [...living.keys()].filter((id) => id !== nodeId).sort(by(copies));
   const chosen = [nodeId, ...others.slice(0, replicas)];
@@ -149,23 +158,22 @@ export function placeSpace(
 
 /**
  * The nodes of a space that has fewer than it should have, with living ones that carry least.
+ * @param copies how many spaces each node has; asked for where it matters
  * @returns undefined where there is nothing to be added
  */
 export function completed(
   row: SpaceRow,
   replicas: number,
   living: LivingNodes,
-  rows: Iterable<SpaceRow>,
+  copies: () => ReadonlyMap<string, number>,
 ): string[] | undefined {
   const missing = replicas + 1 - row.nodeIds.length;
   if (missing <= 0) return undefined;
-  const copies = new Map<string, number>();
-  for (const { nodeIds } of rows) {
-    for (const id of nodeIds) copies.set(id, (copies.get(id) ?? 0) + 1);
-  }
-  const added = [...living.keys()]
-    .filter((id) => !row.nodeIds.includes(id))
-    .sort((a, b) => (copies.get(a) ?? 0) - (copies.get(b) ?? 0) || (a < b ? -1 : 1))
+  const others = [...living.keys()].filter((id) => !row.nodeIds.includes(id));
+  if (others.length === 0) return undefined;
+  const load = copies();
+  const added = others
+    .sort((a, b) => (load.get(a) ?? 0) - (load.get(b) ?? 0) || (a < b ? -1 : 1))
     .slice(0, missing);
-  return added.length > 0 ? [...row.nodeIds, ...added] : undefined;
+  return [...row.nodeIds, ...added];
 }

@@ -50,6 +50,10 @@ class Double implements CoordinatedNode {
     return standing && { ...standing, leads: this.open.has(space) };
   }
 
+  nodesOf(): readonly string[] {
+    return [this.nodeId];
+  }
+
   has(space: string, role: Standing['role'], epoch: number): void {
     const position = { epoch, sequence: 1, headerCrc: 0 };
     this.known.set(space, {
@@ -57,7 +61,6 @@ class Double implements CoordinatedNode {
       role,
       epoch,
       position,
-      nodeIds: [this.nodeId],
       ...{ leads: false, refusal: undefined },
     });
   }

@@ -4,6 +4,7 @@ import {
   affinity,
   candidates,
   completed,
+  copiesOf,
   decodeNodeRow,
   decodeSpaceRow,
   encodeNodeRow,
@@ -121,11 +122,12 @@ describe('where spaces go', () => {
 
   test('what lacks nodes gets the least loaded ones, and no more than it should have', () => {
     const rows = [row({ name: 'x', nodeIds: ['b', 'c'] }), row({ name: 'y', nodeIds: ['b'] })];
+    const copies = () => copiesOf(rows);
     const lone = row({ nodeIds: ['a'] });
-    expect(completed(lone, 1, living('a', 'b', 'c', 'd'), rows)).toEqual(['a', 'd']);
-    expect(completed(lone, 2, living('a', 'b', 'c'), rows)).toEqual(['a', 'c', 'b']);
-    expect(completed(lone, 2, living('a'), rows)).toBeUndefined();
-    expect(completed(row(), 2, living('a', 'b', 'c', 'd'), rows)).toBeUndefined();
-    expect(completed(row(), 1, living('a', 'b', 'c', 'd'), rows)).toBeUndefined();
+    expect(completed(lone, 1, living('a', 'b', 'c', 'd'), copies)).toEqual(['a', 'd']);
+    expect(completed(lone, 2, living('a', 'b', 'c'), copies)).toEqual(['a', 'c', 'b']);
+    expect(completed(lone, 2, living('a'), copies)).toBeUndefined();
+    expect(completed(row(), 2, living('a', 'b', 'c', 'd'), copies)).toBeUndefined();
+    expect(completed(row(), 1, living('a', 'b', 'c', 'd'), copies)).toBeUndefined();
   });
 });

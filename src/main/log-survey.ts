@@ -14,7 +14,7 @@ import { KnownRewinds } from './known-rewinds.js';
 import { findSalt, readNodeFile } from './node-file.js';
 import { newestState } from './recovery.js';
 import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
-import { badPlaceAt, type Extent, type Visit, walkSegment } from './segment-walk.js';
+import { type BadPlace, type Extent, type Visit, walkOver, walkSegment } from './segment-walk.js';
 
 /** `rot`: acknowledged bytes are not what was written. `warning`: strange, but harmless. */
 export interface Finding {
@@ -303,14 +303,10 @@ async function surveySealed(
   visit: Visit,
 ): Promise<Lsn> {
   const segmentEnd = segment.start + segment.size;
+  const bad = badPlaces(findings, segment);
   let x = await walkSegment(file, segment, segment.start, salt, visit);
   const end = segment.end ?? (await endNow(disk, dir, segment, salt)) ?? segmentEnd;
-  while (x < end) {
-    const place = await badPlaceAt(file, segment, x, end, salt);
-    const what = place.entry ? 'payload does not fit its CRC' : 'no good header';
-    addPlace(findings, segment, place.start, place.end, what, place.entry?.id);
-    x = await walkSegment(file, segment, place.end, salt, visit);
-  }
+  if (x < end) x = await walkOver(file, segment, x, end, end, salt, visit, bad);
   if (x > end) addPlace(findings, segment, end, x, 'entries behind the end', undefined);
   return end;
 }
@@ -380,11 +376,16 @@ async function surveyLast(
       findings.add({ level: 'warning', file: name, at: x, end, what, space: undefined });
       return x;
     }
-    const to = goodBehind ? segmentEnd : Math.min(w, segmentEnd);
-    const place = await badPlaceAt(file, segment, x, to, salt);
-    const what = place.entry ? 'payload does not fit its CRC' : 'no good header';
-    addPlace(findings, segment, place.start, place.end, what, place.entry?.id);
-    if (place.end >= segmentEnd) return segmentEnd;
-    x = await walkSegment(file, segment, place.end, salt, visit);
+    const [limit, to] = goodBehind ? [Math.min(w, evidence.lastEnd!), segmentEnd] : [w, w];
+    const around = [limit, Math.min(to, segmentEnd), salt] as const;
+    x = await walkOver(file, segment, x, ...around, visit, badPlaces(findings, segment));
+    if (x >= segmentEnd) return segmentEnd;
   }
+}
+
+function badPlaces(findings: Findings, segment: Extent): (place: BadPlace) => void {
+  return ({ start, end, entry }) => {
+    const what = entry ? 'payload does not fit its CRC' : 'no good header';
+    addPlace(findings, segment, start, end, what, entry?.id);
+  };
 }

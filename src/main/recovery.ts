@@ -21,7 +21,7 @@ import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/s
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
 import { corrupt, Replay } from './replay.js';
 import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
-import { badPlaceAt, walkAround, walkSegment } from './segment-walk.js';
+import { walkAround, walkOver, walkSegment } from './segment-walk.js';
 import { isSpareName, newSegment, type Segment } from './segments.js';
 import { keepCopy, settleTail } from './tail.js';
 
@@ -308,13 +308,13 @@ class Scan {
       const decision = decideEnd(facts);
       if (decision !== 'rot') return await this.#finish(file, index, decision, facts, evidence);
       // Nothing good behind: what is known to have been acknowledged ends at W.
-      const to = goodBehind
-        ? segment.start + segment.size
-        : Math.min(w, segment.start + segment.size);
-      const place = await badPlaceAt(file, segment, x, to, this.#salt);
-      this.#replay.bad(place);
-      x = await walkSegment(file, segment, place.end, this.#salt, this.#visit);
-      if (place.end >= segment.start + segment.size && x < w) {
+      const segmentEnd = segment.start + segment.size;
+      const [limit, to] = goodBehind ? [Math.min(w, evidence.lastEnd!), segmentEnd] : [w, w];
+      const around = [limit, Math.min(to, segmentEnd), this.#salt] as const;
+      x = await walkOver(file, segment, x, ...around, this.#visit, (place) =>
+        this.#replay.bad(place),
+      );
+      if (x >= segmentEnd && x < w) {
         throw corrupt(`the log was acknowledged up to LSN ${w}; its last segment ends at ${x}`);
       }
     }

@@ -96,8 +96,14 @@ async function look({ disk, content }: Original): Promise<'detected' | 'harmless
             if (entry !== all[next - 1 + i]) return `${name} ${next + i} is wrong`;
           }
           next += found.length;
-          if (next <= all.length && !isDetected) return `${name} ends at ${next - 1}, silently`;
-          if (next <= all.length) break;
+          if (next > all.length) break;
+          // The rest is not in the log: it must be named, for this very space.
+          const { damage } = node.space(name).status();
+          if (!damage.some((d) => d.from <= next && (d.to === 0 || d.to >= all.length))) {
+            return `${name} ends at ${next - 1}, silently`;
+          }
+          isDetected = true;
+          break;
         } catch (error) {
           const { code, details } = error as { code?: string; details?: { to?: number } };
           if (code !== 'CorruptionDetected') return `reading: ${String(error)}`;
@@ -113,10 +119,29 @@ async function look({ disk, content }: Original): Promise<'detected' | 'harmless
         }
       }
     }
-    return isDetected ? 'detected' : 'harmless';
+    const wrong = await appended(node, content);
+    return wrong ?? (isDetected ? 'detected' : 'harmless');
   } finally {
     await node.close().catch(() => undefined);
   }
+}
+
+/** A space goes on behind all that it had, or, damaged, takes nothing. @returns what is wrong */
+async function appended(node: Node, content: Original['content']): Promise<string | undefined> {
+  for (const name of NAMES) {
+    const space = node.space(name);
+    const isDamaged = space.status().damage.length > 0;
+    const next = content.get(name)!.length + 1;
+    try {
+      const { sequence } = await space.append(1, Buffer.from('on'));
+      if (isDamaged) return `${name} is damaged, and takes ${sequence}`;
+      if (sequence !== next) return `${name} goes on at ${sequence}, not at ${next}`;
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (!isDamaged || code !== 'CorruptionDetected') return `appending: ${String(error)}`;
+    }
+  }
+  return undefined;
 }
 
 /** Flips every `sample`-th bit, from bit `first` on. */

@@ -80,6 +80,42 @@ describe(`disk faults, seed ${SEED}`, () => {
     expect(node.space('s').status().damage).toMatchObject([{ from: entries[0]!.from }]);
   });
 
+  test('FAULT-81 however many entries are bad, opening reads the log about once', async () => {
+    const sizes = {
+      segmentBytes: 512 * 1024,
+      groupBytes: 64 * 1024,
+      memoryBudgetBytes: 512 * 1024,
+    };
+    node = await openFake(disk, sizes);
+    const space = await node.openSpace('s');
+    const payloads = Array.from({ length: 500 }, () => Buffer.alloc(100, 1));
+    for (let n = 0; n < 4; n++) await space.appendBatch(1, payloads);
+    disk.kill();
+    let bad = 0;
+    disk.edit(FILE, (bytes) => {
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      for (let at = 0; view.getUint32(at, true) === 0xdeadbeef; ) {
+        const size = view.getUint32(at + 24, true);
+        // Payloads, and headers here and there.
+        if (size === 100) bytes[at + (bad++ % 7 === 0 ? 30 : 80)]! ^= 1;
+        at += 64 + size;
+      }
+    });
+    expect(bad).toBe(2_000);
+    await node.close().catch(() => undefined);
+    disk.inject(undefined);
+    node = await openFake(disk, sizes);
+    const damaged = heard('damaged');
+    await until('it is told', () => damaged.length > 0);
+    expect(damaged).toHaveLength(1);
+    expect(node.space('s').status().damage).toMatchObject([{ from: 1 }]);
+    const reads = disk.calls
+      .filter((call) => call.startsWith('read wal'))
+      .map((call) => Number(/ (\d+)@/.exec(call)![1]));
+    expect(reads.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(10 * sizes.segmentBytes);
+    expect(reads.length).toBeLessThan(100);
+  });
+
   test('FAULT-10 fdatasync fails with EIO: final, not tried again, no ack', async () => {
     await open();
     const space = node.space('s');
@@ -192,6 +228,19 @@ describe(`disk faults, seed ${SEED}`, () => {
     disk.inject(undefined);
     await until('it goes on', () => node.status().log.state === 'ok');
     expect(await ledger.append(space, 100)).toBe(true);
+    for (const [errno, reason] of [
+      ['EACCES', 'access-denied'],
+      ['EMFILE', 'too-many-open-files'],
+    ] as const) {
+      // Making the next segment is what fails; the one that is written is open.
+      disk.inject({ call: 1, errno, only: 'open segment', isLasting: true });
+      while (await ledger.append(space, 900));
+      expect(node.status().log).toEqual({ state: 'read-only', reason });
+      await ledger.check(space, errno);
+      disk.inject(undefined);
+      await until('it goes on', () => node.status().log.state === 'ok');
+      expect(await ledger.append(space, 100)).toBe(true);
+    }
 
     const folder = makeFolder();
     const { open: realOpen } = fs;

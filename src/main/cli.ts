@@ -2,6 +2,8 @@
 /** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
+import { AdminError } from './admin-server.js';
+import { addRoleCommands } from './cli-roles.js';
 import { DemoError, type DemoOptions, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
 import { inspectLog } from './inspect.js';
@@ -125,6 +127,8 @@ program
     console.log(`${space}: entry ${sequence} will not be applied`);
   });
 
+addRoleCommands(program);
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -136,7 +140,8 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? OK : USAGE;
   console.error(`engram-wal: ${error instanceof Error ? error.message : String(error)}`);
   // In a child's report the error's class is lost, its code is not.
-  const known = error instanceof EngramError || error instanceof DemoError;
+  const isTold = error instanceof DemoError || error instanceof AdminError;
+  const known = error instanceof EngramError || isTold;
   if (known && error.code === 'CorruptionDetected') return CORRUPT;
   return known && error.code === 'Configuration' ? USAGE : FAILED;
 }

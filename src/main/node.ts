@@ -74,6 +74,7 @@ export class Node extends LedSpaces {
   #metrics: Metrics | undefined;
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
+  #admin: { close(): Promise<void> } | undefined;
   #closed: Promise<void> | undefined;
 
   readonly #emit: Emit = (name, event) => this.emit(name, event);
@@ -354,6 +355,11 @@ export class Node extends LedSpaces {
     return this.#http?.address;
   }
 
+  /** Once, by `openNode`: how people reach it. */
+  administeredBy(admin: { close(): Promise<void> }): void {
+    this.#admin = admin;
+  }
+
   /** Once, by `openNode`: what answers over HTTP, to the very end. */
   answerBy(http: HttpSurface): void {
     this.#http = http;
@@ -452,6 +458,7 @@ export class Node extends LedSpaces {
   async #close(): Promise<void> {
     this.#stop.abort();
     this.#peers.close();
+    await this.#admin?.close();
     try {
       // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');

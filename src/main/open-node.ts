@@ -1,5 +1,6 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
 import path from 'node:path';
+import { openAdmin } from './admin-server.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, nodeDisk } from './disk.js';
 import { Node } from './node.js';
@@ -12,14 +13,20 @@ import { recover } from './recovery.js';
  * Rejects Configuration, Locked, CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
  */
 export function openNode(options: NodeOptions): Promise<Node> {
-  return openNodeOn(nodeDisk, options);
+  return openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
+    node.administeredBy(await openAdmin(node, dir));
+  });
 }
 
-/** The same on another disk: tests give one that fails, or that loses what was not synced. */
+/**
+ * The same on another disk: tests give one that fails, or that loses what was not synced.
+ * @param opened the last step, before the host has the node
+ */
 export async function openNodeOn(
   disk: Disk,
   options: NodeOptions,
   platform: Platform = nodePlatform,
+  opened?: (node: Node, dir: string) => Promise<void>,
 ): Promise<Node> {
   const config = readOptions(options);
   const dir = path.resolve(config.dataDir);
@@ -32,6 +39,7 @@ export async function openNodeOn(
     try {
       await node.start(recovered, isRebuilt);
       await answerOverHttp(node, config);
+      await opened?.(node, dir);
       node.release();
     } catch (error) {
       await node.close();

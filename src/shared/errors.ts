@@ -203,6 +203,11 @@ const CODES = {
     'bring etcd back, or correct coordinator.endpoints; the node goes on by itself',
     "coordinator: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'] }",
   ]),
+  NotRunning: facts(S, true, [
+    'a node that runs on this data directory, on this machine, as this user',
+    'start the node, or name the dataDir of one that runs',
+    'engram-wal promote ./data/b --space tenant-a',
+  ]),
   PromotionRefused: facts(R, true, [
     'enough members that answer, none of them ahead of this node',
     'promote the node that is farthest, or bring members back; force: true accepts the loss named',

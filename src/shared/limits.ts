@@ -131,6 +131,8 @@ export const SNAPSHOT_HOST_STALL_MS = 300_000;
 /** When a replica that waits for its turn asks again, at the earliest. */
 export const SNAPSHOT_WAIT_MS = 5_000;
 
+/** The longest question that a person's tool asks a node. */
+export const ADMIN_LINE_MAX_BYTES = 64 * KiB;
 /** How long a candidate waits for the word of one member. */
 export const MEMBER_ASK_MS = 2_000;
 /** How often it asks anew with a higher epoch, where one was heard of. */

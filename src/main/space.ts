@@ -311,7 +311,7 @@ export class Space {
       snapshot: replication.snapshots.statusOf(pairOf(this.#state, replica.replicaId)),
     }));
     const acked = replicas.map((r) => r.ackedSequence);
-    const most = Math.max(0, ...acked);
+    const lagEntries = replicas.map((r) => r.lagEntries);
     const rpoMs = replicas.map((r) => r.lagMs).filter((ms) => ms !== 'unknown');
     return {
       name: facts.name,
@@ -333,8 +333,9 @@ export class Space {
       minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
       isReplicated: (n) => acked.filter((sequence) => sequence >= durable).length >= n,
       rpo: {
-        entries: facts.role === 'primary' ? Math.max(0, durable - most) : 0,
-        ms: rpoMs.length > 0 || durable === 0 ? Math.min(...rpoMs, Number.MAX_VALUE) : 'unknown',
+        // A replica that has not spoken yet has what its slot is known to have.
+        entries: facts.role === 'primary' ? Math.min(durable, ...lagEntries) : 0,
+        ms: rpoMs.length > 0 ? Math.min(...rpoMs) : durable === 0 ? 0 : 'unknown',
       },
     };
   }

@@ -18,6 +18,7 @@ import type { Disk, DiskFile, Lock } from '#src/main/disk.js';
 import { failure } from '#src/shared/errors.js';
 
 export const SECTOR = 512;
+const DELAY_STEP_MS = 50;
 
 /** A number from 0 up to, and without, `below`. */
 export type Chance = (below: number) => number;
@@ -124,11 +125,18 @@ export class FakeDisk {
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
   #counted = 0;
-  /** Calls that begin with `only` take so long. */
+  /** Calls that begin with `only` take so long, or until it is taken away. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
   /** How long each call takes, at least. */
   wait = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  /** In steps: a call under way ends as well when the delay is taken away. */
+  async #slow(ms: number): Promise<void> {
+    for (let left = ms; left > 0 && this.delay; left -= DELAY_STEP_MS) {
+      await new Promise((resolve) => setTimeout(resolve, Math.min(left, DELAY_STEP_MS)));
+    }
+  }
 
   inject(fault: Fault | undefined): void {
     this.#fault = fault;
@@ -225,8 +233,7 @@ export class FakeDisk {
       if (id !== this.#mount) throw io(what, 'ENODEV');
       this.calls.push(what);
       if (this.delay && what.startsWith(this.delay.only)) {
-        const { ms } = this.delay;
-        await new Promise((resolve) => setTimeout(resolve, ms));
+        await this.#slow(this.delay.ms);
       }
       const fault = this.#fault;
       if (!fault || !what.startsWith(fault.only ?? '')) return;

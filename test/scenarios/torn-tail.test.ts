@@ -167,6 +167,7 @@ describe('the end of the log', () => {
   test('FAULT-4 zeros end the data without error; a zeroed tail sector is torn', async () => {
     const untouched = await crashed();
     expect(await recovered(untouched, 10)).toBeUndefined();
+    for (const node of nodes) await node.close();
     removeFolder(untouched.dir);
     removeFolder(path.join(folder, 'original'));
     const log = await crashed();

@@ -93,7 +93,7 @@ export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord
   if (space.damage.some((range) => !range.accepted)) return 'corrupt';
   if (space.applyBlocked) return 'failed';
   if (space.refusal) return healthOfRefusal(space.refusal);
-  if (space.role === 'replica') return isFollowed ? 'healthy' : 'degraded';
+  if (!isFollowed) return 'degraded';
   let word: HealthWord = 'healthy';
   for (const replica of space.replicas) word = worse(word, replica.status);
   return word;
@@ -120,10 +120,21 @@ export class SpaceProblems {
     this.#links = links;
   }
 
+  /** A space whose primary is here, or connected. */
+  isFollowed({ role, primaryNodeId }: Pick<SpaceStatus, 'role' | 'primaryNodeId'>): boolean {
+    return role === 'primary' || (this.#links.primaries.get(primaryNodeId)?.isConnected ?? false);
+  }
+
+  /** Counts a space of which nothing is wrong. */
+  count(word: 'healthy' | 'lagging'): HealthWord {
+    this.counts[word]++;
+    return word;
+  }
+
   /** @returns the space's word */
   add(space: SpaceStatus): HealthWord {
-    const { name, role, primaryNodeId, refusal, applyBlocked } = space;
-    const isFollowed = this.#links.primaries.get(primaryNodeId)?.isConnected ?? false;
+    const { name, primaryNodeId, refusal, applyBlocked } = space;
+    const isFollowed = this.isFollowed(space);
     const word = wordOfSpace(space, isFollowed);
     this.counts[word]++;
     if (word === 'corrupt') {
@@ -139,7 +150,7 @@ export class SpaceProblems {
       const { sequence, reason } = applyBlocked;
       this.#note('apply-blocked', 'failed', '', name, `${name} at ${sequence} (${reason})`, false);
     }
-    if (role === 'replica' && !isFollowed) {
+    if (!isFollowed) {
       this.#note('primary-gone', 'degraded', primaryNodeId, name, '', false);
     }
     for (const replica of space.replicas) this.#replica(name, replica);

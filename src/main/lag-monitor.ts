@@ -4,7 +4,7 @@
  * shared/lag.ts and shared/pair-watch.ts decide; here it is measured, and changes become events.
  */
 import { CounterWords } from '../shared/counter-words.js';
-import { type Backlog, lagOf } from '../shared/lag.js';
+import { type Backlog, lagOf, type ReplicaStatus } from '../shared/lag.js';
 import { SHIPPER_COUNTER } from '../shared/metric-words.js';
 import { PAIR } from '../shared/pair-rows.js';
 import {
@@ -33,6 +33,17 @@ interface Pace {
   entriesPerSecond: number;
   bytesPerSecond: number;
   logBytesPerSecond: number;
+}
+
+/** One replica of one space, in few words; used again for the next. */
+export interface PairGlance {
+  replicaId: string;
+  status: ReplicaStatus;
+  /** NaN: unknown. */
+  lagMs: number;
+  lagEntries: number;
+  lagBytes: number;
+  acked: Sequence;
 }
 
 export class LagMonitor {
@@ -199,6 +210,19 @@ export class LagMonitor {
         },
       };
     });
+  }
+
+  /** The figures of a pair that a list of very many has room for, as of now: into `pair`. */
+  glance(space: SpaceState, shipper: ShipperHandle, nowMs: number, pair: PairGlance): void {
+    const { slot } = space;
+    const { flushed } = this.#lookAt(shipper, slot, linkOf(shipper), nowMs);
+    const { pairs } = shipper.watch;
+    pair.replicaId = shipper.replica.nodeId;
+    pair.status = STATUSES[pairs.get(slot, PAIR.status)]!;
+    pair.lagMs = pairs.get(slot, PAIR.lagMs);
+    pair.lagEntries = pairs.get(slot, PAIR.lagEntries);
+    pair.lagBytes = pairs.get(slot, PAIR.lagBytes);
+    pair.acked = flushed;
   }
 
   statusOf(

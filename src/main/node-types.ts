@@ -112,6 +112,16 @@ export interface SpaceReplicaStatus {
   readonly snapshot: SupplyStatus | undefined;
 }
 
+/** What a list of very many spaces needs of each. */
+export interface SpaceGlance {
+  readonly name: string;
+  readonly role: Role;
+  readonly primaryNodeId: string;
+  readonly durableSequence: Sequence;
+  /** Something may be wrong: `status()` says what. */
+  readonly isTroubled: boolean;
+}
+
 export interface SpaceStatus {
   readonly name: string;
   readonly id: string;

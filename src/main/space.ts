@@ -8,7 +8,8 @@ import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import { type NodeConfig, refuseUnknown } from './config.js';
 import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
-import type { SpaceStatus } from './node-types.js';
+import type { PairGlance } from './lag-monitor.js';
+import type { SpaceGlance, SpaceStatus } from './node-types.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
@@ -297,6 +298,32 @@ export class Space {
     if (stop.aborted) throw failure('Closed', 'skip on a closed node');
     if (!applier) throw failure('Configuration', 'skip on a node without apply');
     await applier.skip(this.#state, sequence);
+  }
+
+  /**
+   * A glance for lists of very many spaces: `status()` makes twenty times as much of it.
+   * @param pair holds the figures of one replica during each call of `each`
+   */
+  glance(pair: PairGlance, each: (pair: PairGlance) => void): SpaceGlance {
+    const { memory, replication, applier } = this.#parts;
+    const { facts, slot, refusal, isFenced } = this.#state;
+    let isTroubled = facts.damage.length > 0 || refusal !== undefined || isFenced;
+    isTroubled ||= applier?.blockOf(this.#state) !== undefined;
+    if (facts.role === 'primary') {
+      const nowMs = performance.now();
+      for (const shipper of replication.shippersOf(this.#state)) {
+        replication.monitor.glance(this.#state, shipper, nowMs, pair);
+        isTroubled ||= pair.status === 'degraded' || pair.status === 'failed';
+        each(pair);
+      }
+    }
+    return {
+      name: facts.name,
+      role: facts.role,
+      primaryNodeId: facts.primary,
+      durableSequence: memory.durable(slot),
+      isTroubled,
+    };
   }
 
   /** The figures of this space, as of now. */

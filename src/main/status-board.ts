@@ -13,15 +13,18 @@ import {
   worse,
 } from './health.js';
 import { History } from './history.js';
+import type { PairGlance } from './lag-monitor.js';
 import type { Node } from './node.js';
-import type { NodeSummary, SpaceStatus } from './node-types.js';
+import type { NodeSummary } from './node-types.js';
 import type { Space } from './space.js';
 
 /** Spaces looked at before the event loop has its turn. */
-const SPACES_A_TURN = 128;
+const SPACES_A_TURN = 64;
 /** How old what is shown may be; how often the board looks when nobody else does. */
 const FRESH_MS = 1_000;
 const IDLE_PASS_MS = 5_000;
+
+const NOTHING = { lagMs: 0, lagEntries: 0, lagBytes: 0 };
 
 /** Events behind which something may be wrong that was not, or no longer. */
 const TELLING = [
@@ -152,16 +155,24 @@ export class StatusBoard {
     const rows: SpaceRow[] = [];
     let led = 0;
     let entries = 0;
+    const pair = { replicaId: '', status: 'healthy', acked: 0, ...NOTHING } as PairGlance;
     for (const space of this.#node.spaces) {
       if (rows.length % SPACES_A_TURN === SPACES_A_TURN - 1) {
         await new Promise((resolve) => setImmediate(resolve));
       }
-      const status = space.status();
-      const word = problems.add(status);
-      if (status.role === 'primary') led++;
-      entries += status.durableSequence;
-      rows.push(rowOf(space, status, word));
-      addReplicas(replicas, status);
+      let lagMs = 0;
+      let calm: 'healthy' | 'lagging' = 'healthy';
+      const glance = space.glance(pair, () => {
+        addTo(replicas, pair);
+        lagMs = Math.max(lagMs, finite(pair.lagMs));
+        if (pair.status === 'lagging') calm = 'lagging';
+      });
+      const isCalm = !glance.isTroubled && problems.isFollowed(glance);
+      // All its figures are wanted only where something is wrong.
+      const word = isCalm ? problems.count(calm) : problems.add(space.status());
+      if (glance.role === 'primary') led++;
+      entries += glance.durableSequence;
+      rows.push({ space, name: glance.name, word, lagMs, entries: glance.durableSequence });
     }
     const node = this.#node.summary();
     const found = [...nodeProblems(node, rows.length, this.#etcd), ...problems.list()];
@@ -201,31 +212,23 @@ export class StatusBoard {
   }
 }
 
-function rowOf(space: Space, status: SpaceStatus, word: HealthWord): SpaceRow {
-  let lagMs = 0;
-  for (const replica of status.replicas) lagMs = Math.max(lagMs, finite(replica.lagMs));
-  return { space, name: status.name, word, lagMs, entries: status.durableSequence };
+/** NaN: never connected. */
+function finite(lagMs: number): number {
+  return Number.isNaN(lagMs) ? Number.POSITIVE_INFINITY : lagMs;
 }
 
-function finite(lagMs: number | 'unknown'): number {
-  return lagMs === 'unknown' ? Number.POSITIVE_INFINITY : lagMs;
-}
-
-function addReplicas(totals: Map<string, ReplicaTotals>, { replicas }: SpaceStatus): void {
-  for (const replica of replicas) {
-    let total = totals.get(replica.replicaId);
-    if (!total) {
-      const none = { spaces: 0, worstLagMs: 0, lagEntries: 0, lagBytes: 0, ackedEntries: 0 };
-      total = { ...none, word: 'healthy' };
-      totals.set(replica.replicaId, total);
-    }
-    total.spaces++;
-    total.worstLagMs = Math.max(total.worstLagMs, finite(replica.lagMs));
-    total.lagEntries += replica.lagEntries;
-    total.lagBytes += replica.lagBytes;
-    total.ackedEntries += replica.ackedSequence;
-    total.word = worse(total.word, replica.status);
+function addTo(totals: Map<string, ReplicaTotals>, pair: PairGlance): void {
+  let total = totals.get(pair.replicaId);
+  if (!total) {
+    total = { spaces: 0, worstLagMs: 0, ackedEntries: 0, ...NOTHING, word: 'healthy' };
+    totals.set(pair.replicaId, total);
   }
+  total.spaces++;
+  total.worstLagMs = Math.max(total.worstLagMs, finite(pair.lagMs));
+  total.lagEntries += pair.lagEntries;
+  total.lagBytes += pair.lagBytes;
+  total.ackedEntries += pair.acked;
+  total.word = worse(total.word, pair.status);
 }
 
 function wordOf(

@@ -206,7 +206,7 @@ const ORDER: Record<(typeof SORTS)[number], (a: SpaceRow, b: SpaceRow) => number
 function spaceJson(status: SpaceStatus, { primaries }: NodeSummary): SpaceJson {
   const { isReplicated: _, applyBlocked, skipped, ...figures } = status;
   const primary = primaries.find(({ primaryId }) => primaryId === status.primaryNodeId);
-  const isFollowed = primary?.isConnected ?? false;
+  const isFollowed = status.role === 'primary' || (primary?.isConnected ?? false);
   const caughtUp = status.replicas.filter((r) => r.ackedSequence >= status.durableSequence);
   return {
     ...figures,

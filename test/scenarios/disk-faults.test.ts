@@ -205,6 +205,36 @@ describe(`disk faults, seed ${SEED}`, () => {
     expect(node.space('s').status().checkpoint).toBe(3);
   });
 
+  test('FAULT-13 a torn tail on a full disk: the reserve is given up for quarantine', async () => {
+    await open();
+    const space = node.space('s');
+    await ledger.append(space, 700);
+    const torn = node.status().durableLsn;
+    await space.appendBatch(1, [Buffer.alloc(600, 1), Buffer.alloc(600, 2)]);
+    disk.kill();
+    await node.close().catch(() => undefined);
+    // The group's head was lost: what stands behind it is to be kept.
+    disk.edit(FILE, (bytes) => bytes.fill(0, torn, torn + 64));
+    const image = disk.image();
+    for (const hasReserve of [true, false]) {
+      disk.restore(image);
+      if (!hasReserve) await disk.mount().remove('/data/reserve');
+      disk.capacityBytes = disk.usedBytes;
+      const opening = openFake(disk);
+      if (!hasReserve) {
+        await expect(opening).rejects.toMatchObject({ code: 'DiskFull' });
+        await expect(openFake(disk)).rejects.toMatchObject({ code: 'DiskFull' });
+        expect(disk.list('/data/quarantine')).toEqual([]);
+        disk.capacityBytes = Number.POSITIVE_INFINITY;
+      }
+      node = hasReserve ? await opening : await openFake(disk);
+      expect(disk.list('/data/quarantine')).toHaveLength(1);
+      await ledger.check(node.space('s'), `reserve: ${hasReserve}`);
+      disk.capacityBytes = Number.POSITIVE_INFINITY;
+      await node.close();
+    }
+  });
+
   test('FAULT-14 ENOSPC at fdatasync is final: pages may be gone', async () => {
     await open();
     disk.inject({ call: 1, errno: 'ENOSPC', only: 'fdatasync' });

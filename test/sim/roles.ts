@@ -1,0 +1,395 @@
+/**
+ * One seed: three nodes that may each lead two spaces, promoted and handed over while they are killed,
+ * lose power, are paused and cut off from each other, so that now and then two of them lead. Then
+ * everything heals, one leads, all hold the same, and nothing that was acknowledged is gone: what a
+ * replica had flushed too is in the log, the rest at least in a quarantine (I1, I2, I5, P3, P8).
+ */
+import type { Entry, Node } from '#src/main/index.js';
+import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
+import { chanceFrom } from '../support/fake-disk.js';
+import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
+
+const IDS = ['a', 'b', 'c'];
+const SPACES = ['red', 'green'];
+const HEAL_MS = 90_000;
+const SETTLE_MS = 30_000;
+
+interface Acked {
+  readonly sequence: number;
+  readonly payload: string;
+  readonly replicas: number;
+}
+
+export interface RolesReport {
+  readonly seed: number;
+  readonly acked: number;
+  readonly promotions: number;
+  readonly switchovers: number;
+  readonly rewinds: number;
+  /** Times at which two nodes had acknowledged in different epochs of one space meanwhile. */
+  readonly epochs: number;
+  readonly faults: number;
+  readonly virtualMs: number;
+}
+
+export class RolesRun {
+  readonly #seed: number;
+  readonly #chance;
+  readonly #cluster: Cluster;
+  readonly #trace: ((line: string) => void) | undefined;
+  readonly #acked = new Map<string, Acked[]>(SPACES.map((name) => [name, []]));
+  /** By space, epoch and sequence: the payload that was acknowledged there. */
+  readonly #placed = new Map<string, string>();
+  /** By space and epoch: who acknowledges in it. */
+  readonly #leaders = new Map<string, string>();
+  /** By process and space: the highest epoch that it has told of. */
+  readonly #epochs = new Map<string, number>();
+  readonly #applied = new Map<string, number>();
+  /** By host: it has led the space since it was given an entry last. */
+  readonly #hasLed = new Set<string>();
+  readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, faults: 0 };
+  #count = 0;
+  #isHealing = false;
+  #failure: Error | undefined;
+
+  constructor(seed: number, trace?: (line: string) => void) {
+    this.#seed = seed;
+    this.#trace = trace;
+    this.#chance = chanceFrom(seed);
+    this.#cluster = new Cluster(this.#chance);
+    for (const [i, id] of IDS.entries()) this.#add(id, i);
+  }
+
+  #add(id: string, index: number): void {
+    const { clock } = this.#cluster;
+    const at = (i: number) => ({ host: '127.0.0.1', port: portOf(i) });
+    this.#cluster.add(id, {
+      listen: at(index),
+      replicas: IDS.map((nodeId, i) => ({ nodeId, ...at(i) })).filter((m) => m.nodeId !== id),
+      lead: id === 'a',
+      apply: async (entries: Entry[], { space }: { space: string }) => {
+        await new Promise<void>((resolve) => clock.after(this.#chance(4), clock.owner, resolve));
+        const key = `${id} ${space}`;
+        const applied = this.#applied.get(key) ?? 0;
+        // Entries may come again after a crash, none is skipped; what it led it wrote itself.
+        const hasLed = this.#hasLed.delete(key);
+        if (entries[0]!.sequence > applied + 1 && !hasLed) {
+          this.#fail(`host of ${key}: ${entries[0]!.sequence} after ${applied}`);
+        }
+        this.#applied.set(key, Math.max(applied, entries.at(-1)!.sequence));
+      },
+      rewound: async (space: string, { from }: { from: number }) => {
+        const key = `${id} ${space}`;
+        this.#applied.set(key, Math.min(this.#applied.get(key) ?? 0, from - 1));
+        if (!this.#isHealing && this.#chance(3) === 0) throw new Error('the host cannot, now');
+      },
+    });
+  }
+
+  #note(line: string): void {
+    this.#trace?.(`${this.#cluster.clock.nowMs.toFixed(1)} ${line}`);
+  }
+
+  #fail(what: string): void {
+    this.#note(`VIOLATION ${what}`);
+    this.#failure ??= new Violation(what);
+  }
+
+  async run(): Promise<RolesReport> {
+    const { clock } = this.#cluster;
+    const uninstall = clock.install();
+    try {
+      for (const node of this.#cluster.nodes) await this.#start(node);
+      await this.#make();
+      const end = clock.nowMs + 8_000 + this.#chance(15_000);
+      let nextFault = clock.nowMs + 500;
+      while (clock.nowMs < end) {
+        await clock.runFor(1 + this.#chance(20));
+        if (this.#failure) throw this.#failure;
+        for (let n = this.#chance(4); n > 0; n--) this.#offer();
+        if (clock.nowMs < nextFault) continue;
+        this.#fault();
+        nextFault = clock.nowMs + this.#chance(1_500);
+      }
+      await this.#heal();
+      const virtualMs = Math.round(clock.nowMs);
+      return { seed: this.#seed, ...this.#report, epochs: this.#leaders.size, virtualMs };
+    } finally {
+      for (const node of this.#cluster.nodes) node.kill();
+      uninstall();
+    }
+  }
+
+  async #start(node: SimNode): Promise<void> {
+    const error = await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, node.start());
+    this.#note(`${node.name} is ${error ? error.message.split('\n')[0] : 'open'}`);
+    if (error) throw error;
+    this.#listenTo(node);
+  }
+
+  #listenTo(node: SimNode): void {
+    const open = node.node;
+    if (!open) return;
+    const { owner } = node;
+    const told = (space: string, epoch: number): void => {
+      const key = `${owner.name} ${space}`;
+      this.#epochs.set(key, Math.max(epoch, this.#epochs.get(key) ?? 0));
+    };
+    open.on('fenced', ({ space, epoch }) => told(space, epoch));
+    open.on('space-role', ({ space, epoch, role }) => {
+      this.#note(`${node.name}: ${space} ${role} in ${epoch}`);
+      if (role === 'primary') this.#hasLed.add(`${node.name} ${space}`);
+      told(space, epoch);
+    });
+    open.on('rewound', ({ space, from, to }) => {
+      this.#note(`${node.name}: ${space} rewound ${from} to ${to}`);
+      this.#report.rewinds++;
+    });
+    open.on('damaged', () => this.#fail(`${node.name} found damage`));
+    open.on('leader-conflict', (e) => this.#fail(`${e.space}: two lead in epoch ${e.epoch}`));
+    open.on('replica-refused', ({ replicaId, space, verdict }) => {
+      if (verdict !== 'fenced') this.#fail(`${replicaId} was refused ${space}: ${verdict}`);
+    });
+  }
+
+  async #make(): Promise<void> {
+    const [a] = this.#cluster.nodes;
+    const work = this.#cluster.clock.as(a!.owner, async () => {
+      for (const name of SPACES) await a!.node!.openSpace(name);
+    });
+    await this.#cluster.within(SETTLE_MS, 'the spaces', work);
+  }
+
+  #leaderAmong(name: string): SimNode[] {
+    return this.#cluster.nodes.filter((n) => n.isRunning && roleOf(n.node!, name) === 'primary');
+  }
+
+  // --- load and roles ----------------------------------------------------------------------
+
+  #offer(): void {
+    const name = SPACES[this.#chance(SPACES.length)]!;
+    const node = this.#cluster.nodes[this.#chance(IDS.length)]!;
+    if (!node.isRunning) return;
+    const { clock } = this.#cluster;
+    const what = this.#chance(60);
+    const work = (): Promise<void> => {
+      if (what === 0) return this.#promote(node, name);
+      if (what === 1) return this.#switchover(node, name);
+      return this.#append(node, name);
+    };
+    clock.as(node.owner, () =>
+      work().catch((error) => {
+        if ((error as { code?: string }).code === undefined) this.#failure ??= error as Error;
+      }),
+    );
+  }
+
+  async #append(node: SimNode, name: string): Promise<void> {
+    const { owner } = node;
+    if (roleOf(node.node!, name) !== 'primary') return;
+    const payload = `${name} ${++this.#count} `.padEnd(this.#chance(200), '.');
+    const replicas = this.#chance(2);
+    const ack = replicas > 0 ? { ack: { replicas, timeoutMs: 2_000 } } : undefined;
+    const space = node.node!.space(name);
+    const { sequence, epoch } = await space.append(1, Buffer.from(payload), ack);
+    if (owner.isDead) return;
+    this.#report.acked++;
+    this.#acked.get(name)!.push({ sequence, payload, replicas });
+    const seen = this.#epochs.get(`${owner.name} ${name}`) ?? 0;
+    if (epoch < seen) this.#fail(`${node.name} acknowledged in ${epoch}, had told ${seen} (I5)`);
+    const leader = this.#leaders.get(`${name} ${epoch}`) ?? node.name;
+    this.#leaders.set(`${name} ${epoch}`, leader);
+    if (leader !== node.name) this.#fail(`${name}: ${leader} and ${node.name} in epoch ${epoch}`);
+    const place = `${name} ${epoch} ${sequence}`;
+    if (this.#placed.has(place)) this.#fail(`${place} was acknowledged twice (P3)`);
+    this.#placed.set(place, payload);
+  }
+
+  async #promote(node: SimNode, name: string): Promise<void> {
+    if (roleOf(node.node!, name) !== 'replica') return;
+    const { epoch } = await node.node!.promote(name);
+    this.#note(`${node.name} was promoted: ${name} in ${epoch}`);
+    this.#report.promotions++;
+  }
+
+  async #switchover(node: SimNode, name: string): Promise<void> {
+    if (roleOf(node.node!, name) !== 'primary') return;
+    const to = IDS.filter((id) => id !== node.name)[this.#chance(2)]!;
+    const { epoch } = await node.node!.switchover(name, to, { timeoutMs: 1_000 });
+    this.#note(`${node.name} has handed ${name} to ${to} in ${epoch}`);
+    this.#report.switchovers++;
+  }
+
+  // --- faults ------------------------------------------------------------------------------
+
+  #later(ms: number, work: () => void): void {
+    this.#cluster.clock.after(ms, undefined, work);
+  }
+
+  #restart(node: SimNode, ms: number): void {
+    this.#later(ms, () => {
+      if (node.node || node.isStarting || this.#isHealing) return;
+      node.start().then((error) => {
+        this.#note(`${node.name} is ${error ? error.message.split('\n')[0] : 'open'}`);
+        if (error) this.#restart(node, 500);
+        else this.#listenTo(node);
+      });
+    });
+  }
+
+  #fault(): void {
+    const { nodes, network, clock } = this.#cluster;
+    const node = nodes[this.#chance(nodes.length)]!;
+    const others = nodes.filter((n) => n !== node);
+    const ms = 100 + this.#chance(4_000);
+    const kind = this.#chance(9);
+    this.#report.faults++;
+    this.#note(`fault ${kind} on ${node.name}, ${ms} ms`);
+    switch (kind) {
+      case 0:
+        node.kill();
+        this.#restart(node, ms / 4);
+        return;
+      case 1:
+        node.losePower();
+        this.#restart(node, ms);
+        return;
+      case 2:
+      case 3:
+      case 4: {
+        // Cut off: whoever leads there goes on alone, and another one may be promoted.
+        for (const other of others) {
+          network.block(node.name, other.name);
+          network.block(other.name, node.name);
+        }
+        this.#later(2 * ms, () => {
+          for (const other of others) {
+            network.open(node.name, other.name);
+            network.open(other.name, node.name);
+          }
+        });
+        return;
+      }
+      case 5: {
+        const other = others[this.#chance(2)]!;
+        network.block(node.name, other.name);
+        this.#later(ms, () => network.open(node.name, other.name));
+        return;
+      }
+      case 6: {
+        if (!node.node) return;
+        const { owner } = node;
+        owner.stop();
+        this.#later(ms, () => clock.goOn(owner));
+        return;
+      }
+      case 7:
+        network.resetOne();
+        return;
+      default:
+        node.owner.wallOffsetMs += (this.#chance(3) - 1) * 3_600_000;
+    }
+  }
+
+  // --- the end -----------------------------------------------------------------------------
+
+  async #heal(): Promise<void> {
+    const { nodes, network, clock } = this.#cluster;
+    this.#note('heal');
+    this.#isHealing = true;
+    network.heal();
+    for (const node of nodes) if (node.owner.stopped) clock.goOn(node.owner);
+    await clock.runFor(SETTLE_MS);
+    for (const node of nodes) {
+      if (node.node) continue;
+      node.kill();
+      await this.#start(node);
+    }
+    for (const name of SPACES) await this.#oneLeads(name);
+    await this.#check();
+  }
+
+  /** An operator promotes where nobody leads; then everybody follows. */
+  async #oneLeads(name: string): Promise<void> {
+    const { clock, nodes } = this.#cluster;
+    const end = clock.nowMs + HEAL_MS;
+    for (;;) {
+      if (this.#failure) throw this.#failure;
+      const leaders = this.#leaderAmong(name);
+      const status = leaders[0]?.node?.space(name).status();
+      if (leaders.length === 1 && status?.isReplicated(2)) return;
+      if (clock.nowMs > end) {
+        const all = nodes.map((n) => JSON.stringify(n.node?.space(name).status()));
+        throw new Violation(`${name} is not whole: ${all.join('\n')}`);
+      }
+      if (leaders.length === 0) {
+        for (const node of nodes) {
+          const work = clock.as(node.owner, () => node.node!.promote(name));
+          const done = await this.#cluster.within(SETTLE_MS, `promoting ${name}`, settled(work));
+          this.#note(`${node.name}: ${name} ${done}`);
+          if (done === 'done') break;
+        }
+      }
+      await clock.runFor(200);
+    }
+  }
+
+  async #check(): Promise<void> {
+    const kept = await this.#quarantined();
+    for (const name of SPACES) {
+      const logs: string[][] = [];
+      for (const node of this.#cluster.nodes) {
+        const work = this.#cluster.clock.as(node.owner, () => contentOf(node.node!, name));
+        logs.push(await this.#cluster.within(SETTLE_MS, `reading ${name}`, work));
+      }
+      const [log] = logs;
+      for (const [i, other] of logs.entries()) {
+        if (other.join('\n') !== log!.join('\n')) {
+          throw new Violation(`${name} on ${IDS[i]} is not what it is on a (I2)`);
+        }
+      }
+      for (const { sequence, payload, replicas } of this.#acked.get(name)!) {
+        if (log![sequence - 1] === payload) continue;
+        if (replicas === 0 && kept.has(payload)) continue;
+        throw new Violation(`${name} ${sequence}, acknowledged by ${replicas} replicas, is gone`);
+      }
+    }
+  }
+
+  async #quarantined(): Promise<Set<string>> {
+    const kept = new Set<string>();
+    for (const { disk } of this.#cluster.nodes) {
+      const mount = disk.mount();
+      const work = (async () => {
+        for (const { file } of (await listQuarantine(mount, '/data')).rewinds) {
+          for await (const entry of readQuarantine(mount, '/data', file)) {
+            kept.add(Buffer.from(entry.payload).toString());
+          }
+        }
+      })();
+      await this.#cluster.within(SETTLE_MS, 'reading a quarantine', work);
+    }
+    return kept;
+  }
+}
+
+function roleOf(node: Node, name: string): string | undefined {
+  return node.spaces.find((s) => s.name === name)?.status().role;
+}
+
+async function settled(work: Promise<unknown>): Promise<string> {
+  return await work.then(
+    () => 'done',
+    (error) => (error as Error).message.split('\n')[0]!,
+  );
+}
+
+/** Payloads by sequence, from the first on. */
+async function contentOf(node: Node, name: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const entry of node.space(name).read()) {
+    if (entry.sequence !== found.length + 1) throw new Violation(`${name}: no ${found.length + 1}`);
+    found.push(Buffer.from(entry.payload).toString());
+  }
+  return found;
+}

@@ -41,9 +41,10 @@ for (let seed = from; seed < from + options.seeds && !isFailed; seed++) {
 }
 
 const seconds = ((realNow() - startMs) / 1_000).toFixed(1);
+const { faults, promotions, switchovers, rewinds, epochs, acked } = sum;
+const roles = `${promotions} promotions, ${switchovers} hand-overs, ${rewinds} rewinds`;
 process.stdout.write(
-  `${sum.faults} faults, ${sum.promotions} promotions, ${sum.switchovers} hand-overs, ${sum.rewinds} ` +
-    `rewinds, ${sum.epochs} epochs, ${sum.acked} entries acknowledged in ${seconds} s\n`,
+  `${faults} faults, ${roles}, ${epochs} epochs, ${acked} entries acknowledged in ${seconds} s\n`,
 );
 process.stdout.write(`${passed + Number(isFailed)} seeds ran, ${passed} passed\n`);
 process.exit(isFailed || passed === 0 ? 1 : 0);

@@ -1,8 +1,9 @@
 /**
  * One seed: three nodes that may each lead two spaces, promoted and handed over while they are
- * killed, lose power, are paused and cut off from each other, so that now and then two of them lead. Then
- * everything heals, one leads, all hold the same, and nothing that was acknowledged is gone: what a
- * replica had flushed too is in the log, the rest at least in a quarantine (I1, I2, I5, P3, P8).
+ * killed, lose power, are paused and cut off from each other, so that now and then two of them
+ * lead. Then everything heals, one leads, all hold the same, and nothing that was acknowledged is
+ * gone: what a replica had flushed too is in the log, the rest at least in a quarantine (I1, I2,
+ * I5, P3, P8).
  */
 import type { Entry, Node } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';

@@ -104,6 +104,14 @@ const WRITERS: Writers = {
       count: spaces.length,
       silent,
     }),
+  'crash-loop': ({ crashes, restartHintMs }) =>
+    line(
+      'error',
+      'node',
+      `this directory was opened ${crashes} times in a row and never closed: start it again no ` +
+        `sooner than ${restartHintMs} ms after it ends`,
+      { crashes, restartHintMs },
+    ),
   'torn-tail': ({ lsn, bytes, quarantine }) =>
     line('warn', '', `a torn tail of ${bytes} bytes at LSN ${lsn}, never acknowledged, was cut`, {
       lsn,

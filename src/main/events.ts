@@ -62,6 +62,12 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
   };
   /** Spaces were opened for appends without the word of replicas that stay silent. */
   'unconfirmed-open': { readonly spaces: readonly string[]; readonly silent: readonly string[] };
+  /** This directory was opened over and over without being closed (row 61). */
+  'crash-loop': {
+    readonly crashes: number;
+    /** So long to wait before the next start, if this one ends soon as well. */
+    readonly restartHintMs: number;
+  };
   /** Recovery cut off an unacknowledged tail. */
   'torn-tail': {
     readonly lsn: Lsn;

@@ -24,7 +24,7 @@ export interface SummaryParts {
   readonly primaries: PrimaryLinks;
 }
 
-export function summaryOf(parts: SummaryParts): NodeSummary {
+export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
   const { config, memory, segments, retention, wal } = parts;
   return {
     nodeId: config.nodeId,

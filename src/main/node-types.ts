@@ -48,6 +48,8 @@ export interface NodeSummary {
   /** The log's fdatasyncs: the calls themselves, and what they waited to be made (row 78). */
   readonly fdatasync: SyncTimes;
   readonly failure: string | undefined;
+  /** Lives of this directory before this one, in a row, that ended in a crash within a minute. */
+  readonly crashes: number;
   readonly replicas: readonly ReplicaLinkStatus[];
   /** Who has shipped to this node since it was opened. */
   readonly primaries: readonly PrimaryStatus[];

@@ -22,6 +22,7 @@ import { Metrics, type Scrape } from './metrics.js';
 import { NodeCounts } from './node-counts.js';
 import { type SummaryParts, summaryOf } from './node-summary.js';
 import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
+import type { Openings } from './openings.js';
 import { PeerClient, type PeerIdentity } from './peer-client.js';
 import { peerHandlers } from './peer-handlers.js';
 import type { Platform } from './platform.js';
@@ -75,6 +76,7 @@ export class Node extends LedSpaces {
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
   #admin: { close(): Promise<void> } | undefined;
+  #openings: Openings | undefined;
   #closed: Promise<void> | undefined;
 
   readonly #emit: Emit = (name, event) => this.emit(name, event);
@@ -184,6 +186,12 @@ export class Node extends LedSpaces {
     await this.leadership.start();
     if (recovered.leftovers.length > 0) void this.retention.run();
     this.#metrics = new Metrics(this.#seen, this.#counts.buffer);
+  }
+
+  /** Once, by `openNode`: how often this directory was opened and not closed. */
+  countedBy(openings: Openings): void {
+    this.#openings = openings;
+    if (openings.isLoop) this.emit('crash-loop', openings.told);
   }
 
   /** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
@@ -434,7 +442,7 @@ export class Node extends LedSpaces {
 
   /** `status()` without the spaces: it costs the same however many there are. */
   summary(): NodeSummary {
-    return summaryOf(this.#seen);
+    return { ...summaryOf(this.#seen), crashes: this.#openings?.crashes ?? 0 };
   }
 
   /**
@@ -484,6 +492,7 @@ export class Node extends LedSpaces {
       await this.#writer.close();
       await this.#pool.close();
       await this.#http?.close();
+      await this.#openings?.closed();
       this.#lock.release();
       this.endLog();
     }

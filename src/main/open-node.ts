@@ -5,6 +5,7 @@ import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, nodeDisk } from './disk.js';
 import { Node } from './node.js';
 import { openNodeFile } from './node-file.js';
+import { Openings } from './openings.js';
 import { nodePlatform, type Platform } from './platform.js';
 import { recover } from './recovery.js';
 
@@ -34,9 +35,11 @@ export async function openNodeOn(
   const lock = await disk.lock(dir);
   try {
     const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);
+    const openings = await Openings.count(disk, dir);
     const recovered = await recover(disk, dir, logSalt, config.segmentBytes, config.strictTail);
     const node = new Node(config, disk, platform, dir, logSalt, lock, recovered);
     try {
+      node.countedBy(openings);
       await node.start(recovered, isRebuilt);
       await answerOverHttp(node, config);
       await opened?.(node, dir);

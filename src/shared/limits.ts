@@ -139,6 +139,13 @@ export const MEMBER_ASK_MS = 2_000;
 export const PROMISE_ROUNDS = 3;
 /** How long a planned hand-over may stop appends, by default. */
 export const DEFAULT_SWITCHOVER_MS = 5_000;
+/** Openings in a row without a close that make a crash loop (row 61). */
+export const CRASHES_TO_TELL = 3;
+/** A node that has lived so long is out of it. */
+export const STABLE_LIFE_MS = 60_000;
+/** How long to wait before starting it again: doubled from the first to the last. */
+export const RESTART_HINT_MS = { first: 1_000, last: 60_000 } as const;
+
 /** How long a primary waits for a silent member before it opens without its word. */
 export const OPEN_CONFIRM_MS = 2_000;
 export const CLOSE_DEADLINE_MS = 5_000;

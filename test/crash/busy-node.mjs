@@ -27,4 +27,4 @@ process.on('message', async ({ append, block }) => {
     process.send({ appended: lastSequence });
   }
 });
-process.send({ open: space.status().durableSequence });
+process.send({ open: space.status().durableSequence, crashes: node.status().crashes });

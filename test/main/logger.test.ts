@@ -125,6 +125,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
   'duplicate-node': { nodeId: 'b' },
   'replica-refused': { space: 's', replicaId: 'b', verdict: 'fork' },
   'unconfirmed-open': { spaces: new Array(5_000).fill('s'), silent: new Array(64).fill('b') },
+  'crash-loop': { crashes: 3, restartHintMs: 4_000 },
   'torn-tail': { lsn: 640, bytes: 64, quarantine: undefined },
   recovered: {
     decision: 'clean',

@@ -304,8 +304,8 @@ describe('the threads and clocks of a primary', () => {
       const child = fork(PROGRAM, argv);
       children.push(child);
       const appended = new Promise<number>((resolve) => {
-        child.on('message', (m: { open?: number; appended?: number }) => {
-          if (m.open !== undefined) expect(m.open).toBe(last);
+        child.on('message', (m: { open?: number; appended?: number; crashes?: number }) => {
+          if (m.open !== undefined) expect([m.open, m.crashes]).toEqual([last, crash]);
           if (m.open !== undefined) child.send({ append: 50 });
           if (m.appended !== undefined) resolve(m.appended);
         });
@@ -322,6 +322,19 @@ describe('the threads and clocks of a primary', () => {
     children.push(child);
     await until('all is there', () => b.status().spaces[0]!.durableSequence === 300);
     expect(await contentOf(b.space('s'))).toHaveLength(300);
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('exit', resolve));
+    // Whoever starts it is told how long to wait; a close ends the count.
+    const options = { ...SMALL, nodeId: 'primary', dataDir: path.join(folder, 'a') };
+    const told: unknown[] = [];
+    const last7 = await openNodeOn(nodeDisk, options);
+    last7.on('crash-loop', (event) => told.push(event));
+    await until('it is told', () => told.length > 0);
+    expect(told).toEqual([{ crashes: 7, restartHintMs: 60_000 }]);
+    expect(last7.status().crashes).toBe(7);
+    await last7.close();
+    const calm = kept(await openNodeOn(nodeDisk, options));
+    expect(calm.status().crashes).toBe(0);
     expect(links.filter((l) => l.connected).length).toBeGreaterThanOrEqual(2);
   });
 

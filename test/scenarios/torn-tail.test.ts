@@ -6,7 +6,7 @@ import type { Node, NodeEvents, Space } from '#src/main/index.js';
 import { readNodeFile } from '#src/main/node-file.js';
 import { walkSegment } from '#src/main/segment-walk.js';
 import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
-import { contentOf, makeFolder, openSmall, removeFolder } from '../support/cluster.js';
+import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 
 const NODE_SPACE = 'f'.repeat(32);
 const GROUP = 5;
@@ -265,7 +265,7 @@ describe('the end of the log', () => {
         isRebuilt = true;
       });
       expect(await contentOf(node.space('s'))).toHaveLength(10);
-      expect(isRebuilt).toBe(true);
+      await until('it is told', () => isRebuilt);
       await node.close();
       expect(fs.readFileSync(file, 'utf8')).toBe(original);
     }

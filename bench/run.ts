@@ -8,6 +8,7 @@ import { codec } from './codec.js';
 import { compression } from './compression.js';
 import type { Regime } from './data-dir.js';
 import { isolation } from './isolation.js';
+import { lagOverhead } from './lag-overhead.js';
 import { latency } from './latency.js';
 import type { Plan } from './plan.js';
 import { recovery, restart } from './recovery.js';
@@ -25,6 +26,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   recovery,
   restart,
   recycle,
+  'lag-overhead': lagOverhead,
 };
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };

@@ -122,6 +122,14 @@ describe('the dashboard and the rules', () => {
     }
   });
 
+  test('the handbook has every metric and every alert', () => {
+    const handbook = fs.readFileSync(path.join(DEPLOY, '../docs/METRICS.md'), 'utf8');
+    const metrics = METRICS.map(({ name }) => `\`engram_${name}\``);
+    const rules = fs.readFileSync(RULES, 'utf8');
+    const alerts = [...rules.matchAll(/alert: (\S+)/g)].map((m) => m[1]!);
+    expect([...metrics, ...alerts].filter((name) => !handbook.includes(name))).toEqual([]);
+  });
+
   test('the dashboard has no panel without a query, and no two of one id', () => {
     const ids = dashboard.panels.map((p) => p.id);
     expect(new Set(ids).size).toBe(ids.length);

@@ -44,6 +44,8 @@ export interface CampaignResult extends Verdict {
 }
 
 export const SPACES = Array.from({ length: 8 }, (_, n) => `space-${n}`);
+/** From etcd's word on; what takes longer is explained. */
+const SLOW_MS = 500;
 /** A replica that lacks fewer follows: some are always on their way. */
 const CLOSE_ENTRIES = 100;
 /** What must never be told: nothing here is a fork, and no epoch has two leaders. */
@@ -205,11 +207,24 @@ export class Campaign {
       this.#failovers.push({ way, wholeMs, electedMs: Math.round(firstMs - goneMs) });
       whole.push(firstMs - beganMs);
     }
+    if (Math.max(...whole) - (goneMs - beganMs) > SLOW_MS) this.#explain(beganMs);
     await this.#undo(way, most);
     const worst = Math.max(...whole).toFixed(0);
     const elected = (Math.max(...whole) - (goneMs - beganMs)).toFixed(0);
     const what = `${way} of ${victim.nodeId}, ${spaces.length} spaces`;
     return `${what}: ${worst} ms, ${elected} of them from etcd's word`;
+  }
+
+  /** What the nodes have told since: why did it take so long? */
+  #explain(sinceMs: number): void {
+    const told = this.#cluster.nodes.flatMap(({ nodeId, events }) =>
+      events.filter((e) => e.atMs > sinceMs).map((e) => ({ nodeId, ...e })),
+    );
+    for (const { nodeId, name, atMs, event } of told.sort((a, b) => a.atMs - b.atMs)) {
+      const { space, reason, tookMs, held } = event;
+      const facts = JSON.stringify({ space, reason, tookMs, held });
+      this.#options.say?.(`   +${(atMs - sinceMs).toFixed(0)} ms ${nodeId} ${name} ${facts}`);
+    }
   }
 
   async #do(way: Way, index: number): Promise<void> {

@@ -8,15 +8,8 @@
  *   spaces/<space id>         name, nodes, epoch, leader and its lease: stays
  */
 import { type EngramError, failure } from '../shared/errors.js';
-import { COORDINATOR_TICK_MS, PROMOTIONS_MAX } from '../shared/limits.js';
-import {
-  completed,
-  encodeNodeRow,
-  encodeSpaceRow,
-  leads,
-  placeSpace,
-  type SpaceRow,
-} from '../shared/placement.js';
+import { COORDINATOR_TICK_MS } from '../shared/limits.js';
+import { encodeNodeRow, encodeSpaceRow, leads, type SpaceRow } from '../shared/placement.js';
 import type { Epoch } from '../shared/position.js';
 import type {
   CoordinatedNode,
@@ -26,6 +19,7 @@ import type {
   Placement,
 } from './coordinator.js';
 import { EtcdCandidacy } from './etcd-candidacy.js';
+import { EtcdPlacing } from './etcd-placing.js';
 import { EtcdRecords, type Known } from './etcd-records.js';
 import { EtcdSession } from './etcd-session.js';
 
@@ -45,7 +39,6 @@ const FIRST_WORD_MS = 2_000;
 
 export class EtcdCoordinator implements Coordinator {
   readonly kind = 'etcd';
-  readonly #options: EtcdOptions;
   readonly #nodeId: string;
   readonly #place: string;
   readonly #records: EtcdRecords;
@@ -56,8 +49,7 @@ export class EtcdCoordinator implements Coordinator {
   readonly #led = new Map<string, { readonly epoch: Epoch; readonly sinceMs: number }>();
   /** Claims that are on their way to etcd. */
   readonly #claiming = new Set<string>();
-  /** Records that are being written to etcd, by space id. */
-  readonly #writing = new Set<string>();
+  readonly #placing: EtcdPlacing;
   /** What this node has led without etcd is known there. */
   #hasAdopted = false;
   /** Why spaces wait for a leader, as last told. */
@@ -79,7 +71,6 @@ export class EtcdCoordinator implements Coordinator {
 
   /** @param place names where this node's directory is locked, see NodeRow */
   constructor(clusterId: string, nodeId: string, place: string, options: EtcdOptions) {
-    this.#options = options;
     this.#nodeId = nodeId;
     this.#place = place;
     const prefix = `${options.prefix}/${clusterId}/`;
@@ -98,6 +89,13 @@ export class EtcdCoordinator implements Coordinator {
     );
     this.#session = session;
     this.#records = new EtcdRecords(prefix, session.view);
+    this.#placing = new EtcdPlacing(nodeId, options.replicasPerSpace, this.#records, {
+      put: async (known, row) => {
+        if (!this.#isAnnounced) throw this.#noLease(row.name);
+        return await this.#put(known, row);
+      },
+      written: () => this.#compare(),
+    });
     this.#candidacy = new EtcdCandidacy(nodeId, this.#records, {
       mayTry: () => this.#isAnnounced,
       standingOf: (space) => this.#node!.standingOf(space),
@@ -318,13 +316,7 @@ export class EtcdCoordinator implements Coordinator {
   /** Its nodes: as many as it should have, once so many live; the node is told. */
   #replicate(known: Known): void {
     const { row } = known;
-    const { living } = this.#records;
-    const { replicasPerSpace } = this.#options;
-    const more = completed(row, replicasPerSpace, living, this.#records.copies);
-    if (more) {
-      this.#writeSoon(known, { ...row, nodeIds: more });
-      return;
-    }
+    if (this.#placing.complete(known)) return;
     const nodes = row.nodeIds.join();
     if (this.#replicated.get(row.name) === nodes) return;
     this.#replicated.set(row.name, nodes);
@@ -347,20 +339,8 @@ export class EtcdCoordinator implements Coordinator {
       const nodeIds = this.#node!.nodesOf(name);
       const row: SpaceRow = { name, nodeIds, epoch, leader: undefined, released: true };
       this.#hasAdopted = false;
-      this.#writeSoon({ id, row, revision: 0 }, row);
+      this.#placing.writeSoon({ id, row, revision: 0 }, row);
     }
-  }
-
-  /** So many at once and no more; what finds no place comes again with the next comparison. */
-  #writeSoon(known: Known, row: SpaceRow): void {
-    if (this.#writing.size >= PROMOTIONS_MAX || this.#writing.has(known.id)) return;
-    this.#writing.add(known.id);
-    this.#put(known, row)
-      .catch(() => undefined)
-      .finally(() => {
-        this.#writing.delete(known.id);
-        if (this.#writing.size === 0) this.#compare();
-      });
   }
 
   // --- changes -----------------------------------------------------------------------------
@@ -467,25 +447,15 @@ export class EtcdCoordinator implements Coordinator {
     return { nodeId, epoch: row.epoch, address: at && { host: at.host, port: at.port } };
   }
 
-  #nodesFor(space: string, lead: boolean | undefined): string[] {
-    const { living } = this.#records;
-    const { replicasPerSpace } = this.#options;
-    return placeSpace(space, this.#nodeId, lead, replicasPerSpace, living, this.#records.rows());
+  async place(space: string, lead: boolean | undefined): Promise<Placement> {
+    await this.#whenAnnounced();
+    const { nodeIds } = await this.#placing.place(space, lead);
+    this.#compareOne(this.#records.idOf(space));
+    return { nodeIds, leader: this.leaderOf(space) };
   }
 
-  async place(space: string, lead: boolean | undefined): Promise<Placement> {
-    const id = this.#records.idOf(space);
-    if (!this.#records.space(id)) {
-      await this.#whenAnnounced();
-      if (!this.#isAnnounced) throw this.#noLease(space);
-      const nodeIds = this.#nodesFor(space, lead);
-      const row: SpaceRow = { name: space, nodeIds, epoch: 0, leader: undefined, released: false };
-      await this.#put({ id, row, revision: 0 }, row);
-      this.#compareOne(id);
-    }
-    const row = this.#records.space(id)?.row;
-    if (!row) throw failure('CoordinatorUnavailable', `etcd has no record of ${space}`);
-    return { nodeIds: row.nodeIds, leader: this.leaderOf(space) };
+  removeNode(nodeId: string): Promise<void> {
+    return this.#placing.removeNode(nodeId);
   }
 
   async close(): Promise<void> {

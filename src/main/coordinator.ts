@@ -116,6 +116,11 @@ export interface Coordinator {
    * @param lead whether this node is to lead it; undefined: as the load has it
    */
   place(space: string, lead: boolean | undefined): Promise<Placement | undefined>;
+  /**
+   * A node is lost for good: no space is on it any more, others take its place.
+   * Rejects Configuration where it lives, ReplicaNotFound, CoordinatorUnavailable.
+   */
+  removeNode(nodeId: string): Promise<void>;
   /** The log is at rest: leaderships and the lease are given up, so that others go on at once. */
   close(): Promise<void>;
 }
@@ -152,6 +157,11 @@ export class StaticCoordinator implements Coordinator {
 
   place(): Promise<undefined> {
     return Promise.resolve(undefined);
+  }
+
+  /** Whom a space goes to is its node's own business. */
+  removeNode(): Promise<void> {
+    return Promise.resolve();
   }
 
   close(): Promise<void> {

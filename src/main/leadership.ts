@@ -282,6 +282,12 @@ export class Leadership {
     }
   }
 
+  removeReplica(replicaId: string): Promise<void> {
+    const { coordinator } = this.#parts;
+    if (coordinator.kind === 'etcd') return coordinator.removeNode(replicaId);
+    return this.roles.removeReplica(replicaId);
+  }
+
   async promote(name: string, options: PromoteOptions = {}): Promise<PromotionReport> {
     refuseUnknown('promote', options, ['force', 'dryRun', 'replicas']);
     const { replicas = 1 } = options;

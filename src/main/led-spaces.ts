@@ -22,29 +22,27 @@ export abstract class LedSpaces extends NodeEmitter {
   /** Throws Closed. */
   protected abstract checkOpen(): void;
 
-  #checkOwn(what: string): void {
-    this.checkOpen();
-    if (this.config.coordinator.kind === 'static') return;
-    throw failure('Configuration', `${what}: etcd says which nodes a space is on`);
-  }
-
   /**
    * Ships to one more node: every led space that goes to all the others goes to it as well, and
    * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
    */
   async addReplica(replica: Member): Promise<void> {
-    this.#checkOwn('addReplica');
+    this.checkOpen();
+    if (this.config.coordinator.kind === 'etcd') {
+      throw failure('Configuration', 'addReplica: etcd says which nodes a space is on');
+    }
     await this.leadership!.roles.addReplica(checkReplica(replica, this.config));
     this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
   }
 
   /**
-   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55).
-   * Rejects ReplicaNotFound, WalFailed, DiskFull, Closed.
+   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55). With etcd: a
+   * node that is lost for good is on no space any more, and others take its place.
+   * Rejects ReplicaNotFound, Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
    */
   async removeReplica(replicaId: string): Promise<void> {
-    this.#checkOwn('removeReplica');
-    await this.leadership!.roles.removeReplica(replicaId);
+    this.checkOpen();
+    await this.leadership!.removeReplica(replicaId);
     this.emit('replica-set', { replicaId, change: 'removed' });
     await this.retention!.run();
   }

@@ -206,6 +206,10 @@ export class Roles {
         if (!known.includes(member.nodeId)) this.#replication.add(member);
       }
       await this.#ship(space, replicas);
+      const ids = replicas.map((m) => m.nodeId);
+      for (const id of space.facts.slots.keys()) {
+        if (!ids.includes(id)) space.facts.slots.delete(id);
+      }
     });
   }
 

@@ -183,6 +183,24 @@ describe('placement', () => {
     expect(a.replicas.get('s')).toBe('a,b,c');
   });
 
+  test('a node that is lost for good is removed, and another takes its place', async () => {
+    const nodes = await three();
+    await nodes[0].coordinator.place('s', true);
+    await until('a leads three', () => nodes[0].replicas.get('s')?.split(',').length === 3);
+    const d = double('d');
+    await d.start();
+    await until('d is seen', () => nodes[1].members.length === 4);
+    const refused = await nodes[1].coordinator.removeNode('c').catch((e: EngramError) => e.code);
+    expect(refused).toBe('Configuration');
+    await nodes[2].coordinator.close();
+    await until('c is gone', () => nodes[1].members.length === 3);
+    // By any node, not only by the one that leads.
+    await nodes[1].coordinator.removeNode('c');
+    await until('d has it', () => nodes[0].replicas.get('s')?.split(',').sort().join() === 'a,b,d');
+    const unknown = await nodes[1].coordinator.removeNode('c').catch((e: EngramError) => e.code);
+    expect(unknown).toBe('ReplicaNotFound');
+  });
+
   test('a space that was led without etcd is made known, and led on in a new epoch', async () => {
     const a = double('a');
     a.has('old', 'primary', 7);

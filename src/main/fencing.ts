@@ -38,7 +38,7 @@ export function fencedError(space: SpaceState): EngramError {
 
 export interface FencingHooks {
   /** One change of roles after the other. */
-  serially<T>(work: () => Promise<T>): Promise<T>;
+  serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
   /** The node is a replica of the space from now on. */
   changed(space: SpaceState): void;
   /** This node led the space, and must not any more. */
@@ -87,7 +87,7 @@ export class Fencing {
     this.stop(space, epoch, leader);
     this.#leaving.add(space);
     this.#hooks
-      .serially(() => this.stepAside(space, epoch, leader))
+      .serially(() => this.stepAside(space, epoch, leader), space)
       .catch((error) => this.#hooks.failed(error))
       .finally(() => this.#leaving.delete(space));
   }

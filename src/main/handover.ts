@@ -45,7 +45,7 @@ export interface HandoverParts {
   readonly coordinator: Coordinator;
   readonly promotion: Promotion;
   readonly fencing: Fencing;
-  serially<T>(work: () => Promise<T>): Promise<T>;
+  serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
   switched(report: SwitchoverReport): void;
   /** The hand-over came to nothing; this node leads on. */
   abandoned(space: SpaceState, to: string, reason: string): void;
@@ -137,7 +137,7 @@ export class Handover {
     this.#open.delete(space);
     const reason = error.message.split('\n', 1)[0]!;
     // A promise that is on its way to the disk comes first.
-    await serially(async () => undefined);
+    await serially(async () => undefined, space);
     if (facts.role === 'primary' && !space.isFenced) {
       if (await coordinator.holds(facts.name, facts.epoch).catch(() => false)) {
         space.pause = undefined;
@@ -173,7 +173,7 @@ export class Handover {
     let isGranted = true;
     let reason = '';
     try {
-      await this.#parts.serially(() => this.#give(space, epoch, candidate, handover));
+      await this.#parts.serially(() => this.#give(space, epoch, candidate, handover), space);
     } catch (error) {
       if (!(error instanceof EngramError)) throw error;
       isGranted = false;

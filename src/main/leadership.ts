@@ -66,6 +66,8 @@ export interface LeadershipParts {
   isInstalling(space: SpaceState): boolean;
 }
 
+type Serially = Roles['serially'];
+
 export class Leadership {
   readonly roles: Roles;
   /** As its coordinator sees this node. */
@@ -82,7 +84,7 @@ export class Leadership {
     this.#parts = parts;
     const { config, memory, spaces, wal, replication, peers, coordinator, applier } = parts;
     const { nodeId } = config;
-    const serially = <T>(work: () => Promise<T>): Promise<T> => this.roles.serially(work);
+    const serially: Serially = (work, space) => this.roles.serially(work, space);
     this.fencing = this.#makeFencing(serially);
     this.coordinated = new Coordinated({ ...parts, leadership: this });
     this.#rejoin = this.#makeRejoin();
@@ -112,7 +114,7 @@ export class Leadership {
     });
   }
 
-  #makeFencing(serially: <T>(work: () => Promise<T>) => Promise<T>): Fencing {
+  #makeFencing(serially: Serially): Fencing {
     const { config, memory, wal, replication, emit } = this.#parts;
     return new Fencing(config.nodeId, memory, wal, replication, {
       serially,
@@ -173,7 +175,7 @@ export class Leadership {
     // It has promised an epoch to somebody and was stopped before it gave its own up.
     for (const space of led.filter((s) => s.facts.epochSeen > s.facts.epoch)) {
       const { epochSeen } = space.facts;
-      await this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined));
+      await this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined), space);
     }
     const left = led.filter((s) => s.facts.role === 'primary');
     const { coordinator } = this.#parts;
@@ -193,7 +195,7 @@ export class Leadership {
     const { history, epoch, role } = space.facts;
     const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
     if (isBegun || space.isFenced || space.refusal || role !== 'primary') return;
-    await this.roles.serially(() => this.#promotion.begin(space));
+    await this.roles.serially(() => this.#promotion.begin(space), space);
   }
 
   /** The coordinator has it that this node leads the space still. */

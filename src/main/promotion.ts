@@ -77,7 +77,7 @@ export interface PromotionParts {
   readonly refill: Refill;
   readonly coordinator: Coordinator;
   readonly applier: Applier | undefined;
-  serially<T>(work: () => Promise<T>): Promise<T>;
+  serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
   /** Batches of lower epochs than the one that is seen are refused from now on. */
   fence(space: SpaceState): void;
   /** This node leads the space from now on, and takes appends. */
@@ -219,9 +219,10 @@ export class Promotion {
       const [first] = promises;
       if (!first?.isGranted) throw refused(space, `${handover.from}: ${first?.reason}`);
     }
-    await this.#promiseOwn(space, epoch);
     const others = ids.filter((id) => id !== handover?.from);
-    promises.push(...(await electorate.promises(space, others, epoch, token)));
+    const asked = electorate.promises(space, others, epoch, token);
+    const [given] = await Promise.all([asked, this.#promiseOwn(space, epoch)]);
+    promises.push(...given);
     const higher = Math.max(0, ...promises.filter((p) => !p.isGranted).map((p) => p.epochSeen));
     if (higher >= epoch) return higher;
     const granted = promises.filter((p) => p.isGranted);
@@ -258,7 +259,7 @@ export class Promotion {
   /** This node is a member itself. */
   #promiseOwn(space: SpaceState, epoch: Epoch): Promise<void> {
     const { nodeId, serially } = this.#parts;
-    return serially(() => this.promise(space, epoch, nodeId));
+    return serially(() => this.promise(space, epoch, nodeId), space);
   }
 
   /**
@@ -303,7 +304,7 @@ export class Promotion {
       await applier?.stop(space);
       await this.#becomePrimary(space, epoch);
       return blocked;
-    });
+    }, space);
   }
 
   async #becomePrimary(space: SpaceState, epoch: Epoch): Promise<void> {

@@ -14,6 +14,7 @@ import { becomeReplica } from './fencing.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
 import type { Replication, SpaceAnswer } from './replication.js';
+import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -43,7 +44,7 @@ export class Roles {
   readonly #replication: Replication;
   readonly #address: () => Address | undefined;
   readonly #hooks: RoleHooks;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new RoleQueue();
 
   constructor(
     config: NodeConfig,
@@ -65,14 +66,12 @@ export class Roles {
 
   /** Resolves when no change is under way. */
   get settled(): Promise<unknown> {
-    return this.#queue;
+    return this.#queue.settled;
   }
 
-  /** One change of roles after the other. */
-  serially<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#queue.then(work);
-    this.#queue = done.catch(() => undefined);
-    return done;
+  /** One change of roles after the other, of one space or of all. */
+  serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T> {
+    return this.#queue.run(work, space);
   }
 
   /** The space that is here or, where this node leads, a new one. */
@@ -198,8 +197,8 @@ export class Roles {
 
   /** A led space goes to these nodes, as the coordinator has it; durable when it resolves. */
   setReplicas(name: string, replicas: readonly Member[]): Promise<void> {
+    const space = this.#spaces.byName(name);
     return this.serially(async () => {
-      const space = this.#spaces.byName(name);
       if (space?.facts.role !== 'primary') return;
       const known = this.#replication.members.map((m) => m.nodeId);
       for (const member of replicas) {
@@ -210,7 +209,7 @@ export class Roles {
       for (const id of space.facts.slots.keys()) {
         if (!ids.includes(id)) space.facts.slots.delete(id);
       }
-    });
+    }, space);
   }
 
   async #ship(space: SpaceState, replicas: readonly Member[]): Promise<void> {
@@ -358,7 +357,7 @@ export class Roles {
     return this.serially(async () => {
       const answer = await this.#hooks.back(space, epoch, primary);
       return positionRow(0, answer, space, this.#hooks.appliedTo(space));
-    });
+    }, space);
   }
 }
 

@@ -49,6 +49,7 @@ export class Faults {
       ['reset', () => void host.cluster.network.resetOne()],
       ['corruption', (node, other) => host.cluster.network.corrupt(node.name, other.name)],
       ['duplicate', (node, other) => host.cluster.network.duplicate(node.name, other.name)],
+      ['loss', (node, other) => host.cluster.network.lose(node.name, other.name)],
       ['delay', (node, other, ms) => this.#delay(node, other, ms)],
       ['pause', (node, _, ms) => this.#pause(node, ms)],
       ['disk error', (node, _, ms) => this.#diskError(node, ms)],

@@ -133,7 +133,7 @@ const MUTANTS: readonly Mutant[] = [
 ];
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const SEEDS = 400;
+const SEEDS = 150;
 const FROM = 1;
 
 interface Caught {

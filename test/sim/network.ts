@@ -6,7 +6,8 @@
  * - Latency is chance, and more of it on a delayed link; bytes of one connection keep their order
  *   and may come in other pieces.
  * - A corrupted link changes one byte of what it delivers next.
- * - A duplicating link delivers what was written next, a frame as a rule, twice.
+ * - A duplicating link delivers what was written next, a frame as a rule, twice; a losing one drops
+ *   the next frame of batches, as no TCP does, but a faulty sender may.
  * - A connection may be reset. A killed process closes its connections; a machine without power
  *   says nothing, and answers a reset when it is back and hears of a connection that it lost.
  * - A stopped process still has a system that takes bytes for it, as many as its buffer holds.
@@ -15,9 +16,12 @@ import { EventEmitter } from 'node:events';
 import type { Address } from '#src/main/config.js';
 import type { Listener } from '#src/main/platform.js';
 import type { ByteSocket } from '#src/shared/byte-socket.js';
+import { BATCHES } from '#src/shared/frame.js';
 import type { Chance } from '../support/fake-disk.js';
 import type { Owner, VirtualClock } from './clock.js';
 
+/** Where a frame says what it is: each write is one. */
+const KIND_AT = 4;
 /** What a system takes for a process that does not read. */
 const BUFFER_BYTES = 64 * 1024;
 
@@ -149,6 +153,7 @@ export class SimNetwork {
   readonly #blocked = new Set<string>();
   readonly #corrupt = new Set<string>();
   readonly #duplicate = new Set<string>();
+  readonly #lose = new Set<string>();
   /** Added to what is chance, ms. */
   readonly #delays = new Map<string, number>();
   maxLatencyMs = 2;
@@ -175,6 +180,10 @@ export class SimNetwork {
     this.#corrupt.add(`${from}>${to}`);
   }
 
+  lose(from: string, to: string): void {
+    this.#lose.add(`${from}>${to}`);
+  }
+
   duplicate(from: string, to: string): void {
     this.#duplicate.add(`${from}>${to}`);
   }
@@ -185,6 +194,7 @@ export class SimNetwork {
 
   heal(): void {
     this.#duplicate.clear();
+    this.#lose.clear();
     this.#delays.clear();
     this.#blocked.clear();
     this.#corrupt.clear();
@@ -305,6 +315,7 @@ export class SimNetwork {
     from.writableLength -= bytes.length;
     if (done) this.clock.after(0, from.owner, done);
     if (to.destroyed) return;
+    if (bytes[KIND_AT] === BATCHES && this.#lose.delete(link)) return;
     if (this.#corrupt.delete(link)) {
       const at = this.#chance(bytes.length);
       bytes[at] = bytes[at]! ^ (1 + this.#chance(255));

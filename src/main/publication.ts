@@ -3,7 +3,7 @@ import { readEpoch, readHeaderCrc, readPayloadSize, readTimestamp } from '../sha
 import { nameOwners, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { rememberTime } from '../shared/lag.js';
 import { ENTRY_HEADER_BYTES, HISTORY_MAX } from '../shared/limits.js';
-import type { EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
+import type { Epoch, EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
 import {
   type NodeMemory,
   RUN_BYTES,
@@ -62,7 +62,7 @@ export function summarise(
         headerCrc: readHeaderCrc(view, last),
       },
       timestamp: readTimestamp(view, last),
-      begins: epochStarts(space, view, offset, first, count),
+      begins: epochStarts(space, view, offset, first, count, readEpoch(view, last)),
     });
   }
   return found;
@@ -75,10 +75,12 @@ function epochStarts(
   offset: number,
   first: Sequence,
   count: number,
+  lastEpoch: Epoch,
 ): readonly EpochStart[] {
   let known = space.facts.history.at(-1)?.epoch ?? 0;
   const { epoch: current } = space.facts;
-  if (current === known) return NONE;
+  // Not the epoch that this node acts under: what it fills itself up with may be of a later one.
+  if (lastEpoch === known) return NONE;
   const found: EpochStart[] = [];
   let at = offset;
   for (let n = 0; n < count; n++) {

@@ -1,5 +1,8 @@
+import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { nodeDisk } from '#src/main/disk.js';
 import type { Space } from '#src/main/index.js';
+import { newestState } from '#src/main/recovery.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 
@@ -139,6 +142,30 @@ describe('two primaries', () => {
     await allTheSame('a');
     expect(trio.heard('b', 'rewound').at(-1)).toMatchObject({ from: 21, to: 25 });
   });
+});
+
+test('what fills a candidate up may be of an epoch that it has not led or followed', async () => {
+  await cluster();
+  const b = trio.open.get('b')!;
+  const c = trio.open.get('c')!;
+  await trio.stop('a');
+  await trio.cut('c', 'b');
+  await c.promote('s', { force: true });
+  await fill(await c.openSpace('s'), 22, 25);
+  // `b` hears of epoch 2 from the answers alone, and of its entries when it asks for them.
+  expect(await b.promote('s', { force: true })).toMatchObject({ epoch: 3, lost: [] });
+  await fill(await b.openSpace('s'), 27, 30, 1);
+  await allTheSame('b');
+  for (const id of ['b', 'c']) {
+    await trio.stop(id);
+    const state = await newestState(nodeDisk, path.join(trio.folder, id));
+    const { history } = state!.spaces.find((row) => row.facts.name === 's')!.facts;
+    expect(history.map((h) => [h.epoch, h.startSequence])).toEqual([
+      [1, 1],
+      [2, 21],
+      [3, 26],
+    ]);
+  }
 });
 
 describe('a planned hand-over', () => {

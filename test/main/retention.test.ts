@@ -81,6 +81,29 @@ describe('retention', () => {
     expect(space.status()).toMatchObject({ firstSequence: first, checkpoint: last, damage: [] });
   });
 
+  test('a segment is freed only when both states list it no more', async () => {
+    const node = await open('a');
+    const space = await node.openSpace('s');
+    await fill(node, space, 3);
+    await space.checkpoint(space.status().durableSequence);
+    await until('old segments are spares', () => node.status().retention.spareSegments >= 2);
+    const { firstSequence } = space.status();
+    const content = await contentOf(space, { from: firstSequence });
+    const copy = path.join(folder, 'copy');
+    // The newest state is lost: the one before knows nothing of what was freed, either.
+    for (const name of ['state-0', 'state-1']) {
+      fs.cpSync(path.join(folder, 'a'), copy, { recursive: true });
+      fs.rmSync(path.join(copy, name));
+      const again = await openSmall(copy, 'a');
+      expect(again.status().holes, `without ${name}`).toEqual([]);
+      const found = again.space('s');
+      expect(found.status()).toMatchObject({ firstSequence, damage: [] });
+      expect(await contentOf(found, { from: firstSequence })).toEqual(content);
+      await again.close();
+      removeFolder(copy);
+    }
+  });
+
   test('a segment waits for every space that has entries in it', async () => {
     const node = await open('a');
     const s = await node.openSpace('s');

@@ -143,7 +143,8 @@ export class Damage {
   ): Promise<void> {
     const before: SegmentIndex[] = [];
     const behind: SegmentIndex[] = [];
-    for (const other of this.#segments.list) {
+    for (const other of [...this.#segments.list]) {
+      if (!this.#segments.list.includes(other)) continue;
       if (other.start < start) before.push(await this.#indexOf(other));
       else if (other.start >= end) behind.push(await this.#indexOf(other));
     }

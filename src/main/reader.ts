@@ -153,8 +153,19 @@ export class LogReader {
     const { list } = this.#segments;
     // Newest first: what is asked for most often is what was written last.
     for (let i = list.length - 1; i >= 0; i--) {
-      const index = await this.indexOf(list[i]!);
-      const lsn = index.find(space.slot, sequence);
+      const segment = list[i]!;
+      let { index } = segment;
+      if (!index) {
+        index = await this.indexOf(segment).catch((error) => {
+          if (list.includes(segment)) throw error;
+          return undefined;
+        });
+        // Some may have been freed meanwhile, this one too: on with what is older.
+        i = list.findIndex((other) => other.start >= segment.start);
+        if (i < 0) i = list.length;
+        if (list[i] !== segment) continue;
+      }
+      const lsn = index?.find(space.slot, sequence);
       if (lsn !== undefined) return lsn;
     }
     return undefined;

@@ -30,6 +30,11 @@ async function readAll(space) {
   }
 }
 
+/** On its way when it resolves: what dies with this process was never tried. */
+function tell(message) {
+  return new Promise((resolve) => process.send(message, resolve));
+}
+
 let count = 0;
 function next(index) {
   return payloadOf(Number(seed), Number(attempt), index, count++);
@@ -40,18 +45,18 @@ async function one(index) {
   const kind = chance(10);
   if (kind < 6) {
     const payload = next(index);
-    process.send({ kind: 'try', index, digests: [digestOf(payload)] });
+    await tell({ kind: 'try', index, digests: [digestOf(payload)] });
     const { sequence } = await space.append(1, payload);
     process.send({ kind: 'ack', index, first: sequence, digests: [digestOf(payload)] });
   } else if (kind < 9) {
     const payloads = Array.from({ length: 1 + chance(20) }, () => next(index));
     const digests = payloads.map(digestOf);
-    process.send({ kind: 'try', index, digests });
+    await tell({ kind: 'try', index, digests });
     const { firstSequence } = await space.appendBatch(1, payloads);
     process.send({ kind: 'ack', index, first: firstSequence, digests });
   } else {
     const sequence = Math.max(1, space.status().durableSequence - chance(30));
-    process.send({ kind: 'checkpointing', index, sequence });
+    await tell({ kind: 'checkpointing', index, sequence });
     await space.checkpoint(sequence);
   }
 }

@@ -137,7 +137,9 @@ async function life(
     });
     child.on('exit', () => resolve());
   });
-  const exited = new Promise((resolve) => child.on('close', resolve));
+  // All that it has sent is read: 'close' alone does not wait for messages.
+  const told = new Promise((resolve) => child.on('disconnect', resolve));
+  const exited = Promise.all([told, new Promise((resolve) => child.on('close', resolve))]);
   if (!isEarly) await opened;
   const isSelf = await pauseOrExit(child, ms);
   child.kill('SIGKILL');

@@ -6,6 +6,7 @@
  * A coordinator says who may lead. How a space is led, promoted, fenced and rejoined is the
  * node's business: what a coordinator may ask of it is `CoordinatedNode`, nothing else.
  */
+import { type EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Position } from '../shared/position.js';
 import type { Address } from './config.js';
@@ -167,4 +168,13 @@ export class StaticCoordinator implements Coordinator {
   close(): Promise<void> {
     return Promise.resolve();
   }
+}
+
+/** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
+export function leaseRefusal({ ackUntilMs }: Coordinator): EngramError | undefined {
+  // Without a bound no clock is read.
+  if (ackUntilMs === Number.POSITIVE_INFINITY) return undefined;
+  const nowMs = performance.now();
+  if (nowMs < ackUntilMs) return undefined;
+  return failure('LeaseLost', `it may have run out ${Math.ceil(nowMs - ackUntilMs)} ms ago`);
 }

@@ -6,15 +6,17 @@
 import { readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { HOLES_MAX } from '../shared/limits.js';
+import type { Member } from '../shared/node-record.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
 import type { SegmentIndex } from '../shared/segment-index.js';
 import type { DamagedRange, Hole } from '../shared/state.js';
 import type { Disk } from './disk.js';
+import type { NodeEvents } from './events.js';
 import { addDamage, addHole } from './replay.js';
 import { walkAround } from './segment-walk.js';
 import type { Segment, Segments } from './segments.js';
-import type { SpaceState, SpaceTable } from './space-table.js';
+import type { RepairStatus, SpaceState, SpaceTable } from './space-table.js';
 
 /** Entries of one space, as an event and an error name them. */
 export interface DamagedEntries {
@@ -25,12 +27,16 @@ export interface DamagedEntries {
 }
 
 export interface DamageHooks {
+  /** Who else may have entries of the space. */
+  members(space: SpaceState): readonly Member[];
+  /** A space has damage that nobody has accepted: what is known before anybody is asked. */
+  begun(event: NodeEvents['repair']): void;
   /** More of the log is known to be damaged. */
   found(holes: readonly Hole[], entries: readonly DamagedEntries[]): void;
 }
 
 /** Runs of sequences, ascending: first and last in turn. */
-type Runs = number[];
+export type Runs = number[];
 
 export class Damage {
   readonly holes: Hole[];
@@ -41,6 +47,8 @@ export class Damage {
   readonly #durableLsn: () => Lsn;
   readonly #indexOf: (segment: Segment) => Promise<SegmentIndex>;
   readonly #hooks: DamageHooks;
+  /** The last segment at opening. */
+  readonly #tail: Segment | undefined;
   readonly #examining = new Map<Segment, Promise<void>>();
 
   constructor(
@@ -60,7 +68,21 @@ export class Damage {
     this.#durableLsn = durableLsn;
     this.#indexOf = indexOf;
     this.holes = [...holes];
+    this.#tail = segments.list.at(-1);
     this.#hooks = hooks;
+  }
+
+  /** Between these LSNs the log has been looked at: these places are bad, and no others. */
+  setHoles(start: Lsn, end: Lsn, places: readonly Hole[]): void {
+    const found = holesOutside(this.holes, start, end);
+    for (const place of places) addHole(found, { start: place.start, end: place.end });
+    found.sort((a, b) => a.start - b.start);
+    this.holes.splice(0, this.holes.length, ...found);
+  }
+
+  /** Nothing at or behind `lsn` is bad. */
+  isWholeFrom(lsn: Lsn): boolean {
+    return this.holes.every((h) => h.end <= lsn);
   }
 
   /** The known hole that holds `lsn`. */
@@ -68,11 +90,35 @@ export class Damage {
     return this.holes.find((h) => h.start <= lsn && lsn < h.end);
   }
 
-  /** Spaces with damage that nobody has accepted take no appends. */
+  /**
+   * Where the last entries may be lost, nothing is appended before they are back (row 7); behind
+   * a hole with entries on both sides appends go on while members are asked (row 5).
+   */
+  #isTail({ to, lsn }: DamagedRange): boolean {
+    const tail = this.#tail;
+    return to === 0 || (tail !== undefined && tail.start <= lsn && lsn < tail.start + tail.size);
+  }
+
+  /** Spaces with damage that nobody has accepted take no appends, but for what `#isTail` says. */
   refuse(space: SpaceState): void {
-    const range = space.facts.damage.find((d) => !d.accepted);
-    if (range) space.refusal = damagedError(space, range);
-    else if (space.refusal?.code === 'CorruptionDetected') space.refusal = undefined;
+    const open = space.facts.damage.filter((d) => !d.accepted);
+    if (open.length === 0) {
+      space.repair = undefined;
+      if (isOfDamage(space.refusal)) space.refusal = undefined;
+      return;
+    }
+    space.repair ??= this.#begin(space);
+    const isClosed = space.repair.state === 'corrupt' || open.some((d) => this.#isTail(d));
+    if (isClosed) space.refusal = damagedError(space, open[0]!);
+    else if (isOfDamage(space.refusal)) space.refusal = undefined;
+  }
+
+  #begin(space: SpaceState): RepairStatus {
+    const isHope = this.#hooks.members(space).length > 0;
+    const state = isHope ? 'repairing' : 'corrupt';
+    const reason = isHope ? 'its members are asked' : 'it has no other member';
+    this.#hooks.begun({ space: space.facts.name, state, reason, unreachable: [] });
+    return { state, reason, unreachable: [], sinceMs: performance.now() };
   }
 
   /** Throws CorruptionDetected where `sequence` is one of the space's damaged entries. */
@@ -114,7 +160,9 @@ export class Damage {
           const space = this.#spaces.byId(readSpaceId(view, at));
           const sequence = readSequence(view, at);
           if (!space || isVoided(space.facts.voided, sequence, lsn)) return;
-          addRun(seen, space.slot, sequence);
+          const runs = seen.get(space.slot) ?? [];
+          seen.set(space.slot, runs);
+          addRun(runs, sequence);
         },
         (place) => addHole(holes, place),
       );
@@ -178,17 +226,22 @@ export function damagedEntries(spaces: readonly SpaceState[]): DamagedEntries[] 
 function damagedError(space: SpaceState, range: DamagedRange): EngramError {
   const { from, to, lsn } = range;
   const what = to === 0 ? `entries from ${from} on` : `entries ${from} to ${to}`;
+  const isRepairing = space.repair?.state === 'repairing' && !range.accepted;
   return failure(
-    'CorruptionDetected',
+    isRepairing ? 'Repairing' : 'CorruptionDetected',
     `${what} of ${space.facts.name} are damaged, at LSN ${lsn}; others can be read`,
     { details: { space: space.facts.name, from, to, lsn } },
   );
 }
 
-function addRun(seen: Map<Slot, Runs>, slot: Slot, sequence: Sequence): void {
-  const runs = seen.get(slot);
-  if (!runs) seen.set(slot, [sequence, sequence]);
-  else if (runs[runs.length - 1] === sequence - 1) runs[runs.length - 1] = sequence;
+/** Why a space takes nothing, as far as damage is the reason. */
+export function isOfDamage(refusal: EngramError | undefined): boolean {
+  return refusal?.code === 'CorruptionDetected' || refusal?.code === 'Repairing';
+}
+
+/** Adds a sequence to runs that must stay bounded: beyond the cap it is not known to be there. */
+export function addRun(runs: Runs, sequence: Sequence): void {
+  if (runs.length > 0 && runs[runs.length - 1] === sequence - 1) runs[runs.length - 1] = sequence;
   else if (runs.length < 2 * HOLES_MAX) runs.push(sequence, sequence);
 }
 
@@ -202,4 +255,13 @@ export function gapsIn(first: Sequence, last: Sequence, runs: Runs): [Sequence, 
   }
   if (next <= last) gaps.push([next, last]);
   return gaps;
+}
+
+/** What of the holes lies outside of a range of the log. */
+function holesOutside(holes: readonly Hole[], start: Lsn, end: Lsn): Hole[] {
+  return holes.flatMap((h) => {
+    const before = { start: h.start, end: Math.min(h.end, start) };
+    const behind = { start: Math.max(h.start, end), end: h.end };
+    return [before, behind].filter((part) => part.start < part.end);
+  });
 }

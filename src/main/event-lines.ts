@@ -141,6 +141,13 @@ const WRITERS: Writers = {
       { holes: holes.length, firstLsn: at, ranges: entries.length, first },
     );
   },
+  repair: ({ space, state, reason, unreachable }) =>
+    line(
+      state === 'repaired' ? 'info' : state === 'repairing' ? 'warn' : 'error',
+      space,
+      `${space} is ${state}: ${reason}`,
+      { space, state, reason, unreachable },
+    ),
   'log-state': ({ state, reason }) =>
     line(
       state === 'ok' ? 'info' : state === 'slow-disk' ? 'warn' : 'error',

@@ -82,6 +82,18 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
   'node-file-rebuilt': { readonly dataDir: string };
   /** Acknowledged bytes of the log are not what was written; `entries` are lost to their spaces. */
   damaged: { readonly holes: readonly Hole[]; readonly entries: readonly DamagedEntries[] };
+  /**
+   * Damaged entries of a space: members are asked for them (`repairing`), they are back
+   * (`repaired`), or no member has them (`corrupt`: no appends). `refused`: what a member gave is
+   * not the entry that was written, an incident.
+   */
+  repair: {
+    readonly space: string;
+    readonly state: 'repairing' | 'repaired' | 'corrupt' | 'refused';
+    readonly reason: string;
+    /** Members that could not be asked. */
+    readonly unreachable: readonly string[];
+  };
   /** The log takes entries, or does not: slow-disk, read-only (by itself again), failed. */
   'log-state': LogStatus;
   /** A group was refused: these sequences, handed out by tryAppend, are void and come again. */

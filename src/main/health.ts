@@ -26,6 +26,7 @@ export type ProblemKind =
   | 'slow-disk'
   | 'retention-full'
   | 'damaged'
+  | 'repairing'
   | 'refused'
   | 'replica-failed'
   | 'replica-lagging'
@@ -90,10 +91,11 @@ interface Group {
 
 /** The word of one space. @param isFollowed whether the primary of a followed space is there */
 export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
-  if (space.damage.some((range) => !range.accepted)) return 'corrupt';
+  const isRepairing = space.repair?.state === 'repairing';
+  if (!isRepairing && space.damage.some((range) => !range.accepted)) return 'corrupt';
   if (space.applyBlocked) return 'failed';
   if (space.refusal) return healthOfRefusal(space.refusal);
-  if (!isFollowed) return 'degraded';
+  if (isRepairing || !isFollowed) return 'degraded';
   let word: HealthWord = 'healthy';
   for (const replica of space.replicas) word = worse(word, replica.status);
   return word;
@@ -141,6 +143,10 @@ export class SpaceProblems {
       const { from, to } = space.damage.find((range) => !range.accepted)!;
       const which = `entries ${from} ${to === 0 ? 'and on' : `to ${to}`}`;
       this.#note('damaged', 'corrupt', '', name, `${which} of ${name}`, true);
+    } else if (space.repair) {
+      const { reason } = space.repair;
+      const text = `${name} (${reason})`;
+      this.#note('repairing', word, '', name, text, refusal !== undefined);
     } else if (refusal) {
       const isStale = refusal.code === 'StalePrimary';
       const health = healthOfRefusal(refusal);
@@ -217,6 +223,8 @@ function textOf(group: Group, primary: PrimaryStatus | undefined): string {
   switch (kind) {
     case 'damaged':
       return `Acknowledged entries cannot be read: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
+    case 'repairing':
+      return `Damaged entries are asked for: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
     case 'refused':
       return `${of} takes no appends here: ${detail}`;
     case 'apply-blocked':

@@ -136,6 +136,16 @@ export interface SpaceStatus {
   readonly checkpoint: Sequence;
   /** Acknowledged entries that cannot be read; `to` 0: nobody knows how many. */
   readonly damage: readonly { from: Sequence; to: Sequence; accepted: boolean }[];
+  /** What is being done about it: `corrupt` when no member has it; undefined without damage. */
+  readonly repair:
+    | {
+        readonly state: 'repairing' | 'corrupt';
+        readonly reason: string;
+        readonly unreachable: readonly string[];
+        /** For how long it has been in this state, ms. */
+        readonly since: number;
+      }
+    | undefined;
   /** The last one taken. */
   readonly lastSequence: Sequence;
   readonly durableSequence: Sequence;

@@ -1,14 +1,14 @@
 /** A node: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
-import { type EngramError, failure } from '../shared/errors.js';
+import { failure } from '../shared/errors.js';
 import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import type { Hole } from '../shared/state.js';
 import { Applier, manyListeners } from './apply.js';
 import { type Address, type NodeConfig, refuseUnknown } from './config.js';
-import type { Coordinator } from './coordinator.js';
+import { type Coordinator, leaseRefusal } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { Disk, Lock } from './disk.js';
 import type { HttpSurface } from './http-server.js';
@@ -30,6 +30,7 @@ import { PrimaryLinks } from './primary-links.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
+import { askable, Repairer } from './repairer.js';
 import { Replication } from './replication.js';
 import { Retention } from './retention.js';
 import { SealerPool } from './sealer-pool.js';
@@ -39,7 +40,13 @@ import { Space, type SpaceParts } from './space.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
 import { QUARANTINE } from './tail.js';
-import { applyEvents, type Emit, replicationEvents, snapshotEvents } from './told-events.js';
+import {
+  applyEvents,
+  type Emit,
+  replicationEvents,
+  snapshotEvents,
+  tellRecovered,
+} from './told-events.js';
 import { Wal } from './wal.js';
 
 export class Node extends LedSpaces {
@@ -73,6 +80,7 @@ export class Node extends LedSpaces {
   #snapshots!: SnapshotIntake;
   #address: Address | undefined;
   #metrics: Metrics | undefined;
+  #repairer: Repairer | undefined;
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
   #admin: { close(): Promise<void> } | undefined;
@@ -108,22 +116,13 @@ export class Node extends LedSpaces {
     this.#spaces = new SpaceTable(this.#memory);
     this.#memory.setAllocated(0, recovered.nodeSequence);
     this.#memory.setDurable(0, recovered.nodeSequence);
-    const { segments, spares, stateGeneration } = recovered;
+    const { segments, spares, leftovers, stateGeneration } = recovered;
     this.#writer = new LogWriter(this.#memory.memory.slabs, this.#counts);
-    const { leftovers } = recovered;
-    this.#segments = new Segments(
-      disk,
-      dir,
-      segmentBytes,
-      segments,
-      spares,
-      leftovers,
-      this.#writer,
-    );
+    const files = [segments, spares, leftovers] as const;
+    this.#segments = new Segments(disk, dir, segmentBytes, ...files, this.#writer);
     this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
     this.#parts = [disk, dir, this.#memory, this.#spaces, this.#segments];
-    const parts = this.#parts;
-    this.#reader = new LogReader(...parts, salt);
+    this.#reader = new LogReader(...this.#parts, salt);
     this.#damage = new Damage(
       disk,
       salt,
@@ -132,10 +131,19 @@ export class Node extends LedSpaces {
       () => this.#memory.durableLsn,
       (segment) => this.#reader.indexOf(segment),
       recovered.holes,
-      { found: (holes, entries) => this.#damaged(holes, entries) },
+      {
+        members: (s) => askable(s, nodeId, this.#replication?.members ?? config.replicas),
+        begun: (event) => this.emit('repair', event),
+        found: (holes, entries) => this.#damaged(holes, entries),
+      },
     );
     this.#reader.damage = this.#damage;
-    this.#state = new StateKeeper(...parts, config, stateGeneration, () => this.#damage.holes);
+    this.#state = new StateKeeper(
+      ...this.#parts,
+      config,
+      stateGeneration,
+      () => this.#damage.holes,
+    );
   }
 
   /** Once, by `openNode`. */
@@ -149,7 +157,7 @@ export class Node extends LedSpaces {
     const options = { mode, groupBytes, segmentBytes, salt: this.#salt, end: this.#end };
     const [, , ...logParts] = this.#parts;
     this.#wal = new Wal(...logParts, this.#pool, options, this.#counts, {
-      ackRefusal: () => this.#ackRefusal(),
+      ackRefusal: () => leaseRefusal(this.#coordinator),
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),
@@ -179,10 +187,12 @@ export class Node extends LedSpaces {
     await this.#segments.goOn(recovered.empty);
     for (const hole of recovered.missing) await this.#damage.missing(hole);
     if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
-    this.#report(recovered);
+    tellRecovered(this.#emit, recovered, damagedEntries(this.#spaces.spaces));
     await this.#startApply();
     this.leadership = this.#startLeadership();
     if (this.config.listen) await this.#listen(this.config.listen);
+    this.#repairer = this.#startRepair();
+    await this.#repairer.first(this.config.openConfirmMs);
     await this.leadership.start();
     if (recovered.leftovers.length > 0) void this.retention.run();
     this.#metrics = new Metrics(this.#seen, this.#counts.buffer);
@@ -194,26 +204,18 @@ export class Node extends LedSpaces {
     if (openings.isLoop) this.emit('crash-loop', openings.told);
   }
 
-  /** A pause may have outlived the lease: the clock is asked at the last moment (row 74). */
-  #ackRefusal(): EngramError | undefined {
-    const { ackUntilMs } = this.#coordinator;
-    // Without a bound no clock is read.
-    if (ackUntilMs === Number.POSITIVE_INFINITY) return undefined;
-    const nowMs = performance.now();
-    if (nowMs < ackUntilMs) return undefined;
-    return failure('LeaseLost', `it may have run out ${Math.ceil(nowMs - ackUntilMs)} ms ago`);
-  }
-
-  #report({ torn, report, isDamageNew, holes }: Recovered): void {
-    if (report) this.emit('recovered', report);
-    if (torn) this.emit('torn-tail', torn);
-    if (isDamageNew) this.emit('damaged', { holes, entries: damagedEntries(this.#spaces.spaces) });
-  }
-
   /** Found by a reader while the node runs. */
   #damaged(holes: readonly Hole[], entries: readonly DamagedEntries[]): void {
     this.emit('damaged', { holes, entries });
     this.#state.write().catch((error) => this.#stateFailed(error));
+    this.#repairer?.wake();
+  }
+
+  #startRepair(): Repairer {
+    const log = [this.#reader, this.#damage, this.retention!, this.#state, this.#wal!] as const;
+    const replication = this.#replication!;
+    const links = { replication, receiver: () => this.#receiver, peers: this.#peers };
+    return new Repairer(...this.#parts, this.#salt, this.config, ...log, links, this.#emit);
   }
 
   #appendsLost(ranges: readonly LostAppends[], error: Error): void {
@@ -260,18 +262,18 @@ export class Node extends LedSpaces {
   }
 
   #startReplication(): void {
-    const config = this.config;
     const facts = { incarnation: this.#incarnation, dataDir: this.#dir, salt: this.#salt };
+    const repairer = (): Repairer | undefined => this.#repairer;
     this.#replication = new Replication(
       this.#platform,
-      config,
+      this.config,
       facts,
       this.#memory,
       this.#spaces,
       this.#segments,
       this.#reader,
       this.#wal!,
-      replicationEvents(this.#emit, () => this.leadership),
+      replicationEvents(this.#emit, () => this.leadership, repairer),
     );
   }
 
@@ -327,6 +329,7 @@ export class Node extends LedSpaces {
       rejoin: (space, epoch, primary) => this.leadership!.rejoin(space, epoch, primary),
       primaries: this.#primaries,
       connection: (primaryId, connected, reason) => {
+        if (connected) this.#repairer?.heard(primaryId);
         this.#primaries.connection(primaryId, connected, reason);
         this.emit('primary-connection', { primaryId, connected, reason });
       },
@@ -404,7 +407,7 @@ export class Node extends LedSpaces {
         reader: this.#reader,
         replication: this.#replication!,
         retention: this.retention!,
-        ackRefusal: () => this.#ackRefusal(),
+        ackRefusal: () => leaseRefusal(this.#coordinator),
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
         applier: this.#applier,
@@ -471,6 +474,7 @@ export class Node extends LedSpaces {
       // First of all: what primaries send would never let the log come to rest.
       await this.#receiver?.close('the node closes');
       await this.leadership?.roles.settled;
+      await this.#repairer?.close();
       await this.retention?.close();
       await this.#wal?.flush().catch(() => undefined);
       await this.#replication?.close();

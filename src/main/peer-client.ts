@@ -124,6 +124,11 @@ export class PeerCall {
     socket.on('close', () => this.fail(this.#lost(cause)));
   }
 
+  /** It takes no more questions. */
+  get isOver(): boolean {
+    return this.#failure !== undefined;
+  }
+
   get #name(): string {
     const { nodeId, host, port } = this.#member;
     return `${nodeId} at ${host}:${port}`;

@@ -126,7 +126,8 @@ export class LogReader {
           const sequence = readSequence(view, at);
           const bytes = ENTRY_HEADER_BYTES + readPayloadSize(view, at);
           if (!space || isVoided(space.facts.voided, sequence, lsn)) return;
-          index.add(space.slot, sequence, 1, lsn, bytes);
+          // A filler of a repair has none.
+          if (sequence > 0) index.add(space.slot, sequence, 1, lsn, bytes);
         },
         ({ start }) => {
           bad ||= this.damage.at(start) === undefined;

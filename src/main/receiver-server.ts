@@ -142,6 +142,13 @@ export class ReceiverServer {
     for (const connection of [...this.#connections]) connection.refuse(error);
   }
 
+  /** This primary is to dial again, and hears anew where this node stands. */
+  dialAgain(primaryId: string): void {
+    for (const connection of [...this.#connections]) {
+      if (connection.primaryId === primaryId) connection.drop('a space is whole again');
+    }
+  }
+
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
     const closed = this.#listener.close();

@@ -18,6 +18,7 @@ import { ENTRY_HEADER_BYTES, HOLES_MAX } from '../shared/limits.js';
 import {
   decodeNodeRecord,
   encodeNodeRecord,
+  isFiller,
   NODE_SPACE_ID,
   type NodeRecord,
 } from '../shared/node-record.js';
@@ -63,7 +64,8 @@ export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
     return;
   }
   const to = range.to === 0 ? 0 : Math.max(last.to, range.to);
-  facts.damage[facts.damage.length - 1] = { ...last, to };
+  const doubt = range.doubt ?? last.doubt;
+  facts.damage[facts.damage.length - 1] = doubt ? { ...last, to, doubt } : { ...last, to };
 }
 
 /** One space during a replay. */
@@ -88,7 +90,9 @@ export class Replay {
   #lastTrack: Track | undefined;
   /** Holes met in this replay that nothing names. */
   readonly #unnamed: Hole[] = [];
-  /** A record of the node itself is missing, or may be: since this LSN. */
+  /** What a repair put in place of lost bytes that no peer has: records of the node. */
+  readonly #fillers: Hole[] = [];
+  /** A record of the node itself is missing: since this LSN. */
   #nodeDamage: Lsn | undefined;
 
   constructor(state: State | undefined) {
@@ -125,6 +129,10 @@ export class Replay {
     this.entries++;
     const track = this.#trackAt(view, at);
     if (track.id === NODE_SPACE_ID) {
+      if (isFiller(view, at)) {
+        this.#fillers.push({ start: lsn, end: lsn + 1 });
+        return;
+      }
       this.#nodeEntry(readSequence(view, at), lsn);
       const start = at + ENTRY_HEADER_BYTES;
       this.#record(bytes.subarray(start, start + readPayloadSize(view, at)), lsn);
@@ -206,7 +214,9 @@ export class Replay {
     // The state's node sequence may run ahead of its LSN: rows are taken while entries come.
     if (sequence > this.nodeSequence) {
       if (sequence !== this.nodeSequence + 1 && lsn >= this.#nodeLsn) {
-        const hole = this.#holeBetween(track.lastLsn, lsn);
+        const hole =
+          this.#holeBetween(track.lastLsn, lsn) ??
+          this.#fillers.find((f) => f.end > track.lastLsn && f.start < lsn);
         const after = this.nodeSequence;
         if (!hole) throw corrupt(`node record ${sequence} at LSN ${lsn} follows ${after}`);
         this.#nodeDamage ??= hole.start;
@@ -218,7 +228,7 @@ export class Replay {
 
   #record(payload: Uint8Array, lsn: Lsn): void {
     const record = decodeNodeRecord(payload);
-    if (record.kind === 'mark') return;
+    if (record.kind === 'mark' || record.kind === 'filler') return;
     const track = this.#track(record.id);
     if (lsn < track.rowLsn) return;
     applyRecord(this.spaces, record, lsn);
@@ -230,14 +240,17 @@ export class Replay {
   finish(): void {
     const nodeSeen = this.#track(NODE_SPACE_ID).lastLsn;
     // A record may stand in it: of a role, of an epoch that was promised.
-    this.#nodeDamage ??= this.#holeBetween(nodeSeen, Number.POSITIVE_INFINITY)?.start;
+    const atEnd = this.#holeBetween(nodeSeen, Number.POSITIVE_INFINITY)?.start;
+    const nodeDamage = this.#nodeDamage ?? atEnd;
+    const known = this.#nodeDamage === undefined ? 'end' : 'record';
+    const doubt = nodeDamage === undefined ? undefined : known;
     for (const [id, facts] of this.spaces) {
       const track = this.#track(id);
       const seen = Math.max(track.lastLsn, track.rowLsn);
       const hole = this.#holeBetween(seen, Number.POSITIVE_INFINITY);
-      const lsn = this.#nodeDamage ?? hole?.start;
+      const lsn = nodeDamage ?? hole?.start;
       if (lsn === undefined) continue;
-      addDamage(facts, { from: facts.position.sequence + 1, to: 0, lsn, accepted: false });
+      addDamage(facts, { from: facts.position.sequence + 1, to: 0, lsn, accepted: false, doubt });
     }
   }
 }
@@ -248,7 +261,7 @@ export class Replay {
  */
 export function applyRecord(
   spaces: Map<string, SpaceFacts>,
-  record: Exclude<NodeRecord, { kind: 'mark' }>,
+  record: Exclude<NodeRecord, { kind: 'mark' | 'filler' }>,
   lsn: Lsn,
 ): void {
   let facts = spaces.get(record.id);

@@ -2,7 +2,7 @@
  * The primary's side of replication on the main thread: its shippers, the verdicts on what
  * replicas say of themselves, waiting for their acknowledgements, their status.
  */
-import type { FromShipper, ShipperStart, VerdictAnswer } from '../shared/control.js';
+import type { FromShipper, SegmentPlace, ShipperStart, VerdictAnswer } from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { frameBytesOf } from '../shared/limits.js';
@@ -37,6 +37,8 @@ export interface SpaceAnswer {
 export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
   lost(shipper: ShipperHandle, reason: string): void;
+  /** What a shipper found in this segment is not what was written. */
+  unreadable(segment: Segment): void;
   /** It gets nothing of the space. `rewind`: until it has gone back to what we share. */
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
   /** A higher epoch is known of, or another node leads the space in ours. */
@@ -196,6 +198,13 @@ export class Replication {
     }
   }
 
+  /** A repair has brought entries back: links that ended over them are dialled again at once. */
+  retry(): void {
+    for (const shipper of this.shippers) {
+      if (shipper.link.fatal === 'CorruptionDetected') shipper.post({ kind: 'retry' });
+    }
+  }
+
   /**
    * What a replica is known to have flushed since this node was opened, or to get by a snapshot;
    * 0: nothing heard.
@@ -229,6 +238,8 @@ export class Replication {
       case 'state':
         if (!shipper.isConnected) {
           this.#judged.get(shipper)?.clear();
+          const read = this.#pinned.get(shipper);
+          if (read && message.fatal === 'CorruptionDetected') this.#hooks.unreadable(read);
           this.#pin(shipper, undefined);
           this.snapshots.unlinked(shipper.replica.nodeId);
         }
@@ -240,8 +251,7 @@ export class Replication {
       case 'segment': {
         const segment = this.#segments.from(message.lsn);
         this.#pin(shipper, segment);
-        const place = segment && { start: segment.start, size: segment.size, end: segment.end };
-        shipper.post({ kind: 'segment', lsn: message.lsn, segment: place });
+        shipper.post({ kind: 'segment', lsn: message.lsn, segment: segment && placeOf(segment) });
         return;
       }
       case 'fenced': {
@@ -355,7 +365,8 @@ export class Replication {
     const { name, epoch, position } = space.facts;
     const id = shipper.replica.nodeId;
     if (verdict === 'fenced') this.#hooks.fenced(space, row.epochSeen, undefined);
-    if (verdict === 'stale') {
+    // Where our own log is damaged, that is why the replica has more: a repair asks for it.
+    if (verdict === 'stale' && !space.repair) {
       space.refusal = failure(
         'StalePrimary',
         `${id} has ${name} up to ${row.position.sequence} in epoch ${epoch}, this node up to ` +
@@ -462,4 +473,8 @@ function shipperOptions(config: NodeConfig) {
     backoffStepsMs: config.backoffStepsMs,
     key: config.key,
   };
+}
+
+function placeOf({ start, size, end, generation }: Segment): SegmentPlace {
+  return { start, size, end, generation };
 }

@@ -58,6 +58,9 @@ export class Retention {
   /** Why appends are refused: the host has to checkpoint first. */
   refusal: EngramError | undefined;
   #running: Promise<void> | undefined;
+  #isClosed = false;
+  /** See `without`. */
+  #held: Promise<void> | undefined;
   readonly #poll: NodeJS.Timeout;
   #lookedMs = performance.now();
   #again = false;
@@ -137,6 +140,8 @@ export class Retention {
 
   /** A pass now, or once more when one is running. Resolves when nothing is left to do. */
   run(): Promise<void> {
+    // A roll while the node closes: a pass would go on behind the end of the node.
+    if (this.#isClosed) return Promise.resolve();
     this.#again = true;
     this.#running ??= this.#runAll().finally(() => {
       this.#running = undefined;
@@ -144,9 +149,25 @@ export class Retention {
     return this.#running;
   }
 
+  /** Does something while no pass runs: nothing is freed, and no index written. */
+  async without<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#running || this.#held) await (this.#running ?? this.#held);
+    const done = work();
+    this.#held = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await done;
+    } finally {
+      this.#held = undefined;
+    }
+  }
+
   async #runAll(): Promise<void> {
     while (this.#again) {
       this.#again = false;
+      await this.#held;
       try {
         await this.#pass();
       } catch (error) {
@@ -305,6 +326,7 @@ export class Retention {
 
   async close(): Promise<void> {
     clearInterval(this.#poll);
+    this.#isClosed = true;
     await this.#running;
   }
 }

@@ -10,6 +10,7 @@ import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import type { Address, NodeConfig } from './config.js';
+import { isOfDamage } from './damage.js';
 import { becomeReplica } from './fencing.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
@@ -96,7 +97,7 @@ export class Roles {
         await this.#replicateTo(known, replicas);
       }
       // What is damaged can be read around.
-      if (known.refusal && known.refusal.code !== 'CorruptionDetected') throw known.refusal;
+      if (known.refusal && !isOfDamage(known.refusal)) throw known.refusal;
       return known;
     }
     if (!(options.lead ?? this.#config.lead)) {

@@ -23,6 +23,8 @@ export interface Segment extends SegmentFacts {
   pins: number;
   /** The space that kept it when it was looked at last. */
   keeper: Slot | undefined;
+  /** How often its file was replaced by a repair: who has it open has the old one. */
+  readonly generation: number;
 }
 
 /** A freed segment stays a file until so many states without it are durable (DESIGN 4). */
@@ -42,7 +44,8 @@ export function isSpareName(name: string): boolean {
 }
 
 export function newSegment(start: Lsn, size: number, end?: Lsn): Segment {
-  return { start, size, end, index: undefined, isIndexStored: false, pins: 0, keeper: undefined };
+  const unread = { index: undefined, isIndexStored: false, pins: 0, keeper: undefined };
+  return { start, size, end, ...unread, generation: 0 };
 }
 
 export class Segments {
@@ -179,6 +182,30 @@ export class Segments {
       index.rewind(slot, first);
       segment.isIndexStored = false;
     }
+  }
+
+  /**
+   * The file of a sealed segment, whole again, takes its name; readers that are in the old one keep
+   * it. Where the segment was missing it is there from now on. Nothing may be freed meanwhile.
+   * @param from a durable file in the data directory
+   */
+  async replace(from: string, start: Lsn, size: number, end: Lsn): Promise<Segment> {
+    // What was freed under that name is on its way out.
+    await this.#sweeping;
+    this.#freed = this.#freed.filter((f) => f.segment.start !== start);
+    const index = path.join(this.#dir, indexName(start));
+    if ((await this.#disk.list(this.#dir)).includes(indexName(start))) {
+      // It says what the old file holds: gone for good before the new one is there.
+      await this.#disk.remove(index);
+      await this.#disk.syncDir(this.#dir);
+    }
+    await this.#disk.rename(from, this.pathOf(start));
+    await this.#disk.syncDir(this.#dir);
+    const at = this.list.findIndex((s) => s.start >= start);
+    const old = this.list[at]?.start === start ? this.list[at] : undefined;
+    const segment = { ...newSegment(start, size, end), generation: (old?.generation ?? 0) + 1 };
+    this.list.splice(at < 0 ? this.list.length : at, old ? 1 : 0, segment);
+    return segment;
   }
 
   // --- freeing -----------------------------------------------------------------------------

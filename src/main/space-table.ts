@@ -19,6 +19,17 @@ export interface DurableWait {
   readonly reject: (error: Error) => void;
 }
 
+/** What is being done about the damaged entries of a space. */
+export interface RepairStatus {
+  /** `repairing`: a member may have them. `corrupt`: every member has answered that it has not. */
+  readonly state: 'repairing' | 'corrupt';
+  readonly reason: string;
+  /** Members that could not be asked. */
+  readonly unreachable: readonly string[];
+  /** Monotonic ms. */
+  readonly sinceMs: number;
+}
+
 export interface SpaceState {
   readonly slot: Slot;
   readonly facts: SpaceFacts;
@@ -43,6 +54,8 @@ export interface SpaceState {
   isFenced: boolean;
   /** Who leads it instead, while this is not durable here yet. */
   heardOf: { readonly epoch: Epoch; readonly leader: Member | undefined } | undefined;
+  /** What is being done about its damage; undefined where there is none. */
+  repair: RepairStatus | undefined;
   /** 16 bytes, hex: the id of `facts.primary`. */
   primaryId: string;
   /** The epochs of the space as its primary has told them last. */
@@ -138,6 +151,7 @@ export class SpaceTable {
       pause: undefined,
       isFenced: false,
       heardOf: undefined,
+      repair: undefined,
       primaryId: idOf(facts.primary),
       toldHistory: [],
       isRewinding: false,

@@ -326,6 +326,13 @@ export class Space {
     };
   }
 
+  #repairStatus(): SpaceStatus['repair'] {
+    const { repair } = this.#state;
+    if (!repair) return undefined;
+    const { state, reason, unreachable, sinceMs } = repair;
+    return { state, reason, unreachable, since: performance.now() - sinceMs };
+  }
+
   /** The figures of this space, as of now. */
   status(): SpaceStatus {
     const { memory, replication, retention } = this.#parts;
@@ -349,6 +356,7 @@ export class Space {
       firstSequence: durable > 0 ? facts.first : 0,
       checkpoint: facts.checkpoint,
       damage: facts.damage.map(({ from, to, accepted }) => ({ from, to, accepted })),
+      repair: this.#repairStatus(),
       lastSequence: memory.allocated(slot),
       durableSequence: durable,
       appliedSequence: this.#parts.appliedTo(this.#state),

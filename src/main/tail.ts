@@ -44,8 +44,8 @@ export async function zeroFrom(file: DiskFile, segment: Extent, x: Lsn): Promise
 }
 
 /**
- * Copies what stands behind a tear, durably; on a full disk the reserve is given up for it.
- * @returns the file that keeps it
+ * Copies bytes of the log that are to be changed, durably; on a full disk the reserve is given up
+ * for it. @returns the file that keeps them
  */
 export async function keepCopy(
   disk: Disk,
@@ -54,16 +54,17 @@ export async function keepCopy(
   segment: Extent,
   from: Lsn,
   to: Lsn,
+  why: 'torn' | 'rot' = 'torn',
 ): Promise<string> {
   const folder = path.join(dir, QUARANTINE);
   await disk.makeDir(folder);
-  // An earlier tear at the same place keeps its own copy.
-  const tear = `torn-${from.toString(16).padStart(16, '0')}`;
+  // An earlier one at the same place keeps its own copy.
+  const place = `${why}-${from.toString(16).padStart(16, '0')}`;
   const names = await disk.list(folder);
-  const earlier = names.filter((name) => name.startsWith(tear) && name.endsWith('.bin')).length;
-  const name = path.join(folder, `${tear}-${earlier + 1}.bin`);
+  const earlier = names.filter((name) => name.startsWith(place) && name.endsWith('.bin')).length;
+  const name = path.join(folder, `${place}-${earlier + 1}.bin`);
   // Under its name only when it is whole: openings that fail half-way do not pile up copies.
-  const temporary = path.join(folder, 'torn.tmp');
+  const temporary = path.join(folder, `${why}.tmp`);
   try {
     await copyRange(disk, temporary, file, segment, from, to);
   } catch (error) {

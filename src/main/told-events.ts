@@ -1,8 +1,11 @@
 /** What the parts of a node tell, as the events that its host hears. */
 import path from 'node:path';
 import type { ApplyHooks } from './apply.js';
+import type { DamagedEntries } from './damage.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import type { Leadership } from './leadership.js';
+import type { Recovered } from './recovery.js';
+import type { Repairer } from './repairer.js';
 import type { ReplicationHooks } from './replication.js';
 import type { IntakeHooks } from './snapshot-intake.js';
 import type { SnapshotNews } from './snapshot-supply.js';
@@ -11,12 +14,15 @@ import { QUARANTINE } from './tail.js';
 
 export type Emit = <K extends NodeEventName>(name: K, event: NodeEvents[K]) => void;
 
+/** @param repairer what a link says may concern it, too */
 export function replicationEvents(
   emit: Emit,
   leadership: () => Leadership | undefined,
+  repairer: () => Repairer | undefined,
 ): ReplicationHooks {
   return {
-    state: ({ replica, link }) =>
+    state: ({ replica, link, isConnected }) => {
+      if (isConnected) repairer()?.heard(replica.nodeId);
       emit('replica-state', {
         replicaId: replica.nodeId,
         state: link.state,
@@ -24,7 +30,9 @@ export function replicationEvents(
         consecutiveFailures: link.failures,
         fatal: link.fatal,
         checksumFailures: link.checksumFailures,
-      }),
+      });
+    },
+    unreadable: (segment) => repairer()?.unreadable(segment),
     lost: ({ replica }, reason) => emit('shipper-lost', { replicaId: replica.nodeId, reason }),
     refused: ({ facts: { name: space } }, replicaId, verdict) => {
       if (verdict === 'rewind') emit('replica-rewinds', { space, replicaId });
@@ -39,6 +47,17 @@ export function replicationEvents(
       stalled: (change) => emit('replica-stalled', change),
     },
   };
+}
+
+/** What the opening of the log has come to. @param entries that are damaged */
+export function tellRecovered(
+  emit: Emit,
+  { torn, report, isDamageNew, holes }: Recovered,
+  entries: readonly DamagedEntries[],
+): void {
+  if (report) emit('recovered', report);
+  if (torn) emit('torn-tail', torn);
+  if (isDamageNew) emit('damaged', { holes, entries });
 }
 
 export function applyEvents(emit: Emit): Omit<ApplyHooks, 'applied'> {

@@ -7,7 +7,7 @@ import { type EngramFinding, isEngramLogName, readEngramLog } from '../shared/en
 import { readEpoch, readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, SEGMENT_MAX_BYTES } from '../shared/limits.js';
-import { NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
+import { isFiller, NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../shared/position.js';
 import { indexName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
@@ -149,6 +149,7 @@ class Check implements Surveyor {
   visit = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): void => {
     const id = readSpaceId(view, at);
     const sequence = readSequence(view, at);
+    if (id === NODE_SPACE_ID && isFiller(view, at)) return;
     const epoch = readEpoch(view, at);
     const track = this.#track(id);
     if (id !== NODE_SPACE_ID) {

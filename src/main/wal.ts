@@ -80,11 +80,8 @@ export class Wal {
     this.#free = [...memory.slabs];
     this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
     const { start, size } = segments.current;
-    this.#commit = new GroupCommit(options.mode, options.segmentBytes, {
-      start,
-      size,
-      end: options.end,
-    });
+    const open = { start, size, end: options.end };
+    this.#commit = new GroupCommit(options.mode, options.segmentBytes, open);
     memory.publishDurable(options.end);
   }
 
@@ -173,10 +170,7 @@ export class Wal {
         const sequence = this.stage(node, 6, payload);
         if (sequence === 0) return false;
         this.#open!.markOnly = false;
-        const done = (): void => {
-          apply?.();
-          resolve();
-        };
+        const done = (): void => resolve(apply?.());
         node.durableWaits.push({ sequence, resolve: done, reject });
         // In none mode nobody else asks for it.
         if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
@@ -184,6 +178,12 @@ export class Wal {
       };
       this.whenRoom(stage).catch(reject);
     });
+  }
+
+  /** Ends the segment that is written. Resolves when an entry is durable in the next one. */
+  async roll(): Promise<void> {
+    this.#step({ kind: 'roll' });
+    await this.record({ kind: 'mark' });
   }
 
   /**

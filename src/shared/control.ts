@@ -57,6 +57,8 @@ export interface SegmentPlace {
   readonly size: number;
   /** End of its last entry; undefined for the one that is being written. */
   readonly end: Lsn | undefined;
+  /** Another one: its file was replaced since. */
+  readonly generation: number;
 }
 
 export interface VerdictAnswer {
@@ -92,6 +94,8 @@ export type ToShipper =
       readonly reason: string;
       readonly code: string;
     }
+  /** What ended the link is mended: dial now, not when the backoff is over. */
+  | { readonly kind: 'retry' }
   | { readonly kind: 'close' };
 
 /** The named state of the link to one replica (DESIGN 7). */

@@ -35,6 +35,8 @@ export type CommitInput<G extends Group> =
   | { readonly kind: 'synced' }
   | { readonly kind: 'timer' }
   | { readonly kind: 'sync' }
+  /** The next group begins the next segment. */
+  | { readonly kind: 'roll' }
   /** The group that was being written did not get its place; others may, later. */
   | { readonly kind: 'refused' }
   /** The open segment, cleaned behind `end`, takes writes again. */
@@ -87,6 +89,8 @@ export class GroupCommit<G extends Group> {
   /** The groups that will never be written, while what is written before them is made durable. */
   #refused: G[] | undefined;
   #suspended = false;
+  /** The next group goes to the next segment, whatever room there is in this one. */
+  #mustRoll = false;
 
   /**
    * @param segmentBytes the size of segments to come
@@ -174,6 +178,9 @@ export class GroupCommit<G extends Group> {
       case 'sync':
         this.#flushAsked = true;
         return;
+      case 'roll':
+        this.#mustRoll = true;
+        return;
       case 'refused':
         this.#refused = [this.#writing!];
         this.#writing = undefined;
@@ -260,7 +267,10 @@ export class GroupCommit<G extends Group> {
     group.previousEnd = this.#end;
     // Behind a segment whose head was torn, the log goes on at that head.
     group.startLsn = Math.max(group.previousEnd, this.#segmentStart);
-    group.rolls = group.startLsn + group.bytes > this.#segmentStart + this.#segmentSize;
+    const isFull = group.startLsn + group.bytes > this.#segmentStart + this.#segmentSize;
+    // One without an entry is as good as the next one.
+    group.rolls = isFull || (this.#mustRoll && this.#end > this.#segmentStart);
+    this.#mustRoll = false;
     if (group.rolls) {
       group.startLsn = this.#segmentStart + this.#segmentSize;
       this.#segmentStart = group.startLsn;

@@ -109,6 +109,12 @@ export const CONNECTIONS_MAX = 256;
 export const PEER_CALLS_MAX = 32;
 export const PEER_CALL_MAX_MS = 60_000;
 export const PEER_ANSWER_MAX_BYTES = 16 * MiB;
+/** What a repair asks for at once, how long the answer may take, bad places in one segment. */
+export const REPAIR_PIECE_BYTES = 1 * MiB;
+export const REPAIR_ANSWER_MS = 10_000;
+export const REPAIR_PLACES_MAX = 4_096;
+/** The longest filler: what lies behind it is found with a small window. */
+export const FILLER_MAX_BYTES = 256 * KiB;
 /** Bytes of entries in one answer, whatever was asked for. */
 export const PEER_ENTRIES_MAX_BYTES = 4 * MiB;
 

@@ -3,11 +3,12 @@
  * type 6, epoch 0, own sequence), never shipped, never shown to a host. They take effect in LSN
  * order and are durable with their group.
  *
- * Payload: kind u8, then the fields of the kind. Kinds 6 (slot) and 9 (filler) belong to the
- * format; this release writes none and refuses a log that holds one, so that no fact is passed
- * over. Where slots stand is in the state.
+ * Payload: kind u8, then the fields of the kind. Kind 6 (slot) belongs to the format; this release
+ * writes none and refuses a log that holds one, so that no fact is passed over. Where slots stand
+ * is in the state. A filler has sequence 0: it is no record.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
+import { readSequence } from './entry.js';
 import { failure } from './errors.js';
 import { MEMBERS_MAX } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
@@ -75,7 +76,9 @@ export type NodeRecord =
     }
   /** The space stands on this snapshot: what the log holds of it before is void. */
   | { readonly kind: 'base'; readonly id: string; readonly snapshot: SnapshotFacts }
-  | { readonly kind: 'mark' };
+  | { readonly kind: 'mark' }
+  /** Says nothing: takes the room of what a repair could not bring back. */
+  | { readonly kind: 'filler'; readonly bytes: number };
 
 const SPACE = 1;
 const EPOCH_SEEN = 2;
@@ -84,6 +87,7 @@ const BASE = 4;
 const CHECKPOINT = 5;
 const APPLIED = 7;
 const MARK = 8;
+const FILLER = 9;
 const SKIP = 10;
 const BEGUN = 16;
 const PROMISE = 20;
@@ -156,8 +160,16 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
     case 'mark':
       w.u8(MARK);
       break;
+    case 'filler':
+      w.u8(FILLER).raw(new Uint8Array(record.bytes - 1));
+      break;
   }
   return w.bytes();
+}
+
+/** Of an entry of the node's space: it takes room, and has no sequence. */
+export function isFiller(view: DataView, at: number): boolean {
+  return readSequence(view, at) === 0;
 }
 
 /** Throws UnsupportedVersion for a kind that we do not know, else CorruptionDetected. */
@@ -213,6 +225,8 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
       return { kind: 'base', id: r.id(), snapshot: readSnapshotFacts(r) };
     case MARK:
       return { kind: 'mark' };
+    case FILLER:
+      return { kind: 'filler', bytes: 1 + r.raw(r.left).length };
     default:
       throw failure('UnsupportedVersion', `node record of kind ${kind} in the log`);
   }

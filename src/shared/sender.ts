@@ -53,6 +53,8 @@ export type SenderInput =
       /** Trying again soon will not help. */
       readonly isFatal: boolean;
     }
+  /** What ended the link is mended. */
+  | { readonly kind: 'retry' }
   | { readonly kind: 'close' };
 
 export type SenderEffect =
@@ -182,6 +184,8 @@ export class Sender {
         return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
       case 'lost':
         return this.#lost(input.reason, nowMs, chance, input.code, input.isFatal);
+      case 'retry':
+        return this.#state === 'waiting' || this.#state === 'failed' ? this.#dial(nowMs) : [];
       case 'close':
         return [...this.#become('closed', 'the node closes'), { kind: 'drop' }];
     }

@@ -96,7 +96,16 @@ export interface DamagedRange {
   readonly lsn: Lsn;
   /** A person has accepted the loss: the space takes entries again. */
   accepted: boolean;
+  /**
+   * What it is known by, where that is not a gap between entries of the space: a record of the node
+   * is lost (`record`, no peer has it), or may be, with the log's end (`end`).
+   */
+  readonly doubt?: 'record' | 'end' | undefined;
 }
+
+/** Bits of a damaged range's flags byte. */
+const ACCEPTED = 1;
+const DOUBTS = [undefined, 'record', 'end'] as const;
 
 /** Bytes of the log that are not what was written. */
 export interface Hole {
@@ -240,7 +249,7 @@ export class StateWriter {
       w.u64(d.from)
         .u64(d.to)
         .u64(d.lsn)
-        .u8(d.accepted ? 1 : 0);
+        .u8((d.accepted ? ACCEPTED : 0) + 2 * DOUBTS.indexOf(d.doubt));
     }
     w.u8(f.begun ? 1 : 0);
     if (f.begun) {
@@ -350,7 +359,7 @@ function readRow(r: ByteReader): SpaceRow {
   for (let i = 0; i < skips; i++) facts.skipped.push(r.u64());
   const ranges = r.u32();
   for (let i = 0; i < ranges; i++) {
-    facts.damage.push({ from: r.u64(), to: r.u64(), lsn: r.u64(), accepted: r.u8() === 1 });
+    facts.damage.push(readDamage(r));
   }
   if (r.u8() === 1) facts.begun = { snapshot: readSnapshotFacts(r), whole: readSnapshotWhole(r) };
   facts.promisedTo = r.text();
@@ -361,4 +370,13 @@ function readRow(r: ByteReader): SpaceRow {
     facts.rewinds.push({ from: r.u64(), to: r.u64(), quarantine: r.text() });
   }
   return { lsn, facts };
+}
+
+function readDamage(r: ByteReader): DamagedRange {
+  const range = { from: r.u64(), to: r.u64(), lsn: r.u64() };
+  const flags = r.u8();
+  const doubt = DOUBTS[flags >> 1];
+  if (flags >> 1 >= DOUBTS.length) throw failure('CorruptionDetected', `damage flags ${flags}`);
+  const accepted = (flags & ACCEPTED) !== 0;
+  return doubt ? { ...range, accepted, doubt } : { ...range, accepted };
 }

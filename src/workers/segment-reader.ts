@@ -64,7 +64,9 @@ export class SegmentReader {
   }
 
   async enter(place: SegmentPlace): Promise<void> {
-    if (this.#place?.start !== place.start || !this.#file) {
+    const isSame =
+      this.#place?.start === place.start && this.#place.generation === place.generation;
+    if (!isSame || !this.#file) {
       await this.close();
       this.#file = await this.#world.openSegment(path.join(this.#dir, segmentName(place.start)));
     }

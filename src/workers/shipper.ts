@@ -202,6 +202,8 @@ export class Shipper {
     this.#socket = undefined;
     this.#connection++;
     socket?.destroy();
+    // Main keeps nothing for a link that is gone, and the file may be another one by then.
+    this.#reader.leave();
     this.#outbox.drop();
     this.#introductions.disconnected();
     this.#vitals.disconnected();
@@ -380,6 +382,9 @@ export class Shipper {
         return;
       case 'give-up':
         if (message.connection === this.#connection) this.#lost(message.reason, message.code, true);
+        return;
+      case 'retry':
+        this.#step({ kind: 'retry' });
         return;
       case 'close':
         void this.#close();

@@ -136,6 +136,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
   },
   'state-failed': { error: Object.assign(new Error('ENOSPC, write'), { code: 'ENOSPC' }) },
   'node-file-rebuilt': { dataDir: '/data' },
+  repair: { space: 's', state: 'corrupt', reason: 'y'.repeat(900), unreachable: ['b'] },
   damaged: {
     holes: [{ start: 64, end: 128 }],
     entries: new Array(10_000).fill({ space: 's', from: 1, to: 2 }),

@@ -130,7 +130,7 @@ function encodeEntries(entries: readonly Entry[], words: SpaceIdWords, lsn: numb
   return bytes;
 }
 
-/** A file in quarantine that no summary speaks of: bytes from behind a torn tail. */
+/** A file that no summary speaks of: from behind a torn tail, or a segment before its repair. */
 export interface TornCopy {
   readonly file: string;
   readonly bytes: number;

@@ -138,12 +138,8 @@ export class Node extends LedSpaces {
       },
     );
     this.#reader.damage = this.#damage;
-    this.#state = new StateKeeper(
-      ...this.#parts,
-      config,
-      stateGeneration,
-      () => this.#damage.holes,
-    );
+    const holes = (): readonly Hole[] => this.#damage.holes;
+    this.#state = new StateKeeper(...this.#parts, config, stateGeneration, holes);
   }
 
   /** Once, by `openNode`. */

@@ -17,6 +17,8 @@ import type { Platform, ShipperThread } from './platform.js';
 import type { SpaceState } from './space-table.js';
 
 const RESTART_MS = 1_000;
+/** A thread without a space to ship is kept for so long. */
+const REST_AFTER_MS = 60_000;
 /** So many deaths within a minute, and the thread counts as broken (row 76). */
 const DEATHS_TO_FAIL = 3;
 const DEATHS_WITHIN_MS = 60_000;
@@ -84,6 +86,7 @@ export class ShipperHandle {
   #closing = false;
   /** Nothing is shipped there any more: its thread is to end. */
   #isResting = false;
+  #rest: NodeJS.Timeout | undefined;
   readonly #isEager: boolean;
   #deathsMs: number[] = [];
   #restart: NodeJS.Timeout | undefined;
@@ -166,7 +169,15 @@ export class ShipperHandle {
     if (!this.#spaces.delete(slot)) return;
     this.watch.follow(slot, false);
     this.post({ kind: 'leave', slot, isCut: false });
-    if (this.#isEager || this.#spaces.size > 0 || !this.#thread || this.#isResting) return;
+    if (this.#isEager || this.#spaces.size > 0) return;
+    // Who leads it now may hand it back soon.
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#endIdle(), REST_AFTER_MS);
+    this.#rest.unref();
+  }
+
+  #endIdle(): void {
+    if (this.#spaces.size > 0 || !this.#thread || this.#isResting || this.#closing) return;
     this.#isResting = true;
     this.post({ kind: 'close' });
   }
@@ -243,6 +254,7 @@ export class ShipperHandle {
   async close(): Promise<void> {
     this.#closing = true;
     clearTimeout(this.#restart);
+    clearTimeout(this.#rest);
     const thread = this.#thread;
     if (!thread) return;
     thread.post({ kind: 'close' });

@@ -13,7 +13,7 @@ import type { SegmentIndex } from '../shared/segment-index.js';
 import type { DamagedRange, Hole } from '../shared/state.js';
 import type { Disk } from './disk.js';
 import type { NodeEvents } from './events.js';
-import { addDamage, addHole } from './replay.js';
+import { addDamage, addHole, holesOutside } from './replay.js';
 import { walkAround } from './segment-walk.js';
 import type { Segment, Segments } from './segments.js';
 import type { RepairStatus, SpaceState, SpaceTable } from './space-table.js';
@@ -211,8 +211,9 @@ export class Damage {
       }
       facts.damage.sort((a, b) => a.from - b.from);
     }
-    for (const hole of holes) if (!this.at(hole.start)) addHole(this.holes, hole);
-    this.#hooks.found(holes, found);
+    const news = holes.filter((hole) => !this.at(hole.start));
+    for (const hole of news) addHole(this.holes, hole);
+    if (news.length > 0 || found.length > 0) this.#hooks.found(holes, found);
   }
 }
 
@@ -255,13 +256,4 @@ export function gapsIn(first: Sequence, last: Sequence, runs: Runs): [Sequence, 
   }
   if (next <= last) gaps.push([next, last]);
   return gaps;
-}
-
-/** What of the holes lies outside of a range of the log. */
-function holesOutside(holes: readonly Hole[], start: Lsn, end: Lsn): Hole[] {
-  return holes.flatMap((h) => {
-    const before = { start: h.start, end: Math.min(h.end, start) };
-    const behind = { start: Math.max(h.start, end), end: h.end };
-    return [before, behind].filter((part) => part.start < part.end);
-  });
 }

@@ -19,7 +19,7 @@ import {
 } from '../shared/segment.js';
 import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
-import { corrupt, Replay } from './replay.js';
+import { corrupt, holesOutside, Replay } from './replay.js';
 import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
 import { walkAround, walkOver, walkSegment } from './segment-walk.js';
 import { isSpareName, newSegment, type Segment } from './segments.js';
@@ -122,7 +122,8 @@ export async function recover(
     spares,
     leftovers,
     stateGeneration,
-    missing: found.missing.filter((hole) => hole.start < (state?.lsn ?? 0)),
+    // Those that the state knows as holes, too: a crash may have come before it knew whose.
+    missing: uncovered(replay.holes, segments).filter((hole) => hole.start < (state?.lsn ?? 0)),
     holes: replay.holes,
     isDamageNew: replay.holes.length > known,
   };
@@ -207,6 +208,13 @@ function holesBetween(segments: readonly Segment[], state: State | undefined): H
   }
   if (!state && holes[0]) throw corrupt(`no state, and the log misses LSN ${holes[0].start} on`);
   return holes;
+}
+
+/** What of the holes lies where no segment is: missing, or freed since, which nobody lacks. */
+function uncovered(holes: readonly Hole[], segments: readonly Segment[]): Hole[] {
+  let left = [...holes];
+  for (const { start, size } of segments) left = holesOutside(left, start, start + size);
+  return left;
 }
 
 async function sizeOf(disk: Disk, file: string): Promise<number> {

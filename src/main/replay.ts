@@ -55,6 +55,15 @@ export function addHole(holes: Hole[], hole: Hole): void {
   }
 }
 
+/** What of the holes lies outside of a range of the log. */
+export function holesOutside(holes: readonly Hole[], start: Lsn, end: Lsn): Hole[] {
+  return holes.flatMap((h) => {
+    const before = { start: h.start, end: Math.min(h.end, start) };
+    const behind = { start: Math.max(h.start, end), end: h.end };
+    return [before, behind].filter((part) => part.start < part.end);
+  });
+}
+
 /** Adds a damaged range, joined to the last one where they touch or there are too many. */
 export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
   const last = facts.damage.at(-1);

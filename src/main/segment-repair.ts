@@ -9,6 +9,7 @@ import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Lsn } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import type { Hole } from '../shared/state.js';
 import type { Damage } from './damage.js';
 import type { Disk, DiskFile } from './disk.js';
 import type { EntrySource } from './entry-source.js';
@@ -58,7 +59,7 @@ export interface Round {
 /** Every sealed segment that is bad, or is not there, in the order of the log. */
 export function damagedExtents({ segments, damage, spaces, segmentBytes }: RepairNode): Extent[] {
   const found = new Map<Lsn, Extent>();
-  const add = (lsn: Lsn, end: Lsn): Lsn => {
+  const add = (lsn: Lsn, hole: Hole): Lsn => {
     const there = segments.at(lsn);
     if (there) {
       if (there.end !== undefined) found.set(there.start, there);
@@ -66,18 +67,28 @@ export function damagedExtents({ segments, damage, spaces, segmentBytes }: Repai
     }
     const first = segments.list[0]!.start;
     // What was freed is nobody's loss.
-    if (lsn < first) return first;
-    const next = segments.list.find((s) => s.start > lsn)?.start ?? end;
+    if (lsn < first && !isMissed(spaces, hole)) return first;
+    const next = segments.list.find((s) => s.start > lsn)?.start ?? hole.end;
     const size = Math.min(segmentBytes, next - lsn);
     found.set(lsn, { start: lsn, size });
     return lsn + size;
   };
-  for (const { start, end } of damage.holes) for (let lsn = start; lsn < end; ) lsn = add(lsn, end);
+  for (const hole of damage.holes) {
+    for (let lsn = hole.start; lsn < hole.end; ) lsn = add(lsn, hole);
+  }
   for (const { facts } of spaces.spaces) {
     // A crash behind a swap: the damage is known, and gone.
-    for (const { lsn, accepted } of facts.damage) if (!accepted && segments.at(lsn)) add(lsn, lsn);
+    for (const { lsn, accepted } of facts.damage)
+      if (!accepted && segments.at(lsn)) add(lsn, { start: lsn, end: lsn });
   }
   return [...found.values()].sort((a, b) => a.start - b.start);
+}
+
+/** Entries that are retained stood there. */
+function isMissed(spaces: SpaceTable, { start, end }: Hole): boolean {
+  return spaces.spaces.some(({ facts }) =>
+    facts.damage.some((d) => !d.accepted && start <= d.lsn && d.lsn < end),
+  );
 }
 
 /** Rejects as the disk does; a member that does not answer is no error. */
@@ -194,7 +205,10 @@ class SegmentRepair {
   /** Nobody has freed it meanwhile. */
   get #isWanted(): boolean {
     const { list } = this.#node.segments;
-    return this.#segment ? list.includes(this.#segment) : this.#extent.start > list[0]!.start;
+    if (this.#segment) return list.includes(this.#segment);
+    const { start, size } = this.#extent;
+    const isInside = start > list[0]!.start;
+    return isInside || isMissed(this.#node.spaces, { start: 0, end: start + size });
   }
 
   /** What the segment holds is known from now on. */

@@ -1,0 +1,146 @@
+/**
+ * FAULT-16 for a repair: a primary whose log is damaged mends it from a replica, and its process or
+ * its machine dies at each call to the disk on the way. Whatever is left opens, and is mended.
+ * ENGRAM_TEST_FULL=1 takes every call; otherwise a sample.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type Node, openNode } from '#src/main/index.js';
+import { openNodeOn } from '#src/main/open-node.js';
+import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { TINY } from '../support/fake-cluster.js';
+import { chanceFrom, FakeDisk, SECTOR } from '../support/fake-disk.js';
+
+const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
+const NAMES = ['s', 't'];
+
+let folder: string;
+let replica: Node;
+const unhandled: unknown[] = [];
+const onUnhandled = (error: unknown): void => void unhandled.push(error);
+
+beforeEach(async () => {
+  folder = makeFolder();
+  const listen = { host: '127.0.0.1', port: 0 };
+  replica = await openSmall(path.join(folder, 'b'), 'b', { listen, lead: false });
+  unhandled.length = 0;
+  process.on('unhandledRejection', onUnhandled);
+});
+
+afterEach(async () => {
+  process.off('unhandledRejection', onUnhandled);
+  await replica.close();
+  removeFolder(folder);
+});
+
+function open(disk: FakeDisk): Promise<Node> {
+  const replicas = [{ nodeId: 'b', ...replica.address! }];
+  const options = { ...TINY, dataDir: '/data', nodeId: 'a', replicas, openConfirmMs: 5_000 };
+  return openNodeOn(disk.mount(), options);
+}
+
+/** Segments on both nodes, the primary's on a fake disk. @returns what they hold */
+async function fill(disk: FakeDisk): Promise<string[][]> {
+  const dataDir = path.join(folder, 'a');
+  const replicas = [{ nodeId: 'b', ...replica.address! }];
+  // A shipper is a thread, and reads a real disk.
+  const node = await openNode({ ...TINY, dataDir, nodeId: 'a', replicas });
+  const spaces = await Promise.all(NAMES.map((name) => node.openSpace(name)));
+  for (let i = 0; node.status().segments < 4; i++) {
+    const payloads = [Buffer.alloc(300 + i, i), Buffer.alloc(90, i)];
+    await Promise.all(spaces.map((s) => s.appendBatch(1, payloads)));
+  }
+  for (const s of spaces) {
+    await s.flushed(s.status().lastSequence, { replicas: 1, timeoutMs: 20_000 });
+  }
+  const content = await Promise.all(spaces.map((s) => contentOf(s)));
+  await node.close();
+  disk.restore(imageOf(dataDir));
+  return content;
+}
+
+function imageOf(dir: string): ReturnType<FakeDisk['image']> {
+  const files: ReturnType<FakeDisk['image']> = new Map();
+  for (const name of fs.readdirSync(dir)) {
+    const bytes = fs.readFileSync(path.join(dir, name));
+    const sectors = new Map<number, Uint8Array>();
+    for (let s = 0; s * SECTOR < bytes.length; s++) {
+      const sector = new Uint8Array(SECTOR);
+      sector.set(bytes.subarray(s * SECTOR, (s + 1) * SECTOR));
+      if (sector.some((byte) => byte !== 0)) sectors.set(s, sector);
+    }
+    files.set(path.join('/data', name), { size: bytes.length, sectors });
+  }
+  return files;
+}
+
+const isWhole = (node: Node): boolean =>
+  node.status().holes.length === 0 &&
+  node.status().spaces.every((s) => s.damage.length === 0 && s.repair === undefined);
+
+function damage(disk: FakeDisk, how: string): void {
+  const [first, second] = disk.list('/data').filter((name) => /^wal-.*\.log$/.test(name));
+  const image = disk.image();
+  if (how !== 'bad') image.delete(`/data/${how === 'missing' ? second : first}`);
+  disk.restore(image);
+  if (how !== 'bad') return;
+  const chance = chanceFrom(SEED);
+  disk.edit(`/data/${first}`, (bytes) => {
+    for (let i = 0; i < 6; i++) bytes[2_000 + chance(9_000)]! ^= 1 << chance(8);
+  });
+}
+
+/** Somebody reads: that is how damage before the newest state is found. */
+async function read(node: Node): Promise<void> {
+  for (const name of NAMES) await contentOf(node.space(name)).catch(() => undefined);
+}
+
+describe(`a repair, cut off, seed ${SEED}`, () => {
+  test.each([
+    ['SIGKILL', 'bad'],
+    ['power loss', 'bad'],
+    ['power loss', 'missing'],
+    ['SIGKILL', 'first, and missing'],
+  ] as const)('FAULT-16 %s at every call, a segment that is %s', async (death, how) => {
+    const disk = new FakeDisk();
+    const content = await fill(disk);
+    damage(disk, how);
+    const image = disk.image();
+    let repaired = 0;
+    for (let n = 1, isOver = false; !isOver; n += IS_FULL ? 1 : 17) {
+      disk.restore(image);
+      // From the n-th call on nothing reaches the disk: as if the process had ended there.
+      disk.inject({ call: n, errno: 'EIO', isLasting: true });
+      const dying = await open(disk).catch(() => undefined);
+      if (dying) {
+        await read(dying);
+        await until('its death, or the end', () => disk.calls.length >= n || isWhole(dying));
+        isOver = disk.calls.length < n;
+      }
+      const what = `${death} at call ${n} (${disk.calls[n - 1]})`;
+      if (death === 'SIGKILL') disk.kill();
+      else disk.crash(chanceFrom(SEED + n));
+      disk.inject(undefined);
+      await dying?.close().catch(() => undefined);
+      const node = await open(disk);
+      try {
+        await read(node);
+        await until(`${what}: whole again`, () => isWhole(node));
+        for (const [i, name] of NAMES.entries()) {
+          expect(await contentOf(node.space(name)), what).toEqual(content[i]);
+        }
+        repaired++;
+      } finally {
+        await node.close();
+      }
+      const again = await open(disk);
+      expect(isWhole(again), `${what}, opened again`).toBe(true);
+      expect(await contentOf(again.space('t')), what).toEqual(content[1]);
+      await again.close();
+    }
+    expect(repaired).toBeGreaterThan(5);
+    expect(unhandled).toEqual([]);
+  });
+});

@@ -101,12 +101,6 @@ const MUTANTS: readonly Mutant[] = [
     put: 'false',
   },
   {
-    what: 'what was applied before the verdict is not told again',
-    file: 'shared/receiver.js',
-    find: 'followed.applied > followed.toldApplied',
-    put: 'false',
-  },
-  {
     what: 'a slot keeps less than its replica lacks',
     file: 'shared/slot.js',
     find: 'Math.min(floor, slot.flushed)',

@@ -45,6 +45,8 @@ export interface FencingHooks {
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** Two nodes lead in one epoch: somebody must look (row 68). */
   incident(space: SpaceState, epoch: Epoch, other: string): void;
+  /** This node asks for an epoch of its own: a member that promises it says so to its primary. */
+  isCandidate(space: SpaceState): boolean;
   failed(error: unknown): void;
 }
 
@@ -79,6 +81,8 @@ export class Fencing {
     const { facts } = space;
     if (facts.role !== 'primary') return;
     if (epoch < facts.epoch) return;
+    // Our own candidacy comes back; a rival's epoch shows itself in the promises.
+    if (!leader && this.#hooks.isCandidate(space)) return;
     if (epoch === facts.epoch) {
       if (!leader || leader.nodeId === this.#nodeId) return;
       this.#hooks.incident(space, epoch, leader.nodeId);
@@ -119,6 +123,8 @@ export class Fencing {
   ): Promise<void> {
     const { facts } = space;
     if (facts.role !== 'primary') return;
+    // It was promoted while this waited in the queue.
+    if (!isPlanned && !leader && facts.epoch >= epoch) return;
     if (!isPlanned) this.stop(space, epoch, leader);
     // What was appended stands before the change in the log: it counts as this node's own.
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
@@ -162,7 +168,7 @@ export class Fencing {
 /** In the turn in which the record of it becomes durable. What it led it has applied itself. */
 export function becomeReplica(space: SpaceState): void {
   const { facts } = space;
-  if (facts.role === 'primary') facts.applied = facts.position.sequence;
+  if (facts.role === 'primary' && space.hasLed) facts.applied = facts.position.sequence;
   facts.role = 'replica';
   space.heardOf = undefined;
   if (space.refusal?.code === 'StalePrimary') space.refusal = undefined;

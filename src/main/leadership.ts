@@ -121,6 +121,7 @@ export class Leadership {
       changed: (space) => this.#changed(space),
       fenced: ({ facts }, epoch, leader) => emit('fenced', { space: facts.name, epoch, leader }),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
+      isCandidate: (space) => this.#promotion.isRunning(space),
       failed: (error) => emit('state-failed', { error }),
     });
   }

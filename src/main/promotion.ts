@@ -316,6 +316,7 @@ export class Promotion {
     try {
       await wal.record(roleRecord(next), () => {
         facts.role = 'primary';
+        space.hasLed = false;
         facts.primary = nodeId;
         facts.members = members;
         space.primaryId = idOf(nodeId);
@@ -342,6 +343,8 @@ export class Promotion {
       await wal.whenDurable(space, memory.allocated(slot));
     }
     space.isFenced = false;
+    space.heardOf = undefined;
+    space.hasLed = true;
     if (isRegressed(space)) space.refusal = undefined;
     this.#ship(
       space,

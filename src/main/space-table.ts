@@ -52,6 +52,8 @@ export interface SpaceState {
   pause: EngramError | undefined;
   /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
   isFenced: boolean;
+  /** The host knows that this node leads it, or led it: what it wrote it has applied itself. */
+  hasLed: boolean;
   /** Who leads it instead, while this is not durable here yet. */
   heardOf: { readonly epoch: Epoch; readonly leader: Member | undefined } | undefined;
   /** What is being done about its damage; undefined where there is none. */
@@ -150,6 +152,7 @@ export class SpaceTable {
       refusal: undefined,
       pause: undefined,
       isFenced: false,
+      hasLed: true,
       heardOf: undefined,
       repair: undefined,
       primaryId: idOf(facts.primary),

@@ -320,7 +320,12 @@ describe('the threads and clocks of a primary', () => {
     }
     const child = fork(PROGRAM, argv);
     children.push(child);
+    const isOpen = new Promise<void>((resolve) => {
+      child.on('message', (m: { open?: number }) => m.open !== undefined && resolve());
+    });
     await until('all is there', () => b.status().spaces[0]!.durableSequence === 300);
+    // It may have been there before this life began: the crash counts once it has.
+    await isOpen;
     expect(await contentOf(b.space('s'))).toHaveLength(300);
     child.kill('SIGKILL');
     await new Promise((resolve) => child.once('exit', resolve));

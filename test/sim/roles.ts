@@ -218,6 +218,8 @@ export class RolesRun {
     const to = IDS.filter((id) => id !== node.name)[this.#chance(2)]!;
     const { epoch } = await node.node!.switchover(name, to, { timeoutMs: 1_000 });
     this.#note(`${node.name} has handed ${name} to ${to} in ${epoch}`);
+    // A node that is still being opened tells its host so only when it is open.
+    this.#hasLed.add(`${to} ${name}`);
     this.#report.switchovers++;
   }
 

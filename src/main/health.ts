@@ -226,12 +226,12 @@ function textOf(group: Group, primary: PrimaryStatus | undefined): string {
     case 'repairing':
       return `Damaged entries are asked for: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
     case 'refused':
-      return `${of} takes no appends here: ${detail}`;
+      return `No appends are taken here for ${of}: ${detail}`;
     case 'apply-blocked':
       return `Nothing is applied any more: ${spaces === 1 ? detail : `${detail}, ${more}`}`;
     case 'primary-gone': {
       const why = primary ? `is gone (${primary.reason})` : 'has not connected';
-      return `Primary ${subject} ${why}: ${of} gets nothing new`;
+      return `Primary ${subject} ${why}: nothing new comes for ${of}`;
     }
     case 'slot-unreserved':
       return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;

@@ -66,7 +66,7 @@ export function problems(
           'p',
           { class: 'quiet calm' },
           healthIcon(isOld ? 'unknown' : 'healthy'),
-          soundness(status),
+          soundness(status, isOld),
         )
       : h(
           'ul',
@@ -76,9 +76,9 @@ export function problems(
   );
 }
 
-function soundness({ spaces, replicas }: StatusJson): string {
-  const log = 'The log takes entries';
-  if (spaces.total === 0) return `${log}. There is no space here yet.`;
+function soundness({ spaces, replicas }: StatusJson, isOld: boolean): string {
+  const log = isOld ? 'The log took entries' : 'The log takes entries';
+  if (spaces.total === 0) return `${log}. There ${isOld ? 'was' : 'is'} no space here yet.`;
   const behind = spaces.lagging > 0 ? `, ${counted(spaces.lagging, 'space')} a little behind` : '';
   const kept = replicas.length === 0 ? '' : ` on ${counted(replicas.length, 'replica')}`;
   return `${log}; ${counted(spaces.total, 'space')}${kept}${behind}.`;

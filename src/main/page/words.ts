@@ -26,7 +26,8 @@ export function span(ms: number | 'unknown' | undefined): string {
   if (ms === undefined || ms === 'unknown') return 'unknown';
   if (ms === 0) return '0 ms';
   if (ms < 10) return `${ms.toFixed(1)} ms`;
-  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  // 999.6 is a second, not 1000 ms.
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
   if (ms < 10_000) return `${Math.round(ms / 100) / 10} s`;
   if (ms < 120_000) return `${Math.round(ms / 1_000)} s`;
   if (ms < 7_200_000) return `${Math.round(ms / 60_000)} min`;

@@ -47,8 +47,8 @@ export class Damage {
   readonly #durableLsn: () => Lsn;
   readonly #indexOf: (segment: Segment) => Promise<SegmentIndex>;
   readonly #hooks: DamageHooks;
-  /** The last segment at opening. */
-  readonly #tail: Segment | undefined;
+  /** What was bad at opening in the segment that was the last one then. */
+  readonly #tail: readonly Hole[];
   readonly #examining = new Map<Segment, Promise<void>>();
 
   constructor(
@@ -68,7 +68,8 @@ export class Damage {
     this.#durableLsn = durableLsn;
     this.#indexOf = indexOf;
     this.holes = [...holes];
-    this.#tail = segments.list.at(-1);
+    const last = segments.list.at(-1)?.start ?? 0;
+    this.#tail = holes.filter((h) => h.end > last);
     this.#hooks = hooks;
   }
 
@@ -95,8 +96,7 @@ export class Damage {
    * a hole with entries on both sides appends go on while members are asked (row 5).
    */
   #isTail({ to, lsn }: DamagedRange): boolean {
-    const tail = this.#tail;
-    return to === 0 || (tail !== undefined && tail.start <= lsn && lsn < tail.start + tail.size);
+    return to === 0 || this.#tail.some((h) => h.start <= lsn && lsn < h.end);
   }
 
   /** Spaces with damage that nobody has accepted take no appends, but for what `#isTail` says. */

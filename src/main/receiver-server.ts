@@ -142,10 +142,11 @@ export class ReceiverServer {
     for (const connection of [...this.#connections]) connection.refuse(error);
   }
 
-  /** This primary is to dial again, and hears anew where this node stands. */
-  dialAgain(primaryId: string): void {
+  /** A space that was refused to its primary is whole: it dials again, and hears where we stand. */
+  dialAgain({ slot, facts }: SpaceState): void {
+    if (this.#followers.has(slot)) return;
     for (const connection of [...this.#connections]) {
-      if (connection.primaryId === primaryId) connection.drop('a space is whole again');
+      if (connection.primaryId === facts.primary) connection.drop('a space is whole again');
     }
   }
 

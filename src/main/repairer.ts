@@ -138,7 +138,6 @@ export class Repairer {
 
   async #round(): Promise<void> {
     const concerned = this.#concerned();
-    const closed = new Set([...concerned.values()].filter((s) => s.refusal));
     const { connectTimeoutMs, maxEntryBytes } = this.#config;
     const source = new EntrySource(this.#links.peers, connectTimeoutMs, maxEntryBytes, {
       refused: (space, { nodeId }, error) => {
@@ -156,7 +155,7 @@ export class Repairer {
     }
     if (this.#isClosed) return;
     for (const space of concerned.values()) {
-      this.#conclude(space, round, problem, closed.has(space));
+      this.#conclude(space, round, problem);
     }
   }
 
@@ -184,19 +183,14 @@ export class Repairer {
   }
 
   /** How a space stands behind a round. */
-  #conclude(
-    space: SpaceState,
-    { stuck, source }: Round,
-    problem: string | undefined,
-    wasClosed: boolean,
-  ): void {
+  #conclude(space: SpaceState, { stuck, source }: Round, problem: string | undefined): void {
     this.#node.damage.refuse(space);
     const { name, damage } = space.facts;
     const left = damage.filter((d) => !d.accepted);
     if (left.length === 0) {
       const reason = 'all its entries are here again';
       this.#emit('repair', { space: name, state: 'repaired', reason, unreachable: [] });
-      this.#restored(space, wasClosed);
+      this.#restored(space);
       this.#rounds = 0;
       return;
     }
@@ -211,14 +205,14 @@ export class Repairer {
     this.#become(space, isHope ? 'repairing' : 'corrupt', reason, silent);
   }
 
-  /** What was said of it before no longer holds. @param wasClosed it took nothing before */
-  #restored(space: SpaceState, wasClosed: boolean): void {
+  /** What was said of it before no longer holds. */
+  #restored(space: SpaceState): void {
     const { replication, receiver } = this.#links;
     replication.retry();
-    const { role, primary } = space.facts;
+    const { role } = space.facts;
     // One that is fenced, or waits for its coordinator, is shipped to nobody.
     if (role === 'primary' && !space.isFenced) replication.lead([space]);
-    else if (role === 'replica' && wasClosed) receiver()?.dialAgain(primary);
+    else if (role === 'replica') receiver()?.dialAgain(space);
   }
 
   #become(

@@ -8,6 +8,7 @@ import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
 import { Faults } from './faults.js';
 import { HostStore, Ledger } from './host.js';
 import { Invariants } from './invariants.js';
+import { rot } from './rot.js';
 import { makeSnapshot, type SnapshotWorld, takeSnapshot } from './snapshots.js';
 
 const SPACES = ['red', 'green', 'blue'];
@@ -55,6 +56,7 @@ export class Run {
   #acked = 0;
   #snapshots = 0;
   #isHealing = false;
+  #isRotten = false;
   /** Until then the primary's disk or process is slower than its own. */
   #disturbedUntilMs = 0;
   #failure: Error | undefined;
@@ -199,7 +201,7 @@ export class Run {
     open.on('replica-refused', (e) =>
       this.#fail(`${e.replicaId} was refused ${e.space}: ${e.verdict}`),
     );
-    open.on('damaged', () => this.#fail(`${node.name} found damage`));
+    open.on('damaged', () => this.#isRotten || this.#fail(`${node.name} found damage`));
     open.on('apply-blocked', (e) => this.#fail(`${node.name}: ${e.space} is apply-blocked`));
     open.on('replica-state', (e) =>
       this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
@@ -388,7 +390,39 @@ export class Run {
       await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
     }
     await this.#until('every replica streams all that is durable (I9)', () => this.#isWhole());
+    await this.#rot();
     await this.#checkAll();
+  }
+
+  /** One copy rots, of what the others have; it is read, and mends itself. */
+  async #rot(): Promise<void> {
+    const { nodes } = this.#cluster;
+    const node = nodes[this.#chance(nodes.length)]!;
+    this.#isRotten = true;
+    this.#note(`${rot(node, nodes, this.#chance)} bits of ${node.name} change`);
+    // Reading ends at what is damaged: what lies behind it is found when that is back.
+    while (!(await this.#readAll(node))) {
+      await this.#until(`${node.name} is whole again`, () => {
+        const { holes, spaces } = node.node!.status();
+        return holes.length === 0 && spaces.every((s) => s.damage.length === 0);
+      });
+    }
+  }
+
+  async #readAll(node: SimNode): Promise<boolean> {
+    let isWhole = true;
+    const { clock } = this.#cluster;
+    for (const { name } of node.node!.status().spaces) {
+      const reading = clock.as(node.owner, async () => {
+        for await (const _ of node.node!.space(name).read());
+      });
+      const noted = reading.catch((error) => {
+        isWhole = false;
+        this.#note(`${name}: ${error.message}`);
+      });
+      await this.#cluster.within(SETTLE_MS, `reading ${name}`, noted);
+    }
+    return isWhole;
   }
 
   async #until(what: string, check: () => boolean): Promise<void> {

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
-import type { Node, NodeOptions } from '#src/main/index.js';
+import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { idOf } from '#src/main/names.js';
 import { readNodeFile } from '#src/main/node-file.js';
 import { walkSegment } from '#src/main/segment-walk.js';
@@ -72,6 +72,13 @@ async function crash(id: string): Promise<void> {
   await stop(id);
   fs.rmSync(dirOf(id), { recursive: true });
   fs.renameSync(image, dirOf(id));
+}
+
+/** One more entry, flushed on the replica whenever its link is there again. */
+async function appended(space: Space): Promise<number> {
+  const { sequence } = await space.append(1, Buffer.from('later'));
+  await space.flushed(sequence, { replicas: 1, timeoutMs: 20_000 });
+  return sequence;
 }
 
 /** The log has come to rest, and its mark says so: what stands before it was acknowledged. */
@@ -199,6 +206,35 @@ describe('repair', () => {
     expect((await contents(a)).t).toEqual(before.t);
   });
 
+  test('FAULT-5 an entry and a record of the node beside it: a filler takes its room', async () => {
+    await start('b');
+    let a = await primary('b');
+    const space = await a.openSpace('s');
+    await space.append(1, Buffer.alloc(100, 1));
+    await marked(a);
+    await fill(a, 3, 1);
+    const before = await contents(a);
+    await stop('a');
+    const places = await placesOf('a');
+    const mark = places.findIndex(
+      (p, i) => p.id === NODE_SPACE_ID && places[i + 1]!.id !== p.id && i > 2,
+    );
+    const [record, entry] = places.slice(mark, mark + 2);
+    flip('a', headerOf(record!));
+    flip('a', headerOf(entry!));
+    a = await primary('b');
+    await readAll(a);
+    await until('the log is whole', () => isWhole(a));
+    expect(await contents(a)).toEqual(before);
+    await isSound('a');
+    const now = (await placesOf('a')).filter((p) => p.lsn >= record!.lsn && p.end <= entry!.end);
+    const fillers = now.filter((p) => p.id === NODE_SPACE_ID);
+    expect(now).toHaveLength(2);
+    expect(fillers).toMatchObject([{ sequence: 0 }]);
+    a = await primary('b');
+    expect(await contents(a)).toEqual(before);
+  });
+
   test('FAULT-5 a replica: from its primary, and it follows on', async () => {
     await start('b');
     const a = await primary('b');
@@ -208,7 +244,7 @@ describe('repair', () => {
     const b = await start('b');
     await readAll(b);
     await until('the replica is whole', () => isWhole(b));
-    const { sequence } = await a.space('s').append(1, Buffer.from('later'), ACK);
+    const sequence = await appended(a.space('s'));
     expect(b.space('s').status().durableSequence).toBe(sequence);
     expect(await contents(b)).toEqual(await contents(a));
     await isSound('b');
@@ -349,7 +385,7 @@ describe('repair', () => {
     a = await primary('b');
     await until('the log is whole', () => isWhole(a));
     expect(await contents(a)).toEqual(before);
-    const { sequence } = await a.space('s').append(1, Buffer.from('next'), ACK);
+    const sequence = await appended(a.space('s'));
     expect(sequence).toBe(last + 1);
     expect(await contents(open.get('b')!)).toEqual(await contents(a));
     await isSound('a');
@@ -372,7 +408,7 @@ describe('repair', () => {
     await start('b');
     await until('the log is whole', () => isWhole(a));
     expect(await contentOf(a.space('s'))).toEqual(before);
-    await a.space('s').append(1, Buffer.from('next'), ACK);
+    await appended(a.space('s'));
   });
 
   test('FAULT-7 the tail of a replica: from its primary, which has gone on meanwhile', async () => {

@@ -14,6 +14,7 @@ import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
+import { pause } from './within.js';
 
 const RECORD_EVERY_MS = 1_000;
 const WHEN_APPLIED_POLL_MS = 2;
@@ -359,16 +360,4 @@ export class Applier {
 export function manyListeners(controller: AbortController): AbortController {
   setMaxListeners(0, controller.signal);
   return controller;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
-  });
 }

@@ -11,6 +11,7 @@ import type { PlainFrame } from '../shared/protocol.js';
 import type { Receiver } from '../shared/receiver.js';
 import type { ReceiverHost } from './receiver-connection.js';
 import type { SpaceState } from './space-table.js';
+import { pause } from './within.js';
 
 /** Between attempts while the budget is used up and the queue for it full. */
 const RETRY_ROOM_MS = 10;
@@ -107,7 +108,7 @@ export class BatchIntake {
       } catch (error) {
         // A slow disk is no fault of the peer: it is tried again, and the window bounds it.
         if ((error as EngramError).code !== 'Backpressure') throw error;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_ROOM_MS));
+        await pause(RETRY_ROOM_MS);
       }
     }
   }

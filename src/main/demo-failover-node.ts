@@ -3,6 +3,7 @@ import { EngramError } from '../shared/errors.js';
 import type { Node } from './node.js';
 import { openNode } from './open-node.js';
 import type { Space } from './space.js';
+import { pause } from './within.js';
 
 /** What the demo starts it with, as JSON in its only argument. */
 export interface FailoverStart {
@@ -62,10 +63,6 @@ function now(): number {
 
 function tell(message: FromFailoverNode): void {
   if (process.connected) process.send!(message, () => undefined);
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Every second entry is acknowledged by a replica too, the others by this disk alone. */

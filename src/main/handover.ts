@@ -20,6 +20,7 @@ import type { Promotion } from './promotion.js';
 import type { Replication } from './replication.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
+import { pause } from './within.js';
 
 export interface SwitchoverOptions {
   /** For how long appends may be stopped: then this node goes on in its epoch. Default: 5,000. */
@@ -221,8 +222,4 @@ export class Handover {
       return { ...took, epoch: 0, code: error.code, reason: error.message.split('\n', 1)[0]! };
     }
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -32,6 +32,7 @@ import type { SpaceState, SpaceTable } from './space-table.js';
 import { QUARANTINE } from './tail.js';
 import type { Emit } from './told-events.js';
 import type { Wal } from './wal.js';
+import { pause } from './within.js';
 
 /** Between attempts of a regressed space to lead again. */
 const RECOVER_POLL_MS = 1_000;
@@ -339,17 +340,4 @@ export class Leadership {
 
 function later(a: StandingRow, b: StandingRow): number {
   return comparePositions(a.position, b.position);
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
-  });
 }

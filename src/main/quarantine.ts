@@ -16,8 +16,11 @@ import {
 } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, SEGMENT_MAX_BYTES } from '../shared/limits.js';
-import type { Epoch, Position, Sequence } from '../shared/position.js';
+import type { Epoch, Sequence } from '../shared/position.js';
+import type { NodeMemory } from '../shared/slab.js';
 import { type Disk, type DiskFile, readSmallFile, replaceFile } from './disk.js';
+import type { LogReader } from './reader.js';
+import type { SpaceState } from './space-table.js';
 import { QUARANTINE } from './tail.js';
 
 /** What a copy in quarantine holds, and why it was taken back. */
@@ -40,38 +43,31 @@ export interface QuarantineSummary {
   readonly takenBackAt: string;
 }
 
-/** What to keep, and under whom it was taken back. */
-export interface Suffix {
-  readonly space: string;
-  readonly spaceId: string;
-  readonly words: SpaceIdWords;
-  readonly from: Sequence;
-  /** The last entry. */
-  readonly end: Position;
-  readonly primary: string;
-  readonly primaryEpoch: Epoch;
-}
-
 /**
- * Copies entries, durably: file, summary, directory. The same suffix again makes the same file.
+ * Copies a space's entries from `from` on, durably: file, summary, directory. The same suffix again
+ * makes the same file.
  * @returns its name in `quarantine`
  */
 export async function keepSuffix(
   disk: Disk,
   dir: string,
-  suffix: Suffix,
-  entries: AsyncIterable<readonly Entry[]>,
+  memory: NodeMemory,
+  reader: LogReader,
+  space: SpaceState,
+  from: Sequence,
 ): Promise<string> {
-  const { from, end, spaceId, space, primary, primaryEpoch } = suffix;
+  const { id: spaceId, name: spaceName, position: end, primary, epoch: primaryEpoch } = space.facts;
+  const entries = reader.read(space, from, end.sequence);
+  const words = memory.spaceId(space.slot) as SpaceIdWords;
   const folder = path.join(dir, QUARANTINE);
   await disk.makeDir(folder);
   const crc = end.headerCrc.toString(16).padStart(8, '0');
   const name = `rewind-${spaceId}-${from}-${end.sequence}-${crc}`;
   const file = `${name}.wal`;
-  const copied = await copyEntries(disk, path.join(folder, file), suffix.words, entries);
+  const copied = await copyEntries(disk, path.join(folder, file), words, entries);
   const summary: QuarantineSummary = {
     file,
-    space,
+    space: spaceName,
     spaceId,
     from,
     to: end.sequence,

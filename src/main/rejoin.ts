@@ -3,7 +3,6 @@
  * one rewind record, durable; the host undoes what it had applied; then it follows (FAULTS rows 64
  * to 66). Interrupted anywhere it begins again, or is done.
  */
-import type { SpaceIdWords } from '../shared/entry.js';
 import { divergenceOf, type History } from '../shared/epoch.js';
 import { assert, failure } from '../shared/errors.js';
 import type { Epoch, Position, Sequence } from '../shared/position.js';
@@ -111,17 +110,8 @@ export class Rejoin {
     const from = position.sequence + 1;
     const end = facts.position;
     this.#hooks.stopApplying(space);
-    const suffix = {
-      space: facts.name,
-      spaceId: facts.id,
-      words: this.#memory.spaceId(slot) as SpaceIdWords,
-      from,
-      end,
-      primary: facts.primary,
-      primaryEpoch: facts.epoch,
-    };
-    const entries = this.#reader.read(space, from, end.sequence);
-    const quarantine = await keepSuffix(this.#disk, this.#dir, suffix, entries);
+    const parts = [this.#disk, this.#dir, this.#memory, this.#reader] as const;
+    const quarantine = await keepSuffix(...parts, space, from);
     if (this.#memory.allocated(slot) !== end.sequence) {
       throw failure('ProtocolViolation', `entries of ${facts.name} came while it was rewound`);
     }

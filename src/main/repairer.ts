@@ -20,6 +20,7 @@ import type { RepairStatus, SpaceState, SpaceTable } from './space-table.js';
 import type { StateKeeper } from './state-keeper.js';
 import type { Emit } from './told-events.js';
 import type { Wal } from './wal.js';
+import { within } from './within.js';
 
 /** The links to other members. */
 export interface RepairLinks {
@@ -97,13 +98,7 @@ export class Repairer {
   /** At opening: resolves when everybody who answers has been asked, or after `timeoutMs`. */
   async first(timeoutMs: number): Promise<void> {
     this.wake();
-    if (!this.#running) return;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, timeoutMs);
-    });
-    await Promise.race([this.#running, late]);
-    clearTimeout(timer);
+    if (this.#running) await within(this.#running, timeoutMs);
   }
 
   /** The client is closed already: what waits for a member ends at once. */

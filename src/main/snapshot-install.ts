@@ -3,7 +3,6 @@
  * then the host's `restore`, then record `base` durable. A crash before the first leaves what was;
  * one behind it repeats `restore` (row 58).
  */
-import type { SpaceIdWords } from '../shared/entry.js';
 import { divergenceOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
@@ -123,21 +122,12 @@ export class SnapshotInstaller {
 
   /** What this node wrote as a former primary, and nobody received, is never wiped (P8). */
   async #keepDiverged(space: SpaceState, snapshot: SnapshotFacts): Promise<void> {
-    const { facts, slot } = space;
+    const { facts } = space;
     const end = facts.position;
     const from = divergedFrom(facts, snapshot);
     if (from === undefined) return;
-    const suffix = {
-      space: facts.name,
-      spaceId: facts.id,
-      words: this.#memory.spaceId(slot) as SpaceIdWords,
-      from,
-      end,
-      primary: facts.primary,
-      primaryEpoch: facts.epoch,
-    };
-    const entries = this.#reader.read(space, from, end.sequence);
-    const quarantine = await keepSuffix(this.#disk, this.#dir, suffix, entries);
+    const parts = [this.#disk, this.#dir, this.#memory, this.#reader] as const;
+    const quarantine = await keepSuffix(...parts, space, from);
     this.#hooks.takenBack(space, from, end.sequence, quarantine);
   }
 

@@ -1,18 +1,12 @@
 /** What the HTTP surface answers as JSON: the same for programs, for `status` and for the page. */
-import type { HealthWord, ProblemKind } from './health.js';
+import type { HealthWord, Problem, ProblemKind } from './health.js';
 import { wordOfSpace } from './health.js';
 import type { RecentEvent } from './logger.js';
 import type { NodeSummary, ReplicaLinkStatus, SpaceStatus } from './node-types.js';
 import type { PrimaryStatus } from './primary-links.js';
 import type { Snapshot, SpaceRow, StatusBoard } from './status-board.js';
 
-export interface ProblemJson {
-  readonly kind: ProblemKind;
-  readonly health: HealthWord;
-  readonly subject: string;
-  readonly text: string;
-  readonly spaces: number;
-  readonly examples: readonly string[];
+export interface ProblemJson extends Omit<Problem, 'isUnready'> {
   readonly forMs: number;
 }
 

@@ -99,14 +99,16 @@ export type ToShipper =
   | { readonly kind: 'close' };
 
 /** The named state of the link to one replica (DESIGN 7). */
-export type LinkState =
-  | 'connecting'
-  | 'handshake'
-  | 'catching-up'
-  | 'streaming'
-  | 'waiting'
-  | 'failed'
-  | 'closed';
+export const LINK_STATES = [
+  'connecting',
+  'handshake',
+  'catching-up',
+  'streaming',
+  'waiting',
+  'failed',
+  'closed',
+] as const;
+export type LinkState = (typeof LINK_STATES)[number];
 
 export interface LinkReport {
   readonly state: LinkState;

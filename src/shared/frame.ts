@@ -6,7 +6,12 @@
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c, crc32cTable } from './crc.js';
 import { failure } from './errors.js';
-import { FRAME_HEADER_BYTES, HELLO_FRAME_MAX_BYTES, SPARE_FRAME_BUFFERS } from './limits.js';
+import {
+  FRAME_HEADER_BYTES,
+  FRAME_LEAST_BYTES,
+  HELLO_FRAME_MAX_BYTES,
+  SPARE_FRAME_BUFFERS,
+} from './limits.js';
 
 /** The one kind whose body carries CRCs of its own. */
 export const BATCHES = 6;
@@ -30,6 +35,25 @@ export function readRows<T>(r: ByteReader, read: (r: ByteReader) => T): T[] {
   const found: T[] = [];
   while (r.left > 0) found.push(read(r));
   return found;
+}
+
+/**
+ * Rows in parts that any frame holds.
+ * @param bytesOf the most that a row takes
+ */
+export function partsBySize<T>(rows: readonly T[], bytesOf: (row: T) => number): T[][] {
+  const parts: T[][] = [];
+  let left = 0;
+  for (const row of rows) {
+    const bytes = bytesOf(row);
+    if (bytes > left) {
+      parts.push([]);
+      left = FRAME_LEAST_BYTES;
+    }
+    parts[parts.length - 1]!.push(row);
+    left -= bytes;
+  }
+  return parts;
 }
 
 /** The word that a code stands for. Throws ProtocolViolation. */

@@ -3,7 +3,7 @@
  * alerts, and whether it is stalled and where. Pure: the lag monitor of the main thread tells
  * what it has measured, and when.
  */
-import type { LinkState } from './control.js';
+import { LINK_STATES, type LinkState } from './control.js';
 import type { Lag, ReplicaStatus } from './lag.js';
 import { FAILURES_TO_OPEN, LAG_CLEAR_SHARE, LAG_HEALTHY_MS, SILENCE_MS } from './limits.js';
 import { allocatePairs, PAIR, PAIR_FIELDS, PairRows } from './pair-rows.js';
@@ -51,26 +51,8 @@ export const VERDICTS_SEEN: readonly (Verdict | 'none')[] = [
  * gets a snapshot, or waits for its turn. The others are the
  * primary's verdict on the replica's position: it gets nothing of the space.
  */
-export type PairState =
-  | LinkState
-  | 'never-connected'
-  | 'silent'
-  | 'stalled'
-  | 'slot-lost'
-  | 'rewind-needed'
-  | 'snapshot-needed'
-  | 'fenced'
-  | 'forked'
-  | 'regressed'
-  | 'snapshotting';
-export const PAIR_STATES: readonly PairState[] = [
-  'connecting',
-  'handshake',
-  'catching-up',
-  'streaming',
-  'waiting',
-  'failed',
-  'closed',
+export const PAIR_STATES = [
+  ...LINK_STATES,
   'never-connected',
   'silent',
   'stalled',
@@ -81,7 +63,8 @@ export const PAIR_STATES: readonly PairState[] = [
   'forked',
   'regressed',
   'snapshotting',
-];
+] as const;
+export type PairState = (typeof PAIR_STATES)[number];
 const CODE_OF = new Map(PAIR_STATES.map((state, code) => [state, code]));
 const OF_VERDICT: Readonly<Partial<Record<Verdict, PairState>>> = {
   rewind: 'rewind-needed',

@@ -6,8 +6,7 @@
  */
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
-import { type FrameCodecs, oneOf, readRows } from './frame.js';
-import { FRAME_LEAST_BYTES } from './limits.js';
+import { type FrameCodecs, oneOf, partsBySize, readRows } from './frame.js';
 import type { Role } from './node-record.js';
 import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 
@@ -170,16 +169,5 @@ function readHistory(r: ByteReader): EpochStart[] {
 
 /** Rows in parts that any frame holds. */
 export function standingInFrames(rows: readonly StandingRow[]): StandingRow[][] {
-  const parts: StandingRow[][] = [];
-  let left = 0;
-  for (const row of rows) {
-    const bytes = 96 + 3 * row.primary.length + 28 * row.history.length;
-    if (bytes > left) {
-      parts.push([]);
-      left = FRAME_LEAST_BYTES;
-    }
-    parts[parts.length - 1]!.push(row);
-    left -= bytes;
-  }
-  return parts;
+  return partsBySize(rows, (row) => 96 + 3 * row.primary.length + 28 * row.history.length);
 }

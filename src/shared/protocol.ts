@@ -11,10 +11,11 @@ import {
   type FrameCodec,
   type FrameCodecs,
   oneOf,
+  partsBySize,
   readRows,
   writeFrameHeader,
 } from './frame.js';
-import { FRAME_HEADER_BYTES, FRAME_LEAST_BYTES } from './limits.js';
+import { FRAME_HEADER_BYTES } from './limits.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
 import { PEER_CODECS, type PeerFrame } from './peer-frames.js';
 import type { Epoch, Position, Sequence } from './position.js';
@@ -316,19 +317,11 @@ export function inFrames<T>(rows: readonly T[]): T[][] {
 
 /** Introductions in parts that any frame holds, the longest names and members included. */
 export function spacesInFrames(rows: readonly SpaceRow[]): SpaceRow[][] {
-  const parts: SpaceRow[][] = [];
-  let left = 0;
-  for (const row of rows) {
+  return partsBySize(rows, (row) => {
     let bytes = 40 + 3 * row.name.length;
     for (const m of row.members) bytes += 4 + 3 * (m.nodeId.length + m.host.length);
-    if (bytes > left) {
-      parts.push([]);
-      left = FRAME_LEAST_BYTES;
-    }
-    parts[parts.length - 1]!.push(row);
-    left -= bytes;
-  }
-  return parts;
+    return bytes;
+  });
 }
 
 function writeAuth(w: ByteWriter, auth: Uint8Array | undefined): void {

@@ -1,4 +1,5 @@
 /** The metrics of replication: of each link, and of each (space, replica). */
+import { LINK_STATES } from './control.js';
 import { LOSS_CAUSES } from './loss-cause.js';
 import {
   counter,
@@ -14,16 +15,6 @@ import {
 import type { MetricView } from './metric-view.js';
 import { BATCH_BYTES, LINKS_LOST_FIRST, SHIPPER_COUNTER } from './metric-words.js';
 import { PAIR, type PairField } from './pair-rows.js';
-
-const LINK_STATES = [
-  'connecting',
-  'handshake',
-  'catching-up',
-  'streaming',
-  'waiting',
-  'failed',
-  'closed',
-];
 
 const field = (of: PairField) => perPair(({ pairs }, slot) => pairs.get(slot, of));
 const counted = (of: number) => perReplica(({ counters }) => counters.value(of));

@@ -12,7 +12,7 @@ import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { nodePlatform, type Platform, type ShipperThread } from '#src/main/platform.js';
-import { makeFolder, openSmall, removeFolder, SMALL, until } from '../support/cluster.js';
+import { at, makeFolder, openSmall, removeFolder, SMALL, until } from '../support/cluster.js';
 import { freePort } from '../support/etcd.js';
 import { TINY } from '../support/fake-cluster.js';
 import { FakeDisk } from '../support/fake-disk.js';
@@ -64,10 +64,6 @@ async function proxied(target: Node): Promise<{ proxy: TcpProxy; port: number }>
   const proxy = new TcpProxy(target.address!.port);
   proxies.push(proxy);
   return { proxy, port: await proxy.listen() };
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
 }
 
 /** An entry that a replica has, however long it takes to connect. */

@@ -2,50 +2,24 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import net from 'node:net';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Node, NodeEvents, NodeOptions, Space } from '#src/main/index.js';
-import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { expect, test } from 'vitest';
+import type { Node, Space } from '#src/main/index.js';
+import { at, contentOf, EachTest, heard, until } from '../support/cluster.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { WireReplica } from '../support/wire-replica.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const FULL_LISTENER = path.join(import.meta.dirname, '../support/full-listener.mjs');
 
-let folder: string;
-let ends: (() => unknown)[];
-
-beforeEach(() => {
-  folder = makeFolder();
-  ends = [];
-});
-
-afterEach(async () => {
-  for (const end of ends.reverse()) await end();
-  removeFolder(folder);
-});
-
-async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<Node> {
-  const node = await openSmall(path.join(folder, nodeId), nodeId, more);
-  ends.push(() => node.close());
-  return node;
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
-}
-
-function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
-  const events: NodeEvents[K][] = [];
-  node.on(name, (event) => events.push(event));
-  return events;
-}
+const each = new EachTest();
+const start = each.start.bind(each);
 
 async function withLiar(): Promise<{ liar: WireReplica; a: Node; space: Space }> {
   const liar = new WireReplica('liar');
   const port = await liar.listen();
   const a = await start('a', { replicas: [at('liar', port)] });
   // Before the node: it would wait for what nobody acknowledges.
-  ends.push(() => liar.close());
+  each.finally(() => liar.close());
   const space = await a.openSpace('s');
   for (let n = 1; n <= 5; n++) await space.append(1, Buffer.alloc(100, n));
   await until('all has arrived', () => liar.last === 5);
@@ -103,7 +77,7 @@ test('a replica whose own last entry was freed, and no more, goes on behind it',
   const { firstSequence } = space.status();
   const late = new WireReplica('late');
   const port = await late.listen();
-  ends.push(() => late.close());
+  each.finally(() => late.close());
   late.position = { epoch: 1, sequence: firstSequence - 1, headerCrc: 0x1234 };
   await a.addReplica(at('late', port));
   await until('the rest has come', () => late.last === 60);
@@ -115,7 +89,7 @@ test('a replica whose own last entry was freed, and no more, goes on behind it',
 /** A port whose system drops every SYN. */
 async function droppingPort(): Promise<number> {
   const child: ChildProcess = fork(FULL_LISTENER);
-  ends.push(() => child.kill('SIGKILL'));
+  each.finally(() => child.kill('SIGKILL'));
   const port = await new Promise<number>((resolve) => {
     child.once('message', (m: { port: number }) => resolve(m.port));
   });
@@ -124,7 +98,7 @@ async function droppingPort(): Promise<number> {
   for (let n = 0; n < 4; n++) {
     const socket = net.connect({ host: '127.0.0.1', port });
     socket.on('error', () => undefined);
-    ends.push(() => socket.destroy());
+    each.finally(() => socket.destroy());
   }
   const isDropped = (): Promise<boolean> =>
     new Promise((resolve) => {
@@ -135,7 +109,7 @@ async function droppingPort(): Promise<number> {
         resolve(true);
       });
       socket.once('connect', () => {
-        ends.push(() => socket.destroy());
+        each.finally(() => socket.destroy());
         resolve(false);
       });
     });
@@ -173,7 +147,7 @@ test('FAULT-35 SYNs are dropped: time-outs, the breaker, and no append waits', a
 test('FAULT-38 a link that flaps is resumed where it was, the breaker closes', async () => {
   const b = await start('b', { listen: LISTEN });
   const proxy = new TcpProxy(b.address!.port);
-  ends.push(() => proxy.close());
+  each.finally(() => proxy.close());
   const port = await proxy.listen();
   const a = await start('a', { replicas: [at('b', port)], backoffStepsMs: [10, 20, 40] });
   const space = await a.openSpace('s');

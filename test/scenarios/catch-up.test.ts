@@ -1,34 +1,11 @@
-/** Catching up beside the live path, what slots say meanwhile, and what a late ack tells. */
-import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Node, NodeOptions } from '#src/main/index.js';
-import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { expect, test } from 'vitest';
+import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 
-let folder: string;
-let ends: (() => unknown)[];
-
-beforeEach(() => {
-  folder = makeFolder();
-  ends = [];
-});
-
-afterEach(async () => {
-  for (const end of ends.reverse()) await end();
-  removeFolder(folder);
-});
-
-async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<Node> {
-  const node = await openSmall(path.join(folder, nodeId), nodeId, more);
-  ends.push(() => node.close());
-  return node;
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
-}
+const each = new EachTest();
+const start = each.start.bind(each);
 
 test('catching up is throttled and tells how long it takes; who is live goes on', async () => {
   const b = await start('b', { listen: LISTEN });
@@ -90,7 +67,7 @@ test('an ack that does not come in time says what is known, and the entry stays'
   const b = await start('b', { listen: LISTEN });
   const c = await start('c', { listen: LISTEN });
   const proxy = new TcpProxy(b.address!.port);
-  ends.push(() => proxy.close());
+  each.finally(() => proxy.close());
   const replicas = [at('b', await proxy.listen()), at('c', c.address!.port)];
   const a = await start('a', { replicas });
   const space = await a.openSpace('s');

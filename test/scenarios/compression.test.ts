@@ -1,9 +1,8 @@
 /** Compression between real nodes: agreed on, mixed with nodes that have none, and abused. */
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
-import path from 'node:path';
 import zlib from 'node:zlib';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { idOf } from '#src/main/names.js';
 import { encodeBatchHeader } from '#src/shared/batch.js';
@@ -12,35 +11,15 @@ import { FrameAssembler, writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { decodeFrame, encodeFrame, FRAME_KINDS } from '#src/shared/protocol.js';
 import { entriesOf } from '../support/batches.js';
-import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { PRIMARY, WireClient } from '../support/wire-client.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const HAS_ZSTD = 'zstdCompressSync' in zlib;
 const PACKS = HAS_ZSTD ? (['lz4', 'zstd'] as const) : (['lz4'] as const);
 
-let folder: string;
-let ends: (() => unknown)[];
-
-beforeEach(() => {
-  folder = makeFolder();
-  ends = [];
-});
-
-afterEach(async () => {
-  for (const end of ends.reverse()) await end();
-  removeFolder(folder);
-});
-
-async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<Node> {
-  const node = await openSmall(path.join(folder, nodeId), nodeId, more);
-  ends.push(() => node.close());
-  return node;
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
-}
+const each = new EachTest();
+const start = each.start.bind(each);
 
 /** Text, and now and then bytes that no codec makes smaller. */
 async function fill(space: Space, entries: number): Promise<void> {
@@ -72,7 +51,7 @@ async function withoutFeatures(targetPort: number): Promise<number> {
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  ends.push(() => new Promise((resolve) => server.close(resolve)));
+  each.finally(() => new Promise((resolve) => server.close(resolve)));
   return (server.address() as net.AddressInfo).port;
 }
 
@@ -172,7 +151,7 @@ function frameOf(...batches: readonly Uint8Array[]): Buffer {
 
 async function connected(b: Node, features: number): Promise<WireClient> {
   const client = new WireClient(b.address!.port);
-  ends.push(() => client.socket.destroy());
+  each.finally(() => client.socket.destroy());
   await client.hello('b', { features });
   await client.follow('s');
   return client;

@@ -2,11 +2,13 @@ import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
-import type { Entry, Node, NodeEvents, NodeOptions } from '#src/main/index.js';
+import type { Entry, Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { nodePlatform, type Platform, type ShipperThread } from '#src/main/platform.js';
 import {
+  at,
   contentOf,
+  heard,
   makeFolder,
   openSmall,
   removeFolder,
@@ -52,20 +54,10 @@ function kept(node: Node): Node {
   return node;
 }
 
-function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
-  const events: NodeEvents[K][] = [];
-  node.on(name, (event) => events.push(event));
-  return events;
-}
-
 async function proxied(target: Node): Promise<{ proxy: TcpProxy; port: number }> {
   const proxy = new TcpProxy(target.address!.port);
   proxies.push(proxy);
   return { proxy, port: await proxy.listen() };
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
 }
 
 const payload = (n: number): Buffer => Buffer.from(`entry ${n} ${'.'.repeat(n % 50)}`);

@@ -5,9 +5,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Node, NodeEvents, NodeOptions, Space } from '#src/main/index.js';
+import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
-import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import { at, heard, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { freePort } from '../support/etcd.js';
 import { sampleOf } from '../support/exposition.js';
 import { TINY } from '../support/fake-cluster.js';
@@ -57,16 +57,6 @@ async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<N
 
 async function onFake(disk: FakeDisk, nodeId: string, more: Partial<NodeOptions> = {}) {
   return kept(await openNodeOn(disk.mount(), { ...TINY, dataDir: '/data', nodeId, ...more }));
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
-}
-
-function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
-  const events: NodeEvents[K][] = [];
-  node.on(name, (event) => events.push(event));
-  return events;
 }
 
 async function metric(node: Node, name: string, labels: Record<string, string> = {}) {

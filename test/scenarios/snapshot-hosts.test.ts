@@ -1,8 +1,8 @@
 /** Snapshots of several replicas, of hosts that fail or supply none, of a replica that is new. */
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Node, NodeEvents, NodeOptions, Space } from '#src/main/index.js';
-import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import type { Node, NodeOptions, Space } from '#src/main/index.js';
+import { heard, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { Gate, StateHost } from '../support/state-host.js';
 
@@ -31,12 +31,6 @@ async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<N
 function replica(nodeId: string, host: StateHost, more: Partial<NodeOptions> = {}): Promise<Node> {
   const { apply, appliedUpTo, restore } = host;
   return start(nodeId, { listen: LISTEN, apply, appliedUpTo, restore, ...more });
-}
-
-function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
-  const events: NodeEvents[K][] = [];
-  node.on(name, (event) => events.push(event));
-  return events;
 }
 
 function at(nodeId: string, node: Node): { nodeId: string; host: string; port: number } {

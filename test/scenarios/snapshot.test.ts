@@ -2,8 +2,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Node, NodeEvents, NodeOptions, Space } from '#src/main/index.js';
-import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
+import type { Node, NodeOptions, Space } from '#src/main/index.js';
+import {
+  at,
+  contentOf,
+  heard,
+  makeFolder,
+  openSmall,
+  removeFolder,
+  until,
+} from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { Gate, StateHost } from '../support/state-host.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
@@ -37,16 +45,6 @@ async function start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<N
 function replica(nodeId: string, host: StateHost, more: Partial<NodeOptions> = {}): Promise<Node> {
   const { apply, appliedUpTo, restore } = host;
   return start(nodeId, { listen: LISTEN, apply, appliedUpTo, restore, ...more });
-}
-
-function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
-  const events: NodeEvents[K][] = [];
-  node.on(name, (event) => events.push(event));
-  return events;
-}
-
-function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
-  return { nodeId, host: '127.0.0.1', port };
 }
 
 let made = 0;

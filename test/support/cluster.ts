@@ -2,7 +2,14 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { type Node, type NodeOptions, openNode, type Space } from '#src/main/index.js';
+import { afterEach, beforeEach } from 'vitest';
+import {
+  type Node,
+  type NodeEvents,
+  type NodeOptions,
+  openNode,
+  type Space,
+} from '#src/main/index.js';
 
 export const SMALL = {
   clusterId: 'test',
@@ -28,6 +35,45 @@ export function openSmall(
   more: Partial<NodeOptions> = {},
 ): Promise<Node> {
   return openNode({ ...SMALL, dataDir, nodeId, ...more });
+}
+
+/** Where a node on this machine listens, as an entry of `replicas`. */
+export function at(nodeId: string, port: number): { nodeId: string; host: string; port: number } {
+  return { nodeId, host: '127.0.0.1', port };
+}
+
+/** The events of one kind that a node tells from now on. */
+export function heard<K extends keyof NodeEvents>(node: Node, name: K): NodeEvents[K][] {
+  const events: NodeEvents[K][] = [];
+  node.on(name, (event) => events.push(event));
+  return events;
+}
+
+/** For each test of a file a folder of its own; what it opens ends with it, the last one first. */
+export class EachTest {
+  folder = '';
+  #ends: (() => unknown)[] = [];
+
+  constructor() {
+    beforeEach(() => {
+      this.folder = makeFolder();
+    });
+    afterEach(async () => {
+      for (const end of this.#ends.splice(0).reverse()) await end();
+      removeFolder(this.folder);
+    });
+  }
+
+  /** Called when the test is over. */
+  finally(end: () => unknown): void {
+    this.#ends.push(end);
+  }
+
+  async start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<Node> {
+    const node = await openSmall(path.join(this.folder, nodeId), nodeId, more);
+    this.finally(() => node.close());
+    return node;
+  }
 }
 
 /** Durable entries of a space (default: all), as text that two nodes must have in common. */

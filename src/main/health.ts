@@ -201,6 +201,8 @@ export class SpaceProblems {
       group = { ...of, spaces: 0, examples: [], worstLagMs: -1 };
       this.#groups.set(key, group);
     }
+    // One of them is enough.
+    group.isUnready ||= isUnready;
     group.spaces++;
     if (group.examples.length < EXAMPLES_MAX) group.examples.push(space);
     return group;

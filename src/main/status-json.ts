@@ -227,7 +227,7 @@ export function readyJson(snapshot: Snapshot, isClosing: boolean): ReadyJson {
     { check: 'log', reason: reasonOf('log-failed', 'log-read-only') },
     { check: 'retention', reason: reasonOf('retention-full') },
     { check: 'lease', reason: reasonOf('lease-lost') },
-    { check: 'entries', reason: reasonOf('damaged') },
+    { check: 'entries', reason: reasonOf('damaged', 'repairing') },
     { check: 'history', reason: reasonOf('refused') },
   ].map((check) => ({ check: check.check, ok: check.reason === '', reason: check.reason }));
   return { ready: checks.every((check) => check.ok), checks };

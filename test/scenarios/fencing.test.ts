@@ -1,8 +1,12 @@
+import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
+import { becomeReplica } from '#src/main/fencing.js';
 import type { Space } from '#src/main/index.js';
 import { newestState } from '#src/main/recovery.js';
+import type { SpaceState } from '#src/main/space-table.js';
+import { newSpaceFacts } from '#src/shared/state.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 
@@ -100,10 +104,19 @@ describe('two primaries', () => {
     expect(await ask(2, { ...candidate, nodeId: 'z' })).toMatchObject({ isGranted: false });
     await until('a is fenced', () => trio.heard('a', 'fenced').length > 0);
     await expect(space.append(1, payload(1))).rejects.toMatchObject({ code: 'Fenced' });
-    peers.close();
-    // The promise is durable; and nobody leads until somebody is promoted in a higher epoch.
+    // As a SIGKILL would leave it: the promise was durable before it was answered (P7).
+    const dir = path.join(trio.folder, 'c');
+    fs.cpSync(dir, `${dir}.killed`, { recursive: true });
     await trio.stop('c');
+    fs.rmSync(dir, { recursive: true });
+    fs.renameSync(`${dir}.killed`, dir);
     await trio.start('c');
+    expect(await ask(2, { ...candidate, nodeId: 'z' })).toMatchObject({
+      isGranted: false,
+      epochSeen: 2,
+    });
+    peers.close();
+    // Nobody leads until somebody is promoted in a higher epoch.
     await until('a has stepped aside', () => space.status().role === 'replica');
     const report = await trio.open.get('a')!.promote('s');
     expect(report).toMatchObject({ isPromoted: true, epoch: 3, lost: [] });
@@ -234,4 +247,17 @@ describe('a planned hand-over', () => {
     if (leader === 'b') await trio.open.get('b')!.promote('s');
     await allTheSame(leader);
   });
+});
+
+test('what a node led before its host was told so is applied like any other', () => {
+  const facts = { ...newSpaceFacts('0'.repeat(32), 's'), role: 'primary' as const, applied: 3 };
+  facts.position = { epoch: 2, sequence: 4, headerCrc: 1 };
+  const space = { facts, hasLed: false, replicas: ['b'] } as unknown as SpaceState;
+  becomeReplica(space);
+  expect(space.facts).toMatchObject({ role: 'replica', applied: 3 });
+  // What it took appends for its host has applied itself.
+  Object.assign(facts, { role: 'primary' });
+  space.hasLed = true;
+  becomeReplica(space);
+  expect(space.facts.applied).toBe(4);
 });

@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { idOf } from '#src/main/names.js';
@@ -402,11 +402,14 @@ describe('repair', () => {
     await stop('b');
     const places = (await placesOf('a')).filter((p) => p.id === idOf('s'));
     flip('a', headerOf(places.at(-1)!));
-    a = await primary('b');
+    a = await start('a', { lead: true, replicas: [memberOf('b')], http: { port: 0 } });
     const again = await a.openSpace('s');
     await expect(again.append(1, Buffer.from('x'))).rejects.toMatchObject({ code: 'Repairing' });
+    const ready = async () => (await fetch(`http://127.0.0.1:${a.httpAddress!.port}/ready`)).status;
+    await vi.waitFor(async () => expect(await ready()).toBe(503), { timeout: 20_000 });
     await start('b');
     await until('the log is whole', () => isWhole(a));
+    await vi.waitFor(async () => expect(await ready()).toBe(200), { timeout: 20_000 });
     expect(await contentOf(a.space('s'))).toEqual(before);
     await appended(a.space('s'));
   });

@@ -117,9 +117,12 @@ describe('disks of replicas', () => {
     disk.restore(image);
     const third = kept(await openNodeOn(disk.mount(), options));
     const regressed = heard(third, 'regressed');
+    const fenced = heard(third, 'fenced');
     // It has filled itself up, and leads on in an epoch of its own: no sequence is used again.
     const refilled = await third.openSpace('s');
     expect(regressed).toHaveLength(1);
+    // What comes back of its own candidacy is no rival's.
+    expect(fenced).toEqual([]);
     expect(await refilled.append(1, payload(3))).toEqual({ sequence: 4, epoch: 2 });
     await refilled.flushed(4, { replicas: 1 });
     expect(await contentOf(b.space('s'))).toEqual(await contentOf(refilled));

@@ -19,6 +19,7 @@ import type {
   Placement,
 } from './coordinator.js';
 import { EtcdCandidacy } from './etcd-candidacy.js';
+import type { MakeLink } from './etcd-link.js';
 import { EtcdPlacing } from './etcd-placing.js';
 import { EtcdRecords, type Known } from './etcd-records.js';
 import { EtcdSession } from './etcd-session.js';
@@ -69,8 +70,17 @@ export class EtcdCoordinator implements Coordinator {
     this.#firstWord = resolve;
   });
 
-  /** @param place names where this node's directory is locked, see NodeRow */
-  constructor(clusterId: string, nodeId: string, place: string, options: EtcdOptions) {
+  /**
+   * @param place names where this node's directory is locked, see NodeRow
+   * @param makeLink how etcd is reached; as a rule by its own client
+   */
+  constructor(
+    clusterId: string,
+    nodeId: string,
+    place: string,
+    options: EtcdOptions,
+    makeLink?: MakeLink,
+  ) {
     this.#nodeId = nodeId;
     this.#place = place;
     const prefix = `${options.prefix}/${clusterId}/`;
@@ -86,6 +96,7 @@ export class EtcdCoordinator implements Coordinator {
         },
         link: (connected, reason) => this.#event({ kind: 'link', connected, reason }),
       },
+      makeLink,
     );
     this.#session = session;
     this.#records = new EtcdRecords(prefix, session.view);

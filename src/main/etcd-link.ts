@@ -53,6 +53,11 @@ const GRPC = {
   'grpc.use_local_subchannel_pool': 1,
 };
 
+/** What the session asks of a link, whoever made it. */
+export type Link = Pick<EtcdLink, keyof EtcdLink>;
+/** Makes a link to one endpoint; calls on it have `timeoutMs` each. */
+export type MakeLink = (endpoint: string, timeoutMs: number, hooks: LinkHooks) => Promise<Link>;
+
 type KeepAliveStream = Awaited<ReturnType<Etcd3['leaseClient']['leaseKeepAlive']>>;
 type WatchStream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>;
 

@@ -5,7 +5,7 @@
  */
 import { EngramError, failure } from '../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../shared/limits.js';
-import type { Change, Condition, EtcdLink, Pair, Write } from './etcd-link.js';
+import type { Change, Condition, Link, MakeLink, Pair, Write } from './etcd-link.js';
 
 export interface SessionOptions {
   readonly endpoints: readonly string[];
@@ -26,12 +26,19 @@ export interface SessionHooks {
   link(connected: boolean, reason: string): void;
 }
 
+/** Who uses no etcd loads no client of it. */
+const linkToEtcd: MakeLink = async (endpoint, timeoutMs, hooks) => {
+  const { EtcdLink } = await import('./etcd-link.js');
+  return new EtcdLink(endpoint, timeoutMs, hooks);
+};
+
 export class EtcdSession {
   readonly #options: SessionOptions;
   readonly #hooks: SessionHooks;
+  readonly #makeLink: MakeLink;
   /** What stands below the prefix, by key, as of what was heard last. */
   readonly view = new Map<string, Pair>();
-  #link: EtcdLink | undefined;
+  #link: Link | undefined;
   #isUp = false;
   /** What was told of the link last. */
   #told: boolean | undefined;
@@ -44,9 +51,10 @@ export class EtcdSession {
   #attempts = 0;
   #isClosed = false;
 
-  constructor(options: SessionOptions, hooks: SessionHooks) {
+  constructor(options: SessionOptions, hooks: SessionHooks, makeLink = linkToEtcd) {
     this.#options = options;
     this.#hooks = hooks;
+    this.#makeLink = makeLink;
   }
 
   /** From then on the lease may have run out. */
@@ -78,12 +86,9 @@ export class EtcdSession {
     if (this.#isClosed) return;
     const { endpoints, prefix, ttlMs } = this.#options;
     const endpoint = endpoints[this.#attempts++ % endpoints.length]!;
-    let link: EtcdLink | undefined;
+    let link: Link | undefined;
     try {
-      // Who uses no etcd loads no client of it.
-      const { EtcdLink: Link } = await import('./etcd-link.js');
-      if (this.#isClosed) return;
-      const made: EtcdLink = new Link(endpoint, this.#callMs, {
+      const made: Link = await this.#makeLink(endpoint, this.#callMs, {
         kept: (sentMs, lifeMs) => {
           if (this.#link === made) this.#kept(sentMs, lifeMs);
         },
@@ -95,6 +100,10 @@ export class EtcdSession {
         failed: (reason) => this.#fail(made, reason),
       });
       link = made;
+      if (this.#isClosed) {
+        made.close();
+        return;
+      }
       this.#link = made;
       const { pairs, revision } = await made.list(prefix);
       if (this.#link !== made) return;
@@ -120,7 +129,7 @@ export class EtcdSession {
     }
   }
 
-  async #grant(link: EtcdLink, ttlMs: number): Promise<void> {
+  async #grant(link: Link, ttlMs: number): Promise<void> {
     const granted = await link.grant(ttlMs);
     if (this.#link !== link) return;
     this.#lease = granted.lease;
@@ -128,7 +137,7 @@ export class EtcdSession {
   }
 
   /** Resolves with the first answer; a failed link or a lost lease ends the wait. */
-  async #keepFirst(link: EtcdLink): Promise<void> {
+  async #keepFirst(link: Link): Promise<void> {
     const before = this.#ackUntilMs;
     link.keep(this.#lease!);
     while (this.#link === link && this.#ackUntilMs === before && this.#lease !== undefined) {
@@ -137,7 +146,7 @@ export class EtcdSession {
     }
   }
 
-  #keepOn(link: EtcdLink): void {
+  #keepOn(link: Link): void {
     clearInterval(this.#keeping);
     const everyMs = this.#options.ttlMs / LEASE_KEEPS;
     this.#keeping = setInterval(() => {
@@ -148,7 +157,7 @@ export class EtcdSession {
     this.#keeping.unref();
   }
 
-  #fail(link: EtcdLink, reason: string, atOnce = false): void {
+  #fail(link: Link, reason: string, atOnce = false): void {
     link.close();
     if (this.#link !== link) return;
     this.#link = undefined;
@@ -278,7 +287,7 @@ export class EtcdSession {
     await this.#call((link) => link.revoke(lease));
   }
 
-  async #call<T>(work: (link: EtcdLink) => Promise<T>): Promise<T> {
+  async #call<T>(work: (link: Link) => Promise<T>): Promise<T> {
     const link = this.#link;
     if (!link || this.#isClosed)
       throw failure('CoordinatorUnavailable', 'there is no link to etcd');

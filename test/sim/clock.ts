@@ -15,6 +15,8 @@ export class Owner {
   #isStopped = false;
   /** How far its wall clock is off, ms. */
   wallOffsetMs = 0;
+  /** When it was made, or went on last. */
+  sinceMs = 0;
   /** Timers that came due while it was stopped. */
   readonly held: Timer[] = [];
 
@@ -131,6 +133,7 @@ export class VirtualClock {
   }
 
   goOn(owner: Owner): void {
+    owner.sinceMs = this.nowMs;
     for (const timer of owner.goOn()) {
       timer.at = this.nowMs;
       timer.order = ++this.#order;

@@ -4,6 +4,7 @@
  */
 
 import { StaticCoordinator } from '#src/main/coordinator.js';
+import { EtcdCoordinator } from '#src/main/coordinator-etcd.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import type { Platform } from '#src/main/platform.js';
@@ -11,6 +12,7 @@ import type { ToShipper } from '#src/shared/control.js';
 import { Shipper } from '#src/workers/shipper.js';
 import { type Chance, FakeDisk } from '../support/fake-disk.js';
 import { Owner, VirtualClock } from './clock.js';
+import { SimEtcd } from './etcd.js';
 import { type Machine, SimNetwork } from './network.js';
 
 const BASE_PORT = 7_000;
@@ -66,6 +68,7 @@ export class SimNode {
     const { clock } = this.#cluster;
     const owner = new Owner(`${this.name}#${++this.starts}`);
     owner.wallOffsetMs = this.owner.wallOffsetMs;
+    owner.sinceMs = clock.nowMs;
     this.owner = owner;
     this.machine.isUp = true;
     this.#shippers = [];
@@ -118,10 +121,14 @@ export class SimNode {
   }
 
   #platform(owner: Owner): Platform {
-    const { clock, network } = this.#cluster;
+    const { clock, network, etcd } = this.#cluster;
     return {
       listener: (accepted) => network.listener(this.machine, owner, accepted),
-      coordinator: () => new StaticCoordinator(),
+      coordinator: ({ coordinator, clusterId, nodeId, dataDir }) => {
+        if (coordinator.kind === 'static') return new StaticCoordinator();
+        const makeLink = etcd.linkFrom(this.machine, owner);
+        return new EtcdCoordinator(clusterId, nodeId, nodeId + dataDir, coordinator, makeLink);
+      },
       connect: ({ port }) => network.connect(this.machine, owner, port),
       startShipper: (start, hooks) => {
         const thread = new Owner(`${owner.name}/${start.replica.nodeId}`, owner);
@@ -172,18 +179,32 @@ export class Cluster {
   readonly chance: Chance;
   readonly clock: VirtualClock;
   readonly network: SimNetwork;
+  /** For nodes that have it as their coordinator; to be started. */
+  readonly etcd: SimEtcd;
   readonly nodes: SimNode[] = [];
 
   constructor(chance: Chance) {
     this.chance = chance;
     this.clock = new VirtualClock(chance);
     this.network = new SimNetwork(this.clock, chance);
+    this.etcd = new SimEtcd(this.clock, this.network);
   }
 
   add(name: string, options: Partial<NodeOptions>): SimNode {
     const node = new SimNode(this, name, this.nodes.length, options);
     this.nodes.push(node);
     return node;
+  }
+
+  /** No fault goes on; what is down stays down. */
+  heal(): void {
+    this.network.heal();
+    for (const { disk, owner } of this.nodes) {
+      disk.inject(undefined);
+      disk.delay = undefined;
+      disk.capacityBytes = Number.POSITIVE_INFINITY;
+      if (owner.stopped) this.clock.goOn(owner);
+    }
   }
 
   /** Waits for work of the cluster, letting time pass; gives up after `ms`. */
@@ -209,4 +230,10 @@ export class Cluster {
 
 export function portOf(index: number): number {
   return BASE_PORT + index;
+}
+
+/** The disk was full or refused while the node opened: it is tried again. */
+export function isPassing(error: Error): boolean {
+  const { code } = error as { code?: string };
+  return code === 'Io' || code === 'DiskFull' || code === 'WalFailed' || code === 'Closed';
 }

@@ -5,13 +5,12 @@ import type { Cluster, SimNode } from './cluster.js';
 export interface FaultHost {
   readonly cluster: Cluster;
   readonly chance: Chance;
-  readonly primary: SimNode;
   isHealing(): boolean;
   note(line: string): void;
   later(ms: number, what: string, work: () => void): void;
   restartLater(node: SimNode, ms: number): void;
-  /** For so long the primary may be slower than its own disk and process are. */
-  disturb(ms: number): void;
+  /** For so long a node may be slower than its own disk and process are. */
+  disturb(node: SimNode, ms: number): void;
 }
 
 /** The calls of a disk that fail, and how. */
@@ -31,21 +30,22 @@ const DISK_ERRORS = [
 ] as const;
 const SLOW_CALLS = ['fdatasync', 'write', 'read', 'fsync'] as const;
 
-type Work = (node: SimNode, other: SimNode, ms: number) => void;
+export type Work = (node: SimNode, other: SimNode, ms: number) => void;
 
 export class Faults {
   readonly #host: FaultHost;
   readonly #kinds: readonly (readonly [string, Work])[];
 
-  constructor(host: FaultHost) {
+  /** @param more what else may happen, besides what happens to every cluster */
+  constructor(host: FaultHost, more: readonly (readonly [string, Work])[] = []) {
     this.#host = host;
     this.#kinds = [
       ['crash', (node, _, ms) => this.#crash(node, ms)],
       ['crash', (node, _, ms) => this.#crash(node, ms)],
       ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
       ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
-      ['one way closed', (node, other, ms) => this.#close([[node, other]], ms)],
-      ['partition', (node, other, ms) => this.#partition(node, other, ms)],
+      ['one way closed', (node, other, ms) => this.#close([[node.name, other.name]], ms)],
+      ['partition', (node, other, ms) => this.cut(node.name, [other.name], 3 * ms)],
       ['reset', () => void host.cluster.network.resetOne()],
       ['corruption', (node, other) => host.cluster.network.corrupt(node.name, other.name)],
       ['duplicate', (node, other) => host.cluster.network.duplicate(node.name, other.name)],
@@ -58,6 +58,7 @@ export class Faults {
       ['shipper dies', (node) => node.killShipper()],
       ['clock jumps', (node) => this.#jump(node)],
       ['swizzle', () => this.#swizzle()],
+      ...more,
     ];
   }
 
@@ -82,20 +83,18 @@ export class Faults {
     this.#host.restartLater(node, ms);
   }
 
-  #close(links: readonly (readonly [SimNode, SimNode])[], ms: number): void {
+  #close(links: readonly (readonly [string, string])[], ms: number): void {
     const { network } = this.#host.cluster;
-    for (const [from, to] of links) network.block(from.name, to.name);
+    for (const [from, to] of links) network.block(from, to);
     this.#host.later(ms, 'open', () => {
-      for (const [from, to] of links) network.open(from.name, to.name);
+      for (const [from, to] of links) network.open(from, to);
     });
   }
 
-  #partition(node: SimNode, other: SimNode, ms: number): void {
-    const links = [
-      [node, other],
-      [other, node],
-    ] as const;
-    this.#close(links, 3 * ms);
+  /** Nothing comes from one to the others, or to it. */
+  cut(name: string, others: readonly string[], ms: number): void {
+    const links = others.flatMap((other) => [[name, other] as const, [other, name] as const]);
+    this.#close(links, ms);
   }
 
   #delay(node: SimNode, other: SimNode, ms: number): void {
@@ -110,12 +109,8 @@ export class Faults {
     if (!node.node) return;
     const { owner } = node;
     owner.stop();
-    this.#disturbIfPrimary(node, ms);
+    this.#host.disturb(node, ms);
     this.#host.later(ms, `go on ${node.name}`, () => this.#host.cluster.clock.goOn(owner));
-  }
-
-  #disturbIfPrimary(node: SimNode, ms: number): void {
-    if (node === this.#host.primary) this.#host.disturb(ms);
   }
 
   #diskError(node: SimNode, ms: number): void {
@@ -123,7 +118,7 @@ export class Faults {
     const error = DISK_ERRORS[chance(DISK_ERRORS.length)]!;
     this.#host.note(`${error.errno} at ${error.only}`);
     node.disk.inject({ call: 1 + chance(20), ...error });
-    this.#disturbIfPrimary(node, ms + 1_500);
+    this.#host.disturb(node, ms + 1_500);
     // What an operator does with a node whose log has failed.
     this.#host.later(500 + ms, `look at ${node.name}`, () => {
       node.disk.inject(undefined);
@@ -135,7 +130,7 @@ export class Faults {
 
   #diskFull(node: SimNode, ms: number): void {
     node.disk.capacityBytes = node.disk.usedBytes + this.#host.chance(40_000);
-    this.#disturbIfPrimary(node, ms + 2_000);
+    this.#host.disturb(node, ms + 2_000);
     this.#host.later(ms, `room for ${node.name}`, () => {
       node.disk.capacityBytes = Number.POSITIVE_INFINITY;
     });
@@ -145,7 +140,7 @@ export class Faults {
     const { chance } = this.#host;
     const only = SLOW_CALLS[chance(SLOW_CALLS.length)]!;
     node.disk.delay = { only, ms: 1 + chance(1_500) };
-    this.#disturbIfPrimary(node, ms + 2_000);
+    this.#host.disturb(node, ms + 2_000);
     this.#host.later(ms, `disk of ${node.name}`, () => {
       node.disk.delay = undefined;
     });

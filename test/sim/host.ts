@@ -32,6 +32,13 @@ export class Ledger {
     this.#offered.set(sequence, known);
   }
 
+  /** The log was opened and ends here: what was offered behind it is gone, and never comes back. */
+  opened(durable: number): void {
+    for (const sequence of this.#offered.keys()) {
+      if (sequence > durable) this.#offered.delete(sequence);
+    }
+  }
+
   ack(sequence: number, payload: Uint8Array): void {
     this.#settle(sequence, Buffer.from(payload).toString(), 'acknowledged');
     this.acked = Math.max(this.acked, sequence);

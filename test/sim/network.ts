@@ -149,8 +149,8 @@ export class SimNetwork {
     { machine: Machine; accept: (from: Machine) => SimSocket }
   >();
   readonly #sockets = new Set<SimSocket>();
-  /** Ordered pairs "from>to" that deliver nothing. */
-  readonly #blocked = new Set<string>();
+  /** Ordered pairs "from>to" that deliver nothing, and since when. */
+  readonly #blocked = new Map<string, number>();
   readonly #corrupt = new Set<string>();
   readonly #duplicate = new Set<string>();
   readonly #lose = new Set<string>();
@@ -163,12 +163,14 @@ export class SimNetwork {
     this.#chance = chance;
   }
 
-  get blocked(): readonly string[] {
-    return [...this.#blocked];
+  /** For how long a link has delivered nothing, ms. */
+  blockedMs(from: string, to: string): number {
+    return this.clock.nowMs - (this.#blocked.get(`${from}>${to}`) ?? this.clock.nowMs);
   }
 
   block(from: string, to: string): void {
-    this.#blocked.add(`${from}>${to}`);
+    const link = `${from}>${to}`;
+    if (!this.#blocked.has(link)) this.#blocked.set(link, this.clock.nowMs);
   }
 
   open(from: string, to: string): void {

@@ -1,19 +1,23 @@
 /**
- * One seed: three nodes that may each lead two spaces, promoted and handed over while they are
- * killed, lose power, are paused and cut off from each other, so that now and then two of them
- * lead. Then everything heals, one leads, all hold the same, and nothing that was acknowledged is
- * gone: what a replica had flushed too is in the log, the rest at least in a quarantine (I1, I2,
- * I5, P3, P8).
+ * One seed: three nodes that may each lead two spaces, promoted and handed over under all faults of
+ * a cluster, and cut off from each other, so that now and then two of them lead. In half of the
+ * seeds operators promote, in the others etcd's leases decide: then nobody acknowledges in an
+ * epoch once another has in a later one. Then everything heals, one leads, all hold the same, and
+ * nothing that was acknowledged is gone: what a replica had flushed too is in the log, the rest at
+ * least in a quarantine (I1, I2, I5, P3, P8).
  */
 import type { Entry, Node } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
 import { chanceFrom } from '../support/fake-disk.js';
-import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
+import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
+import { ETCD, ETCD_ENDPOINT } from './etcd.js';
+import { Faults, type Work } from './faults.js';
 
 const IDS = ['a', 'b', 'c'];
 const SPACES = ['red', 'green'];
 const HEAL_MS = 90_000;
 const SETTLE_MS = 30_000;
+const TTL_MS = 2_000;
 
 interface Acked {
   readonly sequence: number;
@@ -30,6 +34,8 @@ export interface RolesReport {
   /** Times at which two nodes had acknowledged in different epochs of one space meanwhile. */
   readonly epochs: number;
   readonly faults: number;
+  /** It was etcd who said who leads. */
+  readonly hasLeases: boolean;
   readonly virtualMs: number;
 }
 
@@ -43,11 +49,14 @@ export class RolesRun {
   readonly #placed = new Map<string, string>();
   /** By space and epoch: who acknowledges in it. */
   readonly #leaders = new Map<string, string>();
+  /** By space: the highest epoch in which anybody has acknowledged. */
+  readonly #ackedIn = new Map<string, number>();
   /** By process and space: the highest epoch that it has told of. */
   readonly #epochs = new Map<string, number>();
   readonly #applied = new Map<string, number>();
   /** By host: it has led the space since it was given an entry last. */
   readonly #hasLed = new Set<string>();
+  readonly #hasLeases: boolean;
   readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, faults: 0 };
   #count = 0;
   #isHealing = false;
@@ -58,16 +67,18 @@ export class RolesRun {
     this.#trace = trace;
     this.#chance = chanceFrom(seed);
     this.#cluster = new Cluster(this.#chance);
+    this.#hasLeases = this.#chance(2) === 0;
     for (const [i, id] of IDS.entries()) this.#add(id, i);
   }
 
   #add(id: string, index: number): void {
     const { clock } = this.#cluster;
     const at = (i: number) => ({ host: '127.0.0.1', port: portOf(i) });
+    const replicas = IDS.map((nodeId, i) => ({ nodeId, ...at(i) })).filter((m) => m.nodeId !== id);
+    const etcd = { kind: 'etcd', endpoints: [ETCD_ENDPOINT], ttlMs: TTL_MS } as const;
     this.#cluster.add(id, {
       listen: at(index),
-      replicas: IDS.map((nodeId, i) => ({ nodeId, ...at(i) })).filter((m) => m.nodeId !== id),
-      lead: id === 'a',
+      ...(this.#hasLeases ? { coordinator: etcd } : { replicas, lead: id === 'a' }),
       apply: async (entries: Entry[], { space }: { space: string }) => {
         await new Promise<void>((resolve) => clock.after(this.#chance(4), clock.owner, resolve));
         const key = `${id} ${space}`;
@@ -100,8 +111,10 @@ export class RolesRun {
     const { clock } = this.#cluster;
     const uninstall = clock.install();
     try {
+      if (this.#hasLeases) this.#cluster.etcd.start();
       for (const node of this.#cluster.nodes) await this.#start(node);
       await this.#make();
+      const faults = this.#faults();
       const end = clock.nowMs + 8_000 + this.#chance(15_000);
       let nextFault = clock.nowMs + 500;
       while (clock.nowMs < end) {
@@ -109,12 +122,14 @@ export class RolesRun {
         if (this.#failure) throw this.#failure;
         for (let n = this.#chance(4); n > 0; n--) this.#offer();
         if (clock.nowMs < nextFault) continue;
-        this.#fault();
+        this.#report.faults++;
+        faults.one();
         nextFault = clock.nowMs + this.#chance(1_500);
       }
       await this.#heal();
       const virtualMs = Math.round(clock.nowMs);
-      return { seed: this.#seed, ...this.#report, epochs: this.#leaders.size, virtualMs };
+      const [epochs, hasLeases] = [this.#leaders.size, this.#hasLeases];
+      return { seed: this.#seed, ...this.#report, epochs, hasLeases, virtualMs };
     } finally {
       for (const node of this.#cluster.nodes) node.kill();
       uninstall();
@@ -204,6 +219,11 @@ export class RolesRun {
     const place = `${name} ${epoch} ${sequence}`;
     if (this.#placed.has(place)) this.#fail(`${place} was acknowledged twice (P3)`);
     this.#placed.set(place, payload);
+    const latest = this.#ackedIn.get(name) ?? 0;
+    this.#ackedIn.set(name, Math.max(latest, epoch));
+    if (this.#hasLeases && epoch < latest) {
+      this.#fail(`${node.name} acknowledged ${name} in ${epoch}, another had in ${latest}`);
+    }
   }
 
   async #promote(node: SimNode, name: string): Promise<void> {
@@ -225,86 +245,67 @@ export class RolesRun {
 
   // --- faults ------------------------------------------------------------------------------
 
-  #later(ms: number, work: () => void): void {
-    this.#cluster.clock.after(ms, undefined, work);
+  #later(ms: number, what: string, work: () => void): void {
+    this.#cluster.clock.after(ms, undefined, () => {
+      this.#note(what);
+      work();
+    });
   }
 
   #restart(node: SimNode, ms: number): void {
-    this.#later(ms, () => {
+    this.#later(ms, `start ${node.name}`, () => {
       if (node.node || node.isStarting || this.#isHealing) return;
       node.start().then((error) => {
         this.#note(`${node.name} is ${error ? error.message.split('\n')[0] : 'open'}`);
-        if (error) this.#restart(node, 500);
+        if (error && !isPassing(error)) this.#failure ??= error;
+        else if (error) this.#restart(node, 500);
         else this.#listenTo(node);
       });
     });
   }
 
-  #fault(): void {
-    const { nodes, network, clock } = this.#cluster;
-    const node = nodes[this.#chance(nodes.length)]!;
-    const others = nodes.filter((n) => n !== node);
-    const ms = 100 + this.#chance(4_000);
-    const kind = this.#chance(9);
-    this.#report.faults++;
-    this.#note(`fault ${kind} on ${node.name}, ${ms} ms`);
-    switch (kind) {
-      case 0:
-        node.kill();
-        this.#restart(node, ms / 4);
-        return;
-      case 1:
-        node.losePower();
-        this.#restart(node, ms);
-        return;
-      case 2:
-      case 3:
-      case 4: {
-        // Cut off: whoever leads there goes on alone, and another one may be promoted.
-        for (const other of others) {
-          network.block(node.name, other.name);
-          network.block(other.name, node.name);
-        }
-        this.#later(2 * ms, () => {
-          for (const other of others) {
-            network.open(node.name, other.name);
-            network.open(other.name, node.name);
-          }
-        });
-        return;
-      }
-      case 5: {
-        const other = others[this.#chance(2)]!;
-        network.block(node.name, other.name);
-        this.#later(ms, () => network.open(node.name, other.name));
-        return;
-      }
-      case 6: {
-        if (!node.node) return;
-        const { owner } = node;
-        owner.stop();
-        this.#later(ms, () => clock.goOn(owner));
-        return;
-      }
-      case 7:
-        network.resetOne();
-        return;
-      default:
-        node.owner.wallOffsetMs += (this.#chance(3) - 1) * 3_600_000;
-    }
+  #faults(): Faults {
+    const cluster = this.#cluster;
+    /** Cut off: whoever leads there goes on alone, and another one may be promoted. */
+    const isolate: Work = (node, _, ms) => {
+      const others = IDS.filter((id) => id !== node.name);
+      faults.cut(node.name, this.#chance(2) === 0 ? [...others, ETCD] : others, 2 * ms);
+    };
+    const etcdAway: Work = (node, _, ms) => faults.cut(node.name, [ETCD], 2 * ms);
+    const etcdRestarts: Work = (_, __, ms) => {
+      cluster.etcd.kill();
+      this.#later(ms, 'etcd is back', () => cluster.etcd.start());
+    };
+    const isolated = Array.from({ length: 4 }, () => ['isolated', isolate] as const);
+    const ofEtcd = [
+      ['etcd away', etcdAway],
+      ['etcd away', etcdAway],
+      ['etcd restarts', etcdRestarts],
+    ] as const;
+    const host = {
+      cluster,
+      chance: this.#chance,
+      isHealing: () => this.#isHealing,
+      note: (line: string) => this.#note(line),
+      later: (ms: number, what: string, work: () => void) => this.#later(ms, what, work),
+      restartLater: (node: SimNode, ms: number) => this.#restart(node, ms),
+      disturb: () => undefined,
+    };
+    const faults = new Faults(host, this.#hasLeases ? [...isolated, ...ofEtcd] : isolated);
+    return faults;
   }
 
   // --- the end -----------------------------------------------------------------------------
 
   async #heal(): Promise<void> {
-    const { nodes, network, clock } = this.#cluster;
+    const { nodes, clock } = this.#cluster;
     this.#note('heal');
     this.#isHealing = true;
-    network.heal();
-    for (const node of nodes) if (node.owner.stopped) clock.goOn(node.owner);
+    this.#cluster.heal();
     await clock.runFor(SETTLE_MS);
+    if (this.#failure) throw this.#failure;
     for (const node of nodes) {
-      if (node.node) continue;
+      if (node.node && node.node.status().failure === undefined) continue;
       node.kill();
       await this.#start(node);
     }
@@ -312,7 +313,7 @@ export class RolesRun {
     await this.#check();
   }
 
-  /** An operator promotes where nobody leads; then everybody follows. */
+  /** Where nobody leads an operator promotes, or etcd sees to it; then everybody follows. */
   async #oneLeads(name: string): Promise<void> {
     const { clock, nodes } = this.#cluster;
     const end = clock.nowMs + HEAL_MS;
@@ -325,7 +326,7 @@ export class RolesRun {
         const all = nodes.map((n) => JSON.stringify(n.node?.space(name).status()));
         throw new Violation(`${name} is not whole: ${all.join('\n')}`);
       }
-      if (leaders.length === 0) {
+      if (leaders.length === 0 && !this.#hasLeases) {
         for (const node of nodes) {
           const work = clock.as(node.owner, () => node.node!.promote(name));
           const done = await this.#cluster.within(SETTLE_MS, `promoting ${name}`, settled(work));

@@ -3,9 +3,10 @@
  * bounded time every replica streams, and everything that was promised holds (FAULTS.md, I1-I9).
  */
 import type { Entry, HostSnapshot, ReceivedSnapshot, Space } from '#src/main/index.js';
+import { SILENCE_MS } from '#src/shared/limits.js';
 import { chanceFrom } from '../support/fake-disk.js';
-import { Cluster, portOf, type SimNode, Violation } from './cluster.js';
-import { Faults } from './faults.js';
+import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
+import { Faults, type Work } from './faults.js';
 import { HostStore, Ledger } from './host.js';
 import { Invariants } from './invariants.js';
 import { rot } from './rot.js';
@@ -49,6 +50,8 @@ export class Run {
   /** What each replica was heard to have flushed, by "replica space" (I3). */
   readonly #flushed = new Map<string, number>();
   readonly #primary: SimNode;
+  /** What a replica lacks is soon lost, and it needs a snapshot. */
+  readonly #isSlotSmall: boolean;
   readonly #trace: ((line: string) => void) | undefined;
   #spaces = new Map<string, Space>();
   #faults = 0;
@@ -66,14 +69,14 @@ export class Run {
     this.#trace = trace;
     this.#chance = chanceFrom(seed);
     this.#cluster = new Cluster(this.#chance);
+    this.#isSlotSmall = this.#chance(2) === 0;
     const replicas = ['b', 'c'].map((nodeId, i) => ({
       nodeId,
       host: '127.0.0.1',
       port: portOf(i + 1),
     }));
     const compression = this.#chance(2) === 0 ? 'lz4' : 'none';
-    // In half of the seeds what a replica lacks is soon lost, and it needs a snapshot.
-    const maxSlotBytes = this.#chance(2) === 0 ? 100_000 : 100_000_000;
+    const maxSlotBytes = this.#isSlotSmall ? 100_000 : 100_000_000;
     const snapshot = (space: string): Promise<HostSnapshot> =>
       makeSnapshot(this.#world, space, this.#spaces.get(space)?.status().durableSequence ?? 0);
     const slots = { maxSlotBytes, snapshot, ...SNAPSHOTS };
@@ -146,17 +149,22 @@ export class Run {
       for (const node of this.#cluster.nodes) {
         await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
       }
-      const end = clock.nowMs + 3_000 + this.#chance(12_000);
-      const faults = new Faults({
+      let end = clock.nowMs + 3_000 + this.#chance(12_000);
+      // Longer than a link may be silent, so now and then only.
+      const silence: Work = (node, other) => {
+        faults.cut(node.name, [other.name], SILENCE_MS + 3_000);
+        end = Math.max(end, clock.nowMs + SILENCE_MS + 2_500);
+      };
+      const host = {
         cluster: this.#cluster,
         chance: this.#chance,
-        primary: this.#primary,
         isHealing: () => this.#isHealing,
-        note: (line) => this.#note(line),
-        later: (ms, what, work) => this.#later(ms, what, work),
-        restartLater: (node, ms) => this.#restartLater(node, ms),
-        disturb: (ms) => this.#disturb(ms),
-      });
+        note: (line: string) => this.#note(line),
+        later: (ms: number, what: string, work: () => void) => this.#later(ms, what, work),
+        restartLater: (node: SimNode, ms: number) => this.#restartLater(node, ms),
+        disturb: (node: SimNode, ms: number) => this.#disturb(node, ms),
+      };
+      const faults = new Faults(host, this.#chance(8) === 0 ? [['silence', silence]] : []);
       let nextFault = clock.nowMs + this.#chance(500);
       while (clock.nowMs < end) {
         await clock.runFor(1 + this.#chance(20));
@@ -207,7 +215,10 @@ export class Run {
       this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
     );
     this.#invariants.opened(node.name, open);
-    open.on('snapshot-started', (e) => this.#note(`${node.name}: snapshot ${JSON.stringify(e)}`));
+    open.on('snapshot-started', (e) => {
+      this.#note(`${node.name}: snapshot ${JSON.stringify(e)}`);
+      if (!this.#isSlotSmall) this.#fail(`${e.replicaId} needs a snapshot of ${e.space} (I4)`);
+    });
     open.on('snapshot-failed', (e) => this.#note(`${node.name}: no snapshot ${JSON.stringify(e)}`));
     open.on('snapshot-done', (e) => this.#note(`${node.name}: has snapshot ${JSON.stringify(e)}`));
     for (const space of open.status().spaces) {
@@ -223,6 +234,9 @@ export class Run {
       }
     }
     if (node !== this.#primary) return;
+    for (const [name, ledger] of this.#ledgers) {
+      ledger.opened(open.status().spaces.find((s) => s.name === name)?.durableSequence ?? 0);
+    }
     this.#spaces = new Map();
     for (const name of SPACES) void this.#openSpace(node, name);
   }
@@ -276,6 +290,7 @@ export class Run {
       if (node.isRunning) this.#invariants.check(node.name, node.node!);
     }
     if (!this.#primary.isRunning) return;
+    this.#checkSilence();
     for (const space of this.#primary.node!.status().spaces) {
       for (const replica of space.replicas) {
         const key = `${replica.replicaId} ${space.name}`;
@@ -285,6 +300,20 @@ export class Run {
         }
         this.#flushed.set(key, Math.max(before, replica.ackedSequence));
       }
+    }
+  }
+
+  /** A link from which nothing comes is not believed in for longer than that (I8). */
+  #checkSilence(): void {
+    const { name, owner, node } = this.#primary;
+    const { clock, network } = this.#cluster;
+    const boundMs = SILENCE_MS + 1_500;
+    if (clock.nowMs - owner.sinceMs < boundMs) return;
+    for (const { replicaId, state } of node!.status().replicas) {
+      if (state !== 'streaming' && state !== 'catching-up') continue;
+      const silentMs = network.blockedMs(replicaId, name);
+      if (silentMs < boundMs) continue;
+      throw new Violation(`${replicaId} is ${state}, silent for ${silentMs} ms (I8)`);
     }
   }
 
@@ -362,7 +391,8 @@ export class Run {
     });
   }
 
-  #disturb(ms: number): void {
+  #disturb(node: SimNode, ms: number): void {
+    if (node !== this.#primary) return;
     const { nowMs } = this.#cluster.clock;
     this.#disturbedUntilMs = Math.max(this.#disturbedUntilMs, nowMs + ms);
   }
@@ -370,16 +400,10 @@ export class Run {
   // --- the end ---------------------------------------------------------------------------------
 
   async #heal(): Promise<void> {
-    const { nodes, network, clock } = this.#cluster;
+    const { nodes, clock } = this.#cluster;
     this.#note('heal');
     this.#isHealing = true;
-    network.heal();
-    for (const node of nodes) {
-      node.disk.inject(undefined);
-      node.disk.delay = undefined;
-      node.disk.capacityBytes = Number.POSITIVE_INFINITY;
-      if (node.owner.stopped) clock.goOn(node.owner);
-    }
+    this.#cluster.heal();
     // What was opening may still do so; what failed or is down starts again.
     await clock.runFor(SETTLE_MS);
     this.#checkPending();
@@ -509,10 +533,4 @@ export class Run {
       if (segments > 6) throw new Violation(`${node.name} keeps ${segments} segments (I7)`);
     }
   }
-}
-
-/** The disk was full or refused while the node opened: it is tried again. */
-function isPassing(error: Error): boolean {
-  const { code } = error as { code?: string };
-  return code === 'Io' || code === 'DiskFull' || code === 'WalFailed' || code === 'Closed';
 }

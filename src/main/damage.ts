@@ -209,7 +209,6 @@ export class Damage {
         found.push({ space: facts.name, from, to });
         this.refuse(space);
       }
-      facts.damage.sort((a, b) => a.from - b.from);
     }
     const news = holes.filter((hole) => !this.at(hole.start));
     for (const hole of news) addHole(this.holes, hole);

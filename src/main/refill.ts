@@ -31,11 +31,13 @@ export class Refill {
   }
 
   /**
-   * Durable up to `sequence` when it resolves. The caller sees to it that nobody else adds to the
-   * space. Rejects Fork where the entry at our end is another one, and as a peer call does.
+   * Durable up to `sequence` when it resolves. Rejects Fork where the entry at our end is another
+   * one, PromotionRefused where somebody leads the space meanwhile, and as a peer call does.
    */
   async from(space: SpaceState, member: Member, sequence: Sequence): Promise<void> {
     const { facts, slot } = space;
+    const { epoch, epochSeen } = facts;
+    const isAlone = (): boolean => facts.epoch === epoch && facts.epochSeen === epochSeen;
     await this.#wal.whenDurable(space, this.#memory.allocated(slot));
     const end = facts.position;
     const call = await this.#peers.open(member, ANSWER_MS);
@@ -43,7 +45,7 @@ export class Refill {
       let next = end.sequence + 1;
       if (end.sequence > 0) await this.#compare(call, space, end);
       while (next <= sequence) {
-        next = await this.#take(call, space, next, sequence);
+        next = await this.#take(call, space, next, sequence, isAlone);
         await this.#wal.whenDurable(space, next - 1);
       }
     } finally {
@@ -67,10 +69,16 @@ export class Refill {
   }
 
   /** @returns the sequence behind the last one that was staged */
-  async #take(call: PeerCall, space: SpaceState, from: Sequence, to: Sequence): Promise<Sequence> {
+  async #take(
+    call: PeerCall,
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    isAlone: () => boolean,
+  ): Promise<Sequence> {
     let next = from;
     for (const batch of await this.#ask(call, space.facts.id, from, to, PEER_ENTRIES_MAX_BYTES)) {
-      next = await this.#stage(space, batch, next);
+      next = await this.#stage(space, batch, next, isAlone);
     }
     if (next === from) throw failure('ConnectionLost', `no entry ${from} came`);
     return next;
@@ -95,7 +103,12 @@ export class Refill {
     return batches;
   }
 
-  async #stage(space: SpaceState, batch: Uint8Array, first: Sequence): Promise<Sequence> {
+  async #stage(
+    space: SpaceState,
+    batch: Uint8Array,
+    first: Sequence,
+    isAlone: () => boolean,
+  ): Promise<Sequence> {
     const view = new DataView(batch.buffer, batch.byteOffset, batch.byteLength);
     const header = decodeBatch(batch, view, 0, batch.length);
     if (header.spaceId !== space.facts.id || header.startSequence !== first) {
@@ -106,7 +119,10 @@ export class Refill {
     for (let at = BATCH_HEADER_BYTES; at < batch.length; ) {
       const { to, count } = wholeEntries(view, at, batch.length, this.#wal.groupBytes);
       const piece = batch.subarray(at, to);
-      await this.#room(() => this.#wal.stageReceived(space, piece, next, count));
+      await this.#room(() => {
+        if (!isAlone()) throw overtaken(space);
+        return this.#wal.stageReceived(space, piece, next, count);
+      });
       next += count;
       at = to;
     }
@@ -122,4 +138,13 @@ export class Refill {
       }
     }
   }
+}
+
+/**
+ * Who leads the space in a later epoch streams from where it stood when that epoch was seen: from
+ * then on nothing else is added.
+ */
+function overtaken({ facts }: SpaceState): EngramError {
+  const why = `epoch ${facts.epochSeen} was seen while entries were fetched`;
+  return failure('PromotionRefused', `${facts.name} is not led from here: ${why}`);
 }

@@ -64,17 +64,26 @@ export function holesOutside(holes: readonly Hole[], start: Lsn, end: Lsn): Hole
   });
 }
 
-/** Adds a damaged range, joined to the last one where they touch or there are too many. */
+/** Adds a damaged range where it belongs; joined to the one before it where they touch or there are too many. */
 export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
-  const last = facts.damage.at(-1);
-  const isOne = last && last.to !== 0 && !last.accepted && range.from <= last.to + 1;
-  if (!last || (!isOne && facts.damage.length < HOLES_MAX)) {
-    facts.damage.push(range);
+  const { damage } = facts;
+  // A node that runs finds damage in any order.
+  const at = damage.findLastIndex((d) => d.from <= range.from);
+  const before = damage[at];
+  const isOne = before && before.to !== 0 && !before.accepted && range.from <= before.to + 1;
+  if (!isOne && damage.length < HOLES_MAX) {
+    damage.splice(at + 1, 0, range);
     return;
   }
-  const to = range.to === 0 ? 0 : Math.max(last.to, range.to);
-  const doubt = range.doubt ?? last.doubt;
-  facts.damage[facts.damage.length - 1] = doubt ? { ...last, to, doubt } : { ...last, to };
+  const wide = Math.max(at, 0);
+  const row = damage[wide]!;
+  damage[wide] = {
+    from: Math.min(row.from, range.from),
+    to: row.to === 0 || range.to === 0 ? 0 : Math.max(row.to, range.to),
+    lsn: Math.min(row.lsn, range.lsn),
+    accepted: row.accepted && range.accepted,
+    doubt: range.doubt ?? row.doubt,
+  };
 }
 
 /** One space during a replay. */

@@ -1,8 +1,11 @@
-/** What a space knows of itself once a segment is whole again. */
+/** What a space knows of damage, and of itself once a segment is whole again. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { addDamage } from '#src/main/replay.js';
 import { takeRestored } from '#src/main/restored.js';
 import type { SeenSpace } from '#src/main/segment-survey.js';
 import { SpaceTable } from '#src/main/space-table.js';
+import { HOLES_MAX } from '#src/shared/limits.js';
 import { allocateMemory, NodeMemory } from '#src/shared/slab.js';
 import { type DamagedRange, newSpaceFacts, type SpaceFacts } from '#src/shared/state.js';
 
@@ -33,6 +36,40 @@ function seen(runs: number[], end?: number, epochs: [number, number][] = []): Se
 
 const always = () => true;
 const never = () => false;
+
+describe('damage', () => {
+  const arbitraryRange = fc
+    .tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 0, max: 9 }), fc.boolean())
+    .map(([from, more, isOpen]) => range(from, isOpen && more === 0 ? 0 : from + more));
+  const covers = (rows: readonly DamagedRange[], sequence: number): boolean =>
+    rows.some((d) => !d.accepted && d.from <= sequence && (d.to === 0 || d.to >= sequence));
+
+  test('is kept whatever order it is found in, the rows in the order of the space', () => {
+    const ranges = fc.array(arbitraryRange, { minLength: 1, maxLength: 30 });
+    fc.assert(
+      fc.property(ranges, (found) => {
+        const { facts } = space([], 200).state;
+        for (const one of found) addDamage(facts, one);
+        for (let n = 1; n <= 80; n++) expect(covers(facts.damage, n)).toBe(covers(found, n));
+        const starts = facts.damage.map((d) => d.from);
+        expect(starts).toEqual(starts.toSorted((a, b) => a - b));
+      }),
+    );
+  });
+
+  test('beyond the most rows that are kept, too much counts as damaged, never too little', () => {
+    const rows = Array.from({ length: HOLES_MAX }, (_, i) =>
+      range(100 + 3 * i, 100 + 3 * i, { accepted: i % 2 === 0 }),
+    );
+    for (const one of [range(7, 7), range(500, 501), range(99_000, 0), range(100_000, 100_000)]) {
+      const { facts } = space([...rows], 200).state;
+      addDamage(facts, one);
+      expect(facts.damage.length).toBe(HOLES_MAX);
+      expect(covers(facts.damage, one.from)).toBe(true);
+      expect(covers(facts.damage, 103)).toBe(true);
+    }
+  });
+});
 
 describe('restored', () => {
   test('what came back leaves the damaged ranges; the rest stays in them', () => {

@@ -62,6 +62,10 @@ export class SimEtcd {
     this.#clock.after(SWEEP_MS, owner, () => this.#sweep(), SWEEP_MS);
   }
 
+  get isUp(): boolean {
+    return !this.#owner.isDead;
+  }
+
   /** Its process dies; `start` again. */
   kill(): void {
     this.#owner.kill();

@@ -273,6 +273,7 @@ export class RolesRun {
     };
     const etcdAway: Work = (node, _, ms) => faults.cut(node.name, [ETCD], 2 * ms);
     const etcdRestarts: Work = (_, __, ms) => {
+      if (!cluster.etcd.isUp) return;
       cluster.etcd.kill();
       this.#later(ms, 'etcd is back', () => cluster.etcd.start());
     };

@@ -10,7 +10,8 @@ import { look, segmentStart } from '#src/shared/segment.js';
 import type { Chance } from '../support/fake-disk.js';
 import type { SimNode } from './cluster.js';
 
-const ENTRIES_MAX = 4;
+/** Entries that a bit is changed of. */
+export const ROTTEN_MAX = 4;
 const DIR = '/data';
 
 interface Place {
@@ -30,7 +31,7 @@ export function rot(victim: SimNode, nodes: readonly SimNode[], chance: Chance):
   }
   const places = sealedEntries(victim, firsts);
   if (places.length === 0) return 0;
-  const count = 1 + chance(ENTRIES_MAX);
+  const count = 1 + chance(ROTTEN_MAX);
   for (let i = 0; i < count; i++) {
     const { file, at, bytes } = places[chance(places.length)]!;
     victim.disk.edit(file, (content) => {

@@ -9,7 +9,7 @@ import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.j
 import { Faults, type Work } from './faults.js';
 import { HostStore, Ledger } from './host.js';
 import { Invariants } from './invariants.js';
-import { rot } from './rot.js';
+import { ROTTEN_MAX, rot } from './rot.js';
 import { makeSnapshot, type SnapshotWorld, takeSnapshot } from './snapshots.js';
 
 const SPACES = ['red', 'green', 'blue'];
@@ -209,7 +209,11 @@ export class Run {
     open.on('replica-refused', (e) =>
       this.#fail(`${e.replicaId} was refused ${e.space}: ${e.verdict}`),
     );
-    open.on('damaged', () => this.#isRotten || this.#fail(`${node.name} found damage`));
+    open.on('damaged', (e) => {
+      this.#note(`${node.name}: damaged ${JSON.stringify(e.entries)}`);
+      if (!this.#isRotten) this.#fail(`${node.name} found damage`);
+    });
+    open.on('repair', (e) => this.#note(`${node.name}: repair ${JSON.stringify(e)}`));
     open.on('apply-blocked', (e) => this.#fail(`${node.name}: ${e.space} is apply-blocked`));
     open.on('replica-state', (e) =>
       this.#note(`${node.name}: ${e.replicaId} ${e.state} (${e.reason})`),
@@ -425,7 +429,8 @@ export class Run {
     this.#isRotten = true;
     this.#note(`${rot(node, nodes, this.#chance)} bits of ${node.name} change`);
     // Reading ends at what is damaged: what lies behind it is found when that is back.
-    while (!(await this.#readAll(node))) {
+    for (let round = 0; !(await this.#readAll(node)); round++) {
+      if (round === 2 * ROTTEN_MAX) throw new Violation(`${node.name} cannot be read to its end`);
       await this.#until(`${node.name} is whole again`, () => {
         const { holes, spaces } = node.node!.status();
         return holes.length === 0 && spaces.every((s) => s.damage.length === 0);
@@ -455,8 +460,9 @@ export class Run {
     while (!check()) {
       this.#checkPending();
       if (clock.nowMs > end) {
-        const status = JSON.stringify(this.#primary.node?.status(), null, 1);
-        this.#note(`status: ${status}`);
+        for (const { name, node } of this.#cluster.nodes) {
+          this.#note(`status of ${name}: ${JSON.stringify(node?.status(), null, 1)}`);
+        }
         throw new Violation(`not within ${HEAL_MS} ms: ${what}`);
       }
       await clock.runFor(50);

@@ -9,6 +9,8 @@ import path from 'node:path';
 
 interface Mutant {
   readonly what: string;
+  /** What looks for it; `sim`, where nothing is said. */
+  readonly by?: 'roles-sim';
   readonly file: string;
   /** Stands once in the built file. */
   readonly find: string;
@@ -113,10 +115,88 @@ const MUTANTS: readonly Mutant[] = [
     put: 'this.#receiver.received(batch.spaceId, sequence);',
   },
   {
-    what: 'a freed segment is used again before states without it are durable',
+    what: 'a freed segment is used again before a state without it is durable',
     file: 'main/segments.js',
-    find: 'const STATES_WITHOUT = 2;',
-    put: 'const STATES_WITHOUT = 0;',
+    find: 'stateBegins() {',
+    put: `stateBegins() {
+        for (const freed of this.#freed) freed.statesLeft = 0;
+        this.#sweep();`,
+  },
+  {
+    what: 'what a replica has is not kept with its slot: after a restart it counts as having all',
+    file: 'shared/state.js',
+    find: '.u64(slot.flushed)',
+    put: '.u64(f.position.sequence)',
+  },
+  {
+    what: 'a replica lets itself be led in a lower epoch than it has seen',
+    by: 'roles-sim',
+    file: 'main/roles.js',
+    find: 'if (row.epoch < facts.epochSeen)',
+    put: 'if (false)',
+  },
+  {
+    what: 'a primary takes no notice of a higher epoch',
+    by: 'roles-sim',
+    file: 'main/fencing.js',
+    find: 'halt(space) {',
+    put: 'halt(space) { return;',
+  },
+  {
+    what: 'a promise is given in an epoch that was promised to another',
+    by: 'roles-sim',
+    file: 'main/promotion.js',
+    find: 'if (epoch <= facts.epochSeen && !isGiven && !isHeard)',
+    put: 'if (false)',
+  },
+  {
+    what: 'who is behind its members may lead',
+    by: 'roles-sim',
+    file: 'shared/candidacy.js',
+    find: 'isQualified: got >= needed && lost.length === 0',
+    put: 'isQualified: got >= needed',
+  },
+  {
+    what: 'one answer is enough to lead',
+    by: 'roles-sim',
+    file: 'shared/candidacy.js',
+    find: 'Math.max(1, replicas - keep + 1)',
+    put: '1',
+  },
+  {
+    what: 'a diverged suffix is rewound without a copy of it',
+    by: 'roles-sim',
+    file: 'main/rejoin.js',
+    find: 'const quarantine = await keepSuffix(...parts, space, from);',
+    put: "const quarantine = '';",
+  },
+  {
+    what: 'the lease is not looked at before an acknowledgement, nor is its end',
+    by: 'roles-sim',
+    file: 'main/coordinator.js',
+    find: 'if (nowMs < ackUntilMs)',
+    put: 'if (true)',
+  },
+  {
+    what: 'a lease lives from when its answer came, and without a margin',
+    by: 'roles-sim',
+    file: 'main/etcd-session.js',
+    find: 'const untilMs = sentMs + lifeMs * (1 - LEASE_MARGIN);',
+    put: 'const untilMs = performance.now() + lifeMs;',
+  },
+  {
+    what: 'etcd is asked for an epoch without a condition on who leads',
+    by: 'roles-sim',
+    file: 'main/coordinator-etcd.js',
+    find: '{ key, revision: known.revision },',
+    put: '',
+  },
+  {
+    what: 'what a candidate fetches is added to what another primary streams',
+    by: 'roles-sim',
+    file: 'main/refill.js',
+    find: 'if (!isAlone())',
+    put: 'if (false)',
   },
 ];
 
@@ -141,7 +221,8 @@ function tryOne(mutant: Mutant): Caught {
     const parts = fs.readFileSync(file, 'utf8').split(mutant.find);
     if (parts.length !== 2) throw new Error(`${mutant.what}: found ${parts.length - 1} times`);
     fs.writeFileSync(file, parts.join(mutant.put));
-    const args = ['--import', 'tsx', 'test/sim/sim.ts', '--seeds', `${SEEDS}`, '--from', `${FROM}`];
+    const sim = `test/sim/${mutant.by ?? 'sim'}.ts`;
+    const args = ['--import', 'tsx', sim, '--seeds', `${SEEDS}`, '--from', `${FROM}`];
     const { stdout, status } = spawnSync('node', args, { cwd: dir, encoding: 'utf8' });
     const found = /^seed (\d+) failed: (.*)$/m.exec(stdout);
     if (status === 0 || !found) return { what: mutant.what, seed: undefined, how: 'not caught' };

@@ -31,8 +31,11 @@ export interface ApplyHooks {
 /** Why nothing of a space is applied. */
 export interface ApplyBlock {
   readonly sequence: Sequence;
-  /** `rewound`: the host has applied what was taken back, and gave no `rewound` to undo it. */
-  readonly reason: 'poison' | 'beyond-log' | 'rewound';
+  /**
+   * `beyond-log`: the host has applied more than the log holds; `before-log`: so little that the
+   * next entry is not retained; `rewound`: what was taken back, and gave no `rewound` to undo it.
+   */
+  readonly reason: 'poison' | 'beyond-log' | 'before-log' | 'rewound';
   /** What the host threw, for an entry that is poison. */
   readonly error: unknown;
 }
@@ -313,9 +316,10 @@ export class Applier {
     for (let attempts = 1; !signal.aborted; attempts++) {
       try {
         const applied = await appliedUpTo(space.facts.name);
-        const log = space.facts.position.sequence;
-        if (Number.isSafeInteger(applied) && applied >= 0 && applied <= log) return applied;
-        this.#setBlocked(space, applied, 'beyond-log');
+        const { position, first } = space.facts;
+        const isSound = Number.isSafeInteger(applied) && applied >= 0;
+        if (isSound && applied <= position.sequence && applied >= first - 1) return applied;
+        this.#setBlocked(space, applied, isSound && applied < first ? 'before-log' : 'beyond-log');
         return undefined;
       } catch (error) {
         this.#hooks.failed(space, 0, attempts, error);

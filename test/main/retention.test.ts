@@ -207,6 +207,34 @@ describe('retention', () => {
     });
   });
 
+  test('a replica’s host that is behind what is retained: applying is blocked, visibly', async () => {
+    const listen = { host: '127.0.0.1', port: 0 };
+    const apply = (): undefined => undefined;
+    let b = await open('b', { listen, apply });
+    const a = await open('a', { replicas: [{ nodeId: 'b', ...b.address! }] });
+    const space = await a.openSpace('s');
+    await fill(a, space, 3);
+    await space.flushed(space.status().lastSequence, { replicas: 1, timeoutMs: 20_000 });
+    const last = space.status().durableSequence;
+    await until('all applied', () => b.space('s').status().appliedSequence === last);
+    await until('some are freed', () => {
+      void b.space('s').checkpoint(last);
+      return b.space('s').status().firstSequence > 2;
+    });
+    const { firstSequence } = b.space('s').status();
+    await b.close();
+    // Its data are of an old backup.
+    b = await open('b', { listen: b.address!, apply, appliedUpTo: () => firstSequence - 2 });
+    const event = await new Promise((resolve) => b.on('apply-blocked', resolve));
+    const sequence = firstSequence - 2;
+    expect(event).toMatchObject({ space: 's', sequence, reason: 'before-log' });
+    // Its log goes on.
+    await space.append(1, PAYLOAD, { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await b.close();
+    b = await open('b', { listen: b.address!, apply, appliedUpTo: () => firstSequence - 1 });
+    await until('all applied', () => b.space('s').status().appliedSequence === last + 1);
+  });
+
   test('RetentionFull until the host checkpoints', async () => {
     const node = await open('a', { maxRetainedBytes: 3 * SMALL.segmentBytes });
     const space = await node.openSpace('s');

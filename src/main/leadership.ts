@@ -3,7 +3,7 @@
  * hand-over and rejoin, and says what the node's host, its peers and its coordinator may ask.
  */
 import path from 'node:path';
-import { comparePositions, type History, nameOwners } from '../shared/epoch.js';
+import { comparePositions, nameOwners } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
@@ -155,7 +155,7 @@ export class Leadership {
       stop: (space, epoch, leader) => this.fencing.stop(space, epoch, leader),
       heard: (space, epoch, leader) => this.fencing.heard(space, epoch, leader),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
-      back: (space, epoch, primary) => this.#rejoin.back(space, epoch, primary),
+      back: (...asked) => this.#rejoin.back(...asked),
     });
   }
 
@@ -229,8 +229,7 @@ export class Leadership {
     nameOwners(space.facts.history, history);
   }
 
-  rejoin: Roles['rejoin'] = (space, epoch, primary: History) =>
-    this.roles.rejoin(space, epoch, primary);
+  rejoin: Roles['rejoin'] = (...asked) => this.roles.rejoin(...asked);
 
   /** Replicas have more of our own epoch than we do: filled up, led on in a new one. */
   stale(space: SpaceState): void {

@@ -322,7 +322,7 @@ export class Node extends LedSpaces {
       register: (primaryId, rows) => this.leadership!.roles.register(primaryId, rows),
       leaderOf: (space) => this.leadership!.leaderOf(space),
       told: (space, history) => this.leadership!.told(space, history),
-      rejoin: (space, epoch, primary) => this.leadership!.rejoin(space, epoch, primary),
+      rejoin: (...asked) => this.leadership!.rejoin(...asked),
       primaries: this.#primaries,
       connection: (primaryId, connected, reason) => {
         if (connected) this.#repairer?.heard(primaryId);

@@ -61,8 +61,16 @@ export interface ReceiverHost {
   leaderOf(space: SpaceState): Member | undefined;
   /** The primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void;
-  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
-  rejoin(space: SpaceState, epoch: Epoch, primary: History): Promise<Omit<PositionRow, 'handle'>>;
+  /**
+   * Goes back to what is shared with a primary whose history this is, and says where that is.
+   * @param unjudged positions that were told before and have no verdict yet
+   */
+  rejoin(
+    space: SpaceState,
+    epoch: Epoch,
+    primary: History,
+    unjudged: number,
+  ): Promise<Omit<PositionRow, 'handle'>>;
   connection(primaryId: string, connected: boolean, reason: string): void;
   /** The primary's main thread has not moved for so long; 0: it moves again. */
   stalled(primaryId: string, stalledMs: number): void;
@@ -109,6 +117,8 @@ export class ReceiverConnection implements SnapshotLink {
   #proved: ((proof: Uint8Array) => void) | undefined;
   /** The id of each space that was introduced here. */
   readonly #introduced = new Map<Handle, string>();
+  /** Positions that were told and have no verdict yet. */
+  readonly #unjudged = new Map<Handle, number>();
   #pongs: (() => void)[] = [];
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
@@ -406,7 +416,16 @@ export class ReceiverConnection implements SnapshotLink {
         this.#hooks.follows(space, position.handle);
       }
     }
-    for (const rows of inFrames(positions)) this.#send({ kind: 'positions', rows });
+    for (const rows of inFrames(positions)) this.#tell(rows);
+  }
+
+  #tell(rows: readonly PositionRow[]): void {
+    for (const { handle } of rows) this.#unjudged.set(handle, this.#unjudgedOf(handle) + 1);
+    this.#send({ kind: 'positions', rows });
+  }
+
+  #unjudgedOf(handle: Handle): number {
+    return this.#unjudged.get(handle) ?? 0;
   }
 
   // --- who leads ---------------------------------------------------------------------------
@@ -432,6 +451,7 @@ export class ReceiverConnection implements SnapshotLink {
     const back: (() => Promise<void>)[] = [];
     for (const row of rows) {
       const { handle, verdict, next } = row;
+      if (this.#unjudged.has(handle)) this.#unjudged.set(handle, this.#unjudgedOf(handle) - 1);
       const history = this.#told.filter((h) => h.handle === handle);
       if (history.length > 0) this.#told = this.#told.filter((h) => h.handle !== handle);
       const followed = this.#receiver.verdict(row);
@@ -449,10 +469,11 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   async #rejoin(space: SpaceState, handle: number, epoch: Epoch, primary: History): Promise<void> {
-    const row = { ...(await this.#host.rejoin(space, epoch, primary)), handle };
+    const unjudged = this.#unjudgedOf(handle);
+    const row = { ...(await this.#host.rejoin(space, epoch, primary, unjudged)), handle };
     if (this.#socket.destroyed) return;
     if (row.answer === 'follows') this.#receiver.follow(space.facts.id, row, epoch);
-    this.#send({ kind: 'positions', rows: [row] });
+    this.#tell([row]);
   }
 
   // --- acknowledgements --------------------------------------------------------------------

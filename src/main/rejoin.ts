@@ -24,6 +24,13 @@ export interface RejoinHooks {
   rewound(space: SpaceState, rewind: Rewind): void;
 }
 
+/** Where a space has gone back to, and how many verdicts may yet come on what it had before. */
+interface Gone {
+  readonly epoch: Epoch;
+  readonly sequence: Sequence;
+  unjudged: number;
+}
+
 export class Rejoin {
   readonly #disk: Disk;
   readonly #dir: string;
@@ -33,7 +40,7 @@ export class Rejoin {
   readonly #wal: Wal;
   readonly #hooks: RejoinHooks;
   /** Where each space has gone back to last, and in which epoch. */
-  readonly #gone = new Map<SpaceState, { readonly epoch: Epoch; readonly sequence: number }>();
+  readonly #gone = new Map<SpaceState, Gone>();
 
   constructor(
     disk: Disk,
@@ -55,11 +62,18 @@ export class Rejoin {
 
   /**
    * Goes back to where our history and the primary's part.
+   * @param unjudged how often the primary was told where we stood before this, and has not yet said
+   *   what it thinks of it
    * @returns `follows`: it may go on from the position that the space has now. `forked`: nobody can
    *   say which entries are the right ones. `refused`: what is shared was freed here
    * Rejects as the disk and the log do; nothing is half done then.
    */
-  async back(space: SpaceState, epoch: Epoch, primary: History): Promise<PositionAnswer> {
+  async back(
+    space: SpaceState,
+    epoch: Epoch,
+    primary: History,
+    unjudged: number,
+  ): Promise<PositionAnswer> {
     const { facts, slot } = space;
     await this.#wal.whenDurable(space, this.#memory.allocated(slot));
     // Another primary may have come meanwhile.
@@ -77,19 +91,19 @@ export class Rejoin {
     } finally {
       space.isRewinding = false;
     }
-    this.#gone.set(space, { epoch, sequence: facts.position.sequence });
+    this.#gone.set(space, { epoch, sequence: facts.position.sequence, unjudged });
     return 'follows';
   }
 
   /**
-   * A primary that has introduced the space twice says twice to go back, and we have gone already.
-   * It compares our position anew; where that is no end of it, it is a fork.
+   * A primary that has introduced the space more than once says as often to go back, and we have
+   * gone already. It compares our position anew; where that is no end of it, it is a fork.
    */
   #isBack(space: SpaceState): boolean {
     const gone = this.#gone.get(space);
-    this.#gone.delete(space);
     const { epoch, position } = space.facts;
-    return gone?.epoch === epoch && gone.sequence === position.sequence;
+    if (gone?.epoch !== epoch || gone.sequence !== position.sequence) return false;
+    return gone.unjudged-- > 0;
   }
 
   async #entryAt(

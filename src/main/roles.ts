@@ -34,7 +34,12 @@ export interface RoleHooks {
   /** Two other nodes lead in one epoch. */
   incident(space: SpaceState, epoch: Epoch, other: string): void;
   /** Goes back to what is shared with the primary. */
-  back(space: SpaceState, epoch: Epoch, primary: History): Promise<PositionRow['answer']>;
+  back(
+    space: SpaceState,
+    epoch: Epoch,
+    primary: History,
+    unjudged: number,
+  ): Promise<PositionRow['answer']>;
 }
 
 export class Roles {
@@ -353,10 +358,15 @@ export class Roles {
     this.#hooks.changed(space);
   }
 
-  /** Goes back to what is shared with a primary, and says where that is. */
-  rejoin(space: SpaceState, epoch: Epoch, primary: History): Promise<Omit<PositionRow, 'handle'>> {
+  /** Goes back to what is shared with a primary, and says where that is; see Rejoin.back. */
+  rejoin(
+    space: SpaceState,
+    epoch: Epoch,
+    primary: History,
+    unjudged: number,
+  ): Promise<Omit<PositionRow, 'handle'>> {
     return this.serially(async () => {
-      const answer = await this.#hooks.back(space, epoch, primary);
+      const answer = await this.#hooks.back(space, epoch, primary, unjudged);
       return positionRow(0, answer, space, this.#hooks.appliedTo(space));
     }, space);
   }

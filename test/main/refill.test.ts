@@ -5,22 +5,19 @@ import { Refill } from '#src/main/refill.js';
 import type { SpaceState } from '#src/main/space-table.js';
 import type { Wal } from '#src/main/wal.js';
 import { encodeBatchHeader } from '#src/shared/batch.js';
-import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
 import type { NodeMemory } from '#src/shared/slab.js';
 import { newSpaceFacts } from '#src/shared/state.js';
+import { entriesOf, SPACE as ID } from '../support/batches.js';
 
-const ID = '00112233445566778899aabbccddeeff';
 const MEMBER = { nodeId: 'b', host: '127.0.0.1', port: 1 };
 
 /** One entry of epoch 1, as a member answers with it. */
-function batchOf(sequence: number): Uint8Array {
-  const bytes = new Uint8Array(128);
-  const view = new DataView(bytes.buffer);
-  const id = [0, 1, 2, 3].map((i) => idWord(ID, i)) as [number, number, number, number];
-  stageHeader(view, 64, sequence, 1, 0, 1, 0, 1);
-  sealLocal(bytes, view, 64, id, 0, 0, 0);
-  const header = { primaryNodeId: ID, spaceId: ID, startSequence: sequence, entryCount: 1 };
-  encodeBatchHeader(bytes, view, 0, { ...header, totalSize: 64, epoch: 1 });
+function batchOf(startSequence: number): Uint8Array {
+  const entries = entriesOf([new Uint8Array(0)], startSequence, 1, ID);
+  const bytes = Buffer.concat([Buffer.alloc(64), entries]);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const of = { primaryNodeId: ID, spaceId: ID, startSequence, entryCount: 1, epoch: 1 };
+  encodeBatchHeader(bytes, view, 0, { ...of, totalSize: entries.length });
   return bytes;
 }
 

@@ -1,11 +1,12 @@
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { idOf } from '#src/main/names.js';
 import { writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { FRAME_KINDS } from '#src/shared/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
-import { batchFrame, WireClient } from '../support/wire-client.js';
+import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 
 let folder: string;
 let replica: Node;
@@ -54,6 +55,42 @@ describe('the wire, seen by a replica', () => {
     again.client.socket.write(frame);
     expect((await again.client.next('acks')).rows).toMatchObject([{ flushed: 9 }]);
     expect(await stored()).toHaveLength(9);
+  });
+
+  test('told three times to go back, for it was asked three times, it goes once: no fork', async () => {
+    const first = await following();
+    first.client.socket.write(batchFrame('s', 1, 9));
+    await first.client.next('acks');
+    first.client.socket.end();
+    await first.client.closed;
+    // Another one has led since the fifth.
+    const client = connect();
+    await client.hello('b', { nodeId: 'other' });
+    const space = { handle: 1, id: idOf('s'), epoch: 2, name: 's', members: [] };
+    const history = [
+      { handle: 1, epoch: 1, startSequence: 1, primaryNodeId: idOf(PRIMARY) },
+      { handle: 1, epoch: 2, startSequence: 5, primaryNodeId: idOf('other') },
+    ];
+    const rewind = {
+      kind: 'verdicts',
+      rows: [{ handle: 1, verdict: 'rewind', next: 20 }],
+    } as const;
+    const position = async (): Promise<unknown> => {
+      const [row] = (await client.next('positions')).rows;
+      return [row!.answer, row!.position.sequence];
+    };
+    for (let n = 0; n < 3; n++) client.send({ kind: 'spaces', rows: [space] });
+    for (let n = 0; n < 3; n++) expect(await position()).toEqual(['follows', 9]);
+    for (let n = 0; n < 3; n++) {
+      client.send({ kind: 'history', rows: history });
+      client.send(rewind);
+      expect(await position()).toEqual(['follows', 4]);
+    }
+    expect(await stored()).toHaveLength(4);
+    // Once more, though it has gone already and has told so: nobody can say who is right.
+    client.send({ kind: 'history', rows: history });
+    client.send(rewind);
+    expect(await position()).toEqual(['forked', 4]);
   });
 
   test('a primary that dials again, its old link still open, counts as connected', async () => {

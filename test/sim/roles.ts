@@ -164,7 +164,8 @@ export class RolesRun {
     open.on('damaged', () => this.#fail(`${node.name} found damage`));
     open.on('leader-conflict', (e) => this.#fail(`${e.space}: two lead in epoch ${e.epoch}`));
     open.on('replica-refused', ({ replicaId, space, verdict }) => {
-      if (verdict !== 'fenced') this.#fail(`${replicaId} was refused ${space}: ${verdict}`);
+      if (verdict === 'fenced') return;
+      this.#fail(`${node.name} refuses ${replicaId} the space ${space}: ${verdict}`);
     });
   }
 

@@ -1,7 +1,9 @@
 /**
  * Main's side of the writer thread: asks for a write or fdatasync of the log and is woken when it
  * is done. What the thread cannot do (another call is under way, bytes outside of the slabs) goes
- * through libuv as any other file operation.
+ * through libuv as any other file operation. So does a write that was under way when it died: the
+ * same bytes at the same place, and their fdatasync, are as good the second time; an fdatasync
+ * alone is not, for the first one may have failed unheard. The next call has a new thread (row 76).
  */
 import { Worker } from 'node:worker_threads';
 import { failure } from '../shared/errors.js';
@@ -29,21 +31,28 @@ export interface SyncTimes {
   maxWaitMs: number;
 }
 
+/** So many deaths within a minute, and the log has failed (row 76). */
+const DEATHS_TO_FAIL = 3;
+const DEATHS_WITHIN_MS = 60_000;
+
 interface Asked {
   readonly what: string;
+  /** Does the same without the thread. */
+  readonly again: () => Promise<void>;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
 
 export class LogWriter {
-  readonly #words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
+  /** Of the thread that lives now. */
+  #words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
   readonly #numbers = new Float64Array(new SharedArrayBuffer(8 * NUMBERS));
   readonly #slabs: SharedArrayBuffer;
   readonly #counts: NodeCounts;
   #worker: Worker | undefined;
   #ended: Promise<void> | undefined;
   #asked: Asked | undefined;
-  #isDead = false;
+  #deathsMs: number[] = [];
   readonly times: SyncTimes = {
     count: 0,
     lastCallMs: 0,
@@ -59,6 +68,7 @@ export class LogWriter {
 
   /** With the first file that is known by a number: a disk in memory needs no thread. */
   #start(): Worker {
+    this.#words = new Int32Array(new SharedArrayBuffer(4 * WORDS));
     const start: WriterStart = {
       words: this.#words.buffer as SharedArrayBuffer,
       numbers: this.#numbers.buffer as SharedArrayBuffer,
@@ -82,12 +92,22 @@ export class LogWriter {
     });
     this.#ended = new Promise((resolve) => {
       worker.on('exit', () => {
-        this.#isDead = true;
-        this.#asked?.reject(ioError('the log writer', reason));
+        if (this.#worker === worker) this.#died(reason);
         resolve();
       });
     });
     return worker;
+  }
+
+  #died(reason: Error): void {
+    this.#worker = undefined;
+    const asked = this.#asked;
+    this.#asked = undefined;
+    const nowMs = performance.now();
+    this.#deathsMs = [...this.#deathsMs.filter((ms) => nowMs - ms < DEATHS_WITHIN_MS), nowMs];
+    if (!asked) return;
+    if (this.#deathsMs.length >= DEATHS_TO_FAIL) asked.reject(lost(reason));
+    else asked.again().then(asked.resolve, asked.reject);
   }
 
   /** The same file, with the log's own writes and fdatasyncs made by the thread. */
@@ -102,32 +122,39 @@ export class LogWriter {
     if (fd === undefined) {
       return { ...rest, write: (bytes, position) => file.write(bytes, position), sync: timedSync };
     }
+    // The first write is not to wait for it.
     this.#worker ??= this.#start();
     return {
       ...rest,
       fd,
       write: (bytes, position) => {
-        if (bytes.buffer !== this.#slabs || this.#isBusy) return file.write(bytes, position);
+        const directly = (): Promise<void> => file.write(bytes, position);
+        if (bytes.buffer !== this.#slabs || this.#asked) return directly();
         this.#place(bytes, position);
-        return this.#ask(OP_WRITE, fd, `write to ${file.path}`);
+        return this.#ask(OP_WRITE, fd, `write to ${file.path}`, directly);
       },
       writeAndSync: async (bytes, position) => {
-        if (bytes.buffer !== this.#slabs || this.#isBusy) {
+        const directly = async (): Promise<void> => {
           await file.write(bytes, position);
-          await timedSync().catch((error) => {
+          await file.sync().catch((error) => {
             throw failure('WalFailed', (error as Error).message, { cause: undefined });
           });
+        };
+        const before = performance.now();
+        if (bytes.buffer !== this.#slabs || this.#asked) {
+          await directly();
+          this.#count(performance.now() - before, undefined);
           return;
         }
-        const before = performance.now();
         this.#place(bytes, position);
-        await this.#ask(OP_WRITE_SYNC, fd, `write and fdatasync of ${file.path}`);
+        await this.#ask(OP_WRITE_SYNC, fd, `write and fdatasync of ${file.path}`, directly);
         this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]);
       },
       sync: async () => {
-        if (this.#isBusy) return await timedSync();
+        if (this.#asked) return await timedSync();
         const before = performance.now();
-        await this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`);
+        const never = (): Promise<void> => Promise.reject(lost(new Error('an fdatasync was open')));
+        await this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`, never);
         this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]!);
       },
     };
@@ -137,10 +164,6 @@ export class LogWriter {
     this.#numbers[NUMBER.offset] = bytes.byteOffset;
     this.#numbers[NUMBER.length] = bytes.length;
     this.#numbers[NUMBER.position] = position;
-  }
-
-  get #isBusy(): boolean {
-    return this.#asked !== undefined || this.#isDead;
   }
 
   #count(totalMs: number, callMs: number | undefined): void {
@@ -153,21 +176,24 @@ export class LogWriter {
     this.#counts.sync(times.lastCallMs, times.lastWaitMs);
   }
 
-  #ask(op: number, fd: number, what: string): Promise<void> {
+  #ask(op: number, fd: number, what: string, again: () => Promise<void>): Promise<void> {
+    this.#worker ??= this.#start();
     this.#numbers[NUMBER.fd] = fd;
     Atomics.store(this.#words, WORD.op, op);
     // What is under way keeps the process alive, as any file operation does.
-    this.#worker?.ref();
+    this.#worker.ref();
     return new Promise((resolve, reject) => {
-      this.#asked = { what, resolve, reject };
+      this.#asked = { what, again, resolve, reject };
       Atomics.add(this.#words, WORD.asked, 1);
       Atomics.notify(this.#words, WORD.asked);
     });
   }
 
   async close(): Promise<void> {
-    if (!this.#worker) return;
-    this.#worker.ref();
+    const worker = this.#worker;
+    if (!worker) return;
+    this.#worker = undefined;
+    worker.ref();
     Atomics.store(this.#words, WORD.op, OP_END);
     Atomics.add(this.#words, WORD.asked, 1);
     Atomics.notify(this.#words, WORD.asked);
@@ -185,6 +211,10 @@ function restOf(file: DiskFile): Omit<DiskFile, 'fd' | 'write' | 'writeAndSync' 
     size: () => file.size(),
     close: () => file.close(),
   };
+}
+
+function lost(reason: Error): Error {
+  return failure('WalFailed', `the thread that writes the log has died: ${reason.message}`);
 }
 
 /** A failed fdatasync is final, whatever its errno says: pages may be gone (row 14). */

@@ -7,15 +7,27 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
-interface Mutant {
-  readonly what: string;
-  /** What looks for it; `sim`, where nothing is said. */
-  readonly by?: 'roles-sim';
+interface Edit {
   readonly file: string;
   /** Stands once in the built file. */
   readonly find: string;
   readonly put: string;
 }
+
+interface Mutant extends Edit {
+  readonly what: string;
+  /** What looks for it; `sim`, where nothing is said. */
+  readonly by?: 'roles-sim';
+  /** The second line of defence, which would hide it. */
+  readonly also?: Edit;
+}
+
+/** Whoever adds an entry to a space, it is the next one: the log itself sees to that. */
+const ADDED_ANYWHERE: Edit = {
+  file: 'main/wal.js',
+  find: 'if (first !== next)',
+  put: 'if (false)',
+};
 
 const MUTANTS: readonly Mutant[] = [
   {
@@ -41,6 +53,7 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/roles.js',
     find: 'this.#memory.allocated(space.slot));\n        if (this.#hooks.isInstalling',
     put: '0);\n        if (this.#hooks.isInstalling',
+    also: ADDED_ANYWHERE,
   },
   {
     what: 'slots keep nothing',
@@ -197,6 +210,7 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/refill.js',
     find: 'if (!isAlone())',
     put: 'if (false)',
+    also: ADDED_ANYWHERE,
   },
 ];
 
@@ -217,10 +231,12 @@ function tryOne(mutant: Mutant): Caught {
       fs.cpSync(path.join(ROOT, name), path.join(dir, name), { recursive: true });
     }
     fs.symlinkSync(path.join(ROOT, 'node_modules'), path.join(dir, 'node_modules'));
-    const file = path.join(dir, 'dist', mutant.file);
-    const parts = fs.readFileSync(file, 'utf8').split(mutant.find);
-    if (parts.length !== 2) throw new Error(`${mutant.what}: found ${parts.length - 1} times`);
-    fs.writeFileSync(file, parts.join(mutant.put));
+    for (const { file, find, put } of mutant.also ? [mutant, mutant.also] : [mutant]) {
+      const built = path.join(dir, 'dist', file);
+      const parts = fs.readFileSync(built, 'utf8').split(find);
+      if (parts.length !== 2) throw new Error(`${mutant.what}: found ${parts.length - 1} times`);
+      fs.writeFileSync(built, parts.join(put));
+    }
     const sim = `test/sim/${mutant.by ?? 'sim'}.ts`;
     const args = ['--import', 'tsx', sim, '--seeds', `${SEEDS}`, '--from', `${FROM}`];
     const { stdout, status } = spawnSync('node', args, { cwd: dir, encoding: 'utf8' });

@@ -229,7 +229,8 @@ describe('retention', () => {
     const sequence = firstSequence - 2;
     expect(event).toMatchObject({ space: 's', sequence, reason: 'before-log' });
     // Its log goes on.
-    await space.append(1, PAYLOAD, { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await space.append(1, PAYLOAD);
+    await space.flushed(last + 1, { replicas: 1, timeoutMs: 20_000 });
     await b.close();
     b = await open('b', { listen: b.address!, apply, appliedUpTo: () => firstSequence - 1 });
     await until('all applied', () => b.space('s').status().appliedSequence === last + 1);

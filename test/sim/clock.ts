@@ -234,6 +234,7 @@ export class VirtualClock {
       this.#waitWord(words, index, seen),
     );
     replace(Atomics, 'notify', (words: Int32Array, index: number) => this.#notify(words, index));
+    replace(AbortSignal, 'any', anyOf);
     return () => {
       for (const one of undo.reverse()) one();
     };
@@ -263,6 +264,16 @@ export class VirtualClock {
 
 function isBefore(a: Timer, b: Timer): boolean {
   return a.at < b.at || (a.at === b.at && a.order < b.order);
+}
+
+/** Node's own lives as long as it has a listener; those of a process that was killed keep theirs. */
+function anyOf(signals: readonly AbortSignal[]): AbortSignal {
+  const any = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) any.abort(signal.reason);
+    else signal.addEventListener('abort', () => any.abort(signal.reason), { once: true });
+  }
+  return any.signal;
 }
 
 /** Until nothing is left that needs no timer. */

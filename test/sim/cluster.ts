@@ -201,6 +201,7 @@ export class Cluster {
     this.network.heal();
     for (const { disk, owner } of this.nodes) {
       disk.inject(undefined);
+      disk.unwatch();
       disk.delay = undefined;
       disk.capacityBytes = Number.POSITIVE_INFINITY;
       if (owner.stopped) this.clock.goOn(owner);

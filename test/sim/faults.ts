@@ -28,6 +28,15 @@ const DISK_ERRORS = [
   { only: 'remove', errno: 'EROFS' },
   { only: 'truncate', errno: 'EIO' },
 ] as const;
+/** The calls at which losing the power is most telling; one at 0 begins a segment. */
+const TELLING_CALLS = [
+  /^write wal-.*@0$/,
+  /^rename/,
+  /^syncdir/,
+  /^fdatasync/,
+  /^remove/,
+  /^fsync/,
+];
 const SLOW_CALLS = ['fdatasync', 'write', 'read', 'fsync'] as const;
 
 export type Work = (node: SimNode, other: SimNode, ms: number) => void;
@@ -44,6 +53,8 @@ export class Faults {
       ['crash', (node, _, ms) => this.#crash(node, ms)],
       ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
       ['power loss', (node, _, ms) => this.#powerLoss(node, ms)],
+      ['power loss at a call', (node, _, ms) => this.#powerLossAt(node, ms)],
+      ['power loss at a call', (node, _, ms) => this.#powerLossAt(node, ms)],
       ['one way closed', (node, other, ms) => this.#close([[node.name, other.name]], ms)],
       ['partition', (node, other, ms) => this.cut(node.name, [other.name], 3 * ms)],
       ['reset', () => void host.cluster.network.resetOne()],
@@ -81,6 +92,21 @@ export class Faults {
   #powerLoss(node: SimNode, ms: number): void {
     node.losePower();
     this.#host.restartLater(node, ms);
+  }
+
+  #powerLossAt(node: SimNode, ms: number): void {
+    const { chance, later, isHealing } = this.#host;
+    const call = TELLING_CALLS[chance(TELLING_CALLS.length)]!;
+    const { owner } = node;
+    node.disk.when(
+      (what) => call.test(what),
+      1 + chance(4),
+      () =>
+        later(chance(6), `power loss, ${node.name} after ${call}`, () => {
+          if (isHealing() || owner.isDead) return;
+          this.#powerLoss(node, ms);
+        }),
+    );
   }
 
   #close(links: readonly (readonly [string, string])[], ms: number): void {

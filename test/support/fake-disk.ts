@@ -122,6 +122,7 @@ export class FakeDisk {
   #locks = new Set<string>();
   #mount = 0;
   #fault: Fault | undefined;
+  #watch: { readonly is: (call: string) => boolean; left: number; run(): void } | undefined;
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
   #counted = 0;
@@ -136,6 +137,15 @@ export class FakeDisk {
     for (let left = ms; left > 0 && this.delay; left -= DELAY_STEP_MS) {
       await new Promise((resolve) => setTimeout(resolve, Math.min(left, DELAY_STEP_MS)));
     }
+  }
+
+  /** Calls `run` once, when a call that `is` accepts has been made so often. */
+  when(is: (call: string) => boolean, times: number, run: () => void): void {
+    this.#watch = { is, left: times, run };
+  }
+
+  unwatch(): void {
+    this.#watch = undefined;
   }
 
   inject(fault: Fault | undefined): void {
@@ -232,6 +242,11 @@ export class FakeDisk {
       await this.wait();
       if (id !== this.#mount) throw io(what, 'ENODEV');
       this.calls.push(what);
+      const watch = this.#watch;
+      if (watch?.is(what) && --watch.left === 0) {
+        this.#watch = undefined;
+        watch.run();
+      }
       if (this.delay && what.startsWith(this.delay.only)) {
         await this.#slow(this.delay.ms);
       }

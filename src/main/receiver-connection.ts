@@ -35,6 +35,7 @@ import { isSnapshotFrame, type SnapshotFrame } from '../shared/snapshot-frames.j
 import { BatchIntake } from './batch-intake.js';
 import { PeerConnection, type PeerHandlers } from './peer-connection.js';
 import type { PrimaryLinks } from './primary-links.js';
+import type { Roles } from './roles.js';
 import type { SnapshotIntake, SnapshotLink } from './snapshot-intake.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -61,16 +62,8 @@ export interface ReceiverHost {
   leaderOf(space: SpaceState): Member | undefined;
   /** The primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void;
-  /**
-   * Goes back to what is shared with a primary whose history this is, and says where that is.
-   * @param unjudged positions that were told before and have no verdict yet
-   */
-  rejoin(
-    space: SpaceState,
-    epoch: Epoch,
-    primary: History,
-    unjudged: number,
-  ): Promise<Omit<PositionRow, 'handle'>>;
+  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
+  readonly rejoin: Roles['rejoin'];
   connection(primaryId: string, connected: boolean, reason: string): void;
   /** The primary's main thread has not moved for so long; 0: it moves again. */
   stalled(primaryId: string, stalledMs: number): void;
@@ -420,12 +413,9 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #tell(rows: readonly PositionRow[]): void {
-    for (const { handle } of rows) this.#unjudged.set(handle, this.#unjudgedOf(handle) + 1);
+    for (const { handle } of rows)
+      this.#unjudged.set(handle, (this.#unjudged.get(handle) ?? 0) + 1);
     this.#send({ kind: 'positions', rows });
-  }
-
-  #unjudgedOf(handle: Handle): number {
-    return this.#unjudged.get(handle) ?? 0;
   }
 
   // --- who leads ---------------------------------------------------------------------------
@@ -451,7 +441,8 @@ export class ReceiverConnection implements SnapshotLink {
     const back: (() => Promise<void>)[] = [];
     for (const row of rows) {
       const { handle, verdict, next } = row;
-      if (this.#unjudged.has(handle)) this.#unjudged.set(handle, this.#unjudgedOf(handle) - 1);
+      const unjudged = this.#unjudged.get(handle);
+      if (unjudged) this.#unjudged.set(handle, unjudged - 1);
       const history = this.#told.filter((h) => h.handle === handle);
       if (history.length > 0) this.#told = this.#told.filter((h) => h.handle !== handle);
       const followed = this.#receiver.verdict(row);
@@ -469,7 +460,7 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   async #rejoin(space: SpaceState, handle: number, epoch: Epoch, primary: History): Promise<void> {
-    const unjudged = this.#unjudgedOf(handle);
+    const unjudged = this.#unjudged.get(handle) ?? 0;
     const row = { ...(await this.#host.rejoin(space, epoch, primary, unjudged)), handle };
     if (this.#socket.destroyed) return;
     if (row.answer === 'follows') this.#receiver.follow(space.facts.id, row, epoch);

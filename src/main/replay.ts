@@ -64,7 +64,7 @@ export function holesOutside(holes: readonly Hole[], start: Lsn, end: Lsn): Hole
   });
 }
 
-/** Adds a damaged range where it belongs; joined to the one before it where they touch or there are too many. */
+/** Adds a damaged range in its place; joined to the one before where they touch. */
 export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
   const { damage } = facts;
   // A node that runs finds damage in any order.

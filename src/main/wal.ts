@@ -143,19 +143,13 @@ export class Wal {
     return sequence;
   }
 
-  /**
-   * Stages entries as another node sealed them: contiguous, checked, of one space.
-   * @returns whether there was room
-   */
+  /** Stages a space's next entries as another node sealed them. @returns whether there was room */
   stageReceived(space: SpaceState, entries: Uint8Array, first: Sequence, count: number): boolean {
-    const open = this.#room(entries.length);
-    if (!open) return false;
     const next = this.#memory.allocated(space.slot) + 1;
     // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
-    if (first !== next) {
-      const { name } = space.facts;
-      throw failure('ProtocolViolation', `entry ${first} of ${name} where ${next} belongs`);
-    }
+    if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
+    const open = this.#room(entries.length);
+    if (!open) return false;
     this.#memory.setAllocated(space.slot, first + count - 1);
     open.slab.bytes.set(entries, open.bytes);
     open.add(space.slot, first, count, entries.length, 1);

@@ -207,7 +207,7 @@ describe('retention', () => {
     });
   });
 
-  test('a replica’s host that is behind what is retained: applying is blocked, visibly', async () => {
+  test('a host that is behind what is retained: applying is blocked, visibly', async () => {
     const listen = { host: '127.0.0.1', port: 0 };
     const apply = (): undefined => undefined;
     let b = await open('b', { listen, apply });

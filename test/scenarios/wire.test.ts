@@ -57,7 +57,7 @@ describe('the wire, seen by a replica', () => {
     expect(await stored()).toHaveLength(9);
   });
 
-  test('told three times to go back, for it was asked three times, it goes once: no fork', async () => {
+  test('asked three times and told three times to go back, it goes once: no fork', async () => {
     const first = await following();
     first.client.socket.write(batchFrame('s', 1, 9));
     await first.client.next('acks');

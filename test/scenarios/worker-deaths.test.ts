@@ -87,7 +87,7 @@ function load(space: Space): { stop(): Promise<{ acked: string[]; codes: string[
   };
 }
 
-test('FAULT-76 the writer of the log dies: what it wrote is written again, nobody notices', async () => {
+test('FAULT-76 the log’s writer dies: its write is made again, nobody notices', async () => {
   const space = await node.openSpace('s');
   await space.append(1, Buffer.from('before'));
   const running = load(space);

@@ -266,7 +266,7 @@ function isBefore(a: Timer, b: Timer): boolean {
   return a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
-/** Node's own lives as long as it has a listener; those of a process that was killed keep theirs. */
+/** Node's own lives while it has a listener; those of a process that was killed keep theirs. */
 function anyOf(signals: readonly AbortSignal[]): AbortSignal {
   const any = new AbortController();
   for (const signal of signals) {

@@ -89,11 +89,24 @@ export class Fencing {
       if (leader.nodeId < this.#nodeId) return;
     }
     this.stop(space, epoch, leader);
+    this.#leave(space, epoch, leader);
+  }
+
+  #leave(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
     this.#leaving.add(space);
     this.#hooks
       .serially(() => this.stepAside(space, epoch, leader), space)
       .catch((error) => this.#hooks.failed(error))
       .finally(() => this.#leaving.delete(space));
+  }
+
+  /** The log takes entries again: the role that it could not be given up in is given up now. */
+  leaveAtLast(space: SpaceState): void {
+    const { facts, heardOf, isFenced } = space;
+    const { promisedTo, epochSeen } = facts;
+    const isPromised = epochSeen > facts.epoch && promisedTo !== this.#nodeId;
+    if (facts.role !== 'primary' || !isFenced || !(heardOf || isPromised)) return;
+    this.#leave(space, heardOf?.epoch ?? epochSeen, heardOf?.leader);
   }
 
   /** At once: no append is taken, none acknowledged, nothing shipped. */
@@ -154,11 +167,11 @@ export class Fencing {
     this.#replication.acks.fail(space, space.pause);
   }
 
-  /** This node leads the space in this very epoch still: what `stepDown` has stopped goes on. */
+  /** This node leads the space in this very epoch still: what was stopped goes on. */
   resume(space: SpaceState, epoch: Epoch): void {
     const { role, epoch: own, epochSeen } = space.facts;
     if (role !== 'primary' || own !== epoch || epochSeen !== epoch) return;
-    if (this.#leaving.has(space)) return;
+    if (this.#leaving.has(space) || space.heardOf) return;
     space.isFenced = false;
     space.pause = undefined;
     this.#replication.lead([space]);

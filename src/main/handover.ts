@@ -133,15 +133,15 @@ export class Handover {
 
   /** The target does not lead. Without our promise nobody does: this node goes on. */
   async #goOn(space: SpaceState, to: string, error: Error): Promise<void> {
-    const { coordinator, promotion, serially, abandoned } = this.#parts;
+    const { coordinator, promotion, fencing, serially, abandoned } = this.#parts;
     const { facts } = space;
     this.#open.delete(space);
     const reason = error.message.split('\n', 1)[0]!;
     // A promise that is on its way to the disk comes first.
     await serially(async () => undefined, space);
-    if (facts.role === 'primary' && !space.isFenced) {
+    if (facts.role === 'primary' && facts.epoch === facts.epochSeen && !space.heardOf) {
       if (await coordinator.holds(facts.name, facts.epoch).catch(() => false)) {
-        space.pause = undefined;
+        fencing.resume(space, facts.epoch);
       }
     } else if (facts.epoch < facts.epochSeen && facts.promisedTo === to) {
       // Its epoch is burned: the next one is ours, if the members say so.

@@ -194,10 +194,19 @@ export class Leadership {
 
   /** A crash may have come between a promotion and the first entry of its epoch (row 71). */
   async #begin(space: SpaceState): Promise<void> {
-    const { history, epoch, role } = space.facts;
-    const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
-    if (isBegun || space.isFenced || space.refusal || role !== 'primary') return;
-    await this.roles.serially(() => this.#promotion.begin(space), space);
+    if (!isToBegin(space)) return;
+    // Asked once more when it is its turn: what was before it in the queue may have done it.
+    await this.roles.serially(async () => {
+      if (isToBegin(space)) await this.#promotion.begin(space);
+    }, space);
+  }
+
+  /** The log takes entries again: what a full disk has kept from being done is done now. */
+  writable(): void {
+    for (const space of this.#parts.spaces.spaces) {
+      this.fencing.leaveAtLast(space);
+      this.#begin(space).catch((error) => this.#parts.emit('state-failed', { error }));
+    }
   }
 
   /** The coordinator has it that this node leads the space still. */
@@ -335,6 +344,13 @@ export class Leadership {
       member && member.port > 0 ? { host: member.host, port: member.port } : undefined;
     return { space: name, nodeId: found, epoch: isNewer ? leader.row.epoch : epoch, address };
   }
+}
+
+/** It leads in an epoch that has no entry yet. */
+function isToBegin(space: SpaceState): boolean {
+  const { history, epoch, role } = space.facts;
+  const isBegun = epoch <= 1 || (history.at(-1)?.epoch ?? 0) >= epoch;
+  return !isBegun && !space.isFenced && !space.refusal && role === 'primary';
 }
 
 function later(a: StandingRow, b: StandingRow): number {

@@ -5,6 +5,7 @@ import { checkReplica, type NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
 import type { Leadership, Located } from './leadership.js';
+import type { LogStatus } from './log-health.js';
 import type { PromoteOptions, PromotionReport } from './promotion.js';
 import type { Retention } from './retention.js';
 
@@ -21,6 +22,11 @@ export abstract class LedSpaces extends NodeEmitter {
 
   /** Throws Closed. */
   protected abstract checkOpen(): void;
+
+  protected logState({ state, reason }: LogStatus): void {
+    this.emit('log-state', { state, reason });
+    if (state === 'ok') this.leadership?.writable();
+  }
 
   /**
    * Ships to one more node: every led space that goes to all the others goes to it as well, and

@@ -157,7 +157,7 @@ export class Node extends LedSpaces {
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),
-      health: ({ state, reason }) => this.emit('log-state', { state, reason }),
+      health: (status) => this.logState(status),
       failed: (error) => {
         this.#receiver?.refuseAll(error);
         this.emit('fatal', { error });

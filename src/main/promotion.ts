@@ -308,14 +308,18 @@ export class Promotion {
   }
 
   async #becomePrimary(space: SpaceState, epoch: Epoch): Promise<void> {
-    const { nodeId, wal, spaces, applier } = this.#parts;
+    const { nodeId, wal, spaces, applier, replication } = this.#parts;
     const { facts } = space;
     const members = this.#membersOf(space);
     const next = { ...facts, role: 'primary' as const, epoch, primary: nodeId, members };
     space.pause = failure('SwitchingOver', `${facts.name} is being promoted here`);
     try {
       await wal.record(roleRecord(next), () => {
+        // What is shipped is of the epoch before; every replica says anew where it stands.
+        replication.drop(space);
         facts.role = 'primary';
+        space.isFenced = false;
+        space.heardOf = undefined;
         space.hasLed = false;
         facts.primary = nodeId;
         facts.members = members;
@@ -323,15 +327,16 @@ export class Promotion {
         spaces.setEpoch(space, epoch);
         applier?.forget(space);
       });
-      await this.begin(space);
-    } finally {
+    } catch (error) {
       space.pause = undefined;
+      throw error;
     }
+    await this.begin(space);
   }
 
   /**
    * Writes the first entry of the space's epoch, where it has none yet, and takes appends from then
-   * on. Also after a crash between the two (row 71).
+   * on. Also after a crash between the two (row 71), and when a full disk has room again.
    */
   async begin(space: SpaceState): Promise<void> {
     const { wal, memory, nodeId, replication, changed } = this.#parts;
@@ -342,8 +347,9 @@ export class Promotion {
       await wal.whenRoom(() => wal.stage(space, EPOCH_BEGINS, before) > 0);
       await wal.whenDurable(space, memory.allocated(slot));
     }
-    space.isFenced = false;
-    space.heardOf = undefined;
+    // A higher epoch was heard of meanwhile: its role is given up next.
+    if (space.isFenced) return;
+    space.pause = undefined;
     space.hasLed = true;
     if (isRegressed(space)) space.refusal = undefined;
     this.#ship(

@@ -422,7 +422,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Nothing more of the space is taken from this primary; it is told why. */
   fence(space: SpaceState): void {
-    const handle = this.#receiver.fence(space.facts.id);
+    const handle = this.#receiver.fence(space.facts.id, space.facts.epochSeen);
     if (handle !== undefined) this.#tellFenced(space, handle);
   }
 

@@ -350,6 +350,7 @@ export class Roles {
     const next = { ...facts, role: 'replica' as const, epoch, primary: primaryId, members };
     await this.#wal.record(roleRecord(next), () => {
       becomeReplica(space);
+      space.isFenced = false;
       facts.primary = primaryId;
       facts.members = members;
       space.primaryId = idOf(primaryId);

@@ -90,12 +90,12 @@ export class Receiver {
   }
 
   /**
-   * Takes and acknowledges nothing more of a space.
-   * @returns its handle; undefined where it is not followed, or is fenced already
+   * Takes and acknowledges nothing more of a space that is followed in an epoch below this one.
+   * @returns its handle; undefined where it is not so followed, or is fenced already
    */
-  fence(spaceId: string): Handle | undefined {
+  fence(spaceId: string, epochSeen: Epoch): Handle | undefined {
     const followed = this.#byId.get(spaceId);
-    if (!followed || followed.isFenced) return undefined;
+    if (!followed || followed.isFenced || followed.epoch >= epochSeen) return undefined;
     followed.isFenced = true;
     this.#ackDue.delete(followed);
     return followed.handle;

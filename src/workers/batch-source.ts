@@ -3,6 +3,7 @@
  * not. One cursor over the log; each space is skipped up to what its replica has already.
  */
 import {
+  readEpoch,
   readPayloadSize,
   readSequence,
   readSpaceId,
@@ -163,7 +164,7 @@ export class BatchSource {
     const end = start + runs[row + RUN_BYTES]!;
     const count = runs[row + RUN_COUNT]!;
     let sequence = runs[row + RUN_FIRST]!;
-    if (sequence + count <= stream.next) return undefined;
+    if (sequence + count <= stream.next || isBehind(stream, view, start)) return undefined;
     let at = start;
     // Entries before the cursor, and those that the replica has already.
     while (at < end && (at < from || sequence < stream.next)) {
@@ -227,7 +228,7 @@ export class BatchSource {
   /** @returns false when the frame has no room for it */
   #takeEntry(frame: FrameBuilder, entry: LoggedEntry): boolean {
     const stream = this.streams.get(this.#slotOf(entry.view, entry.offset));
-    if (!stream) return true;
+    if (!stream || isBehind(stream, entry.view, entry.offset)) return true;
     const sequence = readSequence(entry.view, entry.offset);
     if (sequence !== stream.next) return true;
     if (isVoided(stream.voided, sequence, this.cursor)) return true;
@@ -259,4 +260,9 @@ export class BatchSource {
     this.#lastId = this.#memory.spaceId(slot);
     return slot;
   }
+}
+
+/** This node leads in a later epoch by now: what is of it goes out when it is introduced in it. */
+function isBehind(stream: Stream, view: DataView, at: number): boolean {
+  return at + ENTRY_HEADER_BYTES <= view.byteLength && readEpoch(view, at) > stream.epoch;
 }

@@ -1,8 +1,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
+import { type Disk, type DiskFile, ioError, nodeDisk } from '#src/main/disk.js';
 import type { Space } from '#src/main/index.js';
+import { PeerClient } from '#src/main/peer-client.js';
+import { nodePlatform } from '#src/main/platform.js';
 import { newestState } from '#src/main/recovery.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
@@ -15,9 +17,47 @@ afterEach(async () => {
 
 const payload = (n: number): Buffer => Buffer.from(`entry ${n}`);
 
+/** This machine's disk, which takes nothing while it is full. */
+function fillable(disk: { isFull: boolean }): Disk {
+  return {
+    ...nodeDisk,
+    open: async (...asked) => {
+      const file = await nodeDisk.open(...asked);
+      const write: DiskFile['write'] = async (...bytes) => {
+        const cause = Object.assign(new Error('ENOSPC: full'), { code: 'ENOSPC' });
+        if (disk.isFull) throw ioError('write', cause);
+        await file.write(...bytes);
+      };
+      const sync = (): Promise<void> => file.sync();
+      const syncAll = (): Promise<void> => file.syncAll();
+      const read: DiskFile['read'] = (...into) => file.read(...into);
+      const truncate: DiskFile['truncate'] = (bytes) => file.truncate(bytes);
+      const size = (): Promise<number> => file.size();
+      const close = (): Promise<void> => file.close();
+      return { path: file.path, write, sync, syncAll, read, truncate, size, close };
+    },
+    freeBytes: async (dir) => (disk.isFull ? 0 : await nodeDisk.freeBytes(dir)),
+  };
+}
+
 async function fill(space: Space, from: number, to: number, replicas = 0): Promise<void> {
   for (let n = from; n <= to; n++) await space.append(1, payload(n));
   if (replicas > 0) await space.flushed(to, { replicas, timeoutMs: 20_000 });
+}
+
+/** A candidate that asks a member for its promises, and never leads. */
+function candidateAt(nodeId: string, space: Space) {
+  const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, key: undefined };
+  const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024 };
+  const peers = new PeerClient(nodePlatform, { ...own, ...caps });
+  const { id } = space.status();
+  const member = trio.members.find((m) => m.nodeId === nodeId)!;
+  const candidate = { nodeId: 'b', host: '127.0.0.1', port: 1 };
+  const ask = async (epoch: number, of = candidate) => {
+    const question = { kind: 'promise', id, epoch, candidate: of, handover: 0n } as const;
+    return (await peers.ask(member, question, ['promised'], 5_000))[0]!;
+  };
+  return { ask, candidate, peers };
 }
 
 async function cluster(isCuttable = true): Promise<Space> {
@@ -71,7 +111,9 @@ describe('two primaries', () => {
     isOver = true;
     await load;
     expect(acked).toHaveLength(last);
-    expect([...codes]).toEqual(['Fenced']);
+    // Until it follows, it is fenced; then it is a replica like any other.
+    expect([...codes].sort()).toEqual(['Fenced', 'NotPrimary']);
+    expect(trio.open.get('a')!.space('s').status()).toMatchObject({ refusal: undefined });
     // All that it had acknowledged meanwhile is in quarantine.
     const rewound = trio.heard('a', 'rewound');
     expect(rewound).toHaveLength(1);
@@ -80,21 +122,36 @@ describe('two primaries', () => {
     expect(trio.heard('a', 'fenced')[0]).toMatchObject({ space: 's', epoch: 2 });
   });
 
+  test('FAULT-67 FAULT-13 who cannot write down that it leads no more does so with room', async () => {
+    const disk = { isFull: false };
+    trio = await Trio.make();
+    await trio.start('c');
+    const a = await trio.start('a', {}, fillable(disk));
+    const space = await a.openSpace('s');
+    await fill(space, 1, 20, 1);
+    disk.isFull = true;
+    while (a.status().log.state === 'ok') {
+      await space.append(1, Buffer.alloc(4_096)).catch(() => undefined);
+    }
+    expect(a.status().log.state).toBe('read-only');
+    const failed: unknown[] = [];
+    a.on('state-failed', ({ error }) => failed.push(error));
+    const { ask, peers } = candidateAt('c', space);
+    expect(await ask(2)).toMatchObject({ isGranted: true });
+    peers.close();
+    await until('it cannot be recorded', () => failed.length > 0);
+    expect(trio.heard('a', 'fenced')).toMatchObject([{ space: 's', epoch: 2 }]);
+    // Its candidate is gone: nobody comes and says it again.
+    await trio.stop('c');
+    expect(space.status()).toMatchObject({ role: 'primary', epoch: 1 });
+    disk.isFull = false;
+    await until('a has stepped aside', () => space.status().role === 'replica');
+  });
+
   test('FAULT-67 a promise alone ends the old epoch: nothing is acknowledged', async () => {
     const space = await cluster();
     // `c` promises, and then its candidate is gone: `a` meets the higher epoch at `c`.
-    const { PeerClient } = await import('#src/main/peer-client.js');
-    const { nodePlatform } = await import('#src/main/platform.js');
-    const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, key: undefined };
-    const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024 };
-    const peers = new PeerClient(nodePlatform, { ...own, ...caps });
-    const { id } = space.status();
-    const member = trio.members.find((m) => m.nodeId === 'c')!;
-    const candidate = { nodeId: 'b', host: '127.0.0.1', port: 1 };
-    const ask = async (epoch: number, of = candidate) => {
-      const question = { kind: 'promise', id, epoch, candidate: of, handover: 0n } as const;
-      return (await peers.ask(member, question, ['promised'], 5_000))[0]!;
-    };
+    const { ask, candidate, peers } = candidateAt('c', space);
     expect(await ask(1)).toMatchObject({ isGranted: false, epochSeen: 1 });
     expect(await ask(2)).toMatchObject({ isGranted: true, epochSeen: 2 });
     expect(await ask(2)).toMatchObject({ isGranted: true });

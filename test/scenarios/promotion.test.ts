@@ -116,7 +116,7 @@ describe('the primary is gone', () => {
     // It takes no appends and says who does; a subscriber that was ahead is told to begin again.
     const { port } = trio.members.find((m) => m.nodeId === 'b')!;
     await expect(a.space('s').append(1, payload(1))).rejects.toMatchObject({
-      code: 'Fenced',
+      code: 'NotPrimary',
       details: { primaryNodeId: 'b', address: { host: '127.0.0.1', port } },
     });
     expect(await a.locate('s')).toMatchObject({ nodeId: 'b', epoch: 2, address: { port } });

@@ -181,6 +181,22 @@ describe('the wire, seen by a replica', () => {
     expect(await stored()).toEqual([]);
   });
 
+  test('a late batch of the epoch before does not end what is introduced since', async () => {
+    const { client } = await following();
+    client.socket.write(batchFrame('s', 1, 3));
+    await client.next('acks');
+    expect(await client.follow('s', 1, 2)).toBe(3);
+    client.socket.write(batchFrame('s', 4, 5));
+    expect(await client.next('bye')).toMatchObject({ code: 'Fenced' });
+    await client.closed;
+    const again = connect();
+    await again.hello('b');
+    expect(await again.follow('s', 1, 2)).toBe(3);
+    again.socket.write(batchFrame('s', 4, 5, 2));
+    expect((await again.next('acks')).rows).toMatchObject([{ epoch: 2, flushed: 5 }]);
+    expect(await stored()).toHaveLength(5);
+  });
+
   test('a batch of a space that was not introduced is refused', async () => {
     const { client } = await following();
     client.socket.write(batchFrame('other', 1, 1));

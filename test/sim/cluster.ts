@@ -16,6 +16,8 @@ import { SimEtcd } from './etcd.js';
 import { type Machine, SimNetwork } from './network.js';
 
 const BASE_PORT = 7_000;
+/** Calls that make the next segment: what has failed there comes to light when the log needs it. */
+const PREPARING = /segment\.tmp|spare-|^syncdir/;
 const SIZES = {
   segmentBytes: 32 * 1024,
   groupBytes: 4 * 1024,
@@ -70,6 +72,7 @@ export class SimNode {
     owner.wallOffsetMs = this.owner.wallOffsetMs;
     owner.sinceMs = clock.nowMs;
     this.owner = owner;
+    this.disk.brokeAt = undefined;
     this.machine.isUp = true;
     this.#shippers = [];
     this.isStarting = true;
@@ -114,6 +117,12 @@ export class SimNode {
   killShipper(): void {
     const live = this.#shippers.filter((s) => !s.owner.isDead);
     if (live.length > 0) live[this.#cluster.chance(live.length)]!.die();
+  }
+
+  /** Only opening it again helps; whether its log has noticed yet or not. */
+  get hasFailed(): boolean {
+    if (!this.node) return false;
+    return this.node.status().failure !== undefined || PREPARING.test(this.disk.brokeAt ?? '');
   }
 
   get isRunning(): boolean {

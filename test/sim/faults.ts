@@ -148,7 +148,7 @@ export class Faults {
     // What an operator does with a node whose log has failed.
     this.#host.later(500 + ms, `look at ${node.name}`, () => {
       node.disk.inject(undefined);
-      if (node.node?.status().failure === undefined) return;
+      if (!node.hasFailed) return;
       node.kill();
       this.#host.restartLater(node, 10);
     });

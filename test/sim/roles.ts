@@ -307,7 +307,7 @@ export class RolesRun {
     await clock.runFor(SETTLE_MS);
     if (this.#failure) throw this.#failure;
     for (const node of nodes) {
-      if (node.node && node.node.status().failure === undefined) continue;
+      if (node.node && !node.hasFailed) continue;
       node.kill();
       await this.#start(node);
     }

@@ -412,7 +412,7 @@ export class Run {
     await clock.runFor(SETTLE_MS);
     this.#checkPending();
     for (const node of nodes) {
-      if (node.node && node.node.status().failure === undefined) continue;
+      if (node.node && !node.hasFailed) continue;
       if (node.isStarting) throw new Violation(`${node.name} is opening for ${SETTLE_MS} ms`);
       node.kill();
       await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));

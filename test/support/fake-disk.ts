@@ -126,6 +126,8 @@ export class FakeDisk {
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
   #counted = 0;
+  /** The last error of this disk that no later call mends; taken away by whoever has seen to it. */
+  brokeAt: string | undefined;
   /** Calls that begin with `only` take so long, or until it is taken away. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
@@ -254,6 +256,7 @@ export class FakeDisk {
       if (!fault || !what.startsWith(fault.only ?? '')) return;
       const count = ++this.#counted;
       const isDue = fault.isLasting ? count >= fault.call : count === fault.call;
+      if (isDue && fault.errno === 'EIO') this.brokeAt = what;
       if (isDue) throw io(what, fault.errno);
     };
     const change = (dir: string, names: NameChange): void => {

@@ -114,6 +114,11 @@ export class TcpProxy {
     this.#stalled.clear();
   }
 
+  /** New connections are refused until `listen`; those that there are, go on. */
+  refuse(): void {
+    this.#server.close();
+  }
+
   /** New connections are taken and lead nowhere; those that there are, are cut. */
   blackHole(isOne: boolean): void {
     this.#isBlackHole = isOne;

@@ -1,8 +1,10 @@
 /** Some nodes in this process, each of which may lead: they list each other, and listen. */
 import net from 'node:net';
 import path from 'node:path';
+import { nodeDisk } from '#src/main/disk.js';
 import type { Member, Node, NodeEventName, NodeEvents, NodeOptions } from '#src/main/index.js';
-import { makeFolder, openSmall, removeFolder, until } from './cluster.js';
+import { openNodeOn } from '#src/main/open-node.js';
+import { makeFolder, removeFolder, SMALL, until } from './cluster.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 /** A port that nobody listens on at this moment. */
@@ -63,10 +65,16 @@ export class Trio {
     for (const proxy of this.#links.values()) if (!proxy.isListening) await proxy.listen();
   }
 
-  /** Opens one of them; only `a` creates spaces. */
-  async start(nodeId: string, more: Partial<NodeOptions> = {}): Promise<Node> {
+  /**
+   * Opens one of them; only `a` creates spaces.
+   * @param disk where it is not to be on this machine's own
+   */
+  async start(nodeId: string, more: Partial<NodeOptions> = {}, disk = nodeDisk): Promise<Node> {
     const { host, port } = this.members.find((m) => m.nodeId === nodeId)!;
-    const node = await openSmall(path.join(this.folder, nodeId), nodeId, {
+    const node = await openNodeOn(disk, {
+      ...SMALL,
+      nodeId,
+      dataDir: path.join(this.folder, nodeId),
       listen: { host, port },
       replicas: this.othersOf(nodeId),
       lead: nodeId === 'a',

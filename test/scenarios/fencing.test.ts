@@ -122,7 +122,7 @@ describe('two primaries', () => {
     expect(trio.heard('a', 'fenced')[0]).toMatchObject({ space: 's', epoch: 2 });
   });
 
-  test('FAULT-67 FAULT-13 who cannot write down that it leads no more does so with room', async () => {
+  test('FAULT-67 FAULT-13 its end as a primary is recorded when there is room', async () => {
     const disk = { isFull: false };
     trio = await Trio.make();
     await trio.start('c');

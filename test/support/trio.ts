@@ -1,10 +1,10 @@
 /** Some nodes in this process, each of which may lead: they list each other, and listen. */
 import net from 'node:net';
 import path from 'node:path';
-import { nodeDisk } from '#src/main/disk.js';
+import type { Disk } from '#src/main/disk.js';
 import type { Member, Node, NodeEventName, NodeEvents, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
-import { makeFolder, removeFolder, SMALL, until } from './cluster.js';
+import { makeFolder, openSmall, removeFolder, SMALL, until } from './cluster.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 /** A port that nobody listens on at this moment. */
@@ -69,18 +69,19 @@ export class Trio {
    * Opens one of them; only `a` creates spaces.
    * @param disk where it is not to be on this machine's own
    */
-  async start(nodeId: string, more: Partial<NodeOptions> = {}, disk = nodeDisk): Promise<Node> {
+  async start(nodeId: string, more: Partial<NodeOptions> = {}, disk?: Disk): Promise<Node> {
     const { host, port } = this.members.find((m) => m.nodeId === nodeId)!;
-    const node = await openNodeOn(disk, {
-      ...SMALL,
-      nodeId,
-      dataDir: path.join(this.folder, nodeId),
+    const dir = path.join(this.folder, nodeId);
+    const options = {
       listen: { host, port },
       replicas: this.othersOf(nodeId),
       lead: nodeId === 'a',
       openConfirmMs: 5_000,
       ...more,
-    });
+    };
+    const node = disk
+      ? await openNodeOn(disk, { ...SMALL, nodeId, dataDir: dir, ...options })
+      : await openSmall(dir, nodeId, options);
     this.open.set(nodeId, node);
     const heard: NodeEventName[] = [
       'fenced',

@@ -114,6 +114,11 @@ const MUTANTS: readonly Mutant[] = [
     file: 'shared/sender.js',
     find: 'nowMs - this.#lastHeardMs >= SILENCE_MS',
     put: 'false',
+    also: {
+      file: 'shared/sender.js',
+      find: 'isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS',
+      put: 'false',
+    },
   },
   {
     what: 'a slot keeps less than its replica lacks',

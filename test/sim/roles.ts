@@ -60,6 +60,8 @@ export class RolesRun {
   readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, faults: 0 };
   #count = 0;
   #isHealing = false;
+  /** No other fault until then. */
+  #quietUntilMs = 0;
   #failure: Error | undefined;
 
   constructor(seed: number, trace?: (line: string) => void) {
@@ -124,7 +126,7 @@ export class RolesRun {
         if (clock.nowMs < nextFault) continue;
         this.#report.faults++;
         faults.one();
-        nextFault = clock.nowMs + this.#chance(1_500);
+        nextFault = Math.max(this.#quietUntilMs, clock.nowMs + this.#chance(1_500));
       }
       await this.#heal();
       const virtualMs = Math.round(clock.nowMs);
@@ -187,14 +189,21 @@ export class RolesRun {
     const name = SPACES[this.#chance(SPACES.length)]!;
     const node = this.#cluster.nodes[this.#chance(IDS.length)]!;
     if (!node.isRunning) return;
-    const { clock } = this.#cluster;
     const what = this.#chance(60);
-    const work = (): Promise<void> => {
-      if (what === 0) return this.#promote(node, name);
-      if (what === 1) return this.#switchover(node, name);
-      return this.#append(node, name);
-    };
-    clock.as(node.owner, () =>
+    // Two operators at once, now and then.
+    const isRace = what === 0 && this.#chance(2) === 0;
+    for (const at of isRace ? this.#cluster.nodes : [node]) {
+      if (!at.isRunning) continue;
+      this.#do(at, () => {
+        if (what === 0) return this.#promote(at, name);
+        if (what === 1) return this.#switchover(at, name);
+        return this.#append(at, name);
+      });
+    }
+  }
+
+  #do(node: SimNode, work: () => Promise<void>): void {
+    this.#cluster.clock.as(node.owner, () =>
       work().catch((error) => {
         if ((error as { code?: string }).code === undefined) this.#failure ??= error as Error;
       }),
@@ -278,11 +287,41 @@ export class RolesRun {
       cluster.etcd.kill();
       this.#later(ms, 'etcd is back', () => cluster.etcd.start());
     };
+    /** What etcd says to a leader comes late, and then nothing comes to it from anybody. */
+    const lateThenIsolated: Work = (node, _, ms) => {
+      const { name } = this.#leaderAmong(SPACES[this.#chance(SPACES.length)]!)[0] ?? node;
+      const others = IDS.filter((id) => id !== name);
+      const soonMs = TTL_MS / 2 + this.#chance(TTL_MS);
+      this.#quietUntilMs = cluster.clock.nowMs + soonMs + 2 * TTL_MS;
+      cluster.network.delay(ETCD, name, 300 + this.#chance(600));
+      this.#later(soonMs, `isolate ${name}`, () => {
+        cluster.network.delay(ETCD, name, 0);
+        if (!this.#isHealing) faults.cut(name, [...others, ETCD], 2 * TTL_MS + ms);
+      });
+    };
+    /** Stopped in the middle of an fdatasync, for longer than a lease lives. */
+    const stopped: Work = (node, _, ms) => {
+      const { disk, owner } = node;
+      const stop = (): void => {
+        if (this.#isHealing || owner.isDead) return;
+        disk.delay = { only: 'fdatasync', ms: 1 };
+        owner.stop();
+        this.#later(TTL_MS + ms, `go on ${node.name}`, () => {
+          disk.delay = undefined;
+          cluster.clock.goOn(owner);
+        });
+      };
+      disk.when((call) => call.startsWith('fdatasync'), 1, stop);
+    };
     const isolated = Array.from({ length: 4 }, () => ['isolated', isolate] as const);
     const ofEtcd = [
       ['etcd away', etcdAway],
       ['etcd away', etcdAway],
       ['etcd restarts', etcdRestarts],
+      ['late, then isolated', lateThenIsolated],
+      ['late, then isolated', lateThenIsolated],
+      ['stopped in an fdatasync', stopped],
+      ['stopped in an fdatasync', stopped],
     ] as const;
     const host = {
       cluster,

@@ -147,11 +147,16 @@ const MUTANTS: readonly Mutant[] = [
     put: '.u64(f.position.sequence)',
   },
   {
-    what: 'a replica lets itself be led in a lower epoch than it has seen',
+    what: 'a promise does not end what is followed in an epoch before it',
     by: 'roles-sim',
-    file: 'main/roles.js',
-    find: 'if (row.epoch < facts.epochSeen)',
-    put: 'if (false)',
+    file: 'main/leadership.js',
+    find: 'fence: (space) => parts.receiver()?.fence(space),',
+    put: 'fence: () => undefined,',
+    also: {
+      file: 'main/batch-intake.js',
+      find: 'known && batch.epoch < known.facts.epochSeen',
+      put: 'false',
+    },
   },
   {
     what: 'a primary takes no notice of a higher epoch',

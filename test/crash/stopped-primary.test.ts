@@ -25,7 +25,7 @@ async function contentAt(nodeId: string): Promise<Map<number, string>> {
   return content;
 }
 
-test('FAULT-74 without leases: a stopped primary wakes beside a new one, loses no ack', async () => {
+test('FAULT-74 without leases: who was stopped wakes beside a new primary', async () => {
   trio = await Trio.make();
   const b = await trio.start('b');
   await trio.start('c');

@@ -4,7 +4,10 @@
  * (or thread) that was running when it was made. What is killed never runs again; what is stopped
  * runs when it goes on. Nothing here waits for real time, so a seed repeats a run exactly.
  */
+
 import { AsyncLocalStorage } from 'node:async_hooks';
+import crypto, { createHash } from 'node:crypto';
+import { syncBuiltinESMExports } from 'node:module';
 import type { Chance } from '../support/fake-disk.js';
 
 /** A process, or a thread in it. */
@@ -108,6 +111,7 @@ export class VirtualClock {
   readonly #heap: Timer[] = [];
   readonly #waits = new Map<SharedArrayBuffer, Map<number, WordWait[]>>();
   #order = 0;
+  #drawn = 0;
   nowMs = 0;
   /** Timers that have run. */
   events = 0;
@@ -230,6 +234,8 @@ export class VirtualClock {
     replace(performance, 'now', () => this.nowMs);
     replace(Date, 'now', () => Math.floor(WALL_START_MS + this.nowMs + (this.owner?.wallMs ?? 0)));
     replace(Math, 'random', () => this.#chance(2 ** 30) / 2 ** 30);
+    replace(crypto, 'randomBytes', (size: number) => this.#randomBytes(size));
+    syncBuiltinESMExports();
     replace(Atomics, 'waitAsync', (words: Int32Array, index: number, seen: number) =>
       this.#waitWord(words, index, seen),
     );
@@ -237,7 +243,14 @@ export class VirtualClock {
     replace(AbortSignal, 'any', anyOf);
     return () => {
       for (const one of undo.reverse()) one();
+      syncBuiltinESMExports();
     };
+  }
+
+  /** Salts, nonces and incarnations: with those of the system no seed replays exactly. */
+  #randomBytes(size: number): Buffer {
+    const hash = createHash('shake256', { outputLength: size });
+    return hash.update(`${this.nowMs} ${++this.#drawn}`).digest();
   }
 
   #waitWord(words: Int32Array, index: number, seen: number): object {

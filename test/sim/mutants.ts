@@ -1,5 +1,5 @@
 /**
- * Does the simulator see anything? `npm run mutants [-- --save]` puts one fault after the other
+ * Does the simulator see anything? `npm run mutants [-- --again] [--save]` puts one fault after the other
  * into a copy of the build and lets the simulator look for it. Exit 1 when one stays unseen.
  */
 import { spawnSync } from 'node:child_process';
@@ -221,10 +221,19 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 const SEEDS = 400;
 const FROM = 1;
 
+const RESULT = path.join(ROOT, 'bench/results/mutants.json');
+
 interface Caught {
   readonly what: string;
   readonly seed: number | undefined;
   readonly how: string;
+}
+
+/** `--again`: the seeds that have shown them before are tried first. */
+const KNOWN = new Map<string, number | undefined>();
+if (process.argv.includes('--again')) {
+  const { mutants } = JSON.parse(fs.readFileSync(RESULT, 'utf8')) as { mutants: Caught[] };
+  for (const { what, seed } of mutants) KNOWN.set(what, seed);
 }
 
 /** The first of these seeds that fails on the build in `dir`. */
@@ -265,6 +274,13 @@ function tryOne(mutant: Mutant): Caught {
   const sane = copyWith(around, what);
   const sim = `test/sim/${mutant.by ?? 'sim'}.ts`;
   try {
+    const shows = (seed: number): { seed: number; how: string } | undefined => {
+      const found = firstFailure(dir, sim, seed, 1);
+      return found && !firstFailure(sane, sim, seed, 1) ? found : undefined;
+    };
+    const known = KNOWN.get(what);
+    const again = known === undefined ? undefined : shows(known);
+    if (again) return { what, ...again };
     for (let from = FROM; from < FROM + SEEDS; ) {
       const found = firstFailure(dir, sim, from, FROM + SEEDS - from);
       if (!found) break;
@@ -296,9 +312,8 @@ for (const mutant of chosen) {
 }
 const unseen = caught.filter((c) => c.seed === undefined).length;
 if (process.argv.includes('--save')) {
-  const file = path.join(ROOT, 'bench/results/mutants.json');
   const report = { from: FROM, seeds: SEEDS, mutants: caught };
-  fs.writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+  fs.writeFileSync(RESULT, `${JSON.stringify(report, null, 2)}\n`);
 }
 process.stdout.write(`${caught.length} faults put in, ${caught.length - unseen} caught\n`);
 if (unseen > 0) process.exitCode = 1;

@@ -1,0 +1,17 @@
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+
+/** All that happens in three seeds, but not how long they took. */
+function traced(sim: string): string[] {
+  const file = path.join(import.meta.dirname, sim);
+  const args = ['--import', 'tsx', file, '--seeds', '3', '--from', '20', '--trace'];
+  const { stdout } = spawnSync('node', args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  return stdout.split('\n').filter((line) => !/ in [\d.]+ s$/.test(line));
+}
+
+test.each(['sim.ts', 'roles-sim.ts'])('a seed of %s replays exactly', (sim) => {
+  const first = traced(sim);
+  expect(first.at(-2)).toBe('3 seeds ran, 3 passed');
+  expect(traced(sim)).toEqual(first);
+}, 180_000);

@@ -1,6 +1,7 @@
 /**
- * Does the simulator see anything? `npm run mutants [-- --again] [--save]` puts one fault after the other
- * into a copy of the build and lets the simulator look for it. Exit 1 when one stays unseen.
+ * Does the simulator see anything? `npm run mutants [-- --again] [--save]` puts one fault after
+ * the other into a copy of the build and lets the simulator look for it. Exit 1 when one stays
+ * unseen.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';

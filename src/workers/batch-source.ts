@@ -228,9 +228,9 @@ export class BatchSource {
   /** @returns false when the frame has no room for it */
   #takeEntry(frame: FrameBuilder, entry: LoggedEntry): boolean {
     const stream = this.streams.get(this.#slotOf(entry.view, entry.offset));
-    if (!stream || isBehind(stream, entry.view, entry.offset)) return true;
+    if (!stream) return true;
     const sequence = readSequence(entry.view, entry.offset);
-    if (sequence !== stream.next) return true;
+    if (sequence !== stream.next || isBehind(stream, entry.view, entry.offset)) return true;
     if (isVoided(stream.voided, sequence, this.cursor)) return true;
     const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
     const room = continues ? frame.room : frame.roomInNewBatch;

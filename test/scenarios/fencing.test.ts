@@ -17,15 +17,15 @@ afterEach(async () => {
 
 const payload = (n: number): Buffer => Buffer.from(`entry ${n}`);
 
-/** This machine's disk, which takes nothing while it is full. */
-function fillable(disk: { isFull: boolean }): Disk {
+/** This machine's disk, which takes so many writes more, and is full then. */
+function fillable(disk: { writesLeft: number }): Disk {
   return {
     ...nodeDisk,
     open: async (...asked) => {
       const file = await nodeDisk.open(...asked);
       const write: DiskFile['write'] = async (...bytes) => {
         const cause = Object.assign(new Error('ENOSPC: full'), { code: 'ENOSPC' });
-        if (disk.isFull) throw ioError('write', cause);
+        if (--disk.writesLeft < 0) throw ioError('write', cause);
         await file.write(...bytes);
       };
       const sync = (): Promise<void> => file.sync();
@@ -36,7 +36,7 @@ function fillable(disk: { isFull: boolean }): Disk {
       const close = (): Promise<void> => file.close();
       return { path: file.path, write, sync, syncAll, read, truncate, size, close };
     },
-    freeBytes: async (dir) => (disk.isFull ? 0 : await nodeDisk.freeBytes(dir)),
+    freeBytes: async (dir) => (disk.writesLeft <= 0 ? 0 : await nodeDisk.freeBytes(dir)),
   };
 }
 
@@ -123,13 +123,13 @@ describe('two primaries', () => {
   });
 
   test('FAULT-67 FAULT-13 its end as a primary is recorded when there is room', async () => {
-    const disk = { isFull: false };
+    const disk = { writesLeft: Number.POSITIVE_INFINITY };
     trio = await Trio.make();
     await trio.start('c');
     const a = await trio.start('a', {}, fillable(disk));
     const space = await a.openSpace('s');
     await fill(space, 1, 20, 1);
-    disk.isFull = true;
+    disk.writesLeft = 0;
     while (a.status().log.state === 'ok') {
       await space.append(1, Buffer.alloc(4_096)).catch(() => undefined);
     }
@@ -144,8 +144,26 @@ describe('two primaries', () => {
     // Its candidate is gone: nobody comes and says it again.
     await trio.stop('c');
     expect(space.status()).toMatchObject({ role: 'primary', epoch: 1 });
-    disk.isFull = false;
+    disk.writesLeft = Number.POSITIVE_INFINITY;
     await until('a has stepped aside', () => space.status().role === 'replica');
+  });
+
+  test('FAULT-71 FAULT-13 an epoch begins late where its first entry found no room', async () => {
+    const disk = { writesLeft: Number.POSITIVE_INFINITY };
+    trio = await Trio.make(['a', 'b']);
+    const b = await trio.start('b', {}, fillable(disk));
+    const a = await trio.start('a');
+    await fill(await a.openSpace('s'), 1, 20, 1);
+    await trio.stop('a');
+    // For its own promise and for its role, but not for the entry.
+    disk.writesLeft = 2;
+    await expect(b.promote('s', { force: true })).rejects.toMatchObject({ code: 'DiskFull' });
+    const space = b.space('s');
+    expect(space.status()).toMatchObject({ role: 'primary', epoch: 2, durableSequence: 20 });
+    disk.writesLeft = Number.POSITIVE_INFINITY;
+    await until('its epoch has begun', () => space.status().durableSequence === 21);
+    await until('it takes appends', () => trio.heard('b', 'space-role').length > 1);
+    expect(await space.append(1, payload(22))).toMatchObject({ sequence: 22, epoch: 2 });
   });
 
   test('FAULT-67 a promise alone ends the old epoch: nothing is acknowledged', async () => {

@@ -1,20 +1,11 @@
 /** Some nodes in this process, each of which may lead: they list each other, and listen. */
-import net from 'node:net';
 import path from 'node:path';
 import type { Disk } from '#src/main/disk.js';
 import type { Member, Node, NodeEventName, NodeEvents, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from './cluster.js';
+import { freePort } from './etcd.js';
 import { TcpProxy } from './tcp-proxy.js';
-
-/** A port that nobody listens on at this moment. */
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class Trio {
   readonly folder = makeFolder();

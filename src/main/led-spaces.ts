@@ -20,6 +20,10 @@ export abstract class LedSpaces extends NodeEmitter {
     this.config = config;
   }
 
+  get nodeId(): string {
+    return this.config.nodeId;
+  }
+
   /** Throws Closed. */
   protected abstract checkOpen(): void;
 

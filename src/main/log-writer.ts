@@ -5,7 +5,7 @@
  * same bytes at the same place, and their fdatasync, are as good the second time; an fdatasync
  * alone is not, for the first one may have failed unheard. The next call has a new thread (row 76).
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { failure } from '../shared/errors.js';
 import {
   NUMBER,
@@ -16,11 +16,14 @@ import {
   OP_WRITE_SYNC,
   WORD,
   WORDS,
+  WRITER_BEGINS,
+  type WriterAnswer,
   type WriterFailure,
   type WriterStart,
 } from '../shared/writer-words.js';
 import { type DiskFile, ioError } from './disk.js';
 import type { NodeCounts } from './node-counts.js';
+import { startThread, THREAD_START_MS, unsuitable } from './threads.js';
 
 /** How long fdatasyncs take: the call itself, and what it waited for a thread to make it. */
 export interface SyncTimes {
@@ -53,6 +56,10 @@ export class LogWriter {
   #ended: Promise<void> | undefined;
   #asked: Asked | undefined;
   #deathsMs: number[] = [];
+  /** Of the first thread: it lives, or has ended before it did. */
+  readonly #firstWord: Promise<void>;
+  #begun!: () => void;
+  #neverBegan!: (error: Error) => void;
   readonly times: SyncTimes = {
     count: 0,
     lastCallMs: 0,
@@ -64,6 +71,11 @@ export class LogWriter {
   constructor(slabs: SharedArrayBuffer, counts: NodeCounts) {
     this.#slabs = slabs;
     this.#counts = counts;
+    this.#firstWord = new Promise((resolve, reject) => {
+      this.#begun = resolve;
+      this.#neverBegan = reject;
+    });
+    this.#firstWord.catch(() => undefined);
   }
 
   /** With the first file that is known by a number: a disk in memory needs no thread. */
@@ -74,12 +86,13 @@ export class LogWriter {
       numbers: this.#numbers.buffer as SharedArrayBuffer,
       slabs: this.#slabs,
     };
-    const worker = new Worker(new URL('../workers/log-writer.js', import.meta.url), {
-      workerData: start,
-      name: 'log writer',
-    });
+    const worker = startThread('log-writer', 'log writer', start);
     worker.unref();
-    worker.on('message', (failed: WriterFailure | null) => {
+    worker.on('message', (failed: WriterAnswer) => {
+      if (failed === WRITER_BEGINS) {
+        this.#begun();
+        return;
+      }
       const asked = this.#asked;
       this.#asked = undefined;
       worker.unref();
@@ -99,8 +112,26 @@ export class LogWriter {
     return worker;
   }
 
+  /**
+   * Resolves when the thread lives; at once where none is needed. Whatever stands against threads
+   * is known before anything is acknowledged. Rejects HostUnsuitable.
+   */
+  async ready(): Promise<void> {
+    const worker = this.#worker;
+    if (!worker) return;
+    worker.ref();
+    const late = setTimeout(() => void worker.terminate(), THREAD_START_MS);
+    try {
+      await this.#firstWord;
+    } finally {
+      clearTimeout(late);
+      if (!this.#asked) worker.unref();
+    }
+  }
+
   #died(reason: Error): void {
     this.#worker = undefined;
+    this.#neverBegan(unsuitable(`the thread that writes the log ends: ${reason.message}`, reason));
     const asked = this.#asked;
     this.#asked = undefined;
     const nowMs = performance.now();

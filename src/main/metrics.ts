@@ -3,7 +3,7 @@
  * thread that begins with the first scrape, so that no scrape holds up an append. Only with a
  * registry of the host's own it is made here, when that registry asks.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { failure } from '../shared/errors.js';
 import { SCRAPE_DEADLINE_MS } from '../shared/limits.js';
 import { registeredMetrics } from '../shared/metric-catalog.js';
@@ -16,6 +16,7 @@ import {
 } from '../shared/metric-view.js';
 import type { MetricsRegistry } from './config.js';
 import { type MetricParts, MetricPlacesOf, metricFacts } from './metric-facts.js';
+import { startThread } from './threads.js';
 
 export interface Scrape {
   readonly contentType: string;
@@ -74,10 +75,7 @@ export class Metrics {
       prefix: this.#parts.config.metricsPrefix,
       counters: this.#counters,
     };
-    const worker = new Worker(new URL('../workers/metrics-thread.js', import.meta.url), {
-      workerData: start,
-      name: 'metrics',
-    });
+    const worker = startThread('metrics-thread', 'metrics', start);
     worker.unref();
     worker.on('message', (answer: ScrapeAnswer) => {
       if ('failed' in answer) this.#failed(answer.failed);

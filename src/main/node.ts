@@ -184,6 +184,7 @@ export class Node extends LedSpaces {
     for (const hole of recovered.missing) await this.#damage.missing(hole);
     if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
     tellRecovered(this.#emit, recovered, damagedEntries(this.#spaces.spaces));
+    await this.#writer.ready();
     await this.#startApply();
     this.leadership = this.#startLeadership();
     if (this.config.listen) await this.#listen(this.config.listen);
@@ -346,10 +347,6 @@ export class Node extends LedSpaces {
       },
     });
     this.#address = await this.#receiver.listen(listen);
-  }
-
-  get nodeId(): string {
-    return this.config.nodeId;
   }
 
   /** Where this node listens, with the port that was bound; undefined without `listen`. */

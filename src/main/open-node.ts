@@ -8,13 +8,16 @@ import { openNodeFile } from './node-file.js';
 import { Openings } from './openings.js';
 import { nodePlatform, type Platform } from './platform.js';
 import { recover } from './recovery.js';
+import { checkHost } from './threads.js';
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
- * Rejects Configuration, Locked, CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
+ * Rejects Configuration, HostUnsuitable, Locked, CorruptionDetected, EngramDirectory,
+ * UnsupportedVersion, Io.
  */
-export function openNode(options: NodeOptions): Promise<Node> {
-  return openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
+export async function openNode(options: NodeOptions): Promise<Node> {
+  checkHost();
+  return await openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
     node.administeredBy(await openAdmin(node, dir));
   });
 }

@@ -2,13 +2,13 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
-import { Worker } from 'node:worker_threads';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShipperStart, ToShipper } from '../shared/control.js';
 import { CONNECTIONS_MAX, KEEPALIVE_MS } from '../shared/limits.js';
 import type { Address, NodeConfig } from './config.js';
 import { type Coordinator, StaticCoordinator } from './coordinator.js';
 import { EtcdCoordinator } from './coordinator-etcd.js';
+import { startThread } from './threads.js';
 
 /** A listening socket. */
 export interface Listener {
@@ -82,10 +82,8 @@ export const nodePlatform: Platform = {
   },
 
   startShipper(start, hooks) {
-    const worker = new Worker(new URL('../workers/shipper-thread.js', import.meta.url), {
-      workerData: { start, mainOriginMs: clockOriginMs() },
-      name: `shipper ${start.replica.nodeId}`,
-    });
+    const given = { start, mainOriginMs: clockOriginMs() };
+    const worker = startThread('shipper-thread', `shipper ${start.replica.nodeId}`, given);
     let reason: string | undefined;
     worker.on('message', (message: FromShipper) => hooks.message(message));
     worker.on('error', (error) => {

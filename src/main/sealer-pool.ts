@@ -2,6 +2,7 @@
 import { Piscina } from 'piscina';
 import type { SealJob } from '../shared/seal.js';
 import type { SharedMemory } from '../shared/slab.js';
+import { threadFile, threadOptions } from './threads.js';
 
 export class SealerPool {
   readonly #memory: SharedMemory;
@@ -15,7 +16,8 @@ export class SealerPool {
 
   #start(): Piscina {
     const pool = new Piscina({
-      filename: new URL('../workers/sealer.js', import.meta.url).href,
+      ...threadOptions(),
+      filename: threadFile('sealer').href,
       workerData: { memory: this.#memory },
       minThreads: this.#threads,
       maxThreads: this.#threads,

@@ -45,7 +45,7 @@ const CODES = {
   ]),
   WalFailed: facts(S, false, [
     'every earlier write and fdatasync of this log to have succeeded',
-    'find the cause in the first error, mend the disk, close the node and open it again',
+    'find the cause in the first error, mend it, close the node and open it again',
     'await node.close(); node = await openNode(options)',
   ]),
   DiskFull: facts(S, true, [
@@ -92,6 +92,11 @@ const CODES = {
     'a thread of the node to live until it has answered',
     'call again: the thread is started anew; where it dies again, look at the cause',
     'await node.metrics()',
+  ]),
+  HostUnsuitable: facts(S, false, [
+    'a host that may start threads and sync files, and this package whole where it was installed',
+    'mark engram-wal as external in your bundler; leave out what takes threads or fsync from Node',
+    'esbuild main.ts --bundle --platform=node --external:engram-wal',
   ]),
   Closed: facts(S, false, [
     'a node that is open',

@@ -20,6 +20,10 @@ export interface WriterFailure {
   readonly isSync: boolean;
 }
 
+/** The thread's first word: it waits for calls. */
+export const WRITER_BEGINS = 'engram-wal log writer';
+export type WriterAnswer = typeof WRITER_BEGINS | WriterFailure | null;
+
 export interface WriterStart {
   readonly words: SharedArrayBuffer;
   readonly numbers: SharedArrayBuffer;

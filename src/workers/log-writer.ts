@@ -11,6 +11,7 @@ import {
   OP_WRITE,
   OP_WRITE_SYNC,
   WORD,
+  WRITER_BEGINS,
   type WriterFailure,
   type WriterStart,
 } from '../shared/writer-words.js';
@@ -33,6 +34,7 @@ function write(): void {
   }
 }
 
+parentPort!.postMessage(WRITER_BEGINS);
 let done = 0;
 for (;;) {
   // Bounded, and read again: a wake-up that came before the wait is seen by the value.

@@ -41,7 +41,9 @@ export interface Disk {
   remove(path: string): Promise<void>;
   /** File names; empty when the directory is absent. */
   list(dir: string): Promise<string[]>;
-  makeDir(dir: string): Promise<void>;
+  /** Makes a directory and the parents that it lacks. @returns the first that was not there */
+  makeDir(dir: string): Promise<string | undefined>;
+  /** fsync of a directory: the names in it are durable. */
   syncDir(dir: string): Promise<void>;
   /** Bytes that this process may still write to the file system of `dir`. */
   freeBytes(dir: string): Promise<number>;
@@ -178,9 +180,8 @@ export const nodeDisk: Disk = {
     );
     return names.sort();
   },
-  async makeDir(dir) {
-    await call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb));
-  },
+  makeDir: (dir) =>
+    call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb)),
   async freeBytes(dir) {
     const stats = await call<fs.StatsFs>(`statfs of ${dir}`, (cb) => fs.statfs(dir, cb));
     return stats.bavail * stats.bsize;
@@ -194,6 +195,26 @@ export const nodeDisk: Disk = {
     }
   },
 };
+
+/** How a directory that is not ours may refuse to be fsynced. */
+const NOT_OURS = ['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'];
+
+/**
+ * Makes a directory and the parents that it lacks, and each name on the way to it durable. A
+ * process that was killed may have made them a moment ago: so it is done for those that are there,
+ * too, as far as they let us. Rejects Io, DiskFull.
+ */
+export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
+  const full = path.resolve(dir);
+  const made = await disk.makeDir(full);
+  for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
+    const isMade = made !== undefined && child.length >= made.length;
+    await disk.syncDir(path.dirname(child)).catch((error) => {
+      const { code } = ((error as EngramError).cause ?? {}) as NodeJS.ErrnoException;
+      if (isMade || !NOT_OURS.includes(code ?? '')) throw error;
+    });
+  }
+}
 
 /** Replaces a small file so that a crash leaves the old one or the new one, whole. */
 export async function replaceFile(

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { openAdmin } from './admin-server.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
-import { type Disk, nodeDisk } from './disk.js';
+import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
 import { Node } from './node.js';
 import { openNodeFile } from './node-file.js';
 import { Openings } from './openings.js';
@@ -34,7 +34,7 @@ export async function openNodeOn(
 ): Promise<Node> {
   const config = readOptions(options);
   const dir = path.resolve(config.dataDir);
-  await disk.makeDir(dir);
+  await makeDirDurably(disk, dir);
   const lock = await disk.lock(dir);
   try {
     const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);

@@ -306,6 +306,7 @@ export class FakeDisk {
       makeDir: async (dir) => {
         await call(`mkdir ${path.basename(dir)}`);
         this.#dirs.add(path.resolve(dir));
+        return undefined;
       },
       syncDir: async (dir) => {
         await call(`syncdir ${path.basename(dir)}`);

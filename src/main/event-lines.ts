@@ -127,8 +127,10 @@ const WRITERS: Writers = {
     ),
   'state-failed': ({ error }) =>
     line('warn', '', `the state could not be written: ${saidBy(error)}`, errorFields(error)),
-  'node-file-rebuilt': ({ dataDir }) =>
-    line('warn', '', 'node.json was lost or damaged, and was made again', { dataDir }),
+  'node-file-rebuilt': (told) =>
+    line('warn', '', 'node.json was lost or damaged, and was made again', told),
+  'node-file-raised': (told) =>
+    line('info', '', `the directory of an older release is ${told.directoryId} now`, told),
   damaged: ({ holes, entries }) => {
     const first = entries[0];
     const where = first ? `, first ${first.space} from ${first.from}` : '';

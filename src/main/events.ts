@@ -79,7 +79,9 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
   /** State, an index or a freed segment's file could not be written; the log itself goes on. */
   'state-failed': { readonly error: unknown };
   /** node.json was lost or damaged, and was made again from the log and the state. */
-  'node-file-rebuilt': { readonly dataDir: string };
+  'node-file-rebuilt': { readonly dataDir: string; readonly directoryId: string };
+  /** An older release made the directory: from now on it has an id, and that release refuses it. */
+  'node-file-raised': { readonly dataDir: string; readonly directoryId: string };
   /** Acknowledged bytes of the log are not what was written; `entries` are lost to their spaces. */
   damaged: { readonly holes: readonly Hole[]; readonly entries: readonly DamagedEntries[] };
   /**

@@ -10,7 +10,7 @@ import { type Disk, readSmallFile, replaceFile } from './disk.js';
 import { newestState } from './recovery.js';
 
 const NAME = 'node.json';
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 const MAX_BYTES = 64 * 1024;
 
 export interface NodeIdentity {
@@ -18,17 +18,31 @@ export interface NodeIdentity {
   readonly clusterId: string;
 }
 
-/** The salt of a directory, and whether its node.json had to be made again. */
-export interface OpenedNodeFile {
+/** What node.json says. */
+export interface NodeFile extends NodeIdentity {
   readonly logSalt: number;
-  readonly isRebuilt: boolean;
+  /** 32 hex digits; undefined in a file of format 1. */
+  readonly directoryId: string | undefined;
+  /** The format in which the directory was made. */
+  readonly madeAs: number;
+}
+
+/** The node.json of a directory that is open, and what had to be done to it. */
+export interface OpenedNodeFile extends NodeFile {
+  readonly directoryId: string;
+  readonly change: 'made' | 'raised' | 'rebuilt' | undefined;
+}
+
+/** Names a directory, as no other is named: 32 hex digits. */
+export function newDirectoryId(): string {
+  return randomBytes(16).toString('hex');
 }
 
 /**
- * Reads node.json or, in a directory without segments, makes it with a fresh salt; where it is
- * lost or damaged, rebuilds it from the log and the state. Durable when it returns.
- * Throws Configuration when the directory is another node's, UnsupportedVersion, EngramDirectory,
- * CorruptionDetected.
+ * Reads node.json or, in a directory without segments, makes it with a fresh salt; raises one of
+ * format 1; where it is lost or damaged, rebuilds it from the log and the state. Durable when it
+ * returns. Throws Configuration when the directory is another node's, UnsupportedVersion,
+ * EngramDirectory, CorruptionDetected.
  */
 export async function openNodeFile(
   disk: Disk,
@@ -37,15 +51,23 @@ export async function openNodeFile(
 ): Promise<OpenedNodeFile> {
   const names = await disk.list(dir);
   const segments = names.filter((name) => segmentStart(name) !== undefined);
+  const { nodeId, clusterId } = own;
+  const put = async (
+    file: Omit<NodeFile, keyof NodeIdentity>,
+    change: OpenedNodeFile['change'],
+  ): Promise<OpenedNodeFile> => {
+    const directoryId = file.directoryId ?? newDirectoryId();
+    const whole = { ...file, nodeId, clusterId, directoryId };
+    await writeNodeFile(disk, dir, whole);
+    return { ...whole, change };
+  };
   if (!names.includes(NAME) && segments.length === 0) {
     const logSalt = randomBytes(4).readUInt32LE();
-    await writeNodeFile(disk, dir, own, logSalt);
-    return { logSalt, isRebuilt: false };
+    return await put({ logSalt, directoryId: undefined, madeAs: FORMAT_VERSION }, 'made');
   }
+  let found: NodeFile;
   try {
-    const found = await readNodeFile(disk, dir);
-    requireOwn(found, own);
-    return { logSalt: found.logSalt, isRebuilt: false };
+    found = await readNodeFile(disk, dir);
   } catch (error) {
     if ((error as EngramError).code !== 'CorruptionDetected') throw error;
     if (segments.length === 0) throw error;
@@ -54,13 +76,24 @@ export async function openNodeFile(
     // Without a witness nobody knows whose log this is.
     if (logSalt === undefined || !state) throw error;
     requireOwn(state, own);
-    await writeNodeFile(disk, dir, own, logSalt);
-    return { logSalt, isRebuilt: true };
+    const { directoryId, madeAs } = state;
+    return await put({ logSalt, directoryId, madeAs }, 'rebuilt');
   }
+  requireOwn(found, own);
+  const { logSalt, directoryId, madeAs } = found;
+  if (directoryId !== undefined) return { ...found, directoryId, change: undefined };
+  // Raised before, and then an older node.json was put in its place: the directory is the same.
+  const state = await newestState(disk, dir);
+  const witness = state && isSame(state, own) ? state.directoryId : undefined;
+  return await put({ logSalt, directoryId: witness, madeAs }, 'raised');
+}
+
+function isSame(found: NodeIdentity, own: NodeIdentity): boolean {
+  return found.nodeId === own.nodeId && found.clusterId === own.clusterId;
 }
 
 function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
-  if (found.nodeId === own.nodeId && found.clusterId === own.clusterId) return;
+  if (isSame(found, own)) return;
   throw failure(
     'Configuration',
     `dataDir belongs to node ${found.nodeId} of cluster ${found.clusterId}, ` +
@@ -68,13 +101,14 @@ function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
   );
 }
 
-async function writeNodeFile(
+/** Durable when it resolves; a crash leaves the old file or this one. */
+export async function writeNodeFile(
   disk: Disk,
   dir: string,
-  { nodeId, clusterId }: NodeIdentity,
-  logSalt: number,
+  { nodeId, clusterId, logSalt, directoryId, madeAs }: NodeFile & { readonly directoryId: string },
 ): Promise<void> {
-  const fields = { formatVersion: FORMAT_VERSION, nodeId, clusterId, logSalt };
+  const formatVersion = FORMAT_VERSION;
+  const fields = { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs };
   const text = JSON.stringify({ ...fields, crc: crcOf(fields) });
   await replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`));
 }
@@ -118,10 +152,7 @@ function crcOf(fields: object): number {
 }
 
 /** Whose a directory is, and its salt. Throws CorruptionDetected, UnsupportedVersion. */
-export async function readNodeFile(
-  disk: Disk,
-  dir: string,
-): Promise<NodeIdentity & { readonly logSalt: number }> {
+export async function readNodeFile(disk: Disk, dir: string): Promise<NodeFile> {
   const bytes = await readSmallFile(disk, dir, NAME, MAX_BYTES);
   if (!bytes) throw failure('CorruptionDetected', `${dir} has no ${NAME}`);
   let parsed: unknown;
@@ -133,12 +164,22 @@ export async function readNodeFile(
   if (typeof parsed !== 'object' || parsed === null) {
     throw failure('CorruptionDetected', `${NAME} holds no object`);
   }
-  const { formatVersion, nodeId, clusterId, logSalt, crc } = parsed as Record<string, unknown>;
+  const { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, crc } = parsed as Record<
+    string,
+    unknown
+  >;
   if (typeof formatVersion === 'number' && formatVersion > FORMAT_VERSION) {
-    throw failure('UnsupportedVersion', `data directory of format ${formatVersion}, known: 1`);
+    const found = `data directory of format ${formatVersion}, known: 1 to ${FORMAT_VERSION}`;
+    throw failure('UnsupportedVersion', found);
   }
-  if (crc !== crcOf({ formatVersion, nodeId, clusterId, logSalt })) {
-    throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
-  }
-  return { nodeId: nodeId as string, clusterId: clusterId as string, logSalt: logSalt as number };
+  const first = { formatVersion, nodeId, clusterId, logSalt };
+  const fields = formatVersion === 1 ? first : { ...first, directoryId, madeAs };
+  if (crc !== crcOf(fields)) throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
+  return {
+    nodeId: nodeId as string,
+    clusterId: clusterId as string,
+    logSalt: logSalt as number,
+    directoryId: formatVersion === 1 ? undefined : (directoryId as string),
+    madeAs: formatVersion === 1 ? 1 : (madeAs as number),
+  };
 }

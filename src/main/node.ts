@@ -20,6 +20,7 @@ import type { LostAppends } from './lost-appends.js';
 import type { MetricParts } from './metric-facts.js';
 import { Metrics, type Scrape } from './metrics.js';
 import { NodeCounts } from './node-counts.js';
+import type { OpenedNodeFile } from './node-file.js';
 import { type SummaryParts, summaryOf } from './node-summary.js';
 import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
 import type { Openings } from './openings.js';
@@ -45,7 +46,7 @@ import {
   type Emit,
   replicationEvents,
   snapshotEvents,
-  tellRecovered,
+  tellOpened,
 } from './told-events.js';
 import { Wal } from './wal.js';
 
@@ -95,7 +96,7 @@ export class Node extends LedSpaces {
     disk: Disk,
     platform: Platform,
     dir: string,
-    salt: number,
+    file: OpenedNodeFile,
     lock: Lock,
     recovered: Recovered,
   ) {
@@ -108,7 +109,7 @@ export class Node extends LedSpaces {
     this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
     this.#peers = new PeerClient(platform, this.#own);
     this.#lock = lock;
-    this.#salt = salt;
+    this.#salt = file.logSalt;
     this.#dir = dir;
     this.#end = recovered.end;
     const { groupBytes, memoryBudgetBytes, maxSpaces, segmentBytes } = config;
@@ -122,10 +123,10 @@ export class Node extends LedSpaces {
     this.#segments = new Segments(disk, dir, segmentBytes, ...files, this.#writer);
     this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
     this.#parts = [disk, dir, this.#memory, this.#spaces, this.#segments];
-    this.#reader = new LogReader(...this.#parts, salt);
+    this.#reader = new LogReader(...this.#parts, this.#salt);
     this.#damage = new Damage(
       disk,
-      salt,
+      this.#salt,
       this.#segments,
       this.#spaces,
       () => this.#memory.durableLsn,
@@ -139,11 +140,11 @@ export class Node extends LedSpaces {
     );
     this.#reader.damage = this.#damage;
     const holes = (): readonly Hole[] => this.#damage.holes;
-    this.#state = new StateKeeper(...this.#parts, config, stateGeneration, holes);
+    this.#state = new StateKeeper(...this.#parts, file, stateGeneration, holes);
   }
 
   /** Once, by `openNode`. */
-  async start(recovered: Recovered, isNodeFileRebuilt: boolean): Promise<void> {
+  async start(recovered: Recovered, file: OpenedNodeFile): Promise<void> {
     const { fsync: mode, groupBytes, segmentBytes } = this.config;
     await this.#segments.open();
     for (const facts of recovered.spaces) this.#damage.refuse(this.#spaces.add(facts));
@@ -182,8 +183,7 @@ export class Node extends LedSpaces {
     await this.#segments.keepReserve().catch((error) => this.#stateFailed(error));
     await this.#segments.goOn(recovered.empty);
     for (const hole of recovered.missing) await this.#damage.missing(hole);
-    if (isNodeFileRebuilt) this.emit('node-file-rebuilt', { dataDir: this.#dir });
-    tellRecovered(this.#emit, recovered, damagedEntries(this.#spaces.spaces));
+    tellOpened(this.#emit, this.#dir, file, recovered, damagedEntries(this.#spaces.spaces));
     await this.#writer.ready();
     await this.#startApply();
     this.leadership = this.#startLeadership();

@@ -37,13 +37,19 @@ export async function openNodeOn(
   await makeDirDurably(disk, dir);
   const lock = await disk.lock(dir);
   try {
-    const { logSalt, isRebuilt } = await openNodeFile(disk, dir, config);
+    const file = await openNodeFile(disk, dir, config);
     const openings = await Openings.count(disk, dir);
-    const recovered = await recover(disk, dir, logSalt, config.segmentBytes, config.strictTail);
-    const node = new Node(config, disk, platform, dir, logSalt, lock, recovered);
+    const recovered = await recover(
+      disk,
+      dir,
+      file.logSalt,
+      config.segmentBytes,
+      config.strictTail,
+    );
+    const node = new Node(config, disk, platform, dir, file, lock, recovered);
     try {
       node.countedBy(openings);
-      await node.start(recovered, isRebuilt);
+      await node.start(recovered, file);
       await answerOverHttp(node, config);
       await opened?.(node, dir);
       node.release();

@@ -8,6 +8,7 @@ import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import { addSkip, type SpaceFacts, type State, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
+import { newDirectoryId, readNodeFile, writeNodeFile } from './node-file.js';
 import { newestState, STATE_FILES } from './recovery.js';
 
 /**
@@ -62,20 +63,39 @@ async function changeFacts(
   try {
     const state = await newestState(disk, full);
     change(state?.spaces.find((row) => row.facts.name === space)?.facts);
-    // Both generations: a damaged newer one must not bring the older mind back.
-    for (let n = 1; n <= STATE_FILES.length; n++) {
-      const generation = state!.generation + n;
-      const name = STATE_FILES[generation % STATE_FILES.length]!;
-      await replaceFile(disk, full, name, encode(state!, generation));
-    }
+    await replaceStates(disk, full, state!);
   } finally {
     lock.release();
   }
 }
 
+/**
+ * Makes a directory somebody new (DESIGN 14): one that is a copy, and is to live beside its
+ * original or in its place. The caller has its lock. A crash leaves the old id or the new one.
+ * @returns the new id. Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io.
+ */
+export async function renewDirectoryId(disk: Disk, dir: string): Promise<string> {
+  const file = await readNodeFile(disk, dir);
+  const directoryId = newDirectoryId();
+  const state = await newestState(disk, dir);
+  // The witness first: a node.json that is lost later must not bring the old id back.
+  if (state) await replaceStates(disk, dir, { ...state, directoryId });
+  await writeNodeFile(disk, dir, { ...file, directoryId });
+  return directoryId;
+}
+
+/** Both generations: a damaged newer one must not bring the older mind back. */
+async function replaceStates(disk: Disk, dir: string, state: State): Promise<void> {
+  for (let n = 1; n <= STATE_FILES.length; n++) {
+    const generation = state.generation + n;
+    const name = STATE_FILES[generation % STATE_FILES.length]!;
+    await replaceFile(disk, dir, name, encode(state, generation));
+  }
+}
+
 function encode(state: State, generation: number): Uint8Array {
-  const { lsn, nodeId, clusterId, durableLsn, nodeSequence, segments, holes } = state;
-  const writer = new StateWriter(generation, lsn, nodeId, clusterId);
+  const { lsn, durableLsn, nodeSequence, segments, holes } = state;
+  const writer = new StateWriter(generation, lsn, state);
   for (const row of state.spaces) writer.space(row);
   return writer.finish(durableLsn, nodeSequence, segments, holes);
 }

@@ -1,8 +1,7 @@
 /** Writes the state, in two generations, off the append path. */
 import type { NodeMemory } from '../shared/slab.js';
-import { type Hole, StateWriter } from '../shared/state.js';
+import { type Hole, type StateOwner, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
-import type { NodeIdentity } from './node-file.js';
 import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
 import type { SpaceTable } from './space-table.js';
@@ -16,7 +15,7 @@ export class StateKeeper {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
-  readonly #own: NodeIdentity;
+  readonly #own: StateOwner;
   readonly #holes: () => readonly Hole[];
   #generation: number;
   #running: Promise<void> | undefined;
@@ -28,7 +27,7 @@ export class StateKeeper {
     memory: NodeMemory,
     spaces: SpaceTable,
     segments: Segments,
-    own: NodeIdentity,
+    own: StateOwner,
     generation: number,
     holes: () => readonly Hole[],
   ) {
@@ -62,8 +61,7 @@ export class StateKeeper {
   /** Each row is as of the durable end at its moment; replay skips what stands below it. */
   async #writeOne(): Promise<void> {
     const generation = this.#generation + 1;
-    const { nodeId, clusterId } = this.#own;
-    const writer = new StateWriter(generation, this.#memory.durableLsn, nodeId, clusterId);
+    const writer = new StateWriter(generation, this.#memory.durableLsn, this.#own);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
       if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) {

@@ -4,6 +4,7 @@ import type { ApplyHooks } from './apply.js';
 import type { DamagedEntries } from './damage.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import type { Leadership } from './leadership.js';
+import type { OpenedNodeFile } from './node-file.js';
 import type { Recovered } from './recovery.js';
 import type { Repairer } from './repairer.js';
 import type { ReplicationHooks } from './replication.js';
@@ -49,12 +50,16 @@ export function replicationEvents(
   };
 }
 
-/** What the opening of the log has come to. @param entries that are damaged */
-export function tellRecovered(
+/** What the opening of a directory has come to. @param entries that are damaged */
+export function tellOpened(
   emit: Emit,
+  dataDir: string,
+  { change, directoryId }: OpenedNodeFile,
   { torn, report, isDamageNew, holes }: Recovered,
   entries: readonly DamagedEntries[],
 ): void {
+  if (change === 'rebuilt') emit('node-file-rebuilt', { dataDir, directoryId });
+  if (change === 'raised') emit('node-file-raised', { dataDir, directoryId });
   if (report) emit('recovered', report);
   if (torn) emit('torn-tail', torn);
   if (isDamageNew) emit('damaged', { holes, entries });

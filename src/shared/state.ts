@@ -4,8 +4,9 @@
  * fdatasync has covered; replay skips what stands below a row's LSN.
  *
  * File: magic "EGWS", format u32, generation u64, lsn u64 (replay begins here), durable u64,
- * node sequence u64, spaces u32, segments u32, holes u32, node id, cluster id, then the rows,
- * then CRC32C of all before it.
+ * node sequence u64, spaces u32, segments u32, holes u32, node id, cluster id, directory id (16
+ * bytes; zeros: none yet), the format in which the directory was made u8, then the rows, then
+ * CRC32C of all before it. Format 1 has neither of the last two.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
@@ -30,7 +31,8 @@ import {
 } from './snapshot-facts.js';
 
 const MAGIC = 0x53574745;
-const FORMAT = 1;
+const FORMAT = 2;
+const NO_DIRECTORY = '0'.repeat(32);
 
 /** What a node knows of one space, durably. */
 export interface SpaceFacts {
@@ -126,11 +128,18 @@ export interface SpaceRow {
   readonly facts: SpaceFacts;
 }
 
-export interface State {
-  readonly generation: number;
-  /** Whose directory this is; node.json says the same. */
+/** Whose directory it is; node.json says the same. */
+export interface StateOwner {
   readonly nodeId: string;
   readonly clusterId: string;
+  /** 32 hex digits; undefined where a release wrote it that knew of none. */
+  readonly directoryId: string | undefined;
+  /** The format of node.json in which the directory was made. */
+  readonly madeAs: number;
+}
+
+export interface State extends StateOwner {
+  readonly generation: number;
   /** Everything below is in the rows. */
   readonly lsn: Lsn;
   /** The durable end when the last row was taken. */
@@ -216,10 +225,11 @@ export class StateWriter {
   readonly #w = new ByteWriter();
   #spaces = 0;
 
-  constructor(generation: number, lsn: Lsn, nodeId: string, clusterId: string) {
+  constructor(generation: number, lsn: Lsn, own: StateOwner) {
     this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
     this.#w.u64(0).u64(0).u32(0).u32(0).u32(0);
-    this.#w.text(nodeId).text(clusterId);
+    this.#w.text(own.nodeId).text(own.clusterId);
+    this.#w.id(own.directoryId ?? NO_DIRECTORY).u8(own.madeAs);
   }
 
   space(row: SpaceRow): void {
@@ -299,7 +309,9 @@ export function decodeState(bytes: Uint8Array): State {
   const r = new ByteReader(body, 'CorruptionDetected');
   if (r.u32() !== MAGIC) throw failure('CorruptionDetected', 'a state without its magic');
   const format = r.u32();
-  if (format !== FORMAT) throw failure('UnsupportedVersion', `state format ${format}`);
+  if (format !== 1 && format !== FORMAT) {
+    throw failure('UnsupportedVersion', `state format ${format}, known: 1 to ${FORMAT}`);
+  }
   const generation = r.u64();
   const lsn = r.u64();
   const durableLsn = r.u64();
@@ -309,6 +321,8 @@ export function decodeState(bytes: Uint8Array): State {
   const holeCount = r.u32();
   const nodeId = r.text();
   const clusterId = r.text();
+  const directory = format === 1 ? NO_DIRECTORY : r.id();
+  const madeAs = format === 1 ? 1 : r.u8();
   const spaces: SpaceRow[] = [];
   for (let i = 0; i < spaceCount; i++) spaces.push(readRow(r));
   const segments: SegmentFacts[] = [];
@@ -325,6 +339,8 @@ export function decodeState(bytes: Uint8Array): State {
     generation,
     nodeId,
     clusterId,
+    directoryId: directory === NO_DIRECTORY ? undefined : directory,
+    madeAs,
     lsn,
     durableLsn,
     nodeSequence,

@@ -135,7 +135,8 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     holes: [],
   },
   'state-failed': { error: Object.assign(new Error('ENOSPC, write'), { code: 'ENOSPC' }) },
-  'node-file-rebuilt': { dataDir: '/data' },
+  'node-file-rebuilt': { dataDir: '/data', directoryId: 'd'.repeat(32) },
+  'node-file-raised': { dataDir: '/data', directoryId: 'd'.repeat(32) },
   repair: { space: 's', state: 'corrupt', reason: 'y'.repeat(900), unreachable: ['b'] },
   damaged: {
     holes: [{ start: 64, end: 128 }],

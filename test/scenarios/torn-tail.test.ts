@@ -280,7 +280,7 @@ describe('the end of the log', () => {
     const log = await crashed();
     const file = path.join(log.dir, 'node.json');
     const text = fs.readFileSync(file, 'utf8');
-    fs.writeFileSync(file, text.replace('"formatVersion":1', '"formatVersion":2'));
+    fs.writeFileSync(file, text.replace('"formatVersion":2', '"formatVersion":3'));
     await expect(open(log.dir)).rejects.toMatchObject({ code: 'UnsupportedVersion' });
   });
 

@@ -197,7 +197,8 @@ describe('node records and state', () => {
   });
 
   test('a state comes back; any flipped bit is seen', () => {
-    const writer = new StateWriter(5, 4_096, 'node-a', 'demo');
+    const own = { nodeId: 'node-a', clusterId: 'demo', directoryId: ID, madeAs: 2 };
+    const writer = new StateWriter(5, 4_096, own);
     const facts = newSpaceFacts(ID, 'tenant-a');
     facts.epoch = 2;
     facts.position = { epoch: 2, sequence: 77, headerCrc: 0xdeadbeef };
@@ -218,8 +219,7 @@ describe('node records and state', () => {
     const bytes = Uint8Array.from(writer.finish(5_100, 33, segments, [{ start: 700, end: 764 }]));
     expect(decodeState(bytes)).toEqual({
       generation: 5,
-      nodeId: 'node-a',
-      clusterId: 'demo',
+      ...own,
       lsn: 4_096,
       durableLsn: 5_100,
       nodeSequence: 33,

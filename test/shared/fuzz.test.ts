@@ -86,7 +86,8 @@ function unpack(bytes: Uint8Array): void {
 }
 
 function state(): Uint8Array {
-  const writer = new StateWriter(3, 100, 'a', 'demo');
+  const own = { nodeId: 'a', clusterId: 'demo', directoryId: ID, madeAs: 2 };
+  const writer = new StateWriter(3, 100, own);
   const facts = newSpaceFacts(ID, 'tenant');
   facts.members = [{ nodeId: 'b', host: 'h', port: 1 }];
   facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });

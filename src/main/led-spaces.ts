@@ -1,6 +1,7 @@
 /** What a host may ask of a node about who leads its spaces, and who follows them. */
 import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
+import { stayAlive } from './alive.js';
 import { checkReplica, type NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
@@ -41,7 +42,7 @@ export abstract class LedSpaces extends NodeEmitter {
     if (this.config.coordinator.kind === 'etcd') {
       throw failure('Configuration', 'addReplica: etcd says which nodes a space is on');
     }
-    await this.leadership!.roles.addReplica(checkReplica(replica, this.config));
+    await stayAlive(this.leadership!.roles.addReplica(checkReplica(replica, this.config)));
     this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
   }
 
@@ -52,9 +53,9 @@ export abstract class LedSpaces extends NodeEmitter {
    */
   async removeReplica(replicaId: string): Promise<void> {
     this.checkOpen();
-    await this.leadership!.removeReplica(replicaId);
+    await stayAlive(this.leadership!.removeReplica(replicaId));
     this.emit('replica-set', { replicaId, change: 'removed' });
-    await this.retention!.run();
+    await stayAlive(this.retention!.run());
   }
 
   /**
@@ -65,7 +66,7 @@ export abstract class LedSpaces extends NodeEmitter {
    */
   async promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
     this.checkOpen();
-    return await this.leadership!.promote(space, options);
+    return await stayAlive(this.leadership!.promote(space, options));
   }
 
   /**
@@ -79,12 +80,12 @@ export abstract class LedSpaces extends NodeEmitter {
     options?: SwitchoverOptions,
   ): Promise<SwitchoverReport> {
     this.checkOpen();
-    return await this.leadership!.switchover(space, to, options);
+    return await stayAlive(this.leadership!.switchover(space, to, options));
   }
 
   /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */
   async locate(space: string): Promise<Located> {
     this.checkOpen();
-    return await this.leadership!.locate(space);
+    return await stayAlive(this.leadership!.locate(space));
   }
 }

@@ -5,6 +5,7 @@ import type { Damage } from './damage.js';
 import type { LogWriter } from './log-writer.js';
 import type { NodeSummary } from './node-types.js';
 import type { PrimaryLinks } from './primary-links.js';
+import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
 import type { Segments } from './segments.js';
@@ -18,6 +19,7 @@ export interface SummaryParts {
   readonly segments: Segments;
   readonly damage: Damage;
   readonly writer: LogWriter;
+  readonly reader: LogReader;
   readonly wal: Wal | undefined;
   readonly retention: Retention | undefined;
   readonly replication: Replication | undefined;
@@ -44,6 +46,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
       slabs: memory.memory.slabCount,
       inUse: wal?.slabsInUse ?? 0,
       bytes: memory.memory.slabs.byteLength,
+      readAhead: parts.reader.memory.bytes,
     },
     log: wal?.health.status ?? { state: 'ok', reason: '' },
     fdatasync: { ...parts.writer.times },

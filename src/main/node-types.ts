@@ -42,7 +42,13 @@ export interface NodeSummary {
   /** Bytes of the log that are not what was written. */
   readonly holes: readonly Hole[];
   /** Slabs taken by groups on their way, of those that there are. */
-  readonly memory: { readonly slabs: number; readonly inUse: number; readonly bytes: number };
+  readonly memory: {
+    readonly slabs: number;
+    readonly inUse: number;
+    readonly bytes: number;
+    /** Bytes of entries that were read, or kept live, for readers that have not taken them yet. */
+    readonly readAhead: number;
+  };
   /** Whether the log takes entries, and why not. */
   readonly log: LogStatus;
   /** The log's fdatasyncs: the calls themselves, and what they waited to be made (row 78). */

@@ -6,6 +6,7 @@ import { frameBytesOf, MAIN_BEAT_MS } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import { allocateMemory, NodeMemory } from '../shared/slab.js';
 import type { Hole } from '../shared/state.js';
+import { stayAlive } from './alive.js';
 import { Applier, manyListeners } from './apply.js';
 import { type Address, type NodeConfig, refuseUnknown } from './config.js';
 import { type Coordinator, leaseRefusal } from './coordinator.js';
@@ -304,6 +305,7 @@ export class Node extends LedSpaces {
       segments: this.#segments,
       damage: this.#damage,
       writer: this.#writer,
+      reader: this.#reader,
       wal: this.#wal!,
       retention: this.retention!,
       replication: this.#replication!,
@@ -379,7 +381,7 @@ export class Node extends LedSpaces {
   async openSpace(name: string, options: OpenSpaceOptions = {}): Promise<Space> {
     this.checkOpen();
     refuseUnknown('openSpace', options, ['lead', 'replicas']);
-    return this.#handle(await this.leadership!.openSpace(name, options));
+    return this.#handle(await stayAlive(this.leadership!.openSpace(name, options)));
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
@@ -447,7 +449,7 @@ export class Node extends LedSpaces {
    */
   async metrics(): Promise<Scrape> {
     this.checkOpen();
-    return await this.#metrics!.scrape();
+    return await stayAlive(this.#metrics!.scrape());
   }
 
   /**
@@ -455,12 +457,13 @@ export class Node extends LedSpaces {
    * directory. Safe to call twice. What could not be flushed has rejected already.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close();
+    this.#closed ??= stayAlive(this.#close());
     return this.#closed;
   }
 
   async #close(): Promise<void> {
     this.#stop.abort();
+    const left = this.#reader.streams.close(failure('Closed', `node ${this.nodeId} has closed`));
     this.#peers.close();
     await this.#admin?.close();
     try {
@@ -485,6 +488,7 @@ export class Node extends LedSpaces {
       if (!this.#wal) await this.#segments.close();
     } finally {
       clearInterval(this.#beat);
+      await left;
       await this.#metrics?.close();
       await this.#writer.close();
       await this.#pool.close();

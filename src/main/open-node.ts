@@ -1,6 +1,7 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
 import path from 'node:path';
 import { openAdmin } from './admin-server.js';
+import { stayAlive } from './alive.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
 import { Node } from './node.js';
@@ -17,9 +18,10 @@ import { checkHost } from './threads.js';
  */
 export async function openNode(options: NodeOptions): Promise<Node> {
   checkHost();
-  return await openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
+  const opening = openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
     node.administeredBy(await openAdmin(node, dir));
   });
+  return await stayAlive(opening);
 }
 
 /**

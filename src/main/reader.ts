@@ -4,7 +4,6 @@
  */
 import {
   type Entry,
-  entryAt,
   readEpoch,
   readHeaderCrc,
   readPayloadSize,
@@ -13,19 +12,24 @@ import {
   readSpaceIdWord,
   readTimestamp,
 } from '../shared/entry.js';
+import { EntryCopies } from '../shared/entry-copies.js';
 import { failure } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES, TAIL_QUEUE_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, READ_LEAST_BYTES } from '../shared/limits.js';
 import type { Lsn, Position, Sequence, Slot } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
-import { look } from '../shared/segment.js';
+import { type Found, look } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Damage } from './damage.js';
-import type { Disk, DiskFile } from './disk.js';
+import type { Disk } from './disk.js';
+import { EntryStreams } from './entry-stream.js';
 import { readIndex } from './index-file.js';
+import { LiveRuns } from './live-runs.js';
+import { OpenSegments } from './open-segments.js';
+import { ReadingMemory } from './reading-memory.js';
 import { walkAround } from './segment-walk.js';
 import type { Segment, Segments } from './segments.js';
-import type { RunConsumer, SpaceState, SpaceTable } from './space-table.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
 
 /** Which entry of a space is looked for. */
 export interface Wanted {
@@ -42,8 +46,15 @@ export interface LookedUp {
   readonly timestamp: bigint;
 }
 
-/** The first window of a read; it doubles up to READ_CHUNK_BYTES. */
-const FIRST_WINDOW_BYTES = 16 * 1024;
+/** Where a window stands in a segment, and what of a space is looked for in it. */
+interface Part {
+  readonly space: SpaceState;
+  readonly lsn: Lsn;
+  readonly end: Lsn;
+  readonly segmentEnd: Lsn;
+  readonly next: Sequence;
+  readonly last: Sequence;
+}
 
 export class LogReader {
   readonly #disk: Disk;
@@ -52,7 +63,11 @@ export class LogReader {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
-  readonly #files = new Map<Segment, { file: Promise<DiskFile>; readers: number }>();
+  readonly #open: OpenSegments;
+  readonly #live: LiveRuns;
+  readonly memory: ReadingMemory;
+  /** The iterators that hosts hold. */
+  readonly streams = new EntryStreams();
   /** Set once, before anything is read. */
   damage!: Damage;
   readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
@@ -71,6 +86,9 @@ export class LogReader {
     this.#memory = memory;
     this.#spaces = spaces;
     this.#segments = segments;
+    this.#open = new OpenSegments(disk, segments);
+    this.memory = new ReadingMemory(memory.memory.slabs.byteLength);
+    this.#live = new LiveRuns(this.memory);
   }
 
   /** The index of a segment: from memory, its file, or by a scan. */
@@ -114,7 +132,7 @@ export class LogReader {
     const index = new SegmentIndex();
     const to = segment.end ?? this.#memory.durableLsn;
     let bad = false;
-    await this.#pinned(segment, async (file) => {
+    await this.#open.within(segment, async (file) => {
       await walkAround(
         file,
         segment,
@@ -137,16 +155,6 @@ export class LogReader {
     // Which entries are lost takes the other indexes: not to be waited for in here.
     if (bad) void this.damage.examine(segment).catch(() => undefined);
     return index;
-  }
-
-  /** Reads a segment that cannot be recycled meanwhile. */
-  async #pinned<T>(segment: Segment, work: (file: DiskFile) => Promise<T>): Promise<T> {
-    const file = await this.#enter(segment);
-    try {
-      return await work(file);
-    } finally {
-      await this.#leave(segment);
-    }
   }
 
   /** Where a reading of the space from `sequence` on may begin. */
@@ -213,7 +221,7 @@ export class LogReader {
       if (byId.size === 0 || segment.start + segment.size <= from) continue;
       const start = Math.max(from, segment.start);
       const to = segment.end ?? this.#memory.durableLsn;
-      await this.#pinned(segment, (file) =>
+      await this.#open.within(segment, (file) =>
         walkAround(file, segment, start, to, this.#salt, take, () => undefined),
       );
     }
@@ -221,35 +229,55 @@ export class LogReader {
   }
 
   /**
-   * Durable entries `from`..`to` of a space, in pieces as they come from the disk.
+   * Durable entries `from`..`to` of a space, in pieces as they come from the disk; 0: from the
+   * first retained one, whatever is freed before it is in somebody's hands.
    * Throws Trimmed for what was freed, CorruptionDetected where the log does not hold what it
    * acknowledged.
+   * @param signal ends it, soon and without an error
    */
-  async *read(space: SpaceState, from: Sequence, to: Sequence): AsyncGenerator<Entry[]> {
-    let next = from;
+  async *read(
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const { facts, rewindCount } = space;
     const last = Math.min(to, this.#memory.durable(space.slot));
-    if (next > last) return;
-    const { rewindCount } = space;
-    this.#checkReadable(space, next);
-    let lsn = await this.locate(space, next);
-    while (next <= last) {
+    let begun = from > 0;
+    let next = from || facts.first;
+    let lsn: Lsn | undefined;
+    let isLocated = false;
+    while (next <= last && !signal?.aborted) {
       if (isAnotherLog(space, rewindCount, next)) {
-        yield* this.read(space, next, to);
+        yield* this.read(space, begun ? next : 0, to, signal);
         return;
       }
+      if (!begun && next < facts.first) {
+        next = facts.first;
+        isLocated = false;
+        continue;
+      }
       this.#checkReadable(space, next);
+      if (!isLocated) {
+        lsn = await this.locate(space, next);
+        isLocated = true;
+        continue;
+      }
       const segment = lsn === undefined ? undefined : this.#segments.from(lsn);
       if (lsn === undefined || !segment) {
-        throw failure(
-          'CorruptionDetected',
-          `entry ${next} of ${space.facts.name} is not in the log`,
-        );
+        throw failure('CorruptionDetected', `entry ${next} of ${facts.name} is not in the log`);
       }
       const start = Math.max(lsn, segment.start);
-      for await (const entries of this.#readSegment(space, segment, start, next, last)) {
+      for await (const entries of this.#readSegment(space, segment, start, next, last, signal)) {
         if (isAnotherLog(space, rewindCount, next)) break;
+        begun = true;
         next = entries[entries.length - 1]!.sequence + 1;
-        yield entries;
+        const held = this.memory.hold(entries);
+        try {
+          yield entries;
+        } finally {
+          this.memory.release(held);
+        }
       }
       if (rewindCount === space.rewindCount) lsn = segment.start + segment.size;
     }
@@ -265,82 +293,74 @@ export class LogReader {
     this.damage.check(space, sequence);
   }
 
-  /** One open file for a segment, however many readers are in it. */
-  #enter(segment: Segment): Promise<DiskFile> {
-    let open = this.#files.get(segment);
-    if (!open) {
-      const file = this.#disk.open(this.#segments.pathOf(segment.start), 'read');
-      open = { file, readers: 0 };
-      this.#files.set(segment, open);
-      this.#segments.pin(segment);
-      file.catch(() => {
-        this.#files.delete(segment);
-        this.#segments.unpin(segment);
-      });
-    }
-    open.readers++;
-    return open.file;
-  }
-
-  async #leave(segment: Segment): Promise<void> {
-    const open = this.#files.get(segment);
-    if (!open || --open.readers > 0) return;
-    this.#files.delete(segment);
-    try {
-      await (await open.file).close();
-    } finally {
-      this.#segments.unpin(segment);
-    }
-  }
-
+  /** Its segment is pinned in the turn of the first `next()`. */
   async *#readSegment(
     space: SpaceState,
     segment: Segment,
     from: Lsn,
     first: Sequence,
     last: Sequence,
-  ): AsyncGenerator<Entry[]> {
-    const file = await this.#enter(segment);
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const file = await this.#open.enter(segment);
     const segmentEnd = segment.start + segment.size;
-    const id = this.#memory.spaceId(space.slot);
+    const copies = new EntryCopies();
     let next = first;
     let lsn = from;
-    let window = FIRST_WINDOW_BYTES;
+    let window = READ_LEAST_BYTES;
     try {
-      for (;;) {
+      while (!signal?.aborted) {
         const end = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
         if (lsn >= end || next > last) return;
         const bytes = new Uint8Array(Math.min(window, end - lsn));
         const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
-        const view = new DataView(got.buffer, 0, got.length);
-        const found: Entry[] = [];
-        let at = 0;
-        let state = look(got, view, 0, lsn, segmentEnd, this.#salt);
-        for (; state === 'entry' && next <= last; ) {
-          const isNext = isOf(view, at, id) && readSequence(view, at) === next;
-          if (isNext && !isVoided(space.facts.voided, next, lsn + at)) {
-            found.push(entryAt(got, view, at));
-            next++;
-          }
-          at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-          if (lsn + at >= end) break;
-          state = look(got, view, at, lsn + at, segmentEnd, this.#salt);
-        }
+        const part = { space, lsn, end, segmentEnd, next, last };
+        const { found, at, state, needs } = this.#entriesIn(got, part, copies);
         lsn += at;
+        next += found.length;
         if (found.length > 0) yield found;
+        if (next > last) return;
         const isStuck = at === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
         const isBad = state === 'short' ? isStuck : state !== 'entry';
-        if (next > last) return;
         if (isBad && lsn < end) {
           lsn = await this.#around(segment, lsn);
-          this.#checkReadable(space, next);
-          continue;
+          this.damage.check(space, next);
+        } else {
+          window = Math.max(needs, Math.min(2 * window, this.memory.pieceBytes));
         }
-        window = at === 0 ? 4 * window : Math.min(2 * window, Math.max(window, READ_CHUNK_BYTES));
       }
     } finally {
-      await this.#leave(segment);
+      await this.#open.leave(segment);
     }
+  }
+
+  /** What a window holds of a space from `next` on: copies, for nobody keeps the window. */
+  #entriesIn(
+    bytes: Uint8Array,
+    part: Part,
+    copies: EntryCopies,
+  ): { found: Entry[]; at: number; state: Found; needs: number } {
+    const { space, lsn, end, segmentEnd, last } = part;
+    const { voided } = space.facts;
+    const id = this.#memory.spaceId(space.slot);
+    const view = new DataView(bytes.buffer, 0, bytes.length);
+    const found: Entry[] = [];
+    let { next } = part;
+    let at = 0;
+    let state = look(bytes, view, 0, lsn, segmentEnd, this.#salt);
+    while (state === 'entry' && next <= last) {
+      const isNext = isOf(view, at, id) && readSequence(view, at) === next;
+      if (isNext && !isVoided(voided, next, lsn + at)) {
+        found.push(copies.take(bytes, view, at));
+        next++;
+      }
+      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      if (lsn + at >= end) break;
+      state = look(bytes, view, at, lsn + at, segmentEnd, this.#salt);
+    }
+    const isHeader = state === 'short' && at + ENTRY_HEADER_BYTES <= bytes.length;
+    const needs = ENTRY_HEADER_BYTES + (isHeader ? readPayloadSize(view, at) : 0);
+    return { found, at, state, needs };
   }
 
   /** Where to go on behind a bad place. */
@@ -353,33 +373,43 @@ export class LogReader {
   }
 
   /**
-   * Durable entries from `from` on, without end: history from the log, then live, in pieces. Ends
-   * when the signal is aborted. Throws Rewound when what was given out is void from now on.
+   * Durable entries from `from` on (0: from the first retained one), without end: history from the
+   * log, then live, in pieces. Ends when the signal is aborted. Throws Rewound when what was given
+   * out is void from now on.
    */
-  async *follow(space: SpaceState, from: Sequence, signal: AbortSignal): AsyncGenerator<Entry[]> {
-    const tail = new Tail();
+  async *follow(
+    space: SpaceState,
+    from: Sequence,
+    signal: AbortSignal,
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const follower = this.#live.follow(space);
     let next = from;
     let { rewindCount } = space;
-    space.consumers.add(tail);
     try {
       while (!signal.aborted) {
         if (isAnotherLog(space, rewindCount, next)) rewindCount = space.rewindCount;
-        const live = tail.take(next);
+        const live = follower.take(next, this.memory.pieceBytes);
         if (live) {
           next = live[live.length - 1]!.sequence + 1;
-          yield live;
-        } else if (next <= this.#memory.durable(space.slot)) {
-          for await (const entries of this.read(space, next, Number.MAX_SAFE_INTEGER)) {
+          const held = this.memory.hold(live);
+          try {
+            yield live;
+          } finally {
+            this.memory.release(held);
+          }
+        } else if ((next || space.facts.first) <= this.#memory.durable(space.slot)) {
+          for await (const entries of this.read(space, next, Number.MAX_SAFE_INTEGER, signal)) {
             next = entries[entries.length - 1]!.sequence + 1;
             yield entries;
             if (signal.aborted) return;
           }
         } else {
-          await tail.wait(next, signal);
+          next ||= space.facts.first;
+          await follower.wait(signal);
         }
       }
     } finally {
-      space.consumers.delete(tail);
+      follower.close();
     }
   }
 }
@@ -406,72 +436,4 @@ function isOf(view: DataView, at: number, id: readonly number[]): boolean {
     readSpaceIdWord(view, at, 2) === id[2] &&
     readSpaceIdWord(view, at, 3) === id[3]
   );
-}
-
-/**
- * What became durable while its consumer was busy: copies of runs, up to TAIL_QUEUE_BYTES. A
- * consumer that falls farther behind reads the log until it has caught up.
- */
-class Tail implements RunConsumer {
-  #queue: Entry[][] = [];
-  #bytes = 0;
-  /** The sequence that the next run must begin with to be taken; 0: none is. */
-  #expected = 0;
-  #wake: (() => void) | undefined;
-
-  run(bytes: Uint8Array | undefined, first: Sequence, count: number): void {
-    if (first === this.#expected) {
-      if (!bytes) this.#expected = 0;
-      else if (this.#bytes + bytes.length > TAIL_QUEUE_BYTES && this.#queue.length > 0) {
-        this.#expected = 0;
-      } else {
-        this.#take(bytes, count);
-        this.#expected = first + count;
-      }
-    }
-    this.#wake?.();
-  }
-
-  #take(bytes: Uint8Array, count: number): void {
-    const copy = new Uint8Array(bytes);
-    const view = new DataView(copy.buffer);
-    const entries: Entry[] = [];
-    for (let at = 0, n = 0; n < count; n++) {
-      entries.push(entryAt(copy, view, at));
-      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-    }
-    this.#queue.push(entries);
-    this.#bytes += bytes.length;
-  }
-
-  /** The next piece, if it begins with `next`. */
-  take(next: Sequence): Entry[] | undefined {
-    const entries = this.#queue[0];
-    if (!entries) return undefined;
-    if (entries[0]!.sequence !== next) {
-      // The log was read past what is queued here.
-      this.#queue = [];
-      this.#bytes = 0;
-      this.#expected = 0;
-      return undefined;
-    }
-    this.#queue.shift();
-    for (const e of entries) this.#bytes -= ENTRY_HEADER_BYTES + e.payload.length;
-    return entries;
-  }
-
-  /** Resolves when something became durable, or the signal is aborted. */
-  async wait(next: Sequence, signal: AbortSignal): Promise<void> {
-    if (this.#queue.length === 0) this.#expected = next;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        signal.removeEventListener('abort', done);
-        this.#wake = undefined;
-        resolve();
-      };
-      this.#wake = done;
-      signal.addEventListener('abort', done, { once: true });
-      if (signal.aborted) done();
-    });
-  }
 }

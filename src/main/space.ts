@@ -5,6 +5,7 @@ import { EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import { stayAlive } from './alive.js';
 import type { Applier } from './apply.js';
 import { type NodeConfig, refuseUnknown } from './config.js';
 import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
@@ -228,33 +229,38 @@ export class Space {
 
   /**
    * Durable entries `from` (default: the first retained one) to `to` (default: the durable end at
-   * the call), inclusive. Throws Configuration, Trimmed, CorruptionDetected, Io.
+   * the call), inclusive. Throws Configuration, Trimmed, CorruptionDetected, Io, Closed.
    */
-  async *read(range: { from?: Sequence; to?: Sequence } = {}): AsyncGenerator<Entry> {
-    refuseUnknown('read', range, ['from', 'to']);
-    const durable = this.#parts.memory.durable(this.#state.slot);
-    const { from = this.#state.facts.first, to = durable } = range;
-    checkSequence('from', from);
-    if (to !== 0) checkSequence('to', to);
-    for await (const entries of this.#parts.reader.read(this.#state, from, to)) yield* entries;
+  read(range: { from?: Sequence; to?: Sequence } = {}): AsyncGenerator<Entry, void, undefined> {
+    const { memory, reader } = this.#parts;
+    const space = this.#state;
+    const durable = memory.durable(space.slot);
+    return reader.streams.open(async function* (signal) {
+      refuseUnknown('read', range, ['from', 'to']);
+      const { from, to = durable } = range;
+      if (from !== undefined) checkSequence('from', from);
+      if (to !== 0) checkSequence('to', to);
+      yield* reader.read(space, from ?? 0, to, signal);
+    }, false);
   }
 
   /**
    * Durable entries from `from` (default: the first retained one) on: history, then live, until
    * the signal is aborted, the loop is left or the node closes.
+   * Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
-  async *subscribe(options: { from?: Sequence; signal?: AbortSignal } = {}): AsyncGenerator<Entry> {
-    refuseUnknown('subscribe', options, ['from', 'signal']);
-    const { from = this.#state.facts.first, signal } = options;
-    checkSequence('from', from);
-    const { reader, stop } = this.#parts;
-    const both = signal ? AbortSignal.any([signal, stop]) : stop;
-    for await (const entries of reader.follow(this.#state, from, both)) {
-      for (const entry of entries) {
-        if (both.aborted) return;
-        yield entry;
-      }
-    }
+  subscribe(
+    options: { from?: Sequence; signal?: AbortSignal } = {},
+  ): AsyncGenerator<Entry, void, undefined> {
+    const { reader } = this.#parts;
+    const space = this.#state;
+    const follow = async function* (stop: AbortSignal) {
+      refuseUnknown('subscribe', options, ['from', 'signal']);
+      const { from } = options;
+      if (from !== undefined) checkSequence('from', from);
+      yield* reader.follow(space, from ?? 0, stop);
+    };
+    return reader.streams.open(follow, true, options.signal);
   }
 
   /**
@@ -265,7 +271,13 @@ export class Space {
   async flushed(sequence: Sequence, options: Partial<AckLevel> = {}): Promise<void> {
     checkSequence('sequence', sequence);
     const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
-    await this.#parts.replication.acks.flushed(this.#state, sequence, replicas, timeoutMs);
+    const flushed = this.#parts.replication.acks.flushed(
+      this.#state,
+      sequence,
+      replicas,
+      timeoutMs,
+    );
+    await stayAlive(flushed);
     const { facts, isFenced } = this.#state;
     if (replicas > 0 && isFenced) throw fencedError(this.#state);
     const refusal = facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
@@ -285,7 +297,7 @@ export class Space {
     if (sequence > durable + 1) {
       throw failure('Configuration', `checkpoint ${sequence} is beyond the last entry ${durable}`);
     }
-    await this.#parts.retention.checkpoint(this.#state, sequence);
+    await stayAlive(this.#parts.retention.checkpoint(this.#state, sequence));
   }
 
   /**
@@ -297,7 +309,7 @@ export class Space {
     const { applier, stop } = this.#parts;
     if (stop.aborted) throw failure('Closed', 'skip on a closed node');
     if (!applier) throw failure('Configuration', 'skip on a node without apply');
-    await applier.skip(this.#state, sequence);
+    await stayAlive(applier.skip(this.#state, sequence));
   }
 
   /**

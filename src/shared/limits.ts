@@ -202,10 +202,17 @@ export const PRIMARIES_KEPT = 64;
 /** A scrape that takes longer has failed. */
 export const SCRAPE_DEADLINE_MS = 10_000;
 
-/** How far a consumer of live entries may fall behind in memory before it reads the log. */
+/** How far those that follow a space may fall behind in memory before they read the log. */
 export const TAIL_QUEUE_BYTES = 4 * MiB;
-/** What one read of the log asks for. */
+/** What a run takes in memory beside its bytes, about. */
+export const RUN_OBJECT_BYTES = 512;
+/** What one read of the log asks for, and what it may always ask for. */
 export const READ_CHUNK_BYTES = 1 * MiB;
+export const READ_LEAST_BYTES = 4 * KiB;
+/** Readers hold this part of the memory budget, and one of them this part of what is left. */
+export const READ_SHARE = 8;
+/** Small payloads that are handed out share memory of this size. */
+export const PAYLOAD_CHUNK_BYTES = 4 * KiB;
 /** One row of a segment's index at least every so many bytes of a space's own entries. */
 export const INDEX_EVERY_BYTES = 256 * KiB;
 

@@ -1,6 +1,6 @@
 /**
- * A process stays alive while somebody waits for the log, and ends when nobody does (FAULTS row 97).
- * Threads and timers of a node keep nothing alive by themselves: a host that is done ends.
+ * A process stays alive while somebody waits for the log, and ends when nobody does (FAULTS row
+ * 97). Threads and timers of a node keep nothing alive by themselves: a host that is done ends.
  */
 
 const LONGEST_MS = 2 ** 31 - 1;

@@ -7,8 +7,10 @@ import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
 import type { Leadership, Located } from './leadership.js';
 import type { LogStatus } from './log-health.js';
+import type { NodeStatus, NodeSummary } from './node-types.js';
 import type { PromoteOptions, PromotionReport } from './promotion.js';
 import type { Retention } from './retention.js';
+import type { Space } from './space.js';
 
 export abstract class LedSpaces extends NodeEmitter {
   /** There once the node is open. */
@@ -27,6 +29,15 @@ export abstract class LedSpaces extends NodeEmitter {
 
   /** Throws Closed. */
   protected abstract checkOpen(): void;
+
+  abstract get spaces(): readonly Space[];
+
+  abstract summary(): NodeSummary;
+
+  /** The figures of this node and all its spaces, as of now: plain objects. */
+  status(): NodeStatus {
+    return { ...this.summary(), spaces: this.spaces.map((space) => space.status()) };
+  }
 
   protected logState({ state, reason }: LogStatus): void {
     this.emit('log-state', { state, reason });

@@ -23,7 +23,7 @@ import { Metrics, type Scrape } from './metrics.js';
 import { NodeCounts } from './node-counts.js';
 import type { OpenedNodeFile } from './node-file.js';
 import { type SummaryParts, summaryOf } from './node-summary.js';
-import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
+import type { NodeSummary, OpenSpaceOptions } from './node-types.js';
 import type { Openings } from './openings.js';
 import { PeerClient, type PeerIdentity } from './peer-client.js';
 import { peerHandlers } from './peer-handlers.js';
@@ -427,11 +427,6 @@ export class Node extends LedSpaces {
   }
 
   // --- status and end ------------------------------------------------------------------------
-
-  /** The figures of this node and all its spaces, as of now: plain objects. */
-  status(): NodeStatus {
-    return { ...this.summary(), spaces: this.spaces.map((space) => space.status()) };
-  }
 
   /** Handles to all spaces that are here. */
   get spaces(): readonly Space[] {

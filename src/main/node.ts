@@ -141,7 +141,8 @@ export class Node extends LedSpaces {
     );
     this.#reader.damage = this.#damage;
     const holes = (): readonly Hole[] => this.#damage.holes;
-    this.#state = new StateKeeper(...this.#parts, file, stateGeneration, holes);
+    const refresh = (space: SpaceState): void => this.retention?.refreshSlots(space);
+    this.#state = new StateKeeper(...this.#parts, file, stateGeneration, holes, refresh);
   }
 
   /** Once, by `openNode`. */
@@ -477,7 +478,6 @@ export class Node extends LedSpaces {
       // The last groups may have begun a segment, and with it a pass.
       await this.retention?.close();
       if (this.#wal && !this.#wal.failure) {
-        this.retention?.refreshSlots();
         await this.#state.write().catch((error) => this.#stateFailed(error));
       }
       if (!this.#wal) await this.#segments.close();

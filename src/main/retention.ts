@@ -1,25 +1,28 @@
 /**
  * Retention: which segments may go (shared/slot.ts), what a slot may hold back, when the host
- * must checkpoint before it appends more. A pass runs at each roll and each checkpoint.
+ * must checkpoint before it appends more. A pass runs at each roll and each checkpoint. What it
+ * costs follows the segments, and what was given up since the last one: not spaces x segments.
  */
 import { type EngramError, failure } from '../shared/errors.js';
-import type { Sequence, Slot } from '../shared/position.js';
+import type { Lsn, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import {
+  type Effort,
   floorOf,
   hostFloor,
-  isPastBound,
-  keeperOf,
+  isNeeded,
+  KeeperSearch,
   type SlotState,
   type SpaceNeeds,
-  slotStateOf,
 } from '../shared/slot.js';
 import type { Disk } from './disk.js';
+import { FarBack } from './far-back.js';
 import { writeIndex } from './index-file.js';
 import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { StateKeeper } from './state-keeper.js';
+import { nextTurn, Turns } from './turns.js';
 import type { Wal } from './wal.js';
 
 export interface RetentionLimits {
@@ -33,6 +36,8 @@ export interface RetentionLimits {
 
 /** How often it is looked at who is away. */
 const IDLE_POLL_MS = 60_000;
+/** Spaces that one question for `hostBytes` looks at; what is not known then counts as kept. */
+const HOST_EFFORT = 8_192;
 
 export interface RetentionHooks {
   /** What a replica is known to have flushed since the node was opened; 0: not heard of. */
@@ -55,14 +60,31 @@ export class Retention {
   readonly #wal: Wal;
   readonly #limits: RetentionLimits;
   readonly #hooks: RetentionHooks;
-  /** Why appends are refused: the host has to checkpoint first. */
-  refusal: EngramError | undefined;
+  /** What lies farther back than a slot may hold, and than half of that. */
+  readonly #beyond: FarBack;
+  readonly #extended: FarBack;
+  /** Who needs a segment: anybody at all, and a host alone. */
+  readonly #keepers = new WeakMap<Segment, KeeperSearch>();
+  readonly #hostKeepers = new WeakMap<Segment, KeeperSearch>();
+  /** The host floors of the last look at all spaces. */
+  readonly #hostFloors = new WeakMap<SpaceState, Sequence>();
+  #refusal: EngramError | undefined;
+  /** Something has changed that may end the refusal, or begin one. */
+  #isHostStale = true;
+  /** Before anybody has given something up, no index is needed. */
+  #isAnyGivenUp = false;
+  /** A slot is lost, and no durable state says so. */
+  #isStateDue = false;
+  /** Where the log began when what was void was looked at last. */
+  #voidedFrom: Lsn = -1;
   #running: Promise<void> | undefined;
   #isClosed = false;
   /** See `without`. */
   #held: Promise<void> | undefined;
   readonly #poll: NodeJS.Timeout;
+  /** When all slots were looked at last, and whether that goes on now. */
   #lookedMs = performance.now();
+  #looking: Promise<void> | undefined;
   #again = false;
 
   constructor(
@@ -87,38 +109,95 @@ export class Retention {
     this.#wal = wal;
     this.#limits = limits;
     this.#hooks = hooks;
+    this.#beyond = new FarBack(limits.maxSlotBytes, segments);
+    this.#extended = new FarBack(limits.maxSlotBytes / 2, segments);
     const ms = Math.max(1, Math.min(IDLE_POLL_MS, limits.slotIdleTimeoutMs / 4));
     this.#poll = setInterval(() => {
-      if (this.#loseIdle()) void this.run();
+      this.#looking ??= this.#lookAtAll()
+        .catch((error) => this.#hooks.failed(error))
+        .finally(() => {
+          this.#looking = undefined;
+        });
     }, ms);
     this.#poll.unref();
   }
 
-  /** A replica that is away for too long keeps nothing any more (row 55). @returns whether any */
-  #loseIdle(): boolean {
-    this.refreshSlots();
-    let isAny = false;
+  // --- slots ---------------------------------------------------------------------------------
+
+  /**
+   * Looks at every space, a few in a turn. A replica that is away for too long keeps nothing any
+   * more (row 55).
+   */
+  async #lookAtAll(): Promise<void> {
+    const nowMs = performance.now();
+    const passedMs = nowMs - this.#lookedMs;
+    const turns = new Turns();
     for (const space of this.#spaces.spaces) {
+      if (turns.isOver) await turns.next();
+      if (this.#isClosed) return;
+      turns.spaces--;
+      this.refreshSlots(space);
       for (const [replicaId, slot] of space.facts.slots) {
-        if (slot.lost || slot.idleMs < this.#limits.slotIdleTimeoutMs) continue;
-        slot.lost = true;
-        isAny = true;
-        this.#hooks.slotLost(space, replicaId, slot.flushed, 'idle');
+        slot.idleMs = this.#hooks.isConnected(replicaId) ? 0 : slot.idleMs + passedMs;
+        if (!slot.lost && slot.idleMs >= this.#limits.slotIdleTimeoutMs) {
+          this.#lose(space, replicaId, 'idle');
+        }
       }
+      this.#loseFar(space);
+      this.#noteHostFloor(space);
     }
-    return isAny;
+    this.#lookedMs = nowMs;
+    if (this.#isStateDue) void this.run();
+  }
+
+  #lose(space: SpaceState, replicaId: string, why: 'bytes' | 'idle'): void {
+    const slot = space.facts.slots.get(replicaId)!;
+    slot.lost = true;
+    this.#isStateDue = true;
+    this.#hooks.slotLost(space, replicaId, slot.flushed, why);
+  }
+
+  /** Slots that hold back what lies too far back are lost (row 54). */
+  #loseFar(space: SpaceState): void {
+    const last = this.#beyond.last(space);
+    if (last === 0) return;
+    for (const [replicaId, slot] of space.facts.slots) {
+      if (!slot.lost && slot.flushed <= last) this.#lose(space, replicaId, 'bytes');
+    }
+  }
+
+  /** Brings the slots of a space up to what its replicas are, and have flushed. */
+  refreshSlots(space: SpaceState): void {
+    const { slots, role } = space.facts;
+    for (const id of slots.keys()) {
+      if (role !== 'primary' || !space.replicas.includes(id)) slots.delete(id);
+    }
+    if (role !== 'primary') return;
+    for (const id of space.replicas) {
+      const flushed = this.#hooks.flushed(space, id);
+      const slot = slots.get(id);
+      if (slot) {
+        if (flushed > 0) slot.flushed = flushed;
+        continue;
+      }
+      // The next look at all spaces adds the whole time since the last one.
+      const idleMs = this.#lookedMs - performance.now();
+      slots.set(id, { flushed, lost: false, idleMs });
+    }
   }
 
   /** How safe what a replica lacks is. */
   slotState(space: SpaceState, replicaId: string): SlotState {
     // Made by the first pass; nothing was freed before it.
     const slot = space.facts.slots.get(replicaId) ?? { flushed: 0, lost: false };
-    const needs = (segment: Segment): boolean =>
-      (segment.index?.last(space.slot) ?? 0) > slot.flushed;
-    const first = this.#segments.list.find(needs);
-    const heldBytes = first ? this.#memory.durableLsn - first.start : 0;
-    return slotStateOf(slot.lost, heldBytes, this.#limits.maxSlotBytes);
+    if (slot.lost) return 'lost';
+    if (this.#memory.durable(space.slot) <= slot.flushed) return 'reserved';
+    const durable = this.#memory.durableLsn;
+    if (!this.#extended.has(space, slot.flushed, durable)) return 'reserved';
+    return this.#beyond.has(space, slot.flushed, durable) ? 'unreserved' : 'extended';
   }
+
+  // --- the host ------------------------------------------------------------------------------
 
   /** The host needs nothing below `sequence` any more: durable when it resolves. */
   async checkpoint(space: SpaceState, sequence: Sequence): Promise<void> {
@@ -126,7 +205,8 @@ export class Retention {
     const apply = (): void => {
       facts.checkpoint = Math.max(facts.checkpoint, sequence);
       facts.skipped = facts.skipped.filter((s) => s >= facts.checkpoint);
-      this.checkHost();
+      this.#isAnyGivenUp = true;
+      this.#isHostStale = true;
     };
     if (sequence > facts.checkpoint && this.#wal.health.refusal) {
       // No room for a record; the state keeps it as well, and what is freed makes room.
@@ -136,7 +216,76 @@ export class Retention {
       await this.#wal.record({ kind: 'checkpoint', id: facts.id, sequence }, apply);
     }
     void this.run();
+    // Whoever has waited for this is not refused for what has only not been looked at yet.
+    while (this.refusal && this.#isHostStale) await nextTurn();
   }
+
+  /** Why appends are refused: the host has to checkpoint first (DESIGN 8). */
+  get refusal(): EngramError | undefined {
+    if (this.#isHostStale) this.#checkHost();
+    return this.#refusal;
+  }
+
+  #checkHost(): void {
+    const { maxRetainedBytes } = this.#limits;
+    this.#isHostStale = false;
+    this.#refusal = undefined;
+    if (maxRetainedBytes === Number.POSITIVE_INFINITY) return;
+    const { bytes, isSure } = this.#hostNeeds();
+    if (bytes <= maxRetainedBytes) return;
+    this.#isHostStale = !isSure;
+    this.#refusal = failure(
+      'RetentionFull',
+      `${bytes} bytes are not checkpointed by the host, maxRetainedBytes ${maxRetainedBytes}`,
+    );
+  }
+
+  /** Bytes of the log that the host has not checkpointed. */
+  get hostBytes(): number {
+    return this.#hostNeeds().bytes;
+  }
+
+  #hostNeeds(): { bytes: number; isSure: boolean } {
+    const durable = this.#memory.durableLsn;
+    const effort = { spaces: HOST_EFFORT };
+    let bytes = 0;
+    let isSure = true;
+    for (const segment of this.#segments.list) {
+      const { start, size, end } = segment;
+      const found = this.#hostNeed(segment, effort);
+      if (found === 'passed') continue;
+      if (found === 'unknown') isSure = false;
+      bytes += Math.min(end ?? durable, start + size) - start;
+    }
+    return { bytes, isSure };
+  }
+
+  #hostNeed(segment: Segment, effort: Effort): 'kept' | 'passed' | 'unknown' {
+    const { index, end } = segment;
+    // An index that was not needed yet: nothing was checkpointed.
+    if (!index) return 'kept';
+    const search = searchOf(this.#hostKeepers, segment);
+    const isGrowing = end === undefined || end > this.#memory.durableLsn;
+    if (!isGrowing) return search.look(index, this.#hostFloor, effort);
+    // It may have got more of a space that was passed.
+    search.restart(index);
+    return search.look(index, this.#hostFloor, { spaces: Number.POSITIVE_INFINITY });
+  }
+
+  readonly #hostFloor = (slot: Slot): Sequence =>
+    hostFloor(this.#needsOf(this.#spaces.bySlot[slot]!));
+
+  /** A floor that has fallen (a rewind, another role) makes what was passed needed again. */
+  #noteHostFloor(space: SpaceState): void {
+    const floor = this.#hostFloor(space.slot);
+    const hasFallen = floor < (this.#hostFloors.get(space) ?? 0);
+    this.#hostFloors.set(space, floor);
+    if (!hasFallen) return;
+    for (const segment of this.#segments.list) this.#hostKeepers.delete(segment);
+    this.#isHostStale = true;
+  }
+
+  // --- passes --------------------------------------------------------------------------------
 
   /** A pass now, or once more when one is running. Resolves when nothing is left to do. */
   run(): Promise<void> {
@@ -178,38 +327,17 @@ export class Retention {
   }
 
   async #pass(): Promise<void> {
-    this.refreshSlots();
     await this.#storeIndexes();
-    const free = await this.#passed();
-    for (const segment of free) this.#forget(segment);
-    this.#segments.free(free);
+    await this.#lookBack();
+    await this.#freePassed();
     this.#forgetVoided();
-    this.checkHost();
-    do await this.#state.write();
-    while (this.#segments.isStateWanted);
-  }
-
-  /** Brings what is durable of slots up to what replicas have flushed. */
-  refreshSlots(): void {
-    const now = performance.now();
-    const passedMs = now - this.#lookedMs;
-    this.#lookedMs = now;
-    for (const space of this.#spaces.spaces) {
-      const { slots, role } = space.facts;
-      for (const id of slots.keys()) {
-        if (role !== 'primary' || !space.replicas.includes(id)) slots.delete(id);
-      }
-      if (role !== 'primary') continue;
-      for (const id of space.replicas) {
-        const flushed = this.#hooks.flushed(space, id);
-        const slot = slots.get(id);
-        if (!slot) {
-          slots.set(id, { flushed, lost: false, idleMs: 0 });
-          continue;
-        }
-        if (flushed > 0) slot.flushed = flushed;
-        slot.idleMs = this.#hooks.isConnected(id) ? 0 : slot.idleMs + passedMs;
-      }
+    this.#isHostStale = true;
+    while (this.#isStateDue || this.#segments.isStateWanted) {
+      this.#isStateDue = false;
+      await this.#state.write().catch((error) => {
+        this.#isStateDue = true;
+        throw error;
+      });
     }
   }
 
@@ -229,104 +357,95 @@ export class Retention {
     }
   }
 
+  /** What has come to lie too far back; whose slots hold it back is lost. */
+  async #lookBack(): Promise<void> {
+    const durable = this.#memory.durableLsn;
+    const turns = new Turns();
+    const indexOf = (segment: Segment) => this.#reader.indexOf(segment);
+    const spaceOf = (slot: Slot): SpaceState => this.#spaces.bySlot[slot]!;
+    const common = [this.#sealed, durable, turns, indexOf, spaceOf] as const;
+    await this.#extended.advance(...common);
+    await this.#beyond.advance(...common, (space) => {
+      this.refreshSlots(space);
+      this.#loseFar(space);
+    });
+  }
+
   #needsOf(space: SpaceState): SpaceNeeds {
     const { checkpoint, slots, first } = space.facts;
     return { checkpoint, applied: this.#hooks.applied(space), slots: slots.values(), first };
   }
 
-  /** The segments that nobody needs; slots that are too far behind are lost on the way. */
-  async #passed(): Promise<Segment[]> {
-    const floors = new Map<Slot, Sequence>();
-    const floor = (slot: Slot): Sequence => {
-      let known = floors.get(slot);
-      if (known === undefined) {
-        known = floorOf(this.#needsOf(this.#spaces.bySlot[slot]!));
-        floors.set(slot, known);
-      }
-      return known;
-    };
-    const { maxSlotBytes } = this.#limits;
-    const durable = this.#memory.durableLsn;
-    const isAny = this.#spaces.spaces.some((s) => s.facts.checkpoint > 0 || s.facts.first > 1);
-    const free: Segment[] = [];
+  readonly #floor = (slot: Slot): Sequence => {
+    const space = this.#spaces.bySlot[slot]!;
+    this.refreshSlots(space);
+    this.#loseFar(space);
+    return floorOf(this.#needsOf(space));
+  };
+
+  /** Frees the segments that nobody needs, one in a turn. */
+  async #freePassed(): Promise<void> {
+    const turns = new Turns();
+    if (!this.#hasGivenUp()) return;
     for (const segment of this.#sealed) {
-      const isFar = isPastBound(segment.start, durable, maxSlotBytes);
-      if (!isAny && !isFar) continue;
       const index = await this.#reader.indexOf(segment);
-      if (isFar) {
-        for (const slot of index.slots) {
-          const space = this.#spaces.bySlot[slot]!;
-          if (slot !== 0 && this.#loseSlots(space, index.last(slot)!)) floors.delete(slot);
-        }
+      const search = searchOf(this.#keepers, segment);
+      let found = search.look(index, this.#floor, turns);
+      while (found === 'unknown') {
+        await turns.next();
+        found = search.look(index, this.#floor, turns);
       }
-      segment.keeper = keeperOf(index, floor, segment.keeper);
-      if (segment.keeper === undefined) free.push(segment);
+      if (found === 'passed') {
+        // In the turn in which it is freed everybody is asked: a floor may have fallen since.
+        if (isNeeded(index, this.#floor)) search.restart(index);
+        else this.#free(segment);
+        await turns.next();
+      }
+      if (turns.isOver) await turns.next();
     }
-    return free;
   }
 
-  /** @returns whether a slot held back the space's entries up to `last` */
-  #loseSlots(space: SpaceState, last: Sequence): boolean {
-    let isLost = false;
-    for (const [replicaId, slot] of space.facts.slots) {
-      if (slot.lost || last < slot.flushed) continue;
-      slot.lost = true;
-      isLost = true;
-      this.#hooks.slotLost(space, replicaId, slot.flushed, 'bytes');
-    }
-    return isLost;
+  #hasGivenUp(): boolean {
+    this.#isAnyGivenUp ||= this.#spaces.spaces.some(
+      ({ facts }) => facts.checkpoint > 0 || facts.first > 1,
+    );
+    return this.#isAnyGivenUp;
   }
 
   /** What stands in a segment is not to be read any more. */
-  #forget(segment: Segment): void {
+  #free(segment: Segment): void {
     for (const slot of segment.index?.slots ?? []) {
       const { facts } = this.#spaces.bySlot[slot]!;
       facts.first = Math.max(facts.first, segment.index!.last(slot)! + 1);
+      if (facts.damage.length === 0) continue;
       facts.damage = facts.damage.filter((d) => d.to === 0 || d.to >= facts.first);
     }
+    this.#segments.free([segment]);
   }
 
   /** What was void is freed with its segments. */
   #forgetVoided(): void {
     const { start } = this.#segments.list[0]!;
+    if (start === this.#voidedFrom) return;
+    this.#voidedFrom = start;
     for (const { facts } of this.#spaces.spaces) {
       if (facts.voided.length > 0) facts.voided = facts.voided.filter((v) => v.lsn > start);
     }
   }
 
-  /** Appends wait for the host where it alone keeps more than it may (DESIGN 8). */
-  checkHost(): void {
-    const { maxRetainedBytes } = this.#limits;
-    const kept = this.hostBytes;
-    this.refusal =
-      kept <= maxRetainedBytes
-        ? undefined
-        : failure(
-            'RetentionFull',
-            `${kept} bytes are not checkpointed by the host, maxRetainedBytes ${maxRetainedBytes}`,
-          );
-  }
-
-  /** Bytes of the log that the host has not checkpointed. */
-  get hostBytes(): number {
-    const durable = this.#memory.durableLsn;
-    let bytes = 0;
-    for (const segment of this.#segments.list) {
-      const { start, size, end, index } = segment;
-      const isNeeded = (slot: Slot): boolean => {
-        const floor = hostFloor(this.#needsOf(this.#spaces.bySlot[slot]!));
-        return slot !== 0 && (index?.last(slot) ?? 0) >= floor;
-      };
-      // An index that was not needed yet: nothing was checkpointed.
-      if (index && ![...index.slots].some(isNeeded)) continue;
-      bytes += Math.min(end ?? durable, start + size) - start;
-    }
-    return bytes;
-  }
-
   async close(): Promise<void> {
     clearInterval(this.#poll);
     this.#isClosed = true;
+    await this.#looking;
     await this.#running;
   }
+}
+
+function searchOf(searches: WeakMap<Segment, KeeperSearch>, segment: Segment): KeeperSearch {
+  let search = searches.get(segment);
+  if (!search) {
+    search = new KeeperSearch();
+    searches.set(segment, search);
+  }
+  return search;
 }

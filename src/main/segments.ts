@@ -21,8 +21,6 @@ export interface Segment extends SegmentFacts {
   isIndexStored: boolean;
   /** Readers that are in it. */
   pins: number;
-  /** The space that kept it when it was looked at last. */
-  keeper: Slot | undefined;
   /** How often its file was replaced by a repair: who has it open has the old one. */
   readonly generation: number;
 }
@@ -44,7 +42,7 @@ export function isSpareName(name: string): boolean {
 }
 
 export function newSegment(start: Lsn, size: number, end?: Lsn): Segment {
-  const unread = { index: undefined, isIndexStored: false, pins: 0, keeper: undefined };
+  const unread = { index: undefined, isIndexStored: false, pins: 0 };
   return { start, size, end, ...unread, generation: 0 };
 }
 
@@ -62,6 +60,9 @@ export class Segments {
   readonly #writer: LogWriter;
   #next: Promise<DiskFile> | undefined;
   #isFull = false;
+  /** Grows with each change of the list; and how far a durable state has it. */
+  #changes = 0;
+  #changesListed = 0;
   /** Segments that were taken from spares. */
   recycled = 0;
 
@@ -145,6 +146,7 @@ export class Segments {
     const file = await this.#next!;
     const before = this.#file;
     this.current.end = previousEnd;
+    this.#changes++;
     this.list.push({ ...newSegment(start, this.#bytes), index: new SegmentIndex() });
     this.#file = this.#writer.wrap(file);
     this.prepare();
@@ -205,6 +207,7 @@ export class Segments {
     const old = this.list[at]?.start === start ? this.list[at] : undefined;
     const segment = { ...newSegment(start, size, end), generation: (old?.generation ?? 0) + 1 };
     this.list.splice(at < 0 ? this.list.length : at, old ? 1 : 0, segment);
+    this.#changes++;
     return segment;
   }
 
@@ -214,19 +217,22 @@ export class Segments {
   free(segments: readonly Segment[]): void {
     for (const segment of segments) {
       this.list.splice(this.list.indexOf(segment), 1);
+      this.#changes++;
       this.#freed.push({ segment, statesLeft: STATES_WITHOUT });
     }
   }
 
-  /** Freed segments that a durable state may still list. */
+  /** No durable state has the list as it is, or one may still list what was freed. */
   get isStateWanted(): boolean {
-    return this.#freed.some((f) => f.statesLeft > 0);
+    return this.#changesListed < this.#changes || this.#freed.some((f) => f.statesLeft > 0);
   }
 
   /** @returns what to call when the state that is written from now on has become durable */
   stateBegins(): () => void {
     const without = [...this.#freed];
+    const changes = this.#changes;
     return () => {
+      this.#changesListed = changes;
       for (const freed of without) freed.statesLeft--;
       this.#sweep();
     };

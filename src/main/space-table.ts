@@ -148,7 +148,7 @@ export class SpaceTable {
       durableTimes: [],
       durableBytes: 0,
       durableWaits: [],
-      replicas: [],
+      replicas: replicasIn(facts),
       refusal: undefined,
       pause: undefined,
       isFenced: false,
@@ -173,6 +173,12 @@ export class SpaceTable {
     seeEpoch(space.facts, epoch);
     this.#memory.setEpoch(space.slot, epoch);
   }
+}
+
+/** Its members but this node, which leads it. */
+function replicasIn({ role, members, primary }: SpaceFacts): string[] {
+  if (role !== 'primary') return [];
+  return members.map((m) => m.nodeId).filter((id) => id !== primary);
 }
 
 function words(id: string): SpaceIdWords {

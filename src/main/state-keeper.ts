@@ -4,7 +4,8 @@ import { type Hole, type StateOwner, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
 import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
-import type { SpaceTable } from './space-table.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import { nextTurn } from './turns.js';
 
 /** Spaces written before other work is let in. */
 const SPACES_PER_TURN = 256;
@@ -17,10 +18,12 @@ export class StateKeeper {
   readonly #segments: Segments;
   readonly #own: StateOwner;
   readonly #holes: () => readonly Hole[];
+  readonly #refresh: (space: SpaceState) => void;
   #generation: number;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
 
+  /** @param refresh brings what a space keeps for its replicas up to date */
   constructor(
     disk: Disk,
     dir: string,
@@ -30,6 +33,7 @@ export class StateKeeper {
     own: StateOwner,
     generation: number,
     holes: () => readonly Hole[],
+    refresh: (space: SpaceState) => void,
   ) {
     this.#disk = disk;
     this.#dir = dir;
@@ -39,6 +43,7 @@ export class StateKeeper {
     this.#own = own;
     this.#generation = generation;
     this.#holes = holes;
+    this.#refresh = refresh;
   }
 
   /** Durable when it resolves: a state that was begun after the call. */
@@ -64,9 +69,8 @@ export class StateKeeper {
     const writer = new StateWriter(generation, this.#memory.durableLsn, this.#own);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
-      if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) {
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+      if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) await nextTurn();
+      this.#refresh(space);
       writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
     }
     const nodeSequence = this.#memory.durable(0);

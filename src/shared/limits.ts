@@ -38,6 +38,8 @@ export const MIN_SLABS = 4;
 /** A group holds at most so many runs of entries of one space. */
 export const GROUP_MAX_RUNS = 16_384;
 export const DEFAULT_MAX_SPACES = 16_384;
+/** Spaces that background work looks at before other work has its turn. */
+export const SPACES_A_TURN = 1_024;
 
 /** From this size on a waiting group is worth a pool task; below, main seals it at once. */
 export const POOL_SEAL_BYTES = 256 * KiB;

@@ -33,17 +33,62 @@ export function floorOf(needs: SpaceNeeds): Sequence {
   return Math.max(needs.first, floor);
 }
 
-/** The first space found that still needs a segment; undefined: it may go. */
-export function keeperOf(
-  index: SegmentIndex,
-  floor: (slot: Slot) => Sequence,
-  lastKeeper: Slot | undefined,
-): Slot | undefined {
-  const keeps = (slot: Slot): boolean => (index.last(slot) ?? 0) >= floor(slot);
-  // Who kept it a moment ago most likely still does.
-  if (lastKeeper !== undefined && keeps(lastKeeper)) return lastKeeper;
-  for (const slot of index.slots) if (slot !== 0 && keeps(slot)) return slot;
-  return undefined;
+/** How many more spaces may be looked at before others have their turn. */
+export interface Effort {
+  spaces: number;
+}
+
+/**
+ * Finds a space that needs a segment. One that does is as good as any: it is remembered, and only
+ * once it needs the segment no more the next one is looked for, behind those that were passed
+ * before. So each space of a segment is looked at about once, however often is asked.
+ */
+export class KeeperSearch {
+  keeper: Slot | undefined;
+  #index: SegmentIndex | undefined;
+  #rest: Iterator<Slot> = [].values();
+
+  /**
+   * @param index of the segment: sealed, or as it was at the last call
+   * @param floor the first sequence that a space needs; what has fallen behind the search since is
+   *   not seen: see `isNeeded`
+   * @returns `unknown`: the effort is used up; the next call goes on
+   */
+  look(
+    index: SegmentIndex,
+    floor: (slot: Slot) => Sequence,
+    effort: Effort,
+  ): 'kept' | 'passed' | 'unknown' {
+    if (index !== this.#index) this.restart(index);
+    effort.spaces--;
+    if (this.keeper !== undefined && keeps(index, this.keeper, floor)) return 'kept';
+    this.keeper = undefined;
+    while (effort.spaces > 0) {
+      const { value: slot, done } = this.#rest.next();
+      if (done) return 'passed';
+      effort.spaces--;
+      if (!keeps(index, slot, floor)) continue;
+      this.keeper = slot;
+      return 'kept';
+    }
+    return 'unknown';
+  }
+
+  /** Begins with the first space again: a floor may have fallen. */
+  restart(index: SegmentIndex): void {
+    this.#index = index;
+    this.#rest = index.slots;
+  }
+}
+
+/** Whether any space needs the segment, by looking at all of them: what frees one must ask. */
+export function isNeeded(index: SegmentIndex, floor: (slot: Slot) => Sequence): boolean {
+  for (const slot of index.slots) if (keeps(index, slot, floor)) return true;
+  return false;
+}
+
+function keeps(index: SegmentIndex, slot: Slot, floor: (slot: Slot) => Sequence): boolean {
+  return slot !== 0 && (index.last(slot) ?? 0) >= floor(slot);
 }
 
 /** A slot that holds bytes farther behind than this is lost (row 54). */
@@ -56,10 +101,3 @@ export function isPastBound(oldest: Lsn, durable: Lsn, maxSlotBytes: number): bo
  * `unreserved` past the bound until the next pass makes it `lost`.
  */
 export type SlotState = 'reserved' | 'extended' | 'unreserved' | 'lost';
-
-/** @param heldBytes of the log, from the first segment that the slot needs to the durable end */
-export function slotStateOf(isLost: boolean, heldBytes: number, maxSlotBytes: number): SlotState {
-  if (isLost) return 'lost';
-  if (heldBytes > maxSlotBytes) return 'unreserved';
-  return heldBytes > maxSlotBytes / 2 ? 'extended' : 'reserved';
-}

@@ -83,7 +83,10 @@ export interface SlotFacts {
   flushed: Sequence;
   /** It was too far behind, or away for too long: what it lacks may be gone. */
   lost: boolean;
-  /** For how long its replica has been away, ms of this node's own running time. */
+  /**
+   * For how long its replica has been away, ms of this node's own running time, as of the last look
+   * at all slots; below 0 for one that was made since.
+   */
   idleMs: number;
 }
 
@@ -250,7 +253,7 @@ export class StateWriter {
       w.text(nodeId)
         .u64(slot.flushed)
         .u8(slot.lost ? 1 : 0)
-        .u64(Math.round(slot.idleMs));
+        .u64(Math.max(0, Math.round(slot.idleMs)));
     }
     w.u16(f.skipped.length);
     for (const sequence of f.skipped) w.u64(sequence);

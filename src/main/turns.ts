@@ -1,0 +1,23 @@
+/** Work that is cut into turns of the event loop, so that nothing else waits for all of it. */
+import { SPACES_A_TURN } from '../shared/limits.js';
+import type { Effort } from '../shared/slot.js';
+
+/** Resolves when others have had their turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** What is left of this turn. Count down `spaces` for each space that is looked at. */
+export class Turns implements Effort {
+  spaces = SPACES_A_TURN;
+
+  get isOver(): boolean {
+    return this.spaces <= 0;
+  }
+
+  /** Lets others have their turn, then begins another one. */
+  async next(): Promise<void> {
+    await nextTurn();
+    this.spaces = SPACES_A_TURN;
+  }
+}

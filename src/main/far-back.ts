@@ -11,7 +11,7 @@ import type { Turns } from './turns.js';
 
 interface LastThere {
   readonly last: Sequence;
-  /** Of the space, when this was found: a rewind takes entries back. */
+  /** Of the space, when this was found: a rewind takes entries back. -1: it is to be found anew. */
   readonly rewindCount: number;
 }
 
@@ -64,8 +64,7 @@ export class FarBack {
   last(space: SpaceState): Sequence {
     const known = this.#lasts.get(space);
     if (!known) return 0;
-    if (known.rewindCount !== space.rewindCount) return this.#lookAgain(space);
-    return known.last < space.facts.first ? 0 : known.last;
+    return known.rewindCount === space.rewindCount ? known.last : this.#lookAgain(space);
   }
 
   #lookAgain(space: SpaceState): Sequence {
@@ -74,7 +73,13 @@ export class FarBack {
       if (this.#seen.has(segment)) last = Math.max(last, segment.index?.last(space.slot) ?? 0);
     }
     this.#lasts.set(space, { last, rewindCount: space.rewindCount });
-    return last < space.facts.first ? 0 : last;
+    return last;
+  }
+
+  /** A segment is freed: what was last there of a space may have been the last far back. */
+  freed(space: SpaceState, last: Sequence): void {
+    const known = this.#lasts.get(space);
+    if (known?.last === last) this.#lasts.set(space, { last, rewindCount: -1 });
   }
 
   /** Whether entries of the space behind `sequence` stand far back, as of this moment. */

@@ -66,8 +66,8 @@ export class Retention {
   /** Who needs a segment: anybody at all, and a host alone. */
   readonly #keepers = new WeakMap<Segment, KeeperSearch>();
   readonly #hostKeepers = new WeakMap<Segment, KeeperSearch>();
-  /** The host floors of the last look at all spaces. */
-  readonly #hostFloors = new WeakMap<SpaceState, Sequence>();
+  /** By slot: the highest floor of the host that was reckoned with. */
+  readonly #hostFloors: Float64Array;
   #refusal: EngramError | undefined;
   /** Something has changed that may end the refusal, or begin one. */
   #isHostStale = true;
@@ -109,6 +109,7 @@ export class Retention {
     this.#wal = wal;
     this.#limits = limits;
     this.#hooks = hooks;
+    this.#hostFloors = new Float64Array(memory.memory.maxSpaces + 1);
     this.#beyond = new FarBack(limits.maxSlotBytes, segments);
     this.#extended = new FarBack(limits.maxSlotBytes / 2, segments);
     const ms = Math.max(1, Math.min(IDLE_POLL_MS, limits.slotIdleTimeoutMs / 4));
@@ -264,23 +265,24 @@ export class Retention {
     const { index, end } = segment;
     // An index that was not needed yet: nothing was checkpointed.
     if (!index) return 'kept';
-    const search = searchOf(this.#hostKeepers, segment);
-    const isGrowing = end === undefined || end > this.#memory.durableLsn;
-    if (!isGrowing) return search.look(index, this.#hostFloor, effort);
-    // It may have got more of a space that was passed.
-    search.restart(index);
-    return search.look(index, this.#hostFloor, { spaces: Number.POSITIVE_INFINITY });
+    // One that grows may get more of a space that was passed: it is not remembered who was.
+    if (end === undefined || end > this.#memory.durableLsn) {
+      return isNeeded(index, this.#hostFloor) ? 'kept' : 'passed';
+    }
+    return searchOf(this.#hostKeepers, segment).look(index, this.#hostFloor, effort);
   }
 
-  readonly #hostFloor = (slot: Slot): Sequence =>
-    hostFloor(this.#needsOf(this.#spaces.bySlot[slot]!));
+  readonly #hostFloor = (slot: Slot): Sequence => {
+    const floor = hostFloor(this.#needsOf(this.#spaces.bySlot[slot]!));
+    if (floor > this.#hostFloors[slot]!) this.#hostFloors[slot] = floor;
+    return floor;
+  };
 
   /** A floor that has fallen (a rewind, another role) makes what was passed needed again. */
-  #noteHostFloor(space: SpaceState): void {
-    const floor = this.#hostFloor(space.slot);
-    const hasFallen = floor < (this.#hostFloors.get(space) ?? 0);
-    this.#hostFloors.set(space, floor);
-    if (!hasFallen) return;
+  #noteHostFloor({ slot }: SpaceState): void {
+    const floor = this.#hostFloor(slot);
+    if (floor === this.#hostFloors[slot]) return;
+    this.#hostFloors[slot] = floor;
     for (const segment of this.#segments.list) this.#hostKeepers.delete(segment);
     this.#isHostStale = true;
   }
@@ -315,6 +317,8 @@ export class Retention {
 
   async #runAll(): Promise<void> {
     while (this.#again) {
+      // One pass for all that a turn gives up.
+      await nextTurn();
       this.#again = false;
       await this.#held;
       try {
@@ -415,8 +419,12 @@ export class Retention {
   /** What stands in a segment is not to be read any more. */
   #free(segment: Segment): void {
     for (const slot of segment.index?.slots ?? []) {
-      const { facts } = this.#spaces.bySlot[slot]!;
-      facts.first = Math.max(facts.first, segment.index!.last(slot)! + 1);
+      const space = this.#spaces.bySlot[slot]!;
+      const { facts } = space;
+      const last = segment.index!.last(slot)!;
+      this.#beyond.freed(space, last);
+      this.#extended.freed(space, last);
+      facts.first = Math.max(facts.first, last + 1);
       if (facts.damage.length === 0) continue;
       facts.damage = facts.damage.filter((d) => d.to === 0 || d.to >= facts.first);
     }

@@ -6,12 +6,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 import { type EngramError, failure } from '../shared/errors.js';
+import { OpenFile } from './disk-in-use.js';
 
 /** An open file. Offsets and lengths are bytes. */
 export interface DiskFile {
   readonly path: string;
-  /** Where the operating system knows it by a number. */
-  readonly fd?: number;
+  /**
+   * Where the operating system knows it by a number: lends that for one call. The file is not
+   * closed before it has settled.
+   */
+  readonly withFd?: (<T>(call: (fd: number) => Promise<T>) => Promise<T>) | undefined;
   /** Writes all of `bytes` at `position`; the bytes must not change before it resolves. */
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** fdatasync. */
@@ -77,18 +81,20 @@ export function ioError(what: string, cause: NodeJS.ErrnoException): EngramError
 
 class NodeFile implements DiskFile {
   readonly path: string;
-  readonly fd: number;
+  readonly #fd: number;
 
   constructor(file: string, fd: number) {
     this.path = file;
-    this.fd = fd;
+    this.#fd = fd;
   }
+
+  readonly withFd = <T>(call: (fd: number) => Promise<T>): Promise<T> => call(this.#fd);
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < bytes.length) {
       const written = await call<number>(`write to ${this.path}`, (cb) =>
-        fs.write(this.fd, bytes, done, bytes.length - done, position + done, cb),
+        fs.write(this.#fd, bytes, done, bytes.length - done, position + done, cb),
       );
       if (written === 0) throw failure('Io', `write to ${this.path} accepted no byte`);
       done += written;
@@ -97,19 +103,19 @@ class NodeFile implements DiskFile {
 
   sync(): Promise<void> {
     return call(`fdatasync of ${this.path}`, (cb) =>
-      fs.fdatasync(this.fd, cb as fs.NoParamCallback),
+      fs.fdatasync(this.#fd, cb as fs.NoParamCallback),
     );
   }
 
   syncAll(): Promise<void> {
-    return call(`fsync of ${this.path}`, (cb) => fs.fsync(this.fd, cb as fs.NoParamCallback));
+    return call(`fsync of ${this.path}`, (cb) => fs.fsync(this.#fd, cb as fs.NoParamCallback));
   }
 
   async read(into: Uint8Array, position: number): Promise<number> {
     let done = 0;
     while (done < into.length) {
       const got = await call<number>(`read of ${this.path}`, (cb) =>
-        fs.read(this.fd, into, done, into.length - done, position + done, cb),
+        fs.read(this.#fd, into, done, into.length - done, position + done, cb),
       );
       if (got === 0) break;
       done += got;
@@ -119,16 +125,16 @@ class NodeFile implements DiskFile {
 
   truncate(bytes: number): Promise<void> {
     return call(`truncate of ${this.path}`, (cb) =>
-      fs.ftruncate(this.fd, bytes, cb as fs.NoParamCallback),
+      fs.ftruncate(this.#fd, bytes, cb as fs.NoParamCallback),
     );
   }
 
   async size(): Promise<number> {
-    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.fd, cb))).size;
+    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.#fd, cb))).size;
   }
 
   close(): Promise<void> {
-    return call(`close of ${this.path}`, (cb) => fs.close(this.fd, cb as fs.NoParamCallback));
+    return call(`close of ${this.path}`, (cb) => fs.close(this.#fd, cb as fs.NoParamCallback));
   }
 }
 
@@ -159,7 +165,7 @@ export const nodeDisk: Disk = {
       call(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
     for (let ms = 10; ; ms *= 2) {
       try {
-        return new NodeFile(file, await open());
+        return new OpenFile(new NodeFile(file, await open()));
       } catch (error) {
         // Somebody in this process may close a file soon (row 15).
         const { code } = (error as EngramError).cause as NodeJS.ErrnoException;
@@ -229,6 +235,10 @@ export async function replaceFile(
     await file.truncate(0);
     await file.write(bytes, 0);
     await file.syncAll();
+  } catch (error) {
+    // What an fsync has failed for is not to be taken for durable by the next one.
+    await disk.remove(temporary).catch(() => undefined);
+    throw error;
   } finally {
     await file.close();
   }

@@ -38,6 +38,8 @@ export class LogHealth {
   #ioSinceMs: number | undefined;
   readonly #watch: NodeJS.Timeout;
   #resuming: NodeJS.Timeout | undefined;
+  #trying: Promise<void> | undefined;
+  #isOver = false;
 
   constructor(changed: (status: LogStatus) => void) {
     this.#changed = changed;
@@ -78,27 +80,40 @@ export class LogHealth {
     const code = reason === 'disk-full' ? 'DiskFull' : 'ReadOnly';
     this.refusal = failure(code, found, { cause, details: { reason } });
     this.#become('read-only', reason);
-    const again = (): void => {
-      this.#resuming = setTimeout(async () => {
-        const isOver = await resume().catch(() => false);
-        if (this.status.state !== 'read-only') return;
-        if (!isOver) return again();
-        this.refusal = undefined;
-        this.#become('ok', `no longer ${reason}`);
-      }, RESUME_POLL_MS);
-      this.#resuming.unref();
-    };
-    again();
+    this.#later(reason, resume);
+  }
+
+  #later(reason: string, resume: () => Promise<boolean>): void {
+    if (this.#isOver) return;
+    this.#resuming = setTimeout(() => {
+      this.#trying = this.#try(reason, resume);
+    }, RESUME_POLL_MS);
+    this.#resuming.unref();
+  }
+
+  async #try(reason: string, resume: () => Promise<boolean>): Promise<void> {
+    const isResumed = await resume().catch(() => false);
+    if (this.#isOver || this.status.state !== 'read-only') return;
+    if (!isResumed) return this.#later(reason, resume);
+    this.refusal = undefined;
+    this.#become('ok', `no longer ${reason}`);
   }
 
   fail(error: Error): void {
-    this.close();
+    this.#end();
     this.#become('failed', firstLine(error));
   }
 
-  close(): void {
+  #end(): void {
+    this.#isOver = true;
     clearInterval(this.#watch);
     clearTimeout(this.#resuming);
+  }
+
+  /** Nothing is tried any more. Resolves when what is being tried has ended. */
+  async close(): Promise<void> {
+    this.#end();
+    await this.#trying;
   }
 }
 

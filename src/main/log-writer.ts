@@ -22,6 +22,7 @@ import {
   type WriterStart,
 } from '../shared/writer-words.js';
 import { type DiskFile, ioError } from './disk.js';
+import { final } from './log-output.js';
 import type { NodeCounts } from './node-counts.js';
 import { startThread, THREAD_START_MS, unsuitable } from './threads.js';
 
@@ -143,33 +144,30 @@ export class LogWriter {
 
   /** The same file, with the log's own writes and fdatasyncs made by the thread. */
   wrap(file: DiskFile): DiskFile {
-    const { fd } = file;
+    const { withFd } = file;
     const timedSync = async (): Promise<void> => {
       const before = performance.now();
       await file.sync();
       this.#count(performance.now() - before, undefined);
     };
     const rest = restOf(file);
-    if (fd === undefined) {
+    if (!withFd) {
       return { ...rest, write: (bytes, position) => file.write(bytes, position), sync: timedSync };
     }
     // The first write is not to wait for it.
     this.#worker ??= this.#start();
     return {
       ...rest,
-      fd,
       write: (bytes, position) => {
         const directly = (): Promise<void> => file.write(bytes, position);
         if (bytes.buffer !== this.#slabs || this.#asked) return directly();
         this.#place(bytes, position);
-        return this.#ask(OP_WRITE, fd, `write to ${file.path}`, directly);
+        return withFd((fd) => this.#ask(OP_WRITE, fd, `write to ${file.path}`, directly));
       },
       writeAndSync: async (bytes, position) => {
         const directly = async (): Promise<void> => {
           await file.write(bytes, position);
-          await file.sync().catch((error) => {
-            throw failure('WalFailed', (error as Error).message, { cause: undefined });
-          });
+          await final(file.sync());
         };
         const before = performance.now();
         if (bytes.buffer !== this.#slabs || this.#asked) {
@@ -178,14 +176,15 @@ export class LogWriter {
           return;
         }
         this.#place(bytes, position);
-        await this.#ask(OP_WRITE_SYNC, fd, `write and fdatasync of ${file.path}`, directly);
+        const what = `write and fdatasync of ${file.path}`;
+        await withFd((fd) => this.#ask(OP_WRITE_SYNC, fd, what, directly));
         this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]);
       },
       sync: async () => {
         if (this.#asked) return await timedSync();
         const before = performance.now();
         const never = (): Promise<void> => Promise.reject(lost(new Error('an fdatasync was open')));
-        await this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`, never);
+        await withFd((fd) => this.#ask(OP_SYNC, fd, `fdatasync of ${file.path}`, never));
         this.#count(performance.now() - before, this.#numbers[NUMBER.callMs]!);
       },
     };
@@ -233,10 +232,10 @@ export class LogWriter {
 }
 
 /** What the log's writer leaves to the file itself. */
-function restOf(file: DiskFile): Omit<DiskFile, 'fd' | 'write' | 'writeAndSync' | 'sync'> {
+function restOf(file: DiskFile): Omit<DiskFile, 'withFd' | 'write' | 'writeAndSync' | 'sync'> {
   return {
     path: file.path,
-    syncAll: () => file.syncAll(),
+    syncAll: () => final(file.syncAll()),
     read: (into, position) => file.read(into, position),
     truncate: (size) => file.truncate(size),
     size: () => file.size(),

@@ -11,8 +11,9 @@ import { Applier, manyListeners } from './apply.js';
 import { type Address, type NodeConfig, refuseUnknown } from './config.js';
 import { type Coordinator, leaseRefusal } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
-import type { Disk, Lock } from './disk.js';
+import type { DiskInUse } from './disk-in-use.js';
 import type { HttpSurface } from './http-server.js';
+import { inTurn } from './in-turn.js';
 import { Leadership } from './leadership.js';
 import { LedSpaces } from './led-spaces.js';
 import { passingReason } from './log-health.js';
@@ -54,7 +55,7 @@ import { Wal } from './wal.js';
 export class Node extends LedSpaces {
   readonly #platform: Platform;
   readonly #coordinator: Coordinator;
-  readonly #lock: Lock;
+  readonly #disk: DiskInUse;
   readonly #salt: number;
   readonly #dir: string;
   readonly #incarnation = randomBytes(8).readBigUInt64LE();
@@ -67,7 +68,7 @@ export class Node extends LedSpaces {
   readonly #own: PeerIdentity;
   readonly #peers: PeerClient;
   readonly #reader: LogReader;
-  readonly #parts: [Disk, string, NodeMemory, SpaceTable, Segments];
+  readonly #parts: [DiskInUse, string, NodeMemory, SpaceTable, Segments];
   readonly #damage: Damage;
   readonly #state: StateKeeper;
   readonly #counts = new NodeCounts();
@@ -94,11 +95,10 @@ export class Node extends LedSpaces {
   /** Made by `openNode`. */
   constructor(
     config: NodeConfig,
-    disk: Disk,
+    disk: DiskInUse,
     platform: Platform,
     dir: string,
     file: OpenedNodeFile,
-    lock: Lock,
     recovered: Recovered,
   ) {
     super(config);
@@ -109,7 +109,7 @@ export class Node extends LedSpaces {
     const caps = { maxEntryBytes, maxFrameBytes };
     this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
     this.#peers = new PeerClient(platform, this.#own);
-    this.#lock = lock;
+    this.#disk = disk;
     this.#salt = file.logSalt;
     this.#dir = dir;
     this.#end = recovered.end;
@@ -461,36 +461,39 @@ export class Node extends LedSpaces {
     this.#stop.abort();
     const left = this.#reader.streams.close(failure('Closed', `node ${this.nodeId} has closed`));
     this.#peers.close();
-    await this.#admin?.close();
-    try {
+    await inTurn([
+      () => this.#admin?.close(),
       // First of all: what primaries send would never let the log come to rest.
-      await this.#receiver?.close('the node closes');
-      await this.leadership?.roles.settled;
-      await this.#repairer?.close();
-      await this.retention?.close();
-      await this.#wal?.flush().catch(() => undefined);
-      await this.#replication?.close();
+      () => this.#receiver?.close('the node closes'),
+      () => this.leadership?.roles.settled,
+      () => this.#repairer?.close(),
+      () => this.retention?.close(),
+      () => this.#wal?.flush().catch(() => undefined),
+      () => this.#replication?.close(),
       // What could be shipped has been: whoever leads next has it.
-      await this.#coordinator.close();
-      await this.#snapshots?.close();
-      await this.#applier?.close();
-      await this.#wal?.close().catch(() => undefined);
+      () => this.#coordinator.close(),
+      () => this.#snapshots?.close(),
+      () => this.#applier?.close().catch((error) => this.#stateFailed(error)),
+      () => this.#wal?.close().catch(() => undefined),
       // The last groups may have begun a segment, and with it a pass.
-      await this.retention?.close();
-      if (this.#wal && !this.#wal.failure) {
-        await this.#state.write().catch((error) => this.#stateFailed(error));
-      }
-      if (!this.#wal) await this.#segments.close();
-    } finally {
+      () => this.retention?.close(),
+      () => this.#lastState(),
+      () => (this.#wal ? undefined : this.#segments.close()),
+      () => left,
+      () => this.#metrics?.close(),
+      () => this.#writer.close(),
+      () => this.#pool.close(),
+      () => this.#http?.close(),
+      () => this.#openings?.closed(),
+    ]).finally(async () => {
       clearInterval(this.#beat);
-      await left;
-      await this.#metrics?.close();
-      await this.#writer.close();
-      await this.#pool.close();
-      await this.#http?.close();
-      await this.#openings?.closed();
-      this.#lock.release();
+      await this.#disk.release();
       this.endLog();
-    }
+    });
+  }
+
+  async #lastState(): Promise<void> {
+    if (!this.#wal || this.#wal.failure) return;
+    await this.#state.write().catch((error) => this.#stateFailed(error));
   }
 }

@@ -4,6 +4,7 @@ import { openAdmin } from './admin-server.js';
 import { stayAlive } from './alive.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
+import { DiskInUse } from './disk-in-use.js';
 import { Node } from './node.js';
 import { openNodeFile } from './node-file.js';
 import { Openings } from './openings.js';
@@ -37,18 +38,13 @@ export async function openNodeOn(
   const config = readOptions(options);
   const dir = path.resolve(config.dataDir);
   await makeDirDurably(disk, dir);
-  const lock = await disk.lock(dir);
+  const own = await DiskInUse.take(disk, dir);
   try {
-    const file = await openNodeFile(disk, dir, config);
-    const openings = await Openings.count(disk, dir);
-    const recovered = await recover(
-      disk,
-      dir,
-      file.logSalt,
-      config.segmentBytes,
-      config.strictTail,
-    );
-    const node = new Node(config, disk, platform, dir, file, lock, recovered);
+    const file = await openNodeFile(own, dir, config);
+    const openings = await Openings.count(own, dir);
+    const { segmentBytes, strictTail } = config;
+    const recovered = await recover(own, dir, file.logSalt, segmentBytes, strictTail);
+    const node = new Node(config, own, platform, dir, file, recovered);
     try {
       node.countedBy(openings);
       await node.start(recovered, file);
@@ -56,12 +52,13 @@ export async function openNodeOn(
       await opened?.(node, dir);
       node.release();
     } catch (error) {
-      await node.close();
+      // Why it could not be opened is what its host must know.
+      await node.close().catch(() => undefined);
       throw error;
     }
     return node;
   } catch (error) {
-    lock.release();
+    await own.release();
     throw error;
   }
 }

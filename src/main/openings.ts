@@ -13,6 +13,7 @@ export class Openings {
   readonly #disk: Disk;
   readonly #dir: string;
   readonly #stable: NodeJS.Timeout;
+  #becoming: Promise<void> | undefined;
   /** Lives before this one, in a row, that ended without a close and before they were stable. */
   readonly crashes: number;
 
@@ -20,7 +21,9 @@ export class Openings {
     this.#disk = disk;
     this.#dir = dir;
     this.crashes = crashes;
-    this.#stable = setTimeout(() => void this.#write(0), STABLE_LIFE_MS);
+    this.#stable = setTimeout(() => {
+      this.#becoming = this.#write(0);
+    }, STABLE_LIFE_MS);
     this.#stable.unref();
   }
 
@@ -56,6 +59,7 @@ export class Openings {
   /** The node was closed. */
   async closed(): Promise<void> {
     clearTimeout(this.#stable);
+    await this.#becoming;
     await this.#write(0);
   }
 }

@@ -63,6 +63,7 @@ export class Segments {
   /** Grows with each change of the list; and how far a durable state has it. */
   #changes = 0;
   #changesListed = 0;
+  #isClosed = false;
   /** Segments that were taken from spares. */
   recycled = 0;
 
@@ -260,7 +261,7 @@ export class Segments {
   async #sweepAll(): Promise<void> {
     for (;;) {
       const done = this.#freed.find((f) => f.statesLeft <= 0 && f.segment.pins === 0);
-      if (!done) return;
+      if (!done || this.#isClosed) return;
       this.#freed = this.#freed.filter((f) => f !== done);
       await this.#recycle(done.segment);
     }
@@ -309,13 +310,13 @@ export class Segments {
     this.#isFull = false;
   }
 
+  /** Refuses what comes, waits for what is under way. Both files may be asked for once more. */
   async close(): Promise<void> {
-    const next = await this.#next?.catch(() => undefined);
-    this.#next = undefined;
-    await this.#sweeping;
-    await next?.close();
+    this.#isClosed = true;
     await this.#file?.close();
-    this.#file = undefined;
+    const next = await this.#next?.catch(() => undefined);
+    await next?.close();
+    await this.#sweeping;
   }
 
   // --- the next one ------------------------------------------------------------------------
@@ -331,6 +332,7 @@ export class Segments {
   }
 
   prepare(): void {
+    if (this.#isClosed) return;
     this.#next = this.#create(this.current.start + this.current.size);
     // A failure is the roll's to report; until then it must not count as unhandled.
     this.#next.catch(() => undefined);
@@ -355,6 +357,8 @@ export class Segments {
       return file;
     } catch (error) {
       await file.close();
+      // What an fsync has failed for is not to be taken for durable by the next one.
+      await this.#disk.remove(from).catch(() => undefined);
       throw error;
     }
   }

@@ -5,18 +5,14 @@
 import { stageHeader } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { type CommitEffect, type CommitInput, GroupCommit } from '../shared/group-commit.js';
-import {
-  ENTRY_HEADER_BYTES,
-  GROUP_MAX_RUNS,
-  MARK_IDLE_MS,
-  TRAILER_BYTES,
-} from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, MARK_IDLE_MS } from '../shared/limits.js';
 import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import { Sealer, type SealJob } from '../shared/seal.js';
 import type { NodeMemory, Slab } from '../shared/slab.js';
 import { EntryClock, IdleTimer } from './entry-clock.js';
 import { LogHealth, passingReason } from './log-health.js';
+import { LogOutput } from './log-output.js';
 import { takeBackAllocation } from './lost-appends.js';
 import type { NodeCounts } from './node-counts.js';
 import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
@@ -45,8 +41,8 @@ export class Wal {
   #unsettled = new Set<LogGroup>();
   readonly #waiting: WaitingRoom;
   #pumpScheduled = false;
-  /** The group that was written last is durable already. */
-  #isSynced = false;
+  readonly #output: LogOutput;
+  #timer: NodeJS.Timeout | undefined;
   readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
   #failure: EngramError | undefined;
   readonly health: LogHealth;
@@ -76,6 +72,7 @@ export class Wal {
     this.#options = options;
     this.#hooks = hooks;
     this.#sealer = new Sealer(memory);
+    this.#output = new LogOutput(segments, options.mode, () => hooks.rolled());
     this.health = new LogHealth((status) => hooks.health(status));
     this.#free = [...memory.slabs];
     this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
@@ -246,19 +243,19 @@ export class Wal {
         this.#seal(effect.group, effect.where);
         return;
       case 'write':
-        this.health.timed(this.#write(effect.group)).then(
+        this.health.timed(this.#output.write(effect.group)).then(
           () => this.#step({ kind: 'written' }),
           (error) => this.#refused(error),
         );
         return;
       case 'sync':
-        this.health.timed(this.#sync()).then(
+        this.health.timed(this.#output.sync()).then(
           () => this.#step({ kind: 'synced' }),
           (error) => this.#fail(error),
         );
         return;
       case 'start-timer':
-        setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
+        this.#timer = setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
         return;
       case 'written':
         this.#setAside(effect.group);
@@ -305,34 +302,6 @@ export class Wal {
     }
     // A dead worker has written nothing to disk, and sealing twice gives the same bytes.
     this.#pool.seal(job).then(sealed, () => sealed(this.#sealer.seal(job)));
-  }
-
-  async #write(group: LogGroup): Promise<void> {
-    if (group.rolls) {
-      // Not a passing failure, whatever its errno: pages may be gone (row 14).
-      await this.#segments.file.sync().catch((error) => this.#fail(error));
-      if (this.#failure) return;
-      await this.#segments.roll(group.startLsn, group.previousEnd);
-      this.#hooks.rolled();
-    }
-    const { start, size } = this.#segments.current;
-    const at = group.startLsn - start;
-    const bytes = Math.min(group.bytes + TRAILER_BYTES, size - at);
-    const { file } = this.#segments;
-    const content = group.slab.bytes.subarray(0, bytes);
-    const { mode } = this.#options;
-    // Where an fdatasync follows at once, one call does both.
-    if (file.writeAndSync && (mode === 'per-batch' || mode === 'per-write')) {
-      await file.writeAndSync(content, at);
-      this.#isSynced = true;
-    } else {
-      await file.write(content, at);
-    }
-  }
-
-  async #sync(): Promise<void> {
-    if (!this.#isSynced) await this.#segments.file.sync();
-    this.#isSynced = false;
   }
 
   /**
@@ -430,7 +399,12 @@ export class Wal {
     if (reason === 'disk-full') await this.#segments.keepReserve();
     const { start, size } = this.#segments.current;
     const end = this.#commit.durableLsn;
-    await zeroFrom(this.#segments.file, { start, size }, Math.max(start, end));
+    try {
+      await zeroFrom(this.#segments.file, { start, size }, Math.max(start, end));
+    } catch (error) {
+      if ((error as EngramError).code === 'WalFailed') this.#fail(error as Error);
+      throw error;
+    }
     await this.#segments.prepareAgain();
     if (this.#failure) return false;
     this.#isTakenBack = false;
@@ -443,6 +417,7 @@ export class Wal {
     const cause = error instanceof Error ? error : new Error(String(error));
     this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
     this.#commit.step({ kind: 'failed' }, 0);
+    this.#output.stop();
     this.#markSoon.disarm();
     this.health.fail(this.#failure);
     for (const group of this.#unsettled) {
@@ -479,21 +454,25 @@ export class Wal {
     if (this.refusal) throw this.refusal;
   }
 
-  /** Flushes, writes the closing mark and closes the segment. Nothing is staged any more. */
+  /**
+   * Flushes, writes the closing mark and closes the segment, when everything under way has come to
+   * rest. Nothing is staged any more.
+   */
   async close(): Promise<void> {
     this.#markSoon.disarm();
     try {
-      while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
-        await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
-      }
-      if (this.refusal) return;
       await this.flush();
       this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
       await this.flush();
     } finally {
+      clearTimeout(this.#timer);
       this.#markSoon.disarm();
-      this.health.close();
+      while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
+        await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      }
+      const resumed = this.health.close();
       await this.#segments.close();
+      await resumed;
     }
   }
 }

@@ -1,0 +1,170 @@
+/**
+ * What stands between the log and a disk, for every file: no call begins once the end has been
+ * asked for, and the end waits for those under way. So no call can meet a descriptor that is
+ * closed, or one that the system has given to somebody else since (FAULTS row 98).
+ */
+import { failure } from '../shared/errors.js';
+import type { Disk, DiskFile, Lock } from './disk.js';
+
+/** Calls of one file or one disk, until their end. */
+class Calls {
+  #underWay = 0;
+  #isOver = false;
+  #idle: (() => void) | undefined;
+
+  /** Rejects Closed once the end was asked for. */
+  async run<T>(what: string, call: () => Promise<T>): Promise<T> {
+    if (this.#isOver) throw failure('Closed', `${what}: the node does not use it any more`);
+    this.#underWay++;
+    try {
+      return await call();
+    } finally {
+      this.#underWay--;
+      if (this.#underWay === 0) this.#idle?.();
+    }
+  }
+
+  /** Nothing begins any more. Resolves when nothing is under way. */
+  async end(): Promise<void> {
+    this.#isOver = true;
+    if (this.#underWay === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+}
+
+/** A file whose calls and whose close cannot meet. */
+export class OpenFile implements DiskFile {
+  readonly path: string;
+  readonly #file: DiskFile;
+  readonly #calls = new Calls();
+  readonly #closed: () => void;
+  #closing: Promise<void> | undefined;
+  readonly withFd: DiskFile['withFd'];
+
+  /** @param closed told once, when it is closed */
+  constructor(file: DiskFile, closed: () => void = () => undefined) {
+    this.path = file.path;
+    this.#file = file;
+    this.#closed = closed;
+    const withFd = file.withFd?.bind(file);
+    if (withFd) this.withFd = (call) => this.#run('call', () => withFd(call));
+  }
+
+  #run<T>(what: string, call: () => Promise<T>): Promise<T> {
+    return this.#calls.run(`${what} of ${this.path}`, call);
+  }
+
+  write(bytes: Uint8Array, position: number): Promise<void> {
+    return this.#run('write', () => this.#file.write(bytes, position));
+  }
+
+  sync(): Promise<void> {
+    return this.#run('fdatasync', () => this.#file.sync());
+  }
+
+  syncAll(): Promise<void> {
+    return this.#run('fsync', () => this.#file.syncAll());
+  }
+
+  read(into: Uint8Array, position: number): Promise<number> {
+    return this.#run('read', () => this.#file.read(into, position));
+  }
+
+  truncate(bytes: number): Promise<void> {
+    return this.#run('truncate', () => this.#file.truncate(bytes));
+  }
+
+  size(): Promise<number> {
+    return this.#run('stat', () => this.#file.size());
+  }
+
+  /** Waits for what is under way; what comes later rejects. Safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#calls.end();
+    try {
+      await this.#file.close();
+    } finally {
+      this.#closed();
+    }
+  }
+}
+
+/**
+ * A disk for the life of one node: it holds the directory's lock, and every file that is open.
+ * When it is released nothing goes on behind it, whoever forgot a file or was in the middle of
+ * something: as after the death of the process, the directory is as it may be left.
+ */
+export class DiskInUse implements Disk {
+  readonly #disk: Disk;
+  readonly #lock: Lock;
+  readonly #calls = new Calls();
+  readonly #files = new Set<OpenFile>();
+  #released: Promise<void> | undefined;
+
+  private constructor(disk: Disk, lock: Lock) {
+    this.#disk = disk;
+    this.#lock = lock;
+  }
+
+  /** Takes a data directory. Rejects Locked, Io. */
+  static async take(disk: Disk, dir: string): Promise<DiskInUse> {
+    return new DiskInUse(disk, await disk.lock(dir));
+  }
+
+  lock(dir: string): Promise<Lock> {
+    return this.#calls.run(`lock of ${dir}`, () => this.#disk.lock(dir));
+  }
+
+  open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile> {
+    return this.#calls.run(`open of ${path}`, async () => {
+      const opened = await this.#disk.open(path, how);
+      const file: OpenFile = new OpenFile(opened, () => this.#files.delete(file));
+      this.#files.add(file);
+      return file;
+    });
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return this.#calls.run(`rename of ${from}`, () => this.#disk.rename(from, to));
+  }
+
+  remove(path: string): Promise<void> {
+    return this.#calls.run(`remove of ${path}`, () => this.#disk.remove(path));
+  }
+
+  list(dir: string): Promise<string[]> {
+    return this.#calls.run(`list of ${dir}`, () => this.#disk.list(dir));
+  }
+
+  makeDir(dir: string): Promise<string | undefined> {
+    return this.#calls.run(`making ${dir}`, () => this.#disk.makeDir(dir));
+  }
+
+  syncDir(dir: string): Promise<void> {
+    return this.#calls.run(`fsync of ${dir}`, () => this.#disk.syncDir(dir));
+  }
+
+  freeBytes(dir: string): Promise<number> {
+    return this.#calls.run(`statfs of ${dir}`, () => this.#disk.freeBytes(dir));
+  }
+
+  /** Resolves when no call is under way, every file is closed and the directory is free again. */
+  release(): Promise<void> {
+    this.#released ??= this.#release();
+    return this.#released;
+  }
+
+  async #release(): Promise<void> {
+    await this.#calls.end();
+    // A failed close leaves no descriptor behind, and nothing that it could still save.
+    await Promise.all([...this.#files].map((file) => file.close().catch(() => undefined)));
+    this.#lock.release();
+  }
+}

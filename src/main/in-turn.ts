@@ -1,0 +1,17 @@
+/**
+ * Runs steps one after the other, each whatever became of those before it: an end must not stop
+ * half-way. Rejects as the first that has failed.
+ */
+export async function inTurn(
+  steps: readonly (() => Promise<unknown> | undefined)[],
+): Promise<void> {
+  const errors: unknown[] = [];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}

@@ -1,37 +1,38 @@
 /** The options of openNode: what each must be, and its default. Nothing is silently ignored. */
 
 import { KEY_MIN_BYTES } from '../shared/auth.js';
-import { type Compression, compressionProblem } from '../shared/compression.js';
+import type { Compression } from '../shared/compression.js';
 import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import type { FsyncMode } from '../shared/group-commit.js';
 import {
   BACKOFF_STEPS_MS,
+  CATCH_UP_BATCH_MAX_BYTES,
   CONNECT_TIMEOUT_MS,
   DEFAULT_APPLY_RETRIES,
   DEFAULT_CATCH_UP_BATCH_BYTES,
-  DEFAULT_GROUP_BYTES,
   DEFAULT_LAG_ALERT_MS,
   DEFAULT_LAG_DEGRADED_MS,
   DEFAULT_LAG_POLL_MS,
-  DEFAULT_MAX_ENTRY_BYTES,
   DEFAULT_MAX_SLOT_BYTES,
   DEFAULT_MAX_SNAPSHOTS,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
   DEFAULT_METRICS_PREFIX,
   DEFAULT_SEALER_THREADS,
-  DEFAULT_SEGMENT_BYTES,
   DEFAULT_SLOT_IDLE_TIMEOUT_MS,
   DEFAULT_SNAPSHOT_GRACE_MS,
   DEFAULT_STALLED_AFTER_MS,
   DEFAULT_WINDOW_BYTES,
-  MIN_SLABS,
+  fittingSizes,
+  leastMemoryBytes,
+  MAX_SPACES_MAX,
+  MEMORY_BUDGET_MAX_BYTES,
   OPEN_CONFIRM_MS,
+  SEALER_THREADS_MAX,
+  SEGMENT_MAX_BYTES,
   SNAPSHOT_CHUNK_BYTES,
   SNAPSHOT_CHUNK_MAX_BYTES,
-  sizesProblem,
-  TRAILER_BYTES,
 } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
@@ -43,8 +44,20 @@ import {
 } from './coordinator-options.js';
 import { type HttpOptions, httpProblem } from './http-options.js';
 import { type Logger, loggerProblem } from './logger.js';
-import { isLoopback } from './loopback.js';
-import { checkName } from './names.js';
+import {
+  addressProblem,
+  type Check,
+  callback,
+  checkOption,
+  flag,
+  isObjectOf,
+  refuseUnknown,
+  text,
+  whole,
+  wholeMs,
+  wrong,
+} from './option-checks.js';
+import { checkTogether } from './option-relations.js';
 import type { HostChunks } from './snapshot-chunks.js';
 
 export interface Address {
@@ -79,6 +92,11 @@ export interface NodeOptions {
   readonly clusterId: string;
   /** Where primaries may dial this node. Loopback only, unless there is a key. */
   readonly listen?: Address;
+  /**
+   * Where others dial this node, where that is not where it listens: behind NAT, in a container, or
+   * where it listens on every address of its machine. Default: `listen`, where that can be dialled.
+   */
+  readonly advertise?: Address;
   /** The nodes that this one ships its spaces to. Loopback only, unless there is a key. */
   readonly replicas?: readonly Member[];
   /**
@@ -191,6 +209,7 @@ export interface MetricsRegistry {
 
 type WithoutDefault =
   | 'listen'
+  | 'advertise'
   | 'apply'
   | 'appliedUpTo'
   | 'rewound'
@@ -207,34 +226,22 @@ export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key' | 'co
     readonly coordinator: CoordinatorConfig;
   };
 
-type Check = (value: unknown) => string | undefined;
-
-const text: Check = (v) => (typeof v === 'string' && v !== '' ? undefined : 'a non-empty string');
-const flag: Check = (v) => (typeof v === 'boolean' ? undefined : 'true or false');
-const callback: Check = (v) => (typeof v === 'function' ? undefined : 'a function');
-const whole =
-  (least: number): Check =>
-  (v) =>
-    Number.isSafeInteger(v) && (v as number) >= least ? undefined : `a whole number from ${least}`;
-
 const registryProblem: Check = (v) => {
   const { registerMetric, removeSingleMetric, metrics } = Object(v) as Partial<MetricsRegistry>;
   const all = [registerMetric, removeSingleMetric, metrics];
-  return all.every((f) => typeof f === 'function') ? undefined : 'registry of prom-client';
+  return all.every((f) => typeof f === 'function') ? undefined : 'a registry of prom-client';
 };
 
 const CHECKS: Record<keyof NodeOptions, Check> = {
   dataDir: text,
   nodeId: text,
   clusterId: text,
-  listen: (v) => addressProblem(v, 0),
+  listen: (v) => addressProblem(v, 'listen', 0),
+  advertise: (v) => addressProblem(v, 'advertise', 1),
   replicas: (v) => {
     if (!Array.isArray(v)) return 'an array of { nodeId, host, port }';
-    for (const member of v) {
-      const problem = addressProblem(member, 1, 'nodeId');
-      if (problem) return problem;
-    }
-    return undefined;
+    const problems = v.map((member, i) => addressProblem(member, `replicas[${i}]`, 1, 'nodeId'));
+    return problems.find((problem) => problem !== undefined);
   },
   key: (v) => {
     const bytes =
@@ -244,7 +251,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
       : `a string or Uint8Array of at least ${KEY_MIN_BYTES} bytes`;
   },
   lead: flag,
-  coordinator: (v) => coordinatorProblem(v, (at) => addressProblem(at, 1)),
+  coordinator: coordinatorProblem,
   apply: callback,
   applyRetries: whole(1),
   appliedUpTo: callback,
@@ -252,40 +259,43 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   snapshot: callback,
   restore: callback,
   maxSnapshots: whole(1),
-  snapshotChunkBytes: whole(1),
-  snapshotGraceMs: whole(1),
+  snapshotChunkBytes: whole(1, SNAPSHOT_CHUNK_MAX_BYTES, 'bytes'),
+  snapshotGraceMs: wholeMs(1),
   fsync: (v) => {
     if (v === 'per-batch' || v === 'per-write' || v === 'none') return undefined;
-    if (onlyKeys(v, ['timerMs']) && whole(1)((v as { timerMs: unknown }).timerMs) === undefined) {
-      return undefined;
-    }
-    return "'per-batch', 'per-write', { timerMs: ms } or 'none'";
+    if (!isObjectOf(v, ['timerMs'])) return "'per-batch', 'per-write', { timerMs } or 'none'";
+    const expected = wholeMs(1)(v.timerMs);
+    return expected && { at: 'fsync.timerMs', found: v.timerMs, expected };
   },
-  segmentBytes: whole(1),
-  groupBytes: whole(1),
-  maxEntryBytes: whole(1),
-  memoryBudgetBytes: whole(1),
+  segmentBytes: whole(1, SEGMENT_MAX_BYTES, 'bytes'),
+  groupBytes: whole(1, SEGMENT_MAX_BYTES, 'bytes'),
+  maxEntryBytes: whole(1, SEGMENT_MAX_BYTES, 'bytes'),
+  memoryBudgetBytes: whole(1, MEMORY_BUDGET_MAX_BYTES, 'bytes'),
   strictTail: flag,
-  maxRetainedBytes: (v) => (v === Number.POSITIVE_INFINITY ? undefined : whole(1)(v)),
-  maxSlotBytes: whole(1),
-  slotIdleTimeoutMs: whole(1),
-  maxSpaces: whole(1),
-  sealerThreads: whole(1),
-  windowBytes: whole(1),
-  catchUpBatchBytes: whole(1),
-  catchUpBytesPerSecond: whole(0),
+  maxRetainedBytes: (v) =>
+    v === Number.POSITIVE_INFINITY ? undefined : whole(1, undefined, 'bytes')(v),
+  maxSlotBytes: whole(1, undefined, 'bytes'),
+  // Compared with what has passed, never waited for: it may be longer than a timer's longest.
+  slotIdleTimeoutMs: whole(1, undefined, 'ms'),
+  maxSpaces: whole(1, MAX_SPACES_MAX),
+  sealerThreads: whole(1, SEALER_THREADS_MAX),
+  windowBytes: whole(1, undefined, 'bytes'),
+  catchUpBatchBytes: whole(1, CATCH_UP_BATCH_MAX_BYTES, 'bytes'),
+  catchUpBytesPerSecond: whole(0, undefined, 'bytes'),
   compression: (v) =>
     v === 'none' || v === 'lz4' || v === 'zstd' ? undefined : "'none', 'lz4' or 'zstd'",
-  connectTimeoutMs: whole(1),
-  backoffStepsMs: (v) =>
-    Array.isArray(v) && v.length > 0 && v.every((ms) => whole(1)(ms) === undefined)
-      ? undefined
-      : 'an array of whole numbers from 1, in ms',
-  openConfirmMs: whole(0),
-  lagAlertThresholdMs: whole(1),
-  lagDegradedThresholdMs: whole(1),
-  lagPollMs: whole(10),
-  stalledAfterMs: whole(1),
+  connectTimeoutMs: wholeMs(1),
+  backoffStepsMs: (v) => {
+    if (!Array.isArray(v) || v.length === 0) return 'an array of at least one time in ms';
+    const at = v.findIndex((ms) => wholeMs(1)(ms) !== undefined);
+    const expected = wholeMs(1)(undefined)!;
+    return at < 0 ? undefined : { at: `backoffStepsMs[${at}]`, found: v[at], expected };
+  },
+  openConfirmMs: wholeMs(0),
+  lagAlertThresholdMs: wholeMs(1),
+  lagDegradedThresholdMs: wholeMs(1),
+  lagPollMs: wholeMs(10),
+  stalledAfterMs: wholeMs(1),
   metricsPrefix: (v) =>
     typeof v === 'string' && /^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(v)
       ? undefined
@@ -308,79 +318,28 @@ export const OPTION_NAMES: {
   }),
 };
 
-function onlyKeys(value: unknown, keys: readonly string[]): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    Object.keys(value).every((key) => keys.includes(key))
-  );
-}
-
-function addressProblem(value: unknown, leastPort: number, ...more: string[]): string | undefined {
-  const keys = ['host', 'port', ...more];
-  if (!onlyKeys(value, keys)) return `an object of ${keys.join(', ')}`;
-  const { host, port, nodeId } = value as Record<string, unknown>;
-  if (more.length > 0 && (typeof nodeId !== 'string' || nodeId === '')) return 'a nodeId';
-  if (typeof host !== 'string' || host === '') return 'a host';
-  if (whole(leastPort)(port) || (port as number) > 65_535) return `a port, ${leastPort} to 65535`;
-  return undefined;
-}
-
-/** Throws Configuration for a key of `given` that `known` does not have. */
-export function refuseUnknown(what: string, given: object, known: readonly string[]): void {
-  for (const key of Object.keys(given)) {
-    if (known.includes(key)) continue;
-    const found = `${what} has no option ${key}; known: ${known.join(', ')}`;
-    throw failure('Configuration', found, { details: { option: key } });
-  }
-}
-
-/** Beyond loopback nothing listens or dials without a key (DESIGN 6). Throws Configuration. */
-function checkReach({ host }: Address, what: string, key: Uint8Array | undefined): void {
-  if (key || isLoopback(host)) return;
-  throw failure('Configuration', `${what}: loopback hosts only, there is no key`);
-}
-
-/** Checks a replica given to addReplica. Throws Configuration. */
-export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): Member {
-  const problem = addressProblem(given, 1, 'nodeId');
-  if (problem) throw failure('Configuration', `addReplica was given no ${problem}`);
-  const member = given as Member;
-  checkReach(member, 'addReplica', key);
-  checkName('the nodeId of a replica', member.nodeId);
-  return member;
-}
-
 /** Checks the options and fills in the defaults. Throws Configuration, naming the option. */
 export function readOptions(options: NodeOptions): NodeConfig {
-  if (typeof options !== 'object' || options === null) {
-    throw failure('Configuration', 'openNode was given no object of options');
-  }
   refuseUnknown('openNode', options, Object.keys(CHECKS));
   for (const key of ['dataDir', 'nodeId', 'clusterId'] as const) {
     if (options[key] !== undefined) continue;
     throw failure('Configuration', `openNode needs ${key}`, { details: { option: key } });
   }
-  for (const [key, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    const expected = CHECKS[key as keyof NodeOptions](value);
-    if (!expected) continue;
-    throw failure('Configuration', `option ${key} is no ${expected}`, { details: { option: key } });
-  }
-  const given = Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined),
-  ) as unknown as NodeOptions;
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  for (const [key, value] of entries) checkOption(key, value, CHECKS[key as keyof NodeOptions]);
+  const given = Object.fromEntries(entries) as unknown as NodeOptions;
+  const sizes = fittingSizes(given);
+  const { lagDegradedThresholdMs: degradedMs = DEFAULT_LAG_DEGRADED_MS } = given;
+  const alertMs = given.lagAlertThresholdMs ?? Math.min(DEFAULT_LAG_ALERT_MS, degradedMs);
   const config: NodeConfig = {
+    ...sizes,
     replicas: [],
     lead: given.listen === undefined || given.coordinator?.kind === 'etcd',
     maxSnapshots: DEFAULT_MAX_SNAPSHOTS,
     snapshotChunkBytes: SNAPSHOT_CHUNK_BYTES,
     snapshotGraceMs: DEFAULT_SNAPSHOT_GRACE_MS,
     fsync: 'per-batch',
-    segmentBytes: DEFAULT_SEGMENT_BYTES,
-    groupBytes: Math.min(DEFAULT_GROUP_BYTES, given.segmentBytes ?? DEFAULT_SEGMENT_BYTES),
-    maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
-    memoryBudgetBytes: DEFAULT_MEMORY_BUDGET_BYTES,
+    memoryBudgetBytes: Math.max(DEFAULT_MEMORY_BUDGET_BYTES, leastMemoryBytes(sizes.groupBytes)),
     strictTail: false,
     applyRetries: DEFAULT_APPLY_RETRIES,
     maxRetainedBytes: Number.POSITIVE_INFINITY,
@@ -395,85 +354,29 @@ export function readOptions(options: NodeOptions): NodeConfig {
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     backoffStepsMs: BACKOFF_STEPS_MS,
     openConfirmMs: OPEN_CONFIRM_MS,
-    lagAlertThresholdMs: DEFAULT_LAG_ALERT_MS,
-    lagDegradedThresholdMs: Math.max(
-      DEFAULT_LAG_DEGRADED_MS,
-      given.lagAlertThresholdMs ?? DEFAULT_LAG_ALERT_MS,
-    ),
+    lagAlertThresholdMs: alertMs,
+    lagDegradedThresholdMs: Math.max(DEFAULT_LAG_DEGRADED_MS, alertMs),
     lagPollMs: DEFAULT_LAG_POLL_MS,
     stalledAfterMs: DEFAULT_STALLED_AFTER_MS,
     metricsPrefix: DEFAULT_METRICS_PREFIX,
     ...given,
-    coordinator: coordinatorConfig(given.coordinator),
+    ...advertised(given),
     key: given.key === undefined ? undefined : Buffer.from(given.key as Uint8Array),
   };
   checkTogether(config);
   return config;
 }
 
-function checkEtcd(
-  { listen, replicas, key }: NodeConfig,
-  { endpoints, advertise }: Extract<CoordinatorConfig, { kind: 'etcd' }>,
-): void {
-  if (!listen) {
-    throw failure('Configuration', 'coordinator etcd without listen: other nodes must reach it');
+/** One word for where others dial the node, wherever it was given. */
+function advertised({ advertise, coordinator }: NodeOptions): {
+  readonly coordinator: CoordinatorConfig;
+  readonly advertise?: Address;
+} {
+  const more = coordinator?.kind === 'etcd' ? coordinator.advertise : undefined;
+  if (advertise && more && (advertise.host !== more.host || advertise.port !== more.port)) {
+    const found = `${more.host}:${more.port}`;
+    throw wrong('option coordinator.advertise', found, 'what advertise is', 'coordinator');
   }
-  const { host } = advertise ?? listen;
-  if (host === '0.0.0.0' || host === '::') {
-    throw failure('Configuration', `${host} cannot be dialled: name coordinator.advertise`);
-  }
-  if (replicas.length > 0) {
-    throw failure('Configuration', 'coordinator etcd with replicas: etcd says where a space goes');
-  }
-  for (const endpoint of endpoints) {
-    checkReach({ host: new URL(endpoint).hostname, port: 0 }, 'coordinator.endpoints', key);
-  }
-}
-
-function checkTogether(config: NodeConfig): void {
-  checkName('nodeId', config.nodeId);
-  checkName('clusterId', config.clusterId);
-  for (const replica of config.replicas) checkReach(replica, 'option replicas', config.key);
-  if (config.listen) checkReach(config.listen, 'option listen', config.key);
-  const problem = sizesProblem(config) ?? compressionProblem(config.compression);
-  if (problem) throw failure('Configuration', problem);
-  const least = MIN_SLABS * (config.groupBytes + TRAILER_BYTES);
-  if (config.memoryBudgetBytes < least) {
-    throw failure(
-      'Configuration',
-      `memoryBudgetBytes ${config.memoryBudgetBytes} holds fewer than ${MIN_SLABS} groups of ` +
-        `groupBytes ${config.groupBytes}: at least ${least}`,
-    );
-  }
-  if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
-    throw failure('Configuration', "fsync: 'none' ships nothing: leave out replicas and listen");
-  }
-  if (config.lagDegradedThresholdMs < config.lagAlertThresholdMs) {
-    throw failure(
-      'Configuration',
-      `lagDegradedThresholdMs ${config.lagDegradedThresholdMs} is below lagAlertThresholdMs ` +
-        `${config.lagAlertThresholdMs}`,
-    );
-  }
-  if (config.snapshotChunkBytes > SNAPSHOT_CHUNK_MAX_BYTES) {
-    const found = `snapshotChunkBytes ${config.snapshotChunkBytes}`;
-    throw failure('Configuration', `${found} is more than ${SNAPSHOT_CHUNK_MAX_BYTES}`);
-  }
-  if (config.restore && !config.listen) {
-    throw failure('Configuration', 'restore is given without listen: no primary can reach it');
-  }
-  if (config.coordinator.kind === 'etcd') checkEtcd(config, config.coordinator);
-  if (config.appliedUpTo && !config.apply) {
-    throw failure('Configuration', 'appliedUpTo is given without apply');
-  }
-  const ids = [config.nodeId, ...config.replicas.map((r) => r.nodeId)];
-  for (const [i, id] of ids.entries()) {
-    checkName('the nodeId of a replica', id);
-    if (ids.indexOf(id) !== i) {
-      throw failure(
-        'Configuration',
-        `the nodeId ${id} is named twice among this node and replicas`,
-      );
-    }
-  }
+  const one = advertise ?? more;
+  return { coordinator: coordinatorConfig(coordinator), ...(one && { advertise: one }) };
 }

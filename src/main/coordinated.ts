@@ -3,6 +3,7 @@
  * ship to; and how spaces are opened where a coordinator says where they are. How a space is
  * promoted, fenced and rejoined is leadership.ts's business.
  */
+import { dialable } from '../shared/dialable.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
@@ -48,9 +49,7 @@ export class Coordinated implements CoordinatedNode {
   }
 
   get address(): Address | undefined {
-    const { coordinator } = this.#parts.config;
-    const advertised = coordinator.kind === 'etcd' ? coordinator.advertise : undefined;
-    return advertised ?? this.#parts.address();
+    return this.#parts.config.advertise ?? dialable(this.#parts.address());
   }
 
   // --- where it stands ---------------------------------------------------------------------

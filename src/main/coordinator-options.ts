@@ -8,6 +8,7 @@ import {
   MEMBERS_MAX,
 } from '../shared/limits.js';
 import type { Address } from './config.js';
+import { addressProblem, isText, type Problem, whole } from './option-checks.js';
 
 /** Who says who leads. */
 export type CoordinatorOptions =
@@ -26,58 +27,55 @@ export type CoordinatorOptions =
       readonly prefix?: string;
       /** Nodes that follow each space, besides the one that leads it. Default 2. */
       readonly replicasPerSpace?: number;
-      /** Where other nodes dial this one, where that is not where it listens. */
+      /** The same as the option `advertise` of the node. */
       readonly advertise?: Address;
     };
 
-/** With every default filled in. */
+/** With every default filled in; `advertise` is the node's. */
 export type CoordinatorConfig =
   | { readonly kind: 'static' }
-  | (Required<Omit<EtcdCoordinatorOptions, 'advertise'>> &
-      Pick<EtcdCoordinatorOptions, 'advertise'>);
+  | Required<Omit<EtcdCoordinatorOptions, 'advertise'>>;
 
 type EtcdCoordinatorOptions = Extract<CoordinatorOptions, { kind: 'etcd' }>;
 
 const ENDPOINTS_MAX = 16;
-const ETCD_KEYS = ['kind', 'endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'];
+const ETCD_KEYS = ['endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'];
 
-/**
- * @param addressProblem what is wrong with an address that has a port
- * @returns what it should have been, or undefined where it is right
- */
-export function coordinatorProblem(
-  value: unknown,
-  addressProblem: (value: unknown) => string | undefined,
-): string | undefined {
-  const known = "{ kind: 'static' } or { kind: 'etcd', endpoints }";
-  if (typeof value !== 'object' || value === null) return known;
-  const given = value as Record<string, unknown>;
-  const { kind, endpoints, ttlMs, prefix, replicasPerSpace, advertise } = given;
-  const keys = kind === 'etcd' ? ETCD_KEYS : ['kind'];
-  const unknown = Object.keys(value).find((key) => !keys.includes(key));
-  if (kind !== 'static' && kind !== 'etcd') return known;
-  if (unknown !== undefined) return `${known}: it has no ${unknown}, only ${keys.join(', ')}`;
+/** What it should have been; undefined where it is right. */
+export function coordinatorProblem(value: unknown): Problem | undefined {
+  const kinds = "{ kind: 'static' } or { kind: 'etcd', endpoints }";
+  const { kind, ...rest } = Object(value) as Record<string, unknown>;
+  if (!isText(kind)) return kinds;
+  if (kind !== 'static' && kind !== 'etcd') {
+    return { at: 'coordinator.kind', found: kind, expected: "'static' or 'etcd'" };
+  }
+  const known = kind === 'etcd' ? ETCD_KEYS : [];
+  const odd = Object.keys(rest).find((key) => !known.includes(key));
+  if (odd !== undefined) return `${kinds}, for it has no ${odd}`;
   if (kind === 'static') return undefined;
+  const part = (key: string, expected: string): Problem => ({
+    at: `coordinator.${key}`,
+    found: rest[key],
+    expected,
+  });
+  const { endpoints, ttlMs, prefix, replicasPerSpace, advertise } = rest;
   if (!Array.isArray(endpoints) || endpoints.length === 0 || endpoints.length > ENDPOINTS_MAX) {
-    return `${known}: endpoints is an array of 1 to ${ENDPOINTS_MAX} URLs`;
+    return part('endpoints', `an array of 1 to ${ENDPOINTS_MAX} URLs`);
   }
-  if (!endpoints.every(isEndpoint)) return `${known}: an endpoint is 'http://host:port'`;
+  const wrong = endpoints.find((endpoint) => !isEndpoint(endpoint));
+  if (wrong !== undefined || endpoints.includes(undefined)) {
+    return { at: 'coordinator.endpoints', found: wrong, expected: "URLs, each 'http://host:port'" };
+  }
   if (ttlMs !== undefined && !isTtl(ttlMs)) {
-    const range = `${LEASE_TTL_MIN_MS} to ${LEASE_TTL_MAX_MS}`;
-    return `${known}: ttlMs is a multiple of 1,000, ${range}`;
+    return part('ttlMs', `a multiple of 1000, from ${LEASE_TTL_MIN_MS} to ${LEASE_TTL_MAX_MS}`);
   }
-  if (
-    prefix !== undefined &&
-    !(typeof prefix === 'string' && /^[\w.-]+(\/[\w.-]+)*$/.test(prefix))
-  ) {
-    return `${known}: prefix is of letters, digits, '.', '-', '_', with '/' between`;
+  if (prefix !== undefined && !(isText(prefix) && /^[\w.-]+(\/[\w.-]+)*$/.test(prefix))) {
+    return part('prefix', "letters, digits, '.', '-', '_', with '/' between");
   }
-  if (replicasPerSpace !== undefined && !isCount(replicasPerSpace)) {
-    return `${known}: replicasPerSpace is a whole number from 0 to ${MEMBERS_MAX - 1}`;
-  }
-  const address = advertise === undefined ? undefined : addressProblem(advertise);
-  if (address) return `${known}: advertise is ${address}`;
-  return undefined;
+  const expected = whole(0, MEMBERS_MAX - 1)(replicasPerSpace ?? 0);
+  if (expected) return part('replicasPerSpace', expected);
+  if (advertise === undefined) return undefined;
+  return addressProblem(advertise, 'coordinator.advertise', 1);
 }
 
 function isEndpoint(value: unknown): boolean {
@@ -94,18 +92,14 @@ function isTtl(value: unknown): boolean {
   return isWhole && ms >= LEASE_TTL_MIN_MS && ms <= LEASE_TTL_MAX_MS;
 }
 
-function isCount(value: unknown): boolean {
-  const count = value as number;
-  return Number.isSafeInteger(count) && count >= 0 && count < MEMBERS_MAX;
-}
-
 /** @param given that has no problem */
 export function coordinatorConfig(given: CoordinatorOptions | undefined): CoordinatorConfig {
   if (given?.kind !== 'etcd') return { kind: 'static' };
+  const { advertise: _, ...rest } = given;
   return {
     ttlMs: DEFAULT_LEASE_TTL_MS,
     prefix: 'engram-wal',
     replicasPerSpace: DEFAULT_REPLICAS_PER_SPACE,
-    ...given,
+    ...rest,
   };
 }

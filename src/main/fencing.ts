@@ -3,6 +3,7 @@
  * then the role is given up durably, and the node waits for the new primary to dial it (FAULTS
  * rows 64, 67, 68). Nothing of its log is touched here: rejoin.ts does that.
  */
+import { dialable } from '../shared/dialable.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
@@ -24,7 +25,7 @@ export function notLedHere(code: 'NotPrimary' | 'Fenced', space: SpaceState): En
   const heard = role === 'primary' ? space.heardOf : undefined;
   const primary = role === 'primary' ? (heard?.leader?.nodeId ?? '') : space.facts.primary;
   const epochSeen = Math.max(space.facts.epochSeen, heard?.epoch ?? 0);
-  const address = members.find((m) => m.nodeId === primary) ?? heard?.leader;
+  const address = dialable(members.find((m) => m.nodeId === primary) ?? heard?.leader);
   const where = address ? ` at ${address.host}:${address.port}` : '';
   const who = primary === '' ? 'nobody that this node knows of' : `${primary}${where}`;
   return failure(code, `${name} is led by ${who}, in epoch ${epochSeen} or later`, {

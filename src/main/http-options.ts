@@ -3,6 +3,7 @@
  * those who prove that they may look: by a token, or by a client certificate.
  */
 import { isLoopback } from './loopback.js';
+import { isObjectOf, isText, type Problem, whole } from './option-checks.js';
 
 export interface HttpOptions {
   /** Default 127.0.0.1. Beyond loopback `token` or `tls.caFile` is needed. */
@@ -32,43 +33,34 @@ const TOKEN_LEAST = 16;
 const KEYS = ['host', 'port', 'token', 'tls', 'names'];
 const TLS_KEYS = ['certFile', 'keyFile', 'caFile'];
 
-/** Undefined where it is sound; else what was expected, for a Configuration error. */
-export function httpProblem(value: unknown): string | undefined {
+/** What it should have been; undefined where it is right. */
+export function httpProblem(value: unknown): Problem | undefined {
   if (!isObjectOf(value, KEYS)) return `an object of ${KEYS.join(', ')}`;
   const { host, port, token, tls, names } = value;
-  if (host !== undefined && !isText(host)) return 'a host (http.host)';
-  if (port !== undefined && !isPort(port)) return 'a port, 0 to 65535 (http.port)';
+  const part = (key: string, expected: string): Problem => ({
+    at: `http.${key}`,
+    found: value[key],
+    expected,
+  });
+  if (host !== undefined && !isText(host)) return part('host', 'a host');
+  const badPort = whole(0, 65_535)(port ?? 0);
+  if (badPort) return part('port', 'a port, 0 to 65535');
   if (token !== undefined && (!isText(token) || token.length < TOKEN_LEAST)) {
-    return `a token of at least ${TOKEN_LEAST} characters (http.token)`;
+    return part('token', `a string of at least ${TOKEN_LEAST} characters`);
   }
   if (tls !== undefined) {
-    if (!isObjectOf(tls, TLS_KEYS)) return `an object of ${TLS_KEYS.join(', ')} (http.tls)`;
-    if (!isText(tls.certFile) || !isText(tls.keyFile)) return 'a certFile and keyFile (http.tls)';
-    if (tls.caFile !== undefined && !isText(tls.caFile)) return 'a caFile (http.tls)';
+    if (!isObjectOf(tls, TLS_KEYS)) return part('tls', `an object of ${TLS_KEYS.join(', ')}`);
+    for (const key of TLS_KEYS) {
+      if (isText(tls[key]) || (key === 'caFile' && tls[key] === undefined)) continue;
+      return { at: `http.tls.${key}`, found: tls[key], expected: 'the name of a file' };
+    }
   }
   if (names !== undefined && !(Array.isArray(names) && names.every(isText))) {
-    return 'an array of host names (http.names)';
+    return part('names', 'an array of host names');
   }
   const isOpen = host !== undefined && !isLoopback(host as string);
   const isGuarded = token !== undefined || (tls as HttpOptions['tls'])?.caFile !== undefined;
   return isOpen && !isGuarded
-    ? 'an address on loopback, where there is neither http.token nor http.tls.caFile'
+    ? part('host', 'on loopback, although there is neither http.token nor http.tls.caFile')
     : undefined;
-}
-
-function isObjectOf(value: unknown, keys: readonly string[]): value is Record<string, unknown> {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    Object.keys(value).every((key) => keys.includes(key))
-  );
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === 'string' && value !== '';
-}
-
-function isPort(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535;
 }

@@ -3,6 +3,7 @@
  * hand-over and rejoin, and says what the node's host, its peers and its coordinator may ask.
  */
 import path from 'node:path';
+import { dialable } from '../shared/dialable.js';
 import { comparePositions, nameOwners } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
@@ -10,7 +11,7 @@ import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
-import { type Address, type NodeConfig, refuseUnknown } from './config.js';
+import type { Address, NodeConfig } from './config.js';
 import { Coordinated } from './coordinated.js';
 import type { Coordinator } from './coordinator.js';
 import type { Disk } from './disk.js';
@@ -18,6 +19,7 @@ import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import type { OpenSpaceOptions } from './node-types.js';
+import { checkTimeout, refuseUnknown } from './option-checks.js';
 import type { PeerClient } from './peer-client.js';
 import type { PeerHandlers } from './peer-connection.js';
 import { isRegressed, type PromoteOptions, Promotion, type PromotionReport } from './promotion.js';
@@ -315,10 +317,7 @@ export class Leadership {
     options: SwitchoverOptions = {},
   ): Promise<SwitchoverReport> {
     refuseUnknown('switchover', options, ['timeoutMs']);
-    const { timeoutMs = 1 } = options;
-    if (!Number.isFinite(timeoutMs) || timeoutMs < 0) {
-      throw failure('Configuration', `switchover: timeoutMs ${timeoutMs} is no number of ms`);
-    }
+    if (options.timeoutMs !== undefined) checkTimeout('switchover: timeoutMs', options.timeoutMs);
     return await this.#handover.switchover(this.#spaceOf(name), to, options);
   }
 
@@ -330,7 +329,7 @@ export class Leadership {
     const { nodeId } = this.#parts.config;
     const { role, epoch } = space.facts;
     if (role === 'primary' && !space.isFenced) {
-      return { space: name, nodeId, epoch, address: this.#parts.address() };
+      return { space: name, nodeId, epoch, address: this.coordinated.address };
     }
     const { answers } = await this.#electorate.poll(space);
     const leaders = answers.filter(({ row }) => row.role === 'primary');
@@ -340,8 +339,7 @@ export class Leadership {
     const found = isNewer ? leader.nodeId : primary;
     if (found === '') throw failure('NotPrimary', `${name} is led by nobody that can be reached`);
     const member = this.#electorate.memberOf(space, found);
-    const address =
-      member && member.port > 0 ? { host: member.host, port: member.port } : undefined;
+    const address = dialable(member);
     return { space: name, nodeId: found, epoch: isNewer ? leader.row.epoch : epoch, address };
   }
 }

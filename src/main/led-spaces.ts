@@ -2,12 +2,13 @@
 import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import { stayAlive } from './alive.js';
-import { checkReplica, type NodeConfig } from './config.js';
+import type { NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
 import type { Leadership, Located } from './leadership.js';
 import type { LogStatus } from './log-health.js';
 import type { NodeStatus, NodeSummary } from './node-types.js';
+import { checkReplica } from './option-relations.js';
 import type { PromoteOptions, PromotionReport } from './promotion.js';
 import type { Retention } from './retention.js';
 import type { Space } from './space.js';

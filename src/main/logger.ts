@@ -32,13 +32,13 @@ export interface RecentEvent {
 /** So many of one kind in a row stand one by one; more become one. */
 const ALIKE_KEPT = 3;
 
-/** Undefined where it is one; else the sentence part that a Configuration error needs. */
+/** What it should have been; undefined where it is one. */
 export function loggerProblem(value: unknown): string | undefined {
   const isLogger =
     typeof value === 'object' &&
     value !== null &&
     LEVELS.every((level) => typeof (value as Record<string, unknown>)[level] === 'function');
-  return isLogger ? undefined : 'object with debug, info, warn and error, as pino has them';
+  return isLogger ? undefined : 'an object with debug, info, warn and error, as pino has them';
 }
 
 export class EventLog {

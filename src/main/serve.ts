@@ -3,6 +3,7 @@
  * imports the library; a replica needs none, it keeps a copy and serves its page.
  */
 import pino from 'pino';
+import { isWildcard } from '../shared/dialable.js';
 import type { NodeOptions } from './config.js';
 import { openNode } from './open-node.js';
 import { readServeConfig } from './serve-config.js';
@@ -46,6 +47,7 @@ export async function serve(file: string): Promise<boolean> {
 }
 
 function hostOf(host: string): string {
+  if (isWildcard(host)) return 'localhost';
   return host.includes(':') ? `[${host}]` : host;
 }
 

@@ -7,10 +7,11 @@ import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { stayAlive } from './alive.js';
 import type { Applier } from './apply.js';
-import { type NodeConfig, refuseUnknown } from './config.js';
+import type { NodeConfig } from './config.js';
 import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
 import type { PairGlance } from './lag-monitor.js';
 import type { SpaceGlance, SpaceStatus } from './node-types.js';
+import { checkTimeout, refuseUnknown } from './option-checks.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
@@ -221,9 +222,7 @@ export class Space {
     if (!Number.isSafeInteger(replicas) || replicas < 0) {
       throw failure('Configuration', `ack.replicas ${replicas} is no whole number from 0`);
     }
-    if (!Number.isFinite(timeoutMs) || timeoutMs < 0 || timeoutMs > 2 ** 31 - 1) {
-      throw failure('Configuration', `ack.timeoutMs ${timeoutMs} is no number of ms from 0`);
-    }
+    checkTimeout('ack.timeoutMs', timeoutMs);
     return { replicas, timeoutMs };
   }
 

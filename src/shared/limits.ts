@@ -37,13 +37,20 @@ export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;
 export const MIN_SLABS = 4;
 /** A group holds at most so many runs of entries of one space. */
 export const GROUP_MAX_RUNS = 16_384;
+/** More would reserve more than they are good for: each has a table of runs. */
+export const SLABS_MAX = 1_024;
 export const DEFAULT_MAX_SPACES = 16_384;
 /** Spaces that background work looks at before other work has its turn. */
 export const SPACES_A_TURN = 1_024;
+export const MAX_SPACES_MAX = 2 ** 20;
+/** The longest piece of shared memory that Node 20 has views of. */
+export const MEMORY_BUDGET_MAX_BYTES = 4 * 1024 * MiB;
+export const CATCH_UP_BATCH_MAX_BYTES = 256 * MiB;
 
 /** From this size on a waiting group is worth a pool task; below, main seals it at once. */
 export const POOL_SEAL_BYTES = 256 * KiB;
 export const DEFAULT_SEALER_THREADS = 1;
+export const SEALER_THREADS_MAX = 64;
 
 /** Appends that may wait for budget, and how long each may. */
 export const WAITING_APPENDS_MAX = 10_000;
@@ -159,6 +166,9 @@ export const OPEN_CONFIRM_MS = 2_000;
 export const CLOSE_DEADLINE_MS = 5_000;
 export const DEFAULT_ACK_TIMEOUT_MS = 5_000;
 
+/** The longest time that a timer of Node waits, 24 days; what is longer waits 1 ms. */
+export const TIMER_MAX_MS = 2 ** 31 - 1;
+
 /** A log line an event: so many of one subject, and of one event in all, in a window of time. */
 export const LINE_WINDOW_MS = 10_000;
 export const LINES_PER_SUBJECT = 10;
@@ -240,18 +250,36 @@ export interface LogSizes {
  */
 export function sizesProblem(sizes: LogSizes): string | undefined {
   const { segmentBytes, groupBytes, maxEntryBytes } = sizes;
-  for (const [name, value] of Object.entries({ segmentBytes, groupBytes, maxEntryBytes })) {
-    if (!Number.isSafeInteger(value) || value <= 0) return `${name} is ${value}`;
+  if (segmentBytes % 64 !== 0) return `segmentBytes is ${segmentBytes}, not a multiple of 64`;
+  if (segmentBytes > SEGMENT_MAX_BYTES) {
+    return `segmentBytes is ${segmentBytes}, not at most ${SEGMENT_MAX_BYTES}`;
   }
-  if (segmentBytes % 64 !== 0) return `segmentBytes ${segmentBytes} is no multiple of 64`;
-  if (segmentBytes > SEGMENT_MAX_BYTES) return `segmentBytes ${segmentBytes} is 2^31 or more`;
   if (groupBytes > segmentBytes) {
-    return `groupBytes ${groupBytes} exceeds segmentBytes ${segmentBytes}`;
+    return `groupBytes is ${groupBytes}, not at most segmentBytes, ${segmentBytes}`;
   }
-  if (maxEntryBytes + ENTRY_HEADER_BYTES > groupBytes) {
-    return `maxEntryBytes ${maxEntryBytes} + 64 exceeds groupBytes ${groupBytes}`;
+  const most = groupBytes - ENTRY_HEADER_BYTES;
+  if (maxEntryBytes > most) {
+    const bound = `groupBytes, ${groupBytes}, less ${ENTRY_HEADER_BYTES}`;
+    return `maxEntryBytes is ${maxEntryBytes}, not at most ${bound}`;
   }
   return undefined;
+}
+
+/** The least that slabs may take: fewer of them, and nothing overlaps. */
+export function leastMemoryBytes(groupBytes: number): number {
+  return MIN_SLABS * (groupBytes + TRAILER_BYTES);
+}
+
+/** The default sizes of one log, so that they fit those which are set. */
+export function fittingSizes(given: Partial<LogSizes>): LogSizes {
+  const leastGroup = (given.maxEntryBytes ?? 0) + ENTRY_HEADER_BYTES;
+  const wantedGroup = given.groupBytes ?? Math.max(DEFAULT_GROUP_BYTES, leastGroup);
+  const leastSegment = 64 * Math.ceil(wantedGroup / 64);
+  const segmentBytes = given.segmentBytes ?? Math.max(DEFAULT_SEGMENT_BYTES, leastSegment);
+  const groupBytes = given.groupBytes ?? Math.min(wantedGroup, segmentBytes);
+  const mostEntry = Math.max(1, groupBytes - ENTRY_HEADER_BYTES);
+  const maxEntryBytes = given.maxEntryBytes ?? Math.min(DEFAULT_MAX_ENTRY_BYTES, mostEntry);
+  return { segmentBytes, groupBytes, maxEntryBytes };
 }
 
 const problem = sizesProblem({

@@ -8,6 +8,7 @@
  * is in the state. A filler has sequence 0: it is no record.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
+import { dialable } from './dialable.js';
 import { readSequence } from './entry.js';
 import { failure } from './errors.js';
 import { MEMBERS_MAX } from './limits.js';
@@ -108,7 +109,10 @@ export function readMembers(r: ByteReader): Member[] {
   if (count > MEMBERS_MAX) throw failure('ProtocolViolation', `a space with ${count} members`);
   const members: Member[] = [];
   for (let i = 0; i < count; i++) {
-    members.push({ nodeId: r.text(), host: r.text(), port: r.u16() });
+    const nodeId = r.text();
+    // An older release told 0.0.0.0 as any other address: nobody knows where that node listens.
+    const at = dialable({ host: r.text(), port: r.u16() }) ?? { host: '', port: 0 };
+    members.push({ nodeId, ...at });
   }
   return members;
 }

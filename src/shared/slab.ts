@@ -14,7 +14,7 @@
  * that finds it changed after copying throws the copy away.
  */
 import type { SpaceIdWords } from './entry.js';
-import { GROUP_MAX_RUNS, MIN_SLABS, TRAILER_BYTES } from './limits.js';
+import { GROUP_MAX_RUNS, MIN_SLABS, SLABS_MAX, TRAILER_BYTES } from './limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from './position.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
@@ -103,7 +103,7 @@ export interface GroupPlace {
 
 /**
  * Reserves the shared memory of a node. Pages that nobody touches cost nothing.
- * @param budgetBytes what slabs may take; at least four are made
+ * @param budgetBytes what slabs may take; at least four are made, at most SLABS_MAX
  */
 export function allocateMemory(
   groupBytes: number,
@@ -111,7 +111,8 @@ export function allocateMemory(
   maxSpaces: number,
 ): SharedMemory {
   const slabBytes = align(groupBytes + TRAILER_BYTES);
-  const slabCount = Math.max(MIN_SLABS, Math.floor(budgetBytes / slabBytes));
+  const affordable = Math.floor(budgetBytes / slabBytes);
+  const slabCount = Math.min(SLABS_MAX, Math.max(MIN_SLABS, affordable));
   return {
     control: new SharedArrayBuffer(SLAB_ROWS + slabCount * LINE),
     slabs: new SharedArrayBuffer(slabBytes * slabCount),

@@ -50,7 +50,7 @@ describe('coordinator', () => {
     expect(refusal({ coordinator: ETCD, replicas })).toContain('with replicas');
     const key = 'a key of sixteen bytes';
     const anywhere = { listen: { host: '0.0.0.0', port: 7 }, key };
-    expect(refusal({ coordinator: ETCD, ...anywhere })).toContain('coordinator.advertise');
+    expect(refusal({ coordinator: ETCD, ...anywhere })).toContain('give advertise');
     const advertise = { host: '10.0.0.1', port: 7 };
     expect(refusal({ coordinator: { ...ETCD, advertise }, ...anywhere })).toBe('');
     const far = { ...ETCD, endpoints: ['http://10.0.0.9:2379'] };

@@ -100,7 +100,7 @@ describe('the file of serve', () => {
     [{ ...BASE, spaces: ['a', { name: 'b', wrong: 1 }] }, ':12:7', 'no option wrong'],
     [{ ...BASE, spaces: ['a', ''] }, ':10:5', 'name of a space'],
     [{ ...BASE, spaces: [{ name: 'b', replicas: ['z'] }] }, ':11:7', 'replicas is no array'],
-    [{ ...BASE, maxEntryBytes: 8_000_000 }, '', 'maxEntryBytes'],
+    [{ ...BASE, maxEntryBytes: 8_000_000, groupBytes: 4096 }, '', 'maxEntryBytes is 8000000'],
   ])('%j: the error names the place', async (text, place, what) => {
     const file = config(text);
     const read = readServeConfig(file);

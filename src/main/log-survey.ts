@@ -13,7 +13,7 @@ import { type Disk, type DiskFile, openThere } from './disk.js';
 import { KnownRewinds } from './known-rewinds.js';
 import { findSalt, readNodeFile } from './node-file.js';
 import { newestState } from './recovery.js';
-import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
+import { EMPTY, headOf, isZero, type SegmentHead, searchBehind } from './segment-head.js';
 import { type BadPlace, type Extent, type Visit, walkOver, walkSegment } from './segment-walk.js';
 
 /** `rot`: acknowledged bytes are not what was written. `warning`: strange, but harmless. */
@@ -258,22 +258,40 @@ async function liveSegments(
     if (!found.some((s) => s.start === start))
       await gone(disk, dir, { start, size, end: 0 }, findings);
   }
-  return await trimEmpty(disk, dir, salt, found);
+  return await trimEmpty(disk, dir, salt, found, state?.durableLsn ?? 0);
 }
 
-/** Segments made ahead of need hold nothing yet; the others learn their end from the next one. */
-async function trimEmpty(disk: Disk, dir: string, salt: number, all: Live[]): Promise<Live[]> {
+/**
+ * Segments made ahead of need hold nothing yet; the others learn their end from the next one.
+ * @param acknowledged the log reaches so far, by the state
+ */
+async function trimEmpty(
+  disk: Disk,
+  dir: string,
+  salt: number,
+  all: Live[],
+  acknowledged: Lsn,
+): Promise<Live[]> {
   const heads: SegmentHead[] = [];
   for (const segment of all) {
     const name = segmentName(segment.start);
     heads.push((await withFile(disk, dir, name, (file) => headOf(file, segment, salt))) ?? EMPTY);
   }
-  let last = all.length - 1;
-  while (last > 0 && !heads[last]!.isThere && all[last]!.end === undefined) last--;
-  return all.slice(0, last + 1).map((segment, i) => {
-    const isNext = i < last && all[i + 1]!.start === segment.start + segment.size;
-    return { ...segment, end: segment.end ?? (isNext ? heads[i + 1]!.previousEnd : undefined) };
+  const last = all.findLastIndex(({ start, end }, i) => {
+    const head = heads[i]!;
+    return head.isThere || head.isTouched || end !== undefined || start < acknowledged || i === 0;
   });
+  return all.slice(0, last + 1).map((segment, i) => {
+    const next = i < last ? heads.slice(i + 1).find((head) => head.isThere) : undefined;
+    return { ...segment, end: furthest(segment, segment.end, next?.previousEnd) };
+  });
+}
+
+/** The later of what is told, where that lies in the segment: a list may be older than a file. */
+function furthest(segment: Extent, ...told: (Lsn | undefined)[]): Lsn | undefined {
+  const { start, size } = segment;
+  const ends = told.filter((end) => end !== undefined && end <= start + size) as Lsn[];
+  return ends.length > 0 ? Math.max(start, ...ends) : undefined;
 }
 
 /** Where a segment ends by what is on disk now: it may have been sealed since it was listed. */
@@ -285,12 +303,11 @@ async function endNow(
 ): Promise<Lsn | undefined> {
   const state = await newestState(disk, dir);
   const listed = state?.segments.find((s) => s.start === segment.start)?.end;
-  if (listed !== undefined) return listed;
   const start = segment.start + segment.size;
   const head = await withFile(disk, dir, segmentName(start), async (file) =>
     headOf(file, { start, size: await file.size() }, salt),
   );
-  return head?.previousEnd;
+  return furthest(segment, segment.end, listed, head?.previousEnd);
 }
 
 async function surveySealed(
@@ -302,13 +319,20 @@ async function surveySealed(
   findings: Findings,
   visit: Visit,
 ): Promise<Lsn> {
-  const segmentEnd = segment.start + segment.size;
+  const { start } = segment;
+  const segmentEnd = start + segment.size;
   const bad = badPlaces(findings, segment);
-  let x = await walkSegment(file, segment, segment.start, salt, visit);
-  const end = segment.end ?? (await endNow(disk, dir, segment, salt)) ?? segmentEnd;
-  if (x < end) x = await walkOver(file, segment, x, end, end, salt, visit, bad);
-  if (x > end) addPlace(findings, segment, end, x, 'entries behind the end', undefined);
-  return end;
+  let x = await walkSegment(file, segment, start, salt, visit);
+  const told = x === segment.end ? x : await endNow(disk, dir, segment, salt);
+  const { lastEnd } = await evidenceBehind(file, segment, x, salt);
+  const limit = Math.min(Math.max(told ?? 0, lastEnd ?? 0), segmentEnd);
+  if (x < limit) x = await walkOver(file, segment, x, limit, limit, salt, visit, bad);
+  // Nothing says where it ends: then where zeros follow an entry.
+  if (told !== undefined || x === segmentEnd) return x;
+  if (x === start || !(await isZero(file, segment, x))) {
+    addPlace(findings, segment, x, segmentEnd, 'no good header', undefined);
+  }
+  return x;
 }
 
 async function evidenceBehind(
@@ -352,9 +376,7 @@ async function surveyLast(
   for (let isWaited = false; ; ) {
     const w = Math.max(evidence.durableLsn, state?.durableLsn ?? 0);
     const goodBehind = evidence.lastEnd !== undefined && evidence.lastEnd > x;
-    const head = new Uint8Array(Math.min(TRAILER_BYTES, segmentEnd - x));
-    await file.read(head, x - segment.start);
-    const zerosAtX = head.every((byte) => byte === 0);
+    const zerosAtX = await isZero(file, segment, x);
     const nextDurableLsn = undefined;
     const listedEnd = segment.end;
     const decision = decideEnd({ x, zerosAtX, w, goodBehind, nextDurableLsn, listedEnd });

@@ -5,24 +5,22 @@
  */
 import path from 'node:path';
 import type { EngramError } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../shared/limits.js';
+import { TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import {
   decideEnd,
   type End,
   type EndFacts,
   type Evidence,
-  indexStart,
-  look,
   segmentName,
-  segmentStart,
 } from '../shared/segment.js';
 import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
+import { readDirectory } from './log-directory.js';
 import { corrupt, holesOutside, Replay } from './replay.js';
-import { EMPTY, headOf, type SegmentHead, searchBehind } from './segment-head.js';
-import { walkAround, walkOver, walkSegment } from './segment-walk.js';
-import { isSpareName, newSegment, type Segment } from './segments.js';
+import { EMPTY, headOf, isZero, type SegmentHead, searchBehind } from './segment-head.js';
+import { type BadPlace, walkOver, walkSegment } from './segment-walk.js';
+import type { Segment } from './segments.js';
 import { keepCopy, settleTail } from './tail.js';
 
 export const STATE_FILES = ['state-0', 'state-1'] as const;
@@ -69,14 +67,6 @@ export interface Recovered {
   readonly isDamageNew: boolean;
   /** undefined for a new directory. */
   readonly report: RecoveryReport | undefined;
-}
-
-interface Directory {
-  readonly segments: Segment[];
-  readonly spares: string[];
-  readonly leftovers: Segment[];
-  /** Where segments that should be there are not, or not whole. */
-  readonly missing: Hole[];
 }
 
 /**
@@ -146,84 +136,11 @@ export async function newestState(disk: Disk, dir: string): Promise<State | unde
   return newest;
 }
 
-/** Which files are the log: what the state lists, and what was begun behind it. */
-async function readDirectory(
-  disk: Disk,
-  dir: string,
-  state: State | undefined,
-  segmentBytes: number,
-): Promise<Directory> {
-  const segments: Segment[] = [];
-  const spares: string[] = [];
-  const leftovers: Segment[] = [];
-  const names = await disk.list(dir);
-  for (const name of names) {
-    const start = segmentStart(name);
-    if (start === undefined) {
-      const isSpare = isSpareName(name);
-      if (isSpare && (await sizeOf(disk, path.join(dir, name))) === segmentBytes) spares.push(name);
-      continue;
-    }
-    const size = await sizeOf(disk, path.join(dir, name));
-    const listed = state?.segments.find((s) => s.start === start);
-    // Cut short, with the next one where its own end was.
-    const isShort = size < segmentBytes && names.includes(segmentName(start + segmentBytes));
-    const whole = listed?.size ?? (isShort ? segmentBytes : size);
-    const segment = newSegment(start, whole, listed?.end);
-    // Nothing that a state still lists is ever removed by it (DESIGN 4, State).
-    if (state && !listed && start < state.lsn) leftovers.push({ ...segment, size });
-    else segments.push(segment);
-  }
-  await removeStrayIndexes(disk, dir, names);
-  const missing = holesBetween(segments, state);
-  return { segments, spares, leftovers, missing };
-}
-
-/** An index without its segment is of no use. */
-async function removeStrayIndexes(disk: Disk, dir: string, names: string[]): Promise<void> {
-  for (const name of names) {
-    const start = indexStart(name);
-    if (start === undefined || names.includes(segmentName(start))) continue;
-    await disk.remove(path.join(dir, name));
-  }
-}
-
-function holesBetween(segments: readonly Segment[], state: State | undefined): Hole[] {
-  const holes: Hole[] = [];
-  const first = segments[0];
-  if (first && !state && first.start !== 0) {
-    throw corrupt(`no state, and the log begins at LSN ${first.start} instead of 0`);
-  }
-  for (const { start, size, end } of state?.segments ?? []) {
-    if (segments.some((s) => s.start === start)) continue;
-    if (end === undefined) throw corrupt(`${segmentName(start)}, the last segment, is missing`);
-    holes.push({ start, end: start + size });
-  }
-  const lastListed = state?.segments.at(-1)?.start ?? 0;
-  for (let i = 1; i < segments.length; i++) {
-    const start = segments[i - 1]!.start + segments[i - 1]!.size;
-    const end = segments[i]!.start;
-    // Before the last listed one the list alone says what must be there.
-    if (start !== end && end > lastListed) holes.push({ start, end });
-  }
-  if (!state && holes[0]) throw corrupt(`no state, and the log misses LSN ${holes[0].start} on`);
-  return holes;
-}
-
 /** What of the holes lies where no segment is: missing, or freed since, which nobody lacks. */
 function uncovered(holes: readonly Hole[], segments: readonly Segment[]): Hole[] {
   let left = [...holes];
   for (const { start, size } of segments) left = holesOutside(left, start, start + size);
   return left;
-}
-
-async function sizeOf(disk: Disk, file: string): Promise<number> {
-  const open = await disk.open(file, 'read');
-  try {
-    return await open.size();
-  } finally {
-    await open.close();
-  }
 }
 
 /** One reading of the log from the state on. */
@@ -257,44 +174,77 @@ class Scan {
   async run(): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
     const segments = this.#segments;
     const from = this.#state?.lsn ?? 0;
-    for (const [i, segment] of segments.entries()) {
-      if (segment.start + segment.size < from) continue;
-      const later = await this.#laterThan(i);
+    const first = segments.findIndex((s) => s.start + s.size >= from);
+    if (first < 0) throw corrupt(`the state begins at LSN ${from}, which no segment holds`);
+    const heads = await this.#heads(first);
+    const acknowledged = this.#state?.durableLsn ?? 0;
+    // The last one that ever held something: by what stands in it, or by the state.
+    const last = segments.findLastIndex((segment, i) => {
+      const head = heads[i];
+      return head?.isThere || head?.isTouched || segment.start < acknowledged || i === first;
+    });
+    for (let i = first; ; i++) {
+      const segment = segments[i]!;
       const name = path.join(this.#dir, segmentName(segment.start));
       const file = await this.#disk.open(name, 'write');
       try {
         const start = Math.max(from, segment.start);
-        if (later.isThere) await this.#sealed(file, segment, start, later);
-        else return await this.#last(file, i, start);
+        if (i === last) return await this.#last(file, i, start);
+        const next = heads.slice(i + 1).find((head) => head?.isThere || head?.isTouched);
+        await this.#sealed(file, segment, start, next ?? EMPTY);
       } finally {
         await file.close();
       }
     }
-    throw corrupt(`the state begins at LSN ${from}, which no segment holds`);
+  }
+
+  /** By index; those of segments before the first one that is read are left out. */
+  async #heads(first: number): Promise<(SegmentHead | undefined)[]> {
+    const heads: (SegmentHead | undefined)[] = Array.from({ length: first });
+    for (const segment of this.#segments.slice(first)) {
+      const name = path.join(this.#dir, segmentName(segment.start));
+      const file = await this.#disk.open(name, 'read');
+      try {
+        heads.push(await headOf(file, segment, this.#salt));
+      } finally {
+        await file.close();
+      }
+    }
+    return heads;
   }
 
   #visit = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn): void => {
     this.#replay.entry(bytes, view, at, lsn);
   };
 
-  /** A segment with another one behind it: it ends where the list or the next one says. */
-  async #sealed(file: DiskFile, segment: Segment, from: Lsn, later: SegmentHead): Promise<void> {
+  /**
+   * A segment with another one behind it: it ends where the next one's first entry says, or where
+   * the list does. The list may be older than the file, and what is told by a later group may be,
+   * too: good entries behind count.
+   */
+  async #sealed(file: DiskFile, segment: Segment, from: Lsn, next: SegmentHead): Promise<void> {
     const { start, size } = segment;
-    const end = segment.end ?? later.previousEnd;
-    const to = end ?? start + size;
-    if (to < start || to > start + size) {
-      throw corrupt(`${segmentName(start)} would end at LSN ${to}, outside of it`);
+    const segmentEnd = start + size;
+    const listed = segment.end;
+    if (listed !== undefined && listed > segmentEnd) {
+      throw corrupt(`${segmentName(start)} would end at LSN ${listed}, outside of it`);
     }
-    await walkAround(file, segment, from, to, this.#salt, this.#visit, (place) =>
-      this.#replay.bad(place),
-    );
-    segment.end = to;
-    if (end === undefined || to + ENTRY_HEADER_BYTES > start + size) return;
-    const head = new Uint8Array(ENTRY_HEADER_BYTES);
-    await file.read(head, to - start);
-    const found = look(head, new DataView(head.buffer), 0, to, start + size, this.#salt);
-    if (found === 'bad-header') return;
-    throw corrupt(`an entry at LSN ${to}, behind the end of ${segmentName(start)}`);
+    // Behind this one: then one that is missing, or wholly lost, stood between.
+    const told = next.previousEnd !== undefined && next.previousEnd <= segmentEnd;
+    const known = told ? Math.max(listed ?? 0, next.previousEnd!) : listed;
+    const bad = (place: BadPlace): void => this.#replay.bad(place);
+    let x = await walkSegment(file, segment, from, this.#salt, this.#visit);
+    const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
+    await searchBehind(file, segment, x, this.#salt, evidence);
+    const limit = Math.min(Math.max(known ?? 0, evidence.lastEnd ?? 0), segmentEnd);
+    if (x < limit) x = await walkOver(file, segment, x, limit, limit, this.#salt, this.#visit, bad);
+    const isCertain = told && next.isFirst && x === Math.max(next.previousEnd!, start);
+    const isNothing = x === start && known === undefined;
+    if (!isCertain && x < segmentEnd && (isNothing || !(await isZero(file, segment, x)))) {
+      bad({ start: x, end: segmentEnd, entry: undefined });
+    }
+    // Before its own head: nothing has ever stood in it.
+    segment.end = x === start && told ? Math.min(next.previousEnd!, start) : x;
   }
 
   /** The last segment: clean, torn or rotten, by the table at `decideEnd`. */
@@ -370,25 +320,4 @@ class Scan {
       },
     };
   }
-
-  async #laterThan(index: number): Promise<SegmentHead> {
-    for (const segment of this.#segments.slice(index + 1)) {
-      const name = path.join(this.#dir, segmentName(segment.start));
-      const file = await this.#disk.open(name, 'read');
-      try {
-        // One good head is all that a clean end needs; the next round scans the rest.
-        const head = await headOf(file, segment, this.#salt);
-        if (head.isThere) return head;
-      } finally {
-        await file.close();
-      }
-    }
-    return EMPTY;
-  }
-}
-
-async function isZero(file: DiskFile, segment: Segment, x: Lsn): Promise<boolean> {
-  const head = new Uint8Array(Math.min(TRAILER_BYTES, segment.start + segment.size - x));
-  await file.read(head, x - segment.start);
-  return head.every((byte) => byte === 0);
 }

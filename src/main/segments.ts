@@ -130,12 +130,14 @@ export class Segments {
   }
 
   /**
-   * Recovery is over: removes what it has found empty, and prepares the next segment, which may
-   * take the name of one of them.
+   * Recovery is over: removes what it has found empty, and prepares the next segment. One that has
+   * that name stays until the new one takes its place: the older state may list it (row 101).
    */
   async goOn(empty: readonly string[]): Promise<void> {
-    for (const name of empty) await this.#disk.remove(path.join(this.#dir, name));
-    if (empty.length > 0) await this.#disk.syncDir(this.#dir);
+    const next = segmentName(this.current.start + this.current.size);
+    const gone = empty.filter((name) => name !== next);
+    for (const name of gone) await this.#disk.remove(path.join(this.#dir, name));
+    if (gone.length > 0) await this.#disk.syncDir(this.#dir);
     this.prepare();
   }
 

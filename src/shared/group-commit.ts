@@ -74,6 +74,8 @@ export class GroupCommit<G extends Group> {
   /** End of the last group that has its place. */
   #end: Lsn;
   #durable: Lsn;
+  /** Durable before any group is written that has its place from here on: where a roll was. */
+  #rolledAt: Lsn;
   readonly #closed: G[] = [];
   #sealing: G | undefined;
   #sealed: G | undefined;
@@ -103,6 +105,7 @@ export class GroupCommit<G extends Group> {
     this.#segmentSize = segment.size;
     this.#end = segment.end;
     this.#durable = segment.end;
+    this.#rolledAt = segment.end;
   }
 
   get durableLsn(): Lsn {
@@ -190,6 +193,8 @@ export class GroupCommit<G extends Group> {
         this.#segmentStart = start;
         this.#segmentSize = size;
         this.#end = end;
+        // A roll that had its place was taken back with the rest.
+        this.#rolledAt = end;
         this.#suspended = false;
         return;
       }
@@ -275,9 +280,12 @@ export class GroupCommit<G extends Group> {
       group.startLsn = this.#segmentStart + this.#segmentSize;
       this.#segmentStart = group.startLsn;
       this.#segmentSize = this.#segmentBytes;
+      this.#rolledAt = group.previousEnd;
     }
-    // Before a roll everything is made durable, in every mode.
-    group.durableLsn = this.#acksDurableOnly || group.rolls ? group.previousEnd : this.#durable;
+    // A roll makes durable all before it, in every mode, and whatever has its place behind it is
+    // written later: so each first good header of a segment tells where the one before ends.
+    const known = Math.max(this.#durable, this.#rolledAt);
+    group.durableLsn = this.#acksDurableOnly ? group.previousEnd : known;
     this.#end = group.startLsn + group.bytes;
   }
 

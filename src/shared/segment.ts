@@ -71,12 +71,15 @@ export interface Evidence {
   durableLsn: Lsn;
   /** End of the last good header's entry; undefined when there is no good header. */
   lastEnd: Lsn | undefined;
+  /** The highest durable_lsn that is not behind this segment's head: where the one before ends. */
+  previousEnd?: Lsn | undefined;
 }
 
 /**
  * Adds what a window shows to the evidence. Only stamps are trusted: a header counts where its
  * place fits, so leftovers, stray blocks and logs inside payloads do not.
  * @param lsn of the window's first byte
+ * @param segmentStart LSN of the segment's first byte
  */
 export function gatherEvidence(
   evidence: Evidence,
@@ -84,12 +87,17 @@ export function gatherEvidence(
   view: DataView,
   lsn: Lsn,
   salt: number,
+  segmentStart: Lsn,
 ): void {
   const first = ENTRY_MAGIC & 0xff;
   const last = bytes.length - ENTRY_HEADER_BYTES;
   for (let at = bytes.indexOf(first); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
     if (!isGoodHeader(view, at) || !isInPlace(view, at, salt, lsn + at)) continue;
-    evidence.durableLsn = Math.max(evidence.durableLsn, readDurableLsn(view, at, lsn + at));
+    const durableLsn = readDurableLsn(view, at, lsn + at);
+    evidence.durableLsn = Math.max(evidence.durableLsn, durableLsn);
+    if (durableLsn <= segmentStart) {
+      evidence.previousEnd = Math.max(evidence.previousEnd ?? 0, durableLsn);
+    }
     evidence.lastEnd = lsn + at + ENTRY_HEADER_BYTES + readPayloadSize(view, at);
   }
 }

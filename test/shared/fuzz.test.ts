@@ -199,7 +199,7 @@ const TARGETS: Target[] = [
     good: engramFiles(),
     decode: (bytes) => {
       look(bytes, view(bytes), 0, 0, 2 ** 31, 7);
-      gatherEvidence({ durableLsn: 0, lastEnd: undefined }, bytes, view(bytes), 0, 7);
+      gatherEvidence({ durableLsn: 0, lastEnd: undefined }, bytes, view(bytes), 0, 7, 0);
       firstGoodHeader(bytes, view(bytes), 0, 7);
     },
   },

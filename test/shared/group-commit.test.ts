@@ -15,6 +15,7 @@ class Shell {
   readonly commit: GroupCommit<Group>;
   readonly acksDurableOnly: boolean;
   openBytes = 0;
+  suspended = false;
   /** Effects that the disk has taken and not answered. */
   sealing = 0;
   writing: Group | undefined;
@@ -27,6 +28,11 @@ class Shell {
   durable = 0;
   published = 0;
   closed = 0;
+  /** Of the group that is next sealed: its segment, and where the entries before that end. */
+  segmentStart = 0;
+  segmentBefore = 0;
+  /** As the shell of the log has it: the segment that is open for writing. */
+  open = 0;
 
   constructor(mode: FsyncMode) {
     this.acksDurableOnly = mode === 'per-batch' || mode === 'per-write';
@@ -67,10 +73,20 @@ class Shell {
         this.sealing++;
         expect(this.sealing).toBe(1);
         expect(group.previousEnd).toBe(this.end);
-        if (!group.rolls) expect(group.startLsn).toBe(group.previousEnd);
+        const next = Math.max(group.previousEnd, this.open);
+        if (!group.rolls && next === this.open) expect(group.startLsn).toBe(next);
+        else if (!group.rolls) expect(group.startLsn).toBe(group.previousEnd);
         else expect(group.startLsn % SEGMENT).toBe(0);
         const first = Math.floor(group.startLsn / SEGMENT);
         expect(Math.floor((group.startLsn + group.bytes - 1) / SEGMENT)).toBe(first);
+        if (group.rolls) {
+          this.segmentStart = group.startLsn;
+          this.segmentBefore = group.previousEnd;
+        }
+        // What a header says that is not behind its segment's head: where the one before ends.
+        if (group.durableLsn <= this.segmentStart) {
+          expect(group.durableLsn).toBe(this.segmentBefore);
+        }
         this.end = group.startLsn + group.bytes;
         if (effect.where === 'main') this.sealed();
         return;
@@ -101,7 +117,36 @@ class Shell {
         expect(effect.lsn).toBeLessThanOrEqual(this.onDisk);
         this.published += effect.groups.length;
         return;
+      case 'suspended':
+        this.closed -= effect.groups.length;
+        this.openBytes = 0;
+        this.suspended = true;
+        return;
     }
+  }
+
+  /** The disk has no room: for the write, or for the segment that it wanted. */
+  refuse(hasRolled: boolean): void {
+    if (!this.writing) return;
+    if (this.writing.rolls) {
+      this.onDisk = Math.max(this.onDisk, this.written);
+      if (hasRolled) this.open = this.writing.startLsn;
+    }
+    this.writing = undefined;
+    this.openBytes = 0;
+    this.step({ kind: 'refused' });
+  }
+
+  resume(): void {
+    if (!this.suspended) return;
+    this.suspended = false;
+    const end = this.commit.durableLsn;
+    this.end = end;
+    this.written = end;
+    this.segmentStart = this.open;
+    if (end > this.open) this.segmentBefore = Number.NaN;
+    else this.segmentBefore = end;
+    this.step({ kind: 'resume', segment: { start: this.open, size: SEGMENT, end } });
   }
 
   sealed(): void {
@@ -112,6 +157,7 @@ class Shell {
 
   wrote(): void {
     if (!this.writing) return;
+    if (this.writing.rolls) this.open = this.writing.startLsn;
     this.written = this.writing.startLsn + this.writing.bytes;
     this.writing = undefined;
     this.step({ kind: 'written' });
@@ -136,17 +182,22 @@ const MODES: FsyncMode[] = ['per-batch', 'per-write', { timerMs: 5 }, 'none'];
 describe('group commit', () => {
   test.each(
     MODES,
-  )('%j: any order of events keeps the order of the log and its promises', (mode) => {
+  )('FAULT-99 %j: any order of events keeps the order of the log and its promises', (mode) => {
     const action = fc.oneof(
       fc.record({ kind: fc.constant('stage'), bytes: fc.integer({ min: 64, max: 400_000 }) }),
       fc.constantFrom({ kind: 'sealed' }, { kind: 'wrote' }, { kind: 'synced' }, { kind: 'timer' }),
-      fc.constant({ kind: 'full' }),
+      fc.constantFrom({ kind: 'full' }, { kind: 'roll' }, { kind: 'resume' }),
+      fc.record({ kind: fc.constant('refuse'), hasRolled: fc.boolean() }),
     );
     fc.assert(
       fc.property(fc.array(action, { maxLength: 120 }), (actions) => {
         const shell = new Shell(mode);
         for (const a of actions) {
-          if (a.kind === 'stage') {
+          if (a.kind === 'resume') shell.resume();
+          else if (shell.suspended) continue;
+          else if (a.kind === 'refuse') shell.refuse((a as { hasRolled: boolean }).hasRolled);
+          else if (a.kind === 'roll') shell.step({ kind: 'roll' });
+          else if (a.kind === 'stage') {
             const { bytes } = a as { bytes: number };
             if (shell.openBytes + bytes > 500_000) shell.close();
             shell.stage(bytes);
@@ -155,6 +206,11 @@ describe('group commit', () => {
           else if (a.kind === 'synced') shell.synced();
           else if (a.kind === 'timer') shell.timer();
           else if (shell.openBytes > 0) shell.close();
+        }
+        for (let i = 0; i < 4; i++) {
+          shell.sealed();
+          shell.synced();
+          shell.resume();
         }
         // The disk answers everything, the host flushes: nothing may be left behind.
         for (
@@ -199,5 +255,23 @@ describe('group commit', () => {
     expect(shell.writing).toBeUndefined();
     shell.synced();
     expect(shell.writing).toMatchObject({ startLsn: 100, durableLsn: 100 });
+  });
+
+  test('FAULT-99 a roll that is taken back, sealed ahead, is no durable end', () => {
+    const shell = new Shell({ timerMs: 5 });
+    shell.stage(300_000);
+    shell.sealed();
+    shell.stage(400_000);
+    shell.sealed();
+    shell.wrote();
+    // Is being written; the next one, that would roll, is sealed already.
+    shell.stage(400_000);
+    shell.sealed();
+    expect(shell.writing).toMatchObject({ startLsn: 300_000 });
+    shell.refuse(false);
+    shell.synced();
+    shell.resume();
+    shell.stage(100);
+    expect(shell.writing).toMatchObject({ startLsn: 300_000, durableLsn: 300_000 });
   });
 });

@@ -10,7 +10,7 @@ import { type Node, openNode } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
-import { chanceFrom, FakeDisk, SECTOR } from '../support/fake-disk.js';
+import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
 
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
@@ -57,23 +57,11 @@ async function fill(disk: FakeDisk): Promise<string[][]> {
   }
   const content = await Promise.all(spaces.map((s) => contentOf(s)));
   await node.close();
-  disk.restore(imageOf(dataDir));
-  return content;
-}
-
-function imageOf(dir: string): ReturnType<FakeDisk['image']> {
-  const files: ReturnType<FakeDisk['image']> = new Map();
-  for (const name of fs.readdirSync(dir)) {
-    const bytes = fs.readFileSync(path.join(dir, name));
-    const sectors = new Map<number, Uint8Array>();
-    for (let s = 0; s * SECTOR < bytes.length; s++) {
-      const sector = new Uint8Array(SECTOR);
-      sector.set(bytes.subarray(s * SECTOR, (s + 1) * SECTOR));
-      if (sector.some((byte) => byte !== 0)) sectors.set(s, sector);
-    }
-    files.set(path.join('/data', name), { size: bytes.length, sectors });
+  disk.restore(new Map());
+  for (const name of fs.readdirSync(dataDir)) {
+    disk.put(path.join('/data', name), fs.readFileSync(path.join(dataDir, name)));
   }
-  return files;
+  return content;
 }
 
 const isWhole = (node: Node): boolean =>

@@ -35,7 +35,7 @@ export class Violation extends Error {}
 export class SimNode {
   readonly name: string;
   readonly machine: Machine;
-  readonly disk = new FakeDisk();
+  readonly disk: FakeDisk;
   readonly port: number;
   readonly #cluster: Cluster;
   readonly #options: Partial<NodeOptions>;
@@ -49,6 +49,7 @@ export class SimNode {
 
   constructor(cluster: Cluster, name: string, index: number, options: Partial<NodeOptions>) {
     this.#cluster = cluster;
+    this.disk = new FakeDisk(cluster.chance);
     this.name = name;
     this.machine = { name, isUp: true };
     this.port = BASE_PORT + index;
@@ -110,7 +111,7 @@ export class SimNode {
     this.node = undefined;
     this.isStarting = false;
     this.#cluster.network.machineDied(this.machine);
-    this.disk.crash(this.#cluster.chance);
+    this.disk.crash();
   }
 
   /** One of its shippers' threads dies. */

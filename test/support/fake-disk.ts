@@ -1,107 +1,46 @@
 /**
- * A disk in memory that knows what is unsynced. The fault model:
+ * A disk in memory that knows what is unsynced, as nasty as real ones are. The fault model:
  *
- * - Bytes: a write goes to the cache, in sectors of 512 bytes. `sync` and `syncAll` make the
- *   sectors of the file durable. A power loss keeps or drops each unsynced sector by itself; in one
- *   that is torn, what did not change stays, the rest is bytes of chance.
- * - Sizes: a truncation is durable with `syncAll` (and `sync`) of the file.
- * - Names: create, rename and remove are durable with `syncDir`, in their order; a power loss
- *   applies a part of them, from the first on. Making a directory is durable at once.
- * - SIGKILL (`kill`): the cache survives, dirty as it is; handles and locks are gone.
- * - Errors: the n-th call fails with an errno, once or from then on; a full disk takes no sector
- *   that has none yet.
+ * - Bytes: a write goes to the cache, in sectors of 512 bytes. Each write makes a new version of
+ *   its sectors. A power loss leaves any unsynced version of each sector, or what was durable; in
+ *   one that is torn, what did not change stays, the rest is bytes of chance.
+ * - `sync` and `syncAll` make durable what was written before they began, not what is written
+ *   while they are under way. One that fails has made some of it durable, and all of it clean: the
+ *   next one says ok and makes nothing of it durable (fsyncgate). The cache shows it until it lets
+ *   go of it: at a later read, or when the process has ended.
+ * - Sizes: as bytes, by themselves: a size may be durable without the data, which is zeros then.
+ * - Names: create, rename, remove and mkdir are durable with `syncDir` of their directory, in their
+ *   order; a power loss applies a part of them, from the first on, directory by directory. With a
+ *   directory goes all that is in it. They may be durable before the file's data is. A failed
+ *   `syncDir` may be as a failed fdatasync. A file that is removed while it is open lives on.
+ * - SIGKILL (`kill`): the cache survives, dirty as it is; handles and locks are gone. Calls that
+ *   are under way have landed, whole or the first pages of them, or never land; none lands later.
+ * - Power loss (`crash`): a SIGKILL, and what is unsynced as above.
+ * - Errors: the n-th call fails with an errno, once or from then on. A write that fails may have
+ *   written its first pages; a close that fails has closed. A full disk takes no sector that has
+ *   none yet, in the middle of a write too.
+ * - Calls overlap, and end in any order.
+ *
+ * Some things no process may do, and each fails the run (`misuse`): a call on a closed handle; to
+ * close one while a call on it is under way; to change bytes while they are written; to touch the
+ * disk once the directory's lock is given back.
  *
  * A node works on a mount; after a crash or kill, what is left of it reaches the disk no more.
  */
 import path from 'node:path';
 import type { Disk, DiskFile, Lock } from '#src/main/disk.js';
 import { failure } from '#src/shared/errors.js';
+import { type Chance, chanceFrom } from './chance.js';
+import { FakeInode, SECTOR } from './fake-inode.js';
 
-export const SECTOR = 512;
+export { type Chance, chanceFrom } from './chance.js';
+export { SECTOR } from './fake-inode.js';
+
+/** A write that is cut off by a signal or an error ends at a boundary of pages. */
+const PAGE = 4096;
 const DELAY_STEP_MS = 50;
-
-/** A number from 0 up to, and without, `below`. */
-export type Chance = (below: number) => number;
-
-/** A small generator of chance, so that a seed repeats a run (mulberry32). */
-export function chanceFrom(seed: number): Chance {
-  let state = seed | 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
-
-class Inode {
-  size = 0;
-  durableSize = 0;
-  /** Sectors that are not in the map are zero. */
-  readonly cache = new Map<number, Uint8Array>();
-  readonly durable = new Map<number, Uint8Array>();
-  readonly dirty = new Set<number>();
-
-  sync(): void {
-    for (const sector of this.dirty) {
-      const bytes = this.cache.get(sector);
-      if (bytes) this.durable.set(sector, bytes);
-      else this.durable.delete(sector);
-    }
-    this.dirty.clear();
-    this.durableSize = this.size;
-  }
-
-  truncate(size: number): void {
-    for (const sector of [...this.cache.keys()]) {
-      const start = sector * SECTOR;
-      if (start + SECTOR <= size) continue;
-      this.dirty.add(sector);
-      if (start >= size) this.cache.delete(sector);
-      else
-        this.cache.set(
-          sector,
-          this.cache
-            .get(sector)!
-            .slice()
-            .fill(0, size - start),
-        );
-    }
-    this.size = size;
-  }
-
-  /** What a power loss leaves of it. */
-  lose(chance: Chance): void {
-    const kept = new Map(this.durable);
-    const style = chance(4);
-    for (const sector of this.dirty) {
-      // All, none, or each by itself; now and then one that holds neither old nor new.
-      if (style === 0 || (style > 1 && chance(2) === 0)) continue;
-      const bytes = this.cache.get(sector);
-      if (bytes) kept.set(sector, bytes.slice());
-      else kept.delete(sector);
-      if (style === 3 && bytes && chance(8) === 0) {
-        const torn = kept.get(sector)!;
-        const old = this.durable.get(sector);
-        const first = torn.findIndex((byte, i) => byte !== (old?.[i] ?? 0));
-        if (first < 0) continue;
-        for (let i = first + chance(SECTOR - first); i < SECTOR; i++) torn[i] = chance(256);
-      }
-    }
-    if (chance(2) === 0) this.size = this.durableSize;
-    this.cache.clear();
-    this.durable.clear();
-    for (const [sector, bytes] of kept) {
-      if (sector * SECTOR >= this.size) continue;
-      this.cache.set(sector, bytes);
-      this.durable.set(sector, bytes);
-    }
-    this.dirty.clear();
-    this.durableSize = this.size;
-  }
-}
-
-type NameChange = { readonly name: string; readonly inode: Inode | undefined }[];
+/** Whether a node that touches the disk behind its lock fails the run. */
+const CHECKS_LOCK = false;
 
 export interface Fault {
   /** Of the calls counted from `inject` on, from 1. */
@@ -113,26 +52,58 @@ export interface Fault {
   readonly isLasting?: boolean;
 }
 
+/** What a name stands for. */
+type Thing = FakeInode | 'directory';
+
+type NameChange = { readonly name: string; readonly thing: Thing | undefined }[];
+
+/** What a call does besides its effect. */
+interface Rest {
+  /** What a process that is killed meanwhile may leave of it; undefined: nothing. */
+  readonly land?: (chance: Chance) => unknown;
+  /** What a call that fails has done. */
+  readonly failed?: (chance: Chance) => void;
+}
+
+type Perform = <T>(what: string, effect: () => T, rest?: Rest) => Promise<T>;
+
 export class FakeDisk {
-  #names = new Map<string, Inode>();
-  #durableNames = new Map<string, Inode>();
+  readonly #chance: Chance;
+  #names = new Map<string, Thing>();
+  #durableNames = new Map<string, Thing>();
   /** Changes of names that are not durable, by directory; a rename is one change of two names. */
   #pending = new Map<string, NameChange[]>();
-  readonly #dirs = new Set<string>();
+  #open = new Set<FakeInode>();
   #locks = new Set<string>();
-  #mount = 0;
+  /** Calls of the process that lives, in the order in which they were made. */
+  #underWay = new Set<Rest>();
+  #life = 0;
   #fault: Fault | undefined;
   #watch: { readonly is: (call: string) => boolean; left: number; run(): void } | undefined;
   /** Calls since `inject`, for counting and for messages. */
   calls: string[] = [];
   #counted = 0;
+  /** What a process has done that none may do. */
+  readonly misuse: string[] = [];
   /** The last error of this disk that no later call mends; taken away by whoever has seen to it. */
   brokeAt: string | undefined;
   /** Calls that begin with `only` take so long, or until it is taken away. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
-  /** How long each call takes, at least. */
-  wait = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  /** The cache lets go of pages of a failed fdatasync while they are read, too. */
+  forgets = false;
+
+  /** @param chance what decides where the fault model leaves a choice */
+  constructor(chance: Chance = chanceFrom(1)) {
+    this.#chance = chance;
+  }
+
+  /** How long each call takes, at least: one is overtaken by another now and then. */
+  wait = async (): Promise<void> => {
+    for (let turns = 1 + this.#chance(3); turns > 0; turns--) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
 
   /** In steps: a call under way ends as well when the delay is taken away. */
   async #slow(ms: number): Promise<void> {
@@ -158,18 +129,25 @@ export class FakeDisk {
 
   get usedBytes(): number {
     let sectors = 0;
-    for (const inode of new Set(this.#names.values())) sectors += inode.cache.size;
+    const inodes = new Set<Thing>([...this.#names.values(), ...this.#open]);
+    for (const thing of inodes) if (thing !== 'directory') sectors += thing.sectors;
     return sectors * SECTOR;
   }
 
   /** The process dies; the machine goes on. */
   kill(): void {
-    this.#mount++;
+    const chance = this.#chance;
+    for (const { land } of this.#underWay) if (chance(3) > 0) attempt(() => land?.(chance));
+    this.#life++;
+    this.#underWay = new Set();
     this.#locks = new Set();
+    for (const inode of this.#open) inode.handles = 0;
+    this.#open = new Set();
+    for (const thing of this.#names.values()) if (thing !== 'directory') thing.evict(chance);
   }
 
   /** The machine loses power. */
-  crash(chance: Chance): void {
+  crash(chance: Chance = this.#chance): void {
     this.kill();
     for (const changes of this.#pending.values()) {
       for (const change of changes.slice(0, chance(changes.length + 1))) {
@@ -177,38 +155,38 @@ export class FakeDisk {
       }
     }
     this.#pending.clear();
-    this.#names = new Map(this.#durableNames);
-    for (const inode of new Set(this.#names.values())) inode.lose(chance);
-  }
-
-  /** Whether bytes of a file would be lost with the power. */
-  isDirty(file: string, from: number, to: number): boolean {
-    const inode = this.#names.get(path.resolve(file));
-    if (!inode || this.#durableNames.get(path.resolve(file)) !== inode) return true;
-    for (let s = Math.floor(from / SECTOR); s * SECTOR < to; s++) {
-      if (inode.dirty.has(s)) return true;
+    // What is in a directory that is gone is gone.
+    for (const name of [...this.#durableNames.keys()].sort()) {
+      if (!isDirectory(this.#durableNames, path.dirname(name))) this.#durableNames.delete(name);
     }
-    return false;
+    this.#names = new Map(this.#durableNames);
+    for (const thing of new Set(this.#names.values())) {
+      if (thing !== 'directory') thing.lose(chance);
+    }
   }
 
-  /** The bytes of a file as they are now; changes go through to the disk, durably. */
+  /** The first byte of a file that a power loss might change, in a range that should be durable. */
+  firstUnsettled(file: string, from: number, to: number): number | undefined {
+    const name = path.resolve(file);
+    const inode = this.#inode(name, 'look at');
+    for (let at = name; at !== path.dirname(at); at = path.dirname(at)) {
+      if (this.#durableNames.get(at) !== this.#names.get(at)) return from;
+    }
+    return inode.firstUnsettled(from, to);
+  }
+
+  /** The bytes of a file as they are now; what changes does so on the disk, durably. */
   edit(file: string, change: (bytes: Uint8Array) => void): void {
-    const inode = this.#names.get(path.resolve(file));
-    if (!inode) throw new Error(`no file ${file}`);
-    const bytes = new Uint8Array(inode.size);
-    readFrom(inode, bytes, 0);
-    change(bytes);
-    writeTo(inode, bytes, 0);
-    inode.sync();
+    this.#inode(file, 'edit').edit(change);
   }
 
   /** All files as they are durably: for `restore`. */
-  image(): Map<string, { readonly size: number; readonly sectors: Map<number, Uint8Array> }> {
-    const files = new Map();
-    for (const [name, inode] of this.#names) {
-      files.set(name, { size: inode.durableSize, sectors: new Map(inode.durable) });
+  image(): Map<string, Thing> {
+    const things = new Map<string, Thing>();
+    for (const [name, thing] of this.#names) {
+      things.set(name, thing === 'directory' ? thing : thing.durableCopy());
     }
-    return files;
+    return things;
   }
 
   /** Puts every file back to what it was in an image; others are gone. */
@@ -216,17 +194,23 @@ export class FakeDisk {
     this.kill();
     this.#pending.clear();
     this.#names.clear();
-    for (const [name, { size, sectors }] of image) {
-      const inode = new Inode();
-      inode.size = size;
-      inode.durableSize = size;
-      for (const [sector, bytes] of sectors) {
-        inode.cache.set(sector, bytes);
-        inode.durable.set(sector, bytes);
-      }
-      this.#names.set(name, inode);
+    for (const [name, thing] of image) {
+      this.#names.set(name, thing === 'directory' ? thing : thing.durableCopy());
     }
     this.#durableNames = new Map(this.#names);
+  }
+
+  /** Puts a file there, durably, with the directories that it lies in. */
+  put(file: string, bytes: Uint8Array): void {
+    const inode = new FakeInode();
+    inode.write(bytes, 0);
+    inode.sync();
+    const name = path.resolve(file);
+    const made = missing(this.#names, path.dirname(name)).map((dir) => [dir, 'directory'] as const);
+    for (const [at, thing] of [...made, [name, inode] as const]) {
+      this.#names.set(at, thing);
+      this.#durableNames.set(at, thing);
+    }
   }
 
   list(dir: string): string[] {
@@ -236,170 +220,262 @@ export class FakeDisk {
       .sort();
   }
 
+  #inode(file: string, what: string): FakeInode {
+    const thing = this.#names.get(path.resolve(file));
+    if (thing === undefined) throw io(`${what} ${file}`, 'ENOENT');
+    if (thing === 'directory') throw io(`${what} ${file}`, 'EISDIR');
+    return thing;
+  }
+
+  #misused(what: string): void {
+    this.misuse.push(what);
+  }
+
+  /** Throws where a process has done what none may do. */
+  assertSound(): void {
+    if (this.misuse.length > 0) throw new Error(`misuse of the disk: ${this.misuse.join('; ')}`);
+  }
+
   // --- what a node sees ----------------------------------------------------------------------
 
   mount(): Disk {
-    const id = this.#mount;
-    const call = async (what: string): Promise<void> => {
-      await this.wait();
-      if (id !== this.#mount) throw io(what, 'ENODEV');
-      this.calls.push(what);
-      const watch = this.#watch;
-      if (watch?.is(what) && --watch.left === 0) {
-        this.#watch = undefined;
-        watch.run();
-      }
-      if (this.delay && what.startsWith(this.delay.only)) {
-        await this.#slow(this.delay.ms);
-      }
-      const fault = this.#fault;
-      if (!fault || !what.startsWith(fault.only ?? '')) return;
-      const count = ++this.#counted;
-      const isDue = fault.isLasting ? count >= fault.call : count === fault.call;
-      if (isDue && fault.errno === 'EIO') this.brokeAt = what;
-      if (isDue) throw io(what, fault.errno);
+    this.assertSound();
+    const life = this.#life;
+    /** Once it has given back its lock, a node touches nothing. */
+    let isOver = false;
+    const changing = new Set<string>();
+    const alive = (what: string): void => {
+      if (life !== this.#life) throw io(what, 'ENODEV');
     };
-    const change = (dir: string, names: NameChange): void => {
+    const perform: Perform = async (what, effect, rest) => {
+      alive(what);
+      const issued = rest ?? {};
+      if (CHECKS_LOCK && rest && isOver) this.#misused(`${what} after the lock was given back`);
+      if (rest) changing.add(what);
+      this.#underWay.add(issued);
+      try {
+        await this.wait();
+        alive(what);
+        this.#noticed(what);
+        if (this.delay && what.startsWith(this.delay.only)) await this.#slow(this.delay.ms);
+        alive(what);
+        this.#failWhereDue(what, rest);
+        return effect();
+      } finally {
+        changing.delete(what);
+        this.#underWay.delete(issued);
+      }
+    };
+    const rename = (dir: string, names: NameChange): void => {
       apply(this.#names, names);
-      const pending = this.#pending.get(dir) ?? [];
-      pending.push(names);
-      this.#pending.set(dir, pending);
+      this.#pending.set(dir, [...(this.#pending.get(dir) ?? []), names]);
     };
-    const find = (file: string, what: string): Inode => {
-      const inode = this.#names.get(path.resolve(file));
-      if (!inode) throw io(what, 'ENOENT');
-      return inode;
-    };
+    /** A change of names: a process that is killed may have made it. */
+    const change = (what: string, effect: () => void): Promise<void> =>
+      perform(what, effect, { land: effect });
     return {
       lock: async (dir): Promise<Lock> => {
+        alive('lock');
         if (this.#locks.has(dir)) throw failure('Locked', `${dir} is in use`);
         this.#locks.add(dir);
         const locks = this.#locks;
-        return { release: () => locks.delete(dir) };
+        return {
+          release: () => {
+            if (!locks.delete(dir) || life !== this.#life) return;
+            if (CHECKS_LOCK && changing.size > 0)
+              this.#misused(`the lock given back during ${[...changing]}`);
+            isOver = true;
+          },
+        };
       },
       open: async (file, how): Promise<DiskFile> => {
-        await call(`open ${path.basename(file)}`);
         const full = path.resolve(file);
-        if (how === 'create' && !this.#names.has(full)) {
-          change(path.dirname(full), [{ name: full, inode: new Inode() }]);
-        }
-        return this.#file(full, find(file, `open ${file}`), call);
+        const what = `open ${path.basename(file)}`;
+        const create = (): void => {
+          if (how !== 'create' || this.#names.has(full)) return;
+          if (!isDirectory(this.#names, path.dirname(full))) throw io(what, 'ENOENT');
+          rename(path.dirname(full), [{ name: full, thing: new FakeInode() }]);
+        };
+        const open = (): DiskFile => {
+          create();
+          const inode = this.#inode(full, 'open');
+          inode.handles++;
+          this.#open.add(inode);
+          return this.#file(full, inode, how !== 'read', perform, () => life === this.#life);
+        };
+        return await perform(what, open, how === 'create' ? { land: create } : undefined);
       },
-      rename: async (from, to) => {
-        await call(`rename ${path.basename(from)} ${path.basename(to)}`);
-        const inode = find(from, `rename ${from}`);
-        const names = [
-          { name: path.resolve(to), inode },
-          { name: path.resolve(from), inode: undefined },
-        ];
-        change(path.dirname(path.resolve(to)), names);
+      rename: (from, to) =>
+        change(`rename ${path.basename(from)} ${path.basename(to)}`, () => {
+          const thing = this.#inode(from, 'rename');
+          if (!isDirectory(this.#names, path.dirname(path.resolve(to)))) throw io(to, 'ENOENT');
+          rename(path.dirname(path.resolve(to)), [
+            { name: path.resolve(to), thing },
+            { name: path.resolve(from), thing: undefined },
+          ]);
+        }),
+      remove: (file) =>
+        change(`remove ${path.basename(file)}`, () => {
+          this.#inode(file, 'remove');
+          const name = path.resolve(file);
+          rename(path.dirname(name), [{ name, thing: undefined }]);
+        }),
+      list: (dir) => perform(`list ${path.basename(dir)}`, () => this.list(dir)),
+      makeDir: (dir) => {
+        const make = (): string | undefined => {
+          const made = missing(this.#names, path.resolve(dir));
+          for (const name of made) rename(path.dirname(name), [{ name, thing: 'directory' }]);
+          return made[0];
+        };
+        return perform(`mkdir ${path.basename(dir)}`, make, { land: make });
       },
-      remove: async (file) => {
-        await call(`remove ${path.basename(file)}`);
-        find(file, `remove ${file}`);
-        change(path.dirname(path.resolve(file)), [{ name: path.resolve(file), inode: undefined }]);
+      syncDir: (dir) => {
+        const name = path.resolve(dir);
+        const begun = this.#pending.get(name)?.length ?? 0;
+        const end = (isDurable: boolean): void => {
+          const pending = this.#pending.get(name) ?? [];
+          for (const names of pending.splice(0, begun)) {
+            if (isDurable) apply(this.#durableNames, names);
+          }
+        };
+        const failed = (chance: Chance): void => {
+          if (chance(2) === 0) end(false);
+        };
+        return perform(`syncdir ${path.basename(dir)}`, () => end(true), { failed });
       },
-      list: async (dir) => {
-        await call(`list ${path.basename(dir)}`);
-        return this.list(dir);
-      },
-      makeDir: async (dir) => {
-        await call(`mkdir ${path.basename(dir)}`);
-        this.#dirs.add(path.resolve(dir));
-        return undefined;
-      },
-      syncDir: async (dir) => {
-        await call(`syncdir ${path.basename(dir)}`);
-        for (const names of this.#pending.get(path.resolve(dir)) ?? []) {
-          apply(this.#durableNames, names);
-        }
-        this.#pending.delete(path.resolve(dir));
-      },
-      freeBytes: async (dir) => {
-        await call(`statfs ${path.basename(dir)}`);
-        return Math.max(0, this.capacityBytes - this.usedBytes);
-      },
+      freeBytes: (dir) =>
+        perform(`statfs ${path.basename(dir)}`, () =>
+          Math.max(0, this.capacityBytes - this.usedBytes),
+        ),
     };
   }
 
-  #file(name: string, inode: Inode, call: (what: string) => Promise<void>): DiskFile {
+  #noticed(what: string): void {
+    this.calls.push(what);
+    const watch = this.#watch;
+    if (!watch?.is(what) || --watch.left > 0) return;
+    this.#watch = undefined;
+    watch.run();
+  }
+
+  #failWhereDue(what: string, rest: Rest | undefined): void {
+    const fault = this.#fault;
+    if (!fault || !what.startsWith(fault.only ?? '')) return;
+    const count = ++this.#counted;
+    const isDue = fault.isLasting ? count >= fault.call : count === fault.call;
+    if (!isDue) return;
+    if (fault.errno === 'EIO') this.brokeAt = what;
+    rest?.failed?.(this.#chance);
+    throw io(what, fault.errno);
+  }
+
+  /** The first bytes of a write, as far as there is room. */
+  #write(inode: FakeInode, what: string, bytes: Uint8Array, position: number): void {
+    let room = this.capacityBytes - this.usedBytes;
+    let length = 0;
+    while (length < bytes.length) {
+      const sector = Math.floor((position + length) / SECTOR);
+      if (!inode.has(sector)) room -= SECTOR;
+      if (room < 0) break;
+      length = Math.min((sector + 1) * SECTOR - position, bytes.length);
+    }
+    if (length > 0) inode.write(bytes.subarray(0, length), position);
+    if (length < bytes.length) throw io(what, 'ENOSPC');
+  }
+
+  #file(
+    name: string,
+    inode: FakeInode,
+    isWritable: boolean,
+    perform: Perform,
+    isAlive: () => boolean,
+  ): DiskFile {
     const base = path.basename(name);
+    let isClosed = false;
+    let calls = 0;
+    const call = async <T>(what: string, effect: () => T, rest?: Rest): Promise<T> => {
+      if (isClosed && isAlive()) this.#misused(`${what} on a closed handle`);
+      if (isClosed) throw io(what, 'EBADF');
+      if (rest && !isWritable) throw io(what, 'EBADF');
+      calls++;
+      try {
+        return await perform(what, effect, rest);
+      } finally {
+        calls--;
+      }
+    };
+    const sync = (what: string): Promise<void> => {
+      const { stamp } = inode;
+      const failed = (chance: Chance): void => inode.failSync(stamp, chance);
+      return call(`${what} ${base}`, () => inode.sync(stamp), { failed });
+    };
     return {
       path: name,
-      write: async (bytes, position) => {
-        // The caller's bytes stay as they are until it resolves; here they are taken at once.
+      write: (bytes, position) => {
+        const what = `write ${base} ${bytes.length}@${position}`;
         const copy = bytes.slice();
-        await call(`write ${base} ${copy.length}@${position}`);
-        let room = this.capacityBytes - this.usedBytes;
-        for (let at = position; at < position + copy.length; ) {
-          const sector = Math.floor(at / SECTOR);
-          const end = Math.min((sector + 1) * SECTOR, position + copy.length);
-          if (!inode.cache.has(sector)) room -= SECTOR;
-          if (room < 0) throw io(`write ${base}`, 'ENOSPC');
-          writeTo(inode, copy.subarray(at - position, end - position), at);
-          at = end;
-        }
+        const land = (chance: Chance): void => {
+          const at = position + chance(copy.length + PAGE + 1);
+          const end = chance(2) === 0 ? position + copy.length : at - (at % PAGE);
+          const length = Math.max(0, Math.min(end - position, copy.length));
+          this.#write(inode, what, copy.subarray(0, length), position);
+        };
+        const effect = (): void => {
+          if (Buffer.compare(copy, bytes) !== 0) this.#misused(`bytes change during ${what}`);
+          this.#write(inode, what, copy, position);
+        };
+        return call(what, effect, { land, failed: (chance) => attempt(() => land(chance)) });
       },
-      sync: async () => {
-        await call(`fdatasync ${base}`);
-        inode.sync();
+      sync: () => sync('fdatasync'),
+      syncAll: () => sync('fsync'),
+      read: (into, position) =>
+        call(`read ${base} ${into.length}@${position}`, () => {
+          if (this.forgets) inode.evict(this.#chance, 8);
+          return inode.read(into, position);
+        }),
+      truncate: (size) => {
+        const effect = (): void => inode.truncate(size);
+        return call(`truncate ${base} ${size}`, effect, { land: effect });
       },
-      syncAll: async () => {
-        await call(`fsync ${base}`);
-        inode.sync();
-      },
-      read: async (into, position) => {
-        await call(`read ${base} ${into.length}@${position}`);
-        return readFrom(inode, into, position);
-      },
-      truncate: async (size) => {
-        await call(`truncate ${base} ${size}`);
-        inode.truncate(size);
-      },
-      size: async () => {
-        await call(`stat ${base}`);
-        return inode.size;
-      },
+      size: () => call(`stat ${base}`, () => inode.size),
       close: async () => {
-        await call(`close ${base}`);
+        const what = `close ${base}`;
+        if (!isAlive()) throw io(what, 'ENODEV');
+        if (isClosed) this.#misused(`${what} a second time`);
+        if (calls > 0) this.#misused(`${what} while a call on it is under way`);
+        isClosed = true;
+        if (--inode.handles === 0) this.#open.delete(inode);
+        await perform(what, () => undefined);
       },
     };
   }
 }
 
-function apply(names: Map<string, Inode>, change: NameChange): void {
-  for (const { name, inode } of change) {
-    if (inode) names.set(name, inode);
+function isDirectory(names: ReadonlyMap<string, Thing>, dir: string): boolean {
+  return dir === path.dirname(dir) || names.get(dir) === 'directory';
+}
+
+/** Directories from the root to `dir` that are not there. */
+function missing(names: ReadonlyMap<string, Thing>, dir: string): string[] {
+  if (isDirectory(names, dir)) return [];
+  if (names.has(dir)) throw io(`mkdir ${dir}`, 'ENOTDIR');
+  return [...missing(names, path.dirname(dir)), dir];
+}
+
+/** What happens to a call of a process that is gone concerns nobody. */
+function attempt(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if ((error as { code?: string }).code === undefined) throw error;
+  }
+}
+
+function apply(names: Map<string, Thing>, change: NameChange): void {
+  for (const { name, thing } of change) {
+    if (thing) names.set(name, thing);
     else names.delete(name);
   }
-}
-
-function writeTo(inode: Inode, bytes: Uint8Array, position: number): void {
-  for (let at = position; at < position + bytes.length; ) {
-    const sector = Math.floor(at / SECTOR);
-    const end = Math.min((sector + 1) * SECTOR, position + bytes.length);
-    // Sectors are never changed in place: images and what is durable may share them.
-    const content = inode.cache.get(sector)?.slice() ?? new Uint8Array(SECTOR);
-    inode.cache.set(sector, content);
-    content.set(bytes.subarray(at - position, end - position), at - sector * SECTOR);
-    inode.dirty.add(sector);
-    at = end;
-  }
-  inode.size = Math.max(inode.size, position + bytes.length);
-}
-
-function readFrom(inode: Inode, into: Uint8Array, position: number): number {
-  const length = Math.max(0, Math.min(into.length, inode.size - position));
-  into.fill(0, 0, length);
-  for (let at = position; at < position + length; ) {
-    const sector = Math.floor(at / SECTOR);
-    const end = Math.min((sector + 1) * SECTOR, position + length);
-    const content = inode.cache.get(sector);
-    const start = at - sector * SECTOR;
-    if (content) into.set(content.subarray(start, start + end - at), at - position);
-    at = end;
-  }
-  return length;
 }
 
 /** As the real disk reports it. */

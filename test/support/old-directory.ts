@@ -4,7 +4,7 @@ import path from 'node:path';
 import { inflateRawSync } from 'node:zlib';
 import { expect } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { type FakeDisk, SECTOR } from './fake-disk.js';
+import type { FakeDisk } from './fake-disk.js';
 
 const GOLDEN = path.join(import.meta.dirname, '../golden/directory-v1/directory.json');
 
@@ -39,17 +39,8 @@ export function putOldDirectory(dir: string): void {
 
 /** The same, in `/data` of a fake disk, durable. */
 export function putOldOnFake(disk: FakeDisk): void {
-  const image: ReturnType<FakeDisk['image']> = new Map();
-  for (const [name, bytes] of filesOf()) {
-    const sectors = new Map<number, Uint8Array>();
-    for (let at = 0; at < bytes.length; at += SECTOR) {
-      const sector = new Uint8Array(SECTOR);
-      sector.set(bytes.subarray(at, at + SECTOR));
-      sectors.set(at / SECTOR, sector);
-    }
-    image.set(path.join('/data', name), { size: bytes.length, sectors });
-  }
-  disk.restore(image);
+  disk.restore(new Map());
+  for (const [name, bytes] of filesOf()) disk.put(path.join('/data', name), bytes);
 }
 
 /** Every space is as that release has left it. */

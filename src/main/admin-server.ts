@@ -36,7 +36,8 @@ export type AdminQuestion =
       readonly host: string;
       readonly port: number;
     }
-  | { readonly verb: 'remove-replica'; readonly nodeId: string };
+  | { readonly verb: 'remove-replica'; readonly nodeId: string }
+  | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number };
 
 type AdminAnswer =
   | { readonly result: unknown }
@@ -60,6 +61,8 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
     }
     case 'remove-replica':
       return await node.removeReplica(question.nodeId);
+    case 'checkpoint':
+      return await node.space(question.space).checkpoint(question.sequence);
     default:
       throw failure('Configuration', 'a verb that this node does not know');
   }

@@ -9,7 +9,7 @@ import { type EngramError, failure } from '../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../shared/limits.js';
 import type { PlainFrame } from '../shared/protocol.js';
 import type { Receiver } from '../shared/receiver.js';
-import type { ReceiverHost } from './receiver-connection.js';
+import type { ReceiverHost } from './receiver-host.js';
 import type { SpaceState } from './space-table.js';
 import { pause } from './within.js';
 

@@ -23,6 +23,12 @@ interface PromoteFlags {
   readonly json: boolean;
 }
 
+interface CheckpointFlags {
+  readonly space: string;
+  readonly sequence: number;
+  readonly json: boolean;
+}
+
 /** Adds them to the program. */
 export function addRoleCommands(program: Command): void {
   const onNode = (name: string, what: string): Command =>
@@ -91,6 +97,15 @@ export function addRoleCommands(program: Command): void {
     .action(async (dir: string, { node: nodeId }: { node: string }) => {
       await askAdmin(dir, { verb: 'remove-replica', nodeId });
       console.log(`${nodeId} gets nothing from this node any more`);
+    });
+
+  onNode('checkpoint', 'say that nothing of a space below an entry is needed here any more')
+    .requiredOption('--space <name>', 'which')
+    .requiredOption('--sequence <n>', 'the first entry that is still needed', whole)
+    .action(async (dir: string, { space, sequence, json }: CheckpointFlags) => {
+      await askAdmin(dir, { verb: 'checkpoint', space, sequence });
+      const told = `${space}: nothing below ${sequence} is kept any more for who reads it here`;
+      console.log(json ? JSON.stringify({ space, checkpoint: sequence }) : told);
     });
 
   addQuarantineCommands(program);

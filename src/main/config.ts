@@ -156,6 +156,12 @@ export interface NodeOptions {
    * acknowledged group, damaged before anything else told of it.
    */
   readonly strictTail?: boolean;
+  /**
+   * Replica without `apply`: `checkpoint` takes its primary's checkpoints for its own: its log is
+   * freed as the primary's is; `nothing` keeps all until this node checkpoints. Default:
+   * `nothing`; of `engram-wal serve`, for directories that this release has made, `checkpoint`.
+   */
+  readonly follow?: 'checkpoint' | 'nothing';
   /** What the host has not checkpointed may take; beyond, appends reject. Default: unlimited. */
   readonly maxRetainedBytes?: number;
   /** How far one replica may keep the log back, per space; beyond, its slot is lost. */
@@ -212,6 +218,7 @@ type WithoutDefault =
   | 'advertise'
   | 'apply'
   | 'appliedUpTo'
+  | 'follow'
   | 'rewound'
   | 'snapshot'
   | 'restore'
@@ -272,6 +279,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   maxEntryBytes: whole(1, SEGMENT_MAX_BYTES, 'bytes'),
   memoryBudgetBytes: whole(1, MEMORY_BUDGET_MAX_BYTES, 'bytes'),
   strictTail: flag,
+  follow: (v) => (v === 'checkpoint' || v === 'nothing' ? undefined : "'checkpoint' or 'nothing'"),
   maxRetainedBytes: (v) =>
     v === Number.POSITIVE_INFINITY ? undefined : whole(1, undefined, 'bytes')(v),
   maxSlotBytes: whole(1, undefined, 'bytes'),

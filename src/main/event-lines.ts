@@ -39,11 +39,11 @@ const WRITERS: Writers = {
   ...ROLE_WRITERS,
   ...COORDINATOR_WRITERS,
   'replica-state': (e) => {
-    const { replicaId, state, reason, consecutiveFailures, fatal, checksumFailures } = e;
+    const { replicaId, state, reason, fatal, ...more } = e;
     const level = { failed: 'error', waiting: 'warn', connecting: 'debug', handshake: 'debug' };
     const found = (level as Partial<Record<string, Level>>)[state] ?? 'info';
     const text = `replica ${replicaId} is ${state}: ${reason}`;
-    const fields = { replicaId, state, reason, consecutiveFailures, checksumFailures };
+    const fields = { replicaId, state, reason, ...more };
     return line(found, replicaId, text, fatal === undefined ? fields : { ...fields, fatal });
   },
   'replica-status': ({ replicaId, status, before, spaces, reason }) =>
@@ -72,12 +72,12 @@ const WRITERS: Writers = {
         : `replica ${replicaId} moves again in ${named(spaces)}`,
       { replicaId, isStalled, stage, ...counted(spaces) },
     ),
-  'primary-connection': ({ primaryId, connected, reason }) =>
+  'primary-connection': ({ primaryId, connected, reason, directoryId }) =>
     line(
       connected ? 'info' : 'warn',
       primaryId,
       connected ? `primary ${primaryId} has connected` : `primary ${primaryId} is gone: ${reason}`,
-      { primaryId, connected, reason },
+      { primaryId, connected, reason, directoryId },
     ),
   'primary-stalled': ({ primaryId, isStalled, stalledMs }) =>
     line(
@@ -88,8 +88,19 @@ const WRITERS: Writers = {
         : `primary ${primaryId} moves again`,
       { primaryId, isStalled, stalledMs },
     ),
-  'duplicate-node': ({ nodeId }) =>
-    line('error', nodeId, `two living processes call themselves ${nodeId}`, { duplicate: nodeId }),
+  'duplicate-node': ({ nodeId, directories }) => {
+    const isCopy = directories[0] === directories[1];
+    const text = `two living processes call themselves ${nodeId}${isCopy ? ': one is a copy' : ''}`;
+    return line('error', nodeId, text, { duplicate: nodeId, directories });
+  },
+  'keeps-all': ({ space, checkpoint }) =>
+    line(
+      'warn',
+      space,
+      `${space} is led here without a host: all from ${checkpoint} on is kept until somebody ` +
+        'checkpoints (engram-wal checkpoint)',
+      { space, checkpoint },
+    ),
   'replica-refused': ({ space, replicaId, verdict }) =>
     line(
       'error',

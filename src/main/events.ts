@@ -33,6 +33,8 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
     readonly fatal: string | undefined;
     /** Links that have ended because bytes were changed on the way. */
     readonly checksumFailures: number;
+    /** Its data directory, as it said last; undefined where it speaks version 1, or never spoke. */
+    readonly directoryId: string | undefined;
   };
   /** Replicas have another status (healthy, lagging, degraded, failed) in these spaces. */
   'replica-status': ReplicaStatusChange;
@@ -45,6 +47,8 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
     readonly primaryId: string;
     readonly connected: boolean;
     readonly reason: string;
+    /** Its data directory; undefined where it speaks version 1 of the protocol. */
+    readonly directoryId: string | undefined;
   };
   /** The main thread of a primary does not move, though its shipper does; or moves again. */
   'primary-stalled': {
@@ -52,8 +56,19 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
     readonly isStalled: boolean;
     readonly stalledMs: number;
   };
-  /** Two living processes call themselves `nodeId`: the second was refused (row 26). */
-  'duplicate-node': { readonly nodeId: string };
+  /**
+   * Two living processes call themselves `nodeId`: the second was refused (row 26). `directories`:
+   * of the first and of the second; where they are the same, one is a copy.
+   */
+  'duplicate-node': {
+    readonly nodeId: string;
+    readonly directories: readonly (string | undefined)[];
+  };
+  /**
+   * This node leads the space without a host (`follow`): all since its checkpoint is kept until
+   * somebody checkpoints, as `engram-wal checkpoint` does.
+   */
+  'keeps-all': { readonly space: string; readonly checkpoint: Sequence };
   /** A replica's position in a space does not continue ours: it gets nothing of that space. */
   'replica-refused': {
     readonly space: string;

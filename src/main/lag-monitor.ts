@@ -190,6 +190,8 @@ export class LagMonitor {
       const eta = closing > 0 ? (1_000 * behindBytes) / closing : 'unknown';
       return {
         replicaId: replica.nodeId,
+        directoryId: link.directoryId,
+        version: link.version,
         address: { host: replica.host, port: replica.port },
         state: link.state,
         reason: link.reason,

@@ -164,7 +164,11 @@ export class Leadership {
   #changed(space: SpaceState): void {
     const { name, role, epoch, primary } = space.facts;
     this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
+    const { config, emit } = this.#parts;
     if (role === 'replica') this.#parts.applier?.start(space);
+    else if (config.follow === 'checkpoint') {
+      emit('keeps-all', { space: name, checkpoint: space.facts.checkpoint });
+    }
     this.coordinated.roleChanged(space);
   }
 

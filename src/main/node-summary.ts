@@ -14,6 +14,7 @@ import type { Wal } from './wal.js';
 /** Those that are undefined are made while the node opens. */
 export interface SummaryParts {
   readonly config: NodeConfig;
+  readonly directoryId: string;
   readonly address: Address | undefined;
   readonly memory: NodeMemory;
   readonly segments: Segments;
@@ -31,6 +32,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
   return {
     nodeId: config.nodeId,
     clusterId: config.clusterId,
+    directoryId: parts.directoryId,
     address: parts.address,
     durableLsn: memory.durableLsn,
     segments: segments.list.length,

@@ -25,6 +25,8 @@ export interface OpenSpaceOptions {
 export interface NodeSummary {
   readonly nodeId: string;
   readonly clusterId: string;
+  /** Of the data directory: no other has it. 32 hex digits. */
+  readonly directoryId: string;
   readonly address: Address | undefined;
   readonly durableLsn: Lsn;
   readonly segments: number;
@@ -68,6 +70,10 @@ export interface NodeStatus extends NodeSummary {
 /** The link to one replica. */
 export interface ReplicaLinkStatus {
   readonly replicaId: string;
+  /** Its data directory, as it said last; undefined where it speaks version 1, or never spoke. */
+  readonly directoryId: string | undefined;
+  /** Of the protocol, as agreed on last; 0: never. */
+  readonly version: number;
   readonly address: Address;
   readonly state: LinkState;
   readonly reason: string;
@@ -140,6 +146,11 @@ export interface SpaceStatus {
   readonly firstSequence: Sequence;
   /** The host needs nothing below on this node; 0: it has never said so. */
   readonly checkpoint: Sequence;
+  /**
+   * Who says what is not needed here any more: the host, the primary that is followed, or
+   * nobody, so that all since the checkpoint is kept (`follow`).
+   */
+  readonly keeps: { readonly by: 'host' | 'primary' | 'nobody'; readonly reason: string };
   /** Acknowledged entries that cannot be read; `to` 0: nobody knows how many. */
   readonly damage: readonly { from: Sequence; to: Sequence; accepted: boolean }[];
   /** What is being done about it: `corrupt` when no member has it; undefined without damage. */

@@ -12,6 +12,7 @@ import type { Address, NodeConfig } from './config.js';
 import { type Coordinator, leaseRefusal } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
 import type { DiskInUse } from './disk-in-use.js';
+import { CheckpointFollower } from './follow-checkpoint.js';
 import type { HttpSurface } from './http-server.js';
 import { inTurn } from './in-turn.js';
 import { Leadership } from './leadership.js';
@@ -48,6 +49,7 @@ import { QUARANTINE } from './tail.js';
 import {
   applyEvents,
   type Emit,
+  primaryEvents,
   replicationEvents,
   snapshotEvents,
   tellOpened,
@@ -88,6 +90,7 @@ export class Node extends LedSpaces {
   #repairer: Repairer | undefined;
   #beat: NodeJS.Timeout | undefined;
   #http: HttpSurface | undefined;
+  #follower: CheckpointFollower | undefined;
   #admin: { close(): Promise<void> } | undefined;
   #openings: Openings | undefined;
   #closed: Promise<void> | undefined;
@@ -108,8 +111,8 @@ export class Node extends LedSpaces {
     this.#coordinator = platform.coordinator(config);
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
     const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
-    const caps = { maxEntryBytes, maxFrameBytes };
-    this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...caps, key };
+    const told = { maxEntryBytes, maxFrameBytes, directoryId: file.directoryId };
+    this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...told, key };
     this.#peers = new PeerClient(platform, this.#own);
     this.#disk = disk;
     this.#salt = file.logSalt;
@@ -177,6 +180,7 @@ export class Node extends LedSpaces {
     });
     this.#startReplication();
     this.retention = this.#startRetention();
+    this.#follower = CheckpointFollower.of(this.config, this.#memory, this.retention);
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write().catch(async (error) => {
       if (passingReason(error) !== 'disk-full') throw error;
@@ -262,7 +266,8 @@ export class Node extends LedSpaces {
   }
 
   #startReplication(): void {
-    const facts = { incarnation: this.#incarnation, dataDir: this.#dir, salt: this.#salt };
+    const { incarnation, directoryId } = this.#own;
+    const facts = { incarnation, directoryId, dataDir: this.#dir, salt: this.#salt };
     const repairer = (): Repairer | undefined => this.#repairer;
     this.#replication = new Replication(
       this.#platform,
@@ -301,6 +306,7 @@ export class Node extends LedSpaces {
   get #seen(): MetricParts & SummaryParts {
     return {
       config: this.config,
+      directoryId: this.#own.directoryId,
       address: this.#address,
       memory: this.#memory,
       spaces: this.#spaces,
@@ -329,16 +335,8 @@ export class Node extends LedSpaces {
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
       primaries: this.#primaries,
-      connection: (primaryId, connected, reason) => {
-        if (connected) this.#repairer?.heard(primaryId);
-        this.#primaries.connection(primaryId, connected, reason);
-        this.emit('primary-connection', { primaryId, connected, reason });
-      },
-      stalled: (primaryId, stalledMs) => {
-        this.#primaries.stalled(primaryId, stalledMs > 0);
-        this.emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs });
-      },
-      duplicate: (nodeId) => this.emit('duplicate-node', { nodeId }),
+      ...primaryEvents(this.#emit, this.#primaries, () => this.#repairer),
+      checkpointed: (space, sequence) => this.#follower?.told(space, sequence),
       peers: {
         ...peerHandlers({
           nodeId: this.nodeId,
@@ -407,6 +405,7 @@ export class Node extends LedSpaces {
         ackRefusal: () => leaseRefusal(this.#coordinator),
         stop: this.#stop.signal,
         appliedTo: (space) => this.#appliedTo(space),
+        versionOf: (primaryId) => this.#primaries.versionOf(primaryId),
         applier: this.#applier,
         snapshots: this.#snapshots,
       };
@@ -466,6 +465,7 @@ export class Node extends LedSpaces {
       () => this.#admin?.close(),
       // First of all: what primaries send would never let the log come to rest.
       () => this.#receiver?.close('the node closes'),
+      () => this.#follower?.close(),
       () => this.leadership?.roles.settled,
       () => this.#repairer?.close(),
       () => this.retention?.close(),

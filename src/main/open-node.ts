@@ -6,7 +6,7 @@ import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
 import { DiskInUse } from './disk-in-use.js';
 import { Node } from './node.js';
-import { openNodeFile } from './node-file.js';
+import { type OpenedNodeFile, openNodeFile } from './node-file.js';
 import { Openings } from './openings.js';
 import { nodePlatform, type Platform } from './platform.js';
 import { recover } from './recovery.js';
@@ -19,28 +19,42 @@ import { checkHost } from './threads.js';
  */
 export async function openNode(options: NodeOptions): Promise<Node> {
   checkHost();
-  const opening = openNodeOn(nodeDisk, options, nodePlatform, async (node, dir) => {
-    node.administeredBy(await openAdmin(node, dir));
-  });
-  return await stayAlive(opening);
+  return await stayAlive(openNodeOn(nodeDisk, options, nodePlatform, administer));
+}
+
+/**
+ * For `engram-wal serve`, which has no host: where `follow` is not given, a directory that this
+ * release has made follows its primary's checkpoints. An older one keeps everything, as it did.
+ */
+export async function openServed(options: NodeOptions): Promise<Node> {
+  checkHost();
+  const followOf = ({ madeAs }: OpenedNodeFile) => (madeAs > 1 ? 'checkpoint' : 'nothing');
+  return await stayAlive(openNodeOn(nodeDisk, options, nodePlatform, administer, followOf));
+}
+
+async function administer(node: Node, dir: string): Promise<void> {
+  node.administeredBy(await openAdmin(node, dir));
 }
 
 /**
  * The same on another disk: tests give one that fails, or that loses what was not synced.
  * @param opened the last step, before the host has the node
+ * @param followOf what `follow` is where it is not given
  */
 export async function openNodeOn(
   disk: Disk,
   options: NodeOptions,
   platform: Platform = nodePlatform,
   opened?: (node: Node, dir: string) => Promise<void>,
+  followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing' = () => 'nothing',
 ): Promise<Node> {
-  const config = readOptions(options);
-  const dir = path.resolve(config.dataDir);
+  const given = readOptions(options);
+  const dir = path.resolve(given.dataDir);
   await makeDirDurably(disk, dir);
   const own = await DiskInUse.take(disk, dir);
   try {
-    const file = await openNodeFile(own, dir, config);
+    const file = await openNodeFile(own, dir, given);
+    const config = { ...given, follow: given.follow ?? followOf(file) };
     const openings = await Openings.count(own, dir);
     const { segmentBytes, strictTail } = config;
     const recovered = await recover(own, dir, file.logSalt, segmentBytes, strictTail);

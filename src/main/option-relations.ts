@@ -49,6 +49,9 @@ export function checkTogether(config: NodeConfig): void {
   if (config.appliedUpTo && !config.apply) {
     throw contradiction('appliedUpTo is given without apply');
   }
+  if (config.follow === 'checkpoint' && config.apply) {
+    throw contradiction("follow is 'checkpoint', with apply: what is not applied must be kept");
+  }
   const ids = [config.nodeId, ...config.replicas.map((r) => r.nodeId)];
   for (const [i, id] of ids.entries()) {
     checkName('the nodeId of a replica', id);

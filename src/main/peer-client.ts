@@ -3,15 +3,12 @@
  * follows nothing and takes nobody's place. What may be asked: shared/peer-frames.ts.
  */
 import { randomBytes } from 'node:crypto';
-import { DiallerAuth, NONCE_BYTES } from '../shared/auth.js';
+import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { ERROR_CODES, type ErrorCode, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
-import {
-  HELLO_FRAME_MAX_BYTES,
-  PEER_ANSWER_MAX_BYTES,
-  PROTOCOL_VERSION,
-} from '../shared/limits.js';
+import { directoryOf, isSpoken, SPOKEN } from '../shared/greeting.js';
+import { HELLO_FRAME_MAX_BYTES, PEER_ANSWER_MAX_BYTES } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import { FEATURE_PEER_CALL } from '../shared/peer-frames.js';
 import {
@@ -28,6 +25,7 @@ export interface PeerIdentity {
   readonly clusterId: string;
   readonly nodeId: string;
   readonly incarnation: bigint;
+  readonly directoryId: string;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
   readonly key: Uint8Array | undefined;
@@ -104,6 +102,8 @@ export class PeerCall {
   #waiting: Waiting | undefined;
   #isConnected = false;
   #failure: Error | undefined;
+  /** Of the node that answers; undefined before its welcome, and where it speaks version 1. */
+  directoryId: string | undefined;
   /** Bytes of the answer that is under way. */
   #bytes = 0;
 
@@ -114,7 +114,8 @@ export class PeerCall {
     this.#own = own;
     this.#ended = ended;
     const parties = { clusterId: own.clusterId, dialler: own.nodeId, listener: member.nodeId };
-    this.#auth = new DiallerAuth(own.key, parties, randomBytes(NONCE_BYTES));
+    const nonce = nonceOf(own.directoryId, randomBytes(CHANCE_BYTES));
+    this.#auth = new DiallerAuth(own.key, parties, nonce);
     let cause: Error | undefined;
     socket.on('connect', () => this.#connected());
     socket.on('data', (chunk) => this.#heard(chunk));
@@ -144,13 +145,12 @@ export class PeerCall {
   #connected(): void {
     this.#isConnected = true;
     const { clusterId, nodeId, incarnation, maxFrameBytes, maxEntryBytes } = this.#own;
-    const versions = { minVersion: PROTOCOL_VERSION, maxVersion: PROTOCOL_VERSION };
     const caps = { maxFrameBytes, maxEntryBytes };
     const peerId = this.#member.nodeId;
     const features = FEATURE_PEER_CALL;
     const { hello: auth } = this.#auth;
     const who = { clusterId, nodeId, peerId, incarnation };
-    const hello = { ...versions, ...who, features, ...caps, auth };
+    const hello = { ...SPOKEN, ...who, features, ...caps, auth };
     this.#socket.write(encodeFrame({ kind: 'hello', hello }));
   }
 
@@ -158,7 +158,7 @@ export class PeerCall {
   greet(timeoutMs: number): Promise<void> {
     return this.#wait<void>(timeoutMs, (frame, resolve) => {
       if (frame.kind !== 'welcome') throw this.#unexpected(frame);
-      const { clusterId, nodeId, features } = frame.welcome;
+      const { clusterId, nodeId, features, version, auth } = frame.welcome;
       if (clusterId !== this.#own.clusterId || nodeId !== this.#member.nodeId) {
         const code = clusterId !== this.#own.clusterId ? 'WrongCluster' : 'WrongNode';
         throw failure(code, `${this.#name} is ${nodeId} of cluster ${clusterId}`);
@@ -166,7 +166,11 @@ export class PeerCall {
       if ((features & FEATURE_PEER_CALL) === 0) {
         throw failure('UnsupportedVersion', `${this.#name} takes no questions`);
       }
-      const proof = this.#auth.welcomed(frame.welcome.auth);
+      if (!isSpoken(version)) {
+        throw failure('UnsupportedVersion', `${this.#name} chose version ${version}`);
+      }
+      const proof = this.#auth.welcomed(auth, version);
+      this.directoryId = directoryOf(version, auth);
       if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
       this.#assembler.setCap(this.#own.maxFrameBytes);
       resolve();

@@ -5,6 +5,10 @@ import { PRIMARIES_KEPT } from '../shared/limits.js';
 
 export interface PrimaryLink {
   readonly primaryId: string;
+  /** Its data directory; undefined where it speaks version 1 of the protocol. */
+  directoryId: string | undefined;
+  /** Of the protocol, as agreed on last. */
+  version: number;
   isConnected: boolean;
   /** Its main thread does not move, though its shipper does. */
   isStalled: boolean;
@@ -33,9 +37,16 @@ export class PrimaryLinks {
     return this.all.map(({ sinceMs, ...link }) => ({ ...link, since: nowMs - sinceMs }));
   }
 
-  connection(primaryId: string, isConnected: boolean, reason: string): void {
+  connection(
+    primaryId: string,
+    isConnected: boolean,
+    reason: string,
+    peer: { readonly directoryId: string | undefined; readonly version: number },
+  ): void {
     const link = this.#link(primaryId);
-    Object.assign(link, { isConnected, reason, sinceMs: performance.now(), isStalled: false });
+    const { directoryId, version } = peer;
+    const told = { isConnected, reason, directoryId, version };
+    Object.assign(link, told, { sinceMs: performance.now(), isStalled: false });
     // Named last: the one that is forgotten first is the one that is away for longest.
     this.#links.delete(primaryId);
     this.#links.set(primaryId, link);
@@ -43,6 +54,12 @@ export class PrimaryLinks {
       if (this.#links.size <= PRIMARIES_KEPT) break;
       if (!old.isConnected) this.#links.delete(id);
     }
+  }
+
+  /** That a connected primary speaks; undefined where it is not connected. */
+  versionOf(primaryId: string): number | undefined {
+    const link = this.#links.get(primaryId);
+    return link?.isConnected ? link.version : undefined;
   }
 
   stalled(primaryId: string, isStalled: boolean): void {
@@ -70,6 +87,8 @@ export class PrimaryLinks {
     if (!link) {
       link = {
         primaryId,
+        directoryId: undefined,
+        version: 0,
         isConnected: false,
         isStalled: false,
         bytesReceived: 0,

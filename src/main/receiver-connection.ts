@@ -3,25 +3,21 @@
  * fdatasync has covered. shared/receiver.ts decides; this file owns the socket.
  */
 import { randomBytes } from 'node:crypto';
-import { ListenerAuth, NONCE_BYTES } from '../shared/auth.js';
+import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { takenFeatures } from '../shared/compression.js';
 import type { History } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler, type FrameBuffers } from '../shared/frame.js';
-import {
-  HANDSHAKE_DEADLINE_MS,
-  HELLO_FRAME_MAX_BYTES,
-  HISTORY_MAX,
-  PROTOCOL_VERSION,
-} from '../shared/limits.js';
-import type { Member } from '../shared/node-record.js';
+import { checkHello, directoryOf } from '../shared/greeting.js';
+import { HANDSHAKE_DEADLINE_MS, HELLO_FRAME_MAX_BYTES, HISTORY_MAX } from '../shared/limits.js';
 import { FEATURE_PEER_CALL } from '../shared/peer-frames.js';
-import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
+import type { Epoch, Sequence } from '../shared/position.js';
 import {
   decodeFrame,
   encodeFrame,
   type Handle,
+  type HeartbeatRow,
   type Hello,
   inFrames,
   type PlainFrame,
@@ -33,45 +29,13 @@ import { Receiver } from '../shared/receiver.js';
 import type { HistoryRow } from '../shared/role-frames.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchIntake } from './batch-intake.js';
-import { PeerConnection, type PeerHandlers } from './peer-connection.js';
-import type { PrimaryLinks } from './primary-links.js';
-import type { Roles } from './roles.js';
-import type { SnapshotIntake, SnapshotLink } from './snapshot-intake.js';
+import { PeerConnection } from './peer-connection.js';
+import type { ReceiverHost } from './receiver-host.js';
+import type { SnapshotLink } from './snapshot-intake.js';
 import type { SpaceState } from './space-table.js';
-import type { Wal } from './wal.js';
 
 /** What a peer that does not read may leave unread. */
 const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
-
-/** What the server needs of its node. */
-export interface ReceiverHost {
-  readonly clusterId: string;
-  readonly nodeId: string;
-  readonly incarnation: bigint;
-  readonly maxEntryBytes: number;
-  readonly maxFrameBytes: number;
-  readonly key: Uint8Array | undefined;
-  readonly wal: Wal;
-  readonly snapshots: SnapshotIntake;
-  spaceById(id: string): SpaceState | undefined;
-  appliedTo(space: SpaceState): Sequence;
-  /** Makes the introduced spaces known here, durably, and says where they stand. */
-  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
-  readonly primaries: PrimaryLinks;
-  /** Who leads the space, as far as is known here; undefined: nobody, yet. */
-  leaderOf(space: SpaceState): Member | undefined;
-  /** The primary has told the epochs of a space. */
-  told(space: SpaceState, history: readonly EpochStart[]): void;
-  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
-  readonly rejoin: Roles['rejoin'];
-  connection(primaryId: string, connected: boolean, reason: string): void;
-  /** The primary's main thread has not moved for so long; 0: it moves again. */
-  stalled(primaryId: string, stalledMs: number): void;
-  /** A second living process calls itself so. */
-  duplicate(nodeId: string): void;
-  /** What this node answers to peers that ask. */
-  readonly peers: PeerHandlers;
-}
 
 function isCall(hello: Hello): boolean {
   return (hello.features & FEATURE_PEER_CALL) !== 0;
@@ -105,6 +69,10 @@ export class ReceiverConnection implements SnapshotLink {
   /** It is no primary's: a peer asks. */
   #peer: PeerConnection | undefined;
   incarnation = 0n;
+  /** At the other end; undefined before its hello, and where it speaks version 1. */
+  directoryId: string | undefined;
+  /** Of the protocol. */
+  version = 1;
   #isGreeted = false;
   /** Goes on with the hello once the dialler has proved its key. */
   #proved: ((proof: Uint8Array) => void) | undefined;
@@ -282,6 +250,9 @@ export class ReceiverConnection implements SnapshotLink {
       case 'heartbeat':
         this.#heardBeat(frame.stalledMs);
         return;
+      case 'checkpoints':
+        this.#checkpoints(frame.rows);
+        return;
       case 'pong':
         for (const answered of this.#pongs.splice(0)) answered();
         return;
@@ -318,38 +289,27 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #hello(hello: Hello): void {
-    const { clusterId, nodeId } = this.#host;
-    if (hello.minVersion > PROTOCOL_VERSION || hello.maxVersion < PROTOCOL_VERSION) {
-      const theirs = `${hello.minVersion}..${hello.maxVersion}`;
-      throw failure('UnsupportedVersion', `the primary speaks ${theirs}, we ${PROTOCOL_VERSION}`);
-    }
-    if (hello.clusterId !== clusterId) {
-      throw failure(
-        'WrongCluster',
-        `the primary is of cluster ${hello.clusterId}, we ${clusterId}`,
-      );
-    }
-    if (hello.peerId !== nodeId) {
-      throw failure('WrongNode', `the primary looks for ${hello.peerId}, this is ${nodeId}`);
-    }
-    const auth = new ListenerAuth(this.#host.key, randomBytes(NONCE_BYTES));
+    const { clusterId, nodeId, directoryId, key } = this.#host;
+    this.version = checkHello(hello, this.#host);
+    this.directoryId = directoryOf(hello.maxVersion, hello.auth);
+    const auth = new ListenerAuth(key, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
     const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
-    const proof = auth.hello(hello.auth, parties);
-    if (!proof) {
-      this.#welcome(hello, true);
+    const ours = auth.hello(hello.auth, parties, this.version);
+    if (!auth.asks) {
+      this.#welcome(hello, () => this.#sendWelcome(hello, ours));
       return;
     }
     // Before the proof nobody's place is taken, and no question is answered.
-    this.#sendWelcome(hello, proof);
+    this.#sendWelcome(hello, ours);
     this.#proved = (given) => {
       this.#proved = undefined;
       auth.proved(given);
-      this.#welcome(hello, false);
+      this.#welcome(hello);
     };
   }
 
-  /** Lets the dialler in. @param isDue it has not been welcomed yet */
-  #welcome(hello: Hello, isDue: boolean): void {
+  /** Lets the dialler in. @param tell where it has not been welcomed yet */
+  #welcome(hello: Hello, tell?: () => void): void {
     const isPeerCall = isCall(hello);
     const { refusal } = this.#host.wal;
     if (refusal && !isPeerCall) throw refusal;
@@ -359,7 +319,7 @@ export class ReceiverConnection implements SnapshotLink {
       if (this.#socket.destroyed) return;
       this.#assembler.setCap(this.#host.maxFrameBytes);
       this.#intake.features = featuresFor(hello);
-      if (isDue) this.#sendWelcome(hello, undefined);
+      tell?.();
     };
     this.#during(welcome());
   }
@@ -368,7 +328,7 @@ export class ReceiverConnection implements SnapshotLink {
     const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
     const features = featuresFor(hello);
     const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
-    this.#send({ kind: 'welcome', welcome: { version: PROTOCOL_VERSION, ...own, auth } });
+    this.#send({ kind: 'welcome', welcome: { version: this.version, ...own, auth } });
   }
 
   /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */
@@ -389,6 +349,14 @@ export class ReceiverConnection implements SnapshotLink {
     const isNews = stalledMs > 0 !== this.#stalledMs > 0;
     this.#stalledMs = stalledMs;
     if (isNews) this.#host.stalled(this.primaryId!, stalledMs);
+  }
+
+  #checkpoints(rows: readonly HeartbeatRow[]): void {
+    if (this.version < 2) throw failure('ProtocolViolation', 'checkpoints in version 1');
+    for (const { handle, sequence } of rows) {
+      const id = this.#receiver.followedId(handle);
+      if (id) this.#host.checkpointed(this.#host.spaceById(id)!, sequence);
+    }
   }
 
   async #register(rows: readonly SpaceRow[]): Promise<void> {

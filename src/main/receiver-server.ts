@@ -10,7 +10,8 @@ import type { Sequence, Slot } from '../shared/position.js';
 import type { Hello } from '../shared/protocol.js';
 import type { Address } from './config.js';
 import type { Listener, Platform } from './platform.js';
-import { ReceiverConnection, type ReceiverHost } from './receiver-connection.js';
+import { ReceiverConnection } from './receiver-connection.js';
+import type { Directories, ReceiverHost } from './receiver-host.js';
 import type { SpaceState } from './space-table.js';
 
 const TICK_MS = 250;
@@ -60,26 +61,27 @@ export class ReceiverServer {
 
   /**
    * The connection is this primary's from now on. The same process that dials again has lost its
-   * old connection, whether we know it or not; another one of that name is refused only while
-   * the first one lives (row 26). Throws DuplicateNode.
+   * old connection, whether we know it or not; another one of that name, be it on another directory
+   * or on a copy of the same, is refused while the first one lives (row 26). Throws DuplicateNode.
    */
   async #claim(connection: ReceiverConnection, hello: Hello): Promise<void> {
     if (hello.nodeId === this.#host.nodeId) {
-      this.#host.duplicate(hello.nodeId);
+      this.#host.duplicate(hello.nodeId, [this.#host.directoryId, connection.directoryId]);
       throw failure('DuplicateNode', `the primary calls itself ${hello.nodeId}, as this node does`);
     }
     const others = [...this.#connections].filter((c) => c.primaryId === hello.nodeId);
     for (const other of others) {
       if (other.incarnation !== hello.incarnation && (await other.answers(DUPLICATE_PING_MS))) {
-        this.#host.duplicate(hello.nodeId);
-        throw failure('DuplicateNode', `another ${hello.nodeId} is connected, and it lives`);
+        const directories = [other.directoryId, connection.directoryId];
+        this.#host.duplicate(hello.nodeId, directories);
+        throw failure('DuplicateNode', twice(hello.nodeId, directories));
       }
       other.drop('the primary has dialled again');
     }
     if (!this.#connections.has(connection)) return;
     connection.primaryId = hello.nodeId;
     connection.incarnation = hello.incarnation;
-    this.#host.connection(hello.nodeId, true, 'hello');
+    this.#host.connection(hello.nodeId, true, 'hello', connection);
   }
 
   /** One connection follows a space for us; another primary's takes the place of the one before. */
@@ -111,7 +113,7 @@ export class ReceiverServer {
     if (primaryId === undefined) return;
     // One that was replaced is no loss: its primary is connected.
     if ([...this.#connections].some((other) => other.primaryId === primaryId)) return;
-    this.#host.connection(primaryId, false, reason);
+    this.#host.connection(primaryId, false, reason, connection);
   }
 
   #tick(): void {
@@ -156,4 +158,11 @@ export class ReceiverServer {
     for (const connection of [...this.#connections]) connection.drop(reason);
     await closed;
   }
+}
+
+/** @param directories of the one that lives, and of the one that is refused */
+function twice(nodeId: string, [first, second]: Directories): string {
+  const [a, b] = [first ?? 'not told', second ?? 'not told'];
+  const what = first === second ? `a copy of the same directory (${a})` : `directory ${b}`;
+  return `another ${nodeId} (directory ${a}) is connected, and it lives; this one is ${what}`;
 }

@@ -63,7 +63,7 @@ interface Asked {
 }
 
 /** What a shipper is told of its node besides the options. */
-export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'dataDir' | 'salt'>;
+export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'directoryId' | 'dataDir' | 'salt'>;
 
 export class Replication {
   readonly #config: NodeConfig;
@@ -178,6 +178,7 @@ export class Replication {
 
   /** From now on these spaces are shipped to their replicas. */
   lead(spaces: readonly SpaceState[]): void {
+    for (const { slot, facts } of spaces) this.#memory.publishCheckpoint(slot, facts.checkpoint);
     for (const shipper of this.shippers) {
       for (const s of spaces) {
         if (s.replicas.includes(shipper.replica.nodeId)) continue;

@@ -205,6 +205,7 @@ export class Retention {
     const { facts } = space;
     const apply = (): void => {
       facts.checkpoint = Math.max(facts.checkpoint, sequence);
+      this.#memory.publishCheckpoint(space.slot, facts.checkpoint);
       facts.skipped = facts.skipped.filter((s) => s >= facts.checkpoint);
       this.#isAnyGivenUp = true;
       this.#isHostStale = true;

@@ -5,7 +5,7 @@
 import pino from 'pino';
 import { isWildcard } from '../shared/dialable.js';
 import type { NodeOptions } from './config.js';
-import { openNode } from './open-node.js';
+import { openServed } from './open-node.js';
 import { readServeConfig } from './serve-config.js';
 
 /** What lines may wait for a reader that has stopped; beyond, they are dropped. */
@@ -28,7 +28,7 @@ export async function serve(file: string): Promise<boolean> {
   const told = signalled();
   try {
     const options: NodeOptions = { ...config.options, logger };
-    const node = await openNode(options);
+    const node = await openServed(options);
     const { nodeId, address, httpAddress } = node;
     for (const { name, options } of config.spaces) await node.openSpace(name, options);
     const scheme = options.http?.tls ? 'https' : 'http';

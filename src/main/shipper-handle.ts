@@ -35,6 +35,10 @@ export interface LinkStatus {
   failures: number;
   fatal: string | undefined;
   checksumFailures: number;
+  /** Of the newest connection; undefined where the replica speaks version 1, or never spoke. */
+  directoryId: string | undefined;
+  /** Of the protocol, as agreed on last; 0: never. */
+  version: number;
   /** As of the last second. */
   traffic: Traffic;
   /** Monotonic ms. */
@@ -70,6 +74,8 @@ export class ShipperHandle {
     failures: 0,
     fatal: undefined,
     checksumFailures: 0,
+    directoryId: undefined,
+    version: 0,
     traffic: { compression: 'none', rawBytes: 0, sentBytes: 0 },
     sinceMs: performance.now(),
     openSinceMs: 0,
@@ -237,6 +243,10 @@ export class ShipperHandle {
       if (message.state !== 'connecting' && message.state !== 'handshake') this.#firstWordHeard();
     }
     if (message.kind === 'traffic') this.link.traffic = message.traffic;
+    if (message.kind === 'welcomed') {
+      const { version, directoryId } = message;
+      Object.assign(this.link, { version, directoryId });
+    }
     this.#hooks.message(this, message);
   }
 

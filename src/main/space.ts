@@ -9,6 +9,7 @@ import { stayAlive } from './alive.js';
 import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
 import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
+import { keepsOf } from './follow-checkpoint.js';
 import type { PairGlance } from './lag-monitor.js';
 import type { SpaceGlance, SpaceStatus } from './node-types.js';
 import { checkTimeout, refuseUnknown } from './option-checks.js';
@@ -57,6 +58,8 @@ export interface SpaceParts {
   ackRefusal(): EngramError | undefined;
   readonly stop: AbortSignal;
   appliedTo(space: SpaceState): Sequence;
+  /** That the connected primary speaks; undefined: none is. */
+  versionOf(primaryId: string): number | undefined;
   readonly applier: Applier | undefined;
   readonly snapshots: SnapshotIntake;
 }
@@ -366,6 +369,7 @@ export class Space {
       primaryNodeId: facts.primary,
       firstSequence: durable > 0 ? facts.first : 0,
       checkpoint: facts.checkpoint,
+      keeps: keepsOf(this.#state, this.#parts.config.follow, this.#parts.versionOf),
       damage: facts.damage.map(({ from, to, accepted }) => ({ from, to, accepted })),
       repair: this.#repairStatus(),
       lastSequence: memory.allocated(slot),

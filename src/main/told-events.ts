@@ -5,6 +5,8 @@ import type { DamagedEntries } from './damage.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import type { Leadership } from './leadership.js';
 import type { OpenedNodeFile } from './node-file.js';
+import type { PrimaryLinks } from './primary-links.js';
+import type { ReceiverHost } from './receiver-host.js';
 import type { Recovered } from './recovery.js';
 import type { Repairer } from './repairer.js';
 import type { ReplicationHooks } from './replication.js';
@@ -31,6 +33,7 @@ export function replicationEvents(
         consecutiveFailures: link.failures,
         fatal: link.fatal,
         checksumFailures: link.checksumFailures,
+        directoryId: link.directoryId,
       });
     },
     unreadable: (segment) => repairer()?.unreadable(segment),
@@ -47,6 +50,27 @@ export function replicationEvents(
       replicaStatus: (change) => emit('replica-status', change),
       stalled: (change) => emit('replica-stalled', change),
     },
+  };
+}
+
+/** What primaries do to this node. */
+export function primaryEvents(
+  emit: Emit,
+  primaries: PrimaryLinks,
+  repairer: () => Repairer | undefined,
+): Pick<ReceiverHost, 'connection' | 'stalled' | 'duplicate'> {
+  return {
+    connection: (primaryId, connected, reason, peer) => {
+      if (connected) repairer()?.heard(primaryId);
+      primaries.connection(primaryId, connected, reason, peer);
+      const { directoryId } = peer;
+      emit('primary-connection', { primaryId, connected, reason, directoryId });
+    },
+    stalled: (primaryId, stalledMs) => {
+      primaries.stalled(primaryId, stalledMs > 0);
+      emit('primary-stalled', { primaryId, isStalled: stalledMs > 0, stalledMs });
+    },
+    duplicate: (nodeId, directories) => emit('duplicate-node', { nodeId, directories }),
   };
 }
 

@@ -14,6 +14,10 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { failure } from './errors.js';
 
 export const NONCE_BYTES = 32;
+/** From version 2 on a nonce begins with its end's directory; without a key that is all of it. */
+export const DIRECTORY_BYTES = 16;
+/** The rest is chance. */
+export const CHANCE_BYTES = NONCE_BYTES - DIRECTORY_BYTES;
 export const PROOF_BYTES = 32;
 /** A shorter key could be guessed from one proof. */
 export const KEY_MIN_BYTES = 16;
@@ -26,6 +30,11 @@ export interface Parties {
 }
 
 type Side = 'dialler' | 'listener';
+
+/** @param directoryId 32 hex digits  @param chance CHANCE_BYTES of it */
+export function nonceOf(directoryId: string, chance: Uint8Array): Uint8Array {
+  return Buffer.concat([Buffer.from(directoryId, 'hex'), chance]);
+}
 
 function proofOf(
   key: Uint8Array,
@@ -59,19 +68,20 @@ export class DiallerAuth {
   }
 
   /** What the hello carries. */
-  get hello(): Uint8Array | undefined {
-    return this.#key && this.#nonce;
+  get hello(): Uint8Array {
+    return this.#key ? this.#nonce : this.#nonce.subarray(0, DIRECTORY_BYTES);
   }
 
   /**
    * Checks what the welcome carries. Throws AuthFailed.
+   * @param version that the listener has chosen
    * @returns the proof to be sent; undefined: none
    */
-  welcomed(given: Uint8Array | undefined): Uint8Array | undefined {
+  welcomed(given: Uint8Array | undefined, version: number): Uint8Array | undefined {
     const who = this.#parties.listener;
     if (!this.#key) {
-      if (given) throw failure('AuthFailed', `${who} asks for a key, this node has none`);
-      return undefined;
+      if ((given?.length ?? 0) === (version > 1 ? DIRECTORY_BYTES : 0)) return undefined;
+      throw failure('AuthFailed', `${who} asks for a key, this node has none`);
     }
     if (given?.length !== NONCE_BYTES + PROOF_BYTES) {
       throw failure('AuthFailed', `${who} proves no key, this node has one`);
@@ -99,10 +109,11 @@ export class ListenerAuth {
 
   /**
    * Takes what the hello carries. Throws AuthFailed where a key is asked for and none is spoken of.
-   * @returns what the welcome carries; undefined: nothing, and no proof is to come
+   * @param version that both speak
+   * @returns what the welcome carries
    */
-  hello(given: Uint8Array | undefined, parties: Parties): Uint8Array | undefined {
-    if (!this.#key) return undefined;
+  hello(given: Uint8Array | undefined, parties: Parties, version: number): Uint8Array | undefined {
+    if (!this.#key) return version > 1 ? this.#nonce.subarray(0, DIRECTORY_BYTES) : undefined;
     this.#who = parties.dialler;
     if (given?.length !== NONCE_BYTES) {
       throw failure('AuthFailed', `${this.#who} speaks of no key, this node asks for one`);
@@ -110,6 +121,11 @@ export class ListenerAuth {
     const nonces = Buffer.concat([given, this.#nonce]);
     this.#expected = proofOf(this.#key, 'dialler', parties, nonces);
     return Buffer.concat([this.#nonce, proofOf(this.#key, 'listener', parties, nonces)]);
+  }
+
+  /** A proof is to come, and nothing is taken before it. */
+  get asks(): boolean {
+    return this.#key !== undefined;
   }
 
   /** Throws AuthFailed. */

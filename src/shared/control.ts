@@ -19,6 +19,7 @@ export interface ShipperStart {
   /** 16 bytes, hex: the primary_node_id of batches. */
   readonly nodeHash: string;
   readonly incarnation: bigint;
+  readonly directoryId: string;
   readonly dataDir: string;
   readonly salt: number;
   readonly maxEntryBytes: number;
@@ -124,6 +125,12 @@ export interface LinkReport {
 export type FromShipper =
   | ({ readonly kind: 'state' } & LinkReport)
   | { readonly kind: 'traffic'; readonly traffic: Traffic }
+  /** The replica has welcomed us. `directoryId`: undefined where it speaks version 1. */
+  | {
+      readonly kind: 'welcomed';
+      readonly version: number;
+      readonly directoryId: string | undefined;
+    }
   | {
       readonly kind: 'positions';
       readonly connection: number;

@@ -90,7 +90,9 @@ export const FRAME_LEAST_BYTES = 64 * KiB;
 export const MEMBERS_MAX = 64;
 /** What a frame may carry around its largest batch: length, headers, slack for small ones. */
 export const FRAME_OVERHEAD_BYTES = 4 * KiB;
-export const PROTOCOL_VERSION = 1;
+/** Spoken with who speaks it; else the highest that both know, down to the first. */
+export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION_MIN = 1;
 
 export const HEARTBEAT_MS = 1_000;
 export const SILENCE_MS = 10_000;

@@ -41,7 +41,7 @@ export interface Hello {
   readonly features: number;
   readonly maxFrameBytes: number;
   readonly maxEntryBytes: number;
-  /** See auth.ts; nothing where there is no key. */
+  /** See auth.ts and greeting.ts. */
   readonly auth?: Uint8Array | undefined;
 }
 
@@ -117,6 +117,11 @@ export type StreamFrame =
       readonly stalledMs: number;
       readonly rows: readonly HeartbeatRow[];
     }
+  /**
+   * From a primary that speaks version 2, once a second and only what has moved: its host needs
+   * nothing below, so a replica that follows it does not, either.
+   */
+  | { readonly kind: 'checkpoints'; readonly rows: readonly HeartbeatRow[] }
   | {
       readonly kind: 'nack';
       readonly handle: Handle;
@@ -216,8 +221,15 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
     read: (r) => ({
       kind: 'heartbeat',
       stalledMs: r.u32(),
-      rows: readRows(r, (x) => ({ handle: x.u32(), sequence: x.u64() })),
+      rows: readRows(r, readHeartbeatRow),
     }),
+  },
+  checkpoints: {
+    code: 15,
+    write: (w, { rows }) => {
+      for (const r of rows) w.u32(r.handle).u64(r.sequence);
+    },
+    read: (r) => ({ kind: 'checkpoints', rows: readRows(r, readHeartbeatRow) }),
   },
   nack: {
     code: 9,
@@ -387,6 +399,10 @@ function readPositionRow(r: ByteReader): PositionRow {
 
 function readVerdictRow(r: ByteReader): VerdictRow {
   return { handle: r.u32(), verdict: oneOf(VERDICTS, r.u8()), next: r.u64() };
+}
+
+function readHeartbeatRow(r: ByteReader): HeartbeatRow {
+  return { handle: r.u32(), sequence: r.u64() };
 }
 
 function readAckRow(r: ByteReader): AckRow {

@@ -130,6 +130,12 @@ export class Receiver {
     return { kind: 'append', skip: received + 1 - batch.startSequence };
   }
 
+  /** The space behind a handle, while its primary leads as far as is known here. */
+  followedId(handle: Handle): string | undefined {
+    const followed = this.#byHandle.get(handle);
+    return followed && !followed.isFenced ? followed.id : undefined;
+  }
+
   /** The batch's entries are staged. */
   received(spaceId: string, last: Sequence): void {
     const followed = this.#byId.get(spaceId);

@@ -3,8 +3,8 @@
  * is in flight. Pure: time and chance come in as arguments, effects go out; workers/shipper.ts
  * carries them out.
  */
-import type { LinkReport, LinkState, ShipperStart } from './control.js';
-import { type ErrorCode, failure } from './errors.js';
+import type { LinkReport, LinkState } from './control.js';
+import { failure } from './errors.js';
 import {
   ACK_FAST_MS,
   ACK_SLOW_MS,
@@ -15,14 +15,13 @@ import {
   FRAME_SMALLEST_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HEARTBEAT_MS,
-  PROTOCOL_VERSION,
   SILENCE_MS,
   STABLE_MS,
   WRITE_STALL_MS,
 } from './limits.js';
 import { GIVEN_UP, type LossCause, lossCauseOf } from './loss-cause.js';
 import type { Epoch, Sequence } from './position.js';
-import type { AckRow, Handle, PositionRow, Welcome } from './protocol.js';
+import type { AckRow, Handle, PositionRow } from './protocol.js';
 
 export interface SenderOptions {
   readonly connectTimeoutMs: number;
@@ -78,28 +77,6 @@ interface InFlight {
   readonly last: Sequence;
   readonly bytes: number;
   readonly sentMs: number;
-}
-
-/** Why a replica's welcome cannot be accepted; undefined where it can. All are fatal. */
-export function welcomeProblem(
-  welcome: Welcome,
-  own: Pick<ShipperStart, 'clusterId' | 'replica' | 'maxEntryBytes'>,
-  frameBytes: number,
-): { reason: string; code: ErrorCode } | undefined {
-  if (welcome.version !== PROTOCOL_VERSION) {
-    return { reason: `it chose version ${welcome.version}`, code: 'UnsupportedVersion' };
-  }
-  if (welcome.clusterId !== own.clusterId) {
-    return { reason: `it is of cluster ${welcome.clusterId}`, code: 'WrongCluster' };
-  }
-  if (welcome.nodeId !== own.replica.nodeId) {
-    return { reason: `the node there is ${welcome.nodeId}`, code: 'WrongNode' };
-  }
-  if (welcome.maxEntryBytes < own.maxEntryBytes || welcome.maxFrameBytes < frameBytes) {
-    const theirs = `${welcome.maxEntryBytes} bytes an entry, ${welcome.maxFrameBytes} a frame`;
-    return { reason: `it takes less than we send: ${theirs}`, code: 'Configuration' };
-  }
-  return undefined;
 }
 
 export class Sender {

@@ -3,7 +3,7 @@
  * slab, and one row per space. This file alone knows the offsets.
  *
  * One writer for each word:
- *   DURABLE_TICK, MAIN_BEAT, durable LSN, slab descriptors, space rows: the main thread
+ *   DURABLE_TICK, MAIN_BEAT, CHECKPOINT_TICK, durable LSN, slab descriptors, space rows: main
  *   ACK_TICK: any shipper (Atomics.add)
  *   slab bytes and run tables: the main thread while the group is staged, the sealer that was
  *   handed the group until it answers, nobody from then on
@@ -35,6 +35,7 @@ const DURABLE_TICK = 0;
 const ACK_TICK = LINE / 4;
 const DURABLE_LSN = (2 * LINE) / 8;
 const MAIN_BEAT = (3 * LINE) / 4;
+const CHECKPOINT_TICK = MAIN_BEAT + 1;
 const SLAB_ROWS = 4 * LINE;
 const GENERATION = 0;
 const RUN_TOTAL = 1;
@@ -48,6 +49,7 @@ const SPACE_EPOCH = 4;
 /** Two Int32 words, low first: main alone allocates, and 32-bit atomics are far cheaper. */
 const SPACE_ALLOCATED = 6;
 const SPACE_DURABLE = 4;
+const SPACE_CHECKPOINT = 5;
 
 const PROGRESS_FIELDS = 5;
 const SENT = 0;
@@ -329,6 +331,23 @@ export class NodeMemory {
 
   setDurable(slot: Slot, last: Sequence): void {
     Atomics.store(this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_DURABLE, BigInt(last));
+  }
+
+  /** What the host of a led space needs nothing below of. */
+  checkpoint(slot: Slot): Sequence {
+    return Number(Atomics.load(this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT));
+  }
+
+  /** For shippers to tell, once a second. Stored before the tick is moved. */
+  publishCheckpoint(slot: Slot, sequence: Sequence): void {
+    if (this.checkpoint(slot) === sequence) return;
+    const at = (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT;
+    Atomics.store(this.#spaceLongs, at, BigInt(sequence));
+    Atomics.add(this.#words, CHECKPOINT_TICK, 1);
+  }
+
+  get checkpointTick(): number {
+    return Atomics.load(this.#words, CHECKPOINT_TICK);
   }
 }
 

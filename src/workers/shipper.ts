@@ -4,9 +4,9 @@
  * gives it a thread.
  */
 import { randomBytes } from 'node:crypto';
-import { DiallerAuth, NONCE_BYTES } from '../shared/auth.js';
+import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
-import { agreedCodec, featureOf } from '../shared/compression.js';
+import { agreedCodec } from '../shared/compression.js';
 import type {
   FromShipper,
   ShippedSpace,
@@ -17,12 +17,12 @@ import type {
 } from '../shared/control.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
+import { directoryOf, helloOf, welcomeProblem } from '../shared/greeting.js';
 import {
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
   frameBytesOf,
   HELLO_FRAME_MAX_BYTES,
-  PROTOCOL_VERSION,
 } from '../shared/limits.js';
 import { GIVEN_UP } from '../shared/loss-cause.js';
 import type { Slot } from '../shared/position.js';
@@ -38,7 +38,7 @@ import {
   type VerdictRow,
   type Welcome,
 } from '../shared/protocol.js';
-import { type SenderEffect, type SenderInput, welcomeProblem } from '../shared/sender.js';
+import type { SenderEffect, SenderInput } from '../shared/sender.js';
 import { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import { isSnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchSource } from './batch-source.js';
@@ -69,6 +69,8 @@ export class Shipper {
   #connection = 0;
   #socket: ByteSocket | undefined;
   #auth: DiallerAuth | undefined;
+  /** That this connection speaks. */
+  #version = 1;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   #asking: { id: string; name: string }[] = [];
   #toldTraffic: Traffic | undefined;
@@ -135,7 +137,10 @@ export class Shipper {
 
   #tick(): void {
     const now = performance.now();
-    if (this.#vitals.tick(now, this.#outbox.cursor)) this.#tellTraffic();
+    if (this.#vitals.tick(now, this.#outbox.cursor)) {
+      this.#tellTraffic();
+      this.#tellCheckpoints();
+    }
     for (const e of this.#sender.tick(now, this.#outbox.isWriting, Math.random())) this.#carry(e);
   }
 
@@ -168,6 +173,13 @@ export class Shipper {
     if (traffic === this.#toldTraffic) return;
     this.#toldTraffic = traffic;
     this.#tell({ kind: 'traffic', traffic });
+  }
+
+  /** Once a second, on a busy link too; only what has moved. */
+  #tellCheckpoints(): void {
+    if (this.#version < 2 || !this.#sender.isOpen) return;
+    const rows = this.#vitals.checkpoints(this.#source.streams.keys());
+    for (const part of inFrames(rows)) this.#send({ kind: 'checkpoints', rows: part });
   }
 
   #tell(message: FromShipper): void {
@@ -221,24 +233,10 @@ export class Shipper {
   }
 
   #greet(): void {
-    const { clusterId, nodeId, incarnation, maxEntryBytes, replica, key } = this.#start;
+    const { clusterId, nodeId, directoryId, replica, key } = this.#start;
     const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
-    this.#auth = new DiallerAuth(key, parties, randomBytes(NONCE_BYTES));
-    this.#send({
-      kind: 'hello',
-      hello: {
-        minVersion: PROTOCOL_VERSION,
-        maxVersion: PROTOCOL_VERSION,
-        clusterId,
-        nodeId,
-        peerId: replica.nodeId,
-        incarnation,
-        features: featureOf(this.#start.compression),
-        maxFrameBytes: this.#frameBytes,
-        maxEntryBytes,
-        auth: this.#auth.hello,
-      },
-    });
+    this.#auth = new DiallerAuth(key, parties, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
+    this.#send({ kind: 'hello', hello: helloOf(this.#start, this.#frameBytes, this.#auth.hello) });
   }
 
   #heard(chunk: Uint8Array): void {
@@ -316,7 +314,10 @@ export class Shipper {
       this.#lost(problem.reason, problem.code, true);
       return;
     }
-    if (!this.#prove(welcome.auth)) return;
+    if (!this.#prove(welcome)) return;
+    const { version } = welcome;
+    this.#version = version;
+    this.#tell({ kind: 'welcomed', version, directoryId: directoryOf(version, welcome.auth) });
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
@@ -326,9 +327,9 @@ export class Shipper {
   }
 
   /** @returns whether the replica has our key, or neither end has one */
-  #prove(theirs: Uint8Array | undefined): boolean {
+  #prove({ auth, version }: Welcome): boolean {
     try {
-      const proof = this.#auth!.welcomed(theirs);
+      const proof = this.#auth!.welcomed(auth, version);
       if (proof) this.#send({ kind: 'proof', proof });
       return true;
     } catch (error) {
@@ -408,6 +409,7 @@ export class Shipper {
       this.#sender.join(position, space.epoch);
       const { slot, id, epoch, voided } = space;
       this.#source.add({ slot, id, epoch, voided, next: row.next });
+      this.#vitals.joined();
       this.#progress.begin(slot, epoch, position.position.sequence, position.applied);
       this.#outbox.joinAt(row.lsn);
     }

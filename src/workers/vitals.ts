@@ -16,6 +16,9 @@ export class Vitals {
   #paceMs: number;
   #paceCursor: Lsn = 0;
   readonly #told = new Map<Slot, Sequence>();
+  readonly #toldCheckpoints = new Map<Slot, Sequence>();
+  /** undefined: somebody is to be told anew. */
+  #checkpointTick: number | undefined;
 
   constructor(memory: NodeMemory, progress: ReplicaProgress, nowMs: number) {
     this.#memory = memory;
@@ -55,9 +58,31 @@ export class Vitals {
     return rows;
   }
 
+  /** One more space is streamed: of its checkpoint nothing has been told. */
+  joined(): void {
+    this.#checkpointTick = undefined;
+  }
+
+  /** The checkpoints that have moved since they were told. Read when nothing has: one word. */
+  checkpoints(slots: Iterable<Slot>): HeartbeatRow[] {
+    const tick = this.#memory.checkpointTick;
+    if (tick === this.#checkpointTick) return [];
+    this.#checkpointTick = tick;
+    const rows: HeartbeatRow[] = [];
+    for (const slot of slots) {
+      const sequence = this.#memory.checkpoint(slot);
+      if (sequence === (this.#toldCheckpoints.get(slot) ?? 0)) continue;
+      this.#toldCheckpoints.set(slot, sequence);
+      rows.push({ handle: slot, sequence });
+    }
+    return rows;
+  }
+
   /** The connection is lost, and what was told on it. */
   disconnected(): void {
     this.#told.clear();
+    this.#toldCheckpoints.clear();
+    this.#checkpointTick = undefined;
   }
 
   /** For how long main has not moved; 0 while it does. Liveness is never feigned (row 75). */

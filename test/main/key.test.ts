@@ -43,7 +43,7 @@ describe('a key', () => {
     const [a, b] = await pair(KEY, KEY);
     const space = await a.openSpace('s');
     await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
-    const own = { clusterId: 'test', nodeId: 'c', incarnation: 1n };
+    const own = { clusterId: 'test', nodeId: 'c', incarnation: 1n, directoryId: 'c'.repeat(32) };
     const caps = { maxEntryBytes: 1_024, maxFrameBytes: 1_048_576 };
     const ask = async (key: string | undefined): Promise<string> => {
       const client = new PeerClient(nodePlatform, {
@@ -92,7 +92,7 @@ describe('a key', () => {
 
     // What another connection has proved is worth nothing on this one.
     const dialler = new DiallerAuth(Buffer.from(KEY), PARTIES, NONCE);
-    const proof = dialler.welcomed(first)!;
+    const proof = dialler.welcomed(first, 1)!;
     const replayed = new WireClient(b.address!.port);
     expect((await replayed.hello('b', { auth: NONCE })).auth).not.toEqual(first);
     replayed.send({ kind: 'proof', proof });
@@ -101,7 +101,7 @@ describe('a key', () => {
     // The right proof comes in.
     const right = new WireClient(b.address!.port);
     const { auth } = await right.hello('b', { auth: NONCE });
-    right.send({ kind: 'proof', proof: dialler.welcomed(auth)! });
+    right.send({ kind: 'proof', proof: dialler.welcomed(auth, 1)! });
     right.send({ kind: 'ask', id: '00112233445566778899aabbccddeeff', name: 'x' });
     expect((await right.next('answer')).known).toBe(false);
     for (const client of [hasty, replayed, right]) client.socket.destroy();
@@ -111,8 +111,8 @@ describe('a key', () => {
     const key = Buffer.from(KEY);
     const other = Buffer.alloc(32, 8);
     const listener = new ListenerAuth(key, other);
-    const welcome = listener.hello(NONCE, PARTIES)!;
-    expect(() => new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome)).not.toThrow();
+    const welcome = listener.hello(NONCE, PARTIES, 1)!;
+    expect(() => new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome, 1)).not.toThrow();
     const wrong = [
       { ...PARTIES, clusterId: 'tes' },
       { ...PARTIES, dialler: 'c' },
@@ -121,13 +121,13 @@ describe('a key', () => {
       { ...PARTIES, dialler: `${PRIMARY}b`, listener: '' },
     ];
     for (const parties of wrong) {
-      expect(() => new DiallerAuth(key, parties, NONCE).welcomed(welcome)).toThrow('AuthFailed');
+      expect(() => new DiallerAuth(key, parties, NONCE).welcomed(welcome, 1)).toThrow('AuthFailed');
     }
-    expect(() => new DiallerAuth(key, PARTIES, other).welcomed(welcome)).toThrow('AuthFailed');
+    expect(() => new DiallerAuth(key, PARTIES, other).welcomed(welcome, 1)).toThrow('AuthFailed');
     // What the listener has said is no proof of the dialler.
     expect(() => listener.proved(welcome.subarray(32))).toThrow('AuthFailed');
     // And after a wrong one the right one comes too late.
-    const proof = new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome)!;
+    const proof = new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome, 1)!;
     expect(() => listener.proved(proof)).toThrow('AuthFailed');
   });
 

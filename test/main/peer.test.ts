@@ -17,6 +17,7 @@ const OWN: PeerIdentity = {
   clusterId: 'test',
   nodeId: 'asking',
   incarnation: 9n,
+  directoryId: '9'.repeat(32),
   maxEntryBytes: 16 * 1024,
   key: undefined,
   maxFrameBytes: 128 * 1024,

@@ -48,8 +48,9 @@ async function fill(space: Space, from: number, to: number, replicas = 0): Promi
 /** A candidate that asks a member for its promises, and never leads. */
 function candidateAt(nodeId: string, space: Space) {
   const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, key: undefined };
+  const directoryId = 'b'.repeat(32);
   const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024 };
-  const peers = new PeerClient(nodePlatform, { ...own, ...caps });
+  const peers = new PeerClient(nodePlatform, { ...own, directoryId, ...caps });
   const { id } = space.status();
   const member = trio.members.find((m) => m.nodeId === nodeId)!;
   const candidate = { nodeId: 'b', host: '127.0.0.1', port: 1 };

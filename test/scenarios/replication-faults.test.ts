@@ -145,7 +145,7 @@ describe('identities', () => {
       code: 'DuplicateNode',
       fatal: true,
     });
-    expect(duplicates).toEqual([{ nodeId: 'twin' }]);
+    expect(duplicates).toEqual([{ nodeId: 'twin', directories: [undefined, undefined] }]);
     // One that does not answer is gone, and is replaced.
     const third = new WireClient(b.address!.port);
     await third.hello('b', { nodeId: 'twin', incarnation: 3n });
@@ -154,6 +154,43 @@ describe('identities', () => {
     const own = new WireClient(b.address!.port);
     await expect(own.hello('b', { nodeId: 'b', incarnation: 4n })).rejects.toThrow(/closed/);
     expect(own.frames.find((f) => f.kind === 'bye')).toMatchObject({ code: 'DuplicateNode' });
+  });
+
+  test('FAULT-26 by directory: another one and a copy are refused; no restart is', async () => {
+    const b = await start('b', { listen: LISTEN });
+    const duplicates = heard(b, 'duplicate-node');
+    const [own, other] = ['1'.repeat(32), '2'.repeat(32)];
+    let n = 0n;
+    const dial = (directoryId: string): { client: WireClient; welcomed: Promise<unknown> } => {
+      const client = new WireClient(b.address!.port);
+      const auth = Buffer.from(directoryId, 'hex');
+      const hello = { nodeId: 'twin', maxVersion: 2, incarnation: ++n, auth };
+      return { client, welcomed: client.hello('b', hello) };
+    };
+    const first = dial(own);
+    await first.welcomed;
+    for (const [directoryId, words] of [
+      [other, `this one is directory ${other}`],
+      [own, 'this one is a copy of the same directory'],
+    ] as const) {
+      const second = dial(directoryId);
+      await first.client.next('ping');
+      first.client.send({ kind: 'pong' });
+      await expect(second.welcomed).rejects.toThrow(/closed/);
+      const bye = second.client.frames.find((f) => f.kind === 'bye');
+      expect(bye).toMatchObject({ code: 'DuplicateNode', fatal: true });
+      expect((bye as { message: string }).message).toContain(words);
+      expect(duplicates.splice(0)).toEqual([{ nodeId: 'twin', directories: [own, directoryId] }]);
+      expect(b.status().primaries).toMatchObject([{ isConnected: true, directoryId: own }]);
+    }
+    // Restarted, before anybody knows that the process before it is dead; so is a new disk.
+    for (const directoryId of [own, other]) {
+      const again = dial(directoryId);
+      await again.welcomed;
+      await until('its place is taken', () => b.status().primaries[0]!.directoryId === directoryId);
+    }
+    await first.client.closed;
+    expect(duplicates).toEqual([]);
   });
 
   test('FAULT-26 two primaries of one copied directory: the second does not ship', async () => {

@@ -72,6 +72,7 @@ const FRAMES: PlainFrame[] = [
       { handle: 2, sequence: 6 },
     ],
   },
+  { kind: 'checkpoints', rows: [{ handle: 2, sequence: 77 }] },
   { kind: 'nack', handle: 1, epoch: 1, expected: 12 },
   { kind: 'ask', id: ID, name: 'tenant-a' },
   { kind: 'answer', id: ID, known: true, epoch: 4, primary: 'c' },

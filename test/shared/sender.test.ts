@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { welcomeProblem } from '#src/shared/greeting.js';
 import type { PositionRow } from '#src/shared/protocol.js';
-import { Sender, welcomeProblem } from '#src/shared/sender.js';
+import { Sender } from '#src/shared/sender.js';
 
 const OPTIONS = {
   connectTimeoutMs: 5_000,
@@ -210,7 +211,9 @@ describe('the link to a replica', () => {
       maxEntryBytes: 100,
     };
     expect(welcomeProblem(welcome, own, 500)).toBeUndefined();
-    expect(welcomeProblem({ ...welcome, version: 2 }, own, 500)?.code).toBe('UnsupportedVersion');
+    expect(welcomeProblem({ ...welcome, version: 2 }, own, 500)).toBeUndefined();
+    expect(welcomeProblem({ ...welcome, version: 0 }, own, 500)?.code).toBe('UnsupportedVersion');
+    expect(welcomeProblem({ ...welcome, version: 3 }, own, 500)?.code).toBe('UnsupportedVersion');
     expect(welcomeProblem({ ...welcome, clusterId: 'd' }, own, 500)?.code).toBe('WrongCluster');
     expect(welcomeProblem({ ...welcome, nodeId: 'd' }, own, 500)?.code).toBe('WrongNode');
     expect(welcomeProblem({ ...welcome, maxEntryBytes: 9 }, own, 500)?.code).toBe('Configuration');

@@ -1,0 +1,50 @@
+/** What the receiving side of a node needs of the node. */
+import type { Member } from '../shared/node-record.js';
+import type { EpochStart, Sequence } from '../shared/position.js';
+import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+import type { PeerHandlers } from './peer-connection.js';
+import type { PrimaryLinks } from './primary-links.js';
+import type { Roles } from './roles.js';
+import type { SnapshotIntake } from './snapshot-intake.js';
+import type { SpaceState } from './space-table.js';
+import type { Wal } from './wal.js';
+
+export interface ReceiverHost {
+  readonly clusterId: string;
+  readonly nodeId: string;
+  readonly incarnation: bigint;
+  readonly directoryId: string;
+  readonly maxEntryBytes: number;
+  readonly maxFrameBytes: number;
+  readonly key: Uint8Array | undefined;
+  readonly wal: Wal;
+  readonly snapshots: SnapshotIntake;
+  spaceById(id: string): SpaceState | undefined;
+  appliedTo(space: SpaceState): Sequence;
+  /** Makes the introduced spaces known here, durably, and says where they stand. */
+  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  readonly primaries: PrimaryLinks;
+  /** Who leads the space, as far as is known here; undefined: nobody, yet. */
+  leaderOf(space: SpaceState): Member | undefined;
+  /** The primary has told the epochs of a space. */
+  told(space: SpaceState, history: readonly EpochStart[]): void;
+  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
+  readonly rejoin: Roles['rejoin'];
+  connection(
+    primaryId: string,
+    connected: boolean,
+    reason: string,
+    peer: { readonly directoryId: string | undefined; readonly version: number },
+  ): void;
+  /** The primary's main thread has not moved for so long; 0: it moves again. */
+  stalled(primaryId: string, stalledMs: number): void;
+  /** Its host needs nothing of the space below `sequence`. */
+  checkpointed(space: SpaceState, sequence: Sequence): void;
+  /** A second living process calls itself so. `directories`: of the first and of this one. */
+  duplicate(nodeId: string, directories: Directories): void;
+  /** What this node answers to peers that ask. */
+  readonly peers: PeerHandlers;
+}
+
+/** undefined: of a node that speaks version 1. */
+export type Directories = readonly (string | undefined)[];

@@ -2,7 +2,7 @@
 import { readEpoch, readHeaderCrc, readPayloadSize, readTimestamp } from '../shared/entry.js';
 import { nameOwners, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { rememberTime } from '../shared/lag.js';
-import { ENTRY_HEADER_BYTES, HISTORY_MAX } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, HISTORY_MAX, INDEX_EVERY_BYTES } from '../shared/limits.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
 import {
   type NodeMemory,
@@ -114,12 +114,32 @@ export function publishRun(
   if (facts.history.length > HISTORY_MAX) facts.history.shift();
   facts.position = position;
   facts.timestamp = run.timestamp;
-  segments.addToIndex(space.slot, first, count, run.lsn, run.size);
+  indexRun(run, slab, segments);
   space.durableBytes += run.size;
   rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
   memory.setDurable(space.slot, position.sequence);
   if (space.durableWaits.length > 0) wakeDurableWaits(space, position.sequence);
   for (const consumer of space.consumers) {
     consumer.run(slab?.bytes.subarray(run.offset, run.offset + run.size), first, count);
+  }
+}
+
+/** A long run in parts, so that an entry in the middle is found without reading all before it. */
+function indexRun(run: RunSummary, slab: Slab | undefined, segments: Segments): void {
+  const { space, first, count, lsn, offset, size } = run;
+  if (!slab || size <= INDEX_EVERY_BYTES) {
+    segments.addToIndex(space.slot, first, count, lsn, size);
+    return;
+  }
+  const { view } = slab;
+  let begin = 0;
+  let begun = 0;
+  let at = 0;
+  for (let n = 1; n <= count; n++) {
+    at += ENTRY_HEADER_BYTES + readPayloadSize(view, offset + at);
+    if (n < count && at - begin < INDEX_EVERY_BYTES / 2) continue;
+    segments.addToIndex(space.slot, first + begun, n - begun, lsn + begin, at - begin);
+    begin = at;
+    begun = n;
   }
 }

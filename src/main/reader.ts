@@ -8,26 +8,29 @@ import {
   readHeaderCrc,
   readPayloadSize,
   readSequence,
-  readSpaceId,
   readSpaceIdWord,
   readTimestamp,
 } from '../shared/entry.js';
 import { EntryCopies } from '../shared/entry-copies.js';
-import { failure } from '../shared/errors.js';
-import { ENTRY_HEADER_BYTES, READ_LEAST_BYTES } from '../shared/limits.js';
-import type { Lsn, Position, Sequence, Slot } from '../shared/position.js';
+import { type EngramError, failure } from '../shared/errors.js';
+import {
+  ENTRY_HEADER_BYTES,
+  INDEX_GAP_BYTES,
+  LOOK_UPS_AT_ONCE,
+  READ_LEAST_BYTES,
+} from '../shared/limits.js';
+import type { Lsn, Position, Sequence } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
 import { type Found, look } from '../shared/segment.js';
-import { SegmentIndex } from '../shared/segment-index.js';
+import { type SegmentIndex, type Stretches, stretchOf } from '../shared/segment-index.js';
 import type { NodeMemory } from '../shared/slab.js';
-import type { Damage } from './damage.js';
+import { type Damage, isOfDamage } from './damage.js';
 import type { Disk } from './disk.js';
 import { EntryStreams } from './entry-stream.js';
-import { readIndex } from './index-file.js';
 import { LiveRuns } from './live-runs.js';
 import { OpenSegments } from './open-segments.js';
 import { ReadingMemory } from './reading-memory.js';
-import { walkAround } from './segment-walk.js';
+import { type Place, SegmentIndexes } from './segment-indexes.js';
 import type { Segment, Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 
@@ -56,12 +59,18 @@ interface Part {
   readonly last: Sequence;
 }
 
+/** What a reading makes of an entry. */
+type Take<T> = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => T;
+
+interface EntryFacts {
+  readonly position: Position;
+  readonly timestamp: bigint;
+  readonly lsn: Lsn;
+}
+
 export class LogReader {
-  readonly #disk: Disk;
-  readonly #dir: string;
   readonly #salt: number;
   readonly #memory: NodeMemory;
-  readonly #spaces: SpaceTable;
   readonly #segments: Segments;
   readonly #open: OpenSegments;
   readonly #live: LiveRuns;
@@ -70,7 +79,7 @@ export class LogReader {
   readonly streams = new EntryStreams();
   /** Set once, before anything is read. */
   damage!: Damage;
-  readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
+  readonly #indexes: SegmentIndexes;
 
   constructor(
     disk: Disk,
@@ -80,152 +89,94 @@ export class LogReader {
     segments: Segments,
     salt: number,
   ) {
-    this.#disk = disk;
-    this.#dir = dir;
     this.#salt = salt;
     this.#memory = memory;
-    this.#spaces = spaces;
     this.#segments = segments;
     this.#open = new OpenSegments(disk, segments);
+    const log = [disk, dir, memory, spaces, segments, salt, this.#open] as const;
+    this.#indexes = new SegmentIndexes(...log, () => this.damage);
     this.memory = new ReadingMemory(memory.memory.slabs.byteLength);
     this.#live = new LiveRuns(this.memory);
   }
 
   /** The index of a segment: from memory, its file, or by a scan. */
-  async indexOf(segment: Segment): Promise<SegmentIndex> {
-    if (segment.index) return segment.index;
-    let loading = this.#indexing.get(segment);
-    if (!loading) {
-      loading = this.#loadIndex(segment).finally(() => this.#indexing.delete(segment));
-      this.#indexing.set(segment, loading);
-    }
-    return await loading;
-  }
-
-  async #loadIndex(segment: Segment): Promise<SegmentIndex> {
-    const slotOf = (id: string): Slot | undefined => this.#spaces.byId(id)?.slot;
-    const { start, end } = segment;
-    const stored =
-      end === undefined ? undefined : await readIndex(this.#disk, this.#dir, start, end, slotOf);
-    const index = stored ?? (await this.#buildIndex(segment));
-    segment.isIndexStored = stored !== undefined;
-    // It may be older than a rewind.
-    if (stored && this.#withoutVoided(stored, end!)) segment.isIndexStored = false;
-    segment.index = index;
-    return index;
-  }
-
-  /** @param end of its segment  @returns whether anything in it was void */
-  #withoutVoided(index: SegmentIndex, end: Lsn): boolean {
-    let isOld = false;
-    for (const slot of index.slots) {
-      for (const { lsn, first } of this.#spaces.bySlot[slot]!.facts.voided) {
-        if (lsn < end || (index.last(slot) ?? 0) < first) continue;
-        index.rewind(slot, first);
-        isOld = true;
-      }
-    }
-    return isOld;
-  }
-
-  async #buildIndex(segment: Segment): Promise<SegmentIndex> {
-    const index = new SegmentIndex();
-    const to = segment.end ?? this.#memory.durableLsn;
-    let bad = false;
-    await this.#open.within(segment, async (file) => {
-      await walkAround(
-        file,
-        segment,
-        segment.start,
-        to,
-        this.#salt,
-        (_, view, at, lsn) => {
-          const space = this.#spaces.byId(readSpaceId(view, at));
-          const sequence = readSequence(view, at);
-          const bytes = ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-          if (!space || isVoided(space.facts.voided, sequence, lsn)) return;
-          // A filler of a repair has none.
-          if (sequence > 0) index.add(space.slot, sequence, 1, lsn, bytes);
-        },
-        ({ start }) => {
-          bad ||= this.damage.at(start) === undefined;
-        },
-      );
-    });
-    // Which entries are lost takes the other indexes: not to be waited for in here.
-    if (bad) void this.damage.examine(segment).catch(() => undefined);
-    return index;
+  indexOf(segment: Segment): Promise<SegmentIndex> {
+    return this.#indexes.of(segment);
   }
 
   /** Where a reading of the space from `sequence` on may begin. */
   async locate(space: SpaceState, sequence: Sequence): Promise<Lsn | undefined> {
-    const { list } = this.#segments;
-    // Newest first: what is asked for most often is what was written last.
-    for (let i = list.length - 1; i >= 0; i--) {
-      const segment = list[i]!;
-      let { index } = segment;
-      if (!index) {
-        index = await this.indexOf(segment).catch((error) => {
-          if (list.includes(segment)) throw error;
-          return undefined;
-        });
-        // Some may have been freed meanwhile, this one too: on with what is older.
-        i = list.findIndex((other) => other.start >= segment.start);
-        if (i < 0) i = list.length;
-        if (list[i] !== segment) continue;
-      }
-      const lsn = index?.find(space.slot, sequence);
-      if (lsn !== undefined) return lsn;
-    }
-    return undefined;
+    const place = await this.#indexes.find(space, sequence);
+    return place && lsnIn(place, sequence);
   }
 
   /**
-   * For many spaces in one pass over the log: the position at a sequence, and where the entry
-   * behind it stands. Spaces that hold neither are absent from the answer.
+   * For many spaces: the position at a sequence, and where the entry behind it stands. Spaces that
+   * hold neither are absent from the answer.
    */
   async lookUp(wanted: readonly Wanted[]): Promise<Map<SpaceState, LookedUp>> {
     const found = new Map<SpaceState, LookedUp>();
-    const byId = new Map<string, Wanted>();
-    let from = Number.POSITIVE_INFINITY;
-    for (const w of wanted) {
-      const { space, sequence } = w;
-      // Its own entry may be freed, and what follows it retained.
-      const lsn =
-        (await this.locate(space, Math.max(1, sequence))) ??
-        (await this.locate(space, sequence + 1));
-      if (lsn === undefined) continue;
-      from = Math.min(from, lsn);
-      byId.set(w.space.facts.id, w);
-    }
-    const take = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): boolean => {
-      const w = byId.get(readSpaceId(view, at));
-      if (!w) return true;
-      const sequence = readSequence(view, at);
-      if (isVoided(w.space.facts.voided, sequence, lsn)) return true;
-      if (sequence === w.sequence) {
-        const position = {
-          epoch: readEpoch(view, at),
-          sequence,
-          headerCrc: readHeaderCrc(view, at),
-        };
-        found.set(w.space, { position, next: undefined, timestamp: 0n });
-      } else if (sequence === w.sequence + 1) {
-        const position = found.get(w.space)?.position;
-        found.set(w.space, { position, next: lsn, timestamp: readTimestamp(view, at) });
-        byId.delete(w.space.facts.id);
+    if (wanted.length > LOOK_UPS_AT_ONCE) {
+      // One look at what a segment holds of all of them.
+      for (const segment of [...this.#segments.list]) {
+        if (this.#segments.list.includes(segment)) await this.#indexes.of(segment);
       }
-      return byId.size > 0;
-    };
-    for (const segment of [...this.#segments.list]) {
-      if (byId.size === 0 || segment.start + segment.size <= from) continue;
-      const start = Math.max(from, segment.start);
-      const to = segment.end ?? this.#memory.durableLsn;
-      await this.#open.within(segment, (file) =>
-        walkAround(file, segment, start, to, this.#salt, take, () => undefined),
-      );
     }
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < wanted.length) {
+        const { space, sequence } = wanted[next++]!;
+        const answer = await this.#lookUp(space, sequence);
+        if (answer) found.set(space, answer);
+      }
+    };
+    await Promise.all(Array.from({ length: LOOK_UPS_AT_ONCE }, work));
     return found;
+  }
+
+  async #lookUp(space: SpaceState, sequence: Sequence): Promise<LookedUp | undefined> {
+    const facts: EntryFacts[] = [];
+    if (sequence > 0) await this.#factsOf(space, sequence, sequence + 1, facts);
+    const own = facts.find(({ position }) => position.sequence === sequence);
+    // Its own entry may be freed or damaged, and what follows it retained.
+    if (facts.length < 2) await this.#factsOf(space, sequence + 1, sequence + 1, facts);
+    const next = facts.find(({ position }) => position.sequence === sequence + 1);
+    if (!own && !next) return undefined;
+    return { position: own?.position, next: next?.lsn, timestamp: next?.timestamp ?? 0n };
+  }
+
+  /** Facts of entries, as far as the log has them. */
+  async #factsOf(
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    facts: EntryFacts[],
+  ): Promise<void> {
+    const take = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): EntryFacts => ({
+      position: {
+        epoch: readEpoch(view, at),
+        sequence: readSequence(view, at),
+        headerCrc: readHeaderCrc(view, at),
+      },
+      timestamp: readTimestamp(view, at),
+      lsn,
+    });
+    const last = Math.min(to, this.#memory.durable(space.slot));
+    let next = from;
+    let behind: Segment | undefined;
+    try {
+      while (next <= last) {
+        const place = await this.#indexes.find(space, next, behind);
+        if (!place || !this.#segments.list.includes(place.segment)) return;
+        for await (const piece of this.#readSegment(space, place, next, last, take)) {
+          facts.push(...piece);
+          next += piece.length;
+        }
+        behind = place.segment;
+      }
+    } catch (error) {
+      if (!isOfDamage(error as EngramError)) throw error;
+    }
   }
 
   /**
@@ -243,10 +194,12 @@ export class LogReader {
   ): AsyncGenerator<Entry[], void, undefined> {
     const { facts, rewindCount } = space;
     const last = Math.min(to, this.#memory.durable(space.slot));
+    const copies = new EntryCopies();
+    const take: Take<Entry> = (bytes, view, at) => copies.take(bytes, view, at);
     let begun = from > 0;
     let next = from || facts.first;
-    let lsn: Lsn | undefined;
-    let isLocated = false;
+    let place: Place | undefined;
+    let behind: Segment | undefined;
     while (next <= last && !signal?.aborted) {
       if (isAnotherLog(space, rewindCount, next)) {
         yield* this.read(space, begun ? next : 0, to, signal);
@@ -254,21 +207,18 @@ export class LogReader {
       }
       if (!begun && next < facts.first) {
         next = facts.first;
-        isLocated = false;
-        continue;
+        place = undefined;
       }
       this.#checkReadable(space, next);
-      if (!isLocated) {
-        lsn = await this.locate(space, next);
-        isLocated = true;
-        continue;
-      }
-      const segment = lsn === undefined ? undefined : this.#segments.from(lsn);
-      if (lsn === undefined || !segment) {
+      if (!place) {
+        place = await this.#indexes.find(space, next, behind);
+        // It may be that it was freed, or taken back, meanwhile.
+        if (place || next < facts.first || space.rewindCount > rewindCount) continue;
+        this.damage.check(space, next);
         throw failure('CorruptionDetected', `entry ${next} of ${facts.name} is not in the log`);
       }
-      const start = Math.max(lsn, segment.start);
-      for await (const entries of this.#readSegment(space, segment, start, next, last, signal)) {
+      const { segment } = place;
+      for await (const entries of this.#readSegment(space, place, next, last, take, signal)) {
         if (isAnotherLog(space, rewindCount, next)) break;
         begun = true;
         next = entries[entries.length - 1]!.sequence + 1;
@@ -279,7 +229,8 @@ export class LogReader {
           this.memory.release(held);
         }
       }
-      if (rewindCount === space.rewindCount) lsn = segment.start + segment.size;
+      behind = segment;
+      place = undefined;
     }
   }
 
@@ -293,34 +244,42 @@ export class LogReader {
     this.damage.check(space, sequence);
   }
 
-  /** Its segment is pinned in the turn of the first `next()`. */
-  async *#readSegment(
+  /**
+   * What `take` makes of the entries of a space in one segment. It is pinned in the turn of the
+   * first `next()`.
+   */
+  async *#readSegment<T>(
     space: SpaceState,
-    segment: Segment,
-    from: Lsn,
+    { segment, row }: Place,
     first: Sequence,
     last: Sequence,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Entry[], void, undefined> {
+    take: Take<T>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<T[], void, undefined> {
     const file = await this.#open.enter(segment);
     const segmentEnd = segment.start + segment.size;
-    const copies = new EntryCopies();
+    const { stretches } = row;
+    let at = Math.max(0, stretchOf(stretches, first));
+    let lsn = 0;
     let next = first;
-    let lsn = from;
     let window = READ_LEAST_BYTES;
     try {
-      while (!signal?.aborted) {
-        const end = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
-        if (lsn >= end || next > last) return;
+      while (!signal?.aborted && next <= last) {
+        while (at < stretches.length && lsn >= stretches[at + 1]! + stretches[at + 2]!) at += 3;
+        if (at >= stretches.length) return;
+        lsn = Math.max(lsn, stretches[at + 1]!);
+        const durable = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
+        const end = Math.min(durable, reachOf(stretches, at));
+        if (lsn >= end) return;
         const bytes = new Uint8Array(Math.min(window, end - lsn));
         const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
         const part = { space, lsn, end, segmentEnd, next, last };
-        const { found, at, state, needs } = this.#entriesIn(got, part, copies);
-        lsn += at;
+        const { found, read, state, needs } = this.#entriesIn(got, part, take);
+        lsn += read;
         next += found.length;
         if (found.length > 0) yield found;
         if (next > last) return;
-        const isStuck = at === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
+        const isStuck = read === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
         const isBad = state === 'short' ? isStuck : state !== 'entry';
         if (isBad && lsn < end) {
           lsn = await this.#around(segment, lsn);
@@ -334,24 +293,24 @@ export class LogReader {
     }
   }
 
-  /** What a window holds of a space from `next` on: copies, for nobody keeps the window. */
-  #entriesIn(
+  /** What a window holds of a space from `next` on. */
+  #entriesIn<T>(
     bytes: Uint8Array,
     part: Part,
-    copies: EntryCopies,
-  ): { found: Entry[]; at: number; state: Found; needs: number } {
+    take: Take<T>,
+  ): { found: T[]; read: number; state: Found; needs: number } {
     const { space, lsn, end, segmentEnd, last } = part;
     const { voided } = space.facts;
     const id = this.#memory.spaceId(space.slot);
     const view = new DataView(bytes.buffer, 0, bytes.length);
-    const found: Entry[] = [];
+    const found: T[] = [];
     let { next } = part;
     let at = 0;
     let state = look(bytes, view, 0, lsn, segmentEnd, this.#salt);
     while (state === 'entry' && next <= last) {
       const isNext = isOf(view, at, id) && readSequence(view, at) === next;
       if (isNext && !isVoided(voided, next, lsn + at)) {
-        found.push(copies.take(bytes, view, at));
+        found.push(take(bytes, view, at, lsn + at));
         next++;
       }
       at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
@@ -360,7 +319,7 @@ export class LogReader {
     }
     const isHeader = state === 'short' && at + ENTRY_HEADER_BYTES <= bytes.length;
     const needs = ENTRY_HEADER_BYTES + (isHeader ? readPayloadSize(view, at) : 0);
-    return { found, at, state, needs };
+    return { found, read: at, state, needs };
   }
 
   /** Where to go on behind a bad place. */
@@ -427,6 +386,20 @@ function isAnotherLog(space: SpaceState, rewindCount: number, next: Sequence): b
   throw failure('Rewound', `entries of ${name} from ${first} on were taken back`, {
     details: { from: first },
   });
+}
+
+function lsnIn({ row }: Place, sequence: Sequence): Lsn | undefined {
+  return row.stretches[stretchOf(row.stretches, sequence) + 1];
+}
+
+/** Up to where stretches lie so close that they are read in one go. */
+function reachOf(stretches: Stretches, from: number): Lsn {
+  let at = from;
+  let end = stretches[at + 1]! + stretches[at + 2]!;
+  for (at += 3; at < stretches.length && stretches[at + 1]! - end <= INDEX_GAP_BYTES; at += 3) {
+    end = stretches[at + 1]! + stretches[at + 2]!;
+  }
+  return end;
 }
 
 function isOf(view: DataView, at: number, id: readonly number[]): boolean {

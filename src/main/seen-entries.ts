@@ -26,7 +26,7 @@ export class SeenEntries {
     this.#voided.add(slot);
   }
 
-  /** Whether an index tells the same: the spaces, their ranges, and where its points stand. */
+  /** Whether an index tells the same: the spaces, their ranges, and where its stretches begin. */
   fits(index: SegmentIndex): boolean {
     const slots = [...index.slots].filter((slot) => !this.#voided.has(slot));
     const seen = [...this.#ranges.keys()].filter((slot) => !this.#voided.has(slot));
@@ -34,9 +34,9 @@ export class SeenEntries {
     return slots.every((slot) => {
       const range = this.#ranges.get(slot);
       if (range?.first !== index.first(slot) || range?.last !== index.last(slot)) return false;
-      const points = index.points(slot);
-      for (let i = 0; i < points.length; i += 2) {
-        if (!this.#holds(slot, points[i]!, points[i + 1]!)) return false;
+      const stretches = index.stretches(slot);
+      for (let i = 0; i < stretches.length; i += 3) {
+        if (!this.#holds(slot, stretches[i]!, stretches[i + 1]!)) return false;
       }
       return true;
     });

@@ -184,8 +184,8 @@ export class Segments {
     for (const segment of this.list) {
       const { index } = segment;
       if (!index || (index.last(slot) ?? 0) < first) continue;
+      // What is in its file is held against the rewinds when it is read.
       index.rewind(slot, first);
-      segment.isIndexStored = false;
     }
   }
 

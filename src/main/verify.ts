@@ -6,11 +6,11 @@ import path from 'node:path';
 import { type EngramFinding, isEngramLogName, readEngramLog } from '../shared/engram-log.js';
 import { readEpoch, readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
+import { decodeIndex } from '../shared/index-format.js';
 import { ENTRY_HEADER_BYTES, SEGMENT_MAX_BYTES } from '../shared/limits.js';
 import { isFiller, NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../shared/position.js';
 import { indexName } from '../shared/segment.js';
-import { SegmentIndex } from '../shared/segment-index.js';
 import { decodeState, type State } from '../shared/state.js';
 import { type Disk, readSmallFile } from './disk.js';
 import {
@@ -205,7 +205,7 @@ class Check implements Surveyor {
     if (!bytes) return;
     try {
       const slotOf = (id: string): Slot | undefined => this.#tracks.get(id)?.slot;
-      const index = SegmentIndex.decode(bytes, segment.start, segment.end, slotOf);
+      const index = decodeIndex(bytes, segment.start, segment.end, slotOf);
       if (!segment.isWhole || seen.fits(index)) return;
       const what = 'an index that does not say what its segment holds';
       this.#rot(file, 0, bytes.length, what, undefined);

@@ -227,8 +227,14 @@ export const READ_LEAST_BYTES = 4 * KiB;
 export const READ_SHARE = 8;
 /** Small payloads that are handed out share memory of this size. */
 export const PAYLOAD_CHUNK_BYTES = 4 * KiB;
-/** One row of a segment's index at least every so many bytes of a space's own entries. */
+/** The longest stretch of a space in an index, unless one run is longer. */
 export const INDEX_EVERY_BYTES = 256 * KiB;
+/** What may lie between two runs of one stretch: reading it costs less than a read of its own. */
+export const INDEX_GAP_BYTES = 4 * KiB;
+/** Stretches of one segment after each so many of which four times as much may lie between. */
+export const INDEX_STRETCHES = 2 ** 17;
+/** Look-ups in the log that are made at once. */
+export const LOOK_UPS_AT_ONCE = 8;
 
 /**
  * The longest frame body that a node with these options sends and takes: its largest batch, its

@@ -1,137 +1,162 @@
 /**
- * For one segment: which entries of each space it holds, and at least every 256 KiB of a space's
- * own entries where the next ones stand. For reading and retention only; the log is the truth,
- * and a lost index is built again from it.
+ * For one segment: which entries of each space it holds, and where they stand, so that reading one
+ * space costs what it has there and not what others have. For reading and retention only; the log
+ * is the truth, and a lost index is built again from it.
  *
- * File: magic "EGWI", format u32, start u64, end u64, spaces u32, then for each space (id, first
- * u64, last u64, points u32, then (sequence u64, lsn u64) each), then CRC32C of all before it.
+ * While its segment is written an index knows every stretch: bytes in which entries of a space
+ * stand in sequence, others between them only as far as that costs less than another read. Once it
+ * is in its file it settles: it keeps first and last of each space; stretches are read from there.
  */
-import { ByteReader, ByteWriter } from './bytes.js';
-import { crc32c } from './crc.js';
-import { failure } from './errors.js';
-import { INDEX_EVERY_BYTES } from './limits.js';
+import { INDEX_EVERY_BYTES, INDEX_GAP_BYTES, INDEX_STRETCHES } from './limits.js';
 import type { Lsn, Sequence, Slot } from './position.js';
 
-const MAGIC = 0x49574745;
-const FORMAT = 1;
+/** First sequence, LSN and bytes of each stretch, in turn, ascending. */
+export type Stretches = number[];
 
-interface SpacePoints {
-  /** Sequence and LSN, in turn, ascending. */
-  readonly points: number[];
+interface Row {
+  readonly stretches: Stretches;
   last: Sequence;
-  bytesSincePoint: number;
+}
+
+/** What is known of a settled one: by slot, ascending; last 0: void. */
+interface Settled {
+  readonly slots: Uint32Array;
+  readonly firsts: Float64Array;
+  readonly lasts: Float64Array;
 }
 
 export class SegmentIndex {
-  readonly #spaces = new Map<Slot, SpacePoints>();
+  #rows = new Map<Slot, Row>();
+  #settled: Settled | undefined;
+  #count = 0;
+
+  /** Of what a file says. @param rows slot, first and last of each space */
+  static settled(rows: readonly (readonly [Slot, Sequence, Sequence])[]): SegmentIndex {
+    const index = new SegmentIndex();
+    const sorted = [...rows].sort((a, b) => a[0] - b[0]);
+    index.#settled = {
+      slots: Uint32Array.from(sorted, (row) => row[0]),
+      firsts: Float64Array.from(sorted, (row) => row[1]),
+      lasts: Float64Array.from(sorted, (row) => row[2]),
+    };
+    return index;
+  }
+
+  /** It is in its file: what takes memory is left to that. */
+  settle(): void {
+    if (this.#settled) return;
+    const rows = [...this.#rows].map(([slot, { stretches, last }]) => {
+      return [slot, stretches[0]!, last] as const;
+    });
+    this.#settled = SegmentIndex.settled(rows).#settled;
+    this.#rows = new Map();
+  }
+
+  get isSettled(): boolean {
+    return this.#settled !== undefined;
+  }
 
   /**
    * Takes a run of entries of one space, in the order of the log. One that goes back makes void
    * what it had before: for one sequence the later entry counts.
    */
   add(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
-    let space = this.#spaces.get(slot);
-    if (!space || first <= space.last) {
-      space = { points: [], last: 0, bytesSincePoint: INDEX_EVERY_BYTES };
-      this.#spaces.set(slot, space);
+    let row = this.#rows.get(slot);
+    if (!row || first <= row.last) {
+      row = { stretches: [], last: 0 };
+      this.#rows.set(slot, row);
     }
-    if (space.bytesSincePoint >= INDEX_EVERY_BYTES) {
-      space.points.push(first, lsn);
-      space.bytesSincePoint = 0;
+    const { stretches } = row;
+    const at = stretches.length - 3;
+    const begin = stretches[at + 1] ?? 0;
+    const gap = lsn - begin - (stretches[at + 2] ?? 0);
+    // The more there are, the coarser they become: memory stays bounded, however many spaces.
+    const most = INDEX_GAP_BYTES * 4 ** Math.floor(this.#count / INDEX_STRETCHES);
+    const isNext = at >= 0 && first === row.last + 1 && gap >= 0 && gap <= most;
+    if (isNext && lsn + bytes - begin <= Math.max(INDEX_EVERY_BYTES, most)) {
+      stretches[at + 2] = lsn + bytes - begin;
+    } else {
+      stretches.push(first, lsn, bytes);
+      this.#count++;
     }
-    space.last = first + count - 1;
-    space.bytesSincePoint += bytes;
+    row.last = first + count - 1;
+  }
+
+  /** A row as a file has it. */
+  set(slot: Slot, stretches: Stretches, last: Sequence): void {
+    this.#rows.set(slot, { stretches, last });
   }
 
   /** Entries of the space from `first` on are void. */
   rewind(slot: Slot, first: Sequence): void {
-    const space = this.#spaces.get(slot);
-    if (!space || space.last < first) return;
-    const { points } = space;
-    while (points.length > 0 && points[points.length - 2]! >= first) points.length -= 2;
-    if (points.length === 0) this.#spaces.delete(slot);
-    space.last = first - 1;
-    // The next entry stands somewhere else than behind this one.
-    space.bytesSincePoint = INDEX_EVERY_BYTES;
+    if ((this.last(slot) ?? 0) < first) return;
+    if (this.#settled) {
+      const { firsts, lasts } = this.#settled;
+      const at = this.#at(slot);
+      lasts[at] = firsts[at]! < first ? first - 1 : 0;
+      return;
+    }
+    const row = this.#rows.get(slot)!;
+    const { stretches } = row;
+    while (stretches.length > 0 && stretches[stretches.length - 3]! >= first) stretches.length -= 3;
+    if (stretches.length === 0) this.#rows.delete(slot);
+    row.last = first - 1;
+  }
+
+  /** Of a settled one; -1: not here. */
+  #at(slot: Slot): number {
+    const { slots, lasts } = this.#settled!;
+    let low = 0;
+    let high = slots.length - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (slots[middle]! < slot) low = middle + 1;
+      else high = middle;
+    }
+    return slots[low] === slot && lasts[low]! > 0 ? low : -1;
   }
 
   /** The spaces that have entries here. */
   get slots(): IterableIterator<Slot> {
-    return this.#spaces.keys();
+    return this.#settled ? this.#settledSlots() : this.#rows.keys();
   }
 
-  /** Sequence and LSN of known places of a space, in turn, ascending. */
-  points(slot: Slot): readonly number[] {
-    return this.#spaces.get(slot)?.points ?? [];
+  *#settledSlots(): IterableIterator<Slot> {
+    const { slots, lasts } = this.#settled!;
+    for (let at = 0; at < slots.length; at++) if (lasts[at]! > 0) yield slots[at]!;
   }
 
   first(slot: Slot): Sequence | undefined {
-    return this.#spaces.get(slot)?.points[0];
+    if (this.#settled) return this.#settled.firsts[this.#at(slot)];
+    return this.#rows.get(slot)?.stretches[0];
   }
 
   last(slot: Slot): Sequence | undefined {
-    return this.#spaces.get(slot)?.last;
+    if (this.#settled) return this.#settled.lasts[this.#at(slot)];
+    return this.#rows.get(slot)?.last;
+  }
+
+  /** Where entries of the space stand; none where it has settled. */
+  stretches(slot: Slot): Stretches {
+    return this.#rows.get(slot)?.stretches ?? [];
   }
 
   /** The nearest known LSN at or before `sequence`; undefined when the space begins behind it. */
   find(slot: Slot, sequence: Sequence): Lsn | undefined {
-    const points = this.#spaces.get(slot)?.points;
-    if (!points || points[0]! > sequence) return undefined;
-    let low = 0;
-    let high = points.length / 2 - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (points[2 * middle]! <= sequence) low = middle;
-      else high = middle - 1;
-    }
-    return points[2 * low + 1];
-  }
-
-  /** @param idOf the space's id; the file outlives slots */
-  encode(start: Lsn, end: Lsn, idOf: (slot: Slot) => string): Uint8Array {
-    const w = new ByteWriter();
-    w.u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(this.#spaces.size);
-    for (const [slot, space] of this.#spaces) {
-      w.id(idOf(slot)).u64(space.points[0]!).u64(space.last);
-      w.u32(space.points.length / 2);
-      for (const value of space.points) w.u64(value);
-    }
-    return w.u32(crc32c(w.bytes())).bytes();
-  }
-
-  /**
-   * Reads an index file; rows are read as long as there are bytes. Throws CorruptionDetected.
-   * @param slotOf undefined for a space that is not here any more: its row is left out
-   */
-  static decode(
-    bytes: Uint8Array,
-    start: Lsn,
-    end: Lsn,
-    slotOf: (id: string) => Slot | undefined,
-  ): SegmentIndex {
-    const body = bytes.subarray(0, Math.max(0, bytes.length - 4));
-    const crc = new ByteReader(bytes.subarray(body.length), 'CorruptionDetected').u32();
-    if (crc !== crc32c(body)) throw bad('its CRC does not fit');
-    const r = new ByteReader(body, 'CorruptionDetected');
-    if (r.u32() !== MAGIC || r.u32() !== FORMAT) throw bad('another format');
-    if (r.u64() !== start || r.u64() !== end) throw bad('another segment');
-    const index = new SegmentIndex();
-    const count = r.u32();
-    for (let i = 0; i < count; i++) {
-      const slot = slotOf(r.id());
-      const first = r.u64();
-      const last = r.u64();
-      const points: number[] = [];
-      const pointCount = r.u32();
-      for (let n = 0; n < 2 * pointCount; n++) points.push(r.u64());
-      if (points[0] !== first || last < first) throw bad('a row that contradicts itself');
-      if (slot !== undefined) index.#spaces.set(slot, { points, last, bytesSincePoint: 0 });
-    }
-    r.end();
-    return index;
+    const stretches = this.stretches(slot);
+    return stretches[stretchOf(stretches, sequence) + 1];
   }
 }
 
-function bad(what: string): Error {
-  return failure('CorruptionDetected', `a segment index: ${what}`);
+/** Where the stretch begins that may hold `sequence`; negative when all are behind it. */
+export function stretchOf(stretches: Stretches, sequence: Sequence): number {
+  let low = 0;
+  let high = stretches.length / 3 - 1;
+  if (high < 0 || stretches[0]! > sequence) return Number.NEGATIVE_INFINITY;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (stretches[3 * middle]! <= sequence) low = middle;
+    else high = middle - 1;
+  }
+  return 3 * low;
 }

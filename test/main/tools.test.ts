@@ -8,9 +8,10 @@ import type { Node } from '#src/main/index.js';
 import { inspectLog } from '#src/main/inspect.js';
 import { idOf } from '#src/main/names.js';
 import { verifyLog } from '#src/main/verify.js';
+import { decodeIndex, encodeIndex } from '#src/shared/index-format.js';
 import { NODE_SPACE_ID } from '#src/shared/node-record.js';
 import { indexName } from '#src/shared/segment.js';
-import { SegmentIndex } from '#src/shared/segment-index.js';
+import type { SegmentIndex } from '#src/shared/segment-index.js';
 import { contentOf, makeFolder, openSmall, removeFolder, SMALL } from '../support/cluster.js';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -190,7 +191,7 @@ describe('our own directories', () => {
     const slots = new Map([[NODE_SPACE_ID, 0]]);
     for (const [i, name] of ['s', 't'].entries()) slots.set(idOf(name), i + 1);
     const ids = [...slots.keys()];
-    const decode = () => SegmentIndex.decode(original, start, end, (id) => slots.get(id));
+    const decode = () => decodeIndex(original, start, end, (id) => slots.get(id));
     const lies: ((index: SegmentIndex) => unknown)[] = [
       (index) => index.add(1, index.last(1)! + 1, 1, end - 100, 100),
       (index) => index.add(2, index.last(2)! + 1, 1, start + 300, 2 ** 30),
@@ -201,7 +202,7 @@ describe('our own directories', () => {
       lie(index);
       fs.writeFileSync(
         file,
-        index.encode(start, end, (slot) => ids[slot]!),
+        encodeIndex(index, start, end, (slot) => ids[slot]!),
       );
       const { findings } = await verifyLog(nodeDisk, dir);
       if (lies.includes(lie)) {

@@ -13,6 +13,12 @@ import { crc32c } from '#src/shared/crc.js';
 import { readEngramLog } from '#src/shared/engram-log.js';
 import { EngramError } from '#src/shared/errors.js';
 import { FrameAssembler } from '#src/shared/frame.js';
+import {
+  decodeIndex,
+  encodeIndex,
+  INDEX_HEAD_BYTES,
+  INDEX_ROW_BYTES,
+} from '#src/shared/index-format.js';
 import { BATCH_MAX_ENTRIES } from '#src/shared/limits.js';
 import { decodeNodeRecord, encodeNodeRecord } from '#src/shared/node-record.js';
 import { decodeFrame } from '#src/shared/protocol.js';
@@ -23,6 +29,7 @@ import { decodeState, newSpaceFacts, StateWriter } from '#src/shared/state.js';
 const RUNS = Number(process.env.ENGRAM_FUZZ_RUNS ?? 3_000);
 const GOLDEN = path.join(import.meta.dirname, '../golden');
 const ID = '00112233445566778899aabbccddeeff';
+const OTHER = 'ff112233445566778899aabbccddeeff';
 
 const begun = {
   snapshot: {
@@ -49,6 +56,23 @@ function view(bytes: Uint8Array): DataView {
 function withCrc(bytes: Uint8Array): Uint8Array {
   if (bytes.length < 4) return bytes;
   view(bytes).setUint32(bytes.length - 4, crc32c(bytes.subarray(0, bytes.length - 4)), true);
+  return bytes;
+}
+
+/** The same for an index: of its head, of each row, and of what each row points to. */
+function withIndexCrcs(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < INDEX_HEAD_BYTES) return bytes;
+  const rows = Math.min(view(bytes).getUint32(24, true), 3);
+  withCrc(bytes.subarray(0, INDEX_HEAD_BYTES));
+  for (let i = 0; i < rows; i++) {
+    const start = INDEX_HEAD_BYTES + i * INDEX_ROW_BYTES;
+    const row = bytes.subarray(start, start + INDEX_ROW_BYTES);
+    if (row.length < INDEX_ROW_BYTES) return bytes;
+    const at = view(row).getUint32(32, true);
+    const part = bytes.subarray(at, at + 16 * Math.min(view(row).getUint32(36, true), 100));
+    view(row).setUint32(40, crc32c(part), true);
+    withCrc(row);
+  }
   return bytes;
 }
 
@@ -104,7 +128,7 @@ function index(): Uint8Array {
   built.add(1, 1, 5, 0, 1_000);
   built.add(2, 7, 1, 1_000, 300_000);
   built.add(2, 8, 1, 301_000, 10);
-  return Uint8Array.from(built.encode(0, 4_096, () => ID));
+  return Uint8Array.from(encodeIndex(built, 0, 4_096, (slot) => (slot === 1 ? ID : OTHER)));
 }
 
 function engramFiles(): Uint8Array[] {
@@ -187,12 +211,12 @@ const TARGETS: Target[] = [
   {
     name: 'indexes',
     good: [index()],
-    decode: (bytes) => SegmentIndex.decode(bytes, 0, 4_096, () => 1),
+    decode: (bytes) => decodeIndex(bytes, 0, 4_096, () => 1),
   },
   {
     name: 'indexes, CRC set right',
     good: [index()],
-    decode: (bytes) => SegmentIndex.decode(withCrc(bytes), 0, 4_096, () => 1),
+    decode: (bytes) => decodeIndex(withIndexCrcs(bytes), 0, 4_096, () => 1),
   },
   {
     name: 'segments',

@@ -3,36 +3,51 @@ import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { ShipperHandle } from './shipper-handle.js';
-import type { SpaceState } from './space-table.js';
+import type { DurableWait, SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
-interface AckWait {
+interface AckWait extends DurableWait {
   readonly space: SpaceState;
-  readonly sequence: Sequence;
   readonly replicas: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
 }
 
 export class AckWaits {
   readonly #memory: NodeMemory;
   readonly #wal: Wal;
+  /** A coordinator says which nodes a space is on. */
+  readonly #isPlaced: boolean;
   readonly #shippersOf: (space: SpaceState) => readonly ShipperHandle[];
+  /** All of them; those that are durable here already wait for replicas alone. */
   readonly #waits = new Set<AckWait>();
+  readonly #durable = new Set<AckWait>();
   #watching = false;
+  #isClosed = false;
 
   constructor(
     memory: NodeMemory,
     wal: Wal,
     shippersOf: (space: SpaceState) => readonly ShipperHandle[],
+    isPlaced: boolean,
   ) {
+    this.#isPlaced = isPlaced;
     this.#memory = memory;
     this.#wal = wal;
     this.#shippersOf = shippersOf;
   }
 
-  /** Throws NotEnoughReplicas when fewer than `replicas` are connected. */
+  /** Throws Configuration when the space has fewer than `replicas`, and nobody gives it more. */
+  requireConfigured(space: SpaceState, replicas: number): void {
+    // With etcd a space gets its replicas as nodes come.
+    if (space.replicas.length >= replicas || this.#isPlaced) return;
+    const { name } = space.facts;
+    const names = space.replicas.join(', ') || 'none';
+    const found = `${name} has fewer than ${replicas} replicas: ${names}`;
+    throw failure('Configuration', found, { details: { replicas: space.replicas } });
+  }
+
+  /** Throws as `requireConfigured`, and NotEnoughReplicas when fewer are connected. */
   requireConnected(space: SpaceState, replicas: number): void {
+    this.requireConfigured(space, replicas);
     const connected = this.#shippersOf(space).filter((s) => s.isConnected);
     if (connected.length >= replicas) return;
     const names = connected.map((s) => s.replica.nodeId).join(', ') || 'none';
@@ -51,39 +66,49 @@ export class AckWaits {
     timeoutMs: number,
   ): Promise<void> {
     if (this.#isFlushed(space, sequence, replicas)) return;
+    if (this.#isClosed) throw closedError(space);
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waits.delete(wait);
-        reject(this.#lateError(space, sequence, replicas, timeoutMs));
-      }, timeoutMs);
-      const done = (): void => {
+      const settle = (): void => {
         clearTimeout(timer);
-        resolve();
+        this.#waits.delete(wait);
+        this.#durable.delete(wait);
+        space.durableWaits.delete(wait);
       };
       const failed = (error: Error): void => {
-        clearTimeout(timer);
+        settle();
         reject(error);
       };
-      const wait: AckWait = { space, sequence, replicas, resolve: done, reject: failed };
-      this.#wal.whenDurable(space, sequence).then(() => {
-        if (this.#isFlushed(space, sequence, replicas)) return done();
-        this.#waits.add(wait);
+      const isHere = (): void => {
+        if (this.#isFlushed(space, sequence, replicas)) {
+          settle();
+          resolve();
+          return;
+        }
+        this.#durable.add(wait);
         void this.#watch();
-      }, failed);
+      };
+      const wait: AckWait = { space, sequence, replicas, resolve: isHere, reject: failed };
+      const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
+      const timer = setTimeout(late, timeoutMs);
+      this.#waits.add(wait);
+      this.#wal.addWait(space, wait);
     });
   }
 
   #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
+    const { slot, facts } = space;
     const flushedOn = this.#shippersOf(space)
-      .filter((s) => s.flushedOf(space.slot, space.facts.epoch) >= sequence)
+      .filter((s) => s.flushedOf(slot, facts.epoch) >= sequence)
       .map((s) => s.replica.nodeId);
-    const durable = this.#memory.durable(space.slot) >= sequence;
-    return failure(
-      'AckTimeout',
-      `entry ${sequence} of ${space.facts.name}: ${replicas} replicas asked for, flushed after ` +
-        `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}, durable here: ${durable}`,
-      { details: { sequence, flushedOn, durable } },
-    );
+    const durable = this.#memory.durable(slot) >= sequence;
+    const lastSequence = this.#memory.allocated(slot);
+    const details = { sequence, flushedOn, durable, lastSequence };
+    const found =
+      sequence > lastSequence
+        ? `${facts.name} has no ${sequence} after ${timeoutMs} ms, its last is ${lastSequence}`
+        : `entry ${sequence} of ${facts.name}: ${replicas} replicas asked for, flushed after ` +
+          `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}, durable here: ${durable}`;
+    return failure('AckTimeout', found, { details });
   }
 
   #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
@@ -99,32 +124,27 @@ export class AckWaits {
   async #watch(): Promise<void> {
     if (this.#watching) return;
     this.#watching = true;
-    while (this.#waits.size > 0) {
+    while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
-      for (const wait of this.#waits) {
-        if (!this.#isFlushed(wait.space, wait.sequence, wait.replicas)) continue;
-        this.#waits.delete(wait);
-        wait.resolve();
+      for (const wait of this.#durable) {
+        if (this.#isFlushed(wait.space, wait.sequence, wait.replicas)) wait.resolve();
       }
-      if (this.#waits.size > 0) await this.#memory.waitAck(seen);
+      if (this.#durable.size > 0) await this.#memory.waitAck(seen);
     }
     this.#watching = false;
   }
 
   /** The space is led elsewhere: who waits for its replicas is told so. */
   fail(space: SpaceState, error: Error): void {
-    for (const wait of this.#waits) {
-      if (wait.space !== space) continue;
-      this.#waits.delete(wait);
-      wait.reject(error);
-    }
+    for (const wait of this.#durable) if (wait.space === space) wait.reject(error);
   }
 
   close(): void {
-    for (const wait of this.#waits) {
-      this.#waits.delete(wait);
-      const { name } = wait.space.facts;
-      wait.reject(failure('Closed', `waiting for replicas of ${name} on a node that closes`));
-    }
+    this.#isClosed = true;
+    for (const wait of this.#waits) wait.reject(closedError(wait.space));
   }
+}
+
+function closedError({ facts }: SpaceState): Error {
+  return failure('Closed', `waiting for what is flushed of ${facts.name}, and the node closes`);
 }

@@ -9,7 +9,7 @@ import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import { rewoundTold } from '../shared/rewind.js';
-import { addSkip } from '../shared/state.js';
+import { addSkip, checkSkip } from '../shared/state.js';
 import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';
@@ -184,7 +184,8 @@ export class Applier {
         return false;
       } else {
         const applied = appliedUpTo ? await appliedUpTo(facts.name) : this.appliedTo(space);
-        if (applied >= from) return this.#setBlocked(space, applied, 'rewound');
+        // What is no sequence says nothing of what the host has undone.
+        if (!(applied < from)) return this.#setBlocked(space, applied, 'rewound');
       }
       await this.#wal.record({ kind: 'rewound', id: facts.id, from, to }, () => {
         rewoundTold(facts, from, to);
@@ -208,8 +209,9 @@ export class Applier {
     this.#applied.set(space, applied);
     this.#hooks.applied(space, applied);
     for await (const entries of this.#reader.follow(space, applied + 1, signal)) {
+      const { sequence } = entries[entries.length - 1]!;
       if (!(await this.#hand(space, entries, signal))) return;
-      this.#reached(space, entries[entries.length - 1]!.sequence, signal);
+      this.#reached(space, sequence, signal);
     }
   }
 
@@ -223,8 +225,9 @@ export class Applier {
   /** @returns false when applying was stopped before the host has taken them */
   async #hand(space: SpaceState, entries: readonly Entry[], signal: AbortSignal): Promise<boolean> {
     const { applyRetries } = this.#options;
-    const { skipped } = space.facts;
-    const wanted = entries.filter((e) => !skipped.includes(e.sequence));
+    const { sequence: from } = entries[0]!;
+    const { sequence: to } = entries[entries.length - 1]!;
+    let wanted = wantedOf(space, entries);
     if (wanted.length === 0) return true;
     let error: unknown;
     for (let attempts = 1; attempts <= applyRetries; attempts++) {
@@ -233,14 +236,24 @@ export class Applier {
       if (tried === undefined) return true;
       error = tried.error;
       await pause(this.#backoff(attempts), signal);
+      wanted = wantedOf(space, await this.#again(space, from, to));
+      if (wanted.length === 0) return !signal.aborted;
     }
-    if (wanted.length === 1) return await this.#block(space, wanted[0]!, error, signal);
+    if (wanted.length === 1) return await this.#block(space, wanted[0]!.sequence, error, signal);
     // One of them is poison: one by one, so that it alone blocks.
     for (const entry of wanted) {
+      const { sequence } = entry;
       if (!(await this.#hand(space, [entry], signal))) return false;
-      this.#reached(space, entry.sequence, signal);
+      this.#reached(space, sequence, signal);
     }
     return true;
+  }
+
+  /** As the log has them: the host may have changed what it was given before (row 83). */
+  async #again(space: SpaceState, from: Sequence, to: Sequence): Promise<Entry[]> {
+    const read: Entry[] = [];
+    for await (const entries of this.#reader.read(space, from, to)) read.push(...entries);
+    return read;
   }
 
   /** @returns what the host threw, if it did */
@@ -249,13 +262,14 @@ export class Applier {
     entries: Entry[],
     attempts: number,
   ): Promise<{ error: unknown } | undefined> {
+    const { sequence: from } = entries[0]!;
     const { epoch, sequence } = entries[entries.length - 1]!;
     const context = { space: space.facts.name, position: { epoch, sequence } };
     try {
       await this.#options.apply!(entries, context);
       return undefined;
     } catch (error) {
-      this.#hooks.failed(space, entries[0]!.sequence, attempts, error);
+      this.#hooks.failed(space, from, attempts, error);
       return { error };
     }
   }
@@ -263,11 +277,10 @@ export class Applier {
   /** Visibly, until the host takes the entry after all or somebody skips it (row 52). */
   async #block(
     space: SpaceState,
-    entry: Entry,
+    sequence: Sequence,
     error: unknown,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { sequence } = entry;
     const { backoffStepsMs, applyRetries } = this.#options;
     const block: ApplyBlock = { sequence, reason: 'poison', error };
     this.#blocked.set(space, block);
@@ -278,7 +291,8 @@ export class Applier {
       await pause(backoffStepsMs.at(-1)!, AbortSignal.any([signal, woken.signal]));
       if (signal.aborted) return false;
       const isSkipped = space.facts.skipped.includes(sequence);
-      if (!isSkipped && (await this.#try(space, [entry], attempts))) continue;
+      const entries = isSkipped ? [] : await this.#again(space, sequence, sequence);
+      if (!isSkipped && (await this.#try(space, entries, attempts))) continue;
       this.#wake.delete(space);
       this.#blocked.delete(space);
       this.#hooks.resumed(space, sequence);
@@ -303,6 +317,7 @@ export class Applier {
       const at = blocked ? `blocked at ${blocked.sequence} (${blocked.reason})` : 'not blocked';
       throw failure('Configuration', `entry ${sequence} of ${facts.name}: applying is ${at}`);
     }
+    checkSkip(facts);
     await this.#wal.record({ kind: 'skip', id: facts.id, sequence }, () =>
       addSkip(facts, sequence),
     );
@@ -358,6 +373,11 @@ export class Applier {
     await Promise.all([...this.#runs.values()].map((run) => run.done));
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
+}
+
+/** Without those that somebody has said the host does without. */
+function wantedOf({ facts }: SpaceState, entries: readonly Entry[]): Entry[] {
+  return entries.filter((e) => !facts.skipped.includes(e.sequence));
 }
 
 /** Every follower of a space listens for the end: no number of them is a leak. */

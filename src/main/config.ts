@@ -42,6 +42,7 @@ import {
   coordinatorConfig,
   coordinatorProblem,
 } from './coordinator-options.js';
+import { copied } from './host-input.js';
 import { type HttpOptions, httpProblem } from './http-options.js';
 import { type Logger, loggerProblem } from './logger.js';
 import {
@@ -326,8 +327,12 @@ export const OPTION_NAMES: {
   }),
 };
 
+/** What the host goes on using: everything else is copied at the call (row 83). */
+const SHARED: readonly string[] = ['logger', 'metricsRegistry'];
+
 /** Checks the options and fills in the defaults. Throws Configuration, naming the option. */
-export function readOptions(options: NodeOptions): NodeConfig {
+export function readOptions(asked: NodeOptions): NodeConfig {
+  const options = copied('openNode', asked, SHARED);
   refuseUnknown('openNode', options, Object.keys(CHECKS));
   for (const key of ['dataDir', 'nodeId', 'clusterId'] as const) {
     if (options[key] !== undefined) continue;

@@ -7,6 +7,7 @@ import type { ReplicaStatus } from '../shared/lag.js';
 import { LINE_TEXT_MAX } from '../shared/limits.js';
 import { COORDINATOR_WRITERS } from './coordinator-event-lines.js';
 import type { NodeEventName, NodeEvents } from './events.js';
+import { messageOf, nameOf } from './host-input.js';
 import { ROLE_WRITERS } from './role-event-lines.js';
 
 export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
@@ -137,7 +138,7 @@ const WRITERS: Writers = {
       { decision, from, entries, holes: holes.length },
     ),
   'state-failed': ({ error }) =>
-    line('warn', '', `the state could not be written: ${saidBy(error)}`, errorFields(error)),
+    line('warn', '', `the state could not be written: ${messageOf(error)}`, errorFields(error)),
   'node-file-rebuilt': (told) =>
     line('warn', '', 'node.json was lost or damaged, and was made again', told),
   'node-file-raised': (told) =>
@@ -240,7 +241,7 @@ const WRITERS: Writers = {
       reason,
     }),
   fatal: ({ error }) =>
-    line('error', '', `the log has failed: ${saidBy(error)}`, errorFields(error)),
+    line('error', '', `the log has failed: ${messageOf(error)}`, errorFields(error)),
 };
 
 export const EVENT_NAMES = Object.keys(WRITERS) as readonly NodeEventName[];
@@ -293,15 +294,14 @@ function said(lagMs: number | 'unknown'): string {
   return lagMs === 'unknown' ? 'unknown' : `${Math.round(lagMs)} ms`;
 }
 
-/** An error of ours or of the system, in one line. */
-function saidBy(error: unknown): string {
-  return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
-}
-
 function errorFields(error: unknown): Record<string, unknown> {
-  if (!(error instanceof Error)) return {};
-  const { code } = error as NodeJS.ErrnoException;
-  return { errorName: error.name, errorCode: code, errorMessage: saidBy(error) };
+  try {
+    if (!(error instanceof Error)) return {};
+    const { code } = error as NodeJS.ErrnoException;
+    return { errorName: nameOf(error), errorCode: code, errorMessage: messageOf(error) };
+  } catch {
+    return { errorName: nameOf(error) };
+  }
 }
 
 /** What the host threw may hold anything, the payload too. */

@@ -1,6 +1,7 @@
 /** What a node tells its host, typed; a listener that throws harms nobody but itself. */
 import { EventEmitter } from 'node:events';
 import type { LinkState } from '../shared/control.js';
+import { failure } from '../shared/errors.js';
 import type { Epoch, Lsn, Sequence } from '../shared/position.js';
 import type { Verdict } from '../shared/protocol.js';
 import type { Hole } from '../shared/state.js';
@@ -8,10 +9,12 @@ import type { ApplyBlock } from './apply.js';
 import type { CoordinatorEvents } from './coordinator-events.js';
 import type { DamagedEntries } from './damage.js';
 import { EVENT_NAMES, line, lineOf } from './event-lines.js';
+import { nameOf, textOf } from './host-input.js';
 import type { LagAlertChange, ReplicaStatusChange, StalledChange } from './lag-changes.js';
 import type { LogStatus } from './log-health.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 import type { LostAppends } from './lost-appends.js';
+import { describe, wrong } from './option-checks.js';
 import type { RecoveryReport } from './recovery.js';
 import type { RoleEvents } from './role-events.js';
 import type { SnapshotNews } from './snapshot-supply.js';
@@ -181,12 +184,15 @@ export class NodeEmitter {
     this.#log = new EventLog(nodeId, logger);
   }
 
+  /** Throws Configuration for an event that there is not, or a listener that is no function. */
   on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
+    checkListener(name, listener);
     this.#emitter.on(name, listener);
     return this;
   }
 
   off<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
+    checkListener(name, listener);
     this.#emitter.off(name, listener);
     return this;
   }
@@ -196,12 +202,15 @@ export class NodeEmitter {
     return this.#log.recent;
   }
 
-  /** Logs the event and calls every listener; what one throws stops nobody (row 79). */
+  /** Logs the event, and soon calls every listener; what one throws stops nobody (row 79). */
   protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
     this.#counts.set(name, this.#counts.get(name)! + 1);
-    this.#log.line(name, lineOf(name, event, this.#log.isDebug));
-    if (this.#held) this.#held.push(() => this.#deliver(name, event));
-    else this.#deliver(name, event);
+    // Never in the middle of what has led to it: a listener or a logger may call the node.
+    queueMicrotask(() => {
+      this.#log.line(name, lineOf(name, event, this.#log.isDebug));
+      if (this.#held) this.#held.push(() => this.#deliver(name, event));
+      else this.#deliver(name, event);
+    });
   }
 
   #deliver<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
@@ -216,11 +225,11 @@ export class NodeEmitter {
   }
 
   #listenerThrew(name: NodeEventName, error: unknown): void {
-    const kind = error instanceof Error ? error.name : typeof error;
+    const kind = nameOf(error);
     const fields = { listenerOf: name, errorName: kind };
     this.#log.line('listener-threw', line('error', name, `a listener of ${name} threw`, fields));
     if (!this.#log.isSilent) return;
-    process.emitWarning(`a listener of '${name}' threw: ${String(error)}`, 'EngramWalWarning');
+    process.emitWarning(`a listener of '${name}' threw: ${textOf(error)}`, 'EngramWalWarning');
   }
 
   /** No event comes any more. */
@@ -243,4 +252,13 @@ export class NodeEmitter {
       for (const deliver of held) deliver();
     });
   }
+}
+
+function checkListener(name: unknown, listener: unknown): void {
+  if (!EVENT_NAMES.includes(name as NodeEventName)) {
+    const found = `there is no event ${describe(name)}; known: ${EVENT_NAMES.join(', ')}`;
+    throw failure('Configuration', found, { details: { event: name } });
+  }
+  if (typeof listener === 'function') return;
+  throw wrong(`the listener of ${name}`, listener, 'a function');
 }

@@ -18,8 +18,9 @@ import type { Disk } from './disk.js';
 import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
+import { readGiven } from './host-input.js';
 import type { OpenSpaceOptions } from './node-types.js';
-import { checkTimeout, refuseUnknown } from './option-checks.js';
+import { checkTimeout } from './option-checks.js';
 import type { PeerClient } from './peer-client.js';
 import type { PeerHandlers } from './peer-connection.js';
 import { isRegressed, type PromoteOptions, Promotion, type PromotionReport } from './promotion.js';
@@ -289,7 +290,8 @@ export class Leadership {
   }
 
   /** A space whose disk went back may be about to lead again: it is waited for. */
-  async openSpace(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+  async openSpace(name: string, asked?: OpenSpaceOptions): Promise<SpaceState> {
+    const options = readGiven<OpenSpaceOptions>('openSpace', asked, ['lead', 'replicas']);
     if (this.#parts.coordinator.kind === 'etcd') return await this.coordinated.open(name, options);
     try {
       return await this.roles.open(name, options);
@@ -306,8 +308,9 @@ export class Leadership {
     return this.roles.removeReplica(replicaId);
   }
 
-  async promote(name: string, options: PromoteOptions = {}): Promise<PromotionReport> {
-    refuseUnknown('promote', options, ['force', 'dryRun', 'replicas']);
+  async promote(name: string, asked?: PromoteOptions): Promise<PromotionReport> {
+    const known = ['force', 'dryRun', 'replicas'] as const;
+    const options = readGiven<PromoteOptions>('promote', asked, known);
     const { replicas = 1 } = options;
     if (!Number.isSafeInteger(replicas) || replicas < 0) {
       throw failure('Configuration', `promote: replicas ${replicas} is no whole number from 0`);
@@ -315,12 +318,8 @@ export class Leadership {
     return await this.#promotion.promote(this.#spaceOf(name), options);
   }
 
-  async switchover(
-    name: string,
-    to: string,
-    options: SwitchoverOptions = {},
-  ): Promise<SwitchoverReport> {
-    refuseUnknown('switchover', options, ['timeoutMs']);
+  async switchover(name: string, to: string, asked?: SwitchoverOptions): Promise<SwitchoverReport> {
+    const options = readGiven<SwitchoverOptions>('switchover', asked, ['timeoutMs']);
     if (options.timeoutMs !== undefined) checkTimeout('switchover: timeoutMs', options.timeoutMs);
     return await this.#handover.switchover(this.#spaceOf(name), to, options);
   }

@@ -54,8 +54,9 @@ export abstract class LedSpaces extends NodeEmitter {
     if (this.config.coordinator.kind === 'etcd') {
       throw failure('Configuration', 'addReplica: etcd says which nodes a space is on');
     }
-    await stayAlive(this.leadership!.roles.addReplica(checkReplica(replica, this.config)));
-    this.emit('replica-set', { replicaId: replica.nodeId, change: 'added' });
+    const member = checkReplica(replica, this.config);
+    await stayAlive(this.leadership!.roles.addReplica(member));
+    this.emit('replica-set', { replicaId: member.nodeId, change: 'added' });
   }
 
   /**

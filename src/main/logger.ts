@@ -7,6 +7,7 @@
 import { RECENT_EVENTS_MAX } from '../shared/limits.js';
 import { LineGate } from '../shared/line-gate.js';
 import { LEVELS, type Level, type Line } from './event-lines.js';
+import { textOf } from './host-input.js';
 
 /** What a logger must have: pino does, and so do bunyan, console and many others. */
 export interface Logger {
@@ -141,7 +142,7 @@ export class EventLog {
     // Once: a broken logger would break with every line.
     if (this.#hasWarned) return;
     this.#hasWarned = true;
-    process.emitWarning(`the logger threw: ${String(error)}`, 'EngramWalWarning');
+    process.emitWarning(`the logger threw: ${textOf(error)}`, 'EngramWalWarning');
   }
 
   /** Tells what is still held back. */

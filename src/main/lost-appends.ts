@@ -1,7 +1,7 @@
 /** A refused group: allocation goes back to each space's last durable sequence (DESIGN 5). */
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
-import type { SpaceTable } from './space-table.js';
+import { rejectWaits, type SpaceTable } from './space-table.js';
 
 /** Sequences that were handed out and never became durable. */
 export interface LostAppends {
@@ -20,7 +20,7 @@ export function takeBackAllocation(
   for (const space of spaces.bySlot) {
     const durable = memory.durable(space.slot);
     const allocated = memory.allocated(space.slot);
-    for (const wait of space.durableWaits.splice(0)) wait.reject(error);
+    rejectWaits(space, error);
     if (allocated === durable) continue;
     memory.setAllocated(space.slot, durable);
     if (space.slot > 0) lost.push({ space: space.facts.name, from: durable + 1, to: allocated });

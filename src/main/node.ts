@@ -28,7 +28,6 @@ import { reserveMemory } from './node-memory.js';
 import { type SummaryParts, summaryOf } from './node-summary.js';
 import type { NodeSummary, OpenSpaceOptions } from './node-types.js';
 import type { Openings } from './openings.js';
-import { refuseUnknown } from './option-checks.js';
 import { PeerClient, type PeerIdentity } from './peer-client.js';
 import { peerHandlers } from './peer-handlers.js';
 import type { Platform } from './platform.js';
@@ -126,7 +125,7 @@ export class Node extends LedSpaces {
     this.#writer = new LogWriter(this.#memory.memory.slabs, this.#counts);
     const files = [segments, spares, leftovers] as const;
     this.#segments = new Segments(disk, dir, config.segmentBytes, ...files, this.#writer);
-    this.#pool = new SealerPool(this.#memory.memory, config.sealerThreads);
+    this.#pool = new SealerPool(this.#memory, config.sealerThreads);
     this.#parts = [disk, dir, this.#memory, this.#spaces, this.#segments];
     this.#reader = new LogReader(...this.#parts, this.#salt);
     this.#damage = new Damage(
@@ -378,9 +377,8 @@ export class Node extends LedSpaces {
    * append of a led space its reachable replicas have told where they stand.
    * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
    */
-  async openSpace(name: string, options: OpenSpaceOptions = {}): Promise<Space> {
+  async openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
     this.checkOpen();
-    refuseUnknown('openSpace', options, ['lead', 'replicas']);
     return this.#handle(await stayAlive(this.leadership!.openSpace(name, options)));
   }
 

@@ -1,5 +1,7 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
+import { stageHeader } from '../shared/entry.js';
 import type { Group } from '../shared/group-commit.js';
+import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import {
   RUN_BYTES,
@@ -12,6 +14,7 @@ import {
   type Slab,
 } from '../shared/slab.js';
 import type { RunSummary } from './publication.js';
+import type { SpaceState } from './space-table.js';
 
 /** What is settled when a group is acknowledged, or fails. */
 export interface Settled {
@@ -67,8 +70,16 @@ export class OpenGroup {
     this.#stagedIn = stagedIn;
   }
 
+  /** Puts the header before a payload that stands behind it already, and accounts for both. */
+  enter(space: SpaceState, sequence: Sequence, type: number, size: number, turnMs: number): void {
+    const { slot, facts, timeLow, timeHigh } = space;
+    stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
+    if (slot !== 0) this.#append(turnMs);
+    this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
+  }
+
   /** One more append, of the turn that began at `turnMs`. */
-  append(turnMs: number): void {
+  #append(turnMs: number): void {
     if (turnMs !== this.#turnMs && this.turns.length < 2 * TURNS_MAX) {
       this.#turnMs = turnMs;
       this.turns.push(turnMs, this.appended);

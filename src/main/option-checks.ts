@@ -2,6 +2,7 @@
  * What options and arguments must be, one by one, and how a wrong one is named: which it is, what
  * was found and what was expected. Times are bounded by what a timer can wait (FAULTS row 96).
  */
+import { types } from 'node:util';
 import { isWildcard } from '../shared/dialable.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { TIMER_MAX_MS } from '../shared/limits.js';
@@ -138,6 +139,9 @@ export function describe(value: unknown): string {
       return value.length > SHOWN_MAX ? lengthOf(value) : JSON.stringify(value);
     case 'object':
       if (value === null) return 'null';
+      if (types.isProxy(value)) return 'a Proxy';
+      if (types.isAnyArrayBuffer(value)) return 'an ArrayBuffer';
+      if (types.isDataView(value)) return 'a DataView';
       return Array.isArray(value) ? `an array of ${value.length}` : 'an object';
     case 'function':
       return 'a function';

@@ -6,6 +6,7 @@ import { leastMemoryBytes, MEMORY_BUDGET_MAX_BYTES, sizesProblem } from '../shar
 import type { Member } from '../shared/node-record.js';
 import type { Address, NodeConfig } from './config.js';
 import type { CoordinatorConfig } from './coordinator-options.js';
+import { copied } from './host-input.js';
 import { isLoopback } from './loopback.js';
 import { checkName } from './names.js';
 import { addressProblem, checkOption } from './option-checks.js';
@@ -20,10 +21,10 @@ function checkReach({ host }: Address, what: string, key: Uint8Array | undefined
   throw contradiction(`${what} is ${host}, and there is no key: without one, loopback hosts only`);
 }
 
-/** Checks a replica given to addReplica. Throws Configuration. */
+/** A copy of the replica given to addReplica, checked. Throws Configuration. */
 export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): Member {
-  checkOption('replica', given, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
-  const member = given as Member;
+  const member = copied('addReplica', given) as Member;
+  checkOption('replica', member, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
   checkReach(member, 'the replica', key);
   checkName('the nodeId of a replica', member.nodeId);
   return member;

@@ -344,7 +344,7 @@ export class Promotion {
     if (facts.epoch > 1 && (facts.history.at(-1)?.epoch ?? 0) < facts.epoch) {
       const before = new Uint8Array(8);
       new DataView(before.buffer).setBigUint64(0, BigInt(facts.position.sequence), true);
-      await wal.whenRoom(() => wal.stage(space, EPOCH_BEGINS, before) > 0);
+      await wal.whenRoom(() => wal.stage(space, EPOCH_BEGINS, before, before.length) > 0);
       await wal.whenDurable(space, memory.allocated(slot));
     }
     // A higher epoch was heard of meanwhile: its role is given up next.

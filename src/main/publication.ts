@@ -15,6 +15,7 @@ import {
   RUN_SLOT,
   type Slab,
 } from '../shared/slab.js';
+import type { LogGroup } from './open-group.js';
 import type { Segments } from './segments.js';
 import { type SpaceState, type SpaceTable, wakeDurableWaits } from './space-table.js';
 
@@ -96,8 +97,26 @@ function epochStarts(
   return found;
 }
 
+/**
+ * The group is durable: its runs and, unless it was given up before, its slab are published.
+ * @returns the spaces that it holds entries of
+ */
+export function publishGroup(
+  group: LogGroup,
+  memory: NodeMemory,
+  segments: Segments,
+  spaces: SpaceTable,
+  nowMs: number,
+): SpaceState[] {
+  const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
+  const found = aside ?? summarise(slab, runs, start, spaces);
+  for (const run of found) publishRun(run, aside ? undefined : slab, memory, segments, nowMs);
+  if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
+  return found.map((run) => run.space);
+}
+
 /** The run is durable: says so everywhere. @param slab that still holds its bytes, if one does */
-export function publishRun(
+function publishRun(
   run: RunSummary,
   slab: Slab | undefined,
   memory: NodeMemory,
@@ -118,7 +137,7 @@ export function publishRun(
   space.durableBytes += run.size;
   rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
   memory.setDurable(space.slot, position.sequence);
-  if (space.durableWaits.length > 0) wakeDurableWaits(space, position.sequence);
+  if (space.durableWaits.size > 0) wakeDurableWaits(space, position.sequence);
   for (const consumer of space.consumers) {
     consumer.run(slab?.bytes.subarray(run.offset, run.offset + run.size), first, count);
   }

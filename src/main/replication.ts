@@ -100,7 +100,8 @@ export class Replication {
     this.#segments = segments;
     this.#reader = reader;
     this.#hooks = hooks;
-    this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space));
+    const isPlaced = config.coordinator.kind === 'etcd';
+    this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space), isPlaced);
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;

@@ -1,16 +1,19 @@
-/** The piscina pool that seals large groups beside the main thread. */
+/** Seals groups: small ones at once, large ones in a piscina pool beside the main thread. */
 import { Piscina } from 'piscina';
-import type { SealJob } from '../shared/seal.js';
-import type { SharedMemory } from '../shared/slab.js';
+import { Sealer, type SealJob } from '../shared/seal.js';
+import type { NodeMemory, SharedMemory, Slab } from '../shared/slab.js';
+import type { LogGroup } from './open-group.js';
 import { threadFile, threadOptions } from './threads.js';
 
 export class SealerPool {
   readonly #memory: SharedMemory;
   readonly #threads: number;
+  readonly #sealer: Sealer;
   #pool: Piscina | undefined;
 
-  constructor(memory: SharedMemory, threads: number) {
-    this.#memory = memory;
+  constructor(memory: NodeMemory, threads: number) {
+    this.#memory = memory.memory;
+    this.#sealer = new Sealer(memory);
     this.#threads = threads;
   }
 
@@ -30,10 +33,35 @@ export class SealerPool {
   }
 
   /**
-   * @returns the number of runs in the target's run table; rejects when the worker died, and for
-   *   the first job: a node whose groups stay small needs no thread, and none is waited for
+   * Seals a group, here and now or beside the main thread.
+   * @param target where it is to stand
+   * @param sealed gets the number of runs in the target's run table
    */
-  async seal(job: SealJob): Promise<number> {
+  seal(
+    group: LogGroup,
+    target: Slab,
+    salt: number,
+    isLarge: boolean,
+    sealed: (runs: number) => void,
+    failed: (error: Error) => void,
+  ): void {
+    const { runs, bytes, startLsn, durableLsn } = group;
+    const places = { staging: group.slab.index, target: target.index };
+    const job: SealJob = { ...places, runs, bytes, startLsn, durableLsn, salt };
+    if (!isLarge) {
+      sealed(this.#sealer.seal(job));
+      return;
+    }
+    // A dead worker has written nothing to disk, and sealing twice gives the same bytes.
+    const here = (): void => sealed(this.#sealer.seal(job));
+    this.#sealBeside(job).then(sealed, here).catch(failed);
+  }
+
+  /**
+   * @returns the number of runs; rejects when the worker died, and for the first job: a node whose
+   *   groups stay small needs no thread, and none is waited for
+   */
+  async #sealBeside(job: SealJob): Promise<number> {
     if (!this.#pool) {
       this.#pool = this.#start();
       throw new Error('the pool starts with this job');

@@ -1,9 +1,11 @@
 /** Cuts what a host gives of its snapshot into chunks of one size, and sums them up. */
 import { createHash } from 'node:crypto';
+import { types } from 'node:util';
 import { crc32c } from '../shared/crc.js';
 import { failure } from '../shared/errors.js';
 import type { SnapshotWhole } from '../shared/snapshot-facts.js';
 import type { Chunk } from '../shared/snapshot-queue.js';
+import { describe } from './option-checks.js';
 
 /** The bytes of a host, in pieces of any size. */
 export type HostChunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -36,8 +38,11 @@ export class SnapshotChunks {
       if (this.#rest.length === 0) {
         const { done, value } = await this.#pieces.next();
         if (done) break;
-        if (!(value instanceof Uint8Array)) {
-          throw failure('SnapshotFailed', `the host's chunk is no Uint8Array but ${typeof value}`);
+        if (!types.isUint8Array(value)) {
+          throw failure(
+            'SnapshotFailed',
+            `the host's chunk is no Uint8Array but ${describe(value)}`,
+          );
         }
         this.#rest = value;
         continue;

@@ -43,7 +43,7 @@ export interface SpaceState {
   readonly durableTimes: number[];
   /** Bytes of entries that became durable since the node was opened. */
   durableBytes: number;
-  readonly durableWaits: DurableWait[];
+  readonly durableWaits: Set<DurableWait>;
   /** The node ids of the replicas that follow it, where this node leads. */
   replicas: readonly string[];
   /** Why it takes no appends, although this node leads it. */
@@ -147,7 +147,7 @@ export class SpaceTable {
       openedAt: facts.position.sequence,
       durableTimes: [],
       durableBytes: 0,
-      durableWaits: [],
+      durableWaits: new Set(),
       replicas: replicasIn(facts),
       refusal: undefined,
       pause: undefined,
@@ -187,8 +187,17 @@ function words(id: string): SpaceIdWords {
 
 /** The space has become durable up to `sequence`. */
 export function wakeDurableWaits(space: SpaceState, sequence: Sequence): void {
-  for (const wait of space.durableWaits.splice(0)) {
-    if (wait.sequence <= sequence) wait.resolve();
-    else space.durableWaits.push(wait);
+  for (const wait of space.durableWaits) {
+    if (wait.sequence > sequence) continue;
+    space.durableWaits.delete(wait);
+    wait.resolve();
+  }
+}
+
+/** What they wait for does not come. */
+export function rejectWaits(space: SpaceState, error: Error): void {
+  for (const wait of space.durableWaits) {
+    space.durableWaits.delete(wait);
+    wait.reject(error);
   }
 }

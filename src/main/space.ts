@@ -1,7 +1,7 @@
 /** What the host holds of a space: append, read, subscribe, wait, status. */
 
 import { type Entry, isAppendableType } from '../shared/entry.js';
-import { EngramError, failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -10,15 +10,17 @@ import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
 import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
 import { keepsOf } from './follow-checkpoint.js';
+import { atCall, payloadBytes, readGiven, readList } from './host-input.js';
 import type { PairGlance } from './lag-monitor.js';
 import type { SpaceGlance, SpaceStatus } from './node-types.js';
-import { checkTimeout, refuseUnknown } from './option-checks.js';
+import { checkTimeout, describe, wrong } from './option-checks.js';
 import type { LogReader } from './reader.js';
 import type { Replication } from './replication.js';
 import type { Retention } from './retention.js';
 import type { SnapshotIntake } from './snapshot-intake.js';
 import { pairOf } from './snapshot-supply.js';
 import type { SpaceState } from './space-table.js';
+import { StagedBatch } from './staged-batch.js';
 import type { Wal } from './wal.js';
 
 export interface AckLevel {
@@ -81,18 +83,18 @@ export class Space {
   /**
    * Appends one entry. Resolves when it is durable here, or as `ack` asks.
    * @param type 1-4, 6, or 1000 and up
-   * @param payload at most maxEntryBytes; copied before this returns or, while the call waits for
-   *   budget, before it resolves
-   * Rejects Configuration, EntryTooLarge, NotPrimary, Backpressure, DiskFull, WalFailed,
-   * NotEnoughReplicas, AckTimeout, Closed.
+   * @param payload at most maxEntryBytes; a Uint8Array of any realm, or of shared memory; copied
+   *   before this returns or, while the call waits for budget, before it resolves
+   * Rejects Configuration (also for more `ack.replicas` than the space has), EntryTooLarge,
+   * NotPrimary, Backpressure, DiskFull, WalFailed, NotEnoughReplicas, AckTimeout, Closed.
    */
   append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
     if (options === undefined && !this.#parts.wal.isCrowded) {
       const quick = this.#quickAppend(type, payload);
       if (quick) return quick;
     }
-    return this.#append(type, [payload], options).then(({ last: sequence, epoch }) => ({
-      sequence,
+    return this.#append('append', type, [payload], options).then(({ last, epoch }) => ({
+      sequence: last,
       epoch,
     }));
   }
@@ -101,9 +103,9 @@ export class Space {
   #quickAppend(type: number, payload: Uint8Array): Promise<Appended> | undefined {
     try {
       this.#checkLeads();
-      this.#check(type, payload);
+      const size = this.#check(type, payload);
       const waiting = new WaitingAppend(this.#state);
-      const sequence = this.#parts.wal.stage(this.#state, type, payload, waiting);
+      const sequence = this.#parts.wal.stage(this.#state, type, payload, size, waiting);
       if (sequence === 0) return undefined;
       waiting.sequence = sequence;
       return waiting.promise;
@@ -113,19 +115,20 @@ export class Space {
   }
 
   /**
-   * Appends entries with contiguous sequences: one promise for all. Not atomic: the error names
-   * the last durable sequence in `details.lastDurableSequence`. Rejects as `append` does.
+   * Appends entries with contiguous sequences: one promise for all. The list is copied at the
+   * call, each payload when there is room for it, before this resolves. Not atomic: the error has
+   * in `details` what has become of it: `firstSequence`, where something of it was appended, and
+   * `lastDurableSequence`, which is final. With `wait: false` it takes what there is room for.
+   * Rejects as `append` does.
    */
   async appendBatch(
     type: number,
     payloads: readonly Uint8Array[],
     options?: AppendOptions,
   ): Promise<AppendedBatch> {
-    if (!Array.isArray(payloads) || payloads.length === 0) {
-      throw failure('Configuration', 'appendBatch was given no array of at least one payload');
-    }
-    const { last, epoch } = await this.#append(type, payloads, options);
-    return { firstSequence: last - payloads.length + 1, lastSequence: last, epoch };
+    const list = readList('appendBatch', payloads, payloadBytes);
+    const { first, last, epoch } = await this.#append('appendBatch', type, list, options);
+    return { firstSequence: first, lastSequence: last, epoch };
   }
 
   /**
@@ -134,66 +137,39 @@ export class Space {
    */
   tryAppend(type: number, payload: Uint8Array): Sequence | undefined {
     this.#checkLeads();
-    this.#check(type, payload);
+    const size = this.#check(type, payload);
     const { wal } = this.#parts;
     if (wal.isCrowded) return undefined;
-    return wal.stage(this.#state, type, payload) || undefined;
+    return wal.stage(this.#state, type, payload, size) || undefined;
   }
 
   /** Stages all payloads, in one go or as room comes free. */
   async #append(
+    what: string,
     type: number,
     payloads: readonly Uint8Array[],
-    options: AppendOptions = {},
-  ): Promise<{ last: Sequence; epoch: Epoch }> {
-    refuseUnknown('append', options, ['ack', 'wait']);
-    this.#checkLeads();
-    for (const payload of payloads) this.#check(type, payload);
-    const ack = options.ack === undefined ? undefined : this.#checkAck(options.ack);
-    if (ack) this.#parts.replication.acks.requireConnected(this.#state, ack.replicas);
-    const { wal } = this.#parts;
-    const space = this.#state;
-    const { epoch } = space.facts;
-    let next = 0;
-    let last = 0;
-    await new Promise<void>((resolve, reject) => {
-      const settled = {
-        resolve: () => (mayAcknowledge(space, epoch) ? resolve() : reject(fencedError(space))),
-        reject,
-      };
-      const stage = (): boolean => {
-        // It may have waited for room: who leads now?
-        if (space.pause) throw space.pause;
-        if (!mayAcknowledge(space, epoch)) throw fencedError(space);
-        for (; next < payloads.length; next++) {
-          const closing = next === payloads.length - 1 ? settled : undefined;
-          const sequence = wal.stage(space, type, payloads[next]!, closing);
-          if (sequence === 0) return false;
-          last = sequence;
-        }
-        return true;
-      };
-      if (options.wait === false && wal.isCrowded) reject(noRoom());
-      else if (!wal.isCrowded && stage()) return;
-      else if (options.wait === false && next === 0) reject(noRoom());
-      else wal.whenRoom(stage).catch(reject);
-    }).catch((error) => {
-      throw this.#withLastDurable(error);
-    });
-    if (ack) {
-      await this.flushed(last, ack);
-      if (!mayAcknowledge(space, epoch)) throw fencedError(space);
+    options: AppendOptions | undefined,
+  ): Promise<{ first: Sequence; last: Sequence; epoch: Epoch }> {
+    // Read before anything else: nothing that the host does from here on changes it.
+    const { ack: asked, wait = true } = readGiven<AppendOptions>(what, options, ['ack', 'wait']);
+    if (typeof wait !== 'boolean') {
+      throw failure('Configuration', `${what}: wait ${describe(wait)} is neither true nor false`);
     }
-    return { last, epoch };
-  }
-
-  #withLastDurable(error: unknown): unknown {
-    if (!(error instanceof EngramError)) return error;
-    const lastDurableSequence = this.#parts.memory.durable(this.#state.slot);
-    const found = `${error.message.split('\n', 1)[0]!.slice(error.code.length + 2)}`;
-    const named = `${found}; the last durable sequence is ${lastDurableSequence}`;
-    const details = { ...error.details, lastDurableSequence };
-    return failure(error.code, named, { cause: error, details });
+    const ack = asked === undefined ? undefined : readAck('ack', asked);
+    this.#checkLeads();
+    const sizes = payloads.map((payload) => this.#check(type, payload));
+    if (ack) this.#parts.replication.acks.requireConnected(this.#state, ack.replicas);
+    const batch = new StagedBatch(this.#parts.wal, this.#state, type, payloads, sizes);
+    try {
+      await batch.staged(wait);
+      if (ack) {
+        await this.#whenFlushed(batch.last, ack);
+        if (!mayAcknowledge(this.#state, batch.epoch)) throw fencedError(this.#state);
+      }
+    } catch (error) {
+      throw await batch.settledError(error, this.#parts.memory);
+    }
+    return batch;
   }
 
   #checkLeads(): void {
@@ -206,43 +182,37 @@ export class Space {
     if (this.#parts.retention.refusal) throw this.#parts.retention.refusal;
   }
 
-  #check(type: number, payload: Uint8Array): void {
-    if (!isAppendableType(type)) {
-      throw failure('Configuration', `entry type ${type}: allowed are 1-4, 6, and 1000 to 2^32-1`);
+  /** @returns the bytes of the payload */
+  #check(type: number, payload: Uint8Array): number {
+    if (typeof type !== 'number' || !isAppendableType(type)) {
+      const allowed = 'allowed are 1-4, 6, and 1000 to 2^32-1';
+      throw failure('Configuration', `entry type ${describe(type)}: ${allowed}`);
     }
-    if (!(payload instanceof Uint8Array)) {
-      throw failure('Configuration', `a payload that is no Uint8Array but ${typeof payload}`);
-    }
+    const size = payloadBytes(payload);
     const { maxEntryBytes } = this.#parts.config;
-    if (payload.length > maxEntryBytes) {
-      throw failure('EntryTooLarge', `a payload of ${payload.length} bytes, cap ${maxEntryBytes}`);
+    if (size > maxEntryBytes) {
+      throw failure('EntryTooLarge', `a payload of ${size} bytes, cap ${maxEntryBytes}`);
     }
-  }
-
-  #checkAck(ack: AckLevel): Required<AckLevel> {
-    refuseUnknown('ack', ack, ['replicas', 'timeoutMs']);
-    const { replicas, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = ack;
-    if (!Number.isSafeInteger(replicas) || replicas < 0) {
-      throw failure('Configuration', `ack.replicas ${replicas} is no whole number from 0`);
-    }
-    checkTimeout('ack.timeoutMs', timeoutMs);
-    return { replicas, timeoutMs };
+    return size;
   }
 
   /**
    * Durable entries `from` (default: the first retained one) to `to` (default: the durable end at
    * the call), inclusive. Throws Configuration, Trimmed, CorruptionDetected, Io, Closed.
    */
-  read(range: { from?: Sequence; to?: Sequence } = {}): AsyncGenerator<Entry, void, undefined> {
+  read(range?: { from?: Sequence; to?: Sequence }): AsyncGenerator<Entry, void, undefined> {
     const { memory, reader } = this.#parts;
     const space = this.#state;
     const durable = memory.durable(space.slot);
+    const given = atCall(() => {
+      const read = readGiven<{ from: Sequence; to: Sequence }>('read', range, ['from', 'to']);
+      if (read.from !== undefined) checkSequence('read: from', read.from);
+      if (read.to !== undefined && read.to !== 0) checkSequence('read: to', read.to);
+      return read;
+    });
     return reader.streams.open(async function* (signal) {
-      refuseUnknown('read', range, ['from', 'to']);
-      const { from, to = durable } = range;
-      if (from !== undefined) checkSequence('from', from);
-      if (to !== 0) checkSequence('to', to);
-      yield* reader.read(space, from ?? 0, to, signal);
+      const { from = 0, to = durable } = given();
+      yield* reader.read(space, from, to, signal);
     }, false);
   }
 
@@ -251,35 +221,51 @@ export class Space {
    * the signal is aborted, the loop is left or the node closes.
    * Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
-  subscribe(
-    options: { from?: Sequence; signal?: AbortSignal } = {},
-  ): AsyncGenerator<Entry, void, undefined> {
+  subscribe(options?: {
+    from?: Sequence;
+    signal?: AbortSignal;
+  }): AsyncGenerator<Entry, void, undefined> {
+    type Given = { from: Sequence; signal: AbortSignal };
     const { reader } = this.#parts;
     const space = this.#state;
+    let asked: AbortSignal | undefined;
+    const given = atCall(() => {
+      const read = readGiven<Given>('subscribe', options, ['from', 'signal']);
+      const { from, signal } = read;
+      if (from !== undefined) checkSequence('subscribe: from', from);
+      if (signal === undefined || signal instanceof AbortSignal) {
+        asked = signal;
+        return read;
+      }
+      throw failure('Configuration', `subscribe: signal ${describe(signal)} is not an AbortSignal`);
+    });
     const follow = async function* (stop: AbortSignal) {
-      refuseUnknown('subscribe', options, ['from', 'signal']);
-      const { from } = options;
-      if (from !== undefined) checkSequence('from', from);
-      yield* reader.follow(space, from ?? 0, stop);
+      yield* reader.follow(space, given().from ?? 0, stop);
     };
-    return reader.streams.open(follow, true, options.signal);
+    return reader.streams.open(follow, true, asked);
   }
 
   /**
-   * Resolves when `sequence` is durable here and flushed on `replicas` replicas (default 0).
-   * A replica that is away may come back within the time.
-   * Rejects Configuration, AckTimeout (default 5,000 ms), WalFailed, Closed.
+   * Resolves when `sequence` is durable here and flushed on `replicas` replicas (default 0). It
+   * may be beyond the last entry, and a replica may be away: both may come within `timeoutMs`
+   * (default 5,000).
+   * Rejects Configuration (also for more replicas than a led space has), AckTimeout (its
+   * `details.lastSequence` names the last entry), Fenced, LeaseLost, WalFailed, Closed.
    */
-  async flushed(sequence: Sequence, options: Partial<AckLevel> = {}): Promise<void> {
-    checkSequence('sequence', sequence);
-    const { replicas, timeoutMs } = this.#checkAck({ replicas: 0, ...options });
-    const flushed = this.#parts.replication.acks.flushed(
-      this.#state,
-      sequence,
-      replicas,
-      timeoutMs,
-    );
-    await stayAlive(flushed);
+  async flushed(sequence: Sequence, options?: Partial<AckLevel>): Promise<void> {
+    checkSequence('flushed: sequence', sequence);
+    const ack = readAck('flushed', options, 0);
+    const { facts } = this.#state;
+    if (facts.role === 'primary') {
+      this.#parts.replication.acks.requireConfigured(this.#state, ack.replicas);
+    }
+    await this.#whenFlushed(sequence, ack);
+  }
+
+  async #whenFlushed(sequence: Sequence, ack: Required<AckLevel>): Promise<void> {
+    const { replicas, timeoutMs } = ack;
+    const { acks } = this.#parts.replication;
+    await stayAlive(acks.flushed(this.#state, sequence, replicas, timeoutMs));
     const { facts, isFenced } = this.#state;
     if (replicas > 0 && isFenced) throw fencedError(this.#state);
     const refusal = facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
@@ -422,16 +408,24 @@ class WaitingAppend {
   }
 }
 
+function readAck(what: string, given: unknown, fewest?: number): Required<AckLevel> {
+  const read = readGiven<AckLevel>(what, given, ['replicas', 'timeoutMs']);
+  const { replicas = fewest, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = read;
+  if (replicas === undefined || !Number.isSafeInteger(replicas) || replicas < 0) {
+    throw wrong(`${what}: replicas`, replicas, 'a whole number from 0: { replicas: 1 }');
+  }
+  checkTimeout(`${what}: timeoutMs`, timeoutMs);
+  return { replicas, timeoutMs };
+}
+
 function refusalOf(space: SpaceState): SpaceStatus['refusal'] {
   const refusal = space.refusal ?? (space.isFenced ? fencedError(space) : undefined);
   return refusal && { code: refusal.code, message: refusal.message.split('\n', 1)[0]! };
 }
 
-function noRoom(): EngramError {
-  return failure('Backpressure', 'no room in the memory budget, and the call was not to wait');
-}
-
 function checkSequence(what: string, sequence: unknown): asserts sequence is number {
   if (Number.isSafeInteger(sequence) && (sequence as number) >= 1) return;
-  throw failure('Configuration', `${what} ${String(sequence)} is no sequence: they begin at 1`);
+  const isNumber = typeof sequence === 'number';
+  const expected = isNumber ? 'sequences are whole numbers from 1' : 'a sequence is a number';
+  throw failure('Configuration', `${what} is ${describe(sequence)}: ${expected}`);
 }

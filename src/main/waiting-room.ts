@@ -2,11 +2,14 @@
 import { failure } from '../shared/errors.js';
 import { WAITING_APPEND_MS, WAITING_APPENDS_MAX } from '../shared/limits.js';
 
+/** Whether it is done; `some`: a part of it has found room. */
+export type Retry = () => boolean | 'some';
+
 interface Waiting {
-  /** Tries again, and says whether it is done. */
-  readonly retry: () => boolean;
+  readonly retry: Retry;
   readonly reject: (error: Error) => void;
-  readonly deadlineMs: number;
+  readonly enteredMs: number;
+  deadlineMs: number;
 }
 
 export class WaitingRoom {
@@ -30,24 +33,26 @@ export class WaitingRoom {
   }
 
   /** Resolves when `retry` has returned true; rejects with what it throws, or Backpressure. */
-  enter(retry: () => boolean): Promise<void> {
+  enter(retry: Retry): Promise<void> {
     return new Promise((resolve, reject) => {
-      const done = (): boolean => {
+      const done: Retry = () => {
         try {
-          if (!retry()) return false;
+          const found = retry();
+          if (found !== true) return found;
           resolve();
         } catch (error) {
           reject(error);
         }
         return true;
       };
-      if (this.isEmpty && done()) return;
+      if (this.isEmpty && done() === true) return;
       if (this.#queue.length >= WAITING_APPENDS_MAX) {
         reject(failure('Backpressure', `${WAITING_APPENDS_MAX} appends wait already`));
         return;
       }
-      const deadlineMs = performance.now() + WAITING_APPEND_MS;
-      this.#queue.push({ retry: done, reject, deadlineMs });
+      const enteredMs = performance.now();
+      const deadlineMs = enteredMs + WAITING_APPEND_MS;
+      this.#queue.push({ retry: done, reject, enteredMs, deadlineMs });
       this.#watch();
     });
   }
@@ -55,15 +60,22 @@ export class WaitingRoom {
   /** Room may have become free. */
   drain(): void {
     // A retry may seal a group and come back here; what has been served must not be again.
-    if (this.#isDraining) return;
+    if (this.#isDraining || this.isEmpty) return;
     this.#isDraining = true;
+    const nowMs = performance.now();
     let done = 0;
-    while (done < this.#queue.length && this.#queue[done]!.retry()) done++;
-    if (done > 0) {
-      const enteredMs = performance.now() + WAITING_APPEND_MS;
-      for (const one of this.#queue.splice(0, done)) this.#served(enteredMs - one.deadlineMs);
+    try {
+      for (; done < this.#queue.length; done++) {
+        const waiting = this.#queue[done]!;
+        const found = waiting.retry();
+        // The rest of what comes in parts has its whole time again.
+        if (found === 'some') waiting.deadlineMs = nowMs + WAITING_APPEND_MS;
+        if (found !== true) break;
+      }
+    } finally {
+      for (const one of this.#queue.splice(0, done)) this.#served(nowMs - one.enteredMs);
+      this.#isDraining = false;
     }
-    this.#isDraining = false;
     if (this.isEmpty) this.#stopWatch();
   }
 
@@ -73,16 +85,17 @@ export class WaitingRoom {
   }
 
   #watch(): void {
-    const first = this.#queue[0];
-    if (!first || this.#timer) return;
-    const ms = Math.max(1, first.deadlineMs - performance.now());
+    if (this.isEmpty || this.#timer) return;
+    let first = Number.POSITIVE_INFINITY;
+    for (const { deadlineMs } of this.#queue) first = Math.min(first, deadlineMs);
+    const ms = Math.max(1, first - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      const now = performance.now();
-      while (this.#queue.length > 0 && this.#queue[0]!.deadlineMs <= now) {
-        const found = `no room in the memory budget for ${WAITING_APPEND_MS} ms`;
-        this.#queue.shift()!.reject(failure('Backpressure', found));
-      }
+      const nowMs = performance.now();
+      const late = this.#queue.filter((one) => one.deadlineMs <= nowMs);
+      this.#queue = this.#queue.filter((one) => one.deadlineMs > nowMs);
+      const found = `no room in the memory budget for ${WAITING_APPEND_MS} ms`;
+      for (const one of late) one.reject(failure('Backpressure', found));
       this.#watch();
     }, ms);
   }

@@ -2,26 +2,25 @@
  * The log of one node and its only writer: staging, group commit, write, fdatasync, publication.
  * shared/group-commit.ts decides; this file carries out. It knows nothing of replicas or hosts.
  */
-import { stageHeader } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { type CommitEffect, type CommitInput, GroupCommit } from '../shared/group-commit.js';
 import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, MARK_IDLE_MS } from '../shared/limits.js';
 import { encodeNodeRecord, type NodeRecord } from '../shared/node-record.js';
 import type { Lsn, Sequence } from '../shared/position.js';
-import { Sealer, type SealJob } from '../shared/seal.js';
 import type { NodeMemory, Slab } from '../shared/slab.js';
 import { EntryClock, IdleTimer } from './entry-clock.js';
+import { copyPayload } from './host-input.js';
 import { LogHealth, passingReason } from './log-health.js';
 import { LogOutput } from './log-output.js';
 import { takeBackAllocation } from './lost-appends.js';
 import type { NodeCounts } from './node-counts.js';
 import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
-import { publishRun, summarise } from './publication.js';
+import { publishGroup, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
 import type { Segments } from './segments.js';
-import type { SpaceState, SpaceTable } from './space-table.js';
+import { type DurableWait, rejectWaits, type SpaceState, type SpaceTable } from './space-table.js';
 import { zeroFrom } from './tail.js';
-import { WaitingRoom } from './waiting-room.js';
+import { type Retry, WaitingRoom } from './waiting-room.js';
 import type { WalHooks, WalOptions } from './wal-hooks.js';
 
 export class Wal {
@@ -29,7 +28,6 @@ export class Wal {
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
   readonly #pool: SealerPool;
-  readonly #sealer: Sealer;
   readonly #commit: GroupCommit<LogGroup>;
   readonly #options: WalOptions;
   readonly #hooks: WalHooks;
@@ -71,7 +69,6 @@ export class Wal {
     this.#pool = pool;
     this.#options = options;
     this.#hooks = hooks;
-    this.#sealer = new Sealer(memory);
     this.#output = new LogOutput(segments, options.mode, () => hooks.rolled());
     this.health = new LogHealth((status) => hooks.health(status));
     this.#free = [...memory.slabs];
@@ -118,24 +115,21 @@ export class Wal {
   }
 
   /**
-   * Stages one entry: takes its sequence and copies its payload.
+   * Stages one entry: copies its payload, then takes its sequence. Throws Configuration when the
+   * payload cannot be copied; then nothing has happened.
+   * @param size of the payload as it was when it was checked
    * @param settled told when the entry is acknowledged at level `local`, or has failed
    * @returns its sequence, or 0 when there is no room now
    */
-  stage(space: SpaceState, type: number, payload: Uint8Array, settled?: Settled): Sequence {
-    const size = ENTRY_HEADER_BYTES + payload.length;
-    const open = this.#room(size);
+  stage(space: SpaceState, type: number, payload: Uint8Array, size: number, settled?: Settled) {
+    const open = this.#room(ENTRY_HEADER_BYTES + size);
     if (!open) return 0;
-    const sequence = this.#memory.allocate(space.slot, 1);
-    this.#clock.stamp(space);
-    const at = open.bytes;
-    const { view, bytes } = open.slab;
-    const epoch = space.facts.epoch;
-    stageHeader(view, at, sequence, space.timeLow, space.timeHigh, type, payload.length, epoch);
-    bytes.set(payload, at + ENTRY_HEADER_BYTES);
+    // Whatever can fail stands before the sequence is taken: a hole would stay for ever (row 82).
+    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload, size);
     this.#schedule();
-    if (space.slot !== 0) open.append(this.#turnMs);
-    open.add(space.slot, sequence, 1, size, 0);
+    this.#clock.stamp(space);
+    const sequence = this.#memory.allocate(space.slot, 1);
+    open.enter(space, sequence, type, size, this.#turnMs);
     if (settled) open.settled.push(settled);
     return sequence;
   }
@@ -147,10 +141,10 @@ export class Wal {
     if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
     const open = this.#room(entries.length);
     if (!open) return false;
-    this.#memory.setAllocated(space.slot, first + count - 1);
     open.slab.bytes.set(entries, open.bytes);
-    open.add(space.slot, first, count, entries.length, 1);
     this.#schedule();
+    this.#memory.setAllocated(space.slot, first + count - 1);
+    open.add(space.slot, first, count, entries.length, 1);
     return true;
   }
 
@@ -164,13 +158,19 @@ export class Wal {
     const { node } = this.#spaces;
     await new Promise<void>((resolve, reject) => {
       const stage = (): boolean => {
-        const sequence = this.stage(node, 6, payload);
+        const sequence = this.stage(node, 6, payload, payload.length);
         if (sequence === 0) return false;
         this.#open!.markOnly = false;
-        const done = (): void => resolve(apply?.());
-        node.durableWaits.push({ sequence, resolve: done, reject });
-        // In none mode nobody else asks for it.
-        if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
+        const done = (): void => {
+          try {
+            resolve(apply?.());
+          } catch (error) {
+            // What the log says does not hold here: nothing may be built on it.
+            reject(error as Error);
+            this.#fail(error as Error);
+          }
+        };
+        this.addWait(node, { sequence, resolve: done, reject });
         return true;
       };
       this.whenRoom(stage).catch(reject);
@@ -185,9 +185,9 @@ export class Wal {
 
   /**
    * Calls `retry` until it returns true: now, or whenever room has become free, in the order of
-   * the calls. Rejects Backpressure after 5 s, or at once when 10,000 calls wait.
+   * the calls. Rejects Backpressure after 5 s without any, or at once when 10,000 calls wait.
    */
-  whenRoom(retry: () => boolean): Promise<void> {
+  whenRoom(retry: Retry): Promise<void> {
     if (this.refusal) return Promise.reject(this.refusal);
     return this.#waiting.enter(retry);
   }
@@ -208,6 +208,7 @@ export class Wal {
       // One slab stays free for grouping what is staged.
       if (this.#free.length < 2) return undefined;
       this.#closeOpen();
+      if (this.refusal) throw this.refusal;
     }
     if (this.#free.length < 2) return undefined;
     const slab = this.#free.shift()!;
@@ -221,8 +222,8 @@ export class Wal {
   /** One pump per turn of the event loop: everything that a turn stages goes together. */
   #schedule(): void {
     if (this.#pumpScheduled) return;
-    this.#pumpScheduled = true;
     this.#turnMs = performance.now();
+    this.#pumpScheduled = true;
     process.nextTick(() => {
       this.#pumpScheduled = false;
       this.#clock.nextTurn();
@@ -231,7 +232,15 @@ export class Wal {
   }
 
   #step(input: CommitInput<LogGroup> | undefined): void {
-    for (const effect of this.#commit.step(input, this.#open?.bytes ?? 0)) this.#carry(effect);
+    try {
+      for (const effect of this.#commit.step(input, this.#open?.bytes ?? 0)) {
+        if (this.#failure) return;
+        this.#carry(effect);
+      }
+    } catch (error) {
+      // Whatever it is, half a step is done: nothing more is taken or acknowledged.
+      this.#fail(error as Error);
+    }
   }
 
   #carry(effect: CommitEffect<LogGroup>): void {
@@ -280,15 +289,6 @@ export class Wal {
   #seal(group: LogGroup, where: 'main' | 'pool'): void {
     const target = group.grouped ? group.slab : this.#free.shift()!;
     if (target !== group.slab) this.#memory.withdrawSlab(target.index);
-    const job: SealJob = {
-      staging: group.slab.index,
-      target: target.index,
-      runs: group.runs,
-      bytes: group.bytes,
-      startLsn: group.startLsn,
-      durableLsn: group.durableLsn,
-      salt: this.#options.salt,
-    };
     const sealed = (runs: number): void => {
       if (target !== group.slab) this.#free.push(group.slab);
       group.slab = target;
@@ -296,12 +296,8 @@ export class Wal {
       this.#step({ kind: 'sealed' });
       this.#waiting.drain();
     };
-    if (where === 'main') {
-      sealed(this.#sealer.seal(job));
-      return;
-    }
-    // A dead worker has written nothing to disk, and sealing twice gives the same bytes.
-    this.#pool.seal(job).then(sealed, () => sealed(this.#sealer.seal(job)));
+    const isLarge = where === 'pool';
+    this.#pool.seal(group, target, this.#options.salt, isLarge, sealed, (e) => this.#fail(e));
   }
 
   /**
@@ -319,16 +315,9 @@ export class Wal {
     const touched: SpaceState[] = [];
     const nowMs = performance.now();
     for (const group of groups) {
-      const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
-      for (const run of aside ?? summarise(slab, runs, start, this.#spaces)) {
-        publishRun(run, aside ? undefined : slab, this.#memory, this.#segments, nowMs);
-        touched.push(run.space);
-      }
-      if (!aside) {
-        this.#memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
-        this.#free.push(slab);
-      }
-      this.#counts.group(entries, bytes);
+      touched.push(...publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs));
+      if (!group.aside) this.#free.push(group.slab);
+      this.#counts.group(group.entries, group.bytes);
     }
     this.#memory.publishDurable(lsn);
     for (const group of groups) this.#acknowledge(group);
@@ -339,23 +328,28 @@ export class Wal {
   }
 
   #acknowledge(group: LogGroup): void {
-    if (!this.#unsettled.delete(group)) return;
+    if (!this.#unsettled.has(group)) return;
     this.#counts.acknowledged(group);
-    if (group.settled.length === 0) return;
-    const refusal = this.#hooks.ackRefusal();
+    const refusal = group.settled.length > 0 ? this.#hooks.ackRefusal() : undefined;
     for (const settled of group.settled) {
       if (refusal) settled.reject(refusal);
       else settled.resolve();
     }
+    this.#unsettled.delete(group);
   }
 
   get #isIdle(): boolean {
-    return !this.#open && this.#commit.idle;
+    // It may be open without an entry: what was to be its first could not be copied.
+    return (this.#open?.bytes ?? 0) === 0 && this.#commit.idle;
   }
 
   #mark(): void {
-    if (this.refusal || !this.#isIdle) return;
-    this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
+    if (!this.refusal && this.#isIdle) this.#stageMark();
+  }
+
+  #stageMark(): void {
+    const mark = encodeNodeRecord({ kind: 'mark' });
+    this.stage(this.#spaces.node, 6, mark, mark.length);
   }
 
   // --- failures ------------------------------------------------------------------------------
@@ -427,7 +421,7 @@ export class Wal {
     for (const settled of this.#open?.settled ?? []) settled.reject(this.#failure);
     this.#waiting.rejectAll(this.#failure);
     for (const space of this.#spaces.bySlot) {
-      for (const wait of space.durableWaits.splice(0)) wait.reject(this.#failure);
+      rejectWaits(space, this.#failure);
     }
     for (const wake of this.#idleWaiters.splice(0)) wake();
     this.#hooks.failed(this.#failure);
@@ -435,11 +429,16 @@ export class Wal {
 
   /** Resolves when the space is durable here up to `sequence`. */
   whenDurable(space: SpaceState, sequence: Sequence): Promise<void> {
-    if (this.#memory.durable(space.slot) >= sequence) return Promise.resolve();
-    if (this.#failure) return Promise.reject(this.#failure);
-    return new Promise((resolve, reject) => {
-      space.durableWaits.push({ sequence, resolve, reject });
-    });
+    return new Promise((resolve, reject) => this.addWait(space, { sequence, resolve, reject }));
+  }
+
+  /** The same for a wait that its owner may take out of `space.durableWaits` again. */
+  addWait(space: SpaceState, wait: DurableWait): void {
+    if (this.#memory.durable(space.slot) >= wait.sequence) wait.resolve();
+    else if (this.#failure) wait.reject(this.#failure);
+    else space.durableWaits.add(wait);
+    // In none mode nobody else asks for it.
+    if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
   }
 
   // --- closing -----------------------------------------------------------------------------
@@ -462,7 +461,7 @@ export class Wal {
     this.#markSoon.disarm();
     try {
       await this.flush();
-      this.stage(this.#spaces.node, 6, encodeNodeRecord({ kind: 'mark' }));
+      this.#stageMark();
       await this.flush();
     } finally {
       clearTimeout(this.#timer);

@@ -207,12 +207,16 @@ export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts, lsn: Lsn): v
 }
 
 /** Throws Configuration when a space has too many of them already. */
+export function checkSkip(facts: SpaceFacts): void {
+  if (facts.skipped.length < SKIPS_MAX) return;
+  const found = `${facts.name} has ${SKIPS_MAX} skipped entries above its checkpoint already`;
+  throw failure('Configuration', found);
+}
+
+/** Throws as `checkSkip`. */
 export function addSkip(facts: SpaceFacts, sequence: Sequence): void {
   if (facts.skipped.includes(sequence)) return;
-  if (facts.skipped.length >= SKIPS_MAX) {
-    const found = `${facts.name} has ${SKIPS_MAX} skipped entries above its checkpoint already`;
-    throw failure('Configuration', found);
-  }
+  checkSkip(facts);
   facts.skipped.push(sequence);
   facts.skipped.sort((a, b) => a - b);
 }

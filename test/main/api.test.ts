@@ -277,7 +277,7 @@ describe('replication', () => {
     expect(status.rpo).toEqual({ entries: 0, ms: 0 });
     const many = { replicas: 2, timeoutMs: 10 };
     await expect(space.append(1, bytes('x'), { ack: many })).rejects.toMatchObject({
-      code: 'NotEnoughReplicas',
+      code: 'Configuration',
     });
     expect(space.status().lastSequence).toBe(1);
     await expect(space.flushed(5, { timeoutMs: 20 })).rejects.toMatchObject({ code: 'AckTimeout' });
@@ -347,7 +347,7 @@ describe('replication', () => {
     await space.append(1, bytes('x'), { ack: { replicas: 1 } });
     const both = { ack: { replicas: 2 } };
     await expect(space.append(1, bytes('x'), both)).rejects.toMatchObject({
-      code: 'NotEnoughReplicas',
+      code: 'Configuration',
     });
     expect(() => c.space('s')).toThrow(/SpaceUnknown/);
     await a.openSpace('s', { replicas: ['b', 'c'] });

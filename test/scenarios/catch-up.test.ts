@@ -85,8 +85,8 @@ test('an ack that does not come in time says what is known, and the entry stays'
   await space.flushed(2, { replicas: 2, timeoutMs: 20_000 });
   const many = space.append(1, Buffer.from('3'), { ack: { replicas: 3, timeoutMs: 60_000 } });
   await expect(many).rejects.toMatchObject({
-    code: 'NotEnoughReplicas',
-    details: { connected: ['b', 'c'] },
+    code: 'Configuration',
+    details: { replicas: ['b', 'c'] },
   });
   expect(space.status().lastSequence).toBe(2);
 });

@@ -1,18 +1,13 @@
 /**
- * How people reach a running node with what only they may ask of it: a Unix socket in a folder of
- * its own (mode 0700), whose path stands in the file `admin` of the data directory (mode 0600). Who
- * may read that may do this; nothing of it is on a port. One JSON line each way, one question a
- * connection.
+ * How people reach a running node with what only they may ask of it: a Unix socket that only the
+ * owner of the data directory reaches (admin-socket.ts); nothing of it is on a port. One JSON line
+ * each way, one question a connection. Each question names the directory that it is meant for.
  */
-import fs from 'node:fs/promises';
 import net from 'node:net';
-import os from 'node:os';
-import path from 'node:path';
 import { EngramError, failure } from '../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../shared/limits.js';
+import { findSocket, placeOf, placeSocket } from './admin-socket.js';
 import type { Node } from './node.js';
-
-const PATH_FILE = 'admin';
 
 /** What may be asked. */
 export type AdminQuestion =
@@ -70,47 +65,40 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
 
 /** Takes questions until it is closed. A failure to listen is a warning: the node runs without. */
 export async function openAdmin(node: Node, dir: string): Promise<{ close(): Promise<void> }> {
-  const file = path.join(dir, PATH_FILE);
-  const old = await fs.readFile(file, 'utf8').catch(() => undefined);
-  // Of a process that was killed: the directory's lock is ours.
-  if (old && isOurs(old.trim()))
-    await fs.rm(path.dirname(old.trim()), { recursive: true, force: true });
+  const place = await placeOf(dir);
   const sockets = new Set<net.Socket>();
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    serveOne(node, socket);
+    serveOne(node, place, socket);
   });
-  let folder: string | undefined;
-  const close = async (): Promise<void> => {
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => server.close(resolve));
-    if (folder) await fs.rm(folder, { recursive: true, force: true });
-    await fs.rm(file, { force: true });
-  };
-  try {
-    folder = await fs.mkdtemp(path.join(os.tmpdir(), 'engram-wal-admin-'));
-    const socket = path.join(folder, 'socket');
-    await new Promise<void>((resolve, reject) => {
+  const listen = (socketPath: string): Promise<void> =>
+    new Promise((resolve, reject) => {
       server.once('error', reject);
-      server.listen(socket, resolve);
+      server.listen(socketPath, () => {
+        server.off('error', reject);
+        resolve();
+      });
     });
+  let remove = async (): Promise<void> => undefined;
+  try {
+    remove = await placeSocket(dir, listen);
+    // Nobody waits for its errors any more, and they must not end the host.
+    server.on('error', () => undefined);
     server.unref();
-    await fs.writeFile(file, `${socket}\n`, { mode: 0o600 });
   } catch (error) {
     process.emitWarning(`no admin socket: ${(error as Error).message}`, 'EngramWalWarning');
-    await close();
   }
-  return { close };
+  return {
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+      await remove();
+    },
+  };
 }
 
-/** A path that this file has made: nothing else is ever removed. */
-function isOurs(socket: string): boolean {
-  const folder = path.dirname(socket);
-  return path.basename(socket) === 'socket' && /^engram-wal-admin-\w+$/.test(path.basename(folder));
-}
-
-function serveOne(node: Node, socket: net.Socket): void {
+function serveOne(node: Node, place: string, socket: net.Socket): void {
   let line = '';
   socket.setEncoding('utf8');
   socket.on('error', () => socket.destroy());
@@ -120,14 +108,16 @@ function serveOne(node: Node, socket: net.Socket): void {
     if (line.length > ADMIN_LINE_MAX_BYTES) socket.destroy();
     else if (end >= 0) {
       socket.removeAllListeners('data');
-      void answer(node, line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
+      void answer(node, place, line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
     }
   });
 }
 
-async function answer(node: Node, line: string): Promise<AdminAnswer> {
+async function answer(node: Node, place: string, line: string): Promise<AdminAnswer> {
   try {
-    const question = JSON.parse(line) as AdminQuestion;
+    const { place: meant, ...question } = JSON.parse(line) as AdminQuestion & { place?: string };
+    // Asked for a copy of this directory, or by a tool that does not say for which.
+    if (meant !== place) throw failure('NotRunning', 'this node has another directory');
     return { result: await carryOut(node, question) };
   } catch (error) {
     if (!(error instanceof EngramError)) {
@@ -149,11 +139,18 @@ function textOf(said: AdminAnswer): string {
  * answers.
  */
 export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
-  const socketPath = await fs.readFile(path.join(dir, PATH_FILE), 'utf8').catch(() => undefined);
-  const socket = socketPath && net.connect(socketPath.trim());
-  if (!socket) throw failure('NotRunning', `no node runs in ${dir}`);
+  const found = await findSocket(dir);
+  const text = await ask(dir, found.path, { ...question, place: found.place }).finally(found.close);
+  if (text === '') throw failure('NotRunning', `the node of ${dir} has ended meanwhile`);
+  const said = JSON.parse(text) as AdminAnswer;
+  if ('code' in said) throw new AdminError(said.code, said.message, said.details);
+  return said.result;
+}
+
+function ask(dir: string, socketPath: string, question: object): Promise<string> {
+  const socket = net.connect(socketPath);
   socket.setEncoding('utf8');
-  const text = await new Promise<string>((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     let said = '';
     socket.on('data', (chunk) => {
       said += chunk;
@@ -164,10 +161,6 @@ export async function askAdmin(dir: string, question: AdminQuestion): Promise<un
     socket.on('close', () => resolve(said));
     socket.write(`${JSON.stringify(question)}\n`);
   });
-  if (text === '') throw failure('NotRunning', `the node of ${dir} has ended meanwhile`);
-  const said = JSON.parse(text) as AdminAnswer;
-  if ('code' in said) throw new AdminError(said.code, said.message, said.details);
-  return said.result;
 }
 
 /** What the node has refused with: it is told as it came. */

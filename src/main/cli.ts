@@ -8,6 +8,7 @@ import { DemoError, type DemoOptions, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
 import { inspectLog } from './inspect.js';
 import { acceptLoss, skipEntry } from './operator.js';
+import { actAsOwner } from './owner.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './status-command.js';
 import { inspectedText, verifiedText } from './tool-output.js';
 import { verifyLog } from './verify.js';
@@ -111,6 +112,7 @@ program
   .exitOverride()
   .action(async (dir: string, options: { space: string; from: number; to?: number }) => {
     const { space, from, to } = options;
+    actAsOwner(dir);
     await acceptLoss(nodeDisk, dir, space, from, to);
     console.log(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
   });
@@ -123,6 +125,7 @@ program
   .requiredOption('--sequence <n>', 'which, as apply-blocked and status name it', count)
   .exitOverride()
   .action(async (dir: string, { space, sequence }: { space: string; sequence: number }) => {
+    actAsOwner(dir);
     await skipEntry(nodeDisk, dir, space, sequence);
     console.log(`${space}: entry ${sequence} will not be applied`);
   });

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 import { type EngramError, failure } from '../shared/errors.js';
 import { OpenFile } from './disk-in-use.js';
+import { requireOwner } from './owner.js';
 
 /** An open file. Offsets and lengths are bytes. */
 export interface DiskFile {
@@ -37,7 +38,7 @@ export interface Lock {
 }
 
 export interface Disk {
-  /** Takes a data directory for this process. Rejects Locked, naming the holder's pid. */
+  /** Takes a data directory for this process. Rejects Locked, naming the holder's pid, WrongUser. */
   lock(dir: string): Promise<Lock>;
   /** `create`: read and write, made with mode 0600 when absent. */
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;
@@ -140,6 +141,7 @@ class NodeFile implements DiskFile {
 
 /** An OS lock, not a pid file: no crash leaves it behind. */
 function lockDirectory(dir: string): Lock {
+  requireOwner(dir);
   const fd = fs.openSync(path.join(dir, 'lock'), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
   if (!tryLock(fd)) {
     const pid = fs.readFileSync(fd, 'utf8').trim();

@@ -14,7 +14,7 @@ import { checkHost } from './threads.js';
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
- * Rejects Configuration, HostUnsuitable, Locked, CorruptionDetected, EngramDirectory,
+ * Rejects Configuration, HostUnsuitable, Locked, WrongUser, CorruptionDetected, EngramDirectory,
  * UnsupportedVersion, Io.
  */
 export async function openNode(options: NodeOptions): Promise<Node> {

@@ -35,7 +35,10 @@ export async function serve(file: string): Promise<boolean> {
     const page = httpAddress && `${scheme}://${hostOf(httpAddress.host)}:${httpAddress.port}/`;
     const spaces = node.spaces.length;
     logger.info({ event: 'serving', nodeId, address, page, spaces }, `${nodeId} serves`);
+    // Waiting for a signal keeps no process alive by itself, nor does a node that nobody dials.
+    const waits = setInterval(() => undefined, 60_000);
     const signal = await told;
+    clearInterval(waits);
     logger.info({ event: 'closing', nodeId, signal }, `${nodeId} closes: ${signal}`);
     await node.close();
     const isSound = node.summary().failure === undefined;

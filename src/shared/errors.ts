@@ -68,6 +68,11 @@ const CODES = {
     'stop the process that the message names, or use another dataDir',
     "openNode({ ..., dataDir: './data/b' })",
   ]),
+  WrongUser: facts(S, false, [
+    'the data directory to belong to the user that runs this process (the owner of node.json)',
+    'run it as that user, or give the directory to this one: what this one wrote would lock it out',
+    'sudo -u engram-wal node host.js; or: chown -R "$(id -u)" ./data/a',
+  ]),
   Backpressure: facts(S, true, [
     'room in the memory budget within 5 s',
     'append more slowly, raise memoryBudgetBytes, or look for a slow disk',

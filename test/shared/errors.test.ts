@@ -21,6 +21,7 @@ const LISTED: Partial<Record<ErrorCode, keyof typeof CLASSES>> = {
   DiskFull: 'StorageError',
   Configuration: 'StorageError',
   Locked: 'StorageError',
+  WrongUser: 'StorageError',
   Backpressure: 'StorageError',
   EntryTooLarge: 'StorageError',
   Trimmed: 'StorageError',

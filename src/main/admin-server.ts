@@ -1,13 +1,25 @@
 /**
- * How people reach a running node with what only they may ask of it: a Unix socket that only the
- * owner of the data directory reaches (admin-socket.ts); nothing of it is on a port. One JSON line
- * each way, one question a connection. Each question names the directory that it is meant for.
+ * How people reach a running node with what only they may ask of it: a Unix socket, for whoever may
+ * read the file `admin` of the data directory (admin-socket.ts); nothing of it is on a port. One
+ * JSON line each way, one question a connection.
  */
+import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
 import { EngramError, failure } from '../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../shared/limits.js';
-import { findSocket, placeOf, placeSocket } from './admin-socket.js';
+import { type AdminAddress, findSocket, placeSocket } from './admin-socket.js';
 import type { Node } from './node.js';
+
+/** Questions at once: they are a person's. */
+const CONNECTIONS_MAX = 64;
+/** For how long a connection may say nothing. */
+const QUESTION_MS = 5_000;
+
+/** What a question shows of the file `admin`. */
+interface Shown {
+  readonly place?: unknown;
+  readonly secret?: unknown;
+}
 
 /** What may be asked. */
 export type AdminQuestion =
@@ -65,13 +77,14 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
 
 /** Takes questions until it is closed. A failure to listen is a warning: the node runs without. */
 export async function openAdmin(node: Node, dir: string): Promise<{ close(): Promise<void> }> {
-  const place = await placeOf(dir);
   const sockets = new Set<net.Socket>();
+  let own: Awaited<ReturnType<typeof placeSocket>> | undefined;
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    serveOne(node, place, socket);
+    serveOne(socket, (line) => answer(node, own, line));
   });
+  server.maxConnections = CONNECTIONS_MAX;
   const listen = (socketPath: string): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once('error', reject);
@@ -80,9 +93,8 @@ export async function openAdmin(node: Node, dir: string): Promise<{ close(): Pro
         resolve();
       });
     });
-  let remove = async (): Promise<void> => undefined;
   try {
-    remove = await placeSocket(dir, listen);
+    own = await placeSocket(dir, listen);
     // Nobody waits for its errors any more, and they must not end the host.
     server.on('error', () => undefined);
     server.unref();
@@ -93,31 +105,48 @@ export async function openAdmin(node: Node, dir: string): Promise<{ close(): Pro
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
-      await remove();
+      await own?.remove();
     },
   };
 }
 
-function serveOne(node: Node, place: string, socket: net.Socket): void {
+function serveOne(socket: net.Socket, answered: (line: string) => Promise<AdminAnswer>): void {
   let line = '';
   socket.setEncoding('utf8');
   socket.on('error', () => socket.destroy());
+  // Who says nothing takes nobody's place.
+  const silent = setTimeout(() => socket.destroy(), QUESTION_MS);
+  silent.unref();
+  socket.on('close', () => clearTimeout(silent));
   socket.on('data', (chunk: string) => {
     line += chunk;
     const end = line.indexOf('\n');
     if (line.length > ADMIN_LINE_MAX_BYTES) socket.destroy();
     else if (end >= 0) {
+      clearTimeout(silent);
       socket.removeAllListeners('data');
-      void answer(node, place, line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
+      void answered(line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
     }
   });
 }
 
-async function answer(node: Node, place: string, line: string): Promise<AdminAnswer> {
+/** Who has read the file of this very directory may ask. */
+function mayAsk(own: AdminAddress | undefined, place: unknown, secret: unknown): boolean {
+  if (!own || place !== own.place || typeof secret !== 'string') return false;
+  const [given, wanted] = [secret, own.secret].map((text) => Buffer.from(text));
+  return given!.length === wanted!.length && timingSafeEqual(given!, wanted!);
+}
+
+async function answer(
+  node: Node,
+  own: AdminAddress | undefined,
+  line: string,
+): Promise<AdminAnswer> {
   try {
-    const { place: meant, ...question } = JSON.parse(line) as AdminQuestion & { place?: string };
-    // Asked for a copy of this directory, or by a tool that does not say for which.
-    if (meant !== place) throw failure('NotRunning', 'this node has another directory');
+    const { place, secret, ...question } = JSON.parse(line) as AdminQuestion & Shown;
+    if (!mayAsk(own, place, secret)) {
+      throw failure('NotRunning', 'this node has another directory than the one that is meant');
+    }
     return { result: await carryOut(node, question) };
   } catch (error) {
     if (!(error instanceof EngramError)) {
@@ -140,7 +169,8 @@ function textOf(said: AdminAnswer): string {
  */
 export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
   const found = await findSocket(dir);
-  const text = await ask(dir, found.path, { ...question, place: found.place }).finally(found.close);
+  const { socket, place, secret } = found;
+  const text = await ask(dir, socket, { ...question, place, secret });
   if (text === '') throw failure('NotRunning', `the node of ${dir} has ended meanwhile`);
   const said = JSON.parse(text) as AdminAnswer;
   if ('code' in said) throw new AdminError(said.code, said.message, said.details);

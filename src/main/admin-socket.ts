@@ -1,53 +1,48 @@
 /**
- * Where the operator's socket of a data directory is. Both sides have to see it, and it must be this
- * directory's own: so it stands in the data directory, whatever the service or the tool have for
- * TMPDIR (FAULTS row 87), and the file `admin` says where. Only a file system that takes no sockets
- * moves it to a runtime folder. A copy of the directory copies that file too: it names the
- * directory that it was written for, and whoever reads it elsewhere asks nobody (row 86).
+ * Where the operator's socket of a data directory is. A service and the tools of its operator have
+ * the data directory in common, and often nothing else: not TMPDIR, not /tmp (FAULTS row 87). So the
+ * file `admin` of the directory says where the socket is, and what a question must show: who may
+ * read that file (mode 0600) may ask. The socket itself is none of the directory's files, which
+ * people copy: it stands in the service's runtime folder, where systemd has made one, else it is
+ * an abstract socket, which needs no folder and ends with its process; where there are none, in
+ * the folder for temporary files.
+ *
+ * A copy of the directory has that file too. It names the directory that it was written for, so
+ * whoever reads it elsewhere asks nobody (row 86).
  */
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { failure } from '../shared/errors.js';
 
-const PATH_FILE = 'admin';
-const SOCKET = 'admin.sock';
+const FILE = 'admin';
 /** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. A longer path is cut. */
 const SOCKET_PATH_MAX_BYTES = process.platform === 'linux' ? 107 : 103;
+/** Begins an abstract address in the file; in the call it is a zero byte. */
+const ABSTRACT = '@';
 
-/** Names a directory on this machine: a copy of it has another name. */
+/** What the file says. */
+export interface AdminAddress {
+  /** As `net` takes it. */
+  readonly socket: string;
+  /** The directory that it was written for: a copy is another one. */
+  readonly place: string;
+  /** What every question must show. */
+  readonly secret: string;
+}
+
+/** Names a directory on this machine. */
 export async function placeOf(dir: string): Promise<string> {
   const { dev, ino } = await fs.stat(dir, { bigint: true });
   return `${dev}:${ino}`;
 }
 
-/** A path that a socket takes, and what holds it open. */
-export interface SocketPath {
-  readonly path: string;
-  close(): Promise<void>;
-}
-
-const nothing = async (): Promise<void> => undefined;
-
-function fits(socket: string): boolean {
-  return Buffer.byteLength(socket) <= SOCKET_PATH_MAX_BYTES;
-}
-
-/** The socket in `dir` itself. @returns undefined where no path to it is short enough */
-async function inside(dir: string): Promise<SocketPath | undefined> {
-  const direct = path.join(dir, SOCKET);
-  if (fits(direct)) return { path: direct, close: nothing };
-  if (process.platform !== 'linux') return undefined;
-  // However long the path is: the directory is named by its descriptor.
-  const handle = await fs.open(dir, 'r');
-  return { path: `/proc/self/fd/${handle.fd}/${SOCKET}`, close: () => handle.close() };
-}
-
-/** Folders that a service and its tools may share, best first. */
-function runtimeFolders(): string[] {
-  const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env;
-  const given = [RUNTIME_DIRECTORY?.split(':')[0], XDG_RUNTIME_DIR, os.tmpdir()];
-  return given.filter((folder) => folder !== undefined && folder !== '') as string[];
+/** Folders that may hold the socket, best first; undefined: none, the address is abstract. */
+function candidates(): (string | undefined)[] {
+  const runtime = process.env.RUNTIME_DIRECTORY?.split(':')[0];
+  const abstract = process.platform === 'linux' ? [undefined] : [];
+  return [...(runtime ? [runtime] : []), ...abstract, os.tmpdir()];
 }
 
 /** A path that this file has made: nothing else is ever removed. */
@@ -56,69 +51,62 @@ function isOurs(socket: string): boolean {
   return path.basename(socket) === 'socket' && /^engram-wal-admin-\w+$/.test(path.basename(folder));
 }
 
-async function readTold(dir: string): Promise<{ socket: string; place: string } | undefined> {
-  const text = await fs.readFile(path.join(dir, PATH_FILE), 'utf8').catch(() => undefined);
+async function read(dir: string): Promise<AdminAddress | undefined> {
+  const text = await fs.readFile(path.join(dir, FILE), 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
-  const [socket = '', place = ''] = text.split('\n');
-  return { socket, place };
+  const [address = '', place = '', secret = ''] = text.split('\n');
+  const socket = address.startsWith(ABSTRACT) ? `\0${address.slice(1)}` : address;
+  return { socket, place, secret };
+}
+
+async function write(dir: string, { socket, place, secret }: AdminAddress): Promise<void> {
+  const address = socket.startsWith('\0') ? ABSTRACT + socket.slice(1) : socket;
+  const file = path.join(dir, FILE);
+  // Made anew: an old one may have another mode.
+  await fs.rm(file, { force: true });
+  await fs.writeFile(file, `${address}\n${place}\n${secret}\n`, { mode: 0o600, flag: 'wx' });
 }
 
 /** What a killed process has left. The directory's lock is held. */
-async function clear(dir: string): Promise<void> {
-  const told = await readTold(dir);
-  await fs.rm(path.join(dir, SOCKET), { force: true });
-  if (!told || told.place !== (await placeOf(dir)) || !isOurs(told.socket)) return;
-  await fs.rm(path.dirname(told.socket), { recursive: true, force: true });
+async function clear(dir: string, place: string): Promise<void> {
+  const old = await read(dir);
+  if (!old || old.place !== place || !isOurs(old.socket)) return;
+  await fs.rm(path.dirname(old.socket), { recursive: true, force: true });
 }
 
 /**
- * Finds a place that takes a socket, and writes it down for the tools.
- * @param listen rejects where the place takes none
- * @returns what closes and removes it. Rejects with the last error where no place does
+ * Finds an address that can be listened at, and writes it down for the tools.
+ * @param listen rejects where the address takes none
+ * @returns it, and what removes it. Rejects with the last error where there is none
  */
 export async function placeSocket(
   dir: string,
-  listen: (socketPath: string) => Promise<void>,
-): Promise<() => Promise<void>> {
-  await clear(dir);
-  const file = path.join(dir, PATH_FILE);
-  const told = async (socket: string): Promise<void> => {
-    await fs.writeFile(file, `${socket}\n${await placeOf(dir)}\n`, { mode: 0o600 });
-  };
-  const own = await inside(dir);
-  let problem: unknown = failure('Configuration', `${dir} is too long a path for a socket`);
-  try {
-    if (own) {
-      await listen(own.path);
-      // The directory may be one that others look into.
-      await fs.chmod(path.join(dir, SOCKET), 0o600);
-      await told(SOCKET);
-      return async () => {
-        await own.close();
-        await fs.rm(path.join(dir, SOCKET), { force: true });
-        await fs.rm(file, { force: true });
-      };
-    }
-  } catch (error) {
-    problem = error;
-    await own?.close();
-  }
-  for (const parent of runtimeFolders()) {
+  listen: (socket: string) => Promise<void>,
+): Promise<AdminAddress & { remove(): Promise<void> }> {
+  const place = await placeOf(dir);
+  await clear(dir, place);
+  const secret = randomBytes(16).toString('hex');
+  let problem: unknown;
+  for (const parent of candidates()) {
     let folder: string | undefined;
+    const remove = async (): Promise<void> => {
+      if (folder) await fs.rm(folder, { recursive: true, force: true });
+      const told = await read(dir);
+      if (told?.secret === secret) await fs.rm(path.join(dir, FILE), { force: true });
+    };
     try {
-      folder = await fs.mkdtemp(path.join(parent, 'engram-wal-admin-'));
-      const socket = path.join(folder, 'socket');
-      if (!fits(socket)) throw failure('Configuration', `${socket} is too long for a socket`);
+      if (parent !== undefined) folder = await fs.mkdtemp(path.join(parent, 'engram-wal-admin-'));
+      const name = randomBytes(8).toString('hex');
+      const socket = folder ? path.join(folder, 'socket') : `\0engram-wal-${name}`;
+      if (Buffer.byteLength(socket) > SOCKET_PATH_MAX_BYTES) {
+        throw failure('Configuration', `${socket} is too long a path for a socket`);
+      }
       await listen(socket);
-      await told(socket);
-      const made = folder;
-      return async () => {
-        await fs.rm(made, { recursive: true, force: true });
-        await fs.rm(file, { force: true });
-      };
+      await write(dir, { socket, place, secret });
+      return { socket, place, secret, remove };
     } catch (error) {
       problem = error;
-      if (folder) await fs.rm(folder, { recursive: true, force: true });
+      await remove();
     }
   }
   throw problem;
@@ -128,16 +116,10 @@ export async function placeSocket(
  * Where the node of a data directory is asked. Rejects NotRunning where none is, or where the
  * directory is a copy of one whose node runs.
  */
-export async function findSocket(dir: string): Promise<SocketPath & { readonly place: string }> {
-  const told = await readTold(dir);
+export async function findSocket(dir: string): Promise<AdminAddress> {
+  const told = await read(dir);
   if (!told) throw failure('NotRunning', `no node runs in ${dir}`);
-  const place = await placeOf(dir);
-  if (told.place !== place) {
-    const found = `no node runs in ${dir}: it is a copy of the directory of another node`;
-    throw failure('NotRunning', found);
-  }
-  if (told.socket !== SOCKET) return { path: told.socket, close: nothing, place };
-  const own = await inside(dir);
-  if (!own) throw failure('NotRunning', `${dir} is too long a path for a socket`);
-  return { ...own, place };
+  if (told.place === (await placeOf(dir))) return told;
+  const found = `no node runs in ${dir}: it is a copy of the directory of another node`;
+  throw failure('NotRunning', found);
 }

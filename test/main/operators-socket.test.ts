@@ -1,6 +1,7 @@
 /** The operator's socket: found by whoever shares the directory, and nobody else's. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { makeFolder, removeFolder } from '../support/cluster.js';
@@ -118,15 +119,52 @@ describe('the socket of a running node', () => {
     expect((await run(locate(dir))).err).toContain('NotRunning');
     await serve(dir);
     expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
-    expect(fs.statSync(path.join(dir, 'admin.sock')).mode & 0o777).toBe(0o600);
+    expect(fs.statSync(path.join(dir, 'admin')).mode & 0o777).toBe(0o600);
+  });
+
+  test('FAULT-87 in the runtime folder of a service, where it has one', async () => {
+    const dir = path.join(folder, 'a');
+    const runtime = path.join(folder, 'run');
+    fs.mkdirSync(runtime);
+    const child = await serve(dir, { RUNTIME_DIRECTORY: runtime });
+    expect(fs.readdirSync(runtime)).toHaveLength(1);
+    expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
+    await end(child);
+    expect(fs.readdirSync(runtime)).toEqual([]);
+    // One that is too long, or not there.
+    for (const RUNTIME_DIRECTORY of [path.join(folder, 'x'.repeat(120)), '/nowhere']) {
+      const other = await serve(dir, { RUNTIME_DIRECTORY });
+      expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
+      await end(other);
+    }
+  });
+
+  test('who does not show what the file says is refused, who says nothing is sent away', async () => {
+    const dir = path.join(folder, 'a');
+    await serve(dir);
+    const [address, place] = fs.readFileSync(path.join(dir, 'admin'), 'utf8').split('\n');
+    const ask = (line: string): Promise<string> =>
+      new Promise((resolve, reject) => {
+        let said = '';
+        const socket = net.connect(address!.replace('@', '\0'));
+        socket.on('data', (chunk) => {
+          said += chunk;
+        });
+        socket.on('error', reject).on('close', () => resolve(said));
+        socket.write(line);
+      });
+    for (const secret of [undefined, 7, '', 'x'.repeat(32)]) {
+      const question = { verb: 'locate', space: 's', place, secret };
+      expect(await ask(`${JSON.stringify(question)}\n`)).toContain('NotRunning');
+    }
+    expect(await ask('{')).toBe('');
   });
 
   test('FAULT-86 tools on a copy of the directory do nothing to the node of the original', async () => {
     const dir = path.join(folder, 'a');
     await serve(dir);
     const copy = path.join(folder, 'copy');
-    // What `cp -a` does, whose copy of a socket is a socket that nobody listens to.
-    fs.cpSync(dir, copy, { recursive: true, filter: (from) => !from.endsWith('.sock') });
+    fs.cpSync(dir, copy, { recursive: true });
     for (const args of [remove(copy), locate(copy)]) {
       const asked = await run(args);
       expect(asked).toMatchObject({ code: 2, out: '' });
@@ -135,11 +173,11 @@ describe('the socket of a running node', () => {
     }
     // Even one that is led to the right socket: the question names the directory it is meant for.
     const { dev, ino } = fs.statSync(copy, { bigint: true });
-    fs.writeFileSync(path.join(copy, 'admin'), `admin.sock\n${dev}:${ino}\n`);
-    fs.symlinkSync(path.join(dir, 'admin.sock'), path.join(copy, 'admin.sock'));
+    const [socket, , secret] = fs.readFileSync(path.join(dir, 'admin'), 'utf8').split('\n');
+    fs.writeFileSync(path.join(copy, 'admin'), `${socket}\n${dev}:${ino}\n${secret}\n`);
     const misled = await run(remove(copy));
     expect(misled.code).toBe(2);
-    expect(misled.err).toContain('this node has another directory');
+    expect(misled.err).toContain('this node has another directory than the one that is meant');
     expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
   });
 
@@ -148,7 +186,7 @@ describe('the socket of a running node', () => {
     const first = await serve(dir);
     const told = fs.readFileSync(path.join(dir, 'admin'), 'utf8');
     const copy = path.join(folder, 'copy');
-    fs.cpSync(dir, copy, { recursive: true, filter: (from) => !from.endsWith('.sock') });
+    fs.cpSync(dir, copy, { recursive: true });
     const second = await serve(copy);
     expect(await run(locate(copy))).toMatchObject({ code: 0, err: '' });
     await end(second);

@@ -90,11 +90,8 @@ describe('the command line about who leads', () => {
     await trio.start('a');
     const told = path.join(dir, 'admin');
     expect(fs.statSync(told).mode & 0o777).toBe(0o600);
-    const socket = path.join(dir, 'admin.sock');
-    expect(fs.statSync(socket).mode & 0o777).toBe(0o600);
     await trio.stop('a');
     expect(fs.existsSync(told)).toBe(false);
-    expect(fs.existsSync(socket)).toBe(false);
     const gone = await run('promote', dir, '--space', 's');
     expect(gone.code).toBe(2);
     expect(gone.err).toContain('NotRunning');

@@ -1,8 +1,8 @@
 /**
  * Where the operator's socket of a data directory is. A service and the tools of its operator have
- * the data directory in common, and often nothing else: not TMPDIR, not /tmp (FAULTS row 87). So the
- * file `admin` of the directory says where the socket is, and what a question must show: who may
- * read that file (mode 0600) may ask. The socket itself is none of the directory's files, which
+ * the data directory in common, and often nothing else: not TMPDIR, not /tmp (FAULTS row 87). So
+ * the file `admin` of the directory says where the socket is, and what a question must show: who
+ * may read that file (mode 0600) may ask. The socket itself is none of the directory's files, which
  * people copy: it stands in the service's runtime folder, where systemd has made one, else it is
  * an abstract socket, which needs no folder and ends with its process; where there are none, in
  * the folder for temporary files.
@@ -17,7 +17,7 @@ import path from 'node:path';
 import { failure } from '../shared/errors.js';
 
 const FILE = 'admin';
-/** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. A longer path is cut. */
+/** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. More is cut off. */
 const SOCKET_PATH_MAX_BYTES = process.platform === 'linux' ? 107 : 103;
 /** Begins an abstract address in the file; in the call it is a zero byte. */
 const ABSTRACT = '@';

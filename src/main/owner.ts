@@ -40,7 +40,7 @@ function ownerOfNew(dir: string): number | undefined {
   }
 }
 
-/** Throws WrongUser where the directory belongs to another user than the one this process runs as. */
+/** Throws WrongUser where the directory belongs to another user than this process. */
 export function requireOwner(dir: string): void {
   const owner = ownerOf(dir);
   const uid = process.geteuid?.();

@@ -139,7 +139,7 @@ describe('the socket of a running node', () => {
     }
   });
 
-  test('who does not show what the file says is refused, who says nothing is sent away', async () => {
+  test('who does not show the secret is refused, who says nothing is sent away', async () => {
     const dir = path.join(folder, 'a');
     await serve(dir);
     const [address, place] = fs.readFileSync(path.join(dir, 'admin'), 'utf8').split('\n');
@@ -160,7 +160,7 @@ describe('the socket of a running node', () => {
     expect(await ask('{')).toBe('');
   });
 
-  test('FAULT-86 tools on a copy of the directory do nothing to the node of the original', async () => {
+  test('FAULT-86 tools on a copy of a directory do nothing to the original', async () => {
     const dir = path.join(folder, 'a');
     await serve(dir);
     const copy = path.join(folder, 'copy');

@@ -38,7 +38,7 @@ export interface Lock {
 }
 
 export interface Disk {
-  /** Takes a data directory for this process. Rejects Locked, naming the holder's pid, WrongUser. */
+  /** Takes a directory for this process. Rejects Locked, naming the holder's pid, WrongUser. */
   lock(dir: string): Promise<Lock>;
   /** `create`: read and write, made with mode 0600 when absent. */
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;

@@ -55,7 +55,8 @@ program
   .exitOverride()
   .action(async ({ config }: { config: string }) => {
     const { serve } = await import('./serve.js');
-    process.exitCode = (await serve(config)) ? OK : FAILED;
+    // At once: lines that nobody reads would keep the process.
+    process.exit(await serve(config).then((isSound) => (isSound ? OK : FAILED), exitCodeOf));
   });
 
 program

@@ -237,8 +237,12 @@ export class NodeEmitter {
     this.#log.close();
   }
 
-  protected get eventCounts(): ReadonlyMap<NodeEventName, number> {
-    return this.#counts;
+  /** How often each event was emitted, and how many lines of the log are lost. */
+  protected get told(): {
+    events: ReadonlyMap<NodeEventName, number>;
+    lines: { readonly dropped: number };
+  } {
+    return { events: this.#counts, lines: this.#log };
   }
 
   /**

@@ -17,6 +17,8 @@ export interface Logger {
   error(fields: object, message: string): void;
   /** Pino's: what the host's own errors say is written only where debug lines are. */
   isLevelEnabled?(level: string): boolean;
+  /** How many lines it has dropped so far, where it counts them: a metric tells. */
+  readonly dropped?: unknown;
 }
 
 /** An event as people are told of it later. */
@@ -51,6 +53,7 @@ export class EventLog {
   readonly #recent: RecentEvent[] = [];
   #timer: NodeJS.Timeout | undefined;
   #hasWarned = false;
+  #refused = 0;
 
   constructor(nodeId: string, logger: Logger | undefined) {
     this.#nodeId = nodeId;
@@ -138,7 +141,14 @@ export class EventLog {
     }
   }
 
+  /** Lines that the logger threw at, or says that it has dropped. */
+  get dropped(): number {
+    const told = this.#logger?.dropped;
+    return this.#refused + (typeof told === 'number' && told > 0 ? told : 0);
+  }
+
   #failed(error: unknown): void {
+    this.#refused++;
     // Once: a broken logger would break with every line.
     if (this.#hasWarned) return;
     this.#hasWarned = true;

@@ -31,6 +31,7 @@ export interface MetricParts {
   readonly primaries: PrimaryLinks;
   readonly memory: NodeMemory;
   readonly events: ReadonlyMap<NodeEventName, number>;
+  readonly lines: { readonly dropped: number };
 }
 
 /** Facts and rows as of now: every pair is looked at. */
@@ -53,6 +54,7 @@ export function metricFacts(parts: MetricParts): MetricFacts {
     waitingAppends: wal.waiting,
     ...spaceCounts(parts),
     events: [...events],
+    droppedLines: parts.lines.dropped,
     replicas: replicaFacts(parts),
     primaries: primaryFacts(parts),
   };

@@ -318,7 +318,7 @@ export class Node extends LedSpaces {
       replication: this.#replication!,
       applier: this.#applier,
       primaries: this.#primaries,
-      events: this.eventCounts,
+      ...this.told,
     };
   }
 

@@ -5,11 +5,10 @@
 import pino from 'pino';
 import { isWildcard } from '../shared/dialable.js';
 import type { NodeOptions } from './config.js';
+import { LineOutput } from './line-output.js';
 import { openServed } from './open-node.js';
 import { readServeConfig } from './serve-config.js';
 
-/** What lines may wait for a reader that has stopped; beyond, they are dropped. */
-const LOG_BUFFER_BYTES = 1024 * 1024;
 /** 128 + 15: as a shell says that a signal has ended a process. */
 const KILLED = 143;
 
@@ -21,10 +20,10 @@ const KILLED = 143;
  */
 export async function serve(file: string): Promise<boolean> {
   const config = await readServeConfig(file);
-  const lines = pino.destination({ dest: 1, sync: false, maxLength: LOG_BUFFER_BYTES });
-  // A log that nobody reads any more ends no node.
-  lines.on('error', () => undefined);
-  const logger = pino({ level: config.logLevel }, lines);
+  const lines = new LineOutput();
+  const logger = Object.defineProperty(pino({ level: config.logLevel }, lines), 'dropped', {
+    get: () => lines.dropped,
+  });
   const told = signalled();
   try {
     const options: NodeOptions = { ...config.options, logger };
@@ -45,21 +44,13 @@ export async function serve(file: string): Promise<boolean> {
     logger.info({ event: 'closed', nodeId, isSound }, `${nodeId} is closed`);
     return isSound;
   } finally {
-    flush(lines);
+    await lines.end();
   }
 }
 
 function hostOf(host: string): string {
   if (isWildcard(host)) return 'localhost';
   return host.includes(':') ? `[${host}]` : host;
-}
-
-function flush(lines: { flushSync(): void }): void {
-  try {
-    lines.flushSync();
-  } catch {
-    // Nobody reads.
-  }
 }
 
 /** Resolves with the first signal; the second ends the process. */

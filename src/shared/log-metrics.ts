@@ -140,6 +140,11 @@ export const LOG_METRICS: readonly MetricDefinition[] = [
     'Events that this node has emitted since it was opened, by name; events.',
     ({ facts }) => facts.events.map(([event, value]) => ({ labels: { event }, value })),
   ),
+  counter(
+    'node_log_lines_dropped_total',
+    'Lines that the logger threw at, or says that it has dropped; lines.',
+    single(({ facts }) => facts.droppedLines),
+  ),
   gauge(
     'apply_blocked_spaces',
     'Spaces of which nothing is applied, because the host’s callback fails; spaces.',

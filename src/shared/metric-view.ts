@@ -52,6 +52,7 @@ export interface MetricFacts {
   readonly damagedSpaces: number;
   readonly applyBlockedSpaces: number;
   readonly events: readonly (readonly [string, number])[];
+  readonly droppedLines: number;
   readonly replicas: readonly ReplicaFacts[];
   readonly primaries: readonly PrimaryFacts[];
 }

@@ -146,9 +146,11 @@ export interface NodeOptions {
   readonly snapshotGraceMs?: number;
   /** Default `per-batch`: one fdatasync for each group. */
   readonly fsync?: FsyncMode;
+  /** Of segments to come; those that are there keep the size that they have. */
   readonly segmentBytes?: number;
   /** The most that one fdatasync covers. */
   readonly groupBytes?: number;
+  /** At least the longest entry of the log; on a replica at least what its primary has. */
   readonly maxEntryBytes?: number;
   /** What staged, sealed and recently written groups may take. */
   readonly memoryBudgetBytes?: number;
@@ -169,6 +171,7 @@ export interface NodeOptions {
   readonly maxSlotBytes?: number;
   /** For how long a replica may be away, in this node's running time; then its slots are lost. */
   readonly slotIdleTimeoutMs?: number;
+  /** At least the spaces that are in the log. */
   readonly maxSpaces?: number;
   readonly sealerThreads?: number;
   /** Per replica: what may be sent and not yet flushed there. */

@@ -25,6 +25,8 @@ export interface NodeFile extends NodeIdentity {
   readonly directoryId: string | undefined;
   /** The format in which the directory was made. */
   readonly madeAs: number;
+  /** No entry of the log is longer; undefined where nobody has noted it. */
+  readonly maxEntryBytes?: number | undefined;
 }
 
 /** The node.json of a directory that is open, and what had to be done to it. */
@@ -47,11 +49,11 @@ export function newDirectoryId(): string {
 export async function openNodeFile(
   disk: Disk,
   dir: string,
-  own: NodeIdentity,
+  own: NodeIdentity & { readonly maxEntryBytes?: number },
 ): Promise<OpenedNodeFile> {
   const names = await disk.list(dir);
   const segments = names.filter((name) => segmentStart(name) !== undefined);
-  const { nodeId, clusterId } = own;
+  const { nodeId, clusterId, maxEntryBytes } = own;
   const put = async (
     file: Omit<NodeFile, keyof NodeIdentity>,
     change: OpenedNodeFile['change'],
@@ -63,7 +65,8 @@ export async function openNodeFile(
   };
   if (!names.includes(NAME) && segments.length === 0) {
     const logSalt = randomBytes(4).readUInt32LE();
-    return await put({ logSalt, directoryId: undefined, madeAs: FORMAT_VERSION }, 'made');
+    const fresh = { logSalt, directoryId: undefined, madeAs: FORMAT_VERSION, maxEntryBytes };
+    return await put(fresh, 'made');
   }
   let found: NodeFile;
   try {
@@ -105,10 +108,11 @@ function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
 export async function writeNodeFile(
   disk: Disk,
   dir: string,
-  { nodeId, clusterId, logSalt, directoryId, madeAs }: NodeFile & { readonly directoryId: string },
+  file: NodeFile & { readonly directoryId: string },
 ): Promise<void> {
+  const { nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes } = file;
   const formatVersion = FORMAT_VERSION;
-  const fields = { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs };
+  const fields = { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes };
   const text = JSON.stringify({ ...fields, crc: crcOf(fields) });
   await replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`));
 }
@@ -164,16 +168,14 @@ export async function readNodeFile(disk: Disk, dir: string): Promise<NodeFile> {
   if (typeof parsed !== 'object' || parsed === null) {
     throw failure('CorruptionDetected', `${NAME} holds no object`);
   }
-  const { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, crc } = parsed as Record<
-    string,
-    unknown
-  >;
+  const { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes, crc } =
+    parsed as Record<string, unknown>;
   if (typeof formatVersion === 'number' && formatVersion > FORMAT_VERSION) {
     const found = `data directory of format ${formatVersion}, known: 1 to ${FORMAT_VERSION}`;
     throw failure('UnsupportedVersion', found);
   }
   const first = { formatVersion, nodeId, clusterId, logSalt };
-  const fields = formatVersion === 1 ? first : { ...first, directoryId, madeAs };
+  const fields = formatVersion === 1 ? first : { ...first, directoryId, madeAs, maxEntryBytes };
   if (crc !== crcOf(fields)) throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
   return {
     nodeId: nodeId as string,
@@ -181,5 +183,6 @@ export async function readNodeFile(disk: Disk, dir: string): Promise<NodeFile> {
     logSalt: logSalt as number,
     directoryId: formatVersion === 1 ? undefined : (directoryId as string),
     madeAs: formatVersion === 1 ? 1 : (madeAs as number),
+    maxEntryBytes: maxEntryBytes as number | undefined,
   };
 }

@@ -1,10 +1,12 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
 import path from 'node:path';
+import { failure } from '../shared/errors.js';
 import { openAdmin } from './admin-server.js';
 import { stayAlive } from './alive.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
 import { DiskInUse } from './disk-in-use.js';
+import { settleEntryLimit } from './entry-limit.js';
 import { Node } from './node.js';
 import { type OpenedNodeFile, openNodeFile } from './node-file.js';
 import { Openings } from './openings.js';
@@ -58,6 +60,9 @@ export async function openNodeOn(
     const openings = await Openings.count(own, dir);
     const { segmentBytes, strictTail } = config;
     const recovered = await recover(own, dir, file.logSalt, segmentBytes, strictTail);
+    requireRoom(recovered.spaces.length, config.maxSpaces);
+    const { segments, end } = recovered;
+    await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     const node = new Node(config, own, platform, dir, file, recovered);
     try {
       node.countedBy(openings);
@@ -75,6 +80,12 @@ export async function openNodeOn(
     await own.release();
     throw error;
   }
+}
+
+function requireRoom(spaces: number, maxSpaces: number): void {
+  if (spaces <= maxSpaces) return;
+  const found = `maxSpaces ${maxSpaces}, and this log holds ${spaces} spaces`;
+  throw failure('Configuration', found, { details: { option: 'maxSpaces' } });
 }
 
 /** Loaded only where it is asked for: most hosts need no server. */

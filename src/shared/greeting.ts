@@ -70,7 +70,9 @@ export function welcomeProblem(
   }
   if (welcome.maxEntryBytes < own.maxEntryBytes || welcome.maxFrameBytes < frameBytes) {
     const theirs = `${welcome.maxEntryBytes} bytes an entry, ${welcome.maxFrameBytes} a frame`;
-    return { reason: `it takes less than we send: ${theirs}`, code: 'Configuration' };
+    const ours = `${own.maxEntryBytes} and ${frameBytes}`;
+    const reason = `it takes less than we send: ${theirs}, against ${ours} here`;
+    return { reason, code: 'Configuration' };
   }
   return undefined;
 }

@@ -23,6 +23,7 @@ export class SegmentReader {
   readonly #dir: string;
   readonly #salt: number;
   readonly #window: Uint8Array;
+  readonly #maxEntryBytes: number;
   #place: SegmentPlace | undefined;
   #file: SegmentFile | undefined;
   #base: Lsn = 0;
@@ -40,6 +41,7 @@ export class SegmentReader {
     this.#world = world;
     this.#dir = dir;
     this.#salt = salt;
+    this.#maxEntryBytes = maxEntryBytes;
     this.#window = new Uint8Array(Math.max(READ_CHUNK_BYTES, 2 * maxEntryBytes));
     this.#loaded = this.#window.subarray(0, 0);
     this.#view = new DataView(this.#window.buffer, 0, 0);
@@ -105,6 +107,16 @@ export class SegmentReader {
     const bytes = this.#loaded;
     const view = this.#view;
     const found = look(bytes, view, offset, lsn, place.start + place.size, this.#salt);
+    const isHeader = offset + ENTRY_HEADER_BYTES <= this.#length && found !== 'bad-header';
+    if (isHeader && ENTRY_HEADER_BYTES + readPayloadSize(view, offset) > this.#maxEntryBytes) {
+      // Written under another maxEntryBytes, of a node that did not note it yet (FAULTS row 91).
+      const size = readPayloadSize(view, offset);
+      const most = this.#maxEntryBytes - ENTRY_HEADER_BYTES;
+      throw failure(
+        'EntryTooLarge',
+        `${size} bytes in the log at LSN ${lsn}, maxEntryBytes ${most}`,
+      );
+    }
     if (found === 'short') return undefined;
     if (found !== 'entry') {
       throw failure('CorruptionDetected', `${found} at LSN ${lsn} of the durable log`);

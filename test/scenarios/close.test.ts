@@ -10,8 +10,9 @@ import { type Disk, type DiskFile, ioError, nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
-import { SpaceLedger, TINY } from '../support/fake-cluster.js';
+import { TINY } from '../support/fake-cluster.js';
 import { FakeDisk } from '../support/fake-disk.js';
+import { SpaceLedger } from '../support/space-ledger.js';
 
 const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -113,7 +114,9 @@ type Fault = 'none' | 'full' | 'EIO';
 
 function newLife(fault: Fault, fsync: Life['fsync']): Life {
   const disk = new FakeDisk();
-  return { disk, watched: new Watched(), ledger: new SpaceLedger('s'), fsync, fault };
+  const ledger = new SpaceLedger('s');
+  ledger.promise = fsync === 'none' || typeof fsync === 'object' ? 'written' : 'durable';
+  return { disk, watched: new Watched(), ledger, fsync, fault };
 }
 
 function open({ disk, watched, fsync }: Life): Promise<Node> {
@@ -134,6 +137,7 @@ async function live(node: Node, life: Life): Promise<void> {
     })().catch((error) => expect(error).toHaveProperty('code'));
     await Promise.all([ledger.append(space, 1_500), batch, reading]);
     const { durableSequence } = space.status();
+    ledger.covered(durableSequence);
     if (round % 4 === 3 && durableSequence > 0) {
       ledger.checkpoint = durableSequence;
       await space.checkpoint(durableSequence).catch((error) => {
@@ -173,6 +177,7 @@ async function closedAt(n: number, life: Life): Promise<number> {
   disk.inject(undefined);
   disk.capacityBytes = Number.POSITIVE_INFINITY;
   disk.kill();
+  ledger.ended(life.fault === 'EIO' ? 'cache lost' : 'closed');
   const again = newLife('none', 'per-batch');
   const later = await open({ ...again, disk });
   await ledger.check(await later.openSpace('s'), what);

@@ -6,8 +6,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeEventName, NodeEvents } from '#src/main/index.js';
 import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
-import { openFake, SpaceLedger, TINY } from '../support/fake-cluster.js';
+import { openFake, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
+import { SpaceLedger } from '../support/space-ledger.js';
 
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const FILE = '/data/wal-0000000000000000.log';

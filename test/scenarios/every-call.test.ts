@@ -4,8 +4,9 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { openFake, SpaceLedger } from '../support/fake-cluster.js';
+import { openFake } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
+import { SpaceLedger } from '../support/space-ledger.js';
 
 const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));

@@ -5,8 +5,9 @@
  * group ever comes back. Without the zeroing at every opening it would (tried: it does).
  */
 import { describe, expect, test } from 'vitest';
-import { openFake, SpaceLedger } from '../support/fake-cluster.js';
+import { openFake } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk, SECTOR } from '../support/fake-disk.js';
+import { SpaceLedger } from '../support/space-ledger.js';
 
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const RUNS = Number(process.env.ENGRAM_TEST_RUNS ?? 60);

@@ -38,7 +38,8 @@ export class SimNode {
   readonly disk: FakeDisk;
   readonly port: number;
   readonly #cluster: Cluster;
-  readonly #options: Partial<NodeOptions>;
+  /** Of its next life. */
+  options: Partial<NodeOptions>;
   owner: Owner;
   node: Node | undefined;
   /** On its way, in virtual time. */
@@ -53,7 +54,7 @@ export class SimNode {
     this.name = name;
     this.machine = { name, isUp: true };
     this.port = BASE_PORT + index;
-    this.#options = options;
+    this.options = options;
     this.owner = new Owner(name);
     this.disk.wait = () => {
       const { clock, chance } = cluster;
@@ -82,7 +83,7 @@ export class SimNode {
       clusterId: 'sim',
       nodeId: this.name,
       dataDir: '/data',
-      ...this.#options,
+      ...this.options,
     };
     return await clock.as(owner, async () => {
       try {

@@ -14,7 +14,7 @@ export interface FaultHost {
 }
 
 /** The calls of a disk that fail, and how. */
-const DISK_ERRORS = [
+export const DISK_ERRORS = [
   { only: 'fdatasync', errno: 'EIO' },
   { only: 'fdatasync', errno: 'ENOSPC' },
   { only: 'write wal-', errno: 'EIO' },
@@ -29,7 +29,7 @@ const DISK_ERRORS = [
   { only: 'truncate', errno: 'EIO' },
 ] as const;
 /** The calls at which losing the power is most telling; one at 0 begins a segment. */
-const TELLING_CALLS = [
+export const TELLING_CALLS = [
   /^write wal-.*@0$/,
   /^rename/,
   /^syncdir/,

@@ -161,7 +161,8 @@ export class FakeInode {
   }
 
   /** The first byte that a power loss might change. */
-  firstUnsettled(from: number, to: number): number | undefined {
+  firstUnsettled(from: number, until: number): number | undefined {
+    const to = Math.min(until, this.size);
     let first = this.durableSize < to ? Math.max(from, this.durableSize) : undefined;
     for (const sector of [...this.#versions.keys(), ...this.#failed]) {
       const start = Math.max(from, sector * SECTOR);

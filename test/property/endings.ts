@@ -1,0 +1,135 @@
+/** How a life ends, with work under way; and what may have happened to its disk before. */
+import { DISK_ERRORS, TELLING_CALLS } from '../sim/faults.js';
+import type { Ending } from '../support/space-ledger.js';
+import { beginAppends, OPERATIONS } from './operations.js';
+import { choose, type Operation, type World } from './world.js';
+
+interface Way {
+  readonly name: string;
+  readonly how: Ending;
+  end(world: World): Promise<void> | void;
+}
+
+const CLOSE: Way = {
+  name: 'close',
+  how: 'closed',
+  end: async (world) => {
+    await world.run('close', () => world.refusable(() => world.node.close()));
+    world.sim.kill();
+  },
+};
+
+const KILL: Way = { name: 'kill', how: 'killed', end: (world) => world.sim.kill() };
+
+const POWER_LOSS: Way = {
+  name: 'power loss',
+  how: 'cache lost',
+  end: (world) => {
+    // What is durable by now must be there afterwards.
+    world.look();
+    world.sim.losePower();
+  },
+};
+
+/** Some of what a host does, unless the process dies of it. */
+async function live(world: World, operations: number): Promise<void> {
+  for (let n = 0; n < operations && !world.isOver; n++) {
+    beginAppends(world);
+    await choose(OPERATIONS, world.chance).run(world);
+  }
+}
+
+/** At any moment, with appends under way. */
+function plainly(way: Way): Operation['run'] {
+  return async (world) => {
+    beginAppends(world);
+    await world.pass(world.chance(4_000) / 1_000);
+    await way.end(world);
+    await world.ended(way.how);
+  };
+}
+
+/** When a call of some sort is made. */
+function atCall(way: Way): Operation['run'] {
+  return async (world) => {
+    const call = TELLING_CALLS[world.chance(TELLING_CALLS.length)]!;
+    world.note(`at ${call}`);
+    world.sim.disk.when(
+      (what) => call.test(what),
+      1 + world.chance(6),
+      () => void way.end(world),
+    );
+    await live(world, 12);
+    if (!world.isOver) await way.end(world);
+    await world.ended(way.how);
+  };
+}
+
+/** While it opens or closes. */
+function half(what: 'opening' | 'closing', way: Way): Operation['run'] {
+  return async (world) => {
+    beginAppends(world);
+    if (what === 'closing') world.begin('close', () => world.node.close());
+    else {
+      await world.run('close', () => world.node.close());
+      world.sim.kill();
+      void world.sim.start();
+    }
+    await world.pass(world.chance(12_000) / 1_000);
+    await way.end(world);
+    await world.ended(way.how);
+  };
+}
+
+/** A call fails, and some time later the life ends. */
+function afterError(way: Way): Operation['run'] {
+  return async (world) => {
+    const error = DISK_ERRORS[world.chance(DISK_ERRORS.length)]!;
+    world.isDisturbed = true;
+    world.note(`${error.errno} at ${error.only}`);
+    world.sim.disk.inject({ call: 1 + world.chance(6), ...error });
+    await live(world, 1 + world.chance(6));
+    await way.end(world);
+    await world.ended('cache lost');
+  };
+}
+
+/** The disk is full; perhaps there is room again, and the log is about to go on. */
+function whenFull(way: Way): Operation['run'] {
+  return async (world) => {
+    const { disk } = world.sim;
+    world.isDisturbed = true;
+    disk.capacityBytes = disk.usedBytes + world.chance(30_000);
+    await live(world, 4 + world.chance(8));
+    if (world.chance(2) === 0) {
+      disk.capacityBytes = Number.POSITIVE_INFINITY;
+      await world.pass(world.chance(1_500));
+    }
+    await way.end(world);
+    await world.ended('cache lost');
+  };
+}
+
+function allOf(way: Way, weight: number): Operation[] {
+  const { name } = way;
+  return [
+    { name, weight: 3 * weight, run: plainly(way) },
+    { name: `${name} after an error`, weight, run: afterError(way) },
+    { name: `${name} when full`, weight, run: whenFull(way) },
+  ];
+}
+
+const CUT_OFF = [KILL, POWER_LOSS].flatMap((way): Operation[] => [
+  { name: `${way.name} at a call`, weight: 2, run: atCall(way) },
+  { name: `${way.name} while it opens`, weight: 1, run: half('opening', way) },
+  { name: `${way.name} while it closes`, weight: 1, run: half('closing', way) },
+]);
+
+export const ENDINGS: readonly Operation[] = [
+  ...allOf(CLOSE, 1),
+  ...allOf(KILL, 1),
+  ...allOf(POWER_LOSS, 2),
+  ...CUT_OFF,
+];
+
+export const POWER_LOSSES = ENDINGS.filter(({ name }) => name.startsWith(POWER_LOSS.name));

@@ -1,0 +1,15 @@
+/** Looks at the fake disk itself: what a node calls durable must not depend on any cache. */
+import path from 'node:path';
+import { segmentStart } from '#src/shared/segment.js';
+import type { FakeDisk } from './fake-disk.js';
+
+/** Throws where a power loss now might change a byte of the log before `durableLsn`. */
+export function assertDurable(disk: FakeDisk, dir: string, durableLsn: number): void {
+  for (const name of disk.list(dir)) {
+    const start = segmentStart(name);
+    if (start === undefined || start >= durableLsn) continue;
+    const at = disk.firstUnsettled(path.join(dir, name), 0, durableLsn - start);
+    if (at === undefined) continue;
+    throw new Error(`${name} is dirty at byte ${at}, the log is called durable to ${durableLsn}`);
+  }
+}

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { assert, failure } from '../shared/errors.js';
 import { RESERVE_BYTES, SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
-import { indexName, segmentName } from '../shared/segment.js';
+import { indexName, indexStart, segmentName } from '../shared/segment.js';
 import { SegmentIndex } from '../shared/segment-index.js';
 import type { SegmentFacts } from '../shared/state.js';
 import type { Disk, DiskFile } from './disk.js';
@@ -115,11 +115,23 @@ export class Segments {
       this.#file = this.#writer.wrap(await this.#create(0));
       this.list.push({ ...newSegment(0, this.#bytes), index: new SegmentIndex() });
     } else {
-      // It may have been sealed before, and what stood behind it was lost: it grows again.
-      await this.#dropIndex(this.current.start);
+      await this.#dropLeftIndexes();
       const file = await this.#disk.open(this.pathOf(this.current.start), 'write');
       this.#file = this.#writer.wrap(file);
     }
+  }
+
+  /**
+   * Only what is sealed has an index. The last one may have been sealed before, and what stood
+   * behind it was lost: it grows again, and so may others under the names of those that are gone.
+   */
+  async #dropLeftIndexes(): Promise<void> {
+    const sealed = new Set(this.list.slice(0, -1).map(({ start }) => indexName(start)));
+    const names = (await this.#disk.list(this.#dir)).filter((name) => {
+      return indexStart(name) !== undefined && !sealed.has(name);
+    });
+    for (const name of names) await this.#disk.remove(path.join(this.#dir, name));
+    if (names.length > 0) await this.#disk.syncDir(this.#dir);
   }
 
   async #dropIndex(start: Lsn): Promise<void> {

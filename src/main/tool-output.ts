@@ -1,13 +1,14 @@
 /** What `inspect` and `verify` print for people. */
-import Table from 'cli-table3';
 import type { Inspected } from './inspect.js';
 import type { Findings } from './log-survey.js';
+import { tableText } from './table-text.js';
 import type { Verified } from './verify.js';
 
-const PLAIN = { style: { head: [], border: [] } };
+/** `toLocaleString` makes one anew at each call. */
+const NUMBER = new Intl.NumberFormat('en');
 
 function number(value: number): string {
-  return value.toLocaleString('en');
+  return NUMBER.format(value);
 }
 
 /** One line each, with the count and the first place (FAULTS row 81); never a byte of payload. */
@@ -35,23 +36,21 @@ export function verifiedText(dir: string, verified: Verified): string {
 
 export function inspectedText({ segments, spaces, entries, findings }: Inspected): string {
   if (entries) {
-    const table = new Table({
-      head: ['sequence', 'epoch', 'type', 'time', 'bytes', 'payload'],
-      ...PLAIN,
-    });
-    for (const e of entries) {
-      table.push([e.sequence, e.epoch, e.type, e.time, number(e.bytes), e.preview].map(String));
-    }
-    return table.toString();
+    const head = ['sequence', 'epoch', 'type', 'time', 'bytes', 'payload'];
+    const rows = entries.map((e) =>
+      [e.sequence, e.epoch, e.type, e.time, number(e.bytes), e.preview].map(String),
+    );
+    return tableText(head, rows);
   }
-  const files = new Table({ head: ['segment', 'first LSN', 'end', 'file bytes'], ...PLAIN });
-  for (const s of segments) files.push([s.file, number(s.start), number(s.end), number(s.size)]);
-  const head = ['space', 'role', 'entries', 'sequences', 'epochs', 'bytes'];
-  const names = new Table({ head, ...PLAIN });
-  for (const s of spaces) {
+  const files = segments.map((s) => [s.file, number(s.start), number(s.end), number(s.size)]);
+  const names = spaces.map((s) => {
     const range = `${s.firstSequence}..${s.lastSequence}`;
     const epochs = s.epochs.join(', ');
-    names.push([s.name, s.role ?? '', number(s.entries), range, epochs, number(s.bytes)]);
-  }
-  return [files.toString(), names.toString(), ...findingLines(findings)].join('\n');
+    return [s.name, s.role ?? '', number(s.entries), range, epochs, number(s.bytes)];
+  });
+  return [
+    tableText(['segment', 'first LSN', 'end', 'file bytes'], files),
+    tableText(['space', 'role', 'entries', 'sequences', 'epochs', 'bytes'], names),
+    ...findingLines(findings),
+  ].join('\n');
 }

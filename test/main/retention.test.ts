@@ -258,6 +258,24 @@ describe('retention', () => {
     expect(space.status().checkpoint).toBe(2);
   });
 
+  test('an index whose segment is gone, or grows again, goes at opening', async () => {
+    let node = await open('a');
+    const space = await node.openSpace('s');
+    await fill(node, space, 3);
+    await node.close();
+    const dir = path.join(folder, 'a');
+    const names = files('a', '.idx');
+    const last = files('a', '.log').at(-2)!.replace('.log', '.idx');
+    for (const left of [last, 'wal-000000000ff00000.idx']) {
+      fs.copyFileSync(path.join(dir, names[0]!), path.join(dir, left));
+    }
+    node = await open('a');
+    const live = node.summary().segments;
+    expect(files('a', '.idx').length).toBeLessThan(live);
+    expect(files('a', '.idx')).not.toContain('wal-000000000ff00000.idx');
+    expect(await contentOf(node.space('s'))).toHaveLength(space.status().durableSequence);
+  });
+
   test('a lost or damaged index is built again', async () => {
     let node = await open('a');
     let space = await node.openSpace('s');

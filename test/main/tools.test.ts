@@ -7,6 +7,7 @@ import { nodeDisk } from '#src/main/disk.js';
 import type { Node } from '#src/main/index.js';
 import { inspectLog } from '#src/main/inspect.js';
 import { idOf } from '#src/main/names.js';
+import { inspectedText } from '#src/main/tool-output.js';
 import { verifyLog } from '#src/main/verify.js';
 import { decodeIndex, encodeIndex } from '#src/shared/index-format.js';
 import { NODE_SPACE_ID } from '#src/shared/node-record.js';
@@ -209,6 +210,28 @@ describe('our own directories', () => {
         expect(findings).toMatchObject([{ level: 'rot', what: expect.stringMatching(/an index/) }]);
       } else expect(findings).toEqual([]);
     }
+  });
+
+  test('FAULT-103 reading a table of 20,000 entries takes no time', () => {
+    const entry = { epoch: 1, type: 1, time: '2026-01-01', timestampNs: '1', preview: 'x' };
+    const entries = Array.from({ length: 20_000 }, (_, i) => ({
+      ...entry,
+      sequence: i + 1,
+      bytes: 1_000,
+    }));
+    const begun = performance.now();
+    const text = inspectedText({
+      kind: 'engram-wal',
+      segments: [],
+      spaces: [],
+      entries,
+      findings: [],
+    });
+    // Cost that grows with the square is a minute here.
+    expect(performance.now() - begun).toBeLessThan(5_000);
+    const lines = text.split('\n');
+    expect(lines.filter((line) => line.includes(' 1,000 '))).toHaveLength(20_000);
+    expect(new Set(lines.map((line) => line.length)).size).toBe(1);
   });
 
   test('a directory in use, rolling, freeing and recycling: sound at every look', async () => {

@@ -145,12 +145,13 @@ export class EtcdCoordinator implements Coordinator {
   // --- lease and membership ----------------------------------------------------------------
 
   get #isAnnounced(): boolean {
-    const { lease, ackUntilMs } = this.#session;
+    // Asked for each space: what it leads to is checked by etcd itself.
+    const { lease, knownUntilMs } = this.#session;
     return (
       !this.#isClosed &&
       lease !== undefined &&
       this.#announced === lease &&
-      performance.now() < ackUntilMs
+      performance.now() < knownUntilMs
     );
   }
 

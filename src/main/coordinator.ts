@@ -85,7 +85,8 @@ export interface Coordinator {
   readonly kind: 'static' | 'etcd';
   /**
    * The moment (performance.now(), ms) from which on this node must acknowledge nothing: looked at
-   * after an fdatasync and before the promise resolves (row 74). Infinity: no bound.
+   * after an fdatasync and before the promise resolves (row 74). Infinity: no bound; -Infinity:
+   * nothing, since no lease is held or the machine has slept since (row 84).
    */
   readonly ackUntilMs: number;
   /**
@@ -176,5 +177,10 @@ export function leaseRefusal({ ackUntilMs }: Coordinator): EngramError | undefin
   if (ackUntilMs === Number.POSITIVE_INFINITY) return undefined;
   const nowMs = performance.now();
   if (nowMs < ackUntilMs) return undefined;
-  return failure('LeaseLost', `it may have run out ${Math.ceil(nowMs - ackUntilMs)} ms ago`);
+  const agoMs = Math.ceil(nowMs - ackUntilMs);
+  const found =
+    agoMs === Number.POSITIVE_INFINITY
+      ? 'there is none, or it ended while the machine slept'
+      : `it may have run out ${agoMs} ms ago`;
+  return failure('LeaseLost', found);
 }

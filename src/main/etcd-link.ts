@@ -5,6 +5,7 @@
  */
 import { noop } from 'cockatiel';
 import { Etcd3, type ICompare, type IKeyValue, type IRequestOp, type IWatchResponse } from 'etcd3';
+import { type Moment, twoClocks } from './two-clocks.js';
 
 /** A key and what stands there. */
 export interface Pair {
@@ -37,8 +38,8 @@ export interface Write {
 }
 
 export interface LinkHooks {
-  /** `sentMs`: when the keepalive was sent (performance.now()); the lease lives `ttlMs` from it. */
-  kept(sentMs: number, ttlMs: number): void;
+  /** `sent`: when the keepalive was sent; the lease lives `ttlMs` from it. */
+  kept(sent: Moment, ttlMs: number): void;
   /** The lease is not known to etcd any more. */
   expired(): void;
   /** A stream has ended; what was watched may have changed unseen. */
@@ -68,7 +69,7 @@ export class EtcdLink {
   #keepAlive: KeepAliveStream | undefined;
   #watch: WatchStream | undefined;
   /** When the keepalives that have no answer yet were sent. */
-  #sent: number[] = [];
+  #sent: Moment[] = [];
   #isClosed = false;
 
   constructor(endpoint: string, timeoutMs: number, hooks: LinkHooks) {
@@ -122,11 +123,11 @@ export class EtcdLink {
   }
 
   /** @returns the lease's id, and when it was asked for: it lives `ttlMs` from then */
-  async grant(ttlMs: number): Promise<{ lease: string; sentMs: number; ttlMs: number }> {
-    const sentMs = performance.now();
+  async grant(ttlMs: number): Promise<{ lease: string; sent: Moment; ttlMs: number }> {
+    const sent = twoClocks();
     const seconds = Math.ceil(ttlMs / 1_000);
     const { ID, TTL } = await this.#within(this.#client.leaseClient.leaseGrant({ TTL: seconds }));
-    return { lease: ID, sentMs, ttlMs: Number(TTL) * 1_000 };
+    return { lease: ID, sent, ttlMs: Number(TTL) * 1_000 };
   }
 
   /** Its keys go at once. Not an error where it has gone already. */
@@ -144,10 +145,10 @@ export class EtcdLink {
     this.#keepAlive = stream;
     this.#ends(stream, 'keepalive');
     stream.on('data', ({ TTL }) => {
-      const sentMs = this.#sent.shift();
+      const sent = this.#sent.shift();
       const seconds = Number(TTL);
-      if (this.#isClosed || sentMs === undefined) return;
-      if (seconds > 0) this.#hooks.kept(sentMs, seconds * 1_000);
+      if (this.#isClosed || sent === undefined) return;
+      if (seconds > 0) this.#hooks.kept(sent, seconds * 1_000);
       else this.#hooks.expired();
     });
   }
@@ -155,13 +156,13 @@ export class EtcdLink {
   /** Asks that the lease live on; the answer comes to `kept`. */
   keep(lease: string): void {
     // The clock first: etcd counts from when it hears of it.
-    this.#sent.push(performance.now());
+    this.#sent.push(twoClocks());
     this.#keepAlive?.write({ ID: lease });
   }
 
   /** How long the oldest keepalive without an answer has been waiting, ms. */
   get silentMs(): number {
-    return this.#sent.length === 0 ? 0 : performance.now() - this.#sent[0]!;
+    return this.#sent.length === 0 ? 0 : performance.now() - this.#sent[0]!.monotonicMs;
   }
 
   /** Everything that changes below a prefix from a revision on, in order. */

@@ -1,11 +1,13 @@
 /**
  * This node's life at etcd: one lease, kept alive, and a view of all keys below the prefix. It
  * reconnects by itself, endpoint after endpoint; what it has seen of a link that ended is read
- * anew, so neither a restart of etcd nor a compaction leaves a gap. Times are performance.now().
+ * anew, so neither a restart of etcd nor a compaction leaves a gap. Times are performance.now(),
+ * which a sleep of the machine does not count: a lease ends when uptime says something else.
  */
 import { EngramError, failure } from '../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../shared/limits.js';
 import type { Change, Condition, Link, MakeLink, Pair, Write } from './etcd-link.js';
+import { haveParted, type Moment, type TwoClocks, twoClocks } from './two-clocks.js';
 
 export interface SessionOptions {
   readonly endpoints: readonly string[];
@@ -43,7 +45,12 @@ export class EtcdSession {
   /** What was told of the link last. */
   #told: boolean | undefined;
   #lease: string | undefined;
+  readonly #clocks: TwoClocks;
   #ackUntilMs = Number.NEGATIVE_INFINITY;
+  /** When that was asked for which the lease is held by. */
+  #heldSince: Moment | undefined;
+  /** As of this turn of the event loop. */
+  #now: Moment | undefined;
   #isLapsed = true;
   #lapse: NodeJS.Timeout | undefined;
   #keeping: NodeJS.Timeout | undefined;
@@ -51,14 +58,26 @@ export class EtcdSession {
   #attempts = 0;
   #isClosed = false;
 
-  constructor(options: SessionOptions, hooks: SessionHooks, makeLink = linkToEtcd) {
+  constructor(
+    options: SessionOptions,
+    hooks: SessionHooks,
+    makeLink = linkToEtcd,
+    clocks = twoClocks,
+  ) {
+    this.#clocks = clocks;
     this.#options = options;
     this.#hooks = hooks;
     this.#makeLink = makeLink;
   }
 
-  /** From then on the lease may have run out. */
+  /** From then on the lease may have run out. The clocks are asked: they may say that it has. */
   get ackUntilMs(): number {
+    if (this.#heldSince && this.#hasSlept(this.#heldSince)) this.#end();
+    return this.#ackUntilMs;
+  }
+
+  /** The same, as far as was known when the clocks were asked last. */
+  get knownUntilMs(): number {
     return this.#ackUntilMs;
   }
 
@@ -89,8 +108,8 @@ export class EtcdSession {
     let link: Link | undefined;
     try {
       const made: Link = await this.#makeLink(endpoint, this.#callMs, {
-        kept: (sentMs, lifeMs) => {
-          if (this.#link === made) this.#kept(sentMs, lifeMs);
+        kept: (sent, lifeMs) => {
+          if (this.#link === made) this.#kept(sent, lifeMs);
         },
         expired: () => {
           if (this.#link !== made) return;
@@ -133,7 +152,7 @@ export class EtcdSession {
     const granted = await link.grant(ttlMs);
     if (this.#link !== link) return;
     this.#lease = granted.lease;
-    this.#kept(granted.sentMs, granted.ttlMs);
+    this.#kept(granted.sent, granted.ttlMs);
   }
 
   /** Resolves with the first answer; a failed link or a lost lease ends the wait. */
@@ -143,6 +162,8 @@ export class EtcdSession {
     while (this.#link === link && this.#ackUntilMs === before && this.#lease !== undefined) {
       if (link.silentMs > this.#callMs) throw new Error('no answer to a keepalive');
       await new Promise((resolve) => setTimeout(resolve, 5));
+      // It has been answered, and the answer was of no use.
+      if (link.silentMs === 0 && this.#ackUntilMs === before) link.keep(this.#lease!);
     }
   }
 
@@ -150,6 +171,7 @@ export class EtcdSession {
     clearInterval(this.#keeping);
     const everyMs = this.#options.ttlMs / LEASE_KEEPS;
     this.#keeping = setInterval(() => {
+      if (this.#heldSince && this.#hasSlept(this.#heldSince)) this.#end();
       // One connection for all: who does not answer here answers nowhere.
       if (link.silentMs > this.#callMs) this.#fail(link, 'no answer to keepalives');
       else if (this.#lease !== undefined) link.keep(this.#lease);
@@ -211,10 +233,34 @@ export class EtcdSession {
 
   // --- the lease ---------------------------------------------------------------------------
 
-  #kept(sentMs: number, lifeMs: number): void {
-    const untilMs = sentMs + lifeMs * (1 - LEASE_MARGIN);
+  /** Time has passed since then that the monotonic clock has not counted. */
+  #hasSlept(since: Moment): boolean {
+    this.#now ??= this.#look();
+    return haveParted(since, this.#now, this.#options.ttlMs * LEASE_MARGIN);
+  }
+
+  #look(): Moment {
+    setImmediate(() => {
+      this.#now = undefined;
+    });
+    return this.#clocks();
+  }
+
+  /** Nothing may be acknowledged any more; the spaces are told so behind what goes on now. */
+  #end(): void {
+    this.#ackUntilMs = Number.NEGATIVE_INFINITY;
+    this.#heldSince = undefined;
+    queueMicrotask(() => this.#checkLapse('the machine has slept'));
+  }
+
+  #kept(sent: Moment, lifeMs: number): void {
+    this.#now = undefined;
+    // The answer is as old as the sleep was long.
+    if (this.#hasSlept(sent)) return;
+    const untilMs = sent.monotonicMs + lifeMs * (1 - LEASE_MARGIN);
     if (untilMs <= this.#ackUntilMs) return;
     this.#ackUntilMs = untilMs;
+    this.#heldSince = sent;
     this.#armLapse();
     if (!this.#isLapsed || untilMs <= performance.now()) return;
     this.#isLapsed = false;
@@ -229,11 +275,11 @@ export class EtcdSession {
     this.#lapse.unref();
   }
 
-  #checkLapse(): void {
+  #checkLapse(reason = 'no word of etcd within the life of the lease'): void {
     if (performance.now() < this.#ackUntilMs) this.#armLapse();
     else if (!this.#isLapsed) {
       this.#isLapsed = true;
-      this.#hooks.lapsed('no word of etcd within the life of the lease');
+      this.#hooks.lapsed(reason);
     }
   }
 
@@ -241,6 +287,7 @@ export class EtcdSession {
     if (this.#lease === undefined) return;
     this.#lease = undefined;
     this.#ackUntilMs = Number.NEGATIVE_INFINITY;
+    this.#heldSince = undefined;
     this.#isLapsed = true;
     clearTimeout(this.#lapse);
     this.#hooks.lost(reason);
@@ -305,6 +352,7 @@ export class EtcdSession {
     if (this.#isClosed) return;
     const lease = this.#lease;
     this.#ackUntilMs = Number.NEGATIVE_INFINITY;
+    this.#heldSince = undefined;
     clearTimeout(this.#lapse);
     clearTimeout(this.#retry);
     clearInterval(this.#keeping);

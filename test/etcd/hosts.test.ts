@@ -164,6 +164,25 @@ describe('three hosts and an etcd', () => {
     expect(old).toEqual([]);
   });
 
+  test('FAULT-84 asleep beyond its lease, it acknowledges nothing on waking', async () => {
+    const { spaces, node } = await busiest();
+    await ask(node, { sleeps: true });
+    node.signal('SIGSTOP');
+    await ledElsewhere(spaces, node);
+    const wakesMs = nowMs();
+    node.signal('SIGCONT');
+    await whole();
+    const late = acks.filter((a) => a.node === node && a.ack[6] > wakesMs);
+    const old = late.filter((a) =>
+      acks.some((b) => b.node !== node && b.ack[0] === a.ack[0] && b.ack[1] > a.ack[1]),
+    );
+    expect(old).toEqual([]);
+    // Its clock is the machine's again.
+    await node.end('SIGTERM');
+    await node.start();
+    await ask(node, { load: true });
+  });
+
   test('FAULT-80 SIGTERM: others lead before the lease runs out; all is kept', async () => {
     const { spaces, node } = await busiest();
     const termMs = nowMs();

@@ -2,7 +2,7 @@
 // its options as JSON (index, dataDir, listen, advertise, endpoint, key, ttlMs, perSecond). It tells its
 // parent what it has acknowledged; times are the machine's monotonic clock, in ms.
 // Messages, each answered: { open: names } { load: on } { read: true } { switchover } { append }
-// { locate } { close: true } { status: true }
+// { locate } { close: true } { status: true } { sleeps: true }
 import { openNode } from '../../dist/main/index.js';
 
 const options = JSON.parse(process.argv[2]);
@@ -132,7 +132,25 @@ async function contentOf(name) {
   return entries;
 }
 
+/** From now on the process' monotonic clock stands still while it is stopped, as in a suspend. */
+function sleepsWhenStopped() {
+  const real = performance.now.bind(performance);
+  let last = real();
+  let ms = last;
+  performance.now = () => {
+    const next = real();
+    if (next - last < 500) ms += next - last;
+    last = next;
+    return ms;
+  };
+  setInterval(performance.now, 20);
+}
+
 async function answer(message) {
+  if (message.sleeps) {
+    sleepsWhenStopped();
+    return {};
+  }
   if (message.open) {
     for (const name of message.open) await node.openSpace(name);
     return {};

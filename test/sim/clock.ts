@@ -8,6 +8,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import crypto, { createHash } from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
+import os from 'node:os';
 import type { Chance } from '../support/fake-disk.js';
 
 /** A process, or a thread in it. */
@@ -232,6 +233,7 @@ export class VirtualClock {
       replace(globalThis, name, cancel);
     }
     replace(performance, 'now', () => this.nowMs);
+    replace(os, 'uptime', () => this.nowMs / 1_000);
     replace(Date, 'now', () => Math.floor(WALL_START_MS + this.nowMs + (this.owner?.wallMs ?? 0)));
     replace(Math, 'random', () => this.#chance(2 ** 30) / 2 ** 30);
     replace(crypto, 'randomBytes', (size: number) => this.#randomBytes(size));

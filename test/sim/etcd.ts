@@ -5,6 +5,7 @@
  * every lease its whole life anew then, as etcd does when a leader is elected.
  */
 import type { Change, Condition, LinkHooks, MakeLink, Pair, Write } from '#src/main/etcd-link.js';
+import { type Moment, twoClocks } from '#src/main/two-clocks.js';
 import { Owner, type VirtualClock } from './clock.js';
 import type { Machine, SimNetwork, SimSocket } from './network.js';
 
@@ -190,7 +191,7 @@ class SimLink {
   readonly #asked = new Map<number, Asked>();
   /** Until it is connected. */
   #waiting: Request[] | undefined = [];
-  #sent: number[] = [];
+  #sent: Moment[] = [];
   #changed: ((changes: readonly Change[]) => void) | undefined;
   #lastId = 0;
   #isClosed = false;
@@ -213,8 +214,8 @@ class SimLink {
     if ('changes' in reply) {
       this.#changed?.(reply.changes);
     } else if ('keptMs' in reply) {
-      const sentMs = this.#sent.shift()!;
-      if (reply.keptMs > 0) this.#hooks.kept(sentMs, reply.keptMs);
+      const sent = this.#sent.shift()!;
+      if (reply.keptMs > 0) this.#hooks.kept(sent, reply.keptMs);
       else this.#hooks.expired();
     } else if ('error' in reply) {
       this.#take(reply.id)?.reject(new Error(reply.error));
@@ -266,10 +267,10 @@ class SimLink {
     return this.#ask('write', conditions, writes);
   }
 
-  async grant(ttlMs: number): Promise<{ lease: string; sentMs: number; ttlMs: number }> {
-    const sentMs = performance.now();
+  async grant(ttlMs: number): Promise<{ lease: string; sent: Moment; ttlMs: number }> {
+    const sent = twoClocks();
     const granted = await this.#ask<{ lease: string; ttlMs: number }>('grant', ttlMs);
-    return { ...granted, sentMs };
+    return { ...granted, sent };
   }
 
   async revoke(lease: string): Promise<void> {
@@ -281,12 +282,12 @@ class SimLink {
   }
 
   keep(lease: string): void {
-    this.#sent.push(performance.now());
+    this.#sent.push(twoClocks());
     this.#send('keep', [lease]);
   }
 
   get silentMs(): number {
-    return this.#sent.length === 0 ? 0 : performance.now() - this.#sent[0]!;
+    return this.#sent.length === 0 ? 0 : performance.now() - this.#sent[0]!.monotonicMs;
   }
 
   async openWatch(

@@ -34,6 +34,7 @@ import type { Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import { QUARANTINE } from './tail.js';
 import type { Emit } from './told-events.js';
+import { inParts } from './turns.js';
 import type { Wal } from './wal.js';
 import { pause } from './within.js';
 
@@ -182,10 +183,11 @@ export class Leadership {
     const { replication, spaces } = this.#parts;
     const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
     // It has promised an epoch to somebody and was stopped before it gave its own up.
-    for (const space of led.filter((s) => s.facts.epochSeen > s.facts.epoch)) {
+    const promised = led.filter((s) => s.facts.epochSeen > s.facts.epoch);
+    await inParts(promised, (space) => {
       const { epochSeen } = space.facts;
-      await this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined), space);
-    }
+      return this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined), space);
+    });
     const left = led.filter((s) => s.facts.role === 'primary');
     const { coordinator } = this.#parts;
     // Whatever it led when it was last open: it leads nothing until etcd has said so.
@@ -195,7 +197,7 @@ export class Leadership {
     this.roles.restoreMembers(left);
     replication.lead(left);
     await this.roles.confirm(left);
-    for (const space of left) await this.#begin(space);
+    await inParts(left, (space) => this.#begin(space));
     await coordinator.start(this.coordinated);
   }
 

@@ -15,6 +15,7 @@ import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { Pair } from '../shared/snapshot-queue.js';
 import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
+import { JudgedSpaces } from './judged-spaces.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
 import { idOf } from './names.js';
@@ -25,7 +26,7 @@ import { ShipperHandle, shippedSpace } from './shipper-handle.js';
 import { pairOf, type SnapshotNews, SnapshotSupply } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
-import { pause, within } from './within.js';
+import { within } from './within.js';
 
 /** What another node says of a space. */
 export interface SpaceAnswer {
@@ -54,13 +55,8 @@ export interface ReplicationHooks {
   ): void;
 }
 
-const CONFIRM_POLL_MS = 2;
-
-interface Asked {
-  readonly id: string;
-  readonly shipper: ShipperHandle;
-  readonly resolve: (answer: SpaceAnswer | undefined) => void;
-}
+/** What waits for an answer, by the id of the space. */
+type Asked = Map<string, (answer: SpaceAnswer | undefined) => void>;
 
 /** What a shipper is told of its node besides the options. */
 export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'directoryId' | 'dataDir' | 'salt'>;
@@ -78,9 +74,8 @@ export class Replication {
   readonly acks: AckWaits;
   readonly monitor: LagMonitor;
   readonly snapshots: SnapshotSupply;
-  #asked: Asked[] = [];
-  /** Per shipper: the spaces on which a verdict has been given since its last connection. */
-  readonly #judged = new Map<ShipperHandle, Set<SpaceState>>();
+  readonly #asked = new Map<ShipperHandle, Asked>();
+  readonly #judged = new Map<ShipperHandle, JudgedSpaces>();
   readonly #pinned = new Map<ShipperHandle, Segment>();
 
   constructor(
@@ -149,7 +144,8 @@ export class Replication {
         },
       },
     );
-    this.#judged.set(shipper, new Set());
+    this.#judged.set(shipper, new JudgedSpaces());
+    this.#asked.set(shipper, new Map());
     this.shippers = [...this.shippers, shipper];
   }
 
@@ -161,7 +157,9 @@ export class Replication {
     this.snapshots.forgetReplica(replicaId);
     await shipper.close();
     this.#pin(shipper, undefined);
+    this.#judged.get(shipper)?.clear();
     this.#judged.delete(shipper);
+    this.#asked.delete(shipper);
   }
 
   #shipperOf(replicaId: string): ShipperHandle | undefined {
@@ -271,13 +269,10 @@ export class Replication {
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
       case 'answer': {
-        const asked = this.#asked.filter((a) => a.id === message.id && a.shipper === shipper);
-        this.#asked = this.#asked.filter((a) => !asked.includes(a));
-        const { answer } = message;
+        const { id, answer } = message;
         const known = answer?.known ? answer : undefined;
-        for (const a of asked) {
-          a.resolve(known && { replicaId: shipper.replica.nodeId, ...known });
-        }
+        const resolve = this.#asked.get(shipper)?.get(id);
+        resolve?.(known && { replicaId: shipper.replica.nodeId, ...known });
         return;
       }
     }
@@ -393,7 +388,8 @@ export class Replication {
 
   /**
    * Asks every member whether it knows a space: refused connections answer at once, silent ones
-   * are given `timeoutMs`. @returns who knows it, and who stayed silent
+   * are given `timeoutMs`; one from which nothing has come since it was waited for in vain is not
+   * waited for again. @returns who knows it, and who stayed silent
    */
   async ask(
     id: string,
@@ -406,21 +402,33 @@ export class Replication {
     const asked = this.shippers.filter((s) => replicas.includes(s.replica.nodeId));
     await Promise.all(
       asked.map(async (shipper) => {
-        const asking = async (): Promise<SpaceAnswer | undefined> => {
-          shipper.wake();
-          await shipper.firstWord;
-          return await new Promise((resolve) => {
-            this.#asked.push({ id, shipper, resolve });
-            shipper.post({ kind: 'ask', id, name });
-          });
-        };
-        const answer = await within(asking(), timeoutMs);
-        this.#asked = this.#asked.filter((a) => a.shipper !== shipper || a.id !== id);
+        const answer = shipper.isSilent ? 'late' : await this.#ask(shipper, id, name, timeoutMs);
         if (answer === 'late') silent.push(shipper.replica.nodeId);
         else if (answer) known.push(answer);
       }),
     );
     return { known, silent };
+  }
+
+  async #ask(
+    shipper: ShipperHandle,
+    id: string,
+    name: string,
+    timeoutMs: number,
+  ): Promise<SpaceAnswer | 'late' | undefined> {
+    const askedMs = performance.now();
+    const asking = async (): Promise<SpaceAnswer | undefined> => {
+      shipper.wake();
+      await shipper.firstWord;
+      return await new Promise((resolve) => {
+        this.#asked.get(shipper)?.set(id, resolve);
+        shipper.post({ kind: 'ask', id, name });
+      });
+    };
+    const answer = await within(asking(), timeoutMs);
+    this.#asked.get(shipper)?.delete(id);
+    if (answer === 'late') shipper.unanswered(askedMs);
+    return answer;
   }
 
   /**
@@ -434,22 +442,32 @@ export class Replication {
         const { nodeId } = shipper.replica;
         const own = spaces.filter((s) => s.replicas.includes(nodeId));
         if (own.length === 0) return;
-        const judged = this.#judged.get(shipper)!;
-        let isLate = false;
-        const told = async (): Promise<undefined> => {
-          await shipper.firstWord;
-          let next = 0;
-          while (!isLate && shipper.isConnected && next < own.length) {
-            if (judged.has(own[next]!)) next++;
-            else await pause(CONFIRM_POLL_MS);
-          }
-          return undefined;
-        };
-        isLate = (await within(told(), timeoutMs)) === 'late';
-        if (isLate) silent.push(nodeId);
+        if (shipper.isSilent || !(await this.#confirmed(shipper, own, timeoutMs))) {
+          silent.push(nodeId);
+        }
       }),
     );
     return silent;
+  }
+
+  /** @returns whether the replica has told, or cannot be reached */
+  async #confirmed(
+    shipper: ShipperHandle,
+    spaces: readonly SpaceState[],
+    timeoutMs: number,
+  ): Promise<boolean> {
+    const askedMs = performance.now();
+    const judged = this.#judged.get(shipper)!;
+    let isLate = false;
+    const told = async (): Promise<void> => {
+      await shipper.firstWord;
+      for (const space of spaces) {
+        while (!isLate && shipper.isConnected && !judged.has(space)) await judged.next(space);
+      }
+    };
+    isLate = (await within(told(), timeoutMs)) === 'late';
+    if (isLate) shipper.unanswered(askedMs);
+    return !isLate;
   }
 
   async close(): Promise<void> {

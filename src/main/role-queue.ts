@@ -3,23 +3,25 @@
  * those of several spaces beside each other (a lost node leaves many to be led), and what concerns
  * the node alone with nothing beside it. In the order of the calls.
  */
-import type { SpaceState } from './space-table.js';
 
 export class RoleQueue {
   /** Settles when the last change of the whole node is over. */
   #all: Promise<unknown> = Promise.resolve();
-  /** The last change of each space that was asked for since. */
-  readonly #spaces = new Map<SpaceState, Promise<unknown>>();
+  /** The last change of each space, by its id, that was asked for since. */
+  readonly #spaces = new Map<string, Promise<unknown>>();
 
-  /** @param space that it concerns alone; undefined: nothing else may go on meanwhile */
-  run<T>(work: () => Promise<T>, space?: SpaceState): Promise<T> {
-    const before = space ? (this.#spaces.get(space) ?? this.#all) : this.settled;
+  /**
+   * @param id of the space that it concerns alone, known here or not; undefined: nothing else may go
+   *   on meanwhile
+   */
+  run<T>(work: () => Promise<T>, id?: string): Promise<T> {
+    const before = id !== undefined ? (this.#spaces.get(id) ?? this.#all) : this.settled;
     const done = before.then(work);
     const over = done.catch(() => undefined);
-    if (space) {
-      this.#spaces.set(space, over);
+    if (id !== undefined) {
+      this.#spaces.set(id, over);
       void over.then(() => {
-        if (this.#spaces.get(space) === over) this.#spaces.delete(space);
+        if (this.#spaces.get(id) === over) this.#spaces.delete(id);
       });
     } else {
       this.#all = over;

@@ -17,6 +17,7 @@ import type { OpenSpaceOptions } from './node-types.js';
 import type { Replication, SpaceAnswer } from './replication.js';
 import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
+import { inParts } from './turns.js';
 import type { Wal } from './wal.js';
 
 export interface RoleHooks {
@@ -51,6 +52,8 @@ export class Roles {
   readonly #address: () => Address | undefined;
   readonly #hooks: RoleHooks;
   readonly #queue = new RoleQueue();
+  /** Made in this turn without an answer of these members. */
+  readonly #unheard = new Map<string, { names: string[]; silent: readonly string[] }>();
 
   constructor(
     config: NodeConfig,
@@ -77,7 +80,7 @@ export class Roles {
 
   /** One change of roles after the other, of one space or of all. */
   serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T> {
-    return this.#queue.run(work, space);
+    return this.#queue.run(work, space?.facts.id);
   }
 
   /** The space that is here or, where this node leads, a new one. */
@@ -90,7 +93,8 @@ export class Roles {
         throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
       }
     }
-    return this.serially(() => this.#open(id, name, options));
+    // Others are opened and made beside it: they share questions and fdatasyncs.
+    return this.#queue.run(() => this.#open(id, name, options), id);
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
@@ -99,7 +103,7 @@ export class Roles {
     if (known) {
       const { role } = known.facts;
       if (role === 'primary' && replicas.join() !== known.replicas.join()) {
-        await this.#replicateTo(known, replicas);
+        await this.#replicateTo(new Map([[known, replicas]]));
       }
       // What is damaged can be read around.
       if (known.refusal && !isOfDamage(known.refusal)) throw known.refusal;
@@ -109,13 +113,28 @@ export class Roles {
       throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
     }
     const answers = await this.#replication.ask(id, name, replicas, this.#config.openConfirmMs);
-    if (answers.silent.length > 0) this.#hooks.unconfirmed([name], answers.silent);
+    if (answers.silent.length > 0) this.#unconfirmed(name, answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
     const state = await this.#create(this.#ledFacts(id, name, 1, replicas));
     state.replicas = replicas;
     this.#replication.lead([state]);
     return state;
+  }
+
+  /** Those that are made beside each other are told together. */
+  #unconfirmed(name: string, silent: readonly string[]): void {
+    if (this.#unheard.size === 0) setImmediate(() => this.#tellUnconfirmed());
+    const key = silent.join();
+    const known = this.#unheard.get(key);
+    if (known) known.names.push(name);
+    else this.#unheard.set(key, { names: [name], silent });
+  }
+
+  #tellUnconfirmed(): void {
+    const all = [...this.#unheard.values()];
+    this.#unheard.clear();
+    for (const { names, silent } of all) this.#hooks.unconfirmed(names, silent);
   }
 
   /** Who follows a led space is durable; replicas that were added while it ran come back. */
@@ -132,10 +151,11 @@ export class Roles {
 
   /** The coordinator has given this node the first epoch of a space that no node has. */
   async createLed(name: string, epoch: Epoch): Promise<void> {
-    await this.serially(async () => {
-      const state = await this.#create(this.#ledFacts(spaceIdOf(name), name, epoch, []));
+    const id = spaceIdOf(name);
+    await this.#queue.run(async () => {
+      const state = await this.#create(this.#ledFacts(id, name, epoch, []));
       this.#replication.lead([state]);
-    });
+    }, id);
   }
 
   #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {
@@ -173,15 +193,21 @@ export class Roles {
     );
   }
 
-  /** Gives a led space another set of replicas, durably. */
-  async #replicateTo(space: SpaceState, replicas: readonly string[]): Promise<void> {
-    const members = this.#members(replicas);
+  /** Gives led spaces other sets of replicas, durably; they have confirmed when it resolves. */
+  async #replicateTo(changes: ReadonlyMap<SpaceState, readonly string[]>): Promise<void> {
+    await inParts([...changes], async ([space, replicas]) => {
+      await this.#setMembers(space, this.#members(replicas));
+      space.replicas = replicas;
+      this.#replication.lead([space]);
+    });
+    await this.confirm([...changes.keys()]);
+  }
+
+  async #setMembers(space: SpaceState, members: readonly Member[]): Promise<void> {
+    if (sameMembers(space.facts.members, members)) return;
     await this.#wal.record(roleRecord({ ...space.facts, members }), () => {
       space.facts.members = members;
     });
-    space.replicas = replicas;
-    this.#replication.lead([space]);
-    await this.confirm([space]);
   }
 
   /** Nodes that are shipped to are dialled where the coordinator has them now. */
@@ -192,11 +218,12 @@ export class Roles {
         if (!before || sameMembers([before], [member])) continue;
         await this.#replication.remove(member.nodeId);
         this.#replication.add(member);
-        for (const space of this.#led.filter((s) => s.replicas.includes(member.nodeId))) {
+        const led = this.#led.filter((s) => s.replicas.includes(member.nodeId));
+        await inParts(led, async (space) => {
           const { replicas } = space;
           const all = this.#replication.members.filter((m) => replicas.includes(m.nodeId));
           await this.#ship(space, all);
-        }
+        });
       }
     });
   }
@@ -220,12 +247,7 @@ export class Roles {
 
   async #ship(space: SpaceState, replicas: readonly Member[]): Promise<void> {
     const ids = replicas.map((m) => m.nodeId);
-    const members = this.#members(ids);
-    if (!sameMembers(space.facts.members, members)) {
-      await this.#wal.record(roleRecord({ ...space.facts, members }), () => {
-        space.facts.members = members;
-      });
-    }
+    await this.#setMembers(space, this.#members(ids));
     space.replicas = ids;
     this.#replication.lead([space]);
   }
@@ -241,10 +263,8 @@ export class Roles {
         throw failure('Configuration', `the nodeId ${replica.nodeId} is taken`);
       }
       this.#replication.add(replica);
-      for (const space of this.#led) {
-        if (!ids.every((id) => space.replicas.includes(id))) continue;
-        await this.#replicateTo(space, [...space.replicas, replica.nodeId]);
-      }
+      const led = this.#led.filter((s) => ids.every((id) => s.replicas.includes(id)));
+      await this.#replicateTo(new Map(led.map((s) => [s, [...s.replicas, replica.nodeId]])));
     });
   }
 
@@ -256,11 +276,10 @@ export class Roles {
         const known = ids.join(', ') || 'none';
         throw failure('ReplicaNotFound', `${replicaId} is none of the replicas: ${known}`);
       }
-      for (const space of this.#led) {
-        const left = space.replicas.filter((id) => id !== replicaId);
-        if (left.length < space.replicas.length) await this.#replicateTo(space, left);
-        space.facts.slots.delete(replicaId);
-      }
+      const led = this.#led.filter((s) => s.replicas.includes(replicaId));
+      const left = (s: SpaceState): string[] => s.replicas.filter((id) => id !== replicaId);
+      await this.#replicateTo(new Map(led.map((s) => [s, left(s)])));
+      for (const { facts } of this.#led) facts.slots.delete(replicaId);
       await this.#replication.remove(replicaId);
     });
   }
@@ -295,7 +314,7 @@ export class Roles {
 
   /** A primary introduces its spaces to this node. */
   register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
-    return this.serially(() => Promise.all(rows.map((row) => this.#registerOne(primaryId, row))));
+    return inParts(rows, (row) => this.#queue.run(() => this.#registerOne(primaryId, row), row.id));
   }
 
   async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {

@@ -85,6 +85,11 @@ export class ShipperHandle {
   readonly #start: ShipperStart;
   readonly #hooks: ShipperHooks;
   readonly #spaces = new Map<number, ShippedSpace>();
+  /** Of them, those that its thread is told of at the end of this turn. */
+  readonly #news = new Map<number, ShippedSpace>();
+  #telling: NodeJS.Immediate | undefined;
+  /** When the last question was put that nobody answered in time, monotonic ms; 0: none was. */
+  #unansweredMs = 0;
   readonly #firstWord: Promise<void>;
   #firstWordHeard: () => void = () => undefined;
   #thread: ShipperThread | undefined;
@@ -159,10 +164,30 @@ export class ShipperHandle {
   addSpaces(spaces: readonly ShippedSpace[]): void {
     for (const space of spaces) {
       this.#spaces.set(space.slot, space);
+      this.#news.set(space.slot, space);
       this.watch.follow(space.slot, true);
     }
     if (!this.#thread) this.wake();
-    else if (!this.#isResting) this.post({ kind: 'spaces', spaces });
+    // Spaces that come in one turn are introduced together.
+    this.#telling ??= setImmediate(() => this.#tellNews());
+  }
+
+  #tellNews(): void {
+    clearImmediate(this.#telling);
+    this.#telling = undefined;
+    if (this.#isResting || this.#news.size === 0) return;
+    this.post({ kind: 'spaces', spaces: [...this.#news.values()] });
+    this.#news.clear();
+  }
+
+  /** A question that was put at `askedMs` was waited for in vain. */
+  unanswered(askedMs: number): void {
+    this.#unansweredMs = Math.max(this.#unansweredMs, askedMs);
+  }
+
+  /** Nothing has come from it since a question was put that it has not answered. */
+  get isSilent(): boolean {
+    return this.#unansweredMs > 0 && this.progress.heardMs <= this.#unansweredMs;
   }
 
   /** Starts the thread, if it does not run and is not about to. */
@@ -173,6 +198,7 @@ export class ShipperHandle {
   /** This replica follows the space no more. */
   removeSpace(slot: number): void {
     if (!this.#spaces.delete(slot)) return;
+    this.#news.delete(slot);
     this.watch.follow(slot, false);
     this.post({ kind: 'leave', slot, isCut: false });
     if (this.#isEager || this.#spaces.size > 0) return;
@@ -205,6 +231,7 @@ export class ShipperHandle {
         },
       });
     });
+    this.#news.clear();
     this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
   }
 
@@ -266,6 +293,7 @@ export class ShipperHandle {
     clearTimeout(this.#restart);
     clearTimeout(this.#rest);
     const thread = this.#thread;
+    this.#tellNews();
     if (!thread) return;
     thread.post({ kind: 'close' });
     const timer = setTimeout(() => thread.terminate(), 2 * CLOSE_DEADLINE_MS);

@@ -21,3 +21,19 @@ export class Turns implements Effort {
     this.spaces = SPACES_A_TURN;
   }
 }
+
+/**
+ * Does the same for all, so many beside each other that they share an fdatasync, and no more.
+ * Rejects with the first failure once those beside it are over; what comes behind is not begun.
+ */
+export async function inParts<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
+  const done: R[] = [];
+  for (let i = 0; i < all.length; i += SPACES_A_TURN) {
+    const part = await Promise.allSettled(all.slice(i, i + SPACES_A_TURN).map(work));
+    for (const one of part) {
+      if (one.status === 'rejected') throw one.reason;
+      done.push(one.value);
+    }
+  }
+  return done;
+}

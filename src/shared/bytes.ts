@@ -1,7 +1,9 @@
 /** Bounded reading and writing of little-endian records: frames, node records, state. */
 import { hexOf, idWord } from './entry.js';
-import { type ErrorCode, failure } from './errors.js';
+import { assert, type ErrorCode, failure } from './errors.js';
 
+/** Of the upper half of a u64. */
+const HIGH = 2 ** 32;
 const UTF8 = new TextEncoder();
 const TEXT = new TextDecoder('utf-8', { fatal: true });
 
@@ -30,10 +32,12 @@ export class ByteWriter {
     this.#view.setUint32(at, value, true);
     return this;
   }
-  /** A safe integer as u64. */
+  /** A safe integer from 0 as u64. */
   u64(value: number): this {
+    assert(Number.isSafeInteger(value) && value >= 0, 'a u64 that is no whole number from 0');
     const at = this.#room(8);
-    this.#view.setBigUint64(at, BigInt(value), true);
+    this.#view.setUint32(at, value >>> 0, true);
+    this.#view.setUint32(at + 4, Math.floor(value / HIGH), true);
     return this;
   }
   big(value: bigint): this {
@@ -48,10 +52,11 @@ export class ByteWriter {
   }
   /** UTF-8 behind its length as u8; what is longer is cut between two characters. */
   text(value: string): this {
-    const encoded = UTF8.encode(value);
-    let end = Math.min(encoded.length, 255);
-    while (end < encoded.length && (encoded[end]! & 0xc0) === 0x80) end--;
-    return this.u8(end).raw(encoded.subarray(0, end));
+    const at = this.#room(1 + Math.min(255, 3 * value.length));
+    const { written } = UTF8.encodeInto(value, this.#bytes.subarray(at + 1, this.#at));
+    this.#bytes[at] = written;
+    this.#at = at + 1 + written;
+    return this;
   }
   raw(value: Uint8Array): this {
     const at = this.#room(value.length);
@@ -105,7 +110,9 @@ export class ByteReader {
   }
   /** u64 as a safe integer; more is refused. */
   u64(): number {
-    const value = Number(this.#view.getBigUint64(this.#take(8), true));
+    const at = this.#take(8);
+    const high = this.#view.getUint32(at + 4, true);
+    const value = high * HIGH + this.#view.getUint32(at, true);
     if (!Number.isSafeInteger(value)) throw failure(this.#code, `the number ${value} is too large`);
     return value;
   }

@@ -110,12 +110,8 @@ export function encodeHeader(view: DataView, offset: number, header: EntryHeader
 
 /** The little-endian word `index` (0..3) of an id given as 32 hex digits. */
 export function idWord(hex: string, index: number): number {
-  let word = 0;
-  for (let b = 3; b >= 0; b--) {
-    const at = (4 * index + b) * 2;
-    word = (word << 8) | Number.parseInt(hex.slice(at, at + 2), 16);
-  }
-  return word >>> 0;
+  const word = Number.parseInt(hex.slice(8 * index, 8 * index + 8), 16);
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
 }
 
 const HEX = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));

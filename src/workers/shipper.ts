@@ -72,7 +72,8 @@ export class Shipper {
   /** That this connection speaks. */
   #version = 1;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
-  #asking: { id: string; name: string }[] = [];
+  /** Spaces that are asked about, by id: their names. */
+  readonly #asking = new Map<string, string>();
   #toldTraffic: Traffic | undefined;
   #closing = false;
   #becameEager: (() => void) | undefined;
@@ -219,8 +220,8 @@ export class Shipper {
     this.#outbox.drop();
     this.#introductions.disconnected();
     this.#vitals.disconnected();
-    for (const { id } of this.#asking) this.#tell({ kind: 'answer', id, answer: undefined });
-    this.#asking = [];
+    for (const id of this.#asking.keys()) this.#tell({ kind: 'answer', id, answer: undefined });
+    this.#asking.clear();
   }
 
   #send(frame: PlainFrame): void {
@@ -281,7 +282,7 @@ export class Shipper {
         return;
       case 'answer': {
         const { id, known, epoch, primary } = frame;
-        this.#asking = this.#asking.filter((a) => a.id !== id);
+        this.#asking.delete(id);
         this.#tell({ kind: 'answer', id, answer: { known, epoch, primary } });
         return;
       }
@@ -323,7 +324,7 @@ export class Shipper {
     const codec = agreedCodec(compression, welcome.features);
     this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
     this.#step({ kind: 'welcomed' });
-    for (const ask of this.#asking) this.#send({ kind: 'ask', ...ask });
+    for (const [id, name] of this.#asking) this.#send({ kind: 'ask', id, name });
   }
 
   /** @returns whether the replica has our key, or neither end has one */
@@ -437,7 +438,7 @@ export class Shipper {
       this.#tell({ kind: 'answer', id, answer: undefined });
       return;
     }
-    this.#asking.push({ id, name });
+    this.#asking.set(id, name);
     if (this.#sender.isOpen) this.#send({ kind: 'ask', id, name });
   }
 

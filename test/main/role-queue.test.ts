@@ -1,15 +1,14 @@
 import { expect, test } from 'vitest';
 import { RoleQueue } from '#src/main/role-queue.js';
-import type { SpaceState } from '#src/main/space-table.js';
 
-const a = {} as SpaceState;
-const b = {} as SpaceState;
+const a = 'a';
+const b = 'b';
 
 test('one space in turn, several beside each other, the whole node alone', async () => {
   const queue = new RoleQueue();
   const told: string[] = [];
   const open: (() => void)[] = [];
-  const job = (name: string, space?: SpaceState): Promise<void> =>
+  const job = (name: string, space?: string): Promise<void> =>
     queue.run(async () => {
       told.push(name);
       await new Promise<void>((resolve) => open.push(resolve));

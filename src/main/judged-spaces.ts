@@ -1,4 +1,4 @@
-/** On which spaces verdicts have been given on one connection to a replica, and who waits for one. */
+/** On which spaces a connection to a replica has seen verdicts, and who waits for one. */
 import type { SpaceState } from './space-table.js';
 
 export class JudgedSpaces {

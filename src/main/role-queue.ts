@@ -11,8 +11,8 @@ export class RoleQueue {
   readonly #spaces = new Map<string, Promise<unknown>>();
 
   /**
-   * @param id of the space that it concerns alone, known here or not; undefined: nothing else may go
-   *   on meanwhile
+   * @param id of the space that it concerns alone, known here or not; undefined: nothing else may
+   *   go on meanwhile
    */
   run<T>(work: () => Promise<T>, id?: string): Promise<T> {
     const before = id !== undefined ? (this.#spaces.get(id) ?? this.#all) : this.settled;

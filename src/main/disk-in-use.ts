@@ -42,12 +42,15 @@ export class OpenFile implements DiskFile {
   readonly #closed: () => void;
   #closing: Promise<void> | undefined;
   readonly withFd: DiskFile['withFd'];
+  readonly identity: DiskFile['identity'];
 
   /** @param closed told once, when it is closed */
   constructor(file: DiskFile, closed: () => void = () => undefined) {
     this.path = file.path;
     this.#file = file;
     this.#closed = closed;
+    const identity = file.identity?.bind(file);
+    if (identity) this.identity = () => this.#run('stat', identity);
     const withFd = file.withFd?.bind(file);
     if (withFd) this.withFd = (call) => this.#run('call', () => withFd(call));
   }
@@ -106,6 +109,7 @@ export class DiskInUse implements Disk {
   readonly #lock: Lock;
   readonly #calls = new Calls();
   readonly #files = new Set<OpenFile>();
+  #displaced: string | undefined;
   #released: Promise<void> | undefined;
 
   private constructor(disk: Disk, lock: Lock) {
@@ -124,6 +128,7 @@ export class DiskInUse implements Disk {
 
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile> {
     return this.#calls.run(`open of ${path}`, async () => {
+      if (how !== 'read') await this.#checkPlace();
       const opened = await this.#disk.open(path, how);
       const file: OpenFile = new OpenFile(opened, () => this.#files.delete(file));
       this.#files.add(file);
@@ -132,11 +137,33 @@ export class DiskInUse implements Disk {
   }
 
   rename(from: string, to: string): Promise<void> {
-    return this.#calls.run(`rename of ${from}`, () => this.#disk.rename(from, to));
+    return this.#calls.run(`rename of ${from}`, async () => {
+      await this.#checkPlace();
+      await this.#disk.rename(from, to);
+    });
   }
 
   remove(path: string): Promise<void> {
-    return this.#calls.run(`remove of ${path}`, () => this.#disk.remove(path));
+    return this.#calls.run(`remove of ${path}`, async () => {
+      await this.#checkPlace();
+      await this.#disk.remove(path);
+    });
+  }
+
+  /** Nothing is changed in a directory that is somebody else's by now. */
+  async #checkPlace(): Promise<void> {
+    const why = await this.displaced().catch(() => undefined);
+    if (why !== undefined) throw failure('Io', why);
+  }
+
+  /** Why the directory is not the one that was taken, from then on. Rejects Io: not known. */
+  async displaced(): Promise<string | undefined> {
+    this.#displaced ??= await this.#lock.displaced?.();
+    return this.#displaced;
+  }
+
+  async identity(path: string): Promise<string | undefined> {
+    return this.#disk.identity ? await this.#disk.identity(path) : undefined;
   }
 
   list(dir: string): Promise<string[]> {
@@ -155,16 +182,19 @@ export class DiskInUse implements Disk {
     return this.#calls.run(`statfs of ${dir}`, () => this.#disk.freeBytes(dir));
   }
 
-  /** Resolves when no call is under way, every file is closed and the directory is free again. */
-  release(): Promise<void> {
-    this.#released ??= this.#release();
+  /**
+   * Resolves when no call is under way, every file is closed and the directory is free again.
+   * @param isUndone nothing was made in it: it is to be as it was
+   */
+  release(isUndone = false): Promise<void> {
+    this.#released ??= this.#release(isUndone);
     return this.#released;
   }
 
-  async #release(): Promise<void> {
+  async #release(isUndone: boolean): Promise<void> {
     await this.#calls.end();
     // A failed close leaves no descriptor behind, and nothing that it could still save.
     await Promise.all([...this.#files].map((file) => file.close().catch(() => undefined)));
-    this.#lock.release();
+    this.#lock.release(isUndone);
   }
 }

@@ -4,10 +4,9 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { tryLock } from 'fs-native-extensions';
 import { type EngramError, failure } from '../shared/errors.js';
+import { identityOf, lockDirectory, lockFile } from './directory-lock.js';
 import { OpenFile } from './disk-in-use.js';
-import { requireOwner } from './owner.js';
 
 /** An open file. Offsets and lengths are bytes. */
 export interface DiskFile {
@@ -29,18 +28,26 @@ export interface DiskFile {
   read(into: Uint8Array, position: number): Promise<number>;
   truncate(bytes: number): Promise<void>;
   size(): Promise<number>;
+  /** Names it as `Disk.identity` does; undefined: it has no name any more. */
+  readonly identity?: (() => Promise<string | undefined>) | undefined;
   close(): Promise<void>;
 }
 
 /** A directory that is held; released by the death of the process as well. */
 export interface Lock {
-  release(): void;
+  /** @param isUndone the directory is to be as it was before it was taken */
+  release(isUndone?: boolean): void;
+  /** Why it protects nothing any more: moved, removed, replaced. Rejects Io: not known. */
+  readonly displaced?: () => Promise<string | undefined>;
 }
 
 export interface Disk {
   /** Takes a directory for this process. Rejects Locked, naming the holder's pid, WrongUser. */
   lock(dir: string): Promise<Lock>;
-  /** `create`: read and write, made with mode 0600 when absent. */
+  /**
+   * `create`: read and write, made with mode 0600 when absent. What is opened to be written is
+   * locked until it is closed. Rejects Locked, Io, DiskFull.
+   */
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
@@ -50,6 +57,8 @@ export interface Disk {
   makeDir(dir: string): Promise<string | undefined>;
   /** fsync of a directory: the names in it are durable. */
   syncDir(dir: string): Promise<void>;
+  /** What stands under a name, as something to compare; undefined: nothing. */
+  readonly identity?: (path: string) => Promise<string | undefined>;
   /** Bytes that this process may still write to the file system of `dir`. */
   freeBytes(dir: string): Promise<number>;
 }
@@ -134,29 +143,25 @@ class NodeFile implements DiskFile {
     return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.#fd, cb))).size;
   }
 
+  identity(): Promise<string | undefined> {
+    return identityOf(this.#fd);
+  }
+
   close(): Promise<void> {
     return call(`close of ${this.path}`, (cb) => fs.close(this.#fd, cb as fs.NoParamCallback));
   }
 }
 
-/** An OS lock, not a pid file: no crash leaves it behind. */
-function lockDirectory(dir: string): Lock {
-  requireOwner(dir);
-  const fd = fs.openSync(path.join(dir, 'lock'), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
-  if (!tryLock(fd)) {
-    const pid = fs.readFileSync(fd, 'utf8').trim();
-    fs.closeSync(fd);
-    throw failure('Locked', `${dir} is in use by process ${pid || '(unknown)'}`);
+/** Nobody else may be writing it (row 92). */
+async function taken(file: string, fd: number, how: 'read' | 'write' | 'create') {
+  const opened = new NodeFile(file, fd);
+  try {
+    if (how === 'read' || lockFile(fd, file)) return opened;
+    throw failure('Locked', `${file} is being written by another process`);
+  } catch (error) {
+    await opened.close();
+    throw error;
   }
-  fs.ftruncateSync(fd, 0);
-  fs.writeSync(fd, `${process.pid}\n`, 0);
-  let isHeld = true;
-  return {
-    release() {
-      if (isHeld) fs.closeSync(fd);
-      isHeld = false;
-    },
-  };
 }
 
 /** The real disk. */
@@ -167,10 +172,10 @@ export const nodeDisk: Disk = {
       call(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
     for (let ms = 10; ; ms *= 2) {
       try {
-        return new OpenFile(new NodeFile(file, await open()));
+        return new OpenFile(await taken(file, await open(), how));
       } catch (error) {
         // Somebody in this process may close a file soon (row 15).
-        const { code } = (error as EngramError).cause as NodeJS.ErrnoException;
+        const { code } = ((error as EngramError).cause ?? {}) as NodeJS.ErrnoException;
         if ((code !== 'EMFILE' && code !== 'ENFILE') || ms > OPEN_RETRY_MS) throw error;
         await new Promise((resolve) => setTimeout(resolve, ms));
       }
@@ -190,6 +195,7 @@ export const nodeDisk: Disk = {
   },
   makeDir: (dir) =>
     call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb)),
+  identity: (file) => identityOf(file),
   async freeBytes(dir) {
     const stats = await call<fs.StatsFs>(`statfs of ${dir}`, (cb) => fs.statfs(dir, cb));
     return stats.bavail * stats.bsize;

@@ -6,20 +6,23 @@ import { failure } from '../shared/errors.js';
 import type { FsyncMode } from '../shared/group-commit.js';
 import { TRAILER_BYTES } from '../shared/limits.js';
 import type { LogGroup } from './open-group.js';
+import type { PlaceWatch } from './place-watch.js';
 import type { Segments } from './segments.js';
 
 export class LogOutput {
   readonly #segments: Segments;
   readonly #mode: FsyncMode;
+  readonly #place: PlaceWatch;
   readonly #rolled: () => void;
   /** The group that was written last is durable already. */
   #isSynced = false;
   #isStopped = false;
 
   /** @param rolled told when a new segment has begun */
-  constructor(segments: Segments, mode: FsyncMode, rolled: () => void) {
+  constructor(segments: Segments, mode: FsyncMode, place: PlaceWatch, rolled: () => void) {
     this.#segments = segments;
     this.#mode = mode;
+    this.#place = place;
     this.#rolled = rolled;
   }
 
@@ -48,12 +51,16 @@ export class LogOutput {
     } else {
       await file.write(content, at);
     }
+    const looking = this.#place.confirm();
+    if (looking) await looking;
   }
 
   /** fdatasync of what is written. */
   async sync(): Promise<void> {
     if (!this.#isSynced) await final(this.#segments.file.sync());
     this.#isSynced = false;
+    const looking = this.#place.confirm();
+    if (looking) await looking;
   }
 }
 

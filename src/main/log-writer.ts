@@ -239,6 +239,7 @@ function restOf(file: DiskFile): Omit<DiskFile, 'withFd' | 'write' | 'writeAndSy
     read: (into, position) => file.read(into, position),
     truncate: (size) => file.truncate(size),
     size: () => file.size(),
+    identity: file.identity,
     close: () => file.close(),
   };
 }

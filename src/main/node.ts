@@ -160,6 +160,7 @@ export class Node extends LedSpaces {
     const [, , ...logParts] = this.#parts;
     this.#wal = new Wal(...logParts, this.#pool, options, this.#counts, {
       ackRefusal: () => leaseRefusal(this.#coordinator),
+      displaced: () => this.#disk.displaced(),
       durable: (spaces) => this.#receiver?.flushed(spaces),
       rolled: () => void this.retention!.run(),
       lost: (ranges, error) => this.#appendsLost(ranges, error),

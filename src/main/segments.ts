@@ -263,6 +263,16 @@ export class Segments {
     if (segment.pins === 0 && !this.list.includes(segment)) this.#sweep();
   }
 
+  /** Why the file that is written is not the log's any more. Rejects Io, Closed: not known. */
+  async displaced(): Promise<string | undefined> {
+    const { file } = this;
+    const name = this.pathOf(this.current.start);
+    if (!file.identity || !this.#disk.identity) return undefined;
+    const [held, named] = await Promise.all([file.identity(), this.#disk.identity(name)]);
+    if (held !== undefined && held === named) return undefined;
+    return `${name} has been removed or replaced while it was written`;
+  }
+
   #sweep(): void {
     this.#sweeping ??= this.#sweepAll()
       // What is not recycled now is a leftover at the next opening.

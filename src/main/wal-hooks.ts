@@ -18,6 +18,8 @@ export interface WalOptions {
 export interface WalHooks {
   /** Why nothing may be acknowledged at this moment, though it is durable (row 74). */
   ackRefusal(): EngramError | undefined;
+  /** Why the data directory is not ours any more (row 92). Rejects where that is not known. */
+  displaced(): Promise<string | undefined>;
   /** A group has become durable; `spaces` are those that it holds entries of. */
   durable(spaces: readonly SpaceState[]): void;
   /** A new segment has begun. */

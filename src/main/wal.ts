@@ -15,6 +15,7 @@ import { LogOutput } from './log-output.js';
 import { takeBackAllocation } from './lost-appends.js';
 import type { NodeCounts } from './node-counts.js';
 import { closedGroup, type LogGroup, OpenGroup, type Settled } from './open-group.js';
+import { PlaceWatch } from './place-watch.js';
 import { publishGroup, summarise } from './publication.js';
 import type { SealerPool } from './sealer-pool.js';
 import type { Segments } from './segments.js';
@@ -40,6 +41,7 @@ export class Wal {
   readonly #waiting: WaitingRoom;
   #pumpScheduled = false;
   readonly #output: LogOutput;
+  readonly #place: PlaceWatch;
   #timer: NodeJS.Timeout | undefined;
   readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
   #failure: EngramError | undefined;
@@ -69,7 +71,11 @@ export class Wal {
     this.#pool = pool;
     this.#options = options;
     this.#hooks = hooks;
-    this.#output = new LogOutput(segments, options.mode, () => hooks.rolled());
+    this.#place = new PlaceWatch(
+      async () => (await hooks.displaced()) ?? (await segments.displaced()),
+      (error) => this.#fail(error),
+    );
+    this.#output = new LogOutput(segments, options.mode, this.#place, () => hooks.rolled());
     this.health = new LogHealth((status) => hooks.health(status));
     this.#free = [...memory.slabs];
     this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
@@ -412,6 +418,7 @@ export class Wal {
     this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
     this.#commit.step({ kind: 'failed' }, 0);
     this.#output.stop();
+    this.#place.close();
     this.#markSoon.disarm();
     this.health.fail(this.#failure);
     for (const group of this.#unsettled) {
@@ -466,6 +473,7 @@ export class Wal {
     } finally {
       clearTimeout(this.#timer);
       this.#markSoon.disarm();
+      this.#place.close();
       while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
         await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       }

@@ -59,6 +59,8 @@ export const WAITING_APPEND_MS = 5_000;
 export const SLOW_DISK_MS = 1_000;
 /** How often a log that is read-only for a passing reason tries to go on. */
 export const RESUME_POLL_MS = 500;
+/** How often it is looked whether the data directory is still in its place (row 92). */
+export const PLACE_LOOK_MS = 1_000;
 /** Kept aside, so that state can be written and segments freed on a full disk (row 13). */
 export const RESERVE_BYTES = 4 * MiB;
 /** The mark is written within this time of going idle. */

@@ -1,0 +1,135 @@
+/**
+ * The lock of a data directory: an OS lock, not a pid file, so no crash leaves it behind. What is
+ * locked can be removed or replaced under its holder (`rm lock`, `mv`, a mount): whoever comes then
+ * still meets the lock on the segment that is written, and the holder finds it out (row 92).
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { tryLock } from 'fs-native-extensions';
+import { failure } from '../shared/errors.js';
+import { segmentStart } from '../shared/segment.js';
+import { ioError, type Lock } from './disk.js';
+import { requireOwner } from './owner.js';
+
+const NAME = 'lock';
+const READ_WRITE = fs.constants.O_RDWR;
+
+/** @returns false where another holder has it. Throws Io where there are no locks */
+export function lockFile(fd: number, file: string): boolean {
+  try {
+    return tryLock(fd);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const found = `${file} cannot be locked (${code}: ${message}): its file system has no locks`;
+    throw failure('Io', found, { cause });
+  }
+}
+
+/** Throws Locked, WrongUser, Io, DiskFull. */
+export function lockDirectory(dir: string): Lock {
+  requireOwner(dir);
+  try {
+    return takeLock(dir);
+  } catch (error) {
+    const cause = error as NodeJS.ErrnoException;
+    throw cause.syscall === undefined ? error : ioError(`taking ${dir}`, cause);
+  }
+}
+
+function takeLock(dir: string): Lock {
+  const file = path.join(dir, NAME);
+  for (;;) {
+    const { fd, isNew } = openLock(file);
+    let isTaken = false;
+    try {
+      isTaken = lockFile(fd, file);
+      if (!isTaken) {
+        const pid = fs.readFileSync(fd, 'utf8').trim();
+        throw failure('Locked', `${dir} is in use by process ${pid || '(unknown)'}`);
+      }
+      // An opening that was refused has taken its own file away meanwhile: once more.
+      if (!isNamed(fd, file)) {
+        fs.closeSync(fd);
+        continue;
+      }
+      checkWritten(dir);
+      const folder = fs.openSync(dir, 'r');
+      fs.ftruncateSync(fd, 0);
+      fs.writeSync(fd, `${process.pid}\n`, 0);
+      return heldLock(dir, file, fd, folder, isNew);
+    } catch (error) {
+      if (isTaken && isNew) fs.rmSync(file, { force: true });
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+}
+
+function openLock(file: string): { fd: number; isNew: boolean } {
+  const { O_CREAT, O_EXCL } = fs.constants;
+  try {
+    return { fd: fs.openSync(file, READ_WRITE | O_CREAT | O_EXCL, 0o600), isNew: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return { fd: fs.openSync(file, READ_WRITE | O_CREAT, 0o600), isNew: false };
+  }
+}
+
+function isNamed(fd: number, file: string): boolean {
+  const held = fs.fstatSync(fd, { bigint: true });
+  const named = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
+  return named?.ino === held.ino && named.dev === held.dev;
+}
+
+/** The last segments are locked by whoever writes them, with or without the lock file. */
+function checkWritten(dir: string): void {
+  const names = fs.readdirSync(dir).filter((name) => segmentStart(name) !== undefined);
+  for (const name of names.sort().slice(-2)) {
+    const fd = fs.openSync(path.join(dir, name), READ_WRITE);
+    try {
+      if (lockFile(fd, name)) continue;
+      throw failure('Locked', `${dir} is in use by another process, which writes ${name}`);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+}
+
+function heldLock(dir: string, file: string, fd: number, folder: number, isNew: boolean): Lock {
+  let isHeld = true;
+  return {
+    release(isUndone = false) {
+      if (!isHeld) return;
+      isHeld = false;
+      // While it is held: whoever waits for it finds out that it has no name any more.
+      if (isUndone && isNew) fs.rmSync(file, { force: true });
+      fs.closeSync(folder);
+      fs.closeSync(fd);
+    },
+    async displaced() {
+      const isSame = await Promise.all([isStill(folder, dir), isStill(fd, file)]);
+      if (!isSame[0]) return `${dir} has been moved, removed or replaced while it was open`;
+      if (!isSame[1]) return `${file} has been removed or replaced while it was held`;
+      return undefined;
+    },
+  };
+}
+
+/** Whether the name still stands for the open file, as far as that can be told. */
+async function isStill(fd: number, name: string): Promise<boolean> {
+  const [held, named] = await Promise.all([identityOf(fd), identityOf(name)]);
+  return held !== undefined && held === named;
+}
+
+/** Device and inode. @returns undefined where nothing stands there */
+export function identityOf(what: number | string): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    const done = (error: NodeJS.ErrnoException | null, stats: fs.BigIntStats): void => {
+      if (error?.code === 'ENOENT' || error?.code === 'ENOTDIR') resolve(undefined);
+      else if (error) reject(ioError(`stat of ${what}`, error));
+      else resolve(stats.nlink === 0n ? undefined : `${stats.dev}:${stats.ino}`);
+    };
+    if (typeof what === 'number') fs.fstat(what, { bigint: true }, done);
+    else fs.stat(what, { bigint: true }, done);
+  });
+}

@@ -52,6 +52,7 @@ import {
   checkOption,
   flag,
   isObjectOf,
+  pathText,
   refuseUnknown,
   text,
   whole,
@@ -244,7 +245,7 @@ const registryProblem: Check = (v) => {
 };
 
 const CHECKS: Record<keyof NodeOptions, Check> = {
-  dataDir: text,
+  dataDir: pathText,
   nodeId: text,
   clusterId: text,
   listen: (v) => addressProblem(v, 'listen', 0),

@@ -76,10 +76,15 @@ type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
 function call<T>(what: string, start: (done: Callback<T>) => void): Promise<T> {
   return new Promise((resolve, reject) => {
-    start((error, value) => {
-      if (error) reject(ioError(what, error));
-      else resolve(value);
-    });
+    try {
+      start((error, value) => {
+        if (error) reject(ioError(what, error));
+        else resolve(value);
+      });
+    } catch (error) {
+      // What Node itself refuses, such as a name that cannot be one.
+      reject(ioError(what, error as NodeJS.ErrnoException));
+    }
   });
 }
 
@@ -164,6 +169,33 @@ async function taken(file: string, fd: number, how: 'read' | 'write' | 'create')
   }
 }
 
+/** Node's own way to make the parents, too, never ends where a file system answers ENOENT. */
+async function makeDirs(dir: string): Promise<string | undefined> {
+  const make = (): Promise<string | undefined> =>
+    call<void>(`making ${dir}`, (cb) => fs.mkdir(dir, 0o700, cb as fs.NoParamCallback)).then(
+      () => dir,
+      (error) => {
+        const isThere = fs.statSync(dir, { throwIfNoEntry: false })?.isDirectory();
+        if (isThere && codeOf(error) !== 'ENOENT') return undefined;
+        throw error;
+      },
+    );
+  try {
+    return await make();
+  } catch (error) {
+    const parent = path.dirname(dir);
+    if (codeOf(error) !== 'ENOENT' || parent === dir) throw error;
+    const first = await makeDirs(parent);
+    const made = await make();
+    return first ?? made;
+  }
+}
+
+/** The errno of an error that `call` has made. */
+function codeOf(error: unknown): string | undefined {
+  return ((error as EngramError).cause as NodeJS.ErrnoException | undefined)?.code;
+}
+
 /** The real disk. */
 export const nodeDisk: Disk = {
   lock: async (dir) => lockDirectory(dir),
@@ -175,7 +207,7 @@ export const nodeDisk: Disk = {
         return new OpenFile(await taken(file, await open(), how));
       } catch (error) {
         // Somebody in this process may close a file soon (row 15).
-        const { code } = ((error as EngramError).cause ?? {}) as NodeJS.ErrnoException;
+        const code = codeOf(error);
         if ((code !== 'EMFILE' && code !== 'ENFILE') || ms > OPEN_RETRY_MS) throw error;
         await new Promise((resolve) => setTimeout(resolve, ms));
       }
@@ -193,8 +225,7 @@ export const nodeDisk: Disk = {
     );
     return names.sort();
   },
-  makeDir: (dir) =>
-    call(`making ${dir}`, (cb) => fs.mkdir(dir, { recursive: true, mode: 0o700 }, cb)),
+  makeDir: (dir) => makeDirs(dir),
   identity: (file) => identityOf(file),
   async freeBytes(dir) {
     const stats = await call<fs.StatsFs>(`statfs of ${dir}`, (cb) => fs.statfs(dir, cb));
@@ -224,8 +255,7 @@ export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
   for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
     const isMade = made !== undefined && child.length >= made.length;
     await disk.syncDir(path.dirname(child)).catch((error) => {
-      const { code } = ((error as EngramError).cause ?? {}) as NodeJS.ErrnoException;
-      if (isMade || !NOT_OURS.includes(code ?? '')) throw error;
+      if (isMade || !NOT_OURS.includes(codeOf(error) ?? '')) throw error;
     });
   }
 }

@@ -25,7 +25,8 @@ interface Found {
 }
 
 /**
- * Reads the directory: nothing of the log is touched.
+ * Reads the directory: nothing of the log is touched. What an earlier life has begun and never
+ * finished goes, and spares that no segment to come can use.
  * @param segmentBytes size of segments to come: a spare of another size is none
  */
 export async function readDirectory(
@@ -42,8 +43,10 @@ export async function readDirectory(
   for (const name of names) {
     const start = segmentStart(name);
     if (start !== undefined) files.push({ start, size: await sizeOf(disk, path.join(dir, name)) });
+    else if (isTemporary(name)) await disk.remove(path.join(dir, name));
     else if (!isSpareName(name)) continue;
     else if ((await sizeOf(disk, path.join(dir, name))) === segmentBytes) spares.push(name);
+    else await disk.remove(path.join(dir, name));
   }
   files.sort((a, b) => a.start - b.start);
   const listed = new Map(state?.segments.map((s) => [s.start, s]));
@@ -63,6 +66,13 @@ export async function readDirectory(
   await removeStrayIndexes(disk, dir, names);
   const missing = holesBetween(segments, state);
   return { segments, spares, leftovers, missing };
+}
+
+const TEMPORARY = /^(state-[01]|node\.json|openings|segment|repair|wal-[0-9a-f]{16}\.idx)\.tmp$/;
+
+/** A file that was to take another name, and has not: nobody reads it. */
+function isTemporary(name: string): boolean {
+  return TEMPORARY.test(name);
 }
 
 /** Sizes that segments of this log have, or have had. */

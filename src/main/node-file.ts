@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { crc32c } from '../shared/crc.js';
+import { isEngramLogName } from '../shared/engram-log.js';
 import { isGoodHeader, readPayloadSize, saltOf } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../shared/limits.js';
@@ -64,6 +65,10 @@ export async function openNodeFile(
     return { ...whole, change };
   };
   if (!names.includes(NAME) && segments.length === 0) {
+    // Names that our own segments never have.
+    const foreign = names.find(isEngramLogName);
+    if (foreign)
+      throw failure('EngramDirectory', `${dir} holds files of Engram itself (${foreign})`);
     const logSalt = randomBytes(4).readUInt32LE();
     const fresh = { logSalt, directoryId: undefined, madeAs: FORMAT_VERSION, maxEntryBytes };
     return await put(fresh, 'made');

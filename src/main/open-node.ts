@@ -9,6 +9,7 @@ import { DiskInUse } from './disk-in-use.js';
 import { settleEntryLimit } from './entry-limit.js';
 import { Node } from './node.js';
 import { type OpenedNodeFile, openNodeFile } from './node-file.js';
+import { openingError } from './opening-error.js';
 import { Openings } from './openings.js';
 import { nodePlatform, type Platform } from './platform.js';
 import { recover } from './recovery.js';
@@ -50,12 +51,29 @@ export async function openNodeOn(
   opened?: (node: Node, dir: string) => Promise<void>,
   followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing' = () => 'nothing',
 ): Promise<Node> {
-  const given = readOptions(options);
+  const config = readOptions(options);
+  try {
+    return await open(disk, config, platform, opened, followOf);
+  } catch (error) {
+    throw openingError(error, config.dataDir);
+  }
+}
+
+async function open(
+  disk: Disk,
+  given: NodeConfig,
+  platform: Platform,
+  opened: ((node: Node, dir: string) => Promise<void>) | undefined,
+  followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing',
+): Promise<Node> {
   const dir = path.resolve(given.dataDir);
   await makeDirDurably(disk, dir);
   const own = await DiskInUse.take(disk, dir);
+  // A directory that is refused is left as it was found.
+  let isOurs = false;
   try {
     const file = await openNodeFile(own, dir, given);
+    isOurs = true;
     const config = { ...given, follow: given.follow ?? followOf(file) };
     const openings = await Openings.count(own, dir);
     const { segmentBytes, strictTail } = config;
@@ -77,7 +95,7 @@ export async function openNodeOn(
     }
     return node;
   } catch (error) {
-    await own.release();
+    await own.release(!isOurs);
     throw error;
   }
 }

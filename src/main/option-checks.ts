@@ -20,6 +20,9 @@ const SECRETS = ['key', 'http.token'];
 const SHOWN_MAX = 60;
 
 export const text: Check = (v) => (isText(v) ? undefined : 'a non-empty string');
+/** A name of the file system's. */
+export const pathText: Check = (v) =>
+  isText(v) && !v.includes('\0') ? undefined : 'a path: a non-empty string without NUL';
 export const flag: Check = (v) => (typeof v === 'boolean' ? undefined : 'true or false');
 export const callback: Check = (v) => (typeof v === 'function' ? undefined : 'a function');
 

@@ -187,7 +187,10 @@ export interface NodeOptions {
   readonly compression?: Compression;
   readonly connectTimeoutMs?: number;
   readonly backoffStepsMs?: readonly number[];
-  /** How long a new space waits for the word of silent members. */
+  /**
+   * For how long members that are silent, or refuse connections, are asked again before a space is
+   * created, or a led one opened. Default: 2,000.
+   */
   readonly openConfirmMs?: number;
   /** From this lag on a replica is degraded, and an alert is raised: a warning. Default: 1,000. */
   readonly lagAlertThresholdMs?: number;

@@ -15,9 +15,9 @@ import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { Pair } from '../shared/snapshot-queue.js';
 import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
-import { JudgedSpaces } from './judged-spaces.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
+import { MemberQuestions } from './member-questions.js';
 import { idOf } from './names.js';
 import type { Platform } from './platform.js';
 import type { LogReader } from './reader.js';
@@ -26,14 +26,6 @@ import { ShipperHandle, shippedSpace } from './shipper-handle.js';
 import { pairOf, type SnapshotNews, SnapshotSupply } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
-import { within } from './within.js';
-
-/** What another node says of a space. */
-export interface SpaceAnswer {
-  readonly replicaId: string;
-  readonly epoch: Epoch;
-  readonly primary: string;
-}
 
 export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
@@ -55,9 +47,6 @@ export interface ReplicationHooks {
   ): void;
 }
 
-/** What waits for an answer, by the id of the space. */
-type Asked = Map<string, (answer: SpaceAnswer | undefined) => void>;
-
 /** What a shipper is told of its node besides the options. */
 export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'directoryId' | 'dataDir' | 'salt'>;
 
@@ -74,8 +63,8 @@ export class Replication {
   readonly acks: AckWaits;
   readonly monitor: LagMonitor;
   readonly snapshots: SnapshotSupply;
-  readonly #asked = new Map<ShipperHandle, Asked>();
-  readonly #judged = new Map<ShipperHandle, JudgedSpaces>();
+  /** What members are asked before a space is led. */
+  readonly questions = new MemberQuestions(() => this.shippers);
   readonly #pinned = new Map<ShipperHandle, Segment>();
 
   constructor(
@@ -144,8 +133,6 @@ export class Replication {
         },
       },
     );
-    this.#judged.set(shipper, new JudgedSpaces());
-    this.#asked.set(shipper, new Map());
     this.shippers = [...this.shippers, shipper];
   }
 
@@ -157,9 +144,7 @@ export class Replication {
     this.snapshots.forgetReplica(replicaId);
     await shipper.close();
     this.#pin(shipper, undefined);
-    this.#judged.get(shipper)?.clear();
-    this.#judged.delete(shipper);
-    this.#asked.delete(shipper);
+    this.questions.forget(shipper);
   }
 
   #shipperOf(replicaId: string): ShipperHandle | undefined {
@@ -194,7 +179,7 @@ export class Replication {
     for (const shipper of this.shippers) {
       shipper.removeSpace(space.slot);
       this.snapshots.forget(pairOf(space, shipper.replica.nodeId));
-      this.#judged.get(shipper)?.delete(space);
+      this.questions.judgedBy(shipper).delete(space);
     }
   }
 
@@ -237,7 +222,7 @@ export class Replication {
     switch (message.kind) {
       case 'state':
         if (!shipper.isConnected) {
-          this.#judged.get(shipper)?.clear();
+          this.questions.judgedBy(shipper).clear();
           const read = this.#pinned.get(shipper);
           if (read && message.fatal === 'CorruptionDetected') this.#hooks.unreadable(read);
           this.#pin(shipper, undefined);
@@ -268,13 +253,9 @@ export class Replication {
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
-      case 'answer': {
-        const { id, answer } = message;
-        const known = answer?.known ? answer : undefined;
-        const resolve = this.#asked.get(shipper)?.get(id);
-        resolve?.(known && { replicaId: shipper.replica.nodeId, ...known });
+      case 'answer':
+        this.questions.answered(shipper, message.id, message.answer);
         return;
-      }
     }
   }
 
@@ -329,7 +310,7 @@ export class Replication {
       const lsn = there?.next ?? durableLsn;
       if (there) this.monitor.rememberBacklog(shipper, space, sequence + 1, there);
       shipper.watch.judged(space.slot, verdict);
-      this.#judged.get(shipper)?.add(space);
+      this.questions.judgedBy(shipper).add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
       const pair = pairOf(space, shipper.replica.nodeId);
       // One that takes nothing may be mended otherwise; a snapshot it gets only if it asks.
@@ -382,92 +363,6 @@ export class Replication {
     const space = this.#spaces.bySlot[slot];
     const lsn = space && (await this.#reader.locate(space, next));
     if (lsn !== undefined) shipper.post({ kind: 'located', connection, slot, next, lsn });
-  }
-
-  // --- opening a space ---------------------------------------------------------------------
-
-  /**
-   * Asks every member whether it knows a space: refused connections answer at once, silent ones
-   * are given `timeoutMs`; one from which nothing has come since it was waited for in vain is not
-   * waited for again. @returns who knows it, and who stayed silent
-   */
-  async ask(
-    id: string,
-    name: string,
-    replicas: readonly string[],
-    timeoutMs: number,
-  ): Promise<{ known: SpaceAnswer[]; silent: string[] }> {
-    const known: SpaceAnswer[] = [];
-    const silent: string[] = [];
-    const asked = this.shippers.filter((s) => replicas.includes(s.replica.nodeId));
-    await Promise.all(
-      asked.map(async (shipper) => {
-        const answer = shipper.isSilent ? 'late' : await this.#ask(shipper, id, name, timeoutMs);
-        if (answer === 'late') silent.push(shipper.replica.nodeId);
-        else if (answer) known.push(answer);
-      }),
-    );
-    return { known, silent };
-  }
-
-  async #ask(
-    shipper: ShipperHandle,
-    id: string,
-    name: string,
-    timeoutMs: number,
-  ): Promise<SpaceAnswer | 'late' | undefined> {
-    const askedMs = performance.now();
-    const asking = async (): Promise<SpaceAnswer | undefined> => {
-      shipper.wake();
-      await shipper.firstWord;
-      return await new Promise((resolve) => {
-        this.#asked.get(shipper)?.set(id, resolve);
-        shipper.post({ kind: 'ask', id, name });
-      });
-    };
-    const answer = await within(asking(), timeoutMs);
-    this.#asked.get(shipper)?.delete(id);
-    if (answer === 'late') shipper.unanswered(askedMs);
-    return answer;
-  }
-
-  /**
-   * Resolves when every reachable replica of these spaces has told its positions, so that a
-   * replica ahead of us is known before the first ack. @returns who stayed silent for `timeoutMs`
-   */
-  async confirm(spaces: readonly SpaceState[], timeoutMs: number): Promise<string[]> {
-    const silent: string[] = [];
-    await Promise.all(
-      this.shippers.map(async (shipper) => {
-        const { nodeId } = shipper.replica;
-        const own = spaces.filter((s) => s.replicas.includes(nodeId));
-        if (own.length === 0) return;
-        if (shipper.isSilent || !(await this.#confirmed(shipper, own, timeoutMs))) {
-          silent.push(nodeId);
-        }
-      }),
-    );
-    return silent;
-  }
-
-  /** @returns whether the replica has told, or cannot be reached */
-  async #confirmed(
-    shipper: ShipperHandle,
-    spaces: readonly SpaceState[],
-    timeoutMs: number,
-  ): Promise<boolean> {
-    const askedMs = performance.now();
-    const judged = this.#judged.get(shipper)!;
-    let isLate = false;
-    const told = async (): Promise<void> => {
-      await shipper.firstWord;
-      for (const space of spaces) {
-        while (!isLate && shipper.isConnected && !judged.has(space)) await judged.next(space);
-      }
-    };
-    isLate = (await within(told(), timeoutMs)) === 'late';
-    if (isLate) shipper.unanswered(askedMs);
-    return !isLate;
   }
 
   async close(): Promise<void> {

@@ -12,9 +12,10 @@ import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import type { Address, NodeConfig } from './config.js';
 import { isOfDamage } from './damage.js';
 import { becomeReplica } from './fencing.js';
+import type { SpaceAnswer } from './member-questions.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
-import type { Replication, SpaceAnswer } from './replication.js';
+import type { Replication } from './replication.js';
 import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import { inParts } from './turns.js';
@@ -112,7 +113,12 @@ export class Roles {
     if (!(options.lead ?? this.#config.lead)) {
       throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
     }
-    const answers = await this.#replication.ask(id, name, replicas, this.#config.openConfirmMs);
+    const answers = await this.#replication.questions.ask(
+      id,
+      name,
+      replicas,
+      this.#config.openConfirmMs,
+    );
     if (answers.silent.length > 0) this.#unconfirmed(name, answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
@@ -185,7 +191,7 @@ export class Roles {
 
   /** Before the first ack: what do the replicas that can be reached say of these spaces? */
   async confirm(spaces: readonly SpaceState[]): Promise<void> {
-    const silent = await this.#replication.confirm(spaces, this.#config.openConfirmMs);
+    const silent = await this.#replication.questions.confirm(spaces, this.#config.openConfirmMs);
     if (silent.length === 0) return;
     this.#hooks.unconfirmed(
       spaces.map((s) => s.facts.name),

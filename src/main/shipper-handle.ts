@@ -15,6 +15,7 @@ import type { Sequence } from '../shared/position.js';
 import { ReplicaProgress } from '../shared/slab.js';
 import type { Platform, ShipperThread } from './platform.js';
 import type { SpaceState } from './space-table.js';
+import { pause } from './within.js';
 
 const RESTART_MS = 1_000;
 /** A thread without a space to ship is kept for so long. */
@@ -100,6 +101,7 @@ export class ShipperHandle {
   #rest: NodeJS.Timeout | undefined;
   readonly #isEager: boolean;
   #deathsMs: number[] = [];
+  #redial: Promise<void> | undefined;
   #restart: NodeJS.Timeout | undefined;
 
   /** @param isEager it dials before there is anything to ship */
@@ -126,6 +128,21 @@ export class ShipperHandle {
 
   get isConnected(): boolean {
     return this.link.state === 'streaming' || this.link.state === 'catching-up';
+  }
+
+  /**
+   * Somebody waits for its answer: dialled once more in `ms`, where it is away then.
+   * @returns false where that would not help: a person has to mend it
+   */
+  async dialAgain(ms: number): Promise<boolean> {
+    if (this.link.fatal !== undefined) return false;
+    // One attempt for all who wait.
+    this.#redial ??= pause(ms).then(() => {
+      this.#redial = undefined;
+      this.post({ kind: 'again' });
+    });
+    await this.#redial;
+    return true;
   }
 
   /** Resolves when the first attempt to connect has succeeded or was refused. */

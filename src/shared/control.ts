@@ -95,6 +95,8 @@ export type ToShipper =
       readonly reason: string;
       readonly code: string;
     }
+  /** Somebody waits for an answer: dial now, and let it not count where that fails. */
+  | { readonly kind: 'again' }
   /** What ended the link is mended: dial now, not when the backoff is over. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'close' };

@@ -52,6 +52,8 @@ export type SenderInput =
       /** Trying again soon will not help. */
       readonly isFatal: boolean;
     }
+  /** Somebody waits for an answer: one attempt more, which backoff does not count. */
+  | { readonly kind: 'again' }
   /** What ended the link is mended. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'close' };
@@ -87,6 +89,8 @@ export class Sender {
   #fatal: string | undefined;
   /** Links lost in a row, but for one that has held for a while: what backoff goes by (row 38). */
   #lostInRow = 0;
+  /** The attempt under way is one that backoff does not count. */
+  #isExtra = false;
   #checksumsInRow = 0;
   #checksums = 0;
   #openSinceMs = 0;
@@ -141,6 +145,7 @@ export class Sender {
         return [...this.#become('handshake', 'connected'), { kind: 'greet' }];
       case 'welcomed':
         this.#failures = 0;
+        this.#isExtra = false;
         this.#fatal = undefined;
         this.#openSinceMs = nowMs;
         return [...this.#become('catching-up', 'positions are compared'), { kind: 'introduce' }];
@@ -161,6 +166,10 @@ export class Sender {
         return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
       case 'lost':
         return this.#lost(input.reason, nowMs, chance, input.code, input.isFatal);
+      case 'again':
+        if (this.#state !== 'waiting' && this.#state !== 'failed') return [];
+        this.#isExtra = true;
+        return this.#dial(nowMs);
       case 'retry':
         return this.#state === 'waiting' || this.#state === 'failed' ? this.#dial(nowMs) : [];
       case 'close':
@@ -223,7 +232,9 @@ export class Sender {
   ): SenderEffect[] {
     if (this.#state === 'closed' || this.#state === 'waiting' || this.#state === 'failed')
       return [];
-    this.#failures = ++this.#lostInRow;
+    if (!this.#isExtra || this.#lostInRow === 0) this.#lostInRow++;
+    this.#isExtra = false;
+    this.#failures = this.#lostInRow;
     this.#fatal = isFatal ? code : undefined;
     if (code === 'ChecksumMismatch') {
       this.#checksums++;

@@ -385,8 +385,9 @@ export class Shipper {
       case 'give-up':
         if (message.connection === this.#connection) this.#lost(message.reason, message.code, true);
         return;
+      case 'again':
       case 'retry':
-        this.#step({ kind: 'retry' });
+        this.#step({ kind: message.kind });
         return;
       case 'close':
         void this.#close();
@@ -474,6 +475,7 @@ export class Shipper {
     const deadline = performance.now() + CLOSE_DEADLINE_MS;
     while (this.#sender.isOpen && performance.now() < deadline) {
       this.#outbox.pump();
+      if (this.#introductions.all.length === 0) break;
       const behind = this.#source.cursor < this.#memory.durableLsn;
       if (this.#outbox.cursor !== undefined && !behind && this.#sender.isDrained) break;
       await new Promise((resolve) => setTimeout(resolve, 5));

@@ -253,7 +253,7 @@ describe('the end of the log', () => {
     const original = fs.readFileSync(file, 'utf8');
     for (const harm of [
       () => fs.rmSync(file),
-      () => fs.writeFileSync(file, original.replace(/"logSalt":\d/, '"logSalt":9')),
+      () => fs.writeFileSync(file, original.replace(/"logSalt":(\d)/, '"logSalt":1$1')),
       () => fs.writeFileSync(file, 'no JSON'),
     ]) {
       harm();

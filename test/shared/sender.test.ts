@@ -49,6 +49,23 @@ describe('the link to a replica', () => {
     expect([sender.failures, sender.isOpen]).toEqual([0, true]);
   });
 
+  test('attempts that somebody asks for do not make the next wait longer', () => {
+    const sender = new Sender(OPTIONS);
+    sender.step({ kind: 'start' }, 0, 0);
+    for (let i = 0; i < 20; i++) {
+      sender.step(lost, i, 0.5);
+      expect([sender.state, sender.failures]).toEqual(['waiting', 1]);
+      expect(kinds(sender.step({ kind: 'again' }, i, 0))).toContain('dial');
+      expect(sender.step({ kind: 'again' }, i, 0)).toEqual([]);
+    }
+    sender.step(lost, 20, 0.5);
+    expect(sender.tick(69, false, 0)).toEqual([]);
+    expect(kinds(sender.tick(70, false, 0))).toContain('dial');
+    // Its own attempts count as ever.
+    sender.step(lost, 70, 0.5);
+    expect(sender.failures).toBe(2);
+  });
+
   test('a fatal error waits at the slowest pace and is told', () => {
     const sender = new Sender(OPTIONS);
     sender.step({ kind: 'start' }, 0, 0);

@@ -165,18 +165,22 @@ describe('three hosts and an etcd', () => {
   });
 
   test('FAULT-84 asleep beyond its lease, it acknowledges nothing on waking', async () => {
-    const { spaces, node } = await busiest();
+    const { index, spaces, node } = await busiest();
     await ask(node, { sleeps: true });
+    // It wakes without a network, as laptops do: nobody tells it what has happened.
     node.signal('SIGSTOP');
+    cluster.hosts.cut(index);
     await ledElsewhere(spaces, node);
     const wakesMs = nowMs();
     node.signal('SIGCONT');
+    await eventually('it has had its time', async () => nowMs() > wakesMs + TTL_MS);
+    cluster.hosts.heal(index);
     await whole();
     const late = acks.filter((a) => a.node === node && a.ack[6] > wakesMs);
     const old = late.filter((a) =>
       acks.some((b) => b.node !== node && b.ack[0] === a.ack[0] && b.ack[1] > a.ack[1]),
     );
-    expect(old).toEqual([]);
+    expect(old.map((a) => a.ack.slice(0, 3))).toEqual([]);
     // Its clock is the machine's again.
     await node.end('SIGTERM');
     await node.start();

@@ -52,8 +52,7 @@ export const OPERATIONS: readonly Operation[] = [
     run: host(async (world) => {
       const [ledger, space] = world.any();
       const { lastSequence } = space.status();
-      // In none nobody asks the disk for it before the next roll.
-      if (lastSequence === 0 || world.sim.options.fsync === 'none') return;
+      if (lastSequence === 0) return;
       await space.flushed(lastSequence);
       ledger.covered(lastSequence);
       world.look();

@@ -4,11 +4,13 @@
  */
 import { chanceFrom } from '../support/chance.js';
 import { ENDINGS } from './endings.js';
+import { HOST_OPERATIONS } from './hosts.js';
 import { MODES, type Mode, nextLife } from './lives.js';
 import { OPERATIONS } from './operations.js';
 import { choose, type Operation, World } from './world.js';
 
 const LIVES = 6;
+const ALL_OPERATIONS = [...OPERATIONS, ...HOST_OPERATIONS];
 const OPERATIONS_MAX = 14;
 
 export interface PropertyReport {
@@ -66,13 +68,13 @@ export class PropertyRun {
       await world.ended('killed');
       await this.#open();
     }
-    for (let n = world.chance(OPERATIONS_MAX); n > 0; n--) await this.#one(OPERATIONS);
+    for (let n = world.chance(OPERATIONS_MAX); n > 0; n--) await this.#one(ALL_OPERATIONS);
     await this.#one(this.#endings);
   }
 
   async #open(): Promise<void> {
     const world = this.#world;
-    await world.open(nextLife(world.chance, this.#modes));
+    await world.open(nextLife(world.chance, this.#modes, world.longestBytes));
     await world.check();
   }
 

@@ -41,6 +41,8 @@ export class World {
   #failure: Error | undefined;
   /** The disk fails or is full: what is asked for may be refused, with a code. */
   isDisturbed = false;
+  /** What an entry may have had in any life. */
+  longestBytes = 0;
 
   constructor(chance: Chance, trace?: (line: string) => void) {
     this.chance = chance;
@@ -78,6 +80,7 @@ export class World {
     const { fsync, segmentBytes } = life.options;
     this.note(`open ${JSON.stringify(fsync)} ${segmentBytes ?? ''}`);
     this.sim.options = { ...TINY, ...life.options };
+    this.longestBytes = Math.max(this.longestBytes, this.sim.options.maxEntryBytes ?? 0);
     for (const ledger of this.ledgers) ledger.promise = life.promise;
     const error = await this.cluster.within(SETTLE_MS, 'opening', this.sim.start());
     if (error) return this.#refused(error);

@@ -48,6 +48,11 @@ export class SpaceLedger {
     this.#tried.set(text, Math.min(sequence, this.#tried.get(text) ?? sequence));
   }
 
+  /** It was refused for good: it must not come any more. */
+  untried(payload: Uint8Array): void {
+    this.#tried.delete(Buffer.from(payload).toString());
+  }
+
   ack(sequence: number, payload: Uint8Array): void {
     const known = this.promise === 'durable' ? this.#acked : this.#written;
     known.set(sequence, Buffer.from(payload).toString());

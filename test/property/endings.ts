@@ -1,6 +1,7 @@
 /** How a life ends, with work under way; and what may have happened to its disk before. */
 import { DISK_ERRORS, TELLING_CALLS } from '../sim/faults.js';
 import type { Ending } from '../support/space-ledger.js';
+import { HOST_OPERATIONS } from './hosts.js';
 import { beginAppends, OPERATIONS } from './operations.js';
 import { choose, type Operation, type World } from './world.js';
 
@@ -30,6 +31,8 @@ const POWER_LOSS: Way = {
     world.sim.losePower();
   },
 };
+
+const BEGUN = HOST_OPERATIONS.filter(({ name }) => name === 'stops reading' || name === 'waits');
 
 /** Some of what a host does, unless the process dies of it. */
 async function live(world: World, operations: number): Promise<void> {
@@ -69,6 +72,8 @@ function atCall(way: Way): Operation['run'] {
 function half(what: 'opening' | 'closing', way: Way): Operation['run'] {
   return async (world) => {
     beginAppends(world);
+    // And whatever else a host may be waiting for.
+    for (let n = world.chance(3); n > 0; n--) await choose(BEGUN, world.chance).run(world);
     if (what === 'closing') world.begin('close', () => world.node.close());
     else {
       await world.run('close', () => world.node.close());
@@ -125,7 +130,31 @@ const CUT_OFF = [KILL, POWER_LOSS].flatMap((way): Operation[] => [
   { name: `${way.name} while it closes`, weight: 1, run: half('closing', way) },
 ]);
 
+/** Closed; and the next life has another directory than this one had. */
+function closed(then: (world: World) => void): Operation['run'] {
+  return async (world) => {
+    beginAppends(world);
+    await CLOSE.end(world);
+    await world.ended(CLOSE.how);
+    then(world);
+  };
+}
+
+const DIRECTORIES: readonly Operation[] = [
+  {
+    name: 'close, and a copy',
+    weight: 2,
+    run: closed((world) => void world.copies.push(world.copy())),
+  },
+  {
+    name: 'an earlier directory is put back',
+    weight: 1,
+    run: closed((world) => world.putBack(world.copies[world.chance(world.copies.length)]!)),
+  },
+];
+
 export const ENDINGS: readonly Operation[] = [
+  ...DIRECTORIES,
   ...allOf(CLOSE, 1),
   ...allOf(KILL, 1),
   ...allOf(POWER_LOSS, 2),

@@ -20,6 +20,12 @@ export interface Life {
   readonly promise: AckPromise;
 }
 
+/** A directory as it was once. */
+export interface Copy {
+  readonly image: ReturnType<SimNode['disk']['image']>;
+  readonly ledgers: readonly (() => void)[];
+}
+
 /** Something that a host does, or that happens to it. */
 export interface Operation {
   readonly name: string;
@@ -44,6 +50,9 @@ export class World {
   /** What an entry may have had in any life. */
   longestBytes = 0;
 
+  /** Of this directory, the first one of nothing. */
+  readonly copies: Copy[] = [];
+
   constructor(chance: Chance, trace?: (line: string) => void) {
     this.chance = chance;
     this.#trace = trace;
@@ -52,6 +61,7 @@ export class World {
     for (const ledger of this.ledgers) {
       ledger.onAck = (space, sequence) => this.#acked(ledger, space, sequence);
     }
+    this.copies.push(this.copy());
   }
 
   /** The last of what has happened. */
@@ -104,6 +114,17 @@ export class World {
     for (const ledger of this.ledgers) ledger.ended(how);
     this.sim.disk.assertSound();
     if (this.#failure) throw this.#failure;
+  }
+
+  /** Copies the directory of a node that is closed, with what is known of it. */
+  copy(): Copy {
+    return { image: this.sim.disk.image(), ledgers: this.ledgers.map((ledger) => ledger.kept()) };
+  }
+
+  /** The directory is another one from now on: what it holds is what was known of that. */
+  putBack({ image, ledgers }: Copy): void {
+    this.sim.disk.restore(image);
+    for (const bringBack of ledgers) bringBack();
   }
 
   /** What is durable as the node says: nothing of it may be lost from now on. */

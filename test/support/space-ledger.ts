@@ -74,6 +74,18 @@ export class SpaceLedger {
     this.#isOpened = true;
   }
 
+  /** As of now, between two lives. @returns what brings it back */
+  kept(): () => void {
+    const [tried, acked, { checkpoint }] = [new Map(this.#tried), new Map(this.#acked), this];
+    return () => {
+      for (const known of [this.#tried, this.#acked, this.#written]) known.clear();
+      for (const [payload, sequence] of tried) this.#tried.set(payload, sequence);
+      for (const [sequence, payload] of acked) this.#acked.set(sequence, payload);
+      this.checkpoint = checkpoint;
+      this.#isOpened = true;
+    };
+  }
+
   /** One append, told truly. @returns whether it was acknowledged */
   async append(space: Space, size: number): Promise<boolean> {
     const payload = this.payload(size);

@@ -1,4 +1,4 @@
-/** What hosts do that nobody would: bytes of every kind, given and taken back, readers that stop. */
+/** What hosts do, and nobody would: bytes of any kind, taken away again, and readers that stop. */
 import assert from 'node:assert/strict';
 import vm from 'node:vm';
 import type { Space } from '#src/main/index.js';

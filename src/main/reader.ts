@@ -111,6 +111,22 @@ export class LogReader {
   }
 
   /**
+   * From where on the log holds these entries: nothing of them stands between `lsn` and there.
+   * Nothing asked for: the durable end.
+   */
+  async seek(
+    lsn: Lsn,
+    wanted: readonly (readonly [SpaceState | undefined, Sequence])[],
+  ): Promise<Lsn> {
+    let found = this.#memory.durableLsn;
+    for (const [space, sequence] of wanted) {
+      // Where one of them is not known, nothing may be passed over.
+      found = Math.min(found, (space && (await this.locate(space, sequence))) ?? lsn);
+    }
+    return Math.max(lsn, found);
+  }
+
+  /**
    * For many spaces: the position at a sequence, and where the entry behind it stands. Spaces that
    * hold neither are absent from the answer.
    */

@@ -239,6 +239,13 @@ export class Replication {
         shipper.post({ kind: 'segment', lsn: message.lsn, segment: segment && placeOf(segment) });
         return;
       }
+      case 'seek': {
+        const { lsn, wanted } = message;
+        const rows = wanted.map(({ slot, next }) => [this.#spaces.bySlot[slot], next] as const);
+        const sought = this.#reader.seek(lsn, rows).catch(() => lsn);
+        void sought.then((found) => shipper.post({ kind: 'sought', lsn: found }));
+        return;
+      }
       case 'fenced': {
         const space = this.#spaces.bySlot[message.slot];
         if (space) this.#hooks.fenced(space, message.epoch, message.leader);

@@ -53,6 +53,12 @@ export interface ShippedSpace {
   readonly voided: readonly Voided[];
 }
 
+/** What a stream lacks first. */
+export interface WantedEntry {
+  readonly slot: Slot;
+  readonly next: Sequence;
+}
+
 export interface SegmentPlace {
   readonly start: Lsn;
   readonly size: number;
@@ -78,6 +84,8 @@ export type ToShipper =
   | { readonly kind: 'leave'; readonly slot: Slot; readonly isCut: boolean }
   | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
   | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
+  /** Nothing that was asked for stands before it. */
+  | { readonly kind: 'sought'; readonly lsn: Lsn }
   | {
       readonly kind: 'located';
       readonly connection: number;
@@ -146,6 +154,8 @@ export type FromShipper =
       readonly leader: Member | undefined;
     }
   | { readonly kind: 'segment'; readonly lsn: Lsn }
+  /** Where, from `lsn` on, is the first of these entries? */
+  | { readonly kind: 'seek'; readonly lsn: Lsn; readonly wanted: readonly WantedEntry[] }
   | { readonly kind: 'snapshot'; readonly connection: number; readonly frame: SnapshotFrame }
   /** The segment it was told last is not read any more. */
   | { readonly kind: 'segment-left' }

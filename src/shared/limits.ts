@@ -235,6 +235,9 @@ export const INDEX_EVERY_BYTES = 256 * KiB;
 export const INDEX_GAP_BYTES = 4 * KiB;
 /** Stretches of one segment after each so many of which four times as much may lie between. */
 export const INDEX_STRETCHES = 2 ** 17;
+/** A shipper that has passed over so much asks where to go on, where no more streams lag. */
+export const SEEK_AFTER_BYTES = 128 * KiB;
+export const SEEK_STREAMS_MAX = 64;
 /** Look-ups in the log that are made at once. */
 export const LOOK_UPS_AT_ONCE = 8;
 

@@ -2,6 +2,7 @@
  * Where batches come from: the slabs while they hold what is next, the segments when they do
  * not. One cursor over the log; each space is skipped up to what its replica has already.
  */
+import type { WantedEntry } from '../shared/control.js';
 import {
   readEpoch,
   readPayloadSize,
@@ -46,6 +47,10 @@ export class BatchSource {
   readonly streams = new Map<Slot, Stream>();
   readonly #slots = new Map<string, Slot>();
   cursor: Lsn = 0;
+  /** Bytes of segments that were passed over since an entry was taken from them. */
+  passed = 0;
+  /** Grows whenever something may be wanted that was not before. */
+  changes = 0;
   #lastId: SpaceIdWords = [0, 0, 0, 0];
   #lastSlot: Slot = -1;
   /** Entries taken from segments, and not told yet. */
@@ -58,6 +63,7 @@ export class BatchSource {
   }
 
   add(stream: Stream): void {
+    this.changes++;
     this.streams.set(stream.slot, stream);
     this.#slots.set(stream.id, stream.slot);
     this.#lastSlot = -1;
@@ -71,9 +77,28 @@ export class BatchSource {
   }
 
   clear(): void {
+    this.changes++;
     this.streams.clear();
     this.#slots.clear();
     this.#lastSlot = -1;
+  }
+
+  /** A stream goes on from there, once more. */
+  relocate(stream: Stream, next: Sequence, lsn: Lsn): void {
+    this.changes++;
+    stream.next = next;
+    this.cursor = Math.min(this.cursor, lsn);
+  }
+
+  /** What streams lack of what is durable; undefined where more than `most` lag. */
+  lagging(most: number): WantedEntry[] | undefined {
+    const wanted: WantedEntry[] = [];
+    for (const { slot, next } of this.streams.values()) {
+      if (next > this.#memory.durable(slot)) continue;
+      if (wanted.length === most) return undefined;
+      wanted.push({ slot, next });
+    }
+    return wanted;
   }
 
   /** How many entries came from segments since the last call. */
@@ -220,7 +245,9 @@ export class BatchSource {
       if (lsn >= durable) return 'caught-up';
       const entry = this.#reader.at(lsn);
       if (!entry) return 'disk';
+      const before = this.#replayed;
       if (!this.#takeEntry(frame, entry)) return 'full';
+      this.passed = this.#replayed > before ? 0 : this.passed + entry.bytes.length;
       this.cursor += entry.bytes.length;
     }
   }

@@ -1,5 +1,6 @@
 /** Brings the segment reader's window to the cursor, asking main where the next segment is. */
-import type { SegmentPlace } from '../shared/control.js';
+import type { SegmentPlace, WantedEntry } from '../shared/control.js';
+import { SEEK_AFTER_BYTES, SEEK_STREAMS_MAX } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { BatchSource } from './batch-source.js';
@@ -8,6 +9,8 @@ import type { SegmentReader } from './segment-reader.js';
 export interface CatchUpHooks {
   /** Which segment holds this LSN? Main answers with `entered`. */
   ask(lsn: Lsn): void;
+  /** Where do these begin? Main answers with `sought`. */
+  seek(lsn: Lsn, wanted: readonly WantedEntry[]): void;
   lost(reason: string, fatal: string | undefined): void;
   /** The window holds what follows the cursor. */
   loaded(): void;
@@ -20,6 +23,8 @@ export class CatchUp {
   readonly #hooks: CatchUpHooks;
   /** A read is under way, or main is asked. */
   isLoading = false;
+  /** What was wanted when main was asked to seek. */
+  #sought = { lsn: 0, changes: 0, upTo: 0 };
 
   constructor(memory: NodeMemory, reader: SegmentReader, source: BatchSource, hooks: CatchUpHooks) {
     this.#memory = memory;
@@ -31,11 +36,34 @@ export class CatchUp {
   load(): void {
     this.isLoading = true;
     const { cursor } = this.#source;
+    if (this.#source.passed >= SEEK_AFTER_BYTES && this.#seek(cursor)) return;
     if (this.#reader.resolve(cursor) === undefined || this.#reader.isOpenEnded) {
       this.#hooks.ask(cursor);
     } else {
       void this.#loadWindow();
     }
+  }
+
+  /** Where few streams lag, what only others have is not read. @returns whether main is asked */
+  #seek(cursor: Lsn): boolean {
+    const { changes } = this.#source;
+    // Read before what lags: what becomes durable from here on stands behind it.
+    const upTo = this.#memory.durableLsn;
+    const wanted = this.#source.lagging(SEEK_STREAMS_MAX);
+    if (!wanted) return false;
+    this.#source.passed = 0;
+    this.#sought = { lsn: cursor, changes, upTo };
+    this.#hooks.seek(cursor, wanted);
+    return true;
+  }
+
+  /** Main's answer to `seek`: what has come to be wanted meanwhile may stand before it. */
+  sought(lsn: Lsn): void {
+    const { lsn: asked, changes, upTo } = this.#sought;
+    const isAsAsked = this.#source.cursor === asked && this.#source.changes === changes;
+    if (isAsAsked) this.#source.cursor = Math.max(asked, Math.min(lsn, upTo));
+    this.isLoading = false;
+    this.#hooks.loaded();
   }
 
   /** Main's answer to `ask`. */

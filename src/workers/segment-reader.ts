@@ -11,6 +11,9 @@ import type { Lsn } from '../shared/position.js';
 import { look, segmentName } from '../shared/segment.js';
 import type { SegmentFile, ShipperWorld } from './shipper-world.js';
 
+/** A replica that lacks little is not read much for. */
+const FIRST_WINDOW_BYTES = 64 * 1024;
+
 /** An entry in the window; valid until the next `load`. */
 export interface LoggedEntry {
   readonly view: DataView;
@@ -27,6 +30,8 @@ export class SegmentReader {
   #place: SegmentPlace | undefined;
   #file: SegmentFile | undefined;
   #base: Lsn = 0;
+  /** What one load asks for; it doubles while the log is read on. */
+  #most = FIRST_WINDOW_BYTES;
   #length = 0;
   #loaded: Uint8Array;
   #view: DataView;
@@ -84,7 +89,9 @@ export class SegmentReader {
       return 0;
     }
     const end = Math.min(place.end ?? place.start + place.size, durable);
-    const wanted = Math.min(this.#window.length, end - lsn);
+    const isOn = lsn >= this.#base && lsn <= this.#base + this.#length;
+    this.#most = isOn ? Math.min(2 * this.#most, this.#window.length) : FIRST_WINDOW_BYTES;
+    const wanted = Math.min(this.#most, end - lsn);
     this.#length = 0;
     this.#base = lsn;
     while (this.#length < wanted) {

@@ -90,6 +90,7 @@ export class Shipper {
     this.#source = new BatchSource(this.#memory, this.#reader, start.maxEntryBytes);
     this.#catchUp = new CatchUp(this.#memory, this.#reader, this.#source, {
       ask: (lsn) => this.#tell({ kind: 'segment', lsn }),
+      seek: (lsn, wanted) => this.#tell({ kind: 'seek', lsn, wanted }),
       lost: (reason, code) => this.#lost(reason, code, code !== undefined),
       loaded: () => this.#outbox.pump(),
     });
@@ -368,11 +369,13 @@ export class Shipper {
       case 'segment':
         void this.#catchUp.entered(message.lsn, message.segment);
         return;
+      case 'sought':
+        this.#catchUp.sought(message.lsn);
+        return;
       case 'located': {
         const stream = this.#source.streams.get(message.slot);
         if (message.connection !== this.#connection || !stream) return;
-        stream.next = message.next;
-        this.#source.cursor = Math.min(this.#source.cursor, message.lsn);
+        this.#source.relocate(stream, message.next, message.lsn);
         this.#outbox.pump();
         return;
       }

@@ -1,4 +1,5 @@
 /** What reading costs: bytes of the disk that are looked at, beside what was asked for. */
+import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Disk, type DiskFile, nodeDisk } from '#src/main/disk.js';
@@ -25,7 +26,12 @@ class CountingDisk {
         this.bytes += got;
         return got;
       };
-      return Object.setPrototypeOf({ read }, opened) as DiskFile;
+      return new Proxy(opened, {
+        get: (target: DiskFile, name: keyof DiskFile) => {
+          const value = name === 'read' ? read : target[name];
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
     },
   };
 
@@ -35,6 +41,11 @@ class CountingDisk {
     await work();
     return this.bytes - before;
   }
+}
+
+/** What this process, threads and all, has read: from disk, and little from sockets. */
+function bytesRead(): number {
+  return Number(/rchar: (\d+)/.exec(fs.readFileSync('/proc/self/io', 'utf8'))![1]);
 }
 
 async function open(nodeId: string, disk: Disk, more: Partial<NodeOptions> = {}): Promise<Node> {
@@ -126,6 +137,40 @@ describe('reading one tenant', () => {
       );
       expect(one).toBeLessThan(600 * KiB + constant);
     }
+  });
+
+  test('FAULT-103 reading for a replica that lacks little of one space', async () => {
+    const listen = { host: '127.0.0.1', port: 0 };
+    let b = await open('b', nodeDisk, { listen });
+    const { host, port } = b.address!;
+    const replicas = [
+      { nodeId: 'b', host, port },
+      { nodeId: 'c', host, port: 1 },
+    ];
+    const a = await open('a', nodeDisk, { replicas, openConfirmMs: 0 });
+    const small = await a.openSpace('small', { replicas: ['b'] });
+    await small.append(1, Buffer.from('one'));
+    await small.flushed(1, { replicas: 1 });
+    await b.close();
+    // Of all others nothing goes to b.
+    const payload = Buffer.alloc(8 * KiB, 1);
+    const other = await a.openSpace('other', { replicas: ['c'] });
+    for (const end of [20, 40]) {
+      while (a.summary().durableLsn < end * SIZES.segmentBytes) {
+        await other.appendBatch(
+          1,
+          Array.from({ length: 100 }, () => payload),
+        );
+      }
+      await small.append(1, Buffer.from(`at ${end}`));
+    }
+    const before = bytesRead();
+    b = await open('b', nodeDisk, { listen: { host, port } });
+    await small.flushed(3, { replicas: 1, timeoutMs: 20_000 });
+    expect(bytesRead() - before).toBeLessThan(8 * SIZES.segmentBytes);
+    expect(await all(b.space('small'))).toEqual([1, 2, 3]);
+    // What comes now goes on.
+    await small.append(1, Buffer.from('live'), { ack: { replicas: 1 } });
   });
 
   test('FAULT-103 reading after a restart: what was applied is not read again', async () => {

@@ -401,6 +401,7 @@ export class Retention {
         found = search.look(index, this.#floor, turns);
       }
       if (found === 'passed') {
+        while (this.#state.isDrafting) await nextTurn();
         // In the turn in which it is freed everybody is asked: a floor may have fallen since.
         if (isNeeded(index, this.#floor)) search.restart(index);
         else this.#free(segment);

@@ -22,6 +22,7 @@ export class StateKeeper {
   #generation: number;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
+  #isDrafting = false;
 
   /** @param refresh brings what a space keeps for its replicas up to date */
   constructor(
@@ -63,9 +64,27 @@ export class StateKeeper {
     return this.#queued;
   }
 
+  /**
+   * Rows of a state are being taken, over several turns. No segment may be freed meanwhile: the
+   * state would begin in one that it does not list, with rows of before (DESIGN 4, State).
+   */
+  get isDrafting(): boolean {
+    return this.#isDrafting;
+  }
+
   /** Each row is as of the durable end at its moment; replay skips what stands below it. */
   async #writeOne(): Promise<void> {
     const generation = this.#generation + 1;
+    this.#isDrafting = true;
+    const { bytes, written } = await this.#draft(generation).finally(() => {
+      this.#isDrafting = false;
+    });
+    await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
+    this.#generation = generation;
+    written();
+  }
+
+  async #draft(generation: number): Promise<{ bytes: Uint8Array; written: () => void }> {
     const writer = new StateWriter(generation, this.#memory.durableLsn, this.#own);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
@@ -77,8 +96,6 @@ export class StateKeeper {
     const written = this.#segments.stateBegins();
     const { list } = this.#segments;
     const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, list, this.#holes());
-    await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
-    this.#generation = generation;
-    written();
+    return { bytes, written };
   }
 }

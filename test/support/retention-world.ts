@@ -38,13 +38,18 @@ export class RetentionWorld {
   /** Where the next entry stands. */
   end = 0;
 
-  constructor(maxSpaces: number, limits: Partial<RetentionLimits> = {}) {
+  /** @param stateOf the real one, where it matters what is in a state */
+  constructor(
+    maxSpaces: number,
+    limits: Partial<RetentionLimits> = {},
+    stateOf?: (world: RetentionWorld) => StateKeeper,
+  ) {
     this.memory = new NodeMemory(allocateMemory(4096, 4 * 4096, maxSpaces));
     this.spaces = new SpaceTable(this.memory);
     const first = { ...newSegment(0, SEGMENT_BYTES), index: new SegmentIndex() };
     this.segments = new Segments(noDisk, '', SEGMENT_BYTES, [first], [], [], undefined as never);
     const reader = { indexOf: async (segment: Segment) => this.#load(segment) };
-    const state = {
+    const state = stateOf?.(this) ?? {
       write: async () => {
         await new Promise((resolve) => setImmediate(resolve));
         this.states++;

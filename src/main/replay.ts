@@ -86,6 +86,52 @@ export function addDamage(facts: SpaceFacts, range: DamagedRange): void {
   };
 }
 
+/** Holes that a replay tells apart; beyond, the last one grows over what comes. */
+const UNNAMED_MAX = 65_536;
+
+/**
+ * Places of the log in their order, none over another: found by halving, for a replay asks at each
+ * gap (FAULTS row 81).
+ */
+class Places {
+  readonly #places: Hole[] = [];
+
+  /** @param hole mostly behind all others */
+  add(hole: Hole): void {
+    const at = this.#firstBehind(hole.start);
+    const next = this.#places[at];
+    if (next && next.start < hole.end) {
+      const end = Math.max(next.end, hole.end);
+      this.#places[at] = { start: Math.min(next.start, hole.start), end };
+    } else if (this.#places.length < UNNAMED_MAX) {
+      this.#places.splice(at, 0, hole);
+    } else {
+      const near = Math.min(at, UNNAMED_MAX - 1);
+      const { start, end } = this.#places[near]!;
+      const wide = { start: Math.min(start, hole.start), end: Math.max(end, hole.end) };
+      this.#places[near] = wide;
+    }
+  }
+
+  /** The first one that reaches behind one place and begins before another. */
+  between(after: Lsn, before: Lsn): Hole | undefined {
+    const place = this.#places[this.#firstBehind(after)];
+    return place && place.start < before ? place : undefined;
+  }
+
+  /** Index of the first one that ends behind an LSN. */
+  #firstBehind(lsn: Lsn): number {
+    let low = 0;
+    let high = this.#places.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#places[middle]!.end > lsn) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
 /** One space during a replay. */
 interface Track {
   readonly id: string;
@@ -107,9 +153,9 @@ export class Replay {
   #lastId: readonly number[] = [];
   #lastTrack: Track | undefined;
   /** Holes met in this replay that nothing names. */
-  readonly #unnamed: Hole[] = [];
+  readonly #unnamed = new Places();
   /** What a repair put in place of lost bytes that no peer has: records of the node. */
-  readonly #fillers: Hole[] = [];
+  readonly #fillers = new Places();
   /** A record of the node itself is missing: since this LSN. */
   #nodeDamage: Lsn | undefined;
 
@@ -148,7 +194,7 @@ export class Replay {
     const track = this.#trackAt(view, at);
     if (track.id === NODE_SPACE_ID) {
       if (isFiller(view, at)) {
-        this.#fillers.push({ start: lsn, end: lsn + 1 });
+        this.#fillers.add({ start: lsn, end: lsn + 1 });
         return;
       }
       this.#nodeEntry(readSequence(view, at), lsn);
@@ -169,18 +215,18 @@ export class Replay {
   bad(place: BadPlace): void {
     addHole(this.holes, { start: place.start, end: place.end });
     if (place.entry) this.#namedEntry(place.entry, place.start);
-    else this.#unnamed.push({ start: place.start, end: place.end });
+    else this.#unnamed.add({ start: place.start, end: place.end });
   }
 
   /** A segment is not there. @param from where this replay begins */
   missing(hole: Hole, from: Lsn): void {
     addHole(this.holes, hole);
-    if (hole.end > from) this.#unnamed.push(hole);
+    if (hole.end > from) this.#unnamed.add(hole);
   }
 
   /** The first hole behind one place and before another that nothing names. */
   #holeBetween(after: Lsn, before: Lsn): Hole | undefined {
-    return this.#unnamed.find((h) => h.end > after && h.start < before);
+    return this.#unnamed.between(after, before);
   }
 
   /** The entry is lost, but its header says all that its space's position needs. */
@@ -233,8 +279,7 @@ export class Replay {
     if (sequence > this.nodeSequence) {
       if (sequence !== this.nodeSequence + 1 && lsn >= this.#nodeLsn) {
         const hole =
-          this.#holeBetween(track.lastLsn, lsn) ??
-          this.#fillers.find((f) => f.end > track.lastLsn && f.start < lsn);
+          this.#holeBetween(track.lastLsn, lsn) ?? this.#fillers.between(track.lastLsn, lsn);
         const after = this.nodeSequence;
         if (!hole) throw corrupt(`node record ${sequence} at LSN ${lsn} follows ${after}`);
         this.#nodeDamage ??= hole.start;

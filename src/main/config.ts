@@ -7,32 +7,43 @@ import { failure } from '../shared/errors.js';
 import type { FsyncMode } from '../shared/group-commit.js';
 import {
   BACKOFF_STEPS_MS,
+  BATCH_DELAY_MAX_MS,
+  BATCH_MAX_ENTRIES,
   CATCH_UP_BATCH_MAX_BYTES,
   CONNECT_TIMEOUT_MS,
   DEFAULT_APPLY_RETRIES,
+  DEFAULT_BATCH_DELAY_MS,
+  DEFAULT_BATCH_ENTRIES,
   DEFAULT_CATCH_UP_BATCH_BYTES,
+  DEFAULT_KEEP_ALIVE_MS,
   DEFAULT_LAG_ALERT_MS,
   DEFAULT_LAG_DEGRADED_MS,
   DEFAULT_LAG_POLL_MS,
+  DEFAULT_MAX_RETRIES,
   DEFAULT_MAX_SLOT_BYTES,
   DEFAULT_MAX_SNAPSHOTS,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
   DEFAULT_METRICS_PREFIX,
+  DEFAULT_READ_TIMEOUT_MS,
   DEFAULT_SEALER_THREADS,
   DEFAULT_SLOT_IDLE_TIMEOUT_MS,
   DEFAULT_SNAPSHOT_GRACE_MS,
   DEFAULT_STALLED_AFTER_MS,
   DEFAULT_WINDOW_BYTES,
+  DEFAULT_WRITE_TIMEOUT_MS,
   fittingSizes,
+  KEEP_ALIVE_LEAST_MS,
   leastMemoryBytes,
   MAX_SPACES_MAX,
   MEMORY_BUDGET_MAX_BYTES,
   OPEN_CONFIRM_MS,
+  READ_TIMEOUT_LEAST_MS,
   SEALER_THREADS_MAX,
   SEGMENT_MAX_BYTES,
   SNAPSHOT_CHUNK_BYTES,
   SNAPSHOT_CHUNK_MAX_BYTES,
+  WRITE_TIMEOUT_LEAST_MS,
 } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
@@ -187,6 +198,23 @@ export interface NodeOptions {
   readonly compression?: Compression;
   readonly connectTimeoutMs?: number;
   readonly backoffStepsMs?: readonly number[];
+  /** Failures in a row from which on a replica counts as failed. Default: 3. */
+  readonly maxRetries?: number;
+  /**
+   * Of whom nothing is heard for so long, the connection is given up. Every node beats once a
+   * second, whatever it is set to elsewhere: at least 3,000. Default: 10,000.
+   */
+  readonly readTimeoutMs?: number;
+  /** What the system takes nothing of for so long is given up. Default: 10,000. */
+  readonly writeTimeoutMs?: number;
+  /** When the system begins to probe an idle connection; in whole seconds. Default: 10,000. */
+  readonly keepAliveMs?: number;
+  /**
+   * While the socket to a replica is busy, entries wait until so many have come (100), 256 KiB of
+   * them, or this time has passed (10): what is sent together costs less.
+   */
+  readonly batchEntries?: number;
+  readonly batchDelayMs?: number;
   /**
    * For how long members that are silent, or refuse connections, are asked again before a space is
    * created, or a led one opened. Default: 2,000.
@@ -307,6 +335,12 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
     const expected = wholeMs(1)(undefined)!;
     return at < 0 ? undefined : { at: `backoffStepsMs[${at}]`, found: v[at], expected };
   },
+  maxRetries: whole(1),
+  readTimeoutMs: wholeMs(READ_TIMEOUT_LEAST_MS),
+  writeTimeoutMs: wholeMs(WRITE_TIMEOUT_LEAST_MS),
+  keepAliveMs: wholeMs(KEEP_ALIVE_LEAST_MS),
+  batchEntries: whole(1, BATCH_MAX_ENTRIES),
+  batchDelayMs: whole(0, BATCH_DELAY_MAX_MS, 'ms'),
   openConfirmMs: wholeMs(0),
   lagAlertThresholdMs: wholeMs(1),
   lagDegradedThresholdMs: wholeMs(1),
@@ -373,6 +407,12 @@ export function readOptions(asked: NodeOptions): NodeConfig {
     compression: 'none',
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     backoffStepsMs: BACKOFF_STEPS_MS,
+    maxRetries: DEFAULT_MAX_RETRIES,
+    readTimeoutMs: DEFAULT_READ_TIMEOUT_MS,
+    writeTimeoutMs: DEFAULT_WRITE_TIMEOUT_MS,
+    keepAliveMs: DEFAULT_KEEP_ALIVE_MS,
+    batchEntries: DEFAULT_BATCH_ENTRIES,
+    batchDelayMs: DEFAULT_BATCH_DELAY_MS,
     openConfirmMs: OPEN_CONFIRM_MS,
     lagAlertThresholdMs: alertMs,
     lagDegradedThresholdMs: Math.max(DEFAULT_LAG_DEGRADED_MS, alertMs),

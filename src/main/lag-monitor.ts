@@ -311,8 +311,7 @@ function reasonOf(
     case 'regressed':
       return REFUSED[state];
     case 'streaming':
-      // The link says that it has caught up once.
-      return durable > flushed ? `${durable - flushed} entries are on their way` : link;
+      return durable > flushed ? `${durable - flushed} entries are on their way` : 'caught up';
     default:
       return link;
   }

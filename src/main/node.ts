@@ -110,7 +110,8 @@ export class Node extends LedSpaces {
     this.#coordinator = platform.coordinator(config);
     const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
     const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
-    const told = { maxEntryBytes, maxFrameBytes, directoryId: file.directoryId };
+    const times = { readTimeoutMs: config.readTimeoutMs, keepAliveMs: config.keepAliveMs };
+    const told = { maxEntryBytes, maxFrameBytes, directoryId: file.directoryId, ...times };
     this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...told, key };
     this.#peers = new PeerClient(platform, this.#own);
     this.#disk = disk;

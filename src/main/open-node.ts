@@ -17,8 +17,8 @@ import { checkHost } from './threads.js';
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
- * Rejects Configuration, HostUnsuitable, Locked, WrongUser, CorruptionDetected, EngramDirectory,
- * UnsupportedVersion, Io.
+ * Rejects Configuration, HostUnsuitable, DataRootUnavailable, Locked, WrongUser,
+ * CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
  */
 export async function openNode(options: NodeOptions): Promise<Node> {
   checkHost();
@@ -67,8 +67,8 @@ async function open(
   followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing',
 ): Promise<Node> {
   const dir = path.resolve(given.dataDir);
-  await makeDirDurably(disk, dir);
-  const own = await DiskInUse.take(disk, dir);
+  await makeDirDurably(disk, dir).catch((error) => rootError(dir, error));
+  const own = await DiskInUse.take(disk, dir).catch((error) => rootError(dir, error));
   // A directory that is refused is left as it was found.
   let isOurs = false;
   try {
@@ -104,6 +104,17 @@ function requireRoom(spaces: number, maxSpaces: number): void {
   if (spaces <= maxSpaces) return;
   const found = `maxSpaces ${maxSpaces}, and this log holds ${spaces} spaces`;
   throw failure('Configuration', found, { details: { option: 'maxSpaces' } });
+}
+
+const ROOT_ERRNOS = ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG'];
+
+/** Before anything is read: the system does not let the directory be made, or held. */
+function rootError(dir: string, error: unknown): never {
+  const known = openingError(error, dir);
+  const { code } = (known.cause ?? {}) as NodeJS.ErrnoException;
+  if (known.code !== 'Io' || !ROOT_ERRNOS.includes(code ?? '')) throw error;
+  const found = `${dir}: ${known.message.split('\n', 1)[0]!.slice(known.code.length + 2)}`;
+  throw failure('DataRootUnavailable', found, { cause: error, details: { option: 'dataDir' } });
 }
 
 /** Loaded only where it is asked for: most hosts need no server. */

@@ -28,6 +28,8 @@ export interface PeerIdentity {
   readonly directoryId: string;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
+  readonly readTimeoutMs: number;
+  readonly keepAliveMs: number;
   readonly key: Uint8Array | undefined;
 }
 
@@ -72,7 +74,7 @@ export class PeerClient {
   /** A greeted connection for several questions; the caller closes it. Rejects as `ask` does. */
   async open(member: Member, timeoutMs: number): Promise<PeerCall> {
     if (this.#isClosed) throw failure('Closed', 'a question to a member by a closed node');
-    const socket = this.#platform.connect({ host: member.host, port: member.port });
+    const socket = this.#platform.connect(member, this.#own.keepAliveMs);
     const call = new PeerCall(socket, member, this.#own, () => this.#calls.delete(call));
     this.#calls.add(call);
     await call.greet(timeoutMs);

@@ -4,7 +4,7 @@
  * takes them.
  */
 import { EngramError, failure } from '../shared/errors.js';
-import { PEER_CALL_MAX_MS, SILENCE_MS } from '../shared/limits.js';
+import { PEER_CALL_MAX_MS } from '../shared/limits.js';
 import type { Frame, PlainFrame } from '../shared/protocol.js';
 
 /** Who asks. */
@@ -25,6 +25,7 @@ export type PeerHandlers = { readonly [K in Frame['kind']]?: PeerHandler<K> };
 
 export class PeerConnection {
   readonly #handlers: PeerHandlers;
+  readonly #readTimeoutMs: number;
   readonly #peer: Peer;
   /** Resolves when the system has taken the frame, or the connection has ended. */
   readonly #send: (frame: PlainFrame) => Promise<void>;
@@ -34,12 +35,13 @@ export class PeerConnection {
   #isAnswering = false;
 
   constructor(
-    handlers: PeerHandlers,
+    { peers, readTimeoutMs }: { readonly peers: PeerHandlers; readonly readTimeoutMs: number },
     peer: Peer,
     send: (frame: PlainFrame) => Promise<void>,
     isEnded: () => boolean,
   ) {
-    this.#handlers = handlers;
+    this.#handlers = peers;
+    this.#readTimeoutMs = readTimeoutMs;
     this.#peer = peer;
     this.#send = send;
     this.#isEnded = isEnded;
@@ -77,7 +79,7 @@ export class PeerConnection {
   /** @returns why the call must end; undefined while it may go on */
   overdue(nowMs: number): string | undefined {
     if (nowMs - this.#sinceMs >= PEER_CALL_MAX_MS) return 'a peer call takes too long';
-    if (this.#isAnswering || nowMs - this.#heardMs < SILENCE_MS) return undefined;
+    if (this.#isAnswering || nowMs - this.#heardMs < this.#readTimeoutMs) return undefined;
     return 'a peer call asks nothing';
   }
 }

@@ -4,7 +4,7 @@ import net from 'node:net';
 import os from 'node:os';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { FromShipper, ShipperStart, ToShipper } from '../shared/control.js';
-import { CONNECTIONS_MAX, KEEPALIVE_MS } from '../shared/limits.js';
+import { CONNECTIONS_MAX } from '../shared/limits.js';
 import type { Address, NodeConfig } from './config.js';
 import { type Coordinator, StaticCoordinator } from './coordinator.js';
 import { EtcdCoordinator } from './coordinator-etcd.js';
@@ -32,9 +32,10 @@ export interface ShipperThreadHooks {
 }
 
 export interface Platform {
-  listener(accepted: (socket: ByteSocket) => void): Listener;
+  /** @param keepAliveMs from when on the system probes an idle connection */
+  listener(accepted: (socket: ByteSocket) => void, keepAliveMs: number): Listener;
   /** Dials. Errors come as events of the socket. */
-  connect(address: Address): ByteSocket;
+  connect(address: Address, keepAliveMs: number): ByteSocket;
   startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
   coordinator(config: NodeConfig): Coordinator;
 }
@@ -56,8 +57,8 @@ function placeOf(dataDir: string): string {
 
 /** Real sockets, real threads. */
 export const nodePlatform: Platform = {
-  listener(accepted) {
-    const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+  listener(accepted, keepAliveMs) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
     const server = net.createServer({ noDelay: true, ...keepAlive }, accepted);
     server.maxConnections = CONNECTIONS_MAX;
     return {
@@ -76,8 +77,8 @@ export const nodePlatform: Platform = {
     };
   },
 
-  connect({ host, port }) {
-    const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS };
+  connect({ host, port }, keepAliveMs) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
     return net.connect({ host, port, noDelay: true, ...keepAlive });
   },
 

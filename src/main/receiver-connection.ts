@@ -11,6 +11,7 @@ import { EngramError, failure } from '../shared/errors.js';
 import { FrameAssembler, type FrameBuffers } from '../shared/frame.js';
 import { checkHello, directoryOf } from '../shared/greeting.js';
 import { HANDSHAKE_DEADLINE_MS, HELLO_FRAME_MAX_BYTES, HISTORY_MAX } from '../shared/limits.js';
+import { GIVEN_UP } from '../shared/loss-cause.js';
 import { FEATURE_PEER_CALL } from '../shared/peer-frames.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import {
@@ -94,7 +95,7 @@ export class ReceiverConnection implements SnapshotLink {
     this.#host = host;
     this.#socket = socket;
     this.#hooks = hooks;
-    this.#receiver = new Receiver(this.#acceptedMs);
+    this.#receiver = new Receiver(this.#acceptedMs, host.readTimeoutMs);
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, hooks.buffers);
     this.#intake = new BatchIntake(host, this.#receiver, {
       send: (frame) => this.#send(frame),
@@ -149,7 +150,7 @@ export class ReceiverConnection implements SnapshotLink {
     // While we do not read, the silence is ours.
     if (this.#busy) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
-    if (due?.kind === 'drop') this.drop('nothing received for 10 s');
+    if (due?.kind === 'drop') this.drop(GIVEN_UP.silent);
     else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
     else {
       for (const rows of inFrames(due?.rows ?? [])) {
@@ -341,7 +342,7 @@ export class ReceiverConnection implements SnapshotLink {
         else this.#socket.write(encodeFrame(frame), taken);
       });
     const isEnded = (): boolean => this.#socket.destroyed;
-    this.#peer = new PeerConnection(this.#host.peers, peer, send, isEnded);
+    this.#peer = new PeerConnection(this.#host, peer, send, isEnded);
   }
 
   /** The shipper lives by itself; whether its node does, it says (row 75). */

@@ -16,6 +16,8 @@ export interface ReceiverHost {
   readonly directoryId: string;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
+  readonly readTimeoutMs: number;
+  readonly keepAliveMs: number;
   readonly key: Uint8Array | undefined;
   readonly wal: Wal;
   readonly snapshots: SnapshotIntake;

@@ -27,7 +27,7 @@ export class ReceiverServer {
 
   constructor(platform: Platform, host: ReceiverHost) {
     this.#host = host;
-    this.#listener = platform.listener((socket) => this.#accept(socket));
+    this.#listener = platform.listener((socket) => this.#accept(socket), host.keepAliveMs);
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }

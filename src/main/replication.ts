@@ -18,11 +18,10 @@ import type { NodeConfig } from './config.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
 import { MemberQuestions } from './member-questions.js';
-import { idOf } from './names.js';
 import type { Platform } from './platform.js';
 import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
-import { ShipperHandle, shippedSpace } from './shipper-handle.js';
+import { ShipperHandle, shippedSpace, shipperOptions } from './shipper-handle.js';
 import { pairOf, type SnapshotNews, SnapshotSupply } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -378,23 +377,6 @@ export class Replication {
     await Promise.all(this.shippers.map((s) => s.close()));
     this.acks.close();
   }
-}
-
-/** Only what a shipper needs: a config holds callbacks, which no thread can be sent. */
-function shipperOptions(config: NodeConfig) {
-  return {
-    clusterId: config.clusterId,
-    nodeId: config.nodeId,
-    nodeHash: idOf(config.nodeId),
-    maxEntryBytes: config.maxEntryBytes,
-    windowBytes: config.windowBytes,
-    catchUpBatchBytes: config.catchUpBatchBytes,
-    catchUpBytesPerSecond: config.catchUpBytesPerSecond,
-    compression: config.compression,
-    connectTimeoutMs: config.connectTimeoutMs,
-    backoffStepsMs: config.backoffStepsMs,
-    key: config.key,
-  };
 }
 
 function placeOf({ start, size, end, generation }: Segment): SegmentPlace {

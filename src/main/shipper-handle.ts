@@ -13,6 +13,8 @@ import type { Member } from '../shared/node-record.js';
 import type { PairWatch } from '../shared/pair-watch.js';
 import type { Sequence } from '../shared/position.js';
 import { ReplicaProgress } from '../shared/slab.js';
+import type { NodeConfig } from './config.js';
+import { idOf } from './names.js';
 import type { Platform, ShipperThread } from './platform.js';
 import type { SpaceState } from './space-table.js';
 import { pause } from './within.js';
@@ -323,4 +325,27 @@ export class ShipperHandle {
 export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
   const { id, name, epoch, members, voided } = facts;
   return { slot, id, name, epoch, members, voided };
+}
+
+/** What every shipper is told of its node's options. */
+export function shipperOptions(config: NodeConfig) {
+  return {
+    clusterId: config.clusterId,
+    nodeId: config.nodeId,
+    nodeHash: idOf(config.nodeId),
+    maxEntryBytes: config.maxEntryBytes,
+    windowBytes: config.windowBytes,
+    catchUpBatchBytes: config.catchUpBatchBytes,
+    catchUpBytesPerSecond: config.catchUpBytesPerSecond,
+    compression: config.compression,
+    connectTimeoutMs: config.connectTimeoutMs,
+    backoffStepsMs: config.backoffStepsMs,
+    maxRetries: config.maxRetries,
+    readTimeoutMs: config.readTimeoutMs,
+    writeTimeoutMs: config.writeTimeoutMs,
+    keepAliveMs: config.keepAliveMs,
+    batchEntries: config.batchEntries,
+    batchDelayMs: config.batchDelayMs,
+    key: config.key,
+  };
 }

@@ -28,6 +28,12 @@ export interface ShipperStart {
   readonly catchUpBytesPerSecond: number;
   readonly connectTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];
+  readonly maxRetries: number;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly batchEntries: number;
+  readonly batchDelayMs: number;
   /** What batches are compressed with where the replica can undo it. */
   readonly compression: Compression;
   /** The pre-shared key (auth.ts). */

@@ -113,6 +113,11 @@ const CODES = {
     "give the node a directory of its own; Engram's files are left as they are",
     "openNode({ ..., dataDir: './data/new' })",
   ]),
+  DataRootUnavailable: facts(M, false, [
+    'a dataDir that this process can make, read and write',
+    'correct dataDir, its owner or rights, or mount what is to lie there; nothing was changed',
+    'install -d -m 700 -o service /var/lib/engram-wal',
+  ]),
   SpaceUnknown: facts(M, false, [
     'a space that this node has, or lead: true to create it',
     'open the space on the node that leads it, or pass { lead: true }',
@@ -162,6 +167,11 @@ const CODES = {
     'the connection to hold until the answer is complete',
     'nothing to do where it happens once: the question is asked again',
     'look at the log of the other node when it happens often',
+  ]),
+  MaxRetriesExceeded: facts(R, true, [
+    'a link to this replica within maxRetries attempts',
+    'bring the replica or the way to it back; it is tried again by itself, at the slowest pace',
+    'openNode({ ..., maxRetries: 3, backoffStepsMs: [100, 1000, 10000, 60000] })',
   ]),
   ReplicaNotFound: facts(R, false, [
     'the node id of a configured replica',

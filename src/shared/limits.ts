@@ -67,9 +67,10 @@ export const RESERVE_BYTES = 4 * MiB;
 export const MARK_IDLE_MS = 100;
 
 export const BATCH_MAX_ENTRIES = 1_000;
-export const BATCH_TRIGGER_ENTRIES = 100;
+export const DEFAULT_BATCH_ENTRIES = 100;
 export const BATCH_TRIGGER_BYTES = 256 * KiB;
-export const BATCH_TRIGGER_MS = 10;
+export const DEFAULT_BATCH_DELAY_MS = 10;
+export const BATCH_DELAY_MAX_MS = 1_000;
 export const DEFAULT_CATCH_UP_BATCH_BYTES = 2 * MiB;
 /** What may be sent and not yet acknowledged, per replica. */
 export const DEFAULT_WINDOW_BYTES = 16 * MiB;
@@ -97,8 +98,13 @@ export const PROTOCOL_VERSION = 2;
 export const PROTOCOL_VERSION_MIN = 1;
 
 export const HEARTBEAT_MS = 1_000;
-export const SILENCE_MS = 10_000;
-export const WRITE_STALL_MS = 10_000;
+/** Nothing heard of a peer for so long, and the connection is given up. */
+export const DEFAULT_READ_TIMEOUT_MS = 10_000;
+/** Every node beats once a second: a peer is silent when several beats are missing. */
+export const READ_TIMEOUT_LEAST_MS = 3 * HEARTBEAT_MS;
+/** What the system does not take for so long is stuck. */
+export const DEFAULT_WRITE_TIMEOUT_MS = 10_000;
+export const WRITE_TIMEOUT_LEAST_MS = 100;
 /** No acknowledgement moves, of batches in flight: more than the slowest healthy disk takes. */
 export const ACK_STALL_MS = 15_000;
 /** A link that has held so long is stable: its failures before are forgotten. */
@@ -112,10 +118,12 @@ export const MAIN_BEAT_MS = 250;
 export const MAIN_STALLED_MS = 2_000;
 export const CONNECT_TIMEOUT_MS = 5_000;
 export const HANDSHAKE_DEADLINE_MS = 5_000;
-export const KEEPALIVE_MS = 10_000;
+/** From when on the system probes an idle connection; it counts in seconds. */
+export const DEFAULT_KEEP_ALIVE_MS = 10_000;
+export const KEEP_ALIVE_LEAST_MS = 1_000;
 export const BACKOFF_STEPS_MS: readonly number[] = [100, 1_000, 10_000, 60_000];
 /** Failures in a row after which a replica counts as failed. */
-export const FAILURES_TO_OPEN = 3;
+export const DEFAULT_MAX_RETRIES = 3;
 export const PRE_HELLO_CONNECTIONS_MAX = 64;
 export const CONNECTIONS_MAX = 256;
 /** Peer calls that are answered at once, how long each may take, what an answer may come to. */

@@ -25,9 +25,9 @@ export type LossCause = (typeof LOSS_CAUSES)[number];
 export const GIVEN_UP = {
   timeout: 'no connection within the connect timeout',
   handshake: 'no welcome within 5 s',
-  silent: 'nothing received for 10 s',
+  silent: 'nothing received within the read timeout',
   unacknowledged: 'nothing acknowledged for 15 s',
-  writeStalled: 'a write made no progress for 10 s',
+  writeStalled: 'a write made no progress within the write timeout',
   closed: 'the replica closed the connection',
 } as const;
 

@@ -5,7 +5,7 @@
  */
 import { LINK_STATES, type LinkState } from './control.js';
 import type { Lag, ReplicaStatus } from './lag.js';
-import { FAILURES_TO_OPEN, LAG_CLEAR_SHARE, LAG_HEALTHY_MS, SILENCE_MS } from './limits.js';
+import { LAG_CLEAR_SHARE, LAG_HEALTHY_MS } from './limits.js';
 import { allocatePairs, PAIR, PAIR_FIELDS, PairRows } from './pair-rows.js';
 import type { Sequence, Slot } from './position.js';
 import type { Verdict } from './protocol.js';
@@ -79,6 +79,8 @@ export interface WatchLimits {
   readonly lagDegradedThresholdMs: number;
   readonly lagPollMs: number;
   readonly stalledAfterMs: number;
+  readonly readTimeoutMs: number;
+  readonly maxRetries: number;
 }
 
 /** The link, once for all spaces of a look. */
@@ -215,7 +217,8 @@ export class PairWatch {
     if (link.isOpen && rows[at + PAIR.snapshotting] === 1) state = 'snapshotting';
     else if (pair.isSlotLost) state = 'slot-lost';
     else if (!link.isOpen) state = link.wasConnected ? link.state : 'never-connected';
-    else if (nowMs - Math.max(link.heardMs, link.openSinceMs) > 2 * SILENCE_MS) state = 'silent';
+    else if (nowMs - Math.max(link.heardMs, link.openSinceMs) > 2 * this.#limits.readTimeoutMs)
+      state = 'silent';
     else if (OF_VERDICT[verdict]) state = OF_VERDICT[verdict];
     else if (rows[at + PAIR.stage]! > 0) state = 'stalled';
     return CODE_OF.get(state)!;
@@ -223,7 +226,7 @@ export class PairWatch {
 
   /** A better word needs a lag clearly below the bound, so that none flickers around it. */
   #statusOf(before: number, state: number, link: WatchedLink, ms: number): number {
-    if (link.failures >= FAILURES_TO_OPEN || link.isFatal) return FAILED;
+    if (link.failures >= this.#limits.maxRetries || link.isFatal) return FAILED;
     if (isRefused(PAIR_STATES[state]!)) return FAILED;
     const { lagAlertThresholdMs } = this.#limits;
     if (Number.isNaN(ms) || isBeyond(ms, lagAlertThresholdMs, before === DEGRADED)) return DEGRADED;

@@ -4,7 +4,7 @@
  */
 import type { BatchHeader } from './batch.js';
 import { failure } from './errors.js';
-import { HEARTBEAT_MS, SILENCE_MS } from './limits.js';
+import { HEARTBEAT_MS } from './limits.js';
 import type { Epoch, Sequence } from './position.js';
 import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from './protocol.js';
 
@@ -44,10 +44,13 @@ export class Receiver {
   readonly #byHandle = new Map<Handle, Followed>();
   readonly #byId = new Map<string, Followed>();
   readonly #ackDue = new Set<Followed>();
+  readonly #readTimeoutMs: number;
   #lastHeardMs: number;
   #lastSentMs: number;
 
-  constructor(nowMs: number) {
+  /** @param readTimeoutMs after which a silent peer is given up */
+  constructor(nowMs: number, readTimeoutMs: number) {
+    this.#readTimeoutMs = readTimeoutMs;
     this.#lastHeardMs = nowMs;
     this.#lastSentMs = nowMs;
   }
@@ -178,7 +181,7 @@ export class Receiver {
 
   /** What time asks for: a heartbeat with the positions that changed, or giving up on the peer. */
   tick(nowMs: number): { kind: 'heartbeat'; rows: HeartbeatRow[] } | { kind: 'drop' } | undefined {
-    if (nowMs - this.#lastHeardMs >= SILENCE_MS) return { kind: 'drop' };
+    if (nowMs - this.#lastHeardMs >= this.#readTimeoutMs) return { kind: 'drop' };
     if (nowMs - this.#lastSentMs < HEARTBEAT_MS) return undefined;
     this.#lastSentMs = nowMs;
     const rows: HeartbeatRow[] = [];

@@ -10,14 +10,11 @@ import {
   ACK_SLOW_MS,
   ACK_STALL_MS,
   CHECKSUMS_TO_OPEN,
-  FAILURES_TO_OPEN,
   FRAME_FIRST_BYTES,
   FRAME_SMALLEST_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HEARTBEAT_MS,
-  SILENCE_MS,
   STABLE_MS,
-  WRITE_STALL_MS,
 } from './limits.js';
 import { GIVEN_UP, type LossCause, lossCauseOf } from './loss-cause.js';
 import type { Epoch, Sequence } from './position.js';
@@ -26,6 +23,10 @@ import type { AckRow, Handle, PositionRow } from './protocol.js';
 export interface SenderOptions {
   readonly connectTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];
+  /** Failures in a row that make it a failed one. */
+  readonly maxRetries: number;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
   readonly windowBytes: number;
   readonly catchUpBatchBytes: number;
   /** What catch-up may read from disk, in all; 0: as much as it can. */
@@ -79,6 +80,12 @@ interface InFlight {
   readonly last: Sequence;
   readonly bytes: number;
   readonly sentMs: number;
+}
+
+/** The breaker is open: one line, as any state's reason. */
+function spent(failures: number, last: string): string {
+  const found = `${failures} failure${failures === 1 ? '' : 's'} in a row, the last: ${last}`;
+  return failure('MaxRetriesExceeded', found).message.split('\n', 1)[0]!;
 }
 
 export class Sender {
@@ -161,7 +168,7 @@ export class Sender {
         // Once: what is lost again waits as long as it would have.
         return this.#dial(nowMs);
       case 'caught-up':
-        return this.isOpen ? this.#become('streaming', 'caught up') : [];
+        return this.isOpen ? this.#become('streaming', 'streams what becomes durable') : [];
       case 'fell-behind':
         return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
       case 'lost':
@@ -191,14 +198,14 @@ export class Sender {
         return this.#lost(GIVEN_UP.handshake, nowMs, chance);
       case 'catching-up':
       case 'streaming': {
-        if (nowMs - this.#lastHeardMs >= SILENCE_MS) {
+        if (nowMs - this.#lastHeardMs >= this.#options.readTimeoutMs) {
           return this.#lost(GIVEN_UP.silent, nowMs, chance);
         }
         if (nowMs - this.#openSinceMs >= STABLE_MS) this.#lostInRow = 0;
         if (this.#isUnacknowledged(nowMs)) {
           return this.#lost(GIVEN_UP.unacknowledged, nowMs, chance);
         }
-        if (isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS) {
+        if (isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs) {
           return this.#lost(GIVEN_UP.writeStalled, nowMs, chance);
         }
         if (isWriting || nowMs - this.#lastBeatMs < HEARTBEAT_MS) return [];
@@ -253,8 +260,11 @@ export class Sender {
     this.#deadlineMs = nowMs + step * chance;
     // A full disk may have room again soon; until then the replica has failed (row 50).
     const isFull = code === 'DiskFull';
-    const open = isFull || this.#failures >= FAILURES_TO_OPEN || this.#fatal !== undefined;
-    return [...this.#become(open ? 'failed' : 'waiting', reason), { kind: 'drop' }];
+    const isSpent = this.#failures >= this.#options.maxRetries;
+    const open = isFull || isSpent || this.#fatal !== undefined;
+    // A fatal error says itself what is wrong.
+    const why = isSpent && !this.#fatal && !isFull ? spent(this.#failures, reason) : reason;
+    return [...this.#become(open ? 'failed' : 'waiting', why), { kind: 'drop' }];
   }
 
   /** For who counts: a link, or an attempt at one, has ended with batches in flight. */

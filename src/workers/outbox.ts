@@ -7,19 +7,19 @@ import type { Codec } from '../shared/compression.js';
 import type { Traffic } from '../shared/control.js';
 import { EngramError } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
-import {
-  BATCH_TRIGGER_BYTES,
-  BATCH_TRIGGER_ENTRIES,
-  BATCH_TRIGGER_MS,
-  READ_CHUNK_BYTES,
-  SEND_BUFFERS,
-} from '../shared/limits.js';
+import { BATCH_TRIGGER_BYTES, READ_CHUNK_BYTES, SEND_BUFFERS } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import type { SenderInput } from '../shared/sender.js';
 import type { NodeMemory, ReplicaProgress } from '../shared/slab.js';
 import type { BatchSource } from './batch-source.js';
 import type { CatchUp } from './catch-up.js';
 import type { CountedSender } from './counted-sender.js';
+
+/** What a busy socket waits for. */
+export interface Triggers {
+  readonly batchEntries: number;
+  readonly batchDelayMs: number;
+}
 
 export interface OutboxHooks {
   step(input: SenderInput): void;
@@ -36,6 +36,7 @@ export class Outbox {
   readonly #sender: CountedSender;
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
+  readonly #triggers: Triggers;
   readonly #hooks: OutboxHooks;
   #socket: ByteSocket | undefined;
   readonly #free: FrameBuilder[] = [];
@@ -52,6 +53,7 @@ export class Outbox {
     sender: CountedSender,
     source: BatchSource,
     catchUp: CatchUp,
+    triggers: Triggers,
     hooks: OutboxHooks,
   ) {
     this.#memory = memory;
@@ -59,6 +61,7 @@ export class Outbox {
     this.#sender = sender;
     this.#source = source;
     this.#catchUp = catchUp;
+    this.#triggers = triggers;
     this.#hooks = hooks;
   }
 
@@ -170,10 +173,10 @@ export class Outbox {
     }, ms);
   }
 
-  /** While the socket is busy, small batches wait for company: 100 entries, 256 KiB or 10 ms. */
+  /** While the socket is busy, small batches wait for company: entries, 256 KiB or a time. */
   #isTriggered(): boolean {
-    if (this.#source.pending(BATCH_TRIGGER_ENTRIES, BATCH_TRIGGER_BYTES)) return true;
-    this.#triggerTimer ??= this.#pumpIn(BATCH_TRIGGER_MS);
+    if (this.#source.pending(this.#triggers.batchEntries, BATCH_TRIGGER_BYTES)) return true;
+    this.#triggerTimer ??= this.#pumpIn(this.#triggers.batchDelayMs);
     return false;
   }
 

@@ -5,7 +5,6 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { ShipperStart, ToShipper } from '../shared/control.js';
 import { countedSocket } from '../shared/counted-socket.js';
 import { CounterWords } from '../shared/counter-words.js';
-import { KEEPALIVE_MS } from '../shared/limits.js';
 import { SHIPPER_COUNTER } from '../shared/metric-words.js';
 import { Shipper } from './shipper.js';
 
@@ -22,7 +21,7 @@ const shipper = new Shipper(start, {
         port,
         noDelay: true,
         keepAlive: true,
-        keepAliveInitialDelay: KEEPALIVE_MS,
+        keepAliveInitialDelay: start.keepAliveMs,
       }),
       (bytes) => words.add(SHIPPER_COUNTER.bytesReceived, bytes),
       (bytes) => words.add(SHIPPER_COUNTER.bytesSent, bytes),

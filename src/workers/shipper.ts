@@ -95,7 +95,7 @@ export class Shipper {
       loaded: () => this.#outbox.pump(),
     });
     const parts = [this.#memory, this.#progress, this.#sender, this.#source] as const;
-    this.#outbox = new Outbox(...parts, this.#catchUp, {
+    this.#outbox = new Outbox(...parts, this.#catchUp, start, {
       step: (input) => this.#step(input),
       lost: (reason, code) => this.#lost(reason, code, true),
       caughtUp: () => {

@@ -9,6 +9,8 @@ import { DiallerAuth, ListenerAuth } from '#src/shared/auth.js';
 import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { PRIMARY, WireClient } from '../support/wire-client.js';
 
+const TIMES = { readTimeoutMs: 10_000, keepAliveMs: 10_000 };
+
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const KEY = 'a key of sixteen bytes, and more';
 const PARTIES = { clusterId: 'test', dialler: PRIMARY, listener: 'b' };
@@ -44,7 +46,7 @@ describe('a key', () => {
     const space = await a.openSpace('s');
     await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
     const own = { clusterId: 'test', nodeId: 'c', incarnation: 1n, directoryId: 'c'.repeat(32) };
-    const caps = { maxEntryBytes: 1_024, maxFrameBytes: 1_048_576 };
+    const caps = { maxEntryBytes: 1_024, maxFrameBytes: 1_048_576, ...TIMES };
     const ask = async (key: string | undefined): Promise<string> => {
       const client = new PeerClient(nodePlatform, {
         ...own,

@@ -1,4 +1,5 @@
 /** Numbers beyond what timers wait and memory holds (row 96), and how a wrong option is named. */
+import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { readOptions } from '#src/main/config.js';
@@ -31,6 +32,10 @@ const TIMES: Record<string, (ms: unknown) => object> = {
   connectTimeoutMs: (ms) => ({ connectTimeoutMs: ms }),
   'backoffStepsMs[1]': (ms) => ({ backoffStepsMs: [1, ms] }),
   openConfirmMs: (ms) => ({ openConfirmMs: ms }),
+  readTimeoutMs: (ms) => ({ readTimeoutMs: ms }),
+  writeTimeoutMs: (ms) => ({ writeTimeoutMs: ms }),
+  keepAliveMs: (ms) => ({ keepAliveMs: ms }),
+  batchDelayMs: (ms) => ({ batchDelayMs: ms }),
   lagAlertThresholdMs: (ms) => ({ lagAlertThresholdMs: ms }),
   lagDegradedThresholdMs: (ms) => ({ lagDegradedThresholdMs: ms }),
   lagPollMs: (ms) => ({ lagPollMs: ms }),
@@ -40,11 +45,12 @@ const TIMES: Record<string, (ms: unknown) => object> = {
 };
 const SIZES = [
   ...['segmentBytes', 'groupBytes', 'maxEntryBytes', 'memoryBudgetBytes', 'snapshotChunkBytes'],
-  ...['catchUpBatchBytes', 'maxSpaces', 'sealerThreads'],
+  ...['catchUpBatchBytes', 'maxSpaces', 'sealerThreads', 'batchEntries'],
 ];
 const COUNTS = [
   ...['maxSlotBytes', 'windowBytes', 'maxSnapshots', 'applyRetries', 'catchUpBytesPerSecond'],
   'slotIdleTimeoutMs',
+  'maxRetries',
 ];
 
 describe('FAULT-96 numbers are honoured, or refused with option, value and bound', () => {
@@ -65,7 +71,8 @@ describe('FAULT-96 numbers are honoured, or refused with option, value and bound
       expect(found).toMatch(/, not a (whole number of ms|multiple of 1000,) from \d+ to \d+$/);
       if (typeof value === 'number') expect(found).toContain(`is ${value}, not`);
     }
-    if (name !== 'coordinator.ttlMs') expect(refusal(given(1_000))).toBe('');
+    if (name !== 'coordinator.ttlMs')
+      expect(refusal(given(name === 'readTimeoutMs' ? 3_000 : 1_000))).toBe('');
   });
 
   test.each(SIZES)('%s', (name) => {
@@ -185,4 +192,17 @@ describe('how a wrong option is named', () => {
       lagDegradedThresholdMs: 500,
     });
   });
+});
+
+test('a dataDir that cannot be made or held has a code of its own', async () => {
+  const file = path.join(each.folder, 'file');
+  fs.writeFileSync(file, '');
+  for (const dataDir of [path.join(file, 'data'), file]) {
+    const opening = openNode({ ...BASE, dataDir });
+    await expect(opening, dataDir).rejects.toMatchObject({
+      ...{ name: 'MemorySpaceError', code: 'DataRootUnavailable' },
+      details: { option: 'dataDir' },
+    });
+    await expect(opening).rejects.toThrow(dataDir);
+  }
 });

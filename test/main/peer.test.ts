@@ -21,6 +21,8 @@ const OWN: PeerIdentity = {
   maxEntryBytes: 16 * 1024,
   key: undefined,
   maxFrameBytes: 128 * 1024,
+  readTimeoutMs: 10_000,
+  keepAliveMs: 10_000,
 };
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const WAIT_MS = 20_000;

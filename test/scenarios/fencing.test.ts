@@ -9,6 +9,8 @@ import { newestState } from '#src/main/recovery.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 
+const TIMES = { readTimeoutMs: 10_000, keepAliveMs: 10_000 };
+
 let trio: Trio;
 
 afterEach(async () => {
@@ -49,7 +51,7 @@ async function fill(space: Space, from: number, to: number, replicas = 0): Promi
 function candidateAt(nodeId: string, space: Space) {
   const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, key: undefined };
   const directoryId = 'b'.repeat(32);
-  const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024 };
+  const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024, ...TIMES };
   const peers = new PeerClient(nodePlatform, { ...own, directoryId, ...caps });
   const { id } = space.status();
   const member = trio.members.find((m) => m.nodeId === nodeId)!;

@@ -51,10 +51,12 @@ describe('every refusal of openNode has a code', () => {
   test('dataDir is a file, is below a file, is too long', async () => {
     const file = path.join(each.folder, 'file');
     fs.writeFileSync(file, 'x');
-    expect(await refusal({ dataDir: file })).toMatchObject({ code: 'Io' });
-    expect(await refusal({ dataDir: path.join(file, 'a') })).toMatchObject({ code: 'Io' });
+    expect(await refusal({ dataDir: file })).toMatchObject({ code: 'DataRootUnavailable' });
+    expect(await refusal({ dataDir: path.join(file, 'a') })).toMatchObject({
+      code: 'DataRootUnavailable',
+    });
     const long = path.join(each.folder, 'x'.repeat(300));
-    expect(await refusal({ dataDir: long })).toMatchObject({ code: 'Io' });
+    expect(await refusal({ dataDir: long })).toMatchObject({ code: 'DataRootUnavailable' });
     expect(fs.readFileSync(file, 'utf8')).toBe('x');
   });
 
@@ -67,8 +69,10 @@ describe('every refusal of openNode has a code', () => {
   });
 
   test('dataDir on a file system that takes no directory, root’s neither', async () => {
-    expect(await refusal({ dataDir: '/proc/engram-wal' })).toMatchObject({ code: 'Io' });
-    expect(await refusal({ dataDir: '/proc' })).toMatchObject({ code: 'Io' });
+    expect(await refusal({ dataDir: '/proc/engram-wal' })).toMatchObject({
+      code: 'DataRootUnavailable',
+    });
+    expect(await refusal({ dataDir: '/proc' })).toMatchObject({ code: 'DataRootUnavailable' });
   });
 
   test('more memory than there is', async () => {

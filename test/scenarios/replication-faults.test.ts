@@ -217,7 +217,7 @@ describe('links', () => {
     proxy.stall('forth', 'back');
     for (let n = 2; n < 10; n++) await space.append(1, payload(n));
     await until('it is given up', () => states.length > 0, 30_000);
-    expect(states[0]!.reason).toBe('nothing received for 10 s');
+    expect(states[0]!.reason).toBe('nothing received within the read timeout');
     proxy.flow();
     await space.flushed(9, { replicas: 1, timeoutMs: 20_000 });
     expect(await contentOf(b.space('s'))).toEqual(await contentOf(space));

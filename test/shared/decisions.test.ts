@@ -43,7 +43,7 @@ describe('what a replica does with a batch', () => {
     epoch,
   });
   function following(sequence: number): Receiver {
-    const receiver = new Receiver(0);
+    const receiver = new Receiver(0, 10_000);
     const position = { epoch: 1, sequence, headerCrc: 0 };
     receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 0 }, 1);
     receiver.verdict({ handle: 4, verdict: 'continue', next: sequence + 1 });
@@ -71,7 +71,7 @@ describe('what a replica does with a batch', () => {
   });
 
   test('what was applied before the verdict is told behind it: nobody listened before', () => {
-    const receiver = new Receiver(0);
+    const receiver = new Receiver(0, 10_000);
     const position = { epoch: 1, sequence: 10, headerCrc: 0 };
     receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 7 }, 1);
     receiver.applied(4, 9);

@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   assert,
@@ -26,6 +28,9 @@ const LISTED: Partial<Record<ErrorCode, keyof typeof CLASSES>> = {
   EntryTooLarge: 'StorageError',
   Trimmed: 'StorageError',
   SpaceUnknown: 'MemorySpaceError',
+  DataRootUnavailable: 'MemorySpaceError',
+  MaxRetriesExceeded: 'ReplicationError',
+  RetentionFull: 'StorageError',
   UnsupportedVersion: 'ReplicationError',
   EmptyBatch: 'ReplicationError',
   InvalidBatchSize: 'ReplicationError',
@@ -74,6 +79,16 @@ describe('errors', () => {
         `  example: ${error.example}`,
       ].join('\n'),
     );
+  });
+
+  test('the reference names every code, and no other', () => {
+    const docs = fs.readFileSync(path.join(import.meta.dirname, '../../docs/ERRORS.md'), 'utf8');
+    const rows = docs.split('\n').filter((line) => line.startsWith('| `'));
+    const expected = ERROR_CODES.map((code) => {
+      const { name, retryable, expected, remedy } = failure(code, 'x');
+      return `| \`${code}\` | ${name} | ${retryable ? 'yes' : ''} | ${expected} | ${remedy} |`;
+    });
+    expect(rows).toEqual(expected);
   });
 
   test('cause and details are kept; without them there are none', () => {

@@ -16,6 +16,8 @@ const LIMITS = {
   lagDegradedThresholdMs: 5_000,
   lagPollMs: 5_000,
   stalledAfterMs: 10_000,
+  readTimeoutMs: 10_000,
+  maxRetries: 3,
 };
 const OPEN: WatchedLink = {
   state: 'streaming',

@@ -9,6 +9,9 @@ const OPTIONS = {
   windowBytes: 1_000,
   catchUpBatchBytes: 1024 * 1024,
   catchUpBytesPerSecond: 0,
+  maxRetries: 3,
+  readTimeoutMs: 10_000,
+  writeTimeoutMs: 10_000,
 };
 const lost = { kind: 'lost', reason: 'refused', code: undefined, isFatal: false } as const;
 

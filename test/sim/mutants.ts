@@ -113,11 +113,11 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a link is believed in, however long it is silent',
     file: 'shared/sender.js',
-    find: 'nowMs - this.#lastHeardMs >= SILENCE_MS',
+    find: 'nowMs - this.#lastHeardMs >= this.#options.readTimeoutMs',
     put: 'false',
     also: {
       file: 'shared/sender.js',
-      find: 'isWriting && nowMs - this.#lastWroteMs >= WRITE_STALL_MS',
+      find: 'isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs',
       put: 'false',
     },
   },

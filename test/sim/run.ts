@@ -3,7 +3,7 @@
  * bounded time every replica streams, and everything that was promised holds (FAULTS.md, I1-I9).
  */
 import type { Entry, HostSnapshot, ReceivedSnapshot, Space } from '#src/main/index.js';
-import { SILENCE_MS } from '#src/shared/limits.js';
+import { DEFAULT_READ_TIMEOUT_MS } from '#src/shared/limits.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
 import { Faults, type Work } from './faults.js';
@@ -152,8 +152,8 @@ export class Run {
       let end = clock.nowMs + 3_000 + this.#chance(12_000);
       // Longer than a link may be silent, so now and then only.
       const silence: Work = (node, other) => {
-        faults.cut(node.name, [other.name], SILENCE_MS + 3_000);
-        end = Math.max(end, clock.nowMs + SILENCE_MS + 2_500);
+        faults.cut(node.name, [other.name], DEFAULT_READ_TIMEOUT_MS + 3_000);
+        end = Math.max(end, clock.nowMs + DEFAULT_READ_TIMEOUT_MS + 2_500);
       };
       const host = {
         cluster: this.#cluster,
@@ -311,7 +311,7 @@ export class Run {
   #checkSilence(): void {
     const { name, owner, node } = this.#primary;
     const { clock, network } = this.#cluster;
-    const boundMs = SILENCE_MS + 1_500;
+    const boundMs = DEFAULT_READ_TIMEOUT_MS + 1_500;
     if (clock.nowMs - owner.sinceMs < boundMs) return;
     for (const { replicaId, state } of node!.status().replicas) {
       if (state !== 'streaming' && state !== 'catching-up') continue;

@@ -1,6 +1,6 @@
 /** What each segment holds of which space: from memory, from the files of indexes, or by a scan. */
 import { readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
-import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, LOOK_UPS_AT_ONCE } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
 import { SegmentIndex } from '../shared/segment-index.js';
@@ -28,6 +28,8 @@ export class SegmentIndexes {
   readonly #segments: Segments;
   readonly #open: OpenSegments;
   readonly #damage: () => Damage;
+  #lookUps = 0;
+  readonly #waiting: (() => void)[] = [];
   readonly #indexing = new Map<Segment, Promise<SegmentIndex>>();
 
   constructor(
@@ -131,8 +133,17 @@ export class SegmentIndexes {
     return rowOf(await this.#once(segment, () => this.#build(segment)), slot);
   }
 
-  #read(start: Lsn, end: Lsn, id: string): Promise<SpaceRow | 'none' | undefined> {
-    return readRow(this.#disk, this.#dir, start, end, id);
+  /** Thousands of spaces may ask at once; each look-up has a file open. */
+  async #read(start: Lsn, end: Lsn, id: string): Promise<SpaceRow | 'none' | undefined> {
+    if (this.#lookUps < LOOK_UPS_AT_ONCE) this.#lookUps++;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await readRow(this.#disk, this.#dir, start, end, id);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#lookUps--;
+    }
   }
 
   /**

@@ -11,7 +11,9 @@ const OPTIONS_DEPTH = 6;
 const LIST_MAX = 2 ** 24;
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
 // The engine's own, of any realm: a subclass that lies about its length is not asked.
-const byteLengthOf = Object.getOwnPropertyDescriptor(typedArray, 'byteLength')!.get!;
+const [byteLengthOf, byteOffsetOf, bufferOf] = ['byteLength', 'byteOffset', 'buffer'].map(
+  (name) => Object.getOwnPropertyDescriptor(typedArray, name)!.get!,
+) as [() => unknown, () => unknown, () => unknown];
 const { keys: keysOf } = Uint8Array.prototype;
 
 /** The name of what a host has thrown; running its code may throw again. */
@@ -62,6 +64,13 @@ export function payloadBytes(payload: unknown): number {
     );
   }
   return 0;
+}
+
+/** The bytes of a Uint8Array of whatever realm or class. Throws where its memory is gone. */
+export function viewOf(given: Uint8Array): Uint8Array {
+  const length = payloadBytes(given);
+  const buffer = bufferOf.call(given) as ArrayBuffer;
+  return new Uint8Array(buffer, byteOffsetOf.call(given) as number, length);
 }
 
 /**

@@ -19,6 +19,7 @@ import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
+import { checkName } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
 import { checkTimeout } from './option-checks.js';
 import type { PeerClient } from './peer-client.js';
@@ -328,6 +329,7 @@ export class Leadership {
 
   /** Asks the members who leads a space that this node does not lead itself. */
   async locate(name: string): Promise<Located> {
+    checkName('the name of a space', name);
     const known = this.#parts.coordinator.leaderOf(name);
     if (known) return { space: name, ...known };
     const space = this.#spaceOf(name);

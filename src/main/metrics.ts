@@ -146,7 +146,13 @@ export class Metrics {
   }
 
   #unregister(): void {
-    for (const name of this.#registered.splice(0)) this.#registry?.removeSingleMetric(name);
+    for (const name of this.#registered.splice(0)) {
+      try {
+        this.#registry?.removeSingleMetric(name);
+      } catch {
+        // It is the host's, and nothing here depends on it.
+      }
+    }
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,12 @@
 import { compressionProblem } from '../shared/compression.js';
 import { isWildcard } from '../shared/dialable.js';
 import { failure } from '../shared/errors.js';
-import { leastMemoryBytes, MEMORY_BUDGET_MAX_BYTES, sizesProblem } from '../shared/limits.js';
+import {
+  leastMemoryBytes,
+  MEMBERS_MAX,
+  MEMORY_BUDGET_MAX_BYTES,
+  sizesProblem,
+} from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Address, NodeConfig } from './config.js';
 import type { CoordinatorConfig } from './coordinator-options.js';
@@ -63,6 +68,9 @@ export function checkTogether(config: NodeConfig): void {
 
 function checkPlaces(config: NodeConfig): void {
   const { listen, advertise, replicas, coordinator, key } = config;
+  if (replicas.length >= MEMBERS_MAX) {
+    throw contradiction(`replicas are ${replicas.length}, not at most ${MEMBERS_MAX - 1}`);
+  }
   for (const replica of replicas) checkReach(replica, 'a host in replicas', key);
   if (listen) checkReach(listen, 'listen.host', key);
   if (advertise) checkReach(advertise, 'advertise.host', key);

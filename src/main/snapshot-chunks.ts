@@ -5,7 +5,12 @@ import { crc32c } from '../shared/crc.js';
 import { failure } from '../shared/errors.js';
 import type { SnapshotWhole } from '../shared/snapshot-facts.js';
 import type { Chunk } from '../shared/snapshot-queue.js';
+import { viewOf } from './host-input.js';
 import { describe } from './option-checks.js';
+import { pause } from './within.js';
+
+/** So many pieces are asked for in one turn of the event loop. */
+const TURN_PIECES = 256;
 
 /** The bytes of a host, in pieces of any size. */
 export type HostChunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -34,8 +39,10 @@ export class SnapshotChunks {
   async next(): Promise<Chunk | SnapshotWhole> {
     const bytes = new Uint8Array(this.#chunkBytes);
     let used = 0;
-    while (used < bytes.length) {
+    for (let asked = 0; used < bytes.length; ) {
       if (this.#rest.length === 0) {
+        // Pieces of nothing, or of little, are not to hold up everything else.
+        if (++asked % TURN_PIECES === 0) await pause(0);
         const { done, value } = await this.#pieces.next();
         if (done) break;
         if (!types.isUint8Array(value)) {
@@ -44,7 +51,7 @@ export class SnapshotChunks {
             `the host's chunk is no Uint8Array but ${describe(value)}`,
           );
         }
-        this.#rest = value;
+        this.#rest = viewOf(value);
         continue;
       }
       const part = this.#rest.subarray(0, bytes.length - used);

@@ -6,6 +6,7 @@ import type { Epoch, EpochStart, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
+import { wrong } from './option-checks.js';
 
 /** Gets each run of a space as it becomes durable. */
 export interface RunConsumer {
@@ -97,7 +98,9 @@ export class SpaceTable {
     return this.#byId.get(id);
   }
 
+  /** Throws Configuration for a name that is no string. */
   byName(name: string): SpaceState | undefined {
+    if (typeof name !== 'string') throw wrong('the name of a space', name, 'a string');
     return this.#byName.get(name);
   }
 

@@ -95,7 +95,12 @@ const PROMISE = 20;
 const REWOUND = 21;
 
 /** Appends members as u16 count, then (node id, host, port u16) each. */
+/** Throws Configuration for more than can be read again. */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
+  if (members.length > MEMBERS_MAX) {
+    const found = `${members.length} members of a space, at most ${MEMBERS_MAX}`;
+    throw failure('Configuration', found, { details: { option: 'replicas' } });
+  }
   w.u16(members.length);
   for (const m of members) w.text(m.nodeId).text(m.host).u16(m.port);
 }

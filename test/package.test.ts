@@ -79,3 +79,30 @@ test('its command line runs', () => {
   const help = run(process.execPath, bin, 'demo', '--help');
   for (const option of ['--input', '--repeat', '--keep', '--json']) expect(help).toContain(option);
 });
+
+test('every package that it brings along takes the oldest Node.js that it promises', () => {
+  interface Locked {
+    readonly dev?: boolean;
+    readonly engines?: { readonly node?: string };
+  }
+  const lock = JSON.parse(fs.readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, Locked>;
+  };
+  const own = lock.packages['']!.engines!.node!;
+  expect(own).toBe('>=20.19');
+  const wanted = Object.entries(lock.packages).flatMap(([name, { dev, engines }]) =>
+    name !== '' && !dev && engines?.node ? [[name, engines.node] as const] : [],
+  );
+  expect(wanted.length).toBeGreaterThan(20);
+  // Of each alternative the least version alone: `^18` would not take 20.
+  const takes = (range: string): boolean =>
+    range.split('||').some((one) => {
+      const [, how = '', major = '', minor = '0'] =
+        /^\s*(>=|\^|)\s*(\d+|\*)(?:\.(\d+|x|\*))?/.exec(one) ?? [];
+      if (major === '*') return true;
+      const [least, point] = [Number(major), Number(minor) || 0];
+      if (how === '>=') return least < 20 || (least === 20 && point <= 19);
+      return least === 20 && point <= 19;
+    });
+  expect(wanted.filter(([, range]) => !takes(range))).toEqual([]);
+});

@@ -4,7 +4,7 @@
  * second over all clients. Says to browsers what the page may do: nothing beyond this server.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import type { HttpOptions } from './http-options.js';
 import { isLoopback } from './loopback.js';
 
@@ -13,7 +13,7 @@ const BURST = 200;
 /** Probes say nothing of spaces, cost nothing, and must not be turned away. */
 const PROBES = ['/live', '/ready'];
 
-const SECURITY_HEADERS = {
+export const SECURITY_HEADERS = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -24,38 +24,28 @@ const SECURITY_HEADERS = {
   'permissions-policy': 'camera=(), geolocation=(), microphone=()',
 } as const;
 
-interface Refusal {
+export interface Refusal {
   readonly code: number;
   readonly error: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-export function guard(app: FastifyInstance, host: string, options: HttpOptions): void {
+/** @returns why a request is not answered; undefined where it is */
+export function guard(
+  host: string,
+  options: HttpOptions,
+): (request: IncomingMessage, path: string) => Refusal | undefined {
   const mayPass = bucket();
   const token = options.token === undefined ? undefined : digest(options.token);
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(SECURITY_HEADERS);
-    reply.header('cache-control', 'no-store');
-    const path = request.url.split('?', 1)[0]!;
+  return (request, path) => {
     const isProbe = PROBES.includes(path);
-    const refusal =
+    return (
       methodProblem(request) ??
       hostProblem(request, host, options) ??
       (isProbe ? undefined : tokenProblem(request, token)) ??
-      (isProbe || mayPass() ? undefined : TOO_MANY);
-    if (refusal) refuse(reply, refusal);
-    else done();
-  });
-  app.setNotFoundHandler((_, reply) => refuse(reply, { code: 404, error: 'nothing is here' }));
-  app.setErrorHandler((error: { statusCode?: number; message: string }, _, reply) => {
-    const code = error.statusCode ?? 500;
-    // What went wrong inside is nobody's business outside.
-    refuse(reply, { code, error: code < 500 ? error.message : 'the node could not answer' });
-  });
-}
-
-function refuse(reply: FastifyReply, { code, error, headers = {} }: Refusal): void {
-  reply.code(code).headers(headers).send({ error });
+      (isProbe || mayPass() ? undefined : TOO_MANY)
+    );
+  };
 }
 
 const TOO_MANY: Refusal = {
@@ -64,7 +54,7 @@ const TOO_MANY: Refusal = {
   headers: { 'retry-after': '1' },
 };
 
-function methodProblem({ method, headers }: FastifyRequest): Refusal | undefined {
+function methodProblem({ method, headers }: IncomingMessage): Refusal | undefined {
   if (method !== 'GET' && method !== 'HEAD') {
     return {
       code: 405,
@@ -81,17 +71,21 @@ function methodProblem({ method, headers }: FastifyRequest): Refusal | undefined
 
 /** Without a token the browser of somebody on this machine could be made to read for others. */
 function hostProblem(
-  request: FastifyRequest,
+  request: IncomingMessage,
   host: string,
   { token, tls, names = [] }: HttpOptions,
 ): Refusal | undefined {
   if (token !== undefined || tls?.caFile !== undefined) return undefined;
-  const named = (request.hostname ?? '').replace(/^\[|\]$/g, '');
+  // Without its port, and an address of IPv6 without its brackets.
+  const named = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   if (isLoopback(named) || named === host || names.includes(named)) return undefined;
   return { code: 421, error: 'the Host header names another server; see the option http.names' };
 }
 
-function tokenProblem({ headers }: FastifyRequest, token: Buffer | undefined): Refusal | undefined {
+function tokenProblem(
+  { headers }: IncomingMessage,
+  token: Buffer | undefined,
+): Refusal | undefined {
   if (!token) return undefined;
   const [scheme = '', given = ''] = (headers.authorization ?? '').split(' ');
   // A browser's dialogue asks for a name as well: any will do.

@@ -3,25 +3,26 @@
  * shows: nothing can be changed by it. Bounded in connections, sizes, times and requests.
  */
 import fs from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import Fastify, { type FastifyInstance } from 'fastify';
 import { failure } from '../shared/errors.js';
 import type { Address } from './config.js';
-import { HEALTH_WORDS } from './health.js';
-import { guard } from './http-guard.js';
+import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from './http-options.js';
+import { noQuery, QueryError, statusQuery } from './http-query.js';
 import type { Node } from './node.js';
-import { loadPage } from './page-files.js';
+import { loadPage, type PageFile } from './page-files.js';
 import { StatusBoard } from './status-board.js';
-import { healthJson, readyJson, SORTS, type SpaceQuery, statusJson } from './status-json.js';
+import { healthJson, readyJson, statusJson } from './status-json.js';
 
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_MS = 5_000;
 const HEADER_MAX_BYTES = 8 * 1024;
 const REQUESTS_PER_SOCKET = 1_000;
-const ROWS_MAX = 1_000;
+const JSON_TYPE = 'application/json; charset=utf-8';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -31,21 +32,14 @@ export interface HttpSurface {
   close(): Promise<void>;
 }
 
-const STATUS_QUERY = {
-  type: 'object',
-  additionalProperties: false,
-  properties: {
-    space: { type: 'string', minLength: 1, maxLength: 255 },
-    search: { type: 'string', maxLength: 255 },
-    health: { enum: [...HEALTH_WORDS] },
-    problems: { type: 'integer', enum: [0, 1] },
-    sort: { enum: [...SORTS] },
-    limit: { type: 'integer', minimum: 0, maximum: ROWS_MAX },
-    after: { type: 'string', maxLength: 255 },
-    offset: { type: 'integer', minimum: 0, maximum: 1_000_000 },
-  },
-} as const;
-const NO_QUERY = { type: 'object', additionalProperties: false } as const;
+interface Answer {
+  readonly code: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | Buffer;
+}
+
+/** Answers a GET of one path. */
+type Route = (query: URLSearchParams, headers: http.IncomingHttpHeaders) => Promise<Answer>;
 
 /**
  * Answers for this node until `close`.
@@ -59,23 +53,19 @@ export async function openHttp(
 ): Promise<HttpSurface> {
   const host = options.host ?? DEFAULT_HTTP_HOST;
   const port = options.port ?? DEFAULT_HTTP_PORT;
-  const app = Fastify(await serverOptions(options));
-  app.server.maxConnections = CONNECTIONS_MAX;
-  app.server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
-  app.removeAllContentTypeParsers();
-  guard(app, host, options);
+  const server = await makeServer(options);
   const board = new StatusBoard(node);
-  addAnswers(app, node, board, alertMs);
-  for (const file of await loadPage()) {
-    app.get(file.path, { schema: { querystring: NO_QUERY } }, (request, reply) => {
-      reply.header('etag', file.etag).header('cache-control', 'no-cache').type(file.type);
-      return request.headers['if-none-match'] === file.etag
-        ? reply.code(304).send()
-        : reply.send(file.bytes);
-    });
-  }
+  const routes = routesOf(node, board, alertMs);
+  for (const file of await loadPage()) routes.set(file.path, pageRoute(file));
+  const refusalOf = guard(host, options);
+  server.on('request', (request, response) => {
+    void answer(request, response, routes, refusalOf);
+  });
   try {
-    await app.listen({ host, port });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host, port }, resolve);
+    });
   } catch (error) {
     board.close();
     const why = (error as Error).message;
@@ -84,28 +74,36 @@ export async function openHttp(
       details: { option: 'http' },
     });
   }
+  server.on('error', (error) => {
+    process.emitWarning(`the HTTP server: ${error.message}`, 'EngramWalWarning');
+  });
   return {
-    address: { host, port: (app.server.address() as AddressInfo).port },
-    close: async () => {
+    address: { host, port: (server.address() as AddressInfo).port },
+    close: () => {
       board.close();
-      await app.close().catch(() => undefined);
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      });
     },
   };
 }
 
-async function serverOptions({ tls }: HttpOptions): Promise<object> {
-  return {
-    logger: false,
-    bodyLimit: 1,
-    connectionTimeout: REQUEST_TIMEOUT_MS,
+async function makeServer({ tls }: HttpOptions): Promise<http.Server> {
+  const bounds = {
+    maxHeaderSize: HEADER_MAX_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    headersTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    forceCloseConnections: true,
-    routerOptions: { maxParamLength: 256 },
-    ajv: { customOptions: { removeAdditional: false } },
-    ...(tls ? { https: { ...(await certificates(tls)), maxHeaderSize: HEADER_MAX_BYTES } } : {}),
-    ...(tls ? {} : { http: { maxHeaderSize: HEADER_MAX_BYTES } }),
+    connectionsCheckingInterval: REQUEST_TIMEOUT_MS,
   };
+  const server = tls
+    ? https.createServer({ ...bounds, ...(await certificates(tls)) })
+    : http.createServer(bounds);
+  server.timeout = REQUEST_TIMEOUT_MS;
+  server.maxConnections = CONNECTIONS_MAX;
+  server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
+  return server;
 }
 
 async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<object> {
@@ -126,30 +124,97 @@ async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<objec
   return { cert, key, ca, requestCert: true, rejectUnauthorized: true };
 }
 
-function addAnswers(app: FastifyInstance, node: Node, board: StatusBoard, alertMs: number): void {
-  const plain = { schema: { querystring: NO_QUERY } };
-  app.get('/metrics', plain, async (_, reply) => {
-    const { contentType, body } = await node.metrics();
-    return reply.type(contentType).send(body);
-  });
-  app.get('/live', plain, () => ({ live: true, uptimeMs: Math.round(board.uptimeMs) }));
-  app.get('/ready', plain, async (_, reply) => {
-    const ready = readyJson(await board.fresh(), node.isClosing);
-    return reply.code(ready.ready ? 200 : 503).send(ready);
-  });
-  app.get('/cluster/health', plain, async () => healthJson(await board.fresh()));
-  app.get<{ Querystring: SpaceQuery }>(
-    '/replication/status',
-    { schema: { querystring: STATUS_QUERY } },
-    async ({ query }) =>
-      statusJson(board, await board.fresh(), query, {
-        version,
-        lagAlertThresholdMs: alertMs,
-        events: node.recentEvents,
+async function answer(
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  routes: ReadonlyMap<string, Route>,
+  refusalOf: (request: http.IncomingMessage, path: string) => Refusal | undefined,
+): Promise<void> {
+  const [path = '', ...query] = (request.url ?? '').split('?');
+  const route = routes.get(path);
+  let given: Answer;
+  try {
+    const refusal = refusalOf(request, path) ?? (route ? undefined : NOTHING_HERE);
+    given = refusal
+      ? refused(refusal)
+      : await route!(new URLSearchParams(query.join('?')), request.headers);
+  } catch (error) {
+    // What went wrong inside is nobody's business outside.
+    given = refused(
+      error instanceof QueryError
+        ? { code: 400, error: error.message }
+        : { code: 500, error: 'the node could not answer' },
+    );
+  }
+  const { code, headers, body } = given;
+  const length = code === 304 ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
+  const plain = { ...SECURITY_HEADERS, 'cache-control': 'no-store' };
+  response.writeHead(code, { ...plain, ...headers, ...length }).end(body);
+  // A body that nobody has asked for is not read.
+  if (!request.complete) request.resume();
+}
+
+const NOTHING_HERE: Refusal = { code: 404, error: 'nothing is here' };
+
+function refused({ code, error, headers = {} }: Refusal): Answer {
+  return { code, headers: { 'content-type': JSON_TYPE, ...headers }, body: text({ error }) };
+}
+
+function text(value: object): string {
+  return JSON.stringify(value);
+}
+
+function json(value: object, code = 200): Answer {
+  return { code, headers: { 'content-type': JSON_TYPE }, body: text(value) };
+}
+
+function pageRoute({ etag, type, bytes }: PageFile): Route {
+  const headers = { etag, 'cache-control': 'no-cache', 'content-type': type };
+  return async (query, asked) => {
+    noQuery(query);
+    const isKnown = asked['if-none-match'] === etag;
+    return { code: isKnown ? 304 : 200, headers, body: isKnown ? '' : bytes };
+  };
+}
+
+function routesOf(node: Node, board: StatusBoard, alertMs: number): Map<string, Route> {
+  const plain =
+    (give: () => Promise<Answer>): Route =>
+    (query) => {
+      noQuery(query);
+      return give();
+    };
+  return new Map<string, Route>([
+    [
+      '/metrics',
+      plain(async () => {
+        const { contentType, body } = await node.metrics();
+        return { code: 200, headers: { 'content-type': contentType }, body };
       }),
-  );
-  app.get('/replication/history', plain, async () => {
-    const { atMs } = await board.fresh();
-    return board.history.json(Math.max(atMs, performance.now()));
-  });
+    ],
+    ['/live', plain(async () => json({ live: true, uptimeMs: Math.round(board.uptimeMs) }))],
+    [
+      '/ready',
+      plain(async () => {
+        const ready = readyJson(await board.fresh(), node.isClosing);
+        return json(ready, ready.ready ? 200 : 503);
+      }),
+    ],
+    ['/cluster/health', plain(async () => json(healthJson(await board.fresh())))],
+    [
+      '/replication/status',
+      async (query) => {
+        const asked = statusQuery(query);
+        const told = { version, lagAlertThresholdMs: alertMs, events: node.recentEvents };
+        return json(statusJson(board, await board.fresh(), asked, told));
+      },
+    ],
+    [
+      '/replication/history',
+      plain(async () => {
+        const { atMs } = await board.fresh();
+        return json(board.history.json(Math.max(atMs, performance.now())));
+      }),
+    ],
+  ]);
 }

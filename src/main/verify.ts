@@ -6,7 +6,7 @@ import path from 'node:path';
 import { type EngramFinding, isEngramLogName, readEngramLog } from '../shared/engram-log.js';
 import { readEpoch, readPayloadSize, readSequence, readSpaceId } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
-import { decodeIndex } from '../shared/index-format.js';
+import { decodeIndex, isOldIndex } from '../shared/index-format.js';
 import { ENTRY_HEADER_BYTES, SEGMENT_MAX_BYTES } from '../shared/limits.js';
 import { isFiller, NODE_SPACE_ID, type NodeRecord } from '../shared/node-record.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../shared/position.js';
@@ -202,7 +202,7 @@ class Check implements Surveyor {
     if (!segment || segment.isLast) return;
     const file = indexName(segment.start);
     const bytes = await readSmallFile(this.#disk, this.#dir, file, SEGMENT_MAX_BYTES);
-    if (!bytes) return;
+    if (!bytes || isOldIndex(bytes)) return;
     try {
       const slotOf = (id: string): Slot | undefined => this.#tracks.get(id)?.slot;
       const index = decodeIndex(bytes, segment.start, segment.end, slotOf);

@@ -67,6 +67,13 @@ function encodeStretches(stretches: Stretches, start: Lsn): Uint8Array {
   return w.bytes();
 }
 
+/** One that an older version has written: nobody reads it, and it is built again when needed. */
+export function isOldIndex(bytes: Uint8Array): boolean {
+  if (bytes.length < INDEX_HEAD_BYTES) return false;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.getUint32(0, true) === MAGIC && view.getUint32(4, true) === FORMAT - 1;
+}
+
 /** How many rows follow. Throws CorruptionDetected where it is not the index of this segment. */
 export function decodeIndexHead(bytes: Uint8Array, start: Lsn, end: Lsn): number {
   const r = reader(bytes, INDEX_HEAD_BYTES);

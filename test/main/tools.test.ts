@@ -212,6 +212,15 @@ describe('our own directories', () => {
     }
   });
 
+  test('an index of an older version is no damage: it is built again', async () => {
+    const dir = await log();
+    const name = fs.readdirSync(dir).find((file) => file.endsWith('.idx'))!;
+    const bytes = fs.readFileSync(path.join(dir, name));
+    bytes.writeUInt32LE(1, 4);
+    fs.writeFileSync(path.join(dir, name), bytes);
+    expect((await verifyLog(nodeDisk, dir)).findings).toEqual([]);
+  });
+
   test('FAULT-103 reading a table of 20,000 entries takes no time', () => {
     const entry = { epoch: 1, type: 1, time: '2026-01-01', timestampNs: '1', preview: 'x' };
     const entries = Array.from({ length: 20_000 }, (_, i) => ({

@@ -5,7 +5,7 @@
 
 import { StaticCoordinator } from '#src/main/coordinator.js';
 import { EtcdCoordinator } from '#src/main/coordinator-etcd.js';
-import type { Node, NodeOptions } from '#src/main/index.js';
+import type { FsyncMode, Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import type { Platform } from '#src/main/platform.js';
 import type { ToShipper } from '#src/shared/control.js';
@@ -217,6 +217,19 @@ export class Cluster {
       disk.capacityBytes = Number.POSITIVE_INFINITY;
       if (owner.stopped) this.clock.goOn(owner);
     }
+  }
+
+  /** How a node syncs in its next life; `none` ships nothing. */
+  fsync(): FsyncMode {
+    const { chance } = this;
+    return (['per-batch', 'per-batch', 'per-write', { timerMs: 1 + chance(40) }] as const)[
+      chance(4)
+    ]!;
+  }
+
+  /** Throws where a node has done with its disk what none may do. */
+  assertSound(): void {
+    for (const { disk } of this.nodes) disk.assertSound();
   }
 
   /** Waits for work of the cluster, letting time pass; gives up after `ms`. */

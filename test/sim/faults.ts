@@ -27,6 +27,10 @@ export const DISK_ERRORS = [
   { only: 'open', errno: 'EMFILE' },
   { only: 'remove', errno: 'EROFS' },
   { only: 'truncate', errno: 'EIO' },
+  { only: 'read', errno: 'EIO' },
+  { only: 'close', errno: 'EIO' },
+  { only: 'stat', errno: 'EIO' },
+  { only: 'list', errno: 'EIO' },
 ] as const;
 /** The calls at which losing the power is most telling; one at 0 begins a segment. */
 export const TELLING_CALLS = [

@@ -11,7 +11,9 @@ export class Ledger {
   /** By sequence: every payload that was ever offered under it, in this order. */
   readonly #offered = new Map<number, string[]>();
   readonly #settled = new Map<number, string>();
-  /** The highest acknowledged sequence. */
+  /** Acknowledged when they were written (fsync by a timer): a power loss may take them. */
+  readonly #unproven = new Set<number>();
+  /** The highest sequence that was acknowledged and must stay. */
   acked = 0;
   checkpoint = 0;
   #count = 0;
@@ -37,11 +39,24 @@ export class Ledger {
     for (const sequence of this.#offered.keys()) {
       if (sequence > durable) this.#offered.delete(sequence);
     }
+    for (const sequence of this.#unproven) this.#settled.delete(sequence);
+    this.#unproven.clear();
   }
 
-  ack(sequence: number, payload: Uint8Array): void {
+  /** @param isDurable whether the acknowledgement promises more than that it is written */
+  ack(sequence: number, payload: Uint8Array, isDurable: boolean): void {
     this.#settle(sequence, Buffer.from(payload).toString(), 'acknowledged');
-    this.acked = Math.max(this.acked, sequence);
+    if (isDurable) this.acked = Math.max(this.acked, sequence);
+    else this.#unproven.add(sequence);
+  }
+
+  /** The log says that all up to there is durable. */
+  covered(durable: number): void {
+    for (const sequence of this.#unproven) {
+      if (sequence > durable) continue;
+      this.#unproven.delete(sequence);
+      this.acked = Math.max(this.acked, sequence);
+    }
   }
 
   /** One place in history holds one payload, wherever and whenever it is seen (I2). */
@@ -61,6 +76,7 @@ export class Ledger {
     if (!this.#offered.get(entry.sequence)?.includes(payload)) {
       throw new Violation(`${where}: ${this.name} ${entry.sequence} was never offered`);
     }
+    this.covered(entry.sequence);
     this.#settle(entry.sequence, payload, where);
   }
 

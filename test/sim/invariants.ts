@@ -3,7 +3,8 @@
  * and what its host has. What is checked once at the end stands in run.ts.
  */
 import type { Node } from '#src/main/index.js';
-import { Violation } from './cluster.js';
+import { assertDurable } from '../support/durable-log.js';
+import { type SimNode, Violation } from './cluster.js';
 import type { HostStore, Ledger } from './host.js';
 
 /** What a node has said of itself in events, to be held against its status (I8). */
@@ -37,8 +38,10 @@ export class Invariants {
   }
 
   /** Throws a Violation. */
-  check(name: string, node: Node): void {
+  check({ name, disk }: SimNode, node: Node): void {
     const status = node.status();
+    // What is acknowledged, shipped or told is no more than that (I3).
+    assertDurable(disk, '/data', status.durableLsn);
     if (status.memory.inUse > status.memory.slabs) {
       throw new Violation(`${name} uses ${status.memory.inUse} slabs (I7)`);
     }

@@ -8,6 +8,7 @@
  */
 import type { Entry, Node } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
+import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
 import { ETCD, ETCD_ENDPOINT } from './etcd.js';
@@ -139,6 +140,7 @@ export class RolesRun {
   }
 
   async #start(node: SimNode): Promise<void> {
+    node.options = { ...node.options, fsync: this.#cluster.fsync() };
     const error = await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, node.start());
     this.#note(`${node.name} is ${error ? error.message.split('\n')[0] : 'open'}`);
     if (error) throw error;
@@ -220,6 +222,9 @@ export class RolesRun {
     const { sequence, epoch } = await space.append(1, Buffer.from(payload), ack);
     if (owner.isDead) return;
     this.#report.acked++;
+    assertDurable(node.disk, '/data', node.node!.status().durableLsn);
+    // By a timer it is written and no more, unless a replica has it.
+    if (replicas === 0 && typeof node.options.fsync === 'object') return;
     this.#acked.get(name)!.push({ sequence, payload, replicas });
     const seen = this.#epochs.get(`${owner.name} ${name}`) ?? 0;
     if (epoch < seen) this.#fail(`${node.name} acknowledged in ${epoch}, had told ${seen} (I5)`);
@@ -265,6 +270,7 @@ export class RolesRun {
   #restart(node: SimNode, ms: number): void {
     this.#later(ms, `start ${node.name}`, () => {
       if (node.node || node.isStarting || this.#isHealing) return;
+      node.options = { ...node.options, fsync: this.#cluster.fsync() };
       node.start().then((error) => {
         this.#note(`${node.name} is ${error ? error.message.split('\n')[0] : 'open'}`);
         if (error && !isPassing(error)) this.#failure ??= error;
@@ -380,6 +386,7 @@ export class RolesRun {
   }
 
   async #check(): Promise<void> {
+    this.#cluster.assertSound();
     const kept = await this.#quarantined();
     for (const name of SPACES) {
       const logs: string[][] = [];

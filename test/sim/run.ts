@@ -195,6 +195,7 @@ export class Run {
 
   /** Never resolves when the process is killed before it is open. */
   async #start(node: SimNode): Promise<void> {
+    node.options = { ...node.options, fsync: this.#cluster.fsync() };
     const error = await node.start();
     this.#note(`${node.name} is ${error ? `not open: ${error.message.split('\n')[0]}` : 'open'}`);
     if (error && !isPassing(error)) throw error;
@@ -291,11 +292,12 @@ export class Run {
   /** What replicas have told so far. */
   #hear(): void {
     for (const node of this.#cluster.nodes) {
-      if (node.isRunning) this.#invariants.check(node.name, node.node!);
+      if (node.isRunning) this.#invariants.check(node, node.node!);
     }
     if (!this.#primary.isRunning) return;
     this.#checkSilence();
     for (const space of this.#primary.node!.status().spaces) {
+      this.#ledgers.get(space.name)?.covered(space.durableSequence);
       for (const replica of space.replicas) {
         const key = `${replica.replicaId} ${space.name}`;
         const before = this.#flushed.get(key) ?? 0;
@@ -367,7 +369,11 @@ export class Run {
       // Staged at once where there is room: the sequence is known before the outcome is.
       for (const [i, payload] of payloads.entries()) ledger.offered(lastSequence + 1 + i, payload);
       const { firstSequence } = await space.appendBatch(1, payloads, { ...ack, wait: false });
-      for (const [i, payload] of payloads.entries()) ledger.ack(firstSequence + i, payload);
+      // By a timer it is written, and what a replica has is durable.
+      const isDurable = ack !== undefined || typeof this.#primary.options.fsync !== 'object';
+      for (const [i, payload] of payloads.entries()) {
+        ledger.ack(firstSequence + i, payload, isDurable);
+      }
       this.#acked += payloads.length;
       const tookMs = clock.nowMs - startMs;
       if (!ack && tookMs > LOCAL_ACK_MS && startMs > this.#disturbedUntilMs) {
@@ -408,6 +414,7 @@ export class Run {
     this.#note('heal');
     this.#isHealing = true;
     this.#cluster.heal();
+    this.#cluster.assertSound();
     // What was opening may still do so; what failed or is down starts again.
     await clock.runFor(SETTLE_MS);
     this.#checkPending();
@@ -489,6 +496,7 @@ export class Run {
 
   async #checkAll(): Promise<void> {
     const { nodes, clock } = this.#cluster;
+    this.#cluster.assertSound();
     for (const node of nodes) {
       for (const name of SPACES) {
         const ledger = this.#ledgers.get(name)!;

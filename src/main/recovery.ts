@@ -4,7 +4,7 @@
  * first new write. Idempotent: a crash in here leaves what the next opening handles the same way.
  */
 import path from 'node:path';
-import type { EngramError } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
 import { TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import {
@@ -69,6 +69,9 @@ export interface Recovered {
   readonly report: RecoveryReport | undefined;
 }
 
+/** A log that reads otherwise each time is read so often. */
+const ATTEMPTS = 3;
+
 /**
  * Recovers the log in `dir`.
  * @param strictTail a torn tail throws, instead of being cut: nothing is touched (rule A)
@@ -81,6 +84,22 @@ export async function recover(
   segmentBytes: number,
   strictTail = false,
 ): Promise<Recovered> {
+  for (let attempt = 1; ; attempt++) {
+    const recovered = await readLog(disk, dir, salt, segmentBytes, strictTail);
+    if (recovered) return recovered;
+    if (attempt < ATTEMPTS) continue;
+    throw failure('Io', `the log in ${dir} was read ${ATTEMPTS} times, each time otherwise`);
+  }
+}
+
+/** @returns undefined where entries were read once, and not again: all is to be read anew */
+async function readLog(
+  disk: Disk,
+  dir: string,
+  salt: number,
+  segmentBytes: number,
+  strictTail: boolean,
+): Promise<Recovered | undefined> {
   const state = await newestState(disk, dir);
   const found = await readDirectory(disk, dir, state, segmentBytes);
   const { segments, spares, leftovers } = found;
@@ -103,6 +122,7 @@ export async function recover(
   const known = replay.holes.length;
   for (const hole of found.missing) replay.missing(hole, state?.lsn ?? 0);
   const tail = await new Scan(disk, dir, salt, segments, replay, state, strictTail).run();
+  if (!tail) return undefined;
   replay.finish();
   return {
     ...tail,
@@ -143,6 +163,8 @@ function uncovered(holes: readonly Hole[], segments: readonly Segment[]): Hole[]
   return left;
 }
 
+type Tail = Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>;
+
 /** One reading of the log from the state on. */
 class Scan {
   readonly #disk: Disk;
@@ -171,7 +193,7 @@ class Scan {
     this.#state = state;
   }
 
-  async run(): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+  async run(): Promise<Tail | undefined> {
     const segments = this.#segments;
     const from = this.#state?.lsn ?? 0;
     const first = segments.findIndex((s) => s.start + s.size >= from);
@@ -248,11 +270,7 @@ class Scan {
   }
 
   /** The last segment: clean, torn or rotten, by the table at `decideEnd`. */
-  async #last(
-    file: DiskFile,
-    index: number,
-    from: Lsn,
-  ): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+  async #last(file: DiskFile, index: number, from: Lsn): Promise<Tail | undefined> {
     const segment = this.#segments[index]!;
     const listedEnd = segment.end;
     const evidence: Evidence = { durableLsn: 0, lastEnd: undefined };
@@ -284,7 +302,7 @@ class Scan {
     decision: Exclude<End, 'rot'>,
     facts: EndFacts,
     evidence: Evidence,
-  ): Promise<Pick<Recovered, 'end' | 'empty' | 'torn' | 'report'>> {
+  ): Promise<Tail | undefined> {
     const { x, w, goodBehind } = facts;
     const segments = this.#segments;
     const segment = segments[index]!;
@@ -301,6 +319,11 @@ class Scan {
       quarantine = await keepCopy(this.#disk, this.#dir, file, segment, x, behind);
     }
     await settleTail(file, segment, w, x);
+    // Pages that never reached the disk leave the cache when it likes: read, and gone when they
+    // were to be written again (row 104). What is durable now is what counts.
+    const settled = Math.min(Math.max(w, segment.start), x);
+    const again = await walkSegment(file, segment, settled, this.#salt, () => undefined);
+    if (again < x) return undefined;
     // A state may list the empty ones behind: they stay until one that does not is durable.
     const empty = segments.splice(index + 1).map((s) => segmentName(s.start));
     segment.end = undefined;

@@ -137,6 +137,25 @@ describe(`disk faults, seed ${SEED}`, () => {
     await soundAgain();
   });
 
+  test('FAULT-104 pages of a failed fdatasync may vanish between two reads: no rot', async () => {
+    for (let n = 0; n < 40; n++) {
+      disk = new FakeDisk(chanceFrom(SEED + n));
+      ledger = new SpaceLedger('s');
+      await open();
+      await ledger.append(node.space('s'), 100);
+      disk.inject({ call: 1, errno: 'EIO', only: 'fdatasync' });
+      // Over several sectors, each of which may vanish by itself, at any reading.
+      expect(await ledger.appendBatch(node.space('s'), [900, 900, 900])).toBe(false);
+      await soundAgain();
+      expect(node.status().holes).toEqual([]);
+      await node.close();
+      await open();
+      await ledger.check(node.space('s'), `seed ${SEED + n}`);
+      expect(node.status().holes).toEqual([]);
+      await node.close();
+    }
+  });
+
   test('FAULT-12 a short write is completed; EIO while writing is final', async () => {
     const folder = makeFolder();
     const write = fs.write;

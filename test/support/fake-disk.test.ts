@@ -87,7 +87,6 @@ describe('the fake disk', () => {
       await file.write(filled(1), 0);
       disk.inject({ call: 1, errno: 'EIO', only: 'fdatasync' });
       await expect(file.sync()).rejects.toMatchObject({ code: 'Io' });
-      disk.forgets = true;
       const once = new Uint8Array(1);
       const twice = new Uint8Array(1);
       await file.read(once, 0);

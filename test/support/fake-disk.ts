@@ -88,8 +88,6 @@ export class FakeDisk {
   /** Calls that begin with `only` take so long, or until it is taken away. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
-  /** The cache lets go of pages of a failed fdatasync while they are read, too. */
-  forgets = false;
 
   /** @param chance what decides where the fault model leaves a choice */
   constructor(chance: Chance = chanceFrom(1)) {
@@ -428,7 +426,7 @@ export class FakeDisk {
       syncAll: () => sync('fsync'),
       read: (into, position) =>
         call(`read ${base} ${into.length}@${position}`, () => {
-          if (this.forgets) inode.evict(this.#chance, 8);
+          inode.evict(this.#chance, 8);
           return inode.read(into, position);
         }),
       truncate: (size) => {

@@ -1,12 +1,19 @@
 /**
  * Does the simulator see anything? `npm run mutants [-- --again] [--save]` puts one fault after
- * the other into a copy of the build and lets the simulator look for it. Exit 1 when one stays
- * unseen.
+ * the other into a copy of the build and lets the simulator look for it, or the property test.
+ * Exit 1 when one stays unseen.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+
+/** Who looks for faults. */
+const LOOKERS = {
+  sim: 'test/sim/sim.ts',
+  'roles-sim': 'test/sim/roles-sim.ts',
+  property: 'test/property/property.ts',
+} as const;
 
 interface Edit {
   readonly file: string;
@@ -18,9 +25,9 @@ interface Edit {
 interface Mutant extends Edit {
   readonly what: string;
   /** What looks for it; `sim`, where nothing is said. */
-  readonly by?: 'roles-sim';
-  /** The second line of defence, which would hide it. */
-  readonly also?: Edit;
+  readonly by?: keyof typeof LOOKERS;
+  /** Other lines of defence, which would hide it. */
+  readonly also?: readonly Edit[];
 }
 
 /** Whoever adds an entry to a space, it is the next one: the log itself sees to that. */
@@ -30,12 +37,20 @@ const ADDED_ANYWHERE: Edit = {
   put: 'if (false)',
 };
 
+/** The segment's entries behind the end that is told of it are a refusal to open. */
+const NOTHING_BEHIND: Edit = {
+  file: 'main/recovery.js',
+  find: 'const limit = Math.min(Math.max(known ?? 0,',
+  put: `if (known !== undefined && x > known) throw corrupt('entries behind the end');
+        const limit = Math.min(Math.max(known ?? 0,`,
+};
+
 const MUTANTS: readonly Mutant[] = [
   {
     what: 'entries are acknowledged and shipped before their fdatasync',
-    file: 'main/wal.js',
-    find: 'await this.#segments.file.sync();\n        this.#isSynced = false;',
-    put: ';\n        this.#isSynced = false;',
+    file: 'main/log-output.js',
+    find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
+    put: '',
   },
   {
     what: 'a replica acknowledges what it has received, before its fdatasync',
@@ -54,7 +69,7 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/roles.js',
     find: 'this.#memory.allocated(space.slot));\n        if (this.#hooks.isInstalling',
     put: '0);\n        if (this.#hooks.isInstalling',
-    also: ADDED_ANYWHERE,
+    also: [ADDED_ANYWHERE],
   },
   {
     what: 'slots keep nothing',
@@ -115,11 +130,13 @@ const MUTANTS: readonly Mutant[] = [
     file: 'shared/sender.js',
     find: 'nowMs - this.#lastHeardMs >= this.#options.readTimeoutMs',
     put: 'false',
-    also: {
-      file: 'shared/sender.js',
-      find: 'isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs',
-      put: 'false',
-    },
+    also: [
+      {
+        file: 'shared/sender.js',
+        find: 'isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs',
+        put: 'false',
+      },
+    ],
   },
   {
     what: 'a slot keeps less than its replica lacks',
@@ -153,11 +170,13 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/leadership.js',
     find: 'fence: (space) => parts.receiver()?.fence(space),',
     put: 'fence: () => undefined,',
-    also: {
-      file: 'main/batch-intake.js',
-      find: 'known && batch.epoch < known.facts.epochSeen',
-      put: 'false',
-    },
+    also: [
+      {
+        file: 'main/batch-intake.js',
+        find: 'known && batch.epoch < known.facts.epochSeen',
+        put: 'false',
+      },
+    ],
   },
   {
     what: 'a primary takes no notice of a higher epoch',
@@ -205,7 +224,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'a lease lives from when its answer came, and without a margin',
     by: 'roles-sim',
     file: 'main/etcd-session.js',
-    find: 'const untilMs = sentMs + lifeMs * (1 - LEASE_MARGIN);',
+    find: 'const untilMs = sent.monotonicMs + lifeMs * (1 - LEASE_MARGIN);',
     put: 'const untilMs = performance.now() + lifeMs;',
   },
   {
@@ -214,7 +233,71 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/refill.js',
     find: 'if (!isAlone())',
     put: 'if (false)',
-    also: ADDED_ANYWHERE,
+    also: [ADDED_ANYWHERE],
+  },
+  {
+    what: 'calls of a file go on when its end was asked for (row 98)',
+    by: 'property',
+    file: 'main/disk-in-use.js',
+    find: 'if (this.#isOver)',
+    put: 'if (false)',
+  },
+  {
+    what: 'a file is closed while calls of it are under way (row 98)',
+    by: 'property',
+    file: 'main/disk-in-use.js',
+    find: 'await this.#calls.end();\n        try {\n            await this.#file.close();',
+    put: 'try {\n            await this.#file.close();',
+  },
+  {
+    what: 'a group behind a roll is sealed with what was durable before it (row 99)',
+    by: 'property',
+    file: 'shared/group-commit.js',
+    find: 'const known = Math.max(this.#durable, this.#rolledAt);',
+    put: 'const known = this.#durable;',
+    also: [NOTHING_BEHIND],
+  },
+  {
+    what: 'a torn head of a fresh segment is taken for an empty segment (row 100)',
+    by: 'property',
+    file: 'main/recovery.js',
+    find: 'head?.isThere || head?.isTouched || segment.start < acknowledged ||',
+    put: 'head?.isThere ||',
+  },
+  {
+    what: 'an end in an older list is believed against the entries behind it (row 101)',
+    by: 'property',
+    ...NOTHING_BEHIND,
+  },
+  {
+    what: 'a new directory is not synced in its parent (row 102)',
+    by: 'property',
+    file: 'main/disk.js',
+    find: 'await disk.syncDir(path.dirname(child)).catch((error) => {',
+    put: 'await Promise.resolve().catch((error) => {',
+  },
+  {
+    what: 'an fdatasync that has failed is made once more (row 104)',
+    by: 'property',
+    file: 'main/log-output.js',
+    find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
+    put: `const { file } = this.#segments;
+        if (!this.#isSynced)
+            await file.sync().catch(() => file.sync());`,
+  },
+  {
+    what: 'what is recovered is not written again (row 104)',
+    by: 'property',
+    file: 'main/tail.js',
+    find: 'await file.write(bytes, lsn - segment.start);\n    }',
+    put: '}',
+  },
+  {
+    what: 'what is made durable at opening is not read again (row 104)',
+    by: 'property',
+    file: 'main/recovery.js',
+    find: 'if (again < x)',
+    put: 'if (again < 0)',
   },
 ];
 
@@ -255,25 +338,38 @@ function firstFailure(
 /** A copy of the build with these edits in it. */
 function copyWith(edits: readonly Edit[], what: string): string {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'engram-wal-mutant-'));
-  for (const name of ['dist', 'test/sim', 'test/support', 'package.json', 'tsconfig.json']) {
+  const parts = ['dist', 'test/sim', 'test/property', 'test/support'];
+  for (const name of [...parts, 'package.json', 'tsconfig.json']) {
     fs.cpSync(path.join(ROOT, name), path.join(dir, name), { recursive: true });
   }
   fs.symlinkSync(path.join(ROOT, 'node_modules'), path.join(dir, 'node_modules'));
   for (const { file, find, put } of edits) {
     const built = path.join(dir, 'dist', file);
-    const parts = fs.readFileSync(built, 'utf8').split(find);
-    if (parts.length !== 2) throw new Error(`${what}: found ${parts.length - 1} times`);
-    fs.writeFileSync(built, parts.join(put));
+    const pieces = fs.readFileSync(built, 'utf8').split(find);
+    if (pieces.length !== 2) throw new Error(`${what}: found ${pieces.length - 1} times`);
+    fs.writeFileSync(built, pieces.join(put));
   }
   return dir;
 }
 
+/** Each fault still has its place in the code: `--check`, without looking for any. */
+function check(): void {
+  for (const { what, also, ...edit } of MUTANTS) {
+    for (const { file, find } of [edit, ...(also ?? [])]) {
+      const text = fs.readFileSync(path.join(ROOT, 'dist', file), 'utf8');
+      if (text.split(find).length === 2) continue;
+      process.stdout.write(`not once in ${file}: ${what}\n`);
+      process.exitCode = 1;
+    }
+  }
+}
+
 function tryOne(mutant: Mutant): Caught {
   const { what, also } = mutant;
-  const around = also ? [also] : [];
+  const around = also ?? [];
   const dir = copyWith([mutant, ...around], what);
   const sane = copyWith(around, what);
-  const sim = `test/sim/${mutant.by ?? 'sim'}.ts`;
+  const sim = LOOKERS[mutant.by ?? 'sim'];
   try {
     const shows = (seed: number): { seed: number; how: string } | undefined => {
       const found = firstFailure(dir, sim, seed, 1);
@@ -300,10 +396,12 @@ function tryOne(mutant: Mutant): Caught {
 const caught: Caught[] = [];
 /** `--only TEXT`: those whose description has it. */
 const only = process.argv[process.argv.indexOf('--only') + 1];
+const isCheck = process.argv.includes('--check');
+if (isCheck) check();
 const chosen = process.argv.includes('--only')
   ? MUTANTS.filter(({ what }) => what.includes(only ?? ''))
   : MUTANTS;
-for (const mutant of chosen) {
+for (const mutant of isCheck ? [] : chosen) {
   const one = tryOne(mutant);
   caught.push(one);
   process.stdout.write(
@@ -313,7 +411,12 @@ for (const mutant of chosen) {
 }
 const unseen = caught.filter((c) => c.seed === undefined).length;
 if (process.argv.includes('--save')) {
-  const report = { from: FROM, seeds: SEEDS, mutants: caught };
+  // Of those that were not tried now, what was kept stays.
+  const kept = (JSON.parse(fs.readFileSync(RESULT, 'utf8')) as { mutants: Caught[] }).mutants;
+  const mutants = MUTANTS.flatMap(
+    ({ what }) => [...caught, ...kept].find((one) => one.what === what) ?? [],
+  );
+  const report = { from: FROM, seeds: SEEDS, mutants };
   fs.writeFileSync(RESULT, `${JSON.stringify(report, null, 2)}\n`);
 }
 process.stdout.write(`${caught.length} faults put in, ${caught.length - unseen} caught\n`);

@@ -10,8 +10,18 @@ function traced(sim: string): string[] {
   return stdout.split('\n').filter((line) => !/ in [\d.]+ s$/.test(line));
 }
 
-test.each(['sim.ts', 'roles-sim.ts'])('a seed of %s replays exactly', (sim) => {
+test.each([
+  'sim.ts',
+  'roles-sim.ts',
+  '../property/property.ts',
+])('a seed of %s replays exactly', (sim) => {
   const first = traced(sim);
   expect(first.at(-2)).toBe('3 seeds ran, 3 passed');
   expect(traced(sim)).toEqual(first);
 }, 180_000);
+
+test('every mutant has its place in the code', () => {
+  const file = path.join(import.meta.dirname, 'mutants.ts');
+  const args = ['--import', 'tsx', file, '--check'];
+  expect(spawnSync('node', args, { encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
+});

@@ -185,9 +185,11 @@ export class World {
 
   /** Work of the host that goes on by itself; the end of the life may cut it off. */
   begin(what: string, work: () => Promise<void>): void {
-    this.cluster.clock.as(this.sim.owner, work).catch((error) => {
-      this.#failure ??= new Error(`${what}: ${error.message}`, { cause: error });
-    });
+    this.cluster.clock
+      .as(this.sim.owner, () => this.refusable(work))
+      .catch((error) => {
+        this.#failure ??= new Error(`${what}: ${error.message}`, { cause: error });
+      });
   }
 
   /** Lets time pass: what is under way gets so far. */

@@ -37,7 +37,7 @@ class Child {
     const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}/${name}`] : [];
     this.#name = name;
     this.#process = fork(file, [JSON.stringify(job)], {
-      execArgv: profile,
+      execArgv: ['--expose-gc', ...profile],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     running.add(this.#process);

@@ -15,6 +15,7 @@ import { recovery, restart } from './recovery.js';
 import { recycle } from './recycle.js';
 import { replicate } from './replicate.js';
 import { environment, type Result, type SavedResult } from './result.js';
+import { spaces } from './spaces.js';
 import { switchover } from './switchover.js';
 
 const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   recycle,
   'lag-overhead': lagOverhead,
   switchover,
+  spaces,
 };
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };

@@ -109,9 +109,10 @@ await runJob(async ({ node: options, spaces: count, segments }) => {
   longest.checkpoint = turns.longest();
   const status = await timed(() => node.status());
   found.statusMs = status.ms;
-  longest.status = (await turn(), turns.longest());
+  await turn();
+  longest.status = turns.longest();
   const each = spaces.slice(0, 1_000);
-  const statuses = await timed(() => each.forEach((space) => space.status()));
+  const statuses = await timed(() => each.map((space) => space.status()));
   found.spaceStatusUs = (1_000 * statuses.ms) / each.length;
   await node.metrics();
   await turn();

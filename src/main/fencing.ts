@@ -12,6 +12,7 @@ import { roleRecord, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 import type { Replication } from './replication.js';
 import type { SpaceState } from './space-table.js';
+import { Gate } from './turns.js';
 import type { Wal } from './wal.js';
 
 /** Whether what was appended in this epoch may be acknowledged: after the fdatasync, asked last. */
@@ -59,6 +60,7 @@ export class Fencing {
   readonly #hooks: FencingHooks;
   /** Spaces whose role is being given up. */
   readonly #leaving = new Set<SpaceState>();
+  readonly #gate = new Gate();
 
   constructor(
     nodeId: string,
@@ -96,7 +98,7 @@ export class Fencing {
   #leave(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
     this.#leaving.add(space);
     this.#hooks
-      .serially(() => this.stepAside(space, epoch, leader), space)
+      .serially(() => this.#gate.through(() => this.stepAside(space, epoch, leader)), space)
       .catch((error) => this.#hooks.failed(error))
       .finally(() => this.#leaving.delete(space));
   }

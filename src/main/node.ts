@@ -153,7 +153,7 @@ export class Node extends LedSpaces {
   async start(recovered: Recovered, file: OpenedNodeFile): Promise<void> {
     const { fsync: mode, groupBytes, segmentBytes } = this.config;
     await this.#segments.open();
-    for (const facts of recovered.spaces) this.#damage.refuse(this.#spaces.add(facts));
+    await this.#spaces.addAll(recovered.spaces, (space) => this.#damage.refuse(space));
     this.#memory.publishDurable(this.#end);
     // Before the segment grows: from now on each group adds itself to its index.
     await this.#reader.indexOf(this.#segments.current);

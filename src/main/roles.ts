@@ -18,7 +18,7 @@ import type { OpenSpaceOptions } from './node-types.js';
 import type { Replication } from './replication.js';
 import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
-import { inParts } from './turns.js';
+import { Gate, inParts } from './turns.js';
 import type { Wal } from './wal.js';
 
 export interface RoleHooks {
@@ -53,6 +53,8 @@ export class Roles {
   readonly #address: () => Address | undefined;
   readonly #hooks: RoleHooks;
   readonly #queue = new RoleQueue();
+  /** Spaces that are being made. */
+  readonly #gate = new Gate();
   /** Made in this turn without an answer of these members. */
   readonly #unheard = new Map<string, { names: string[]; silent: readonly string[] }>();
 
@@ -113,12 +115,13 @@ export class Roles {
     if (!(options.lead ?? this.#config.lead)) {
       throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
     }
-    const answers = await this.#replication.questions.ask(
-      id,
-      name,
-      replicas,
-      this.#config.openConfirmMs,
-    );
+    return await this.#gate.through(() => this.#make(id, name, replicas));
+  }
+
+  /** Unless another member knows it. */
+  async #make(id: string, name: string, replicas: readonly string[]): Promise<SpaceState> {
+    const { openConfirmMs } = this.#config;
+    const answers = await this.#replication.questions.ask(id, name, replicas, openConfirmMs);
     if (answers.silent.length > 0) this.#unconfirmed(name, answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);

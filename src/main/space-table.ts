@@ -7,6 +7,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 import { wrong } from './option-checks.js';
+import { Turns } from './turns.js';
 
 /** Gets each run of a space as it becomes durable. */
 export interface RunConsumer {
@@ -133,6 +134,16 @@ export class SpaceTable {
     if (known) {
       const names = `${JSON.stringify(known.facts.name)} and ${JSON.stringify(facts.name)}`;
       throw failure('Configuration', `the spaces ${names} share the id ${facts.id}`);
+    }
+  }
+
+  /** Gives a slot to spaces that were here before, a few in a turn. */
+  async addAll(all: readonly SpaceFacts[], added: (space: SpaceState) => void): Promise<void> {
+    const turns = new Turns();
+    for (const facts of all) {
+      if (turns.isOver) await turns.next();
+      turns.spaces--;
+      added(this.add(facts));
     }
   }
 

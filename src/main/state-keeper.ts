@@ -1,4 +1,5 @@
 /** Writes the state, in two generations, off the append path. */
+import { CHANGES_A_TURN } from '../shared/limits.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { type Hole, type StateOwner, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
@@ -6,9 +7,6 @@ import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import { nextTurn } from './turns.js';
-
-/** Spaces written before other work is let in. */
-const SPACES_PER_TURN = 256;
 
 export class StateKeeper {
   readonly #disk: Disk;
@@ -88,7 +86,7 @@ export class StateKeeper {
     const writer = new StateWriter(generation, this.#memory.durableLsn, this.#own);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
-      if (i % SPACES_PER_TURN === SPACES_PER_TURN - 1) await nextTurn();
+      if (i % CHANGES_A_TURN === CHANGES_A_TURN - 1) await nextTurn();
       this.#refresh(space);
       writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
     }

@@ -1,5 +1,5 @@
 /** Work that is cut into turns of the event loop, so that nothing else waits for all of it. */
-import { SPACES_A_TURN } from '../shared/limits.js';
+import { CHANGES_A_TURN, SPACES_A_TURN } from '../shared/limits.js';
 import type { Effort } from '../shared/slot.js';
 
 /** Resolves when others have had their turn. */
@@ -28,12 +28,32 @@ export class Turns implements Effort {
  */
 export async function inParts<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
   const done: R[] = [];
-  for (let i = 0; i < all.length; i += SPACES_A_TURN) {
-    const part = await Promise.allSettled(all.slice(i, i + SPACES_A_TURN).map(work));
+  for (let i = 0; i < all.length; i += CHANGES_A_TURN) {
+    const part = await Promise.allSettled(all.slice(i, i + CHANGES_A_TURN).map(work));
     for (const one of part) {
       if (one.status === 'rejected') throw one.reason;
       done.push(one.value);
     }
   }
   return done;
+}
+
+/** The same for work that is asked for bit by bit: the rest waits, in order. */
+export class Gate {
+  #free = CHANGES_A_TURN;
+  readonly #waiting: (() => void)[] = [];
+
+  /** @param work that waits for nobody who may wait here */
+  async through<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      // The place goes to the next one, if one waits.
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
 }

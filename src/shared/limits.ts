@@ -42,6 +42,8 @@ export const SLABS_MAX = 1_024;
 export const DEFAULT_MAX_SPACES = 16_384;
 /** Spaces that background work looks at before other work has its turn. */
 export const SPACES_A_TURN = 1_024;
+/** Spaces whose roles change, or that are made or written down, beside each other. */
+export const CHANGES_A_TURN = 256;
 export const MAX_SPACES_MAX = 2 ** 20;
 /** The longest piece of shared memory that Node 20 has views of. */
 export const MEMORY_BUDGET_MAX_BYTES = 4 * 1024 * MiB;

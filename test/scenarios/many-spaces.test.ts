@@ -1,8 +1,11 @@
 /** Thousands of spaces: what is made, opened and changed of them at once is not done one by one. */
 import net from 'node:net';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { SpaceTable } from '#src/main/space-table.js';
+import { StateWriter } from '#src/shared/state.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
+import { TurnCount } from '../support/retention-world.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
 const each = new EachTest();
@@ -86,4 +89,32 @@ test('FAULT-103 a replica takes thousands of introductions a few at a time', asy
   await Promise.all(spaces.map((s) => s.flushed(1, { replicas: 1, timeoutMs: 30_000 })));
   expect(b.spaces.length).toBe(1_000);
   expect(syncs(b) - before).toBeLessThan(150);
+});
+
+test('FAULT-103 no turn makes, adds or writes down more than a part of many spaces', async () => {
+  each.finally(() => vi.restoreAllMocks());
+  const added = new TurnCount();
+  const written = new TurnCount();
+  const { add } = SpaceTable.prototype;
+  vi.spyOn(SpaceTable.prototype, 'add').mockImplementation(function (this: SpaceTable, facts) {
+    added.add();
+    return add.call(this, facts);
+  });
+  const { space: write } = StateWriter.prototype;
+  vi.spyOn(StateWriter.prototype, 'space').mockImplementation(function (this: StateWriter, row) {
+    written.add();
+    write.call(this, row);
+  });
+  let node = await each.start('a');
+  await Promise.all(names(3_000).map((name) => node.openSpace(name)));
+  expect(added.all).toBeGreaterThanOrEqual(3_000);
+  // Two groups may become durable in one turn.
+  expect(added.most).toBeLessThanOrEqual(2 * 256);
+  await node.close();
+  expect(written.all).toBeGreaterThanOrEqual(3_000);
+  added.most = 0;
+  node = await each.start('a');
+  expect(node.spaces.length).toBe(3_000);
+  expect(added.most).toBeLessThanOrEqual(1_024);
+  expect(written.most).toBeLessThanOrEqual(256);
 });

@@ -28,6 +28,7 @@ export function statusText(status: StatusJson): string {
   const log = node.log.reason === '' ? node.log.state : `${node.log.state} (${node.log.reason})`;
   const parts = [
     `${node.nodeId} in ${node.clusterId}: ${health.toUpperCase()}`,
+    `  directory ${node.directoryId}`,
     `  up ${lagText(node.uptimeMs)}, log ${log}, ${number(node.segments)} segments, ` +
       `${bytesText(node.retention.retainedBytes)} kept`,
     `  ${number(spaces.total)} spaces, ${number(spaces.led)} led here` +
@@ -67,7 +68,10 @@ function spacesTable({ rows }: StatusJson): string {
   const head = ['space', 'health', 'role', 'epoch', 'entries', 'replicas: flushed (lag)'];
   const table = new Table({ head, ...PLAIN });
   for (const s of rows) {
-    table.push([s.name, s.health, s.role, String(s.epoch), number(s.durableSequence), whoHasIt(s)]);
+    const who =
+      s.keeps.by === 'nobody' ? `${whoHasIt(s)}\nkeeps all: ${s.keeps.reason}` : whoHasIt(s);
+    const entries = number(s.durableSequence);
+    table.push([s.name, s.health, s.role, String(s.epoch), entries, who.trimStart()]);
   }
   return table.toString();
 }

@@ -148,7 +148,7 @@ describe('a replica without a host', () => {
   });
 
   test('promoted: it keeps all until somebody checkpoints, and says so', async () => {
-    const b = await life.start('b', { listen: LISTEN, ...FOLLOW });
+    const b = await life.start('b', { listen: LISTEN, http: { port: 0 }, ...FOLLOW });
     const a = await openSmall(path.join(life.folder, 'a'), 'a', {
       replicas: [at('b', b.address!.port)],
     });
@@ -161,6 +161,9 @@ describe('a replica without a host', () => {
     await b.promote('s', { force: true });
     expect(told).toEqual([{ space: 's', checkpoint: 20 }]);
     expect(b.space('s').status().keeps).toMatchObject({ by: 'nobody' });
+    const { text } = await runCli('status', '--url', `http://127.0.0.1:${b.httpAddress!.port}`);
+    expect(text).toContain('keeps all: led without a host');
+    expect(text).toContain(`directory ${b.status().directoryId}`);
     const led = b.space('s');
     for (let n = 0; n < 40; n++) await led.appendBatch(1, [PAYLOAD, PAYLOAD, PAYLOAD, PAYLOAD]);
     expect(led.status().checkpoint).toBe(20);

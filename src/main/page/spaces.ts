@@ -223,6 +223,7 @@ function whole(space: SpaceJson): ComponentChild {
       snapshot ? [`Snapshot for ${replicaId}: ${snapshotText(snapshot)}.`] : [],
     ),
     ...(space.skipped > 0 ? [`${counted(space.skipped, 'entry')} skipped.`] : []),
+    ...(space.keeps.by === 'nobody' ? [`Keeps all: ${space.keeps.reason}.`] : []),
   ];
   const fact = (name: string, value: string): ComponentChild =>
     h('div', { class: 'fact' }, h('dt', {}, name), h('dd', {}, value));

@@ -269,7 +269,7 @@ export class Node extends LedSpaces {
   #startReplication(): void {
     const { incarnation, directoryId } = this.#own;
     const facts = { incarnation, directoryId, dataDir: this.#dir, salt: this.#salt };
-    const repairer = (): Repairer | undefined => this.#repairer;
+    const told = [() => this.leadership, () => this.#repairer, () => this.#receiver] as const;
     this.#replication = new Replication(
       this.#platform,
       this.config,
@@ -279,7 +279,7 @@ export class Node extends LedSpaces {
       this.#segments,
       this.#reader,
       this.#wal!,
-      replicationEvents(this.#emit, () => this.leadership, repairer),
+      replicationEvents(this.#emit, ...told),
     );
   }
 
@@ -336,7 +336,7 @@ export class Node extends LedSpaces {
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
       primaries: this.#primaries,
-      ...primaryEvents(this.#emit, this.#primaries, () => this.#repairer),
+      ...primaryEvents(this.#emit, this.#primaries, () => this.#repairer, this.#replication!),
       checkpointed: (space, sequence) => this.#follower?.told(space, sequence),
       peers: {
         ...peerHandlers({

@@ -42,6 +42,8 @@ export interface ReceiverHost {
   stalled(primaryId: string, stalledMs: number): void;
   /** Its host needs nothing of the space below `sequence`. */
   checkpointed(space: SpaceState, sequence: Sequence): void;
+  /** Of a node that this one ships to, over a link that lives. */
+  livingDirectory(nodeId: string): string | undefined;
   /** A second living process calls itself so. `directories`: of the first and of this one. */
   duplicate(nodeId: string, directories: Directories): void;
   /** What this node answers to peers that ask. */

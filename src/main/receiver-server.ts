@@ -69,12 +69,14 @@ export class ReceiverServer {
       this.#host.duplicate(hello.nodeId, [this.#host.directoryId, connection.directoryId]);
       throw failure('DuplicateNode', `the primary calls itself ${hello.nodeId}, as this node does`);
     }
+    const linked = this.#host.livingDirectory(hello.nodeId);
+    if (linked && connection.directoryId && linked !== connection.directoryId) {
+      throw this.#twice(hello.nodeId, [linked, connection.directoryId]);
+    }
     const others = [...this.#connections].filter((c) => c.primaryId === hello.nodeId);
     for (const other of others) {
       if (other.incarnation !== hello.incarnation && (await other.answers(DUPLICATE_PING_MS))) {
-        const directories = [other.directoryId, connection.directoryId];
-        this.#host.duplicate(hello.nodeId, directories);
-        throw failure('DuplicateNode', twice(hello.nodeId, directories));
+        throw this.#twice(hello.nodeId, [other.directoryId, connection.directoryId]);
       }
       other.drop('the primary has dialled again');
     }
@@ -82,6 +84,21 @@ export class ReceiverServer {
     connection.primaryId = hello.nodeId;
     connection.incarnation = hello.incarnation;
     this.#host.connection(hello.nodeId, true, 'hello', connection);
+  }
+
+  #twice(nodeId: string, directories: Directories): Error {
+    this.#host.duplicate(nodeId, directories);
+    return failure('DuplicateNode', twice(nodeId, directories));
+  }
+
+  /** @returns why a node that we dial is refused: another directory of its name ships to us */
+  async twinOf(nodeId: string, directoryId: string): Promise<string | undefined> {
+    for (const other of [...this.#connections].filter((c) => c.primaryId === nodeId)) {
+      const first = other.directoryId;
+      if (!first || first === directoryId || !(await other.answers(DUPLICATE_PING_MS))) continue;
+      return this.#twice(nodeId, [first, directoryId]).message.split('\n', 1)[0]!;
+    }
+    return undefined;
   }
 
   /** One connection follows a space for us; another primary's takes the place of the one before. */

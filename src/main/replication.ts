@@ -5,7 +5,7 @@
 import type { FromShipper, SegmentPlace, ShipperStart, VerdictAnswer } from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
-import { frameBytesOf } from '../shared/limits.js';
+import { frameBytesOf, HEARTBEAT_MS } from '../shared/limits.js';
 import { allocateShipperCounters } from '../shared/metric-words.js';
 import type { Member } from '../shared/node-record.js';
 import { PairWatch } from '../shared/pair-watch.js';
@@ -29,6 +29,8 @@ import type { Wal } from './wal.js';
 export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
   lost(shipper: ShipperHandle, reason: string): void;
+  /** @returns why it is not to be shipped to: another directory lives under its name */
+  twin(replicaId: string, directoryId: string): Promise<string | undefined>;
   /** What a shipper found in this segment is not what was written. */
   unreadable(segment: Segment): void;
   /** It gets nothing of the space. `rewind`: until it has gone back to what we share. */
@@ -45,6 +47,9 @@ export interface ReplicationHooks {
     news: SnapshotNews[K],
   ): void;
 }
+
+/** A living link is heard once a second. */
+const LIVING_MS = 2.5 * HEARTBEAT_MS;
 
 /** What a shipper is told of its node besides the options. */
 export type ShipperFacts = Pick<ShipperStart, 'incarnation' | 'directoryId' | 'dataDir' | 'salt'>;
@@ -154,6 +159,22 @@ export class Replication {
     return this.#shipperOf(replicaId)?.isConnected ?? false;
   }
 
+  /** The directory of a replica whose link lives: it was heard a moment ago. */
+  livingDirectory(replicaId: string): string | undefined {
+    const shipper = this.#shipperOf(replicaId);
+    const isHeard = performance.now() - (shipper?.progress.heardMs ?? 0) < LIVING_MS;
+    return shipper?.isConnected && isHeard ? shipper.link.directoryId : undefined;
+  }
+
+  async #greeted(
+    shipper: ShipperHandle,
+    { connection, directoryId }: Extract<FromShipper, { kind: 'welcomed' }>,
+  ): Promise<void> {
+    const reason = await this.#hooks.twin(shipper.replica.nodeId, directoryId!);
+    if (!reason) return;
+    shipper.post({ kind: 'give-up', connection, reason, code: 'DuplicateNode' });
+  }
+
   /** The shippers of a space that this node leads. */
   shippersOf(space: SpaceState): ShipperHandle[] {
     return this.shippers.filter((s) => space.replicas.includes(s.replica.nodeId));
@@ -228,6 +249,9 @@ export class Replication {
           this.snapshots.unlinked(shipper.replica.nodeId);
         }
         this.#hooks.state(shipper);
+        return;
+      case 'welcomed':
+        if (message.directoryId) this.#answer(shipper, message, this.#greeted(shipper, message));
         return;
       case 'positions':
         this.#answer(shipper, message, this.#judge(shipper, message.connection, message.rows));

@@ -7,9 +7,10 @@ import type { Leadership } from './leadership.js';
 import type { OpenedNodeFile } from './node-file.js';
 import type { PrimaryLinks } from './primary-links.js';
 import type { ReceiverHost } from './receiver-host.js';
+import type { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
 import type { Repairer } from './repairer.js';
-import type { ReplicationHooks } from './replication.js';
+import type { Replication, ReplicationHooks } from './replication.js';
 import type { IntakeHooks } from './snapshot-intake.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 import type { SpaceState } from './space-table.js';
@@ -22,6 +23,7 @@ export function replicationEvents(
   emit: Emit,
   leadership: () => Leadership | undefined,
   repairer: () => Repairer | undefined,
+  receiver: () => ReceiverServer | undefined,
 ): ReplicationHooks {
   return {
     state: ({ replica, link, isConnected }) => {
@@ -36,6 +38,7 @@ export function replicationEvents(
         directoryId: link.directoryId,
       });
     },
+    twin: async (...twin) => await receiver()?.twinOf(...twin),
     unreadable: (segment) => repairer()?.unreadable(segment),
     lost: ({ replica }, reason) => emit('shipper-lost', { replicaId: replica.nodeId, reason }),
     refused: ({ facts: { name: space } }, replicaId, verdict) => {
@@ -58,8 +61,10 @@ export function primaryEvents(
   emit: Emit,
   primaries: PrimaryLinks,
   repairer: () => Repairer | undefined,
-): Pick<ReceiverHost, 'connection' | 'stalled' | 'duplicate'> {
+  replication: Replication,
+): Pick<ReceiverHost, 'connection' | 'stalled' | 'livingDirectory' | 'duplicate'> {
   return {
+    livingDirectory: (nodeId) => replication.livingDirectory(nodeId),
     connection: (primaryId, connected, reason, peer) => {
       if (connected) repairer()?.heard(primaryId);
       primaries.connection(primaryId, connected, reason, peer);

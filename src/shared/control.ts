@@ -144,6 +144,7 @@ export type FromShipper =
   /** The replica has welcomed us. `directoryId`: undefined where it speaks version 1. */
   | {
       readonly kind: 'welcomed';
+      readonly connection: number;
       readonly version: number;
       readonly directoryId: string | undefined;
     }

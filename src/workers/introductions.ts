@@ -1,8 +1,8 @@
 /** Which spaces a replica is to be introduced to, and what it has answered on this connection. */
-import type { ShippedSpace } from '../shared/control.js';
+import type { ShippedSpace, VerdictAnswer } from '../shared/control.js';
 import { failure } from '../shared/errors.js';
 import type { Slot } from '../shared/position.js';
-import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+import type { PositionRow, SpaceRow, VerdictRow } from '../shared/protocol.js';
 
 export class Introductions {
   readonly #spaces = new Map<Slot, ShippedSpace>();
@@ -62,4 +62,9 @@ export class Introductions {
     this.#owed.clear();
     this.#positions.clear();
   }
+}
+
+/** What the replica is told. */
+export function verdictRow({ slot, verdict, next }: VerdictAnswer): VerdictRow {
+  return { handle: slot, verdict, next };
 }

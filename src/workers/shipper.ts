@@ -35,7 +35,6 @@ import {
   type PlainFrame,
   type PositionRow,
   spacesInFrames,
-  type VerdictRow,
   type Welcome,
 } from '../shared/protocol.js';
 import type { SenderEffect, SenderInput } from '../shared/sender.js';
@@ -44,13 +43,15 @@ import { isSnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { CountedSender } from './counted-sender.js';
-import { Introductions } from './introductions.js';
+import { Introductions, verdictRow } from './introductions.js';
 import { Outbox } from './outbox.js';
 import { SegmentReader } from './segment-reader.js';
 import type { ShipperWorld } from './shipper-world.js';
 import { Vitals } from './vitals.js';
 
 const TICK_MS = 50;
+/** For a peer to read why. */
+const BYE_MS = 1_000;
 
 export class Shipper {
   readonly #start: ShipperStart;
@@ -139,10 +140,7 @@ export class Shipper {
 
   #tick(): void {
     const now = performance.now();
-    if (this.#vitals.tick(now, this.#outbox.cursor)) {
-      this.#tellTraffic();
-      this.#tellCheckpoints();
-    }
+    if (this.#vitals.tick(now, this.#outbox.cursor)) this.#tellNews();
     for (const e of this.#sender.tick(now, this.#outbox.isWriting, Math.random())) this.#carry(e);
   }
 
@@ -169,16 +167,10 @@ export class Shipper {
     }
   }
 
-  /** Once a second, and only news: the figures are for people. */
-  #tellTraffic(): void {
-    const { traffic } = this.#outbox;
-    if (traffic === this.#toldTraffic) return;
-    this.#toldTraffic = traffic;
-    this.#tell({ kind: 'traffic', traffic });
-  }
-
   /** Once a second, on a busy link too; only what has moved. */
-  #tellCheckpoints(): void {
+  #tellNews({ traffic } = this.#outbox): void {
+    if (traffic !== this.#toldTraffic) this.#tell({ kind: 'traffic', traffic });
+    this.#toldTraffic = traffic;
     if (this.#version < 2 || !this.#sender.isOpen) return;
     const rows = this.#vitals.checkpoints(this.#source.streams.keys());
     for (const part of inFrames(rows)) this.#send({ kind: 'checkpoints', rows: part });
@@ -198,7 +190,9 @@ export class Shipper {
     this.#assembler.restart(HELLO_FRAME_MAX_BYTES);
     let reason: string = GIVEN_UP.closed;
     socket.on('connect', () => this.#step({ kind: 'connected' }));
-    socket.on('data', (chunk) => this.#heard(chunk));
+    socket.on('data', (chunk) => {
+      if (connection === this.#connection) this.#heard(chunk);
+    });
     socket.on('error', (error) => {
       reason = error.message;
     });
@@ -209,6 +203,18 @@ export class Shipper {
 
   #lost(reason: string, code?: string, isFatal = false): void {
     this.#step({ kind: 'lost', reason, code, isFatal });
+  }
+
+  #giveUp(reason: string, code: string): void {
+    if (code === 'DuplicateNode') {
+      this.#send({ kind: 'bye', fatal: true, code, message: reason });
+      const socket = this.#socket!;
+      this.#socket = undefined;
+      socket.end();
+      // What it still sends is read meanwhile: or it would not see why.
+      setTimeout(() => socket.destroy(), BYE_MS);
+    }
+    this.#lost(reason, code, true);
   }
 
   #drop(): void {
@@ -319,7 +325,8 @@ export class Shipper {
     if (!this.#prove(welcome)) return;
     const { version } = welcome;
     this.#version = version;
-    this.#tell({ kind: 'welcomed', version, directoryId: directoryOf(version, welcome.auth) });
+    const directoryId = directoryOf(version, welcome.auth);
+    this.#tell({ kind: 'welcomed', connection: this.#connection, version, directoryId });
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
@@ -386,7 +393,7 @@ export class Shipper {
         if (message.connection === this.#connection) this.#sendBytes(message.bytes);
         return;
       case 'give-up':
-        if (message.connection === this.#connection) this.#lost(message.reason, message.code, true);
+        if (message.connection === this.#connection) this.#giveUp(message.reason, message.code);
         return;
       case 'again':
       case 'retry':
@@ -488,8 +495,4 @@ export class Shipper {
     await this.#reader.close();
     this.#world.ended();
   }
-}
-
-function verdictRow({ slot, verdict, next }: VerdictAnswer): VerdictRow {
-  return { handle: slot, verdict, next };
 }

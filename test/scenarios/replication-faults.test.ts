@@ -193,6 +193,41 @@ describe('identities', () => {
     expect(duplicates).toEqual([]);
   });
 
+  test('FAULT-26 by directory, whichever side dials: both are told', async () => {
+    const b = await start('b', { listen: LISTEN });
+    const a = await start('a', {
+      listen: LISTEN,
+      lead: true,
+      replicas: [at('b', b.address!.port)],
+    });
+    await (await a.openSpace('s')).append(1, payload(1), { ack: { replicas: 1 } });
+    const duplicates = heard(a, 'duplicate-node');
+    // One lives where we ship to; another one of its name would ship to us.
+    const other = '2'.repeat(32);
+    const hello = { nodeId: 'b', maxVersion: 2, auth: Buffer.from(other, 'hex') };
+    const second = new WireClient(a.address!.port);
+    await expect(second.hello('a', hello)).rejects.toThrow(/closed/);
+    expect(second.frames).toMatchObject([{ kind: 'bye', code: 'DuplicateNode', fatal: true }]);
+    const { directoryId } = b.status();
+    expect(duplicates.splice(0)).toEqual([{ nodeId: 'b', directories: [directoryId, other] }]);
+    expect(a.status().replicas).toMatchObject([{ state: 'streaming', directoryId }]);
+    // The other way round: one ships to us and lives; another one stands where we dial.
+    const c = await start('c', { listen: LISTEN });
+    const first = new WireClient(a.address!.port);
+    await first.hello('a', { ...hello, nodeId: 'c' });
+    const gone = heard(c, 'primary-connection');
+    const states = heard(a, 'replica-state');
+    const added = a.addReplica(at('c', c.address!.port));
+    await first.next('ping');
+    first.send({ kind: 'pong' });
+    await until('we are told', () => states.some((s) => s.fatal === 'DuplicateNode'));
+    await until('it is told', () => gone.some(({ reason }) => reason.includes('another c')));
+    const directories = [other, c.status().directoryId];
+    expect(duplicates[0]).toEqual({ nodeId: 'c', directories });
+    first.socket.destroy();
+    await added;
+  });
+
   test('FAULT-26 two primaries of one copied directory: the second does not ship', async () => {
     const b = await start('b', { listen: LISTEN });
     const replicas = [at('b', b.address!.port)];

@@ -1,4 +1,6 @@
 /** How a life ends, with work under way; and what may have happened to its disk before. */
+import { STATE_FILES } from '#src/main/recovery.js';
+import { decodeState } from '#src/shared/state.js';
 import { DISK_ERRORS, TELLING_CALLS } from '../sim/faults.js';
 import type { Ending } from '../support/space-ledger.js';
 import { HOST_OPERATIONS } from './hosts.js';
@@ -55,7 +57,8 @@ function plainly(way: Way): Operation['run'] {
 /** When a call of some sort is made. */
 function atCall(way: Way): Operation['run'] {
   return async (world) => {
-    const call = TELLING_CALLS[world.chance(TELLING_CALLS.length)]!;
+    // Every second time where a segment begins: there most can go wrong.
+    const call = TELLING_CALLS[world.chance(2) * world.chance(TELLING_CALLS.length)]!;
     world.note(`at ${call}`);
     world.sim.disk.when(
       (what) => call.test(what),
@@ -160,5 +163,31 @@ export const ENDINGS: readonly Operation[] = [
   ...allOf(POWER_LOSS, 2),
   ...CUT_OFF,
 ];
+
+/** Between two lives: of two good states the newer one rots, and the older one counts. */
+export function rotState({ sim }: World): boolean {
+  const states = STATE_FILES.flatMap((name) => {
+    let generation: number | undefined;
+    if (!sim.disk.list('/data').includes(name)) return [];
+    sim.disk.edit(`/data/${name}`, (bytes) => {
+      generation = generationOf(bytes);
+    });
+    return generation === undefined ? [] : [{ name, generation }];
+  });
+  if (states.length < 2) return false;
+  const [newer] = states.sort((a, b) => b.generation - a.generation);
+  sim.disk.edit(`/data/${newer!.name}`, (bytes) => {
+    bytes[bytes.length >> 1]! ^= 1;
+  });
+  return true;
+}
+
+function generationOf(bytes: Uint8Array): number | undefined {
+  try {
+    return decodeState(bytes).generation;
+  } catch {
+    return undefined;
+  }
+}
 
 export const POWER_LOSSES = ENDINGS.filter(({ name }) => name.startsWith(POWER_LOSS.name));

@@ -14,7 +14,8 @@ export function nextLife(chance: Chance, modes: readonly Mode[] = MODES, longest
   const mode = modes[chance(modes.length)]!;
   const fsync: NodeOptions['fsync'] = mode === 'timer' ? { timerMs: 1 + chance(30) } : mode;
   const promise = mode === 'timer' || mode === 'none' ? 'written' : 'durable';
-  return { options: { fsync, ...anySizes(chance, longestBytes) }, promise };
+  const strictTail = chance(3) === 0;
+  return { options: { fsync, strictTail, ...anySizes(chance, longestBytes) }, promise };
 }
 
 /** Each of them other than in the life before, all of them fitting what there is. */

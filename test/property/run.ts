@@ -3,7 +3,7 @@
  * be, at its place; nothing else. Some lives of a node on a nasty disk, each with other options.
  */
 import { chanceFrom } from '../support/chance.js';
-import { ENDINGS } from './endings.js';
+import { ENDINGS, rotState } from './endings.js';
 import { HOST_OPERATIONS } from './hosts.js';
 import { MODES, type Mode, nextLife } from './lives.js';
 import { OPERATIONS } from './operations.js';
@@ -70,6 +70,7 @@ export class PropertyRun {
     }
     for (let n = world.chance(OPERATIONS_MAX); n > 0; n--) await this.#one(ALL_OPERATIONS);
     await this.#one(this.#endings);
+    if (world.chance(4) === 0 && rotState(world)) world.note('the newer state rots');
   }
 
   async #open(): Promise<void> {

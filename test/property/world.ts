@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { Cluster, type SimNode } from '../sim/cluster.js';
 import type { Chance } from '../support/chance.js';
-import { assertDurable } from '../support/durable-log.js';
+import { assertDurable, touchedSegments } from '../support/durable-log.js';
 import { TINY } from '../support/fake-cluster.js';
 import type { AckPromise, Ending } from '../support/space-ledger.js';
 import { SpaceLedger } from '../support/space-ledger.js';
@@ -92,8 +92,17 @@ export class World {
     this.sim.options = { ...TINY, ...life.options };
     this.longestBytes = Math.max(this.longestBytes, this.sim.options.maxEntryBytes ?? 0);
     for (const ledger of this.ledgers) ledger.promise = life.promise;
+    const { strictTail } = life.options;
+    const touched = strictTail ? touchedSegments(this.sim.disk, '/data') : [];
     const error = await this.cluster.within(SETTLE_MS, 'opening', this.sim.start());
+    if (strictTail && error && (error as { code?: string }).code === 'CorruptionDetected') {
+      return await this.open({ ...life, options: { ...life.options, strictTail: false } });
+    }
     if (error) return this.#refused(error);
+    // What was torn there would be cut without a word.
+    const { durableLsn } = this.node.status();
+    const passed = touched.filter((start) => start >= durableLsn);
+    assert.deepEqual(passed, [], `strictTail opened over what stands behind ${durableLsn}`);
     try {
       await this.run('openSpace', async () => {
         for (const { name } of this.ledgers) await this.node.openSpace(name);

@@ -1,5 +1,6 @@
 /** Looks at the fake disk itself: what a node calls durable must not depend on any cache. */
 import path from 'node:path';
+import { ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
 import { segmentStart } from '#src/shared/segment.js';
 import type { FakeDisk } from './fake-disk.js';
 
@@ -12,4 +13,18 @@ export function assertDurable(disk: FakeDisk, dir: string, durableLsn: number): 
     if (at === undefined) continue;
     throw new Error(`${name} is dirty at byte ${at}, the log is called durable to ${durableLsn}`);
   }
+}
+
+/** Where segments begin in which an entry was begun, whole or torn. */
+export function touchedSegments(disk: FakeDisk, dir: string): number[] {
+  const starts: number[] = [];
+  for (const name of disk.list(dir)) {
+    const start = segmentStart(name);
+    if (start === undefined) continue;
+    disk.edit(path.join(dir, name), (bytes) => {
+      const head = bytes.subarray(0, ENTRY_HEADER_BYTES);
+      if (head.some((byte) => byte !== 0)) starts.push(start);
+    });
+  }
+  return starts;
 }

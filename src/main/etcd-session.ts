@@ -4,7 +4,7 @@
  * anew, so neither a restart of etcd nor a compaction leaves a gap. Times are performance.now(),
  * which a sleep of the machine does not count: a lease ends when uptime says something else.
  */
-import { EngramError, failure } from '../shared/errors.js';
+import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../shared/limits.js';
 import type { Change, Condition, Link, MakeLink, Pair, Write } from './etcd-link.js';
 import { haveParted, type Moment, type TwoClocks, twoClocks } from './two-clocks.js';
@@ -143,8 +143,8 @@ export class EtcdSession {
       this.#keepOn(made);
       this.#hooks.up(isNew);
     } catch (error) {
-      if (link) this.#fail(link, (error as Error).message.split('\n', 1)[0]!);
-      else this.#again((error as Error).message);
+      if (link) this.#fail(link, firstLine(error));
+      else this.#again(firstLine(error));
     }
   }
 

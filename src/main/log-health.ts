@@ -3,7 +3,7 @@
  * has been under way for a second); read-only (no room, no rights, no descriptors: tried again by
  * itself); failed (only opening again helps). FAULTS rows 10, 13, 15, 24.
  */
-import { type EngramError, failure } from '../shared/errors.js';
+import { type EngramError, failure, firstLine } from '../shared/errors.js';
 import { RESUME_POLL_MS, SLOW_DISK_MS } from '../shared/limits.js';
 
 export type LogState = 'ok' | 'slow-disk' | 'read-only' | 'failed';
@@ -115,8 +115,4 @@ export class LogHealth {
     this.#end();
     await this.#trying;
   }
-}
-
-function firstLine(error: unknown): string {
-  return (error as Error).message.split('\n', 1)[0]!;
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { failure } from '../shared/errors.js';
 import { SPACE_NAME_MAX_BYTES } from '../shared/limits.js';
+import { wrong } from './option-checks.js';
 
 const ALL_ZERO = '0'.repeat(32);
 const ALL_ONES = 'f'.repeat(32);
@@ -26,7 +27,7 @@ export function spaceIdOf(name: string): string {
 
 /** Throws Configuration unless `name` is a string of 1..255 bytes of well-formed UTF-8. */
 export function checkName(what: string, name: unknown): asserts name is string {
-  if (typeof name !== 'string') throw failure('Configuration', `${what} is no string`);
+  if (typeof name !== 'string') throw wrong(what, name, 'a string of 1 to 255 bytes');
   const bytes = Buffer.byteLength(name, 'utf8');
   if (bytes < 1 || bytes > SPACE_NAME_MAX_BYTES) {
     throw failure('Configuration', `${what} has ${bytes} bytes, allowed are 1..255`);

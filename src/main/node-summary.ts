@@ -1,4 +1,5 @@
 /** The figures of a node, but for its spaces, out of its parts. */
+import { firstLine } from '../shared/errors.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Address, NodeConfig } from './config.js';
 import type { Damage } from './damage.js';
@@ -56,8 +57,4 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     replicas: parts.replication?.monitor.links() ?? [],
     primaries: parts.primaries.status(),
   };
-}
-
-function firstLine(error: Error): string {
-  return error.message.split('\n', 1)[0]!;
 }

@@ -7,7 +7,7 @@ import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { takenFeatures } from '../shared/compression.js';
 import type { History } from '../shared/epoch.js';
-import { EngramError, failure } from '../shared/errors.js';
+import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { FrameAssembler, type FrameBuffers } from '../shared/frame.js';
 import { checkHello, directoryOf } from '../shared/greeting.js';
 import { HANDSHAKE_DEADLINE_MS, HELLO_FRAME_MAX_BYTES, HISTORY_MAX } from '../shared/limits.js';
@@ -207,8 +207,8 @@ export class ReceiverConnection implements SnapshotLink {
       this.drop(`a fault of ours: ${String(error)}`);
       return;
     }
-    this.#reason = error.message;
-    const message = error.message.split('\n', 1)[0]!.slice(0, 200);
+    this.#reason = firstLine(error);
+    const message = this.#reason.slice(0, 200);
     // Bytes that were changed on the way come again, and most likely right.
     const fatal = !error.retryable && error.code !== 'ChecksumMismatch';
     this.#send({ kind: 'bye', fatal, code: error.code, message });

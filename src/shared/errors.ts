@@ -286,8 +286,9 @@ export class EngramError extends Error {
 
   constructor(code: ErrorCode, found: string, options: ErrorDetails = {}) {
     const f = CODES[code];
+    const told = oneLine(code, found);
     super(
-      `${code}: ${found}\n  expected: ${f.expected}\n  to do: ${f.remedy}\n  example: ${f.example}`,
+      `${code}: ${told}\n  expected: ${f.expected}\n  to do: ${f.remedy}\n  example: ${f.example}`,
       options.cause === undefined ? undefined : { cause: options.cause },
     );
     this.name = f.family;
@@ -298,6 +299,18 @@ export class EngramError extends Error {
     this.example = f.example;
     this.details = options.details ?? {};
   }
+}
+
+/** An error told within another: its advice would be taken for this one's, its code is said. */
+function oneLine(code: ErrorCode, found: string): string {
+  const isAdvice = (line: string): boolean => /^ {2}(expected|to do|example): /.test(line);
+  const lines = found.split('\n').filter((line) => !isAdvice(line));
+  return `: ${lines.join(' ')}`.split(`: ${code}: `).join(': ').slice(2);
+}
+
+/** What was found, without the advice that follows; of any error, or of what else was thrown. */
+export function firstLine(error: unknown): string {
+  return String((error as Error | undefined)?.message ?? error).split('\n', 1)[0]!;
 }
 
 export interface ErrorDetails {
@@ -314,7 +327,8 @@ export class ReplicationError extends EngramError {}
 
 /**
  * Makes the error of the family that `code` belongs to.
- * @param found what was found, in one sentence without a full stop
+ * @param found what was found, in one sentence without a full stop; an error of ours that is told
+ *   in it is told without its advice
  */
 export function failure(code: ErrorCode, found: string, options?: ErrorDetails): EngramError {
   switch (CODES[code].family) {

@@ -1,5 +1,6 @@
 /** Brings the segment reader's window to the cursor, asking main where the next segment is. */
 import type { SegmentPlace, WantedEntry } from '../shared/control.js';
+import { firstLine } from '../shared/errors.js';
 import { SEEK_AFTER_BYTES, SEEK_STREAMS_MAX } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -98,6 +99,6 @@ export class CatchUp {
   }
 
   #failed(error: unknown): void {
-    this.#hooks.lost(`reading the log: ${(error as Error).message}`, undefined);
+    this.#hooks.lost(`reading the log: ${firstLine(error)}`, undefined);
   }
 }

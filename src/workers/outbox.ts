@@ -5,7 +5,7 @@
 import type { ByteSocket } from '../shared/byte-socket.js';
 import type { Codec } from '../shared/compression.js';
 import type { Traffic } from '../shared/control.js';
-import { EngramError } from '../shared/errors.js';
+import { EngramError, firstLine } from '../shared/errors.js';
 import { FrameBuilder } from '../shared/frame-builder.js';
 import { BATCH_TRIGGER_BYTES, READ_CHUNK_BYTES, SEND_BUFFERS } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
@@ -116,7 +116,7 @@ export class Outbox {
       this.#fillAndShip();
     } catch (error) {
       if (!(error instanceof EngramError)) throw error;
-      this.#hooks.lost(error.message, error.code);
+      this.#hooks.lost(firstLine(error), error.code);
     }
     if (this.isEager) this.#hooks.eager();
   }

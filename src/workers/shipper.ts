@@ -15,7 +15,7 @@ import type {
   Traffic,
   VerdictAnswer,
 } from '../shared/control.js';
-import { EngramError, failure } from '../shared/errors.js';
+import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
 import { directoryOf, helloOf, welcomeProblem } from '../shared/greeting.js';
 import {
@@ -256,7 +256,7 @@ export class Shipper {
       });
     } catch (error) {
       const known = error instanceof EngramError;
-      this.#lost(known ? error.message : String(error), known ? error.code : undefined);
+      this.#lost(known ? firstLine(error) : String(error), known ? error.code : undefined);
       if (!known) throw error;
     }
     this.#outbox.pump();

@@ -7,6 +7,7 @@ import {
   ERROR_CODES,
   type ErrorCode,
   failure,
+  firstLine,
   MemorySpaceError,
   ReplicationError,
   StorageError,
@@ -79,6 +80,24 @@ describe('errors', () => {
         `  example: ${error.example}`,
       ].join('\n'),
     );
+  });
+
+  test('an error told within another is one line, and says its code once', () => {
+    const disk = failure('DiskFull', 'write of log-1 failed: ENOSPC');
+    const inner = failure('DiskFull', `the state: ${disk.message}`, { cause: disk });
+    const outer = failure('WalFailed', `the log has failed: ${inner.message}`, { cause: inner });
+    expect(inner.message.split('\n')[0]).toBe('DiskFull: the state: write of log-1 failed: ENOSPC');
+    expect(outer.message.split('\n')).toEqual([
+      'WalFailed: the log has failed: DiskFull: the state: write of log-1 failed: ENOSPC',
+      `  expected: ${outer.expected}`,
+      `  to do: ${outer.remedy}`,
+      `  example: ${outer.example}`,
+    ]);
+    expect(failure('WalFailed', outer.message).message).toBe(outer.message);
+    // Of others, nothing is lost.
+    expect(failure('Io', 'a\nb').message.split('\n')[0]).toBe('Io: a b');
+    expect(firstLine(outer)).toBe(outer.message.split('\n')[0]);
+    expect([firstLine('x\ny'), firstLine(undefined)]).toEqual(['x', 'undefined']);
   });
 
   test('the reference names every code, and no other', () => {

@@ -7,6 +7,9 @@ import { HOST_OPERATIONS } from './hosts.js';
 import { beginAppends, OPERATIONS } from './operations.js';
 import { choose, type Operation, type World } from './world.js';
 
+const FIRST_WRITE = /^write wal-.*@0$/;
+const STATE = /^(open|write|rename) state/;
+
 interface Way {
   readonly name: string;
   readonly how: Ending;
@@ -57,8 +60,14 @@ function plainly(way: Way): Operation['run'] {
 /** When a call of some sort is made. */
 function atCall(way: Way): Operation['run'] {
   return async (world) => {
-    // Every second time where a segment begins: there most can go wrong.
-    const call = TELLING_CALLS[world.chance(2) * world.chance(TELLING_CALLS.length)]!;
+    // Mostly where a segment begins and a state is about to say so: there most can go wrong.
+    const calls = [
+      FIRST_WRITE,
+      FIRST_WRITE,
+      STATE,
+      TELLING_CALLS[world.chance(TELLING_CALLS.length)]!,
+    ];
+    const call = calls[world.chance(calls.length)]!;
     world.note(`at ${call}`);
     world.sim.disk.when(
       (what) => call.test(what),
@@ -128,7 +137,7 @@ function allOf(way: Way, weight: number): Operation[] {
 }
 
 const CUT_OFF = [KILL, POWER_LOSS].flatMap((way): Operation[] => [
-  { name: `${way.name} at a call`, weight: 2, run: atCall(way) },
+  { name: `${way.name} at a call`, weight: 4, run: atCall(way) },
   { name: `${way.name} while it opens`, weight: 1, run: half('opening', way) },
   { name: `${way.name} while it closes`, weight: 1, run: half('closing', way) },
 ]);

@@ -267,7 +267,10 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'an end in an older list is believed against the entries behind it (row 101)',
     by: 'property',
-    ...NOTHING_BEHIND,
+    file: 'main/recovery.js',
+    find: 'const known = told ? Math.max(listed ?? 0, next.previousEnd) : listed;',
+    put: 'const known = listed ?? (told ? next.previousEnd : undefined);',
+    also: [NOTHING_BEHIND],
   },
   {
     what: 'a new directory is not synced in its parent (row 102)',

@@ -120,7 +120,11 @@ function whenFull(way: Way): Operation['run'] {
     await live(world, 4 + world.chance(8));
     if (world.chance(2) === 0) {
       disk.capacityBytes = Number.POSITIVE_INFINITY;
+      // The next calls are those of the log that is made fit again.
+      const close = (): void => world.begin('close', () => world.node.close());
+      if (world.chance(2) === 0) disk.when(() => true, 1 + world.chance(12), close);
       await world.pass(world.chance(1_500));
+      disk.unwatch();
     }
     await way.end(world);
     await world.ended('cache lost');

@@ -2,6 +2,7 @@
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import { SequenceWaits } from './sequence-waits.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { DurableWait, SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -17,9 +18,9 @@ export class AckWaits {
   /** A coordinator says which nodes a space is on. */
   readonly #isPlaced: boolean;
   readonly #shippersOf: (space: SpaceState) => readonly ShipperHandle[];
-  /** All of them; those that are durable here already wait for replicas alone. */
   readonly #waits = new Set<AckWait>();
-  readonly #durable = new Set<AckWait>();
+  /** Those that are durable here and wait for replicas alone; by how many each waits for. */
+  readonly #durable = new Map<SpaceState, Map<number, SequenceWaits<AckWait>>>();
   #watching = false;
   #isClosed = false;
 
@@ -71,7 +72,7 @@ export class AckWaits {
       const settle = (): void => {
         clearTimeout(timer);
         this.#waits.delete(wait);
-        this.#durable.delete(wait);
+        this.#leave(wait);
         space.durableWaits.delete(wait);
       };
       const failed = (error: Error): void => {
@@ -84,7 +85,7 @@ export class AckWaits {
           resolve();
           return;
         }
-        this.#durable.add(wait);
+        this.#waitForReplicas(wait);
         void this.#watch();
       };
       const wait: AckWait = { space, sequence, replicas, resolve: isHere, reject: failed };
@@ -113,11 +114,34 @@ export class AckWaits {
 
   #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
     if (this.#memory.durable(space.slot) < sequence) return false;
-    let flushed = 0;
-    for (const shipper of this.#shippersOf(space)) {
-      if (shipper.flushedOf(space.slot, space.facts.epoch) >= sequence) flushed++;
-    }
-    return flushed >= replicas;
+    return (this.#flushedOn(space)[replicas] ?? 0) >= sequence;
+  }
+
+  /** By the number of replicas: up to where so many have flushed the space. */
+  #flushedOn(space: SpaceState): Sequence[] {
+    const { slot, facts } = space;
+    const flushed = this.#shippersOf(space).map((s) => s.flushedOf(slot, facts.epoch));
+    return [Number.POSITIVE_INFINITY, ...flushed.sort((a, b) => b - a)];
+  }
+
+  #waitForReplicas(wait: AckWait): void {
+    const { space, replicas } = wait;
+    const ofSpace = this.#durable.get(space) ?? new Map<number, SequenceWaits<AckWait>>();
+    this.#durable.set(space, ofSpace);
+    const waits = ofSpace.get(replicas) ?? new SequenceWaits<AckWait>();
+    ofSpace.set(replicas, waits);
+    waits.add(wait);
+  }
+
+  #leave(wait: AckWait): void {
+    const { space, replicas } = wait;
+    const ofSpace = this.#durable.get(space);
+    const waits = ofSpace?.get(replicas);
+    if (!waits) return;
+    waits.delete(wait);
+    if (waits.size > 0) return;
+    ofSpace!.delete(replicas);
+    if (ofSpace!.size === 0) this.#durable.delete(space);
   }
 
   /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
@@ -126,8 +150,12 @@ export class AckWaits {
     this.#watching = true;
     while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
-      for (const wait of this.#durable) {
-        if (this.#isFlushed(wait.space, wait.sequence, wait.replicas)) wait.resolve();
+      for (const [space, ofSpace] of this.#durable) {
+        const durable = this.#memory.durable(space.slot);
+        const flushed = this.#flushedOn(space);
+        for (const [replicas, waits] of ofSpace) {
+          settleAll(waits, Math.min(durable, flushed[replicas] ?? 0));
+        }
       }
       if (this.#durable.size > 0) await this.#memory.waitAck(seen);
     }
@@ -136,12 +164,24 @@ export class AckWaits {
 
   /** The space is led elsewhere: who waits for its replicas is told so. */
   fail(space: SpaceState, error: Error): void {
-    for (const wait of this.#durable) if (wait.space === space) wait.reject(error);
+    for (const waits of this.#durable.get(space)?.values() ?? []) {
+      settleAll(waits, Number.POSITIVE_INFINITY, error);
+    }
   }
 
   close(): void {
     this.#isClosed = true;
     for (const wait of this.#waits) wait.reject(closedError(wait.space));
+  }
+}
+
+/** All that wait for `sequence` or lower ones. */
+function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence, error?: Error): void {
+  let wait = waits.take(sequence);
+  while (wait) {
+    if (error) wait.reject(error);
+    else wait.resolve();
+    wait = waits.take(sequence);
   }
 }
 

@@ -33,7 +33,7 @@ export class LiveRuns {
     if (!feed) {
       feed = new Feed(this);
       this.#feeds.set(space, feed);
-      space.consumers.add(feed);
+      space.consumers = [...space.consumers, feed];
     }
     return new Follower(feed, () => this.#left(space));
   }
@@ -43,7 +43,7 @@ export class LiveRuns {
     if (!feed || feed.followers > 0) return;
     feed.drop();
     this.#feeds.delete(space);
-    space.consumers.delete(feed);
+    space.consumers = space.consumers.filter((consumer) => consumer !== feed);
   }
 
   /** The oldest ones make room, whosever they are. @returns undefined where it is too long */

@@ -41,7 +41,8 @@ import { Retention } from './retention.js';
 import { SealerPool } from './sealer-pool.js';
 import { Segments } from './segments.js';
 import { SnapshotIntake } from './snapshot-intake.js';
-import { Space, type SpaceParts } from './space.js';
+import type { Space } from './space.js';
+import { SpaceHandles } from './space-handles.js';
 import { type SpaceState, SpaceTable } from './space-table.js';
 import { StateKeeper } from './state-keeper.js';
 import { QUARANTINE } from './tail.js';
@@ -77,7 +78,20 @@ export class Node extends LedSpaces {
   readonly #counts = new NodeCounts();
   readonly #primaries = new PrimaryLinks();
   readonly #stop = manyListeners(new AbortController());
-  readonly #handles = new Map<SpaceState, Space>();
+  readonly #handles = new SpaceHandles(() => ({
+    config: this.config,
+    memory: this.#memory,
+    wal: this.#wal!,
+    reader: this.#reader,
+    replication: this.#replication!,
+    retention: this.retention!,
+    ackRefusal: () => leaseRefusal(this.#coordinator),
+    stop: this.#stop.signal,
+    appliedTo: (space) => this.#appliedTo(space),
+    versionOf: (primaryId) => this.#primaries.versionOf(primaryId),
+    applier: this.#applier,
+    snapshots: this.#snapshots,
+  }));
   readonly #end: Lsn;
   #wal: Wal | undefined;
   #replication: Replication | undefined;
@@ -381,7 +395,7 @@ export class Node extends LedSpaces {
    */
   async openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
     this.checkOpen();
-    return this.#handle(await stayAlive(this.leadership!.openSpace(name, options)));
+    return this.#handles.of(await stayAlive(this.leadership!.openSpace(name, options)));
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
@@ -389,30 +403,7 @@ export class Node extends LedSpaces {
     this.checkOpen();
     const state = this.#spaces.byName(name);
     if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.config.nodeId}`);
-    return this.#handle(state);
-  }
-
-  #handle(state: SpaceState): Space {
-    let handle = this.#handles.get(state);
-    if (!handle) {
-      const parts: SpaceParts = {
-        config: this.config,
-        memory: this.#memory,
-        wal: this.#wal!,
-        reader: this.#reader,
-        replication: this.#replication!,
-        retention: this.retention!,
-        ackRefusal: () => leaseRefusal(this.#coordinator),
-        stop: this.#stop.signal,
-        appliedTo: (space) => this.#appliedTo(space),
-        versionOf: (primaryId) => this.#primaries.versionOf(primaryId),
-        applier: this.#applier,
-        snapshots: this.#snapshots,
-      };
-      handle = new Space(parts, state);
-      this.#handles.set(state, handle);
-    }
-    return handle;
+    return this.#handles.of(state);
   }
 
   #appliedTo(space: SpaceState): number {
@@ -431,7 +422,7 @@ export class Node extends LedSpaces {
 
   /** Handles to all spaces that are here. */
   get spaces(): readonly Space[] {
-    return this.#spaces.spaces.map((space) => this.#handle(space));
+    return this.#spaces.spaces.map((space) => this.#handles.of(space));
   }
 
   /** `status()` without the spaces: it costs the same however many there are. */

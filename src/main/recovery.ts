@@ -5,7 +5,7 @@
  */
 import path from 'node:path';
 import { type EngramError, failure } from '../shared/errors.js';
-import { TRAILER_BYTES } from '../shared/limits.js';
+import { SPACES_A_TURN, TRAILER_BYTES } from '../shared/limits.js';
 import type { Lsn, Sequence } from '../shared/position.js';
 import {
   decideEnd,
@@ -14,7 +14,7 @@ import {
   type Evidence,
   segmentName,
 } from '../shared/segment.js';
-import { decodeState, type Hole, type SpaceFacts, type State } from '../shared/state.js';
+import { type Hole, type SpaceFacts, type State, StateReader } from '../shared/state.js';
 import { type Disk, type DiskFile, readSmallFile } from './disk.js';
 import { readDirectory } from './log-directory.js';
 import { corrupt, holesOutside, Replay } from './replay.js';
@@ -22,6 +22,7 @@ import { EMPTY, headOf, isZero, type SegmentHead, searchBehind } from './segment
 import { type BadPlace, walkOver, walkSegment } from './segment-walk.js';
 import type { Segment } from './segments.js';
 import { keepCopy, settleTail } from './tail.js';
+import { nextTurn } from './turns.js';
 
 export const STATE_FILES = ['state-0', 'state-1'] as const;
 const STATE_MAX_BYTES = 512 * 1024 * 1024;
@@ -139,21 +140,32 @@ async function readLog(
   };
 }
 
-/** The valid state of the higher generation; undefined where neither is valid. */
+/** The valid state of the higher generation, read in turns; undefined where neither is valid. */
 export async function newestState(disk: Disk, dir: string): Promise<State | undefined> {
-  let newest: State | undefined;
+  const found: StateReader[] = [];
   for (const name of STATE_FILES) {
-    try {
-      const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES);
-      if (!bytes) continue;
-      const state = decodeState(bytes);
-      if (!newest || state.generation > newest.generation) newest = state;
-    } catch (error) {
-      // The other generation, or the whole log, says the same; a newer release's is not ours.
-      if ((error as EngramError).code !== 'CorruptionDetected') throw error;
-    }
+    const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES);
+    const reader = bytes && (await unlessDamaged(async () => new StateReader(bytes)));
+    if (reader) found.push(reader);
   }
-  return newest;
+  for (const reader of found.sort((a, b) => b.generation - a.generation)) {
+    const state = await unlessDamaged(async () => {
+      while (reader.rows(SPACES_A_TURN)) await nextTurn();
+      return reader.finish();
+    });
+    if (state) return state;
+  }
+  return undefined;
+}
+
+/** The other generation, or the whole log, says the same; a newer release's is not ours. */
+async function unlessDamaged<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+    return undefined;
+  }
 }
 
 /** What of the holes lies where no segment is: missing, or freed since, which nobody lacks. */

@@ -119,6 +119,10 @@ class Places {
     return place && place.start < before ? place : undefined;
   }
 
+  get isEmpty(): boolean {
+    return this.#places.length === 0;
+  }
+
   /** Index of the first one that ends behind an LSN. */
   #firstBehind(lsn: Lsn): number {
     let low = 0;
@@ -307,6 +311,7 @@ export class Replay {
     const nodeDamage = this.#nodeDamage ?? atEnd;
     const known = this.#nodeDamage === undefined ? 'end' : 'record';
     const doubt = nodeDamage === undefined ? undefined : known;
+    if (nodeDamage === undefined && this.#unnamed.isEmpty) return;
     for (const [id, facts] of this.spaces) {
       const track = this.#track(id);
       const seen = Math.max(track.lastLsn, track.rowLsn);

@@ -88,7 +88,7 @@ export class Roles {
 
   /** The space that is here or, where this node leads, a new one. */
   open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
-    const id = spaceIdOf(name);
+    const id = this.#spaces.byName(name)?.facts.id ?? spaceIdOf(name);
     const ids = this.#replication.members.map((r) => r.nodeId);
     for (const replica of options.replicas ?? []) {
       if (!ids.includes(replica)) {
@@ -148,11 +148,12 @@ export class Roles {
 
   /** Who follows a led space is durable; replicas that were added while it ran come back. */
   restoreMembers(led: readonly SpaceState[]): void {
+    const known = new Set(this.#replication.members.map((m) => m.nodeId));
     for (const space of led) {
       const members = space.facts.members.filter((m) => m.nodeId !== this.#config.nodeId);
-      const known = this.#replication.members.map((m) => m.nodeId);
       for (const member of members) {
-        if (!known.includes(member.nodeId)) this.#replication.add(member);
+        if (!known.has(member.nodeId)) this.#replication.add(member);
+        known.add(member.nodeId);
       }
       space.replicas = members.map((m) => m.nodeId);
     }

@@ -7,6 +7,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 import { wrong } from './option-checks.js';
+import { type SequenceWait, SequenceWaits } from './sequence-waits.js';
 import { Turns } from './turns.js';
 
 /** Gets each run of a space as it becomes durable. */
@@ -15,8 +16,7 @@ export interface RunConsumer {
   run(bytes: Uint8Array | undefined, first: Sequence, count: number): void;
 }
 
-export interface DurableWait {
-  readonly sequence: Sequence;
+export interface DurableWait extends SequenceWait {
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -38,14 +38,14 @@ export interface SpaceState {
   /** Timestamp of the last staged entry, its two words; never goes back. */
   timeLow: number;
   timeHigh: number;
-  readonly consumers: Set<RunConsumer>;
+  consumers: readonly RunConsumer[];
   /** The last sequence when the node was opened; 0 for a space made since. */
   readonly openedAt: Sequence;
   /** When recent entries became durable here: last sequence, monotonic ms, bytes, in turn. */
   readonly durableTimes: number[];
   /** Bytes of entries that became durable since the node was opened. */
   durableBytes: number;
-  readonly durableWaits: Set<DurableWait>;
+  readonly durableWaits: SequenceWaits<DurableWait>;
   /** The node ids of the replicas that follow it, where this node leads. */
   replicas: readonly string[];
   /** Why it takes no appends, although this node leads it. */
@@ -72,10 +72,14 @@ export interface SpaceState {
   rewindCount: number;
 }
 
+const NO_CONSUMERS: readonly RunConsumer[] = [];
+
 export class SpaceTable {
   readonly #memory: NodeMemory;
   readonly #byId = new Map<string, SpaceState>();
   readonly #byName = new Map<string, SpaceState>();
+  /** Of the primary that was met last: most spaces have the same one. */
+  #lastPrimary = { name: '', id: idOf('') };
   /** Ids of spaces that are on their way to the disk. */
   readonly #reserved = new Set<string>();
   /** By slot; slot 0 is the node's own space. */
@@ -157,11 +161,11 @@ export class SpaceTable {
       facts,
       timeLow: Number(facts.timestamp & 0xffffffffn),
       timeHigh: Number(facts.timestamp >> 32n),
-      consumers: new Set(),
+      consumers: NO_CONSUMERS,
       openedAt: facts.position.sequence,
       durableTimes: [],
       durableBytes: 0,
-      durableWaits: new Set(),
+      durableWaits: new SequenceWaits(),
       replicas: replicasIn(facts),
       refusal: undefined,
       pause: undefined,
@@ -169,7 +173,7 @@ export class SpaceTable {
       hasLed: true,
       heardOf: undefined,
       repair: undefined,
-      primaryId: idOf(facts.primary),
+      primaryId: this.#primaryId(facts.primary),
       toldHistory: [],
       isRewinding: false,
       isInstalling: facts.begun !== undefined,
@@ -180,6 +184,11 @@ export class SpaceTable {
     if (slot > 0) this.#byName.set(facts.name, space);
     this.#memory.setSpace(slot, words(facts.id), facts.epoch, facts.position.sequence);
     return space;
+  }
+
+  #primaryId(name: string): string {
+    if (this.#lastPrimary.name !== name) this.#lastPrimary = { name, id: idOf(name) };
+    return this.#lastPrimary.id;
   }
 
   setEpoch(space: SpaceState, epoch: number): void {
@@ -200,18 +209,19 @@ function words(id: string): SpaceIdWords {
 }
 
 /** The space has become durable up to `sequence`. */
-export function wakeDurableWaits(space: SpaceState, sequence: Sequence): void {
-  for (const wait of space.durableWaits) {
-    if (wait.sequence > sequence) continue;
-    space.durableWaits.delete(wait);
+export function wakeDurableWaits({ durableWaits }: SpaceState, sequence: Sequence): void {
+  let wait = durableWaits.take(sequence);
+  while (wait) {
     wait.resolve();
+    wait = durableWaits.take(sequence);
   }
 }
 
 /** What they wait for does not come. */
-export function rejectWaits(space: SpaceState, error: Error): void {
-  for (const wait of space.durableWaits) {
-    space.durableWaits.delete(wait);
+export function rejectWaits({ durableWaits }: SpaceState, error: Error): void {
+  let wait = durableWaits.take(Number.POSITIVE_INFINITY);
+  while (wait) {
     wait.reject(error);
+    wait = durableWaits.take(Number.POSITIVE_INFINITY);
   }
 }

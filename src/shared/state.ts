@@ -304,57 +304,89 @@ export class StateWriter {
 }
 
 /**
- * Reads a state file. Throws CorruptionDetected when it is damaged, UnsupportedVersion when a
- * newer release wrote it. Rows are read as long as there are bytes: no count is trusted.
+ * Reads a state file, so many rows at a time. Rows are read as long as there are bytes: no count
+ * is trusted. Throws CorruptionDetected when it is damaged (rows are looked at when they are read),
+ * UnsupportedVersion when a newer release wrote it.
  */
-export function decodeState(bytes: Uint8Array): State {
-  if (bytes.length < 56) throw failure('CorruptionDetected', `a state of ${bytes.length} bytes`);
-  const body = bytes.subarray(0, bytes.length - 4);
-  const stored = new ByteReader(bytes.subarray(bytes.length - 4), 'CorruptionDetected').u32();
-  if (stored !== crc32c(body))
-    throw failure('CorruptionDetected', 'a state whose CRC does not fit');
-  const r = new ByteReader(body, 'CorruptionDetected');
-  if (r.u32() !== MAGIC) throw failure('CorruptionDetected', 'a state without its magic');
-  const format = r.u32();
-  if (format !== 1 && format !== FORMAT) {
-    throw failure('UnsupportedVersion', `state format ${format}, known: 1 to ${FORMAT}`);
+export class StateReader {
+  readonly generation: number;
+  readonly #r: ByteReader;
+  readonly #lsn: Lsn;
+  readonly #durableLsn: Lsn;
+  readonly #nodeSequence: Sequence;
+  readonly #counts: { readonly spaces: number; readonly segments: number; readonly holes: number };
+  readonly #own: StateOwner;
+  readonly #spaces: SpaceRow[] = [];
+
+  constructor(bytes: Uint8Array) {
+    if (bytes.length < 56) throw failure('CorruptionDetected', `a state of ${bytes.length} bytes`);
+    const body = bytes.subarray(0, bytes.length - 4);
+    const stored = new ByteReader(bytes.subarray(bytes.length - 4), 'CorruptionDetected').u32();
+    if (stored !== crc32c(body))
+      throw failure('CorruptionDetected', 'a state whose CRC does not fit');
+    const r = new ByteReader(body, 'CorruptionDetected');
+    if (r.u32() !== MAGIC) throw failure('CorruptionDetected', 'a state without its magic');
+    const format = r.u32();
+    if (format !== 1 && format !== FORMAT) {
+      const found = `state format ${format}, known: 1 to ${FORMAT}`;
+      throw failure('UnsupportedVersion', found);
+    }
+    this.generation = r.u64();
+    this.#lsn = r.u64();
+    this.#durableLsn = r.u64();
+    this.#nodeSequence = r.u64();
+    this.#counts = { spaces: r.u32(), segments: r.u32(), holes: r.u32() };
+    this.#own = readOwner(r, format);
+    this.#r = r;
   }
-  const generation = r.u64();
-  const lsn = r.u64();
-  const durableLsn = r.u64();
-  const nodeSequence = r.u64();
-  const spaceCount = r.u32();
-  const segmentCount = r.u32();
-  const holeCount = r.u32();
+
+  /** @returns whether there are more rows */
+  rows(most: number): boolean {
+    const { spaces } = this.#counts;
+    const until = Math.min(spaces, this.#spaces.length + most);
+    while (this.#spaces.length < until) this.#spaces.push(readRow(this.#r));
+    return until < spaces;
+  }
+
+  /** Once, when all rows are read. */
+  finish(): State {
+    const r = this.#r;
+    const segments: SegmentFacts[] = [];
+    for (let i = 0; i < this.#counts.segments; i++) {
+      const start = r.u64();
+      const size = r.u32();
+      const end = r.u64();
+      segments.push({ start, size, end: end === 0 ? undefined : end });
+    }
+    const holes: Hole[] = [];
+    for (let i = 0; i < this.#counts.holes; i++) holes.push({ start: r.u64(), end: r.u64() });
+    r.end();
+    return {
+      generation: this.generation,
+      ...this.#own,
+      lsn: this.#lsn,
+      durableLsn: this.#durableLsn,
+      nodeSequence: this.#nodeSequence,
+      spaces: this.#spaces,
+      segments,
+      holes,
+    };
+  }
+}
+
+/** A whole state in one go. Throws as `StateReader`. */
+export function decodeState(bytes: Uint8Array): State {
+  const reader = new StateReader(bytes);
+  reader.rows(Number.POSITIVE_INFINITY);
+  return reader.finish();
+}
+
+function readOwner(r: ByteReader, format: number): StateOwner {
   const nodeId = r.text();
   const clusterId = r.text();
   const directory = format === 1 ? NO_DIRECTORY : r.id();
-  const madeAs = format === 1 ? 1 : r.u8();
-  const spaces: SpaceRow[] = [];
-  for (let i = 0; i < spaceCount; i++) spaces.push(readRow(r));
-  const segments: SegmentFacts[] = [];
-  for (let i = 0; i < segmentCount; i++) {
-    const start = r.u64();
-    const size = r.u32();
-    const end = r.u64();
-    segments.push({ start, size, end: end === 0 ? undefined : end });
-  }
-  const holes: Hole[] = [];
-  for (let i = 0; i < holeCount; i++) holes.push({ start: r.u64(), end: r.u64() });
-  r.end();
-  return {
-    generation,
-    nodeId,
-    clusterId,
-    directoryId: directory === NO_DIRECTORY ? undefined : directory,
-    madeAs,
-    lsn,
-    durableLsn,
-    nodeSequence,
-    spaces,
-    segments,
-    holes,
-  };
+  const directoryId = directory === NO_DIRECTORY ? undefined : directory;
+  return { nodeId, clusterId, directoryId, madeAs: format === 1 ? 1 : r.u8() };
 }
 
 function readRow(r: ByteReader): SpaceRow {

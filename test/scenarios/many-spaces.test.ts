@@ -3,6 +3,7 @@ import net from 'node:net';
 import { expect, test, vi } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { SpaceTable } from '#src/main/space-table.js';
+import { ByteReader } from '#src/shared/bytes.js';
 import { StateWriter } from '#src/shared/state.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
 import { TurnCount } from '../support/retention-world.js';
@@ -91,7 +92,7 @@ test('FAULT-103 a replica takes thousands of introductions a few at a time', asy
   expect(syncs(b) - before).toBeLessThan(150);
 });
 
-test('FAULT-103 no turn makes, adds or writes down more than a part of many spaces', async () => {
+test('FAULT-103 no turn makes, adds, reads or writes more than a part of many spaces', async () => {
   each.finally(() => vi.restoreAllMocks());
   const added = new TurnCount();
   const written = new TurnCount();
@@ -105,6 +106,13 @@ test('FAULT-103 no turn makes, adds or writes down more than a part of many spac
     written.add();
     write.call(this, row);
   });
+  // A row of a state has one.
+  const read = new TurnCount();
+  const { big } = ByteReader.prototype;
+  vi.spyOn(ByteReader.prototype, 'big').mockImplementation(function (this: ByteReader) {
+    read.add();
+    return big.call(this);
+  });
   let node = await each.start('a');
   await Promise.all(names(3_000).map((name) => node.openSpace(name)));
   expect(added.all).toBeGreaterThanOrEqual(3_000);
@@ -117,4 +125,7 @@ test('FAULT-103 no turn makes, adds or writes down more than a part of many spac
   expect(node.spaces.length).toBe(3_000);
   expect(added.most).toBeLessThanOrEqual(1_024);
   expect(written.most).toBeLessThanOrEqual(256);
+  // The newer one of two states.
+  expect(read.all).toBe(3_000);
+  expect(read.most).toBeLessThanOrEqual(1_024);
 });

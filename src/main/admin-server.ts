@@ -44,6 +44,7 @@ export type AdminQuestion =
       readonly port: number;
     }
   | { readonly verb: 'remove-replica'; readonly nodeId: string }
+  | { readonly verb: 'backup'; readonly target: string; readonly nodeId?: string }
   | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number };
 
 type AdminAnswer =
@@ -68,6 +69,10 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
     }
     case 'remove-replica':
       return await node.removeReplica(question.nodeId);
+    case 'backup': {
+      const { verb: _, target, ...options } = question;
+      return await node.backup(target, options);
+    }
     case 'checkpoint':
       return await node.space(question.space).checkpoint(question.sequence);
     default:

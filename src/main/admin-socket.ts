@@ -112,6 +112,12 @@ export async function placeSocket(
   throw problem;
 }
 
+/** Whether the directory was copied while a node had it open. */
+export async function isCopyInUse(dir: string): Promise<boolean> {
+  const told = await read(dir).catch(() => undefined);
+  return told !== undefined && told.place !== (await placeOf(dir).catch(() => told.place));
+}
+
 /**
  * Where the node of a data directory is asked. Rejects NotRunning where none is, or where the
  * directory is a copy of one whose node runs.

@@ -3,6 +3,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { AdminError } from './admin-server.js';
+import { addCopyCommands } from './cli-copies.js';
 import { addRoleCommands } from './cli-roles.js';
 import { DemoError, type DemoOptions, runDemo } from './demo.js';
 import { nodeDisk } from './disk.js';
@@ -132,6 +133,7 @@ program
   });
 
 addRoleCommands(program);
+addCopyCommands(program);
 
 try {
   await program.parseAsync();

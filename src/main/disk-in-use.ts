@@ -170,6 +170,10 @@ export class DiskInUse implements Disk {
     return this.#calls.run(`list of ${dir}`, () => this.#disk.list(dir));
   }
 
+  removeDir(dir: string): Promise<void> {
+    return this.#calls.run(`remove of ${dir}`, () => this.#disk.removeDir(dir));
+  }
+
   makeDir(dir: string): Promise<string | undefined> {
     return this.#calls.run(`making ${dir}`, () => this.#disk.makeDir(dir));
   }

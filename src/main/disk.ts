@@ -55,6 +55,8 @@ export interface Disk {
   list(dir: string): Promise<string[]>;
   /** Makes a directory and the parents that it lacks. @returns the first that was not there */
   makeDir(dir: string): Promise<string | undefined>;
+  /** Removes an empty directory. */
+  removeDir(dir: string): Promise<void>;
   /** fsync of a directory: the names in it are durable. */
   syncDir(dir: string): Promise<void>;
   /** What stands under a name, as something to compare; undefined: nothing. */
@@ -227,6 +229,7 @@ export const nodeDisk: Disk = {
   },
   makeDir: (dir) => makeDirs(dir),
   identity: (file) => identityOf(file),
+  removeDir: (dir) => call(`remove of ${dir}`, (cb) => fs.rmdir(dir, cb as fs.NoParamCallback)),
   async freeBytes(dir) {
     const stats = await call<fs.StatsFs>(`statfs of ${dir}`, (cb) => fs.statfs(dir, cb));
     return stats.bavail * stats.bsize;

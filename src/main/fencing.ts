@@ -186,6 +186,7 @@ export function becomeReplica(space: SpaceState): void {
   const { facts } = space;
   if (facts.role === 'primary' && space.hasLed) facts.applied = facts.position.sequence;
   facts.role = 'replica';
+  facts.copied = false;
   space.heardOf = undefined;
   if (space.refusal?.code === 'StalePrimary') space.refusal = undefined;
   space.replicas = [];

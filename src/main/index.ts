@@ -13,6 +13,7 @@ export type { ReplicaStatus } from '../shared/lag.js';
 export type { Member, Role } from '../shared/node-record.js';
 export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 export type { Epoch, Lsn, Sequence } from '../shared/position.js';
+export type { BackupOptions, BackupReport } from './backup.js';
 export type {
   Address,
   HostSnapshot,

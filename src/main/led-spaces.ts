@@ -2,6 +2,7 @@
 import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import { stayAlive } from './alive.js';
+import type { BackupOptions, BackupReport, Backups } from './backup.js';
 import type { NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
@@ -17,6 +18,7 @@ export abstract class LedSpaces extends NodeEmitter {
   /** There once the node is open. */
   protected leadership: Leadership | undefined;
   protected retention: Retention | undefined;
+  protected backups: Backups | undefined;
   protected readonly config: NodeConfig;
 
   constructor(config: NodeConfig) {
@@ -69,6 +71,18 @@ export abstract class LedSpaces extends NodeEmitter {
     await stayAlive(this.leadership!.removeReplica(replicaId));
     this.emit('replica-set', { replicaId, change: 'removed' });
     await stayAlive(this.retention!.run());
+  }
+
+  /**
+   * Copies this directory while the node runs: what is durable now, verified as a whole before the
+   * target gets its name. The copy has a directory id of its own; opened, it follows whoever leads,
+   * and leads by force alone. What it is copied from is kept until it is done.
+   * @param target a directory that is not there yet
+   * Rejects Configuration, CorruptionDetected (the copy is not sound), DiskFull, Io, Closed.
+   */
+  async backup(target: string, options?: BackupOptions): Promise<BackupReport> {
+    this.checkOpen();
+    return await stayAlive(this.backups!.take(target, options));
   }
 
   /**

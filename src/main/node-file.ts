@@ -28,6 +28,8 @@ export interface NodeFile extends NodeIdentity {
   readonly madeAs: number;
   /** No entry of the log is longer; undefined where nobody has noted it. */
   readonly maxEntryBytes?: number | undefined;
+  /** A copy that was not opened yet: see makeCopied. */
+  readonly copied?: boolean | undefined;
 }
 
 /** The node.json of a directory that is open, and what had to be done to it. */
@@ -109,6 +111,31 @@ function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
   );
 }
 
+/** What settleCopy writes twice. */
+interface Stated {
+  write(): Promise<void>;
+}
+
+/**
+ * A copy is opened for the first time: what its spaces are from now on (makeCopied) is durable in
+ * both generations of the state before node.json says that it is a directory like any other. The
+ * caller has written one of them.
+ */
+export async function settleCopy(
+  disk: Disk,
+  dir: string,
+  file: OpenedNodeFile,
+  state: Stated,
+): Promise<void> {
+  await state.write();
+  const { directoryId } = file;
+  await writeNodeFile(disk, dir, {
+    ...(await readNodeFile(disk, dir)),
+    directoryId,
+    copied: false,
+  });
+}
+
 /** Durable when it resolves; a crash leaves the old file or this one. */
 export async function writeNodeFile(
   disk: Disk,
@@ -117,7 +144,9 @@ export async function writeNodeFile(
 ): Promise<void> {
   const { nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes } = file;
   const formatVersion = FORMAT_VERSION;
-  const fields = { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes };
+  const copied = file.copied || undefined;
+  const more = { directoryId, madeAs, maxEntryBytes, copied };
+  const fields = { formatVersion, nodeId, clusterId, logSalt, ...more };
   const text = JSON.stringify({ ...fields, crc: crcOf(fields) });
   await replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`));
 }
@@ -173,14 +202,18 @@ export async function readNodeFile(disk: Disk, dir: string): Promise<NodeFile> {
   if (typeof parsed !== 'object' || parsed === null) {
     throw failure('CorruptionDetected', `${NAME} holds no object`);
   }
-  const { formatVersion, nodeId, clusterId, logSalt, directoryId, madeAs, maxEntryBytes, crc } =
-    parsed as Record<string, unknown>;
+  const { formatVersion, nodeId, clusterId, logSalt, crc, ...rest } = parsed as Record<
+    string,
+    unknown
+  >;
+  const { directoryId, madeAs, maxEntryBytes, copied } = rest;
   if (typeof formatVersion === 'number' && formatVersion > FORMAT_VERSION) {
     const found = `data directory of format ${formatVersion}, known: 1 to ${FORMAT_VERSION}`;
     throw failure('UnsupportedVersion', found);
   }
   const first = { formatVersion, nodeId, clusterId, logSalt };
-  const fields = formatVersion === 1 ? first : { ...first, directoryId, madeAs, maxEntryBytes };
+  const more = { directoryId, madeAs, maxEntryBytes, copied };
+  const fields = formatVersion === 1 ? first : { ...first, ...more };
   if (crc !== crcOf(fields)) throw failure('CorruptionDetected', `${NAME} does not fit its crc`);
   return {
     nodeId: nodeId as string,
@@ -189,5 +222,6 @@ export async function readNodeFile(disk: Disk, dir: string): Promise<NodeFile> {
     directoryId: formatVersion === 1 ? undefined : (directoryId as string),
     madeAs: formatVersion === 1 ? 1 : (madeAs as number),
     maxEntryBytes: maxEntryBytes as number | undefined,
+    copied: formatVersion !== 1 && copied === true,
   };
 }

@@ -8,6 +8,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import type { Hole } from '../shared/state.js';
 import { stayAlive } from './alive.js';
 import { Applier, manyListeners } from './apply.js';
+import { Backups } from './backup.js';
 import type { Address, NodeConfig } from './config.js';
 import { type Coordinator, leaseRefusal } from './coordinator.js';
 import { Damage, type DamagedEntries, damagedEntries } from './damage.js';
@@ -23,7 +24,7 @@ import type { LostAppends } from './lost-appends.js';
 import type { MetricParts } from './metric-facts.js';
 import { Metrics, type Scrape } from './metrics.js';
 import { NodeCounts } from './node-counts.js';
-import type { OpenedNodeFile } from './node-file.js';
+import { type OpenedNodeFile, settleCopy } from './node-file.js';
 import { reserveMemory } from './node-memory.js';
 import { type SummaryParts, summaryOf } from './node-summary.js';
 import type { NodeSummary, OpenSpaceOptions } from './node-types.js';
@@ -195,6 +196,7 @@ export class Node extends LedSpaces {
     });
     this.#startReplication();
     this.retention = this.#startRetention();
+    this.backups = new Backups(...this.#parts, file, this.#state, () => this.#damage.holes.length);
     this.#follower = CheckpointFollower.of(this.config, this.#memory, this.retention);
     // The list of live segments is durable before the log grows behind it.
     await this.#state.write().catch(async (error) => {
@@ -202,6 +204,7 @@ export class Node extends LedSpaces {
       await this.#segments.giveBack();
       await this.#state.write();
     });
+    if (file.copied) await settleCopy(this.#disk, this.#dir, file, this.#state);
     await this.#segments.keepReserve().catch((error) => this.#stateFailed(error));
     await this.#segments.goOn(recovered.empty);
     for (const hole of recovered.missing) await this.#damage.missing(hole);

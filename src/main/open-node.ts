@@ -1,7 +1,9 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
 import path from 'node:path';
-import { failure } from '../shared/errors.js';
+import { type EngramError, failure } from '../shared/errors.js';
+import { makeCopied } from '../shared/state.js';
 import { openAdmin } from './admin-server.js';
+import { isCopyInUse } from './admin-socket.js';
 import { stayAlive } from './alive.js';
 import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
@@ -22,7 +24,7 @@ import { checkHost } from './threads.js';
  */
 export async function openNode(options: NodeOptions): Promise<Node> {
   checkHost();
-  return await stayAlive(openNodeOn(nodeDisk, options, nodePlatform, administer));
+  return await stayAlive(sound(options, openNodeOn(nodeDisk, options, nodePlatform, administer)));
 }
 
 /**
@@ -32,7 +34,23 @@ export async function openNode(options: NodeOptions): Promise<Node> {
 export async function openServed(options: NodeOptions): Promise<Node> {
   checkHost();
   const followOf = ({ madeAs }: OpenedNodeFile) => (madeAs > 1 ? 'checkpoint' : 'nothing');
-  return await stayAlive(openNodeOn(nodeDisk, options, nodePlatform, administer, followOf));
+  const opening = openNodeOn(nodeDisk, options, nodePlatform, administer, followOf);
+  return await stayAlive(sound(options, opening));
+}
+
+/** Says of a log that is not whole what nobody would guess: its files are of several moments. */
+async function sound<T>({ dataDir }: NodeOptions, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening;
+  } catch (error) {
+    if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+    if (!(await isCopyInUse(path.resolve(dataDir)))) throw error;
+    const found =
+      `${dataDir} was copied while its node ran, so its files are of several moments ` +
+      '(engram-wal backup DIR TARGET makes a copy of one moment)';
+    const [why] = (error as EngramError).message.split('\n', 1);
+    throw failure('CorruptionDetected', `${found}: ${why}`, { cause: error });
+  }
 }
 
 async function administer(node: Node, dir: string): Promise<void> {
@@ -81,6 +99,7 @@ async function open(
     requireRoom(recovered.spaces.length, config.maxSpaces);
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
+    if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
     const node = new Node(config, own, platform, dir, file, recovered);
     try {
       node.countedBy(openings);

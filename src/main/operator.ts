@@ -70,6 +70,24 @@ async function changeFacts(
 }
 
 /**
+ * `engram-wal adopt`: a directory that was copied by other means than `backup` becomes one of its
+ * own; opened, it follows whoever leads, and leads by force alone. @returns its new directory id
+ * Throws Configuration, Locked, WrongUser, CorruptionDetected, UnsupportedVersion, DiskFull, Io.
+ */
+export async function adoptCopy(disk: Disk, dir: string): Promise<string> {
+  const full = path.resolve(dir);
+  if (!(await disk.list(full)).includes('node.json')) {
+    throw failure('Configuration', `${dir} is no data directory of a node`);
+  }
+  const lock = await disk.lock(full);
+  try {
+    return await renewDirectoryId(disk, full);
+  } finally {
+    lock.release();
+  }
+}
+
+/**
  * Makes a directory somebody new (DESIGN 14): one that is a copy, and is to live beside its
  * original or in its place. The caller has its lock. A crash leaves the old id or the new one.
  * @returns the new id. Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io.
@@ -80,7 +98,7 @@ export async function renewDirectoryId(disk: Disk, dir: string): Promise<string>
   const state = await newestState(disk, dir);
   // The witness first: a node.json that is lost later must not bring the old id back.
   if (state) await replaceStates(disk, dir, { ...state, directoryId });
-  await writeNodeFile(disk, dir, { ...file, directoryId });
+  await writeNodeFile(disk, dir, { ...file, directoryId, copied: true });
   return directoryId;
 }
 

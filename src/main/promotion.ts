@@ -14,7 +14,7 @@ import { comparePositions } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { PROMISE_ROUNDS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
-import type { Epoch, Position } from '../shared/position.js';
+import type { Epoch, Position, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { roleRecord } from '../shared/state.js';
 import type { Applier, ApplyBlock } from './apply.js';
@@ -57,6 +57,11 @@ export interface PromotionReport {
   readonly silent: readonly SilentMember[];
   /** What others have and this node does not. */
   readonly lost: readonly LostEntries[];
+  /**
+   * This directory is a copy that has followed nobody since: its original, or whoever followed it,
+   * may have acknowledged entries from this one on. It leads by `force` alone.
+   */
+  readonly mayLackFrom: Sequence | undefined;
   /** Entries that the host cannot apply: it leads without them. */
   readonly applyBlocked: ApplyBlock | undefined;
 }
@@ -160,13 +165,12 @@ export class Promotion {
   }
 
   #judge(space: SpaceState, poll: Poll, keep: number): CandidacyVerdict {
-    return judgeCandidacy({
-      own: space.facts.position,
-      answers: poll.answers,
-      replicas: this.#parts.electorate.idsOf(space).length,
-      keep,
-      isOwnCounted: !isRegressed(space),
-    });
+    const { position: own, copied } = space.facts;
+    const replicas = this.#parts.electorate.idsOf(space).length;
+    const isOwnCounted = !isRegressed(space) && !copied;
+    const { answers } = poll;
+    const verdict = judgeCandidacy({ own, answers, replicas, keep, isOwnCounted });
+    return copied ? { ...verdict, isQualified: false } : verdict;
   }
 
   /** What this node's disk has lost comes back from the farthest member of its own epoch. */
@@ -227,7 +231,7 @@ export class Promotion {
     if (higher >= epoch) return higher;
     const granted = promises.filter((p) => p.isGranted);
     const needed = answersNeeded(electorate.idsOf(space).length, keep);
-    const got = granted.length + (isRegressed(space) ? 0 : 1);
+    const got = granted.length + (isRegressed(space) || space.facts.copied ? 0 : 1);
     if (got < needed && !force) {
       const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
       throw refused(space, `${got} promises of ${needed}; ${why.join('; ')}`);
@@ -322,6 +326,7 @@ export class Promotion {
         space.heardOf = undefined;
         space.hasLed = false;
         facts.primary = nodeId;
+        facts.copied = false;
         facts.members = members;
         space.primaryId = idOf(nodeId);
         spaces.setEpoch(space, epoch);
@@ -398,7 +403,7 @@ function refused(space: SpaceState, why: string): EngramError {
 }
 
 function reportOf(space: SpaceState, poll: Poll, verdict: CandidacyVerdict): PromotionReport {
-  const { name, position, epochSeen } = space.facts;
+  const { name, position, epochSeen, copied } = space.facts;
   return {
     space: name,
     isPromoted: false,
@@ -414,6 +419,7 @@ function reportOf(space: SpaceState, poll: Poll, verdict: CandidacyVerdict): Pro
     })),
     silent: poll.silent,
     lost: verdict.lost,
+    mayLackFrom: copied ? position.sequence + 1 : undefined,
     applyBlocked: undefined,
   };
 }
@@ -424,10 +430,12 @@ function notQualified(space: SpaceState, report: PromotionReport): EngramError {
     ({ nodeId, entries, from, to }) => `${entries} entries of ${nodeId} (${from} to ${to})`,
   );
   const lost = parts.length > 0 ? `it would lose ${parts.join(', ')}` : 'nobody is ahead of it';
+  const { mayLackFrom: from } = report;
+  const copy = from === undefined ? [] : [`a copied directory: entries from ${from} on may lack`];
   const silent = report.silent.map(({ nodeId, reason }) => `${nodeId} is silent (${reason})`);
   const { answers, answersNeeded: needed } = report;
   const got = `${answers.length} other members answer, ${needed} answers are needed`;
-  const why = [lost, got, ...silent].join('; ');
+  const why = [...copy, lost, got, ...silent].join('; ');
   const found = `${space.facts.name} is not led from here: ${why}`;
   return failure('PromotionRefused', found, { details: { report } });
 }

@@ -348,6 +348,7 @@ export function applyRecord(
       facts.epoch = record.epoch;
       seeEpoch(facts, record.epoch);
       facts.primary = record.primary;
+      facts.copied = false;
       facts.members = record.members;
       break;
     case 'epoch-seen':

@@ -344,7 +344,7 @@ export class Roles {
     const { facts } = space;
     if (row.epoch < facts.epochSeen) return positionRow(handle, 'follows', space, 0);
     const leader = row.members.find((m) => m.nodeId === primaryId);
-    if (row.epoch === facts.epoch && facts.primary !== primaryId) {
+    if (row.epoch === facts.epoch && facts.primary !== primaryId && !facts.copied) {
       return this.#twoLead(space, row, leader ?? { nodeId: primaryId, host: '', port: 0 });
     }
     if (facts.role === 'primary') {
@@ -374,7 +374,7 @@ export class Roles {
   async #follow(space: SpaceState, primaryId: string, row: SpaceRow): Promise<void> {
     const { facts } = space;
     const { epoch, members } = row;
-    const isSame = facts.role === 'replica' && epoch === facts.epoch;
+    const isSame = facts.role === 'replica' && epoch === facts.epoch && !facts.copied;
     if (isSame && sameMembers(facts.members, members)) return;
     const next = { ...facts, role: 'replica' as const, epoch, primary: primaryId, members };
     await this.#wal.record(roleRecord(next), () => {

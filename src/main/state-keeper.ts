@@ -20,7 +20,8 @@ export class StateKeeper {
   #generation: number;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
-  #isDrafting = false;
+  /** How many states are being taken. */
+  #drafts = 0;
 
   /** @param refresh brings what a space keeps for its replicas up to date */
   constructor(
@@ -67,23 +68,41 @@ export class StateKeeper {
    * state would begin in one that it does not list, with rows of before (DESIGN 4, State).
    */
   get isDrafting(): boolean {
-    return this.#isDrafting;
+    return this.#drafts > 0;
   }
 
-  /** Each row is as of the durable end at its moment; replay skips what stands below it. */
   async #writeOne(): Promise<void> {
     const generation = this.#generation + 1;
-    this.#isDrafting = true;
-    const { bytes, written } = await this.#draft(generation).finally(() => {
-      this.#isDrafting = false;
-    });
+    const { bytes, written } = await this.encode(generation, this.#own, () =>
+      this.#segments.stateBegins(),
+    );
     await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
     this.#generation = generation;
     written();
   }
 
-  async #draft(generation: number): Promise<{ bytes: Uint8Array; written: () => void }> {
-    const writer = new StateWriter(generation, this.#memory.durableLsn, this.#own);
+  /**
+   * The state as of now. Each row is as of the durable end at its moment; replay skips what stands
+   * below it.
+   * @param taken called in the turn in which the list of live segments is taken
+   */
+  async encode<T>(
+    generation: number,
+    own: StateOwner,
+    taken: () => T,
+  ): Promise<{ readonly bytes: Uint8Array; readonly written: T }> {
+    this.#drafts++;
+    return await this.#draft(generation, own, taken).finally(() => {
+      this.#drafts--;
+    });
+  }
+
+  async #draft<T>(
+    generation: number,
+    own: StateOwner,
+    taken: () => T,
+  ): Promise<{ readonly bytes: Uint8Array; readonly written: T }> {
+    const writer = new StateWriter(generation, this.#memory.durableLsn, own);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
       if (i % CHANGES_A_TURN === CHANGES_A_TURN - 1) await nextTurn();
@@ -91,7 +110,7 @@ export class StateKeeper {
       writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
     }
     const nodeSequence = this.#memory.durable(0);
-    const written = this.#segments.stateBegins();
+    const written = taken();
     const { list } = this.#segments;
     const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, list, this.#holes());
     return { bytes, written };

@@ -32,6 +32,8 @@ import {
 
 const MAGIC = 0x53574745;
 const FORMAT = 2;
+/** In the place of a role: a replica, in a copied directory. */
+const COPIED = 2;
 const NO_DIRECTORY = '0'.repeat(32);
 
 /** What a node knows of one space, durably. */
@@ -45,6 +47,11 @@ export interface SpaceFacts {
   /** The highest epoch this node has heard of; at least `epoch`. */
   epochSeen: Epoch;
   primary: string;
+  /**
+   * The directory is a copy of another one, and has followed no primary since: it may lack what the
+   * original has acknowledged behind its end. It leads by force alone.
+   */
+  copied: boolean;
   members: readonly Member[];
   position: Position;
   /** Of the last entry, ns since the Unix epoch. */
@@ -169,6 +176,7 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     epoch: 0,
     epochSeen: 0,
     primary: '',
+    copied: false,
     members: [],
     position: { epoch: 0, sequence: 0, headerCrc: 0 },
     timestamp: 0n,
@@ -221,6 +229,19 @@ export function addSkip(facts: SpaceFacts, sequence: Sequence): void {
   facts.skipped.sort((a, b) => a - b);
 }
 
+/**
+ * What these facts are in a copy of the directory: whoever it led, or followed, it leads nobody and
+ * follows nobody until a primary introduces itself, or somebody promotes it by force.
+ */
+export function makeCopied(facts: SpaceFacts): void {
+  // What it has led it has applied itself.
+  if (facts.role === 'primary') facts.applied = facts.position.sequence;
+  facts.role = 'replica';
+  facts.primary = '';
+  facts.copied = true;
+  facts.slots.clear();
+}
+
 /** The node record that makes the role in these facts durable. */
 export function roleRecord(facts: SpaceFacts): NodeRecord {
   const { id, name, role, epoch, primary, members } = facts;
@@ -246,7 +267,7 @@ export class StateWriter {
     w.u64(row.lsn)
       .id(f.id)
       .text(f.name)
-      .u8(f.role === 'primary' ? 1 : 0);
+      .u8(f.copied ? COPIED : f.role === 'primary' ? 1 : 0);
     w.u32(f.epoch).u32(f.epochSeen).text(f.primary);
     writeMembers(w, f.members);
     w.u32(f.position.epoch).u64(f.position.sequence).u32(f.position.headerCrc);
@@ -392,7 +413,9 @@ function readOwner(r: ByteReader, format: number): StateOwner {
 function readRow(r: ByteReader): SpaceRow {
   const lsn = r.u64();
   const facts = newSpaceFacts(r.id(), r.text());
-  facts.role = r.u8() === 1 ? 'primary' : 'replica';
+  const role = r.u8();
+  facts.role = role === 1 ? 'primary' : 'replica';
+  facts.copied = role === COPIED;
   facts.epoch = r.u32();
   facts.epochSeen = r.u32();
   facts.primary = r.text();

@@ -67,6 +67,7 @@ class Watched {
       remove: on('remove', disk.remove),
       list: on('list', disk.list),
       makeDir: on('mkdir', disk.makeDir),
+      removeDir: on('rmdir', disk.removeDir),
       syncDir: on('syncdir', disk.syncDir),
       freeBytes: on('statfs', disk.freeBytes),
     };

@@ -224,6 +224,12 @@ export class FakeDisk {
     return thing;
   }
 
+  /** A directory and all that is in it. */
+  #below(dir: string): { readonly name: string; readonly thing: Thing }[] {
+    const isBelow = (name: string): boolean => name === dir || name.startsWith(`${dir}/`);
+    return [...this.#names].flatMap(([name, thing]) => (isBelow(name) ? [{ name, thing }] : []));
+  }
+
   #misused(what: string): void {
     this.misuse.push(what);
   }
@@ -303,12 +309,23 @@ export class FakeDisk {
       },
       rename: (from, to) =>
         change(`rename ${path.basename(from)} ${path.basename(to)}`, () => {
-          const thing = this.#inode(from, 'rename');
-          if (!isDirectory(this.#names, path.dirname(path.resolve(to)))) throw io(to, 'ENOENT');
-          rename(path.dirname(path.resolve(to)), [
-            { name: path.resolve(to), thing },
-            { name: path.resolve(from), thing: undefined },
+          const [old, name] = [path.resolve(from), path.resolve(to)];
+          const isDir = this.#names.get(old) === 'directory';
+          const things = isDir
+            ? this.#below(old)
+            : [{ name: old, thing: this.#inode(from, 'rename') }];
+          if (!isDirectory(this.#names, path.dirname(name))) throw io(to, 'ENOENT');
+          rename(path.dirname(name), [
+            ...things.map((t) => ({ name: name + t.name.slice(old.length), thing: t.thing })),
+            ...things.map((t) => ({ name: t.name, thing: undefined })),
           ]);
+        }),
+      removeDir: (dir) =>
+        change(`rmdir ${path.basename(dir)}`, () => {
+          const name = path.resolve(dir);
+          if (!isDirectory(this.#names, name)) throw io(`rmdir ${dir}`, 'ENOENT');
+          if (this.#below(name).length > 1) throw io(`rmdir ${dir}`, 'ENOTEMPTY');
+          rename(path.dirname(name), [{ name, thing: undefined }]);
         }),
       remove: (file) =>
         change(`remove ${path.basename(file)}`, () => {

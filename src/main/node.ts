@@ -18,7 +18,6 @@ import type { HttpSurface } from './http-server.js';
 import { inTurn } from './in-turn.js';
 import { Leadership } from './leadership.js';
 import { LedSpaces } from './led-spaces.js';
-import { passingReason } from './log-health.js';
 import { LogWriter } from './log-writer.js';
 import type { LostAppends } from './lost-appends.js';
 import type { MetricParts } from './metric-facts.js';
@@ -199,11 +198,7 @@ export class Node extends LedSpaces {
     this.backups = new Backups(...this.#parts, file, this.#state, () => this.#damage.holes.length);
     this.#follower = CheckpointFollower.of(this.config, this.#memory, this.retention);
     // The list of live segments is durable before the log grows behind it.
-    await this.#state.write().catch(async (error) => {
-      if (passingReason(error) !== 'disk-full') throw error;
-      await this.#segments.giveBack();
-      await this.#state.write();
-    });
+    await this.#state.first();
     if (file.copied) await settleCopy(this.#disk, this.#dir, file, this.#state);
     await this.#segments.keepReserve().catch((error) => this.#stateFailed(error));
     await this.#segments.goOn(recovered.empty);

@@ -3,6 +3,7 @@ import { CHANGES_A_TURN } from '../shared/limits.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { type Hole, type StateOwner, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
+import { passingReason } from './log-health.js';
 import { STATE_FILES } from './recovery.js';
 import type { Segments } from './segments.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -69,6 +70,17 @@ export class StateKeeper {
    */
   get isDrafting(): boolean {
     return this.#drafts > 0;
+  }
+
+  /** The first one after opening. On a full disk it takes the room that is set aside (row 13). */
+  async first(): Promise<void> {
+    try {
+      await this.write();
+    } catch (error) {
+      if (passingReason(error) !== 'disk-full') throw error;
+      await this.#segments.giveBack();
+      await this.write();
+    }
   }
 
   async #writeOne(): Promise<void> {

@@ -1,0 +1,273 @@
+/** A copy of a data directory is sound, somebody new, and leads by force alone. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { EngramError, Node, Space } from '#src/main/index.js';
+import { at, contentOf, EachTest, openSmall, until } from '../support/cluster.js';
+
+const CLI = path.join(import.meta.dirname, '../../dist/main/cli.js');
+const LISTEN = { listen: { host: '127.0.0.1', port: 0 } };
+
+const each = new EachTest();
+
+function here(name: string): string {
+  return path.join(each.folder, name);
+}
+
+async function open(dir: string, nodeId: string, more = {}): Promise<Node> {
+  const node = await openSmall(here(dir), nodeId, more);
+  each.finally(() => node.close());
+  return node;
+}
+
+/** Appends until it is told to stop. @returns ends it, with the last sequence acknowledged */
+function load(space: Space): () => Promise<number> {
+  let isOver = false;
+  let last = 0;
+  const done = (async () => {
+    while (!isOver) {
+      ({ lastSequence: last } = await space.appendBatch(1, [
+        Buffer.alloc(3_000, 1),
+        Buffer.from('x'),
+      ]));
+    }
+  })();
+  return async () => {
+    isOver = true;
+    await done;
+    return last;
+  };
+}
+
+function run(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' });
+}
+
+describe('a backup of a running node', () => {
+  test('has what was durable when it was taken, is another directory, and leads by force', async () => {
+    const a = await open('a', 'a');
+    const spaces = await Promise.all(['s', 't', 'u'].map((name) => a.openSpace(name)));
+    const ends = spaces.map(load);
+    await until('some segments', () => a.summary().segments > 4);
+    const durable = spaces.map((space) => space.status().lastSequence);
+    const report = await a.backup(here('b'));
+    await Promise.all(ends.map((end) => end()));
+    expect(report).toMatchObject({ target: here('b'), nodeId: 'a', spaces: 3, damagedPlaces: 0 });
+    expect(report.directoryId).not.toBe(a.status().directoryId);
+    expect(fs.readdirSync(each.folder).sort()).toEqual(['a', 'b']);
+
+    const b = await open('b', 'a');
+    expect(b.status().directoryId).toBe(report.directoryId);
+    for (const [i, space] of spaces.entries()) {
+      const copy = b.space(space.name);
+      const had = await contentOf(copy);
+      expect(had.length).toBeGreaterThanOrEqual(durable[i]!);
+      expect(had).toEqual(await contentOf(space, { to: had.length }));
+      expect(copy.status().role).toBe('replica');
+      await expect(copy.append(1, Buffer.from('x'))).rejects.toMatchObject({ code: 'NotPrimary' });
+    }
+
+    const from = b.space('s').status().lastSequence + 1;
+    const dry = await b.promote('s', { dryRun: true });
+    expect(dry).toMatchObject({ isQualified: false, mayLackFrom: from });
+    const refused = b.promote('s');
+    await expect(refused).rejects.toMatchObject({ code: 'PromotionRefused' });
+    await expect(refused).rejects.toThrow(`a copied directory: entries from ${from} on may lack`);
+    const forced = await b.promote('s', { force: true });
+    expect(forced).toMatchObject({ isPromoted: true, epoch: 2, mayLackFrom: from });
+    await b.space('s').append(1, Buffer.from('on'));
+    await b.close();
+    // What it has become lasts; what it was not made stays a copy.
+    const again = await open('b', 'a');
+    expect(again.space('s').status().role).toBe('primary');
+    expect(again.space('t').status().role).toBe('replica');
+    await expect(again.promote('t')).rejects.toMatchObject({ code: 'PromotionRefused' });
+  });
+
+  test('under another name it follows the node that it was taken of, in the same epoch', async () => {
+    const a = await open('a', 'a');
+    const space = await a.openSpace('s');
+    await space.appendBatch(1, [Buffer.from('1'), Buffer.from('2')]);
+    await a.backup(here('c'), { nodeId: 'c' });
+    await space.append(1, Buffer.from('3'));
+    const c = await open('c', 'c', LISTEN);
+    await a.addReplica(at('c', c.address!.port));
+    await space.flushed(3, { replicas: 1, timeoutMs: 20_000 });
+    expect(await contentOf(c.space('s'))).toEqual(await contentOf(space));
+    // It is a replica like any other now.
+    expect((await c.promote('s', { dryRun: true, replicas: 0 })).mayLackFrom).toBeUndefined();
+    await c.close();
+    const again = await open('c', 'c', LISTEN);
+    expect((await again.promote('s', { dryRun: true })).mayLackFrom).toBeUndefined();
+  });
+
+  test('takes the place of a node that is lost, and follows who leads since', async () => {
+    const b = await open('b', 'b', LISTEN);
+    const a = await open('a', 'a', { ...LISTEN, lead: true, replicas: [at('b', b.address!.port)] });
+    const port = a.address!.port;
+    const space = await a.openSpace('s');
+    await space.append(1, Buffer.from('1'), { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await a.backup(here('a2'));
+    await space.append(1, Buffer.from('2'), { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await a.close();
+    fs.rmSync(here('a'), { recursive: true });
+    await b.promote('s', { force: true });
+    await b.space('s').append(1, Buffer.from('3'));
+    await open('a2', 'a', { listen: { host: '127.0.0.1', port } });
+    await b.space('s').flushed(4, { replicas: 1, timeoutMs: 20_000 });
+  });
+
+  test('segments that are freed meanwhile are in it', async () => {
+    const a = await open('a', 'a');
+    const space = await a.openSpace('s');
+    const end = load(space);
+    await until('some segments', () => a.summary().segments > 8);
+    const taken = a.backup(here('b'));
+    const reports = [];
+    while (a.summary().segments > 3) {
+      await space.checkpoint(space.status().lastSequence);
+      reports.push(a.summary().segments);
+    }
+    const report = await taken;
+    await end();
+    expect(reports.length).toBeGreaterThan(0);
+    const b = await open('b', 'a');
+    expect((await contentOf(b.space('s'))).length).toBeGreaterThan(0);
+    expect(report.segments).toBeGreaterThan(3);
+  });
+
+  test('nothing of that name is left where it fails, and nothing is overwritten', async () => {
+    const a = await open('a', 'a', { segmentBytes: 64 * 1024, groupBytes: 32 * 1024 });
+    const space = await a.openSpace('s');
+    await space.appendBatch(
+      1,
+      Array.from({ length: 60 }, () => Buffer.alloc(2_000, 7)),
+    );
+    fs.mkdirSync(here('there'));
+    for (const target of [here('there'), here('a'), here('a/inside')]) {
+      await expect(a.backup(target)).rejects.toMatchObject({ code: 'Configuration' });
+    }
+    await expect(a.backup('x\0y')).rejects.toMatchObject({ name: 'StorageError' });
+    await expect(a.backup(7 as never)).rejects.toMatchObject({ code: 'Configuration' });
+    // Rot that nobody has noticed yet.
+    const segment = path.join(here('a'), 'wal-0000000000000000.log');
+    const fd = fs.openSync(segment, 'r+');
+    fs.writeSync(fd, Buffer.from('rot'), 0, 3, 10_000);
+    fs.closeSync(fd);
+    await expect(a.backup(here('b'))).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    expect(fs.readdirSync(each.folder).sort()).toEqual(['a', 'there']);
+    expect(fs.readdirSync(here('there'))).toEqual([]);
+    await a.close();
+    await expect(a.backup(here('b'))).rejects.toMatchObject({ code: 'Closed' });
+  });
+
+  test('a node that closes gives it up', async () => {
+    const a = await open('a', 'a');
+    const space = await a.openSpace('s');
+    const end = load(space);
+    await until('some segments', () => a.summary().segments > 8);
+    await end();
+    const taken = a.backup(here('b')).catch((error: EngramError) => error.code);
+    await a.close();
+    expect(['Closed', 'Io']).toContain(await taken);
+    expect(fs.existsSync(here('b'))).toBe(false);
+  });
+});
+
+describe('on the command line', () => {
+  /** A process of its own that appends without end. */
+  async function busy(dir: string): Promise<ChildProcess> {
+    const node = path.join(import.meta.dirname, '../support/busy-copy-node.mjs');
+    const child = spawn(process.execPath, [node, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+    each.finally(async () => {
+      const ended = new Promise((resolve) => child.once('close', resolve));
+      if (child.exitCode === null && child.kill('SIGKILL')) await ended;
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.stdout.once('data', () => resolve());
+      child.once('close', () => reject(new Error('it has ended')));
+    });
+    return child;
+  }
+
+  test('backup of a running node, of a killed one, of a closed one; adopt of a copied one', async () => {
+    const child = await busy(here('a'));
+    const live = run('backup', here('a'), here('live'), '--json');
+    expect(live).toMatchObject({ status: 0, stderr: '' });
+    expect(JSON.parse(live.stdout)).toMatchObject({ nodeId: 'a', spaces: 40, damagedPlaces: 0 });
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGKILL');
+    await closed;
+    const named = run('backup', here('a'), here('killed'), '--node', 'b');
+    expect(named).toMatchObject({ status: 0, stderr: '' });
+    expect(named.stdout).toContain('of node b, directory id');
+    fs.cpSync(here('a'), here('copied'), { recursive: true });
+    const adopted = run('adopt', here('copied'));
+    expect(adopted).toMatchObject({ status: 0, stderr: '' });
+
+    const original = await open('a', 'a');
+    const ids = new Set([original.status().directoryId]);
+    for (const [dir, nodeId] of [
+      ['live', 'a'],
+      ['killed', 'b'],
+      ['copied', 'a'],
+    ] as const) {
+      const node = await open(dir, nodeId);
+      ids.add(node.status().directoryId);
+      for (const { name } of original.spaces) {
+        const had = await contentOf(node.space(name));
+        expect(had).toEqual(await contentOf(original.space(name), { to: had.length }));
+        expect(node.space(name).status().role).toBe('replica');
+      }
+      await expect(node.promote('s-1')).rejects.toMatchObject({ code: 'PromotionRefused' });
+    }
+    expect(ids.size).toBe(4);
+    expect(run('backup', here('a'), here('live')).status).toBe(4);
+    expect(run('backup', here('nowhere'), here('x')).status).toBe(4);
+  });
+
+  test('a slow copy of a directory in use opens sound, or is refused with words', async () => {
+    const child = await busy(here('a'));
+    const outcomes: string[] = [];
+    for (let n = 1; n <= 6; n++) {
+      const to = here(`copy-${n}`);
+      fs.mkdirSync(to);
+      for (const name of fs.readdirSync(here('a'))) {
+        // What goes away meanwhile is what happens to such a copy.
+        try {
+          fs.copyFileSync(path.join(here('a'), name), path.join(to, name));
+        } catch {
+          outcomes.push('gone');
+        }
+        await sleep(30);
+      }
+    }
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGTERM');
+    await closed;
+    const original = await open('a', 'a');
+    for (let n = 1; n <= 6; n++) {
+      let node: Node;
+      try {
+        node = await open(`copy-${n}`, 'a');
+      } catch (error) {
+        expect((error as EngramError).code).toBe('CorruptionDetected');
+        expect((error as EngramError).message).toContain('engram-wal backup');
+        outcomes.push('refused');
+        continue;
+      }
+      outcomes.push('opened');
+      for (const space of node.spaces) {
+        const { damage } = space.status() as { damage?: unknown };
+        if (damage !== undefined) continue;
+        const had = await contentOf(space).catch((error: EngramError) => error.code);
+        if (typeof had === 'string') expect(['CorruptionDetected', 'Repairing']).toContain(had);
+        else expect(had).toEqual(await contentOf(original.space(space.name), { to: had.length }));
+      }
+      await node.close();
+    }
+    expect(outcomes.filter((o) => o !== 'gone')).toHaveLength(6);
+  });
+});

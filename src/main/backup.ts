@@ -73,8 +73,8 @@ export class Backups {
   }
 
   /** See Node.backup. */
-  async take(target: string, { nodeId }: BackupOptions = {}): Promise<BackupReport> {
-    const to = path.resolve(target);
+  async take(target: string, { nodeId }: BackupOptions): Promise<BackupReport> {
+    const to = pathOf(target);
     if (this.#running.has(to)) throw failure('Configuration', `a backup to ${to} is under way`);
     this.#running.add(to);
     try {
@@ -125,7 +125,7 @@ export async function backupClosed(
   disk: Disk,
   dir: string,
   target: string,
-  { nodeId }: BackupOptions = {},
+  { nodeId }: BackupOptions,
 ): Promise<BackupReport> {
   const from = path.resolve(dir);
   const names = await disk.list(from);
@@ -137,7 +137,7 @@ export async function backupClosed(
     const own = ownOf(await readNodeFile(disk, from), nodeId);
     const states: readonly string[] = STATE_FILES;
     const wanted = names.filter((n) => segmentStart(n) !== undefined || states.includes(n));
-    return await copyTo(disk, from, path.resolve(target), own, async (partial) => {
+    return await copyTo(disk, from, pathOf(target), own, async (partial) => {
       let bytes = 0;
       for (const name of wanted) {
         const file = await disk.open(path.join(from, name), 'read');
@@ -151,6 +151,13 @@ export async function backupClosed(
   } finally {
     lock.release();
   }
+}
+
+function pathOf(target: unknown): string {
+  if (typeof target === 'string' && target !== '' && !target.includes('\0')) {
+    return path.resolve(target);
+  }
+  throw failure('Configuration', 'the target of a backup is not the path of a directory to make');
 }
 
 interface Copied {

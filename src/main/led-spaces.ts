@@ -6,6 +6,7 @@ import type { BackupOptions, BackupReport, Backups } from './backup.js';
 import type { NodeConfig } from './config.js';
 import { NodeEmitter } from './events.js';
 import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
+import { readGiven } from './host-input.js';
 import type { Leadership, Located } from './leadership.js';
 import type { LogStatus } from './log-health.js';
 import type { NodeStatus, NodeSummary } from './node-types.js';
@@ -82,7 +83,9 @@ export abstract class LedSpaces extends NodeEmitter {
    */
   async backup(target: string, options?: BackupOptions): Promise<BackupReport> {
     this.checkOpen();
-    return await stayAlive(this.backups!.take(target, options));
+    return await stayAlive(
+      this.backups!.take(target, readGiven<BackupOptions>('backup', options, ['nodeId'])),
+    );
   }
 
   /**

@@ -72,7 +72,7 @@ async function run(...args: string[]): Promise<{ status: unknown; out: string; e
 }
 
 describe('a backup of a running node', () => {
-  test('has what was durable when it was taken, is another directory, and leads by force', async () => {
+  test('has what was durable when it was taken, and leads by force alone', async () => {
     const a = await open('a', 'a');
     const spaces = await Promise.all(['s', 't', 'u'].map((name) => a.openSpace(name)));
     const ends = spaces.map(load);
@@ -110,7 +110,7 @@ describe('a backup of a running node', () => {
     await expect(again.promote('t')).rejects.toMatchObject({ code: 'PromotionRefused' });
   });
 
-  test('under another name it follows the node that it was taken of, in the same epoch', async () => {
+  test('under another name it follows its original in the same epoch', async () => {
     const a = await open('a', 'a');
     const space = await a.openSpace('s');
     await space.appendBatch(1, [Buffer.from('1'), Buffer.from('2')]);
@@ -218,7 +218,7 @@ describe('on the command line', () => {
     return child;
   }
 
-  test('backup of a running node, of a killed one, of a closed one; adopt of a copied one', async () => {
+  test('backup of a running and of a killed node; adopt of a copied directory', async () => {
     const child = await busy(here('a'));
     const live = await run('backup', here('a'), here('live'), '--json');
     expect(live).toMatchObject({ status: 0, err: '' });

@@ -1,4 +1,4 @@
-/** Power is lost, or a call fails, at each call of a backup: no directory of that name, or a whole. */
+/** Power is lost, or a call fails, at each call of a backup: nothing of that name, or a whole. */
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
@@ -57,6 +57,7 @@ test('a backup that is cut short leaves nothing of its name, a finished one is w
       () => disk.crash(),
     );
     await node.backup(TARGET).catch((error) => expect(error).toHaveProperty('code'));
+    disk.unwatch();
     disk.crash();
     await node.close().catch(() => undefined);
     if (await isWhole(disk)) whole++;

@@ -42,6 +42,17 @@ async function isWhole(disk: FakeDisk): Promise<boolean> {
   return true;
 }
 
+test('what a backup has resolved for outlives a loss of power', async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const disk = new FakeDisk(chanceFrom(seed));
+    const node = await filled(disk);
+    await node.backup(TARGET);
+    disk.crash();
+    await node.close().catch(() => undefined);
+    expect(await isWhole(disk)).toBe(true);
+  }
+});
+
 test('a backup that is cut short leaves nothing of its name, a finished one is whole', async () => {
   const calls = await callsOfABackup();
   expect(calls).toBeGreaterThan(30);

@@ -1,8 +1,8 @@
 /**
  * A copy of a data directory: of one whose node runs (its segments pinned, the state of one
  * moment, what was durable at that moment and nothing behind), or of one that is closed, file by
- * file. It is verified as a whole before it gets its name. It has a directory id of its own, and leads
- * nothing until somebody promotes it by force (DESIGN 14).
+ * file. It is verified as a whole before it gets its name. It has a directory id of its own, and
+ * leads nothing until somebody promotes it by force (DESIGN 14).
  */
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';

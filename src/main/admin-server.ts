@@ -8,7 +8,7 @@ import net from 'node:net';
 import { EngramError, failure } from '../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../shared/limits.js';
 import { type AdminAddress, findSocket, placeSocket } from './admin-socket.js';
-import type { Node } from './node.js';
+import type { Node } from './node-handle.js';
 
 /** Questions at once: they are a person's. */
 const CONNECTIONS_MAX = 64;

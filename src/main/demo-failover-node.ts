@@ -1,6 +1,6 @@
 /** One node of the failover demo, in a process of its own, with a load on what it leads. */
 import { EngramError } from '../shared/errors.js';
-import type { Node } from './node.js';
+import type { Node } from './node-handle.js';
 import { openNode } from './open-node.js';
 import type { Space } from './space.js';
 import { pause } from './within.js';

@@ -4,7 +4,7 @@ import pino from 'pino';
 import { EngramError, failure } from '../shared/errors.js';
 import type { NodeOptions } from './config.js';
 import { demoInput } from './demo-input.js';
-import type { Node } from './node.js';
+import type { Node } from './node-handle.js';
 import { openNode } from './open-node.js';
 import type { Space } from './space.js';
 

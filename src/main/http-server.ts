@@ -12,7 +12,7 @@ import type { Address } from './config.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from './http-options.js';
 import { noQuery, QueryError, statusQuery } from './http-query.js';
-import type { Node } from './node.js';
+import type { Node } from './node-handle.js';
 import { loadPage, type PageFile } from './page-files.js';
 import { StatusBoard } from './status-board.js';
 import { healthJson, readyJson, statusJson } from './status-json.js';

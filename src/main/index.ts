@@ -26,7 +26,7 @@ export type { CoordinatorOptions } from './coordinator-options.js';
 export type { NodeEventName, NodeEvents } from './events.js';
 export type { Logger, RecentEvent } from './logger.js';
 export type { Scrape } from './metrics.js';
-export type { Node } from './node.js';
+export type { Node } from './node-handle.js';
 export type {
   NodeStatus,
   NodeSummary,

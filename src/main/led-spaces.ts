@@ -1,4 +1,4 @@
-/** What a host may ask of a node about who leads its spaces, and who follows them. */
+/** Of a node: who leads its spaces, and who follows them. What it promises says `Node`. */
 import { failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import { stayAlive } from './alive.js';
@@ -38,7 +38,6 @@ export abstract class LedSpaces extends NodeEmitter {
 
   abstract summary(): NodeSummary;
 
-  /** The figures of this node and all its spaces, as of now: plain objects. */
   status(): NodeStatus {
     return { ...this.summary(), spaces: this.spaces.map((space) => space.status()) };
   }
@@ -48,10 +47,6 @@ export abstract class LedSpaces extends NodeEmitter {
     if (state === 'ok') this.leadership?.writable();
   }
 
-  /**
-   * Ships to one more node: every led space that goes to all the others goes to it as well, and
-   * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
-   */
   async addReplica(replica: Member): Promise<void> {
     this.checkOpen();
     if (this.config.coordinator.kind === 'etcd') {
@@ -62,11 +57,6 @@ export abstract class LedSpaces extends NodeEmitter {
     this.emit('replica-set', { replicaId: member.nodeId, change: 'added' });
   }
 
-  /**
-   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55). With etcd: a
-   * node that is lost for good is on no space any more, and others take its place.
-   * Rejects ReplicaNotFound, Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
-   */
   async removeReplica(replicaId: string): Promise<void> {
     this.checkOpen();
     await stayAlive(this.leadership!.removeReplica(replicaId));
@@ -74,13 +64,6 @@ export abstract class LedSpaces extends NodeEmitter {
     await stayAlive(this.retention!.run());
   }
 
-  /**
-   * Copies this directory while the node runs: what is durable now, verified as a whole before the
-   * target gets its name. The copy has a directory id of its own; opened, it follows whoever leads,
-   * and leads by force alone. What it is copied from is kept until it is done.
-   * @param target a directory that is not there yet
-   * Rejects Configuration, CorruptionDetected (the copy is not sound), DiskFull, Io, Closed.
-   */
   async backup(target: string, options?: BackupOptions): Promise<BackupReport> {
     this.checkOpen();
     return await stayAlive(
@@ -88,22 +71,11 @@ export abstract class LedSpaces extends NodeEmitter {
     );
   }
 
-  /**
-   * Makes this node the primary of a space that it has (DESIGN 9): where enough members answer and
-   * none is ahead of it; with `force` anyway. Resolves when appends are taken here, and tells what
-   * is lost.
-   * Rejects PromotionRefused (it says what would be lost, against whom), SpaceUnknown, WalFailed.
-   */
   async promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
     this.checkOpen();
     return await stayAlive(this.leadership!.promote(space, options));
   }
 
-  /**
-   * Hands a space that this node leads to one of its replicas: nothing is lost, appends are refused
-   * (SwitchingOver) for the time that the report tells. Rejects NotPrimary, ReplicaNotFound,
-   * NotEnoughReplicas, AckTimeout, PromotionRefused; then this node leads on.
-   */
   async switchover(
     space: string,
     to: string,
@@ -113,7 +85,6 @@ export abstract class LedSpaces extends NodeEmitter {
     return await stayAlive(this.leadership!.switchover(space, to, options));
   }
 
-  /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */
   async locate(space: string): Promise<Located> {
     this.checkOpen();
     return await stayAlive(this.leadership!.locate(space));

@@ -1,4 +1,4 @@
-/** A node: puts its parts together, and takes them down again. */
+/** A node behind its handle: puts its parts together, and takes them down again. */
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { failure } from '../shared/errors.js';
@@ -56,7 +56,7 @@ import {
 } from './told-events.js';
 import { Wal } from './wal.js';
 
-export class Node extends LedSpaces {
+export class NodeCore extends LedSpaces {
   readonly #platform: Platform;
   readonly #coordinator: Coordinator;
   readonly #disk: DiskInUse;
@@ -364,12 +364,10 @@ export class Node extends LedSpaces {
     this.#address = await this.#receiver.listen(listen);
   }
 
-  /** Where this node listens, with the port that was bound; undefined without `listen`. */
   get address(): Address | undefined {
     return this.#address;
   }
 
-  /** Where this node answers over HTTP, with the port that was bound; undefined without `http`. */
   get httpAddress(): Address | undefined {
     return this.#http?.address;
   }
@@ -386,17 +384,11 @@ export class Node extends LedSpaces {
 
   // --- spaces ------------------------------------------------------------------------------
 
-  /**
-   * Opens a space: the one that is here or, where this node leads, a new one. Before the first
-   * append of a led space its reachable replicas have told where they stand.
-   * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
-   */
   async openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
     this.checkOpen();
     return this.#handles.of(await stayAlive(this.leadership!.openSpace(name, options)));
   }
 
-  /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
   space(name: string): Space {
     this.checkOpen();
     const state = this.#spaces.byName(name);
@@ -418,29 +410,19 @@ export class Node extends LedSpaces {
 
   // --- status and end ------------------------------------------------------------------------
 
-  /** Handles to all spaces that are here. */
   get spaces(): readonly Space[] {
     return this.#spaces.spaces.map((space) => this.#handles.of(space));
   }
 
-  /** `status()` without the spaces: it costs the same however many there are. */
   summary(): NodeSummary {
     return { ...summaryOf(this.#seen), crashes: this.#openings?.crashes ?? 0 };
   }
 
-  /**
-   * All metrics as of now, in the text format of Prometheus (or of the host's own registry): to be
-   * served as it is. Rejects WorkerLost, Closed.
-   */
   async metrics(): Promise<Scrape> {
     this.checkOpen();
     return await stayAlive(this.#metrics!.scrape());
   }
 
-  /**
-   * Stops intake, makes durable what was appended, ships it up to a deadline of 5 s, and frees the
-   * directory. Safe to call twice. What could not be flushed has rejected already.
-   */
   close(): Promise<void> {
     this.#closed ??= stayAlive(this.#close());
     return this.#closed;

@@ -9,8 +9,9 @@ import { type NodeConfig, type NodeOptions, readOptions } from './config.js';
 import { type Disk, makeDirDurably, nodeDisk } from './disk.js';
 import { DiskInUse } from './disk-in-use.js';
 import { settleEntryLimit } from './entry-limit.js';
-import { Node } from './node.js';
+import { NodeCore } from './node.js';
 import { type OpenedNodeFile, openNodeFile } from './node-file.js';
+import { handleTo, type Node } from './node-handle.js';
 import { openingError } from './opening-error.js';
 import { Openings } from './openings.js';
 import { nodePlatform, type Platform } from './platform.js';
@@ -24,7 +25,7 @@ import { checkHost } from './threads.js';
  */
 export async function openNode(options: NodeOptions): Promise<Node> {
   checkHost();
-  return await stayAlive(sound(options, openNodeOn(nodeDisk, options, nodePlatform, administer)));
+  return await stayAlive(sound(options, openNodeOn(nodeDisk, options, nodePlatform, openAdmin)));
 }
 
 /**
@@ -34,7 +35,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
 export async function openServed(options: NodeOptions): Promise<Node> {
   checkHost();
   const followOf = ({ madeAs }: OpenedNodeFile) => (madeAs > 1 ? 'checkpoint' : 'nothing');
-  const opening = openNodeOn(nodeDisk, options, nodePlatform, administer, followOf);
+  const opening = openNodeOn(nodeDisk, options, nodePlatform, openAdmin, followOf);
   return await stayAlive(sound(options, opening));
 }
 
@@ -53,25 +54,24 @@ async function sound<T>({ dataDir }: NodeOptions, opening: Promise<T>): Promise<
   }
 }
 
-async function administer(node: Node, dir: string): Promise<void> {
-  node.administeredBy(await openAdmin(node, dir));
-}
+/** Takes what people ask of a node, until the node closes. */
+type Administer = (node: Node, dir: string) => Promise<{ close(): Promise<void> }>;
 
 /**
  * The same on another disk: tests give one that fails, or that loses what was not synced.
- * @param opened the last step, before the host has the node
+ * @param administer the last step, before the host has the node
  * @param followOf what `follow` is where it is not given
  */
 export async function openNodeOn(
   disk: Disk,
   options: NodeOptions,
   platform: Platform = nodePlatform,
-  opened?: (node: Node, dir: string) => Promise<void>,
+  administer?: Administer,
   followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing' = () => 'nothing',
 ): Promise<Node> {
   const config = readOptions(options);
   try {
-    return await open(disk, config, platform, opened, followOf);
+    return await open(disk, config, platform, administer, followOf);
   } catch (error) {
     throw openingError(error, config.dataDir);
   }
@@ -81,7 +81,7 @@ async function open(
   disk: Disk,
   given: NodeConfig,
   platform: Platform,
-  opened: ((node: Node, dir: string) => Promise<void>) | undefined,
+  administer: Administer | undefined,
   followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing',
 ): Promise<Node> {
   const dir = path.resolve(given.dataDir);
@@ -100,13 +100,14 @@ async function open(
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
-    const node = new Node(config, own, platform, dir, file, recovered);
+    const core = new NodeCore(config, own, platform, dir, file, recovered);
+    const node = handleTo(core);
     try {
-      node.countedBy(openings);
-      await node.start(recovered, file);
-      await answerOverHttp(node, config);
-      await opened?.(node, dir);
-      node.release();
+      core.countedBy(openings);
+      await core.start(recovered, file);
+      await answerOverHttp(core, node, config);
+      if (administer) core.administeredBy(await administer(node, dir));
+      core.release();
     } catch (error) {
       // Why it could not be opened is what its host must know.
       await node.close().catch(() => undefined);
@@ -138,10 +139,11 @@ function rootError(dir: string, error: unknown): never {
 
 /** Loaded only where it is asked for: most hosts need no server. */
 async function answerOverHttp(
+  core: NodeCore,
   node: Node,
   { http, lagAlertThresholdMs }: NodeConfig,
 ): Promise<void> {
   if (!http) return;
   const { openHttp } = await import('./http-server.js');
-  node.answerBy(await openHttp(node, http, lagAlertThresholdMs));
+  core.answerBy(await openHttp(node, http, lagAlertThresholdMs));
 }

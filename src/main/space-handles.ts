@@ -1,5 +1,5 @@
 /** What the host holds of the spaces of a node: one handle each. */
-import { Space, type SpaceParts } from './space.js';
+import { makeSpace, type Space, type SpaceParts } from './space.js';
 import type { SpaceState } from './space-table.js';
 
 export class SpaceHandles {
@@ -16,7 +16,7 @@ export class SpaceHandles {
     let handle = this.#all.get(state);
     if (!handle) {
       this.#parts ??= this.#make();
-      handle = new Space(this.#parts, state);
+      handle = makeSpace(this.#parts, state);
       this.#all.set(state, handle);
     }
     return handle;

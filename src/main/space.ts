@@ -66,12 +66,29 @@ export interface SpaceParts {
   readonly snapshots: SnapshotIntake;
 }
 
+/** For the node; no host can reach it. */
+export let makeSpace: (parts: SpaceParts, state: SpaceState) => Space;
+/**
+ * A glance for lists of very many spaces: `status()` makes twenty times as much of it.
+ * @param pair holds the figures of one replica during each call of `each`
+ */
+export let glanceAt: (
+  space: Space,
+  pair: PairGlance,
+  each: (pair: PairGlance) => void,
+) => SpaceGlance;
+
+/** Made by `openSpace` and `space` of a node. */
 export class Space {
   readonly #parts: SpaceParts;
   readonly #state: SpaceState;
 
-  /** Made by `openSpace` and `space`. */
-  constructor(parts: SpaceParts, state: SpaceState) {
+  static {
+    makeSpace = (parts, state) => new Space(parts, state);
+    glanceAt = (space, pair, each) => space.#glance(pair, each);
+  }
+
+  private constructor(parts: SpaceParts, state: SpaceState) {
     this.#parts = parts;
     this.#state = state;
   }
@@ -300,11 +317,7 @@ export class Space {
     await stayAlive(applier.skip(this.#state, sequence));
   }
 
-  /**
-   * A glance for lists of very many spaces: `status()` makes twenty times as much of it.
-   * @param pair holds the figures of one replica during each call of `each`
-   */
-  glance(pair: PairGlance, each: (pair: PairGlance) => void): SpaceGlance {
+  #glance(pair: PairGlance, each: (pair: PairGlance) => void): SpaceGlance {
     const { memory, replication, applier } = this.#parts;
     const { facts, slot, refusal, isFenced } = this.#state;
     let isTroubled = facts.damage.length > 0 || refusal !== undefined || isFenced;

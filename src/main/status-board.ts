@@ -14,9 +14,9 @@ import {
 } from './health.js';
 import { History } from './history.js';
 import type { PairGlance } from './lag-monitor.js';
-import type { Node } from './node.js';
+import type { Node } from './node-handle.js';
 import type { NodeSummary } from './node-types.js';
-import type { Space } from './space.js';
+import { glanceAt, type Space } from './space.js';
 
 /** Spaces looked at before the event loop has its turn. */
 const SPACES_A_TURN = 64;
@@ -162,7 +162,7 @@ export class StatusBoard {
       }
       let lagMs = 0;
       let calm: 'healthy' | 'lagging' = 'healthy';
-      const glance = space.glance(pair, () => {
+      const glance = glanceAt(space, pair, () => {
         addTo(replicas, pair);
         lagMs = Math.max(lagMs, finite(pair.lagMs));
         if (pair.status === 'lagging') calm = 'lagging';

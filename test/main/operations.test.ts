@@ -47,6 +47,7 @@ test('its codes, events, options and states exist', () => {
     ...STAGES.map((stage) => `stalled: ${stage}`),
     // systemd's.
     'LimitNOFILE',
+    'PrivateTmp',
   ]);
   const codes = WORDS.filter((word) => /^[A-Z][A-Za-z]+$/.test(word));
   expect(codes.length).toBeGreaterThan(8);

@@ -12,6 +12,7 @@ import { readNodeFile } from '#src/main/node-file.js';
 import { walkSegment } from '#src/main/segment-walk.js';
 import { verifyLog } from '#src/main/verify.js';
 import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
+import { MARK_IDLE_MS } from '#src/shared/limits.js';
 import { NODE_SPACE_ID } from '#src/shared/node-record.js';
 import {
   contentOf,
@@ -84,7 +85,11 @@ async function appended(space: Space): Promise<number> {
 /** The log has come to rest, and its mark says so: what stands before it was acknowledged. */
 async function marked(node: Node): Promise<void> {
   const { durableLsn } = node.status();
-  await until('the mark', () => node.status().durableLsn > durableLsn);
+  // It may have come before anybody looked: then nothing comes any more.
+  const restMs = performance.now() + 20 * MARK_IDLE_MS;
+  await until('the mark', () => {
+    return node.status().durableLsn > durableLsn || performance.now() > restMs;
+  });
 }
 
 interface Place {

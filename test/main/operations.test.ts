@@ -53,9 +53,9 @@ test('its codes, events, options and states exist', () => {
   expect(codes.length).toBeGreaterThan(8);
   expect(codes.filter((code) => !known.has(code))).toEqual([]);
   const kebab = WORDS.filter((word) => /^[a-z]+(-[a-z]+)+$/.test(word));
-  // Reasons and states of the log, the slot and apply, the package itself.
+  // Reasons and states of the log, the slot and apply, the package itself, a command.
   const others = ['disk-full', 'read-only', 'slow-disk', 'read-only-file-system', 'access-denied'];
-  others.push('too-many-open-files', 'before-log', 'engram-wal');
+  others.push('too-many-open-files', 'before-log', 'engram-wal', 'accept-loss');
   expect(kebab.filter((word) => !known.has(word) && !others.includes(word))).toEqual([]);
   const camel = WORDS.filter((word) => /^[a-z]+([A-Z][a-z]+)+$/.test(word));
   expect(camel.length).toBeGreaterThan(5);

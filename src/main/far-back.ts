@@ -86,11 +86,24 @@ export class FarBack {
   has(space: SpaceState, sequence: Sequence, durable: Lsn): boolean {
     if (this.last(space) > sequence) return true;
     const { list } = this.#segments;
-    for (let i = list.length - 1; i >= 0 && list[i]!.start >= this.#edge; i--) {
+    for (let i = this.#firstUnseen(); i < list.length; i++) {
       const { start, index } = list[i]!;
-      if (!isPastBound(start, durable, this.#bytes)) continue;
+      if (!isPastBound(start, durable, this.#bytes)) return false;
       if ((index?.last(space.slot) ?? 0) > sequence) return true;
     }
     return false;
+  }
+
+  /** Index of the first segment from the edge on, found by halving. */
+  #firstUnseen(): number {
+    const { list } = this.#segments;
+    let low = 0;
+    let high = list.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (list[middle]!.start >= this.#edge) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 }

@@ -23,6 +23,7 @@ import type { ReplicaLinkStatus, SpaceReplicaStatus } from './node-types.js';
 import type { LookedUp } from './reader.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
+import { Turns } from './turns.js';
 
 /** What a replica has flushed, and the log's end, at a tick; and how fast they moved up to it. */
 interface Pace {
@@ -59,6 +60,8 @@ export class LagMonitor {
   readonly #openedWallMs = Date.now();
   readonly #openedLsn: Lsn;
   #flush: NodeJS.Immediate | undefined;
+  #ticking: Promise<void> | undefined;
+  #isClosed = false;
 
   constructor(
     limits: WatchLimits,
@@ -76,9 +79,17 @@ export class LagMonitor {
     this.#timer.unref();
   }
 
-  /** Looks at every pair, measures paces, and tells what has changed. */
+  /** Looks at every pair, measures paces, and tells what has changed; one pass at a time. */
   tick(): void {
-    this.look();
+    if (this.#ticking) return;
+    this.#ticking = this.#tick().finally(() => {
+      this.#ticking = undefined;
+    });
+  }
+
+  async #tick(): Promise<void> {
+    await this.look();
+    if (this.#isClosed) return;
     const nowMs = performance.now();
     for (const shipper of this.#shippers()) this.#measurePace(shipper, nowMs);
     for (const shipper of this.#paces.keys()) {
@@ -87,12 +98,22 @@ export class LagMonitor {
     this.#changes.tell();
   }
 
-  /** Brings every row up to now. */
-  look(): void {
-    const nowMs = performance.now();
+  /** Brings every row up to now, so many in a turn. */
+  async look(): Promise<void> {
+    const turns = new Turns();
     for (const shipper of this.#shippers()) {
-      const link = linkOf(shipper);
-      for (const slot of shipper.slots) this.#lookAt(shipper, slot, link, nowMs);
+      let link = linkOf(shipper);
+      let nowMs = performance.now();
+      for (const slot of shipper.slots) {
+        if (turns.isOver) {
+          await turns.next();
+          if (this.#isClosed || !this.#shippers().includes(shipper)) break;
+          link = linkOf(shipper);
+          nowMs = performance.now();
+        }
+        turns.spaces--;
+        this.#lookAt(shipper, slot, link, nowMs);
+      }
     }
   }
 
@@ -265,6 +286,7 @@ export class LagMonitor {
   }
 
   close(): void {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     clearImmediate(this.#flush);
   }

@@ -70,6 +70,8 @@ export interface LeadershipParts {
   receiver(): ReceiverServer | undefined;
   appliedTo(space: SpaceState): Sequence;
   isInstalling(space: SpaceState): boolean;
+  /** What the host needs of a space may reach farther back than before. */
+  floorMoved(space: SpaceState): void;
 }
 
 type Serially = Roles['serially'];
@@ -137,6 +139,7 @@ export class Leadership {
     return new Rejoin(disk, dir, memory, segments, reader, wal, {
       stopApplying: (space) => void applier?.stop(space),
       rewound: (space, { position, to, quarantine }) => {
+        this.#parts.floorMoved(space);
         const { name, primary, epoch } = space.facts;
         const from = position.sequence + 1;
         const file = path.join(dir, QUARANTINE, quarantine);
@@ -165,6 +168,7 @@ export class Leadership {
   }
 
   #changed(space: SpaceState): void {
+    this.#parts.floorMoved(space);
     const { name, role, epoch, primary } = space.facts;
     this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
     const { config, emit } = this.#parts;

@@ -16,6 +16,7 @@ import type { Retention } from './retention.js';
 import type { Segments } from './segments.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { SpaceTable } from './space-table.js';
+import { Turns } from './turns.js';
 import type { Wal } from './wal.js';
 
 /** The parts of a node that metrics are made of. */
@@ -34,10 +35,11 @@ export interface MetricParts {
   readonly lines: { readonly dropped: number };
 }
 
-/** Facts and rows as of now: every pair is looked at. */
-export function metricFacts(parts: MetricParts): MetricFacts {
+/** Facts and rows as of now: every pair and every space is looked at, so many in a turn. */
+export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
   const { config, segments, damage, wal, replication, retention, events } = parts;
-  replication.monitor.look();
+  await replication.monitor.look();
+  const { followed, slotsLost, ...counts } = await countSpaces(parts);
   return {
     nodeId: config.nodeId,
     clusterId: config.clusterId,
@@ -52,23 +54,53 @@ export function metricFacts(parts: MetricParts): MetricFacts {
     slabs: parts.memory.memory.slabCount,
     slabsInUse: wal.slabsInUse,
     waitingAppends: wal.waiting,
-    ...spaceCounts(parts),
+    ...counts,
     events: [...events],
     droppedLines: parts.lines.dropped,
-    replicas: replicaFacts(parts),
-    primaries: primaryFacts(parts),
+    replicas: replicaFacts(replication, slotsLost),
+    primaries: primaryFacts(parts.primaries, followed),
   };
+}
+
+/** What is told of the spaces together. */
+interface SpaceCounts {
+  spacesLed: number;
+  spacesFollowed: number;
+  damagedSpaces: number;
+  applyBlockedSpaces: number;
+  /** The primaries of spaces that are here. */
+  readonly followed: Set<string>;
+  /** By replica. */
+  readonly slotsLost: Map<string, number>;
+}
+
+async function countSpaces({ spaces, applier, config }: MetricParts): Promise<SpaceCounts> {
+  const none = { spacesLed: 0, spacesFollowed: 0, damagedSpaces: 0, applyBlockedSpaces: 0 };
+  const counts: SpaceCounts = { ...none, followed: new Set(), slotsLost: new Map() };
+  const { followed, slotsLost } = counts;
+  const turns = new Turns();
+  for (const space of spaces.spaces) {
+    if (turns.isOver) await turns.next();
+    turns.spaces--;
+    const { role, primary, damage, slots } = space.facts;
+    if (role === 'primary') counts.spacesLed++;
+    else counts.spacesFollowed++;
+    if (role === 'replica' && primary !== config.nodeId) followed.add(primary);
+    if (damage.some((d) => !d.accepted)) counts.damagedSpaces++;
+    if (applier?.blockOf(space)) counts.applyBlockedSpaces++;
+    for (const [id, { lost }] of slots) {
+      if (lost && space.replicas.includes(id)) slotsLost.set(id, (slotsLost.get(id) ?? 0) + 1);
+    }
+  }
+  return counts;
 }
 
 /**
  * Who is connected, and every primary of a space that is here, if it has never been heard of: a
  * primary that leads nothing of ours any more and is gone is no matter.
+ * @param wanted the primaries of spaces that are here
  */
-function primaryFacts({ spaces, primaries, config }: MetricParts): PrimaryFacts[] {
-  const wanted = new Set<string>();
-  for (const { facts } of spaces.spaces) {
-    if (facts.role === 'replica' && facts.primary !== config.nodeId) wanted.add(facts.primary);
-  }
+function primaryFacts(primaries: PrimaryLinks, wanted: Set<string>): PrimaryFacts[] {
   const found: PrimaryFacts[] = [];
   for (const link of primaries.all) {
     const { primaryId, isConnected, isStalled, bytesReceived, bytesSent } = link;
@@ -81,28 +113,14 @@ function primaryFacts({ spaces, primaries, config }: MetricParts): PrimaryFacts[
   return found;
 }
 
-function spaceCounts({ spaces, applier }: MetricParts) {
-  let spacesLed = 0;
-  let damagedSpaces = 0;
-  let applyBlockedSpaces = 0;
-  for (const space of spaces.spaces) {
-    if (space.facts.role === 'primary') spacesLed++;
-    if (space.facts.damage.some((d) => !d.accepted)) damagedSpaces++;
-    if (applier?.blockOf(space)) applyBlockedSpaces++;
-  }
-  const spacesFollowed = spaces.spaces.length - spacesLed;
-  return { spacesLed, spacesFollowed, damagedSpaces, applyBlockedSpaces };
-}
-
-function replicaFacts({ spaces, replication }: MetricParts): ReplicaFacts[] {
+function replicaFacts(
+  replication: Replication,
+  slotsLost: ReadonlyMap<string, number>,
+): ReplicaFacts[] {
   const links = replication.monitor.links();
   return replication.shippers.map((shipper, i) => {
     const link = links[i]!;
     const id = shipper.replica.nodeId;
-    let slotsLost = 0;
-    for (const slot of shipper.slots) {
-      if (spaces.bySlot[slot]!.facts.slots.get(id)?.lost) slotsLost++;
-    }
     return {
       replicaId: id,
       state: link.state,
@@ -115,7 +133,7 @@ function replicaFacts({ spaces, replication }: MetricParts): ReplicaFacts[] {
       lastReceivedAgeMs: link.lastReceivedAgeMs,
       behindBytes: link.catchUp.behindBytes,
       entriesPerSecond: link.throughput.entriesPerSecond,
-      slotsLost,
+      slotsLost: slotsLost.get(id) ?? 0,
     };
   });
 }

@@ -63,11 +63,12 @@ export class Metrics {
       const body = await this.#registry.metrics();
       return { contentType: this.#registry.contentType, body };
     }
+    const facts = await metricFacts(this.#parts);
     const { now } = this.#places;
     this.#worker ??= this.#start();
     const places = now === this.#told ? undefined : now;
     this.#told = now;
-    return await this.#ask(this.#worker, { facts: metricFacts(this.#parts), places });
+    return await this.#ask(this.#worker, { facts, places });
   }
 
   #start(): Worker {
@@ -122,16 +123,19 @@ export class Metrics {
   /** Throws Configuration where one of the names is taken. */
   #register(registry: MetricsRegistry): void {
     const view = new MetricView(this.#counters);
-    let isFresh = false;
-    // A registry asks for its metrics one by one: they are all as of the same moment.
-    const asOfNow = (): MetricView => {
-      if (isFresh) return view;
-      view.update({ facts: metricFacts(this.#parts), places: this.#places.now });
-      isFresh = true;
-      setImmediate(() => {
-        isFresh = false;
-      });
+    let fresh: Promise<MetricView> | undefined;
+    const update = async (): Promise<MetricView> => {
+      view.update({ facts: await metricFacts(this.#parts), places: this.#places.now });
       return view;
+    };
+    // A registry asks for its metrics one by one: they are all as of the same moment.
+    const asOfNow = (): Promise<MetricView> => {
+      fresh ??= update().finally(() =>
+        setImmediate(() => {
+          fresh = undefined;
+        }),
+      );
+      return fresh;
     };
     for (const metric of registeredMetrics(this.#parts.config.metricsPrefix, asOfNow)) {
       try {

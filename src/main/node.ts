@@ -191,7 +191,10 @@ export class NodeCore extends LedSpaces {
     const wal = this.#wal;
     this.#snapshots = new SnapshotIntake(this.#parts, this.config, this.#reader, wal, applier, {
       ...snapshotEvents(this.#emit, this.nodeId, this.#dir),
-      installed: () => void this.retention!.run(),
+      installed: (space) => {
+        this.retention!.noteHostFloor(space);
+        void this.retention!.run();
+      },
     });
     this.#startReplication();
     this.retention = this.#startRetention();
@@ -312,6 +315,7 @@ export class NodeCore extends LedSpaces {
       receiver: () => this.#receiver,
       appliedTo: (space) => this.#appliedTo(space),
       isInstalling: (space) => this.#snapshots.isInstalling(space),
+      floorMoved: (space) => this.retention!.noteHostFloor(space),
     });
   }
 

@@ -65,7 +65,7 @@ export class Retention {
   readonly #extended: FarBack;
   /** Who needs a segment: anybody at all, and a host alone. */
   readonly #keepers = new WeakMap<Segment, KeeperSearch>();
-  readonly #hostKeepers = new WeakMap<Segment, KeeperSearch>();
+  #hostKeepers = new WeakMap<Segment, KeeperSearch>();
   /** By slot: the highest floor of the host that was reckoned with. */
   readonly #hostFloors: Float64Array;
   #refusal: EngramError | undefined;
@@ -145,7 +145,7 @@ export class Retention {
         }
       }
       this.#loseFar(space);
-      this.#noteHostFloor(space);
+      this.noteHostFloor(space);
     }
     this.#lookedMs = nowMs;
     if (this.#isStateDue) void this.run();
@@ -280,11 +280,11 @@ export class Retention {
   };
 
   /** A floor that has fallen (a rewind, another role) makes what was passed needed again. */
-  #noteHostFloor({ slot }: SpaceState): void {
+  noteHostFloor({ slot }: SpaceState): void {
     const floor = this.#hostFloor(slot);
     if (floor === this.#hostFloors[slot]) return;
     this.#hostFloors[slot] = floor;
-    for (const segment of this.#segments.list) this.#hostKeepers.delete(segment);
+    this.#hostKeepers = new WeakMap();
     this.#isHostStale = true;
   }
 

@@ -18,7 +18,10 @@ export interface RegisteredMetric {
 }
 
 /** @param view as of now; asked for each metric of a scrape */
-export function registeredMetrics(prefix: string, view: () => MetricView): RegisteredMetric[] {
+export function registeredMetrics(
+  prefix: string,
+  view: () => Promise<MetricView>,
+): RegisteredMetric[] {
   return METRICS.map((definition) => ({
     name: `${prefix}${definition.name}`,
     help: definition.help,
@@ -26,7 +29,7 @@ export function registeredMetrics(prefix: string, view: () => MetricView): Regis
     aggregator: 'sum',
     async get() {
       const { name, help, type, aggregator } = this;
-      return { name, help, type, aggregator, values: [...definition.rows(view(), name)] };
+      return { name, help, type, aggregator, values: [...definition.rows(await view(), name)] };
     },
     // The words are the truth, and they are not a registry’s to clear.
     reset: () => undefined,

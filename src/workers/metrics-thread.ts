@@ -12,7 +12,7 @@ import {
 const { prefix, counters } = workerData as FormatterStart;
 const view = new MetricView(counters);
 const registry = new Registry();
-for (const metric of registeredMetrics(prefix, () => view)) {
+for (const metric of registeredMetrics(prefix, async () => view)) {
   registry.registerMetric(metric as unknown as Metric);
 }
 

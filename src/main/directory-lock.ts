@@ -53,15 +53,25 @@ function takeLock(dir: string): Lock {
         continue;
       }
       checkWritten(dir);
+      writePid(fd);
       const folder = fs.openSync(dir, 'r');
-      fs.ftruncateSync(fd, 0);
-      fs.writeSync(fd, `${process.pid}\n`, 0);
       return heldLock(dir, file, fd, folder, isNew);
     } catch (error) {
       if (isTaken && isNew) fs.rmSync(file, { force: true });
       fs.closeSync(fd);
       throw error;
     }
+  }
+}
+
+/** Who holds it, for people: on a full disk it is held without that. */
+function writePid(fd: number): void {
+  fs.ftruncateSync(fd, 0);
+  try {
+    fs.writeSync(fd, `${process.pid}\n`, 0);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
   }
 }
 

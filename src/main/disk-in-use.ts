@@ -4,6 +4,7 @@
  * closed, or one that the system has given to somebody else since (FAULTS row 98).
  */
 import { failure } from '../shared/errors.js';
+import { type ReadPart, readAround } from '../shared/read-around.js';
 import type { Disk, DiskFile, Lock } from './disk.js';
 
 /** Calls of one file or one disk, until their end. */
@@ -34,10 +35,14 @@ class Calls {
   }
 }
 
-/** A file whose calls and whose close cannot meet. */
+/**
+ * A file whose calls and whose close cannot meet. What is opened to be read is read around sectors
+ * that the disk cannot read (row 5); a writer does not go on in such a file.
+ */
 export class OpenFile implements DiskFile {
   readonly path: string;
   readonly #file: DiskFile;
+  readonly #how: 'read' | 'write' | 'create';
   readonly #calls = new Calls();
   readonly #closed: () => void;
   #closing: Promise<void> | undefined;
@@ -45,9 +50,14 @@ export class OpenFile implements DiskFile {
   readonly identity: DiskFile['identity'];
 
   /** @param closed told once, when it is closed */
-  constructor(file: DiskFile, closed: () => void = () => undefined) {
+  constructor(
+    file: DiskFile,
+    how: 'read' | 'write' | 'create',
+    closed: () => void = () => undefined,
+  ) {
     this.path = file.path;
     this.#file = file;
+    this.#how = how;
     this.#closed = closed;
     const identity = file.identity?.bind(file);
     if (identity) this.identity = () => this.#run('stat', identity);
@@ -72,7 +82,11 @@ export class OpenFile implements DiskFile {
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
-    return this.#run('read', () => this.#file.read(into, position));
+    const read: ReadPart = (part, at) => this.#file.read(part, at);
+    const isRead = this.#how === 'read';
+    return this.#run('read', () =>
+      isRead ? readAround(read, into, position) : read(into, position),
+    );
   }
 
   truncate(bytes: number): Promise<void> {
@@ -130,7 +144,7 @@ export class DiskInUse implements Disk {
     return this.#calls.run(`open of ${path}`, async () => {
       if (how !== 'read') await this.#checkPlace();
       const opened = await this.#disk.open(path, how);
-      const file: OpenFile = new OpenFile(opened, () => this.#files.delete(file));
+      const file: OpenFile = new OpenFile(opened, how, () => this.#files.delete(file));
       this.#files.add(file);
       return file;
     });

@@ -206,7 +206,7 @@ export const nodeDisk: Disk = {
       call(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));
     for (let ms = 10; ; ms *= 2) {
       try {
-        return new OpenFile(await taken(file, await open(), how));
+        return new OpenFile(await taken(file, await open(), how), how);
       } catch (error) {
         // Somebody in this process may close a file soon (row 15).
         const code = codeOf(error);

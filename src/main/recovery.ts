@@ -143,8 +143,13 @@ async function readLog(
 /** The valid state of the higher generation, read in turns; undefined where neither is valid. */
 export async function newestState(disk: Disk, dir: string): Promise<State | undefined> {
   const found: StateReader[] = [];
+  let unreadable: unknown;
   for (const name of STATE_FILES) {
-    const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES);
+    const bytes = await readSmallFile(disk, dir, name, STATE_MAX_BYTES).catch((error) => {
+      if ((error as EngramError).code !== 'Io') throw error;
+      unreadable = error;
+      return undefined;
+    });
     const reader = bytes && (await unlessDamaged(async () => new StateReader(bytes)));
     if (reader) found.push(reader);
   }
@@ -155,6 +160,8 @@ export async function newestState(disk: Disk, dir: string): Promise<State | unde
     });
     if (state) return state;
   }
+  // It may be that the disk is away for a moment, and that both are whole.
+  if (unreadable) throw unreadable;
   return undefined;
 }
 
@@ -220,7 +227,8 @@ class Scan {
     for (let i = first; ; i++) {
       const segment = segments[i]!;
       const name = path.join(this.#dir, segmentName(segment.start));
-      const file = await this.#disk.open(name, 'write');
+      // What is not written on may have sectors that cannot be read.
+      const file = await this.#disk.open(name, i === last ? 'write' : 'read');
       try {
         const start = Math.max(from, segment.start);
         if (i === last) return await this.#last(file, i, start);

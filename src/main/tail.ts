@@ -56,6 +56,25 @@ export async function keepCopy(
   to: Lsn,
   why: 'torn' | 'rot' = 'torn',
 ): Promise<string> {
+  try {
+    return await copyToQuarantine(disk, dir, file, segment, from, to, why);
+  } catch (error) {
+    const hasReserve = (await disk.list(dir)).includes(RESERVE);
+    if ((error as EngramError).code !== 'DiskFull' || !hasReserve) throw error;
+    await disk.remove(path.join(dir, RESERVE));
+    return await copyToQuarantine(disk, dir, file, segment, from, to, why);
+  }
+}
+
+async function copyToQuarantine(
+  disk: Disk,
+  dir: string,
+  file: DiskFile,
+  segment: Extent,
+  from: Lsn,
+  to: Lsn,
+  why: 'torn' | 'rot',
+): Promise<string> {
   const folder = path.join(dir, QUARANTINE);
   await disk.makeDir(folder);
   // An earlier one at the same place keeps its own copy.
@@ -69,10 +88,7 @@ export async function keepCopy(
     await copyRange(disk, temporary, file, segment, from, to);
   } catch (error) {
     await disk.remove(temporary).catch(() => undefined);
-    const hasReserve = (await disk.list(dir)).includes(RESERVE);
-    if ((error as EngramError).code !== 'DiskFull' || !hasReserve) throw error;
-    await disk.remove(path.join(dir, RESERVE));
-    await copyRange(disk, temporary, file, segment, from, to);
+    throw error;
   }
   await disk.rename(temporary, name);
   await disk.syncDir(folder);

@@ -8,6 +8,7 @@ import { readPayloadSize } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../shared/limits.js';
 import type { Lsn } from '../shared/position.js';
+import { readAround } from '../shared/read-around.js';
 import { look, segmentName } from '../shared/segment.js';
 import type { SegmentFile, ShipperWorld } from './shipper-world.js';
 
@@ -97,7 +98,7 @@ export class SegmentReader {
     while (this.#length < wanted) {
       const position = lsn - place.start + this.#length;
       const part = this.#window.subarray(this.#length, wanted);
-      const got = await this.#file!.read(part, position);
+      const got = await readAround((into, at) => this.#file!.read(into, at), part, position);
       if (got === 0) break;
       this.#length += got;
     }

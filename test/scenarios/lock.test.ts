@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import fs from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { makeFolder, openSmall, removeFolder } from '../support/cluster.js';
 
 const PROGRAM = path.join(import.meta.dirname, '../crash/crash-node.mjs');
@@ -33,4 +34,18 @@ test('FAULT-25 a second process is refused by pid; a dead holder leaves no lock'
   });
   await node.close();
   await (await openSmall(dir, 'primary')).close();
+});
+
+test('FAULT-13 a disk with no room for the pid: held, and opened, all the same', async () => {
+  const dir = path.join(folder, 'a');
+  await (await openSmall(dir, 'primary')).close();
+  const full = vi.spyOn(fs, 'writeSync').mockImplementation(() => {
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', syscall: 'write' });
+  });
+  const node = await openSmall(dir, 'primary').finally(() => full.mockRestore());
+  await expect(openSmall(dir, 'primary')).rejects.toMatchObject({
+    code: 'Locked',
+    message: expect.stringContaining('process (unknown)'),
+  });
+  await node.close();
 });

@@ -1,5 +1,6 @@
 /**
- * Rot: bits of entries change on the disk of one node, where the others have them still. Somebody
+ * Rot: bits of entries change on the disk of one node, or pages of it cannot be read any more,
+ * where the others have them still. Somebody
  * reads, and the node brings back what was lost by itself (FAULTS row 5).
  */
 import type { SpaceStatus } from '#src/main/index.js';
@@ -13,6 +14,8 @@ import type { SimNode } from './cluster.js';
 /** Entries that a bit is changed of. */
 export const ROTTEN_MAX = 4;
 const DIR = '/data';
+/** What is lost where the disk has a bad sector. */
+const PAGE = 4096;
 
 interface Place {
   readonly file: string;
@@ -20,7 +23,10 @@ interface Place {
   readonly bytes: number;
 }
 
-/** @returns how many bits were changed; 0 where the nodes have no sealed entry in common */
+/**
+ * @returns how many bits were changed, or pages spoiled; 0 where the nodes have no sealed entry in
+ * common
+ */
 export function rot(victim: SimNode, nodes: readonly SimNode[], chance: Chance): number {
   const firsts = new Map<string, number>();
   for (const node of nodes) {
@@ -34,11 +40,27 @@ export function rot(victim: SimNode, nodes: readonly SimNode[], chance: Chance):
   const count = 1 + chance(ROTTEN_MAX);
   for (let i = 0; i < count; i++) {
     const { file, at, bytes } = places[chance(places.length)]!;
+    const page = at + bytes - 1 - ((at + bytes - 1) % PAGE);
+    if (isAllIn(places, file, page) && chance(2) === 0) {
+      victim.disk.spoil(file, page, page + PAGE);
+      continue;
+    }
     victim.disk.edit(file, (content) => {
       content[at + chance(bytes)]! ^= 1 << chance(8);
     });
   }
   return count;
+}
+
+/** Nothing else stands in this page. */
+function isAllIn(places: readonly Place[], file: string, page: number): boolean {
+  let covered = 0;
+  for (const place of places) {
+    if (place.file !== file) continue;
+    const end = Math.min(place.at + place.bytes, page + PAGE);
+    covered += Math.max(0, end - Math.max(place.at, page));
+  }
+  return covered === PAGE;
 }
 
 /** What a node without an entry has of a space is nothing that others could ask it for. */

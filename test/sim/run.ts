@@ -434,7 +434,7 @@ export class Run {
     const { nodes } = this.#cluster;
     const node = nodes[this.#chance(nodes.length)]!;
     this.#isRotten = true;
-    this.#note(`${rot(node, nodes, this.#chance)} bits of ${node.name} change`);
+    this.#note(`${rot(node, nodes, this.#chance)} bits or pages of ${node.name} are lost`);
     // Reading ends at what is damaged: what lies behind it is found when that is back.
     for (let round = 0; !(await this.#readAll(node)); round++) {
       if (round === 2 * ROTTEN_MAX) throw new Violation(`${node.name} cannot be read to its end`);

@@ -202,6 +202,19 @@ describe('the fake disk', () => {
     expect(disk.misuse).toHaveLength(1);
   });
 
+  test('FAULT-104 a bad sector fails what reads it, until it is written again', async () => {
+    const file = await fileOf(3 * SECTOR);
+    disk.spoil(FILE, SECTOR, SECTOR + 1);
+    const all = new Uint8Array(3 * SECTOR);
+    await expect(file.read(all, 0)).rejects.toMatchObject({ code: 'Io' });
+    await expect(file.read(all.subarray(0, 1), 2 * SECTOR - 1)).rejects.toThrow('EIO');
+    expect(await file.read(all, 2 * SECTOR)).toBe(SECTOR);
+    disk.crash();
+    await expect(firstBytes()).rejects.toThrow('EIO');
+    await (await disk.mount().open(FILE, 'write')).write(filled(1), SECTOR);
+    expect(await firstBytes()).toEqual([0, 1, 0]);
+  });
+
   test('FAULT-104 room ends in the middle of a write', async () => {
     const file = await mount.open(FILE, 'create');
     disk.capacityBytes = disk.usedBytes + 2 * SECTOR;

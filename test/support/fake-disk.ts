@@ -16,9 +16,10 @@
  * - SIGKILL (`kill`): the cache survives, dirty as it is; handles and locks are gone. Calls that
  *   are under way have landed, whole or the first pages of them, or never land; none lands later.
  * - Power loss (`crash`): a SIGKILL, and what is unsynced as above.
+ * - Sectors go bad (`spoil`): what reads them fails with EIO, until they are written again.
  * - Errors: the n-th call fails with an errno, once or from then on. A write that fails may have
  *   written its first pages; a close that fails has closed. A full disk takes no sector that has
- *   none yet, in the middle of a write too.
+ *   none yet, in the middle of a write too, and no new directory.
  * - Calls overlap, and end in any order.
  *
  * Some things no process may do, and each fails the run (`misuse`): a call on a closed handle; to
@@ -127,7 +128,8 @@ export class FakeDisk {
     let sectors = 0;
     const inodes = new Set<Thing>([...this.#names.values(), ...this.#open]);
     for (const thing of inodes) if (thing !== 'directory') sectors += thing.sectors;
-    return sectors * SECTOR;
+    const directories = [...this.#names.values()].filter((thing) => thing === 'directory');
+    return sectors * SECTOR + directories.length * PAGE;
   }
 
   /** The process dies; the machine goes on. */
@@ -175,6 +177,11 @@ export class FakeDisk {
   /** The bytes of a file as they are now; what changes does so on the disk, durably. */
   edit(file: string, change: (bytes: Uint8Array) => void): void {
     this.#inode(file, 'edit').edit(change);
+  }
+
+  /** These sectors of a file cannot be read any more, until they are written again. */
+  spoil(file: string, from: number, to: number): void {
+    this.#inode(file, 'spoil').spoil(from, to);
   }
 
   /** All files as they are durably: for `restore`. */
@@ -337,6 +344,8 @@ export class FakeDisk {
       makeDir: (dir) => {
         const make = (): string | undefined => {
           const made = missing(this.#names, path.resolve(dir));
+          const room = this.capacityBytes - this.usedBytes;
+          if (made.length > 0 && room < made.length * PAGE) throw io(`mkdir ${dir}`, 'ENOSPC');
           for (const name of made) rename(path.dirname(name), [{ name, thing: 'directory' }]);
           return made[0];
         };
@@ -441,11 +450,14 @@ export class FakeDisk {
       },
       sync: () => sync('fdatasync'),
       syncAll: () => sync('fsync'),
-      read: (into, position) =>
-        call(`read ${base} ${into.length}@${position}`, () => {
+      read: (into, position) => {
+        const what = `read ${base} ${into.length}@${position}`;
+        return call(what, () => {
           inode.evict(this.#chance, 8);
-          return inode.read(into, position);
-        }),
+          if (inode.isReadable(position, position + into.length)) return inode.read(into, position);
+          throw io(what, 'EIO');
+        });
+      },
       truncate: (size) => {
         const effect = (): void => inode.truncate(size);
         return call(`truncate ${base} ${size}`, effect, { land: effect });

@@ -31,6 +31,8 @@ export class FakeInode {
   #sizes: Version<number>[] = [];
   /** Sectors of a failed fdatasync: clean, and the cache shows what the disk may not have. */
   readonly #failed = new Set<number>();
+  /** Sectors that the disk cannot read any more, until they are written again. */
+  readonly #unreadable = new Set<number>();
   #stamp = 0;
 
   /** Of the last write so far: what a sync that begins now will cover. */
@@ -73,6 +75,19 @@ export class FakeInode {
     versions.push({ stamp: this.#stamp, value: content });
     this.#versions.set(sector, versions);
     this.#failed.delete(sector);
+    this.#unreadable.delete(sector);
+  }
+
+  /** The disk loses these sectors, and says so when they are read. */
+  spoil(from: number, to: number): void {
+    for (const [sector] of sectorsOf(from, to)) this.#unreadable.add(sector);
+  }
+
+  isReadable(from: number, to: number): boolean {
+    for (const [sector] of sectorsOf(from, Math.min(to, this.size))) {
+      if (this.#unreadable.has(sector)) return false;
+    }
+    return true;
   }
 
   #resize(size: number): void {

@@ -7,6 +7,8 @@
 export class RoleQueue {
   /** Settles when the last change of the whole node is over. */
   #all: Promise<unknown> = Promise.resolve();
+  /** How many changes of the whole node are not over. */
+  #ofAll = 0;
   /** The last change of each space, by its id, that was asked for since. */
   readonly #spaces = new Map<string, Promise<unknown>>();
 
@@ -25,9 +27,16 @@ export class RoleQueue {
       });
     } else {
       this.#all = over;
+      this.#ofAll++;
+      void over.then(() => this.#ofAll--);
       this.#spaces.clear();
     }
     return done;
+  }
+
+  /** Whether nothing has to be waited for before something is done about this space. */
+  isIdle(id: string): boolean {
+    return this.#ofAll === 0 && !this.#spaces.has(id);
   }
 
   /** Resolves when no change is under way that has been asked for. */

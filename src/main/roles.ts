@@ -87,30 +87,36 @@ export class Roles {
   }
 
   /** The space that is here or, where this node leads, a new one. */
-  open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
-    const id = this.#spaces.byName(name)?.facts.id ?? spaceIdOf(name);
+  async open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
+    const known = this.#spaces.byName(name);
+    const id = known?.facts.id ?? spaceIdOf(name);
     const ids = this.#replication.members.map((r) => r.nodeId);
     for (const replica of options.replicas ?? []) {
       if (!ids.includes(replica)) {
-        const known = ids.join(', ') || 'none';
-        throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${known}`);
+        const names = ids.join(', ') || 'none';
+        throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${names}`);
       }
     }
+    // Most are here, and nothing about them is to change: thousands are opened in a moment.
+    if (known && this.#queue.isIdle(id) && !this.#isToChange(known, options)) return opened(known);
     // Others are opened and made beside it: they share questions and fdatasyncs.
-    return this.#queue.run(() => this.#open(id, name, options), id);
+    return await this.#queue.run(() => this.#open(id, name, options), id);
+  }
+
+  #replicasIn({ replicas }: OpenSpaceOptions): readonly string[] {
+    return replicas ?? this.#replication.members.map((r) => r.nodeId);
+  }
+
+  #isToChange({ facts, replicas }: SpaceState, options: OpenSpaceOptions): boolean {
+    return facts.role === 'primary' && this.#replicasIn(options).join() !== replicas.join();
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byId(id);
-    const replicas = options.replicas ?? this.#replication.members.map((r) => r.nodeId);
+    const replicas = this.#replicasIn(options);
     if (known) {
-      const { role } = known.facts;
-      if (role === 'primary' && replicas.join() !== known.replicas.join()) {
-        await this.#replicateTo(new Map([[known, replicas]]));
-      }
-      // What is damaged can be read around.
-      if (known.refusal && !isOfDamage(known.refusal)) throw known.refusal;
-      return known;
+      if (this.#isToChange(known, options)) await this.#replicateTo(new Map([[known, replicas]]));
+      return opened(known);
     }
     if (!(options.lead ?? this.#config.lead)) {
       throw failure('SpaceUnknown', `${name} is not here, and this node was not told to lead it`);
@@ -400,6 +406,12 @@ export class Roles {
       return positionRow(0, answer, space, this.#hooks.appliedTo(space));
     }, space);
   }
+}
+
+/** Throws why it takes nothing, if so; what is damaged can be read around. */
+function opened(space: SpaceState): SpaceState {
+  if (space.refusal && !isOfDamage(space.refusal)) throw space.refusal;
+  return space;
 }
 
 function positionRow(

@@ -21,6 +21,8 @@ test('one space in turn, several beside each other, the whole node alone', async
   const all = [job('a1', a), job('b1', b), job('a2', a), job('node'), job('b2', b), job('a3', a)];
   await turn();
   expect(told).toEqual(['a1', 'b1']);
+  expect(queue.isIdle(a)).toBe(false);
+  expect(queue.isIdle('c')).toBe(false);
   await next(1);
   expect(told).toEqual(['a1', 'b1', 'a2']);
   await next(2);
@@ -33,6 +35,7 @@ test('one space in turn, several beside each other, the whole node alone', async
   await next(1);
   await Promise.all([...all, settled]);
   expect(told.at(-1)).toBe('settled');
+  expect(queue.isIdle(a)).toBe(true);
 });
 
 test('a change that fails ends no turn but its own', async () => {

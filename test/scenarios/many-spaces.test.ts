@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { expect, test, vi } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { RoleQueue } from '#src/main/role-queue.js';
 import { SpaceTable } from '#src/main/space-table.js';
 import { ByteReader } from '#src/shared/bytes.js';
 import { StateWriter } from '#src/shared/state.js';
@@ -128,4 +129,23 @@ test('FAULT-103 no turn makes, adds, reads or writes more than a part of many sp
   // The newer one of two states.
   expect(read.all).toBe(3_000);
   expect(read.most).toBeLessThanOrEqual(1_024);
+});
+
+test('FAULT-103 a space that is here is opened without a turn in the queue of roles', async () => {
+  each.finally(() => vi.restoreAllMocks());
+  const node = await each.start('a');
+  const made = await Promise.all(names(300).map((name) => node.openSpace(name)));
+  const queued = vi.spyOn(RoleQueue.prototype, 'run');
+  expect(await Promise.all(names(300).map((name) => node.openSpace(name)))).toEqual(made);
+  expect(queued).not.toHaveBeenCalled();
+  // Behind a change of the whole node it is one that waits.
+  const adding = node.addReplica(at('z', 9));
+  const opening = node.openSpace('tenant-7');
+  await Promise.all([adding, opening]);
+  expect(
+    node
+      .space('tenant-7')
+      .status()
+      .replicas.map((r) => r.replicaId),
+  ).toEqual(['z']);
 });

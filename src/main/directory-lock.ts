@@ -131,15 +131,21 @@ async function isStill(fd: number, name: string): Promise<boolean> {
   return held !== undefined && held === named;
 }
 
-/** Device and inode. @returns undefined where nothing stands there */
-export function identityOf(what: number | string): Promise<string | undefined> {
-  return new Promise((resolve, reject) => {
-    const done = (error: NodeJS.ErrnoException | null, stats: fs.BigIntStats): void => {
-      if (error?.code === 'ENOENT' || error?.code === 'ENOTDIR') resolve(undefined);
-      else if (error) reject(ioError(`stat of ${what}`, error));
-      else resolve(stats.nlink === 0n ? undefined : `${stats.dev}:${stats.ino}`);
-    };
-    if (typeof what === 'number') fs.fstat(what, { bigint: true }, done);
-    else fs.stat(what, { bigint: true }, done);
-  });
+/**
+ * Device and inode. Asked without libuv's pool: acknowledgements wait for the answer, and the pool
+ * may be full of other work for long (row 78); what is asked for is in the kernel's memory.
+ * @returns undefined where nothing stands there
+ */
+export async function identityOf(what: number | string): Promise<string | undefined> {
+  try {
+    const stats =
+      typeof what === 'number'
+        ? fs.fstatSync(what, { bigint: true })
+        : fs.statSync(what, { bigint: true });
+    return stats.nlink === 0n ? undefined : `${stats.dev}:${stats.ino}`;
+  } catch (error) {
+    const cause = error as NodeJS.ErrnoException;
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return undefined;
+    throw ioError(`stat of ${what}`, cause);
+  }
 }

@@ -152,8 +152,9 @@ async function dyingShipper(): Promise<void> {
   const options = { ...SMALL, nodeId: 'dying', dataDir: path.join(folder, 'dying') };
   const more = { http: { port: 0 }, replicas: [at('dying-b', b.address!.port)] };
   kept('dying', await openNodeOn(nodeDisk, { ...options, ...more }, platform));
-  // Later than the first scrape: an increase is one between two scrapes.
-  keepDoing(5_000, () => threads.at(-1)!.terminate());
+  // Only while it is scraped: an increase is one between two scrapes, and after some deaths within
+  // a minute the next thread waits.
+  keepDoing(5_000, () => prometheus && threads.at(-1)!.terminate());
 }
 
 async function badDisks(): Promise<void> {
@@ -228,7 +229,7 @@ async function poisonEntry(): Promise<void> {
 /** A primary whose event loop is blocked, and one that has died. */
 async function lostPrimaries(): Promise<void> {
   for (const [name, message] of [
-    ['stalled-primary', { block: 40_000 }],
+    ['stalled-primary', { block: 600_000 }],
     ['dead-primary', undefined],
   ] as const) {
     const b = await start(name, { listen: LISTEN });

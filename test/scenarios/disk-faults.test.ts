@@ -5,6 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeEventName, NodeEvents } from '#src/main/index.js';
+import { PLACE_LOOK_MS } from '#src/shared/limits.js';
 import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { openFake, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
@@ -357,6 +358,9 @@ describe(`disk faults, seed ${SEED}`, () => {
         isFree = true;
       });
       for (let i = 0; i < 20; i++) await space.append(1, Buffer.alloc(1_000, i));
+      // So long that the log looks after its place before it acknowledges anything.
+      await new Promise((resolve) => setTimeout(resolve, 3 * PLACE_LOOK_MS + 200));
+      await space.append(1, Buffer.from('late'));
       expect(isFree).toBe(false);
       const { fdatasync } = real.status();
       expect(fdatasync.count).toBeGreaterThanOrEqual(20);

@@ -7,7 +7,7 @@ import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
 import { EngramError, failure } from '../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../shared/limits.js';
-import { type AdminAddress, findSocket, placeSocket } from './admin-socket.js';
+import { type AdminAddress, findSocket, folderSeen, placeSocket } from './admin-socket.js';
 import type { Node } from './node-handle.js';
 
 /** Questions at once: they are a person's. */
@@ -44,7 +44,13 @@ export type AdminQuestion =
       readonly port: number;
     }
   | { readonly verb: 'remove-replica'; readonly nodeId: string }
-  | { readonly verb: 'backup'; readonly target: string; readonly nodeId?: string }
+  | {
+      readonly verb: 'backup';
+      readonly target: string;
+      readonly nodeId?: string;
+      /** What the tool sees where the target is to be (folderSeen). */
+      readonly seen: string;
+    }
   | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number };
 
 type AdminAnswer =
@@ -70,7 +76,13 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
     case 'remove-replica':
       return await node.removeReplica(question.nodeId);
     case 'backup': {
-      const { verb: _, target, ...options } = question;
+      const { verb: _, target, seen, ...options } = question;
+      // A service may have a /tmp of its own: a backup there is none, and goes when it stops.
+      if (seen !== (await folderSeen(target))) {
+        const found = `${target} is another place for the node of this directory, or out of its`;
+        const why = '(PrivateTmp, ProtectHome, a container, rights of a folder above)';
+        throw failure('Configuration', `${found} reach ${why}; name one that both see`);
+      }
       return await node.backup(target, options);
     }
     case 'checkpoint':
@@ -170,13 +182,17 @@ function textOf(said: AdminAnswer): string {
 
 /**
  * Asks the running node of a data directory. Rejects as the node does; NotRunning where no node
- * answers.
+ * answers, with `details.wasAsked` where one took the question and ended before its answer.
  */
 export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
   const found = await findSocket(dir);
   const { socket, place, secret } = found;
   const text = await ask(dir, socket, { ...question, place, secret });
-  if (text === '') throw failure('NotRunning', `the node of ${dir} has ended meanwhile`);
+  // An answer has its end: half a line is what a killed node leaves.
+  if (!text.endsWith('\n')) {
+    const found = `the node of ${dir} has ended before it answered`;
+    throw failure('NotRunning', found, { details: { wasAsked: true } });
+  }
   const said = JSON.parse(text) as AdminAnswer;
   if ('code' in said) throw new AdminError(said.code, said.message, said.details);
   return said.result;
@@ -187,10 +203,15 @@ function ask(dir: string, socketPath: string, question: object): Promise<string>
   socket.setEncoding('utf8');
   return new Promise((resolve, reject) => {
     let said = '';
+    let isConnected = false;
+    socket.on('connect', () => {
+      isConnected = true;
+    });
     socket.on('data', (chunk) => {
       said += chunk;
     });
     socket.on('error', (cause) => {
+      if (isConnected) return;
       reject(failure('NotRunning', `no node answers for ${dir}: ${cause.message}`, { cause }));
     });
     socket.on('close', () => resolve(said));

@@ -38,6 +38,18 @@ export async function placeOf(dir: string): Promise<string> {
   return `${dev}:${ino}`;
 }
 
+/**
+ * The folder that a path stands in, as this process sees it, or the nearest one above that is
+ * there: two processes whose answers differ have different file systems in mind.
+ */
+export async function folderSeen(target: string): Promise<string> {
+  for (let dir = path.dirname(path.resolve(target)); ; dir = path.dirname(dir)) {
+    const place = await placeOf(dir).catch(() => undefined);
+    if (place !== undefined) return place;
+    if (dir === path.dirname(dir)) return '';
+  }
+}
+
 /** Folders that may hold the socket, best first; undefined: none, the address is abstract. */
 function candidates(): (string | undefined)[] {
   const runtime = process.env.RUNTIME_DIRECTORY?.split(':')[0];

@@ -186,12 +186,12 @@ async function copyTo(
     throw failure('Configuration', `${target} is a part of the directory that is to be copied`);
   }
   const parent = path.dirname(target);
-  await makeDirDurably(disk, parent);
+  await makeOrSayWho(disk, parent);
   if ((await disk.list(parent)).includes(path.basename(target))) {
     throw failure('Configuration', `${target} is there already: a backup makes its directory`);
   }
   const partial = `${target}${PARTIAL}-${randomBytes(4).toString('hex')}`;
-  await makeDirDurably(disk, partial);
+  await makeOrSayWho(disk, partial);
   try {
     const { bytes, holes } = await copy(partial);
     await writeNodeFile(disk, partial, own);
@@ -209,6 +209,22 @@ async function copyTo(
   } catch (error) {
     await removeAll(disk, partial).catch(() => undefined);
     throw error;
+  }
+}
+
+/** Who writes a backup is not always who asks for it: a refusal says who. */
+async function makeOrSayWho(disk: Disk, dir: string): Promise<void> {
+  try {
+    await makeDirDurably(disk, dir);
+  } catch (error) {
+    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS') throw error;
+    const who = `user ${process.geteuid?.() ?? 'of the node'}`;
+    const found = `${dir} cannot be made (${code}): a running node writes its backup itself`;
+    const what = `${found}, a tool as the owner of the directory; that is ${who} here`;
+    throw failure('Io', `${what}, who must be let in there (chown, ReadWritePaths of its unit)`, {
+      cause: error,
+    });
   }
 }
 

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { askAdmin } from './admin-server.js';
+import { folderSeen } from './admin-socket.js';
 import { type BackupReport, backupClosed } from './backup.js';
 import { nodeDisk } from './disk.js';
 import { adoptCopy } from './operator.js';
@@ -44,9 +45,12 @@ async function backup(
   options: { nodeId?: string },
 ): Promise<BackupReport> {
   try {
-    return (await askAdmin(dir, { verb: 'backup', target, ...options })) as BackupReport;
+    const seen = await folderSeen(target);
+    return (await askAdmin(dir, { verb: 'backup', target, seen, ...options })) as BackupReport;
   } catch (error) {
     if (!(error instanceof EngramError) || error.code !== 'NotRunning') throw error;
+    // It may be about to start again: a copy of the closed directory would keep it out.
+    if (error.details.wasAsked) throw error;
   }
   actAsOwner(dir);
   return await backupClosed(nodeDisk, dir, target, options);

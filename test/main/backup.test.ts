@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -59,7 +60,14 @@ function load(space: Space): () => Promise<number> {
 
 /** In a process of its own, while this one goes on: it may be the node that is asked. */
 async function run(...args: string[]): Promise<{ status: unknown; out: string; err: string }> {
-  const child = spawn(process.execPath, [CLI, ...args]);
+  return await runIn('', ...args);
+}
+
+async function runIn(
+  cwd: string,
+  ...args: string[]
+): Promise<{ status: unknown; out: string; err: string }> {
+  const child = spawn(process.execPath, [CLI, ...args], { cwd: here(cwd) });
   let [out, err] = ['', ''];
   child.stdout.on('data', (chunk) => {
     out += chunk;
@@ -206,7 +214,10 @@ describe('on the command line', () => {
   /** A process of its own that appends without end. */
   async function busy(dir: string): Promise<ChildProcess> {
     const node = path.join(import.meta.dirname, '../support/busy-copy-node.mjs');
-    const child = spawn(process.execPath, [node, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [node, dir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      cwd: each.folder,
+    });
     each.finally(async () => {
       const ended = new Promise((resolve) => child.once('close', resolve));
       if (child.exitCode === null && child.kill('SIGKILL')) await ended;
@@ -251,6 +262,37 @@ describe('on the command line', () => {
     expect(ids.size).toBe(4);
     expect((await run('backup', here('a'), here('live'))).status).toBe(4);
     expect((await run('backup', here('nowhere'), here('x'))).status).toBe(4);
+  });
+
+  test('a target that is another place for the node is refused, not filled', async () => {
+    await busy(here('a'));
+    fs.mkdirSync(here('tools'));
+    // One path, two places: as under PrivateTmp, where the copy would go when the service stops.
+    const ran = await runIn('tools', 'backup', here('a'), '/proc/self/cwd/x');
+    expect(ran.err).toContain('name one that both see');
+    expect(ran.status).toBe(4);
+    expect(fs.readdirSync(each.folder).sort()).toEqual(['a', 'tools']);
+    expect(fs.readdirSync(here('tools'))).toEqual([]);
+    // A folder that is not there yet is one place.
+    expect((await run('backup', here('a'), here('new/folder/x'))).status).toBe(0);
+  });
+
+  test('a node that ends before it answers is not kept out by a copy', async () => {
+    const a = await open('a', 'a');
+    await (await a.openSpace('s')).append(1, Buffer.from('x'));
+    await a.close();
+    const socket = here('socket');
+    const server = net.createServer((client) => client.once('data', () => client.destroy()));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    const { dev, ino } = fs.statSync(here('a'), { bigint: true });
+    fs.writeFileSync(here('a/admin'), `${socket}\n${dev}:${ino}\nsecret\n`);
+    const ran = await run('backup', here('a'), here('b'));
+    await new Promise((resolve) => server.close(resolve));
+    expect(ran.err).toContain('has ended before it answered');
+    expect(ran.status).toBe(2);
+    expect(fs.existsSync(here('b'))).toBe(false);
+    // Nobody answers any more: it is closed.
+    expect((await run('backup', here('a'), here('b'))).status).toBe(0);
   });
 
   test('a slow copy of a directory in use opens sound, or is refused with words', async () => {

@@ -45,7 +45,8 @@ test('its codes, events, options and states exist', () => {
     ...OPTION_NAMES.all,
     ...PAIR_STATES,
     ...STAGES.map((stage) => `stalled: ${stage}`),
-    // systemd's.
+    // A word of the command line; systemd's.
+    'TARGET',
     'LimitNOFILE',
     'PrivateTmp',
   ]);

@@ -182,7 +182,8 @@ export class Replication {
 
   /** From now on these spaces are shipped to their replicas. */
   lead(spaces: readonly SpaceState[]): void {
-    for (const { slot, facts } of spaces) this.#memory.publishCheckpoint(slot, facts.checkpoint);
+    // What was told when it led before says nothing of what its replicas need now.
+    for (const { slot } of spaces) this.#memory.publishCheckpoint(slot, 0);
     for (const shipper of this.shippers) {
       for (const s of spaces) {
         if (s.replicas.includes(shipper.replica.nodeId)) continue;

@@ -4,6 +4,7 @@
  * costs follows the segments, and what was given up since the last one: not spaces x segments.
  */
 import { type EngramError, failure } from '../shared/errors.js';
+import { HEARTBEAT_MS } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import {
@@ -82,6 +83,8 @@ export class Retention {
   /** See `without`. */
   #held: Promise<void> | undefined;
   readonly #poll: NodeJS.Timeout;
+  readonly #tell: NodeJS.Timeout;
+  #telling: Promise<void> | undefined;
   /** When all slots were looked at last, and whether that goes on now. */
   #lookedMs = performance.now();
   #looking: Promise<void> | undefined;
@@ -121,6 +124,12 @@ export class Retention {
         });
     }, ms);
     this.#poll.unref();
+    this.#tell = setInterval(() => {
+      this.#telling ??= this.#tellFloors().finally(() => {
+        this.#telling = undefined;
+      });
+    }, HEARTBEAT_MS);
+    this.#tell.unref();
   }
 
   // --- slots ---------------------------------------------------------------------------------
@@ -205,7 +214,6 @@ export class Retention {
     const { facts } = space;
     const apply = (): void => {
       facts.checkpoint = Math.max(facts.checkpoint, sequence);
-      this.#memory.publishCheckpoint(space.slot, facts.checkpoint);
       facts.skipped = facts.skipped.filter((s) => s >= facts.checkpoint);
       this.#isAnyGivenUp = true;
       this.#isHostStale = true;
@@ -220,6 +228,23 @@ export class Retention {
     void this.run();
     // Whoever has waited for this is not refused for what has only not been looked at yet.
     while (this.refusal && this.#isHostStale) await nextTurn();
+  }
+
+  /**
+   * Tells the replicas that follow this node's checkpoints what is needed no more by the host, nor
+   * by any slot: who lags or is away finds what it lacks when one of them leads.
+   */
+  async #tellFloors(): Promise<void> {
+    const turns = new Turns();
+    for (const { facts, slot } of this.#spaces.spaces) {
+      if (turns.isOver) await turns.next();
+      if (this.#isClosed) return;
+      turns.spaces--;
+      const { checkpoint, role } = facts;
+      if (checkpoint === 0 || role !== 'primary') continue;
+      if (this.#memory.checkpoint(slot) >= checkpoint) continue;
+      this.#memory.publishCheckpoint(slot, Math.min(checkpoint, this.#floor(slot)));
+    }
   }
 
   /** Why appends are refused: the host has to checkpoint first (DESIGN 8). */
@@ -445,8 +470,10 @@ export class Retention {
 
   async close(): Promise<void> {
     clearInterval(this.#poll);
+    clearInterval(this.#tell);
     this.#isClosed = true;
     await this.#looking;
+    await this.#telling;
     await this.#running;
   }
 }

@@ -182,6 +182,33 @@ describe('a replica without a host', () => {
     expect(unknown.text).toContain('SpaceUnknown');
   });
 
+  test('FAULT-89 it keeps what others lack: they go on where it leads', async () => {
+    const b = await life.start('b', { listen: LISTEN, ...FOLLOW });
+    let c = await life.start('c', { listen: LISTEN, ...FOLLOW });
+    const { port } = c.address!;
+    const replicas = [at('b', b.address!.port), at('c', port)];
+    const a = await life.start('a', { replicas });
+    const space = await a.openSpace('s');
+    await space.append(1, PAYLOAD, { ack: { replicas: 2 } });
+    await c.close();
+    await fill(a, space, 6);
+    const far = space.status().durableSequence;
+    await space.checkpoint(far);
+    await until('b has them', () => b.space('s').status().durableSequence === far);
+    // Longer than it takes to be told.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(b.space('s').status().firstSequence).toBe(1);
+    await a.close();
+    c = await life.start('c', { listen: { host: '127.0.0.1', port }, ...FOLLOW });
+    await b.promote('s', { force: true });
+    await b.space('s').append(1, PAYLOAD);
+    const all = far + 2;
+    await until('c has caught up', () => c.space('s').status().durableSequence === all);
+    // And is told, as soon as nobody lacks anything.
+    await b.space('s').checkpoint(all);
+    await until('both free', () => b.status().segments < 3 && c.status().segments < 3);
+  });
+
   test('a snapshot in its place: it follows from there', async () => {
     const [host, kept] = [new StateHost(), new StateHost()];
     const a = await life.start('a', {

@@ -321,7 +321,7 @@ test.each([
   1e12,
   6 * SEGMENT_BYTES,
 ])('FAULT-103 frees what a naive pass would (%d)', async (far) => {
-  vi.useFakeTimers({ toFake: ['setInterval'] });
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
   let freed = 0;
   let sure = 0;
   for (let seed = 1; seed <= 40; seed++) {

@@ -14,7 +14,7 @@ export function nextLife(chance: Chance, modes: readonly Mode[] = MODES, longest
   const mode = modes[chance(modes.length)]!;
   const fsync: NodeOptions['fsync'] = mode === 'timer' ? { timerMs: 1 + chance(30) } : mode;
   const promise = mode === 'timer' || mode === 'none' ? 'written' : 'durable';
-  const strictTail = chance(3) === 0;
+  const strictTail = chance(2) === 0;
   return { options: { fsync, strictTail, ...anySizes(chance, longestBytes) }, promise };
 }
 

@@ -6,8 +6,8 @@ import type { Chance } from './chance.js';
 
 export const SECTOR = 512;
 
-/** One in so many sectors that a power loss has changed holds neither old bytes nor new ones. */
-const TORN_ONE_IN = 8;
+/** Where sectors are torn one in so many holds neither old bytes nor new ones. */
+const TORN_ONE_IN = 3;
 
 /** Content of a sector; undefined is zeros. */
 type Content = Uint8Array | undefined;
@@ -235,7 +235,9 @@ function torn(bytes: Uint8Array, before: Content, chance: Chance): Uint8Array {
   const first = bytes.findIndex((byte, i) => byte !== (before?.[i] ?? 0));
   if (first < 0) return bytes;
   const mixed = bytes.slice();
-  for (let i = first + chance(SECTOR - first); i < SECTOR; i++) mixed[i] = chance(256);
+  // Rather near the first change than far from it: a header is short.
+  const from = first + chance(1 + chance(SECTOR - first));
+  for (let i = from; i < SECTOR; i++) mixed[i] = chance(256);
   return mixed;
 }
 

@@ -45,10 +45,8 @@ function load(space: Space): () => Promise<number> {
   let last = 0;
   const done = (async () => {
     while (!isOver) {
-      ({ lastSequence: last } = await space.appendBatch(1, [
-        Buffer.alloc(3_000, 1),
-        Buffer.from('x'),
-      ]));
+      const batch = Array.from({ length: 20 }, (_, n) => Buffer.alloc(n === 0 ? 1 : 3_000, n));
+      ({ lastSequence: last } = await space.appendBatch(1, batch));
     }
   })();
   return async () => {

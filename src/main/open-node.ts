@@ -40,11 +40,13 @@ export async function openServed(options: NodeOptions): Promise<Node> {
 }
 
 /** Says of a log that is not whole what nobody would guess: its files are of several moments. */
-async function sound<T>({ dataDir }: NodeOptions, opening: Promise<T>): Promise<T> {
+async function sound<T>(options: NodeOptions, opening: Promise<T>): Promise<T> {
   try {
     return await opening;
   } catch (error) {
+    // What was opened as far as this has options that can be read.
     if ((error as EngramError).code !== 'CorruptionDetected') throw error;
+    const { dataDir } = options;
     if (!(await isCopyInUse(path.resolve(dataDir)))) throw error;
     const found =
       `${dataDir} was copied while its node ran, so its files are of several moments ` +

@@ -7,6 +7,7 @@
 import { setMaxListeners } from 'node:events';
 import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
+import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Sequence } from '../shared/position.js';
 import { rewoundTold } from '../shared/rewind.js';
 import { addSkip, checkSkip } from '../shared/state.js';
@@ -14,7 +15,7 @@ import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
-import { pause } from './within.js';
+import { pause, withinFrom } from './within.js';
 
 const RECORD_EVERY_MS = 1_000;
 const WHEN_APPLIED_POLL_MS = 2;
@@ -60,7 +61,8 @@ export class Applier {
   readonly #quarantineOf: (name: string) => string;
   /** Not to be applied, whoever starts them, until they are released. */
   readonly #halted = new Set<SpaceState>();
-  readonly #stop = manyListeners(new AbortController());
+  /** The node closes: nothing more is handed out, and the host has 5 s to return. */
+  readonly #closing: AbortSignal;
   readonly #runs = new Map<SpaceState, Run>();
   /** Applied and not yet in a node record. */
   readonly #dirty = new Set<SpaceState>();
@@ -75,8 +77,9 @@ export class Applier {
     reader: LogReader,
     wal: Wal,
     quarantineOf: (name: string) => string,
-    hooks: ApplyHooks,
+    hooks: ApplyHooks & { readonly closing: AbortSignal },
   ) {
+    this.#closing = hooks.closing;
     this.#quarantineOf = quarantineOf;
     this.#options = options;
     this.#reader = reader;
@@ -95,25 +98,32 @@ export class Applier {
   /** Starts applying a space, once and not while it is halted; behind what `stop` has stopped. */
   start(space: SpaceState): void {
     const before = this.#runs.get(space);
-    if (
-      this.#halted.has(space) ||
-      this.#stop.signal.aborted ||
-      (before && !before.stop.signal.aborted)
-    )
+    if (this.#halted.has(space) || this.#closing.aborted || (before && !before.stop.signal.aborted))
       return;
     const stop = manyListeners(new AbortController());
     const run: Run = { stop, done: before?.done ?? Promise.resolve() };
-    const signal = AbortSignal.any([this.#stop.signal, stop.signal]);
+    const signal = AbortSignal.any([this.#closing, stop.signal]);
     setMaxListeners(0, signal);
     run.done = run.done.then(() => this.#keepRunning(space, signal));
     this.#runs.set(space, run);
   }
 
-  /** Hands out nothing more of the space. Resolves when no call of the host is under way. */
-  stop(space: SpaceState): Promise<void> {
+  /**
+   * Hands out nothing more of the space. Resolves when no call of the host is under way. Rejects
+   * Closed where the node closes and the host does not return.
+   */
+  async stop(space: SpaceState): Promise<void> {
     const run = this.#runs.get(space);
     run?.stop.abort();
-    return run?.done ?? Promise.resolve();
+    if (run) await this.#returned(space, run);
+  }
+
+  async #returned(space: SpaceState, { done }: Run): Promise<void> {
+    if ((await withinFrom(this.#closing, CLOSE_DEADLINE_MS, done)) !== 'late') return;
+    throw failure(
+      'Closed',
+      `the host has not returned for ${space.facts.name} within 5 s of close()`,
+    );
   }
 
   /**
@@ -139,15 +149,16 @@ export class Applier {
 
   /**
    * Resolves when the host has applied the space up to `sequence`, or cannot: it is blocked, or
-   * nothing is applied here at all. @returns what stands in the way, if something does
+   * nothing is applied here at all. @returns what stands in the way, if something does. Rejects
+   * Closed.
    */
   async whenApplied(space: SpaceState, sequence: Sequence): Promise<ApplyBlock | undefined> {
     const { apply } = this.#options;
-    const { signal } = this.#stop;
-    while (apply && !signal.aborted && this.appliedTo(space) < sequence) {
+    while (apply && this.appliedTo(space) < sequence) {
       const block = this.#blocked.get(space);
       if (block) return block;
-      await pause(WHEN_APPLIED_POLL_MS, signal);
+      if (this.#closing.aborted) throw failure('Closed', 'the node closes');
+      await pause(WHEN_APPLIED_POLL_MS, this.#closing);
     }
     return undefined;
   }
@@ -366,11 +377,18 @@ export class Applier {
     );
   }
 
-  /** Waits for the calls that are under way and keeps what they have applied. */
+  /**
+   * Waits for the calls that are under way, 5 s at most, and keeps what they have applied. What
+   * returns later counts for nothing: those entries come again.
+   */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#stop.abort();
-    await Promise.all([...this.#runs.values()].map((run) => run.done));
+    const runs = [...this.#runs].map(async ([space, run]) => {
+      await this.#returned(space, run).catch((error) =>
+        this.#hooks.failed(space, this.appliedTo(space) + 1, 1, error),
+      );
+    });
+    await Promise.all(runs);
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }

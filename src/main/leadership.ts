@@ -137,7 +137,7 @@ export class Leadership {
   #makeRejoin(): Rejoin {
     const { disk, dir, memory, segments, reader, wal, applier, emit } = this.#parts;
     return new Rejoin(disk, dir, memory, segments, reader, wal, {
-      stopApplying: (space) => void applier?.stop(space),
+      stopApplying: (space) => void applier?.stop(space).catch(() => undefined),
       rewound: (space, { position, to, quarantine }) => {
         this.#parts.floorMoved(space);
         const { name, primary, epoch } = space.facts;

@@ -273,6 +273,7 @@ export class NodeCore extends LedSpaces {
       const keptAt = (name: string): string => path.join(this.#dir, QUARANTINE, name);
       this.#applier = new Applier(this.config, this.#reader, this.#wal!, keptAt, {
         applied: (space, sequence) => this.#receiver?.applied(space, sequence),
+        closing: this.#stop.signal,
         ...applyEvents(this.#emit),
       });
     }

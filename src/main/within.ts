@@ -26,3 +26,24 @@ export async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T 
     clearTimeout(timer);
   }
 }
+
+/** What the work gives; once `signal` has come, `late` where it takes more than `graceMs` from then. */
+export function withinFrom<T>(
+  signal: AbortSignal,
+  graceMs: number,
+  work: Promise<T>,
+): Promise<T | 'late'> {
+  return new Promise((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    const begin = (): void => {
+      timer = setTimeout(() => resolve('late'), graceMs);
+    };
+    if (signal.aborted) begin();
+    else signal.addEventListener('abort', begin, { once: true });
+    const over = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', begin);
+    };
+    work.finally(over).then(resolve, reject);
+  });
+}

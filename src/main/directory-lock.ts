@@ -45,7 +45,9 @@ function takeLock(dir: string): Lock {
       isTaken = lockFile(fd, file);
       if (!isTaken) {
         const pid = fs.readFileSync(fd, 'utf8').trim();
-        throw failure('Locked', `${dir} is in use by process ${pid || '(unknown)'}`);
+        const who =
+          pid === `${process.pid}` ? 'this process itself' : `process ${pid || '(unknown)'}`;
+        throw failure('Locked', `${dir} is in use by ${who}`);
       }
       // An opening that was refused has taken its own file away meanwhile: once more.
       if (!isNamed(fd, file)) {

@@ -182,6 +182,8 @@ export class NodeEmitter {
 
   constructor(nodeId: string, logger: Logger | undefined) {
     this.#log = new EventLog(nodeId, logger);
+    // However many a host has: they are its own affair.
+    this.#emitter.setMaxListeners(0);
   }
 
   /** Throws Configuration for an event that there is not, or a listener that is no function. */

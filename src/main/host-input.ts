@@ -153,7 +153,10 @@ export function copied<T>(what: string, given: T, shared: readonly string[] = []
 
 function copyOf(given: unknown, depth: number, shared: readonly string[]): unknown {
   if (depth === 0 || typeof given !== 'object' || given === null) return given;
-  if (Array.isArray(given)) return Array.from(given, (one) => copyOf(one, depth - 1, []));
+  if (Array.isArray(given)) {
+    if (given.length > LIST_MAX) throw failure('Configuration', `a list of ${given.length}`);
+    return Array.from(given, (one) => copyOf(one, depth - 1, []));
+  }
   if (types.isUint8Array(given)) return Buffer.from(given);
   const of = Object.getPrototypeOf(given) as object | null;
   const isPlain = of === null || Object.getPrototypeOf(of) === null;

@@ -21,7 +21,7 @@ import { Handover, type SwitchoverOptions, type SwitchoverReport } from './hando
 import { readGiven } from './host-input.js';
 import { checkName } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
-import { checkTimeout } from './option-checks.js';
+import { checkGiven, checkTimeout, flag, isText, texts, whole, wrong } from './option-checks.js';
 import type { PeerClient } from './peer-client.js';
 import type { PeerHandlers } from './peer-connection.js';
 import { isRegressed, type PromoteOptions, Promotion, type PromotionReport } from './promotion.js';
@@ -299,6 +299,7 @@ export class Leadership {
   /** A space whose disk went back may be about to lead again: it is waited for. */
   async openSpace(name: string, asked?: OpenSpaceOptions): Promise<SpaceState> {
     const options = readGiven<OpenSpaceOptions>('openSpace', asked, ['lead', 'replicas']);
+    checkGiven('openSpace', options, { lead: flag, replicas: texts });
     if (this.#parts.coordinator.kind === 'etcd') return await this.coordinated.open(name, options);
     try {
       return await this.roles.open(name, options);
@@ -309,7 +310,8 @@ export class Leadership {
     }
   }
 
-  removeReplica(replicaId: string): Promise<void> {
+  async removeReplica(replicaId: string): Promise<void> {
+    checkNodeId('removeReplica', replicaId);
     const { coordinator } = this.#parts;
     if (coordinator.kind === 'etcd') return coordinator.removeNode(replicaId);
     return this.roles.removeReplica(replicaId);
@@ -318,15 +320,13 @@ export class Leadership {
   async promote(name: string, asked?: PromoteOptions): Promise<PromotionReport> {
     const known = ['force', 'dryRun', 'replicas'] as const;
     const options = readGiven<PromoteOptions>('promote', asked, known);
-    const { replicas = 1 } = options;
-    if (!Number.isSafeInteger(replicas) || replicas < 0) {
-      throw failure('Configuration', `promote: replicas ${replicas} is no whole number from 0`);
-    }
+    checkGiven('promote', options, { force: flag, dryRun: flag, replicas: whole(0) });
     return await this.#promotion.promote(this.#spaceOf(name), options);
   }
 
   async switchover(name: string, to: string, asked?: SwitchoverOptions): Promise<SwitchoverReport> {
     const options = readGiven<SwitchoverOptions>('switchover', asked, ['timeoutMs']);
+    checkNodeId('switchover', to);
     if (options.timeoutMs !== undefined) checkTimeout('switchover: timeoutMs', options.timeoutMs);
     return await this.#handover.switchover(this.#spaceOf(name), to, options);
   }
@@ -364,4 +364,9 @@ function isToBegin(space: SpaceState): boolean {
 
 function later(a: StandingRow, b: StandingRow): number {
   return comparePositions(a.position, b.position);
+}
+
+function checkNodeId(what: string, given: unknown): void {
+  if (!isText(given))
+    throw wrong(`the node id that ${what} was given`, given, 'a non-empty string');
 }

@@ -159,7 +159,8 @@ export class Node {
 
   /**
    * Stops intake, makes durable what was appended, ships it up to a deadline of 5 s, and frees the
-   * directory. Safe to call twice. What could not be flushed has rejected already.
+   * directory. Callbacks of the host that are under way have 5 s to return; what they were given
+   * comes again. Safe to call twice. What could not be flushed has rejected already.
    */
   close(): Promise<void> {
     return this.#core.close();

@@ -19,11 +19,16 @@ export type Check = (value: unknown) => Problem | undefined;
 const SECRETS = ['key', 'http.token'];
 const SHOWN_MAX = 60;
 
-export const text: Check = (v) => (isText(v) ? undefined : 'a non-empty string');
+export const text = (v: unknown): string | undefined =>
+  isText(v) ? undefined : 'a non-empty string';
 /** A name of the file system's. */
 export const pathText: Check = (v) =>
   isText(v) && !v.includes('\0') ? undefined : 'a path: a non-empty string without NUL';
-export const flag: Check = (v) => (typeof v === 'boolean' ? undefined : 'true or false');
+export const flag = (v: unknown): string | undefined =>
+  typeof v === 'boolean' ? undefined : 'true or false';
+/** Node ids, as calls name them. */
+export const texts = (v: unknown): string | undefined =>
+  Array.isArray(v) && v.every(isText) ? undefined : 'an array of non-empty strings';
 export const callback: Check = (v) => (typeof v === 'function' ? undefined : 'a function');
 
 /** A whole number of `unit` within bounds. */
@@ -81,8 +86,9 @@ export function addressProblem(
 ): Problem | undefined {
   const keys = [...more, 'host', 'port'];
   if (!isObjectOf(value, keys)) {
-    const odd = Object.keys(Object(value)).find((key) => !keys.includes(key));
-    const but = odd !== undefined && !Array.isArray(value) && ` without ${odd}`;
+    const isPlain = typeof value === 'object' && value !== null && !Array.isArray(value);
+    const odd = isPlain ? Object.keys(value).find((key) => !keys.includes(key)) : undefined;
+    const but = odd !== undefined && ` without ${odd}`;
     return { at, found: value, expected: `an object of ${keys.join(', ')}${but || ''}` };
   }
   const part = (key: string, expected: string): Problem => ({
@@ -121,6 +127,19 @@ export function checkOption(option: string, value: unknown, check: Check): void 
   const { at, found, expected } =
     typeof problem === 'string' ? { at: option, found: value, expected: problem } : problem;
   throw wrong(`option ${at}`, found, expected, option);
+}
+
+/** Checks what one call was given, as far as it was given. Throws Configuration. */
+export function checkGiven<T extends object>(
+  what: string,
+  given: T,
+  checks: { readonly [key in keyof T]?: (value: unknown) => string | undefined },
+): void {
+  for (const key of Object.keys(checks) as (keyof T & string)[]) {
+    const value: unknown = given[key];
+    const expected = value === undefined ? undefined : checks[key]!(value);
+    if (expected !== undefined) throw wrong(`${what}: ${key}`, value, expected, key);
+  }
 }
 
 /** Throws Configuration for what is no object, or for a key of it that `known` does not have. */

@@ -5,22 +5,19 @@
  */
 import { divergenceOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
-import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { SnapshotFacts, SnapshotWhole } from '../shared/snapshot-facts.js';
 import { type SpaceFacts, setBase } from '../shared/state.js';
-import { type Applier, manyListeners } from './apply.js';
+import type { Applier } from './apply.js';
 import type { NodeConfig } from './config.js';
 import type { Disk } from './disk.js';
-import { messageOf } from './host-input.js';
 import { keepSuffix } from './quarantine.js';
 import type { LogReader } from './reader.js';
 import type { Segments } from './segments.js';
 import type { Spool } from './snapshot-spool.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
-import { pause, withinFrom } from './within.js';
 
 export type InstallParts = readonly [Disk, string, NodeMemory, SpaceTable, Segments];
 
@@ -53,7 +50,8 @@ export class SnapshotInstaller {
   readonly #wal: Wal;
   readonly #applier: () => Applier | undefined;
   readonly #hooks: InstallHooks;
-  readonly #closing = manyListeners(new AbortController());
+  #isClosed = false;
+  #wake = new Set<() => void>();
 
   constructor(
     parts: InstallParts,
@@ -110,7 +108,7 @@ export class SnapshotInstaller {
       // Whoever follows live looks again.
       for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
     };
-    for (let attempts = 1; !this.#closing.signal.aborted; attempts++) {
+    for (let attempts = 1; !this.#isClosed; attempts++) {
       try {
         await this.#wal.record({ kind: 'base', id: facts.id, snapshot }, base);
         return true;
@@ -143,7 +141,7 @@ export class SnapshotInstaller {
     const { epoch, sequence } = position;
     const { restore } = this.#config;
     if (!restore) throw failure('SnapshotUnavailable', 'this node has no restore()');
-    for (let attempts = 1; !this.#closing.signal.aborted; attempts++) {
+    for (let attempts = 1; !this.#isClosed; attempts++) {
       let bad: unknown;
       const chunks = async function* (): AsyncGenerator<Uint8Array> {
         try {
@@ -154,12 +152,7 @@ export class SnapshotInstaller {
         }
       };
       try {
-        const call = async (): Promise<void> => {
-          await restore(space.facts.name, { sequence, epoch, chunks: chunks() });
-        };
-        const took = await withinFrom(this.#closing.signal, CLOSE_DEADLINE_MS, call());
-        // The host is given it again when the node is opened again.
-        if (took === 'late') return false;
+        await restore(space.facts.name, { sequence, epoch, chunks: chunks() });
         if (bad === undefined) return true;
       } catch (error) {
         if (bad === undefined) await this.#later(space, 'SnapshotFailed', error, attempts);
@@ -173,14 +166,24 @@ export class SnapshotInstaller {
   async #later(space: SpaceState, code: string, error: unknown, attempts: number): Promise<void> {
     const steps = this.#config.backoffStepsMs;
     const ms = steps[Math.min(attempts, steps.length) - 1]!;
-    const found = messageOf(error);
+    const found = String((error as Error | undefined)?.message ?? error).split('\n', 1)[0]!;
     const what = code === 'SnapshotFailed' ? `the host's restore() threw: ${found}` : found;
     this.#hooks.delayed(space, code, what, ms);
-    await pause(ms, this.#closing.signal);
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#wake.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#wake.add(done);
+      if (this.#isClosed) done();
+    });
   }
 
-  /** Nothing is tried again any more, and the host has 5 s to return. */
+  /** Nothing is tried again any more. */
   close(): void {
-    this.#closing.abort();
+    this.#isClosed = true;
+    for (const wake of [...this.#wake]) wake();
   }
 }

@@ -367,7 +367,7 @@ export class SnapshotIntake {
     });
   }
 
-  /** Waits for what the disk, or the host's `restore`, is doing: 5 s at most for the host. */
+  /** Waits for what the disk, or the host's `restore`, is doing. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#isClosed = true;

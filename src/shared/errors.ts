@@ -64,8 +64,8 @@ const CODES = {
     "openNode({ dataDir: './data/a', nodeId: 'node-a', clusterId: 'demo' })",
   ]),
   Locked: facts(S, true, [
-    'a data directory that no other process has open',
-    'stop the process that the message names, or use another dataDir',
+    'a data directory that no other node has open',
+    'close the node that has it, in the process that the message names, or use another dataDir',
     "openNode({ ..., dataDir: './data/b' })",
   ]),
   WrongUser: facts(S, false, [

@@ -64,6 +64,8 @@ test.each([
   };
   const callbacks = { apply: () => undefined, [name]: silent };
   const replica = await withEntry(callbacks, () => isCalled);
+  const here = (): boolean => replica.spaces[0]?.status().lastSequence === 1;
+  await until('the entry is here', here);
   const told: string[] = [];
   replica.on('apply-failed', ({ error }) => told.push(code(error)));
   expect(await closing(replica)).toBe('closed');

@@ -45,9 +45,8 @@ function takeLock(dir: string): Lock {
       isTaken = lockFile(fd, file);
       if (!isTaken) {
         const pid = fs.readFileSync(fd, 'utf8').trim();
-        const who =
-          pid === `${process.pid}` ? 'this process itself' : `process ${pid || '(unknown)'}`;
-        throw failure('Locked', `${dir} is in use by ${who}`);
+        const who = pid === `${process.pid}` ? 'this very process' : 'process';
+        throw failure('Locked', `${dir} is in use by ${who} ${pid || '(unknown)'}`);
       }
       // An opening that was refused has taken its own file away meanwhile: once more.
       if (!isNamed(fd, file)) {

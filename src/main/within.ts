@@ -27,7 +27,7 @@ export async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T 
   }
 }
 
-/** What the work gives; once `signal` has come, `late` where it takes more than `graceMs` from then. */
+/** What the work gives, or `late` where it takes longer than `graceMs` from `signal` on. */
 export function withinFrom<T>(
   signal: AbortSignal,
   graceMs: number,

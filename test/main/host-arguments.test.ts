@@ -55,7 +55,7 @@ test('a directory that this very process has open is told as that', async () => 
   const node = await open('a');
   const error = (await open('a').catch((e) => e)) as EngramError;
   expect(code(error)).toBe('Locked');
-  expect(error.message).toContain('is in use by this process itself');
+  expect(error.message).toContain('is in use by this very process');
   expect(error.message).toContain('to do: close the node');
   await node.close();
 });

@@ -88,7 +88,7 @@ test('FAULT-112 apply that waits for the end of its own node', async () => {
   expect(await appliedAgain()).toEqual([1]);
 }, 40_000);
 
-test('FAULT-112 a promotion that waits for apply ends with its node, and burns nothing', async () => {
+test('FAULT-112 a promotion that waits for apply ends with its node', async () => {
   let isCalled = false;
   const apply = (): Promise<never> => {
     isCalled = true;

@@ -101,7 +101,8 @@ function half(what: 'opening' | 'closing', way: Way): Operation['run'] {
 /** A call fails, and some time later the life ends. */
 function afterError(way: Way): Operation['run'] {
   return async (world) => {
-    const error = DISK_ERRORS[world.chance(DISK_ERRORS.length)]!;
+    // Every second time the one that leaves pages behind which nobody will ever write.
+    const error = DISK_ERRORS[world.chance(2) * world.chance(DISK_ERRORS.length)]!;
     world.isDisturbed = true;
     world.note(`${error.errno} at ${error.only}`);
     world.sim.disk.inject({ call: 1 + world.chance(6), ...error });

@@ -138,9 +138,10 @@ export class FakeInode {
   }
 
   /** The cache lets go of clean pages: those that never reached the disk are what they were. */
-  evict(chance: Chance, one = 2): void {
+  evict(chance: Chance, oneIn = 2): void {
+    if (this.#failed.size === 0 || chance(oneIn) > 0) return;
     for (const sector of this.#failed) {
-      if (chance(one) > 0) continue;
+      if (chance(2) > 0) continue;
       put(this.#cache, sector, this.#durable.get(sector));
       this.#failed.delete(sector);
     }

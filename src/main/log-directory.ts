@@ -53,10 +53,9 @@ export async function readDirectory(
   const sizes = knownSizes(files, state, segmentBytes);
   for (const [i, { start, size }] of files.entries()) {
     const fact = listed.get(start);
-    // Nothing that a state still lists is ever removed by it (DESIGN 4, State). Where the state
-    // tells of a hole, a repair has put the segment back, and the state that lists it is lost.
-    const isBack = state?.holes.some((h) => h.start <= start && start < h.end);
-    if (state && !fact && !isBack && start < state.lsn) {
+    // Nothing that a state still lists is ever removed by it (DESIGN 4, State). What a repair has
+    // put back before its state was durable is none of the log yet: it is repaired once more.
+    if (state && !fact && start < state.lsn) {
       leftovers.push(newSegment(start, size));
       continue;
     }

@@ -28,7 +28,10 @@ async function open(nodeId: string, more: Partial<NodeOptions> = {}): Promise<No
 /** The directory of a running node as a kill -9 would leave it now. */
 function crashCopy(nodeId: string): string {
   const copy = path.join(folder, `${nodeId}-copy`);
-  fs.cpSync(path.join(folder, nodeId), copy, { recursive: true });
+  fs.cpSync(path.join(folder, nodeId), copy, {
+    recursive: true,
+    filter: (name) => !name.endsWith('.tmp'),
+  });
   return copy;
 }
 

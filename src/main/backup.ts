@@ -8,14 +8,16 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { failure } from '../shared/errors.js';
 import { READ_CHUNK_BYTES } from '../shared/limits.js';
+import type { Lsn } from '../shared/position.js';
 import { segmentName, segmentStart } from '../shared/segment.js';
 import type { NodeMemory } from '../shared/slab.js';
+import type { Hole } from '../shared/state.js';
 import { type Disk, type DiskFile, makeDirDurably, replaceFile } from './disk.js';
 import { checkName } from './names.js';
 import { type NodeFile, newDirectoryId, readNodeFile, writeNodeFile } from './node-file.js';
-import { STATE_FILES } from './recovery.js';
+import { newestState, STATE_FILES } from './recovery.js';
+import { type BadPlace, type Extent, walkAround } from './segment-walk.js';
 import type { Segments } from './segments.js';
-import type { SpaceTable } from './space-table.js';
 import type { StateKeeper } from './state-keeper.js';
 import { verifyLog } from './verify.js';
 
@@ -49,19 +51,18 @@ export class Backups {
   readonly #segments: Segments;
   readonly #state: StateKeeper;
   readonly #memory: NodeMemory;
-  readonly #holes: () => number;
+  readonly #holes: () => readonly Hole[];
   readonly #running = new Set<string>();
 
-  /** @param holes how many damaged places the node knows */
+  /** @param holes damage that the node knows */
   constructor(
     disk: Disk,
     dir: string,
     memory: NodeMemory,
-    _spaces: SpaceTable,
     segments: Segments,
     file: NodeFile,
     state: StateKeeper,
-    holes: () => number,
+    holes: () => readonly Hole[],
   ) {
     this.#disk = disk;
     this.#dir = dir;
@@ -91,7 +92,7 @@ export class Backups {
     const taken = await this.#state.encode(1, own, () => {
       const list = [...segments.list];
       for (const segment of list) segments.pin(segment);
-      return { list, durable: this.#memory.durableLsn, holes: this.#holes() };
+      return { list, durable: this.#memory.durableLsn, holes: [...this.#holes()] };
     });
     const { list, durable, holes } = taken.written;
     try {
@@ -106,11 +107,10 @@ export class Backups {
         // A group that is durable may have rolled already: what stands behind comes with the next.
         const length = Math.max(0, Math.min(end, durable) - start);
         const from = segments.pathOf(start);
-        await copyFile(disk, from, path.join(partial, segmentName(start)), length, size);
-        bytes += length;
+        bytes += await copyFile(disk, from, path.join(partial, segmentName(start)), length, size);
       }
       for (const name of STATE_FILES) await replaceFile(disk, partial, name, taken.bytes);
-      return { bytes, holes };
+      return { bytes, holes, segments: sizes };
     } finally {
       for (const segment of list) segments.unpin(segment);
     }
@@ -143,10 +143,16 @@ export async function backupClosed(
         const file = await disk.open(path.join(from, name), 'read');
         const size = await file.size().finally(() => file.close());
         await requireRoom(disk, partial, size);
-        await copyFile(disk, path.join(from, name), path.join(partial, name), size, size);
-        if (segmentStart(name) !== undefined) bytes += size;
+        const [old, copy] = [path.join(from, name), path.join(partial, name)];
+        const copied = await copyFile(disk, old, copy, size, size);
+        if (segmentStart(name) !== undefined) bytes += copied;
       }
-      return { bytes, holes: 0 };
+      const state = await newestState(disk, partial);
+      const segments = (state?.segments ?? []).map((s) => ({
+        ...s,
+        end: s.end ?? state!.durableLsn,
+      }));
+      return { bytes, holes: state?.holes ?? [], segments };
     });
   } finally {
     lock.release();
@@ -162,7 +168,14 @@ function pathOf(target: unknown): string {
 
 interface Copied {
   readonly bytes: number;
-  readonly holes: number;
+  /** Damage that is known. */
+  readonly holes: readonly Hole[];
+  readonly segments: readonly EndedSegment[];
+}
+
+interface EndedSegment extends Extent {
+  /** Where its entries end, as far as that is known. */
+  readonly end: Lsn;
 }
 
 type OwnFile = NodeFile & { readonly directoryId: string };
@@ -193,14 +206,13 @@ async function copyTo(
   const partial = `${target}${PARTIAL}-${randomBytes(4).toString('hex')}`;
   await makeOrSayWho(disk, partial);
   try {
-    const { bytes, holes } = await copy(partial);
+    const copied = await copy(partial);
+    const { bytes } = copied;
     await writeNodeFile(disk, partial, own);
     const verified = await verifyLog(disk, partial);
     const bad = verified.findings.find((finding) => finding.level === 'rot');
-    if (bad && holes === 0) {
-      const found = `${bad.file} at ${bad.at}: ${bad.what}`;
-      throw failure('CorruptionDetected', `the copy is not sound: ${found}`);
-    }
+    if (bad && copied.holes.length === 0) throw unsound(`${bad.file} at ${bad.at}: ${bad.what}`);
+    if (bad) await requireKnown(disk, partial, own.logSalt, copied);
     await disk.rename(partial, target);
     await disk.syncDir(parent);
     const { spaces, entries, segments, rot: damagedPlaces } = verified;
@@ -209,6 +221,36 @@ async function copyTo(
   } catch (error) {
     await removeAll(disk, partial).catch(() => undefined);
     throw error;
+  }
+}
+
+function unsound(found: string): Error {
+  return failure('CorruptionDetected', `the copy is not sound: ${found}`);
+}
+
+/** Throws CorruptionDetected for a damaged place that the source does not know. */
+async function requireKnown(
+  disk: Disk,
+  partial: string,
+  salt: number,
+  { holes, segments }: Copied,
+): Promise<void> {
+  for (const segment of segments) {
+    const { start, end } = segment;
+    const name = segmentName(start);
+    let unknown: BadPlace | undefined;
+    const bad = (place: BadPlace): void => {
+      if (holes.some((h) => h.start <= place.start && place.end <= h.end)) return;
+      unknown ??= place;
+    };
+    if (!(await disk.list(partial)).includes(name)) continue;
+    const file = await disk.open(path.join(partial, name), 'read');
+    try {
+      await walkAround(file, segment, start, end, salt, () => true, bad);
+    } finally {
+      await file.close();
+    }
+    if (unknown) throw unsound(`${name} at ${unknown.start}: damage that nobody knew of`);
   }
 }
 
@@ -240,16 +282,20 @@ async function requireRoom(disk: Disk, dir: string, bytes: number): Promise<void
   throw failure('DiskFull', `${free} bytes free for a backup of ${bytes} more`);
 }
 
-/** The first `length` bytes, in a file of `size`; the rest is zeros. Durable when it resolves. */
+/**
+ * The first `length` bytes, in a file of `size`; the rest is zeros. Durable when it resolves.
+ * @returns how many bytes were written: what is zero needs no room
+ */
 async function copyFile(
   disk: Disk,
   from: string,
   to: string,
   length: number,
   size: number,
-): Promise<void> {
+): Promise<number> {
   const source = await disk.open(from, 'read');
   let target: DiskFile | undefined;
+  let written = 0;
   try {
     target = await disk.open(to, 'create');
     await target.truncate(size);
@@ -257,10 +303,15 @@ async function copyFile(
     for (let at = 0; at < length; at += chunk.length) {
       const part = chunk.subarray(0, Math.min(chunk.length, length - at));
       const got = await source.read(part, at);
-      await target.write(part.subarray(0, got), at);
+      const bytes = part.subarray(0, got);
+      if (bytes.some((byte) => byte !== 0)) {
+        await target.write(bytes, at);
+        written += got;
+      }
       if (got < part.length) break;
     }
     await target.syncAll();
+    return written;
   } finally {
     await target?.close();
     await source.close();

@@ -198,7 +198,9 @@ export class NodeCore extends LedSpaces {
     });
     this.#startReplication();
     this.retention = this.#startRetention();
-    this.backups = new Backups(...this.#parts, file, this.#state, () => this.#damage.holes.length);
+    const [disk, dir, memory, , segments] = this.#parts;
+    const known = (): readonly Hole[] => this.#damage.holes;
+    this.backups = new Backups(disk, dir, memory, segments, file, this.#state, known);
     this.#follower = CheckpointFollower.of(this.config, this.#memory, this.retention);
     // The list of live segments is durable before the log grows behind it.
     await this.#state.first();

@@ -195,6 +195,40 @@ describe('a backup of a running node', () => {
     await expect(a.backup(here('b'))).rejects.toMatchObject({ code: 'Closed' });
   });
 
+  test('known damage is copied as it is and told, what nobody knew of fails it', async () => {
+    const a = await open('a', 'a', { segmentBytes: 64 * 1024, groupBytes: 32 * 1024 });
+    const space = await a.openSpace('s');
+    for (let n = 0; n < 5; n++) {
+      await space.appendBatch(
+        1,
+        Array.from({ length: 25 }, () => Buffer.alloc(2_000, 7)),
+      );
+    }
+    const spoil = (segment: string, at: number): void => {
+      const fd = fs.openSync(path.join(here('a'), segment), 'r+');
+      fs.writeSync(fd, Buffer.from('rot'), 0, 3, at);
+      fs.closeSync(fd);
+    };
+    const [first, second] = fs.readdirSync(here('a')).filter((name) => name.endsWith('.log'));
+    spoil(first!, 10_000);
+    await expect(contentOf(space)).rejects.toMatchObject({ name: 'StorageError' });
+    await until('it is known', () => a.status().holes.length === 1);
+    expect((await a.backup(here('known'))).damagedPlaces).toBeGreaterThan(0);
+    spoil(second!, 20_000);
+    await expect(a.backup(here('b'))).rejects.toMatchObject({ code: 'CorruptionDetected' });
+    spoil(first!, 30_000);
+    await expect(a.backup(here('b'))).rejects.toThrow('damage that nobody knew of');
+    await a.close();
+    // Of a closed directory just the same.
+    const closed = await run('backup', here('a'), here('b'));
+    expect(closed.status).toBe(3);
+    expect(closed.err).toContain('damage that nobody knew of');
+    const copy = await run('backup', here('known'), here('again'), '--json');
+    expect(copy).toMatchObject({ status: 0, err: '' });
+    expect(JSON.parse(copy.out).damagedPlaces).toBeGreaterThan(0);
+    expect(fs.readdirSync(each.folder).sort()).toEqual(['a', 'again', 'known']);
+  });
+
   test('a node that closes gives it up', async () => {
     const a = await open('a', 'a');
     const space = await a.openSpace('s');

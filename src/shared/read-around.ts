@@ -30,7 +30,7 @@ export async function readAround(
   } catch (error) {
     if (!isUnreadable(error)) throw error;
     const { length, isAny } = await readPieces(read, into, position);
-    if (!isAny && !(await isElsewhere(read, position))) throw error;
+    if (!isAny && !(await isElsewhere(read, position, length))) throw error;
     return length;
   }
 }
@@ -64,10 +64,20 @@ async function readPiece(
   }
 }
 
-async function isElsewhere(read: ReadPart, position: number): Promise<boolean> {
-  const elsewhere = position < ELSEWHERE_BYTES ? position + ELSEWHERE_BYTES : 0;
+/** A file may end near the window, and other places of it may be bad as well. */
+async function isElsewhere(read: ReadPart, position: number, length: number): Promise<boolean> {
+  const start = position - (position % PIECE_BYTES);
+  const end = position + length + PIECE_BYTES;
+  const behind = end - (end % PIECE_BYTES);
+  const places = [behind, start - PIECE_BYTES, position + ELSEWHERE_BYTES, 0];
+  places.push(position - ELSEWHERE_BYTES);
   const piece = new Uint8Array(PIECE_BYTES);
-  return ((await readPiece(read, piece, elsewhere)) ?? 0) > 0;
+  for (const place of places) {
+    const isInWindow = place >= start && place < behind;
+    if (place < 0 || isInWindow) continue;
+    if (((await readPiece(read, piece, place)) ?? 0) > 0) return true;
+  }
+  return false;
 }
 
 function isUnreadable(error: unknown): boolean {

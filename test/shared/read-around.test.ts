@@ -27,6 +27,10 @@ test('FAULT-5 a window that is bad as a whole is damage where the file has more'
   const into = new Uint8Array(PAGE);
   expect(await readAround(file(100, [1]), into, PAGE)).toBe(PAGE);
   expect(await readAround(file(100, [70]), into, 70 * PAGE)).toBe(PAGE);
+  // A short file, and one that is bad at the first other place tried, too.
+  expect(await readAround(file(3, [0]), into, 0)).toBe(PAGE);
+  expect(await readAround(file(3, [2]), into, 2 * PAGE)).toBe(PAGE);
+  expect(await readAround(file(100, [0, 1, 64]), into, 0)).toBe(PAGE);
 });
 
 test('a disk that is away, and any other error, is what it was', async () => {

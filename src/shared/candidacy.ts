@@ -5,7 +5,11 @@
  * is ahead of it.
  */
 import { comparePositions } from './epoch.js';
-import type { Epoch, EpochStart, Position, Sequence } from './position.js';
+import type { Epoch, EpochStart, Position } from './position.js';
+import { type LostEntries, lostBy } from './promotion-verdict.js';
+import { answersNeeded } from './quorum.js';
+
+export { answersNeeded, type LostEntries };
 
 /** Where a member stands, as it says itself. */
 export interface MemberStanding {
@@ -27,16 +31,6 @@ export interface Candidacy {
   readonly isOwnCounted: boolean;
 }
 
-/** What a promotion would lose: a member has it, and the candidate does not. */
-export interface LostEntries {
-  readonly nodeId: string;
-  readonly from: Sequence;
-  readonly to: Sequence;
-  readonly entries: number;
-  /** Of the last of them. */
-  readonly epoch: Epoch;
-}
-
 export interface CandidacyVerdict {
   /** Enough have answered, and none is ahead. */
   readonly isQualified: boolean;
@@ -54,17 +48,4 @@ export function judgeCandidacy(candidacy: Candidacy): CandidacyVerdict {
     .filter((a) => comparePositions(a.position, own) > 0)
     .map((answer) => lostBy(own, answer));
   return { isQualified: got >= needed && lost.length === 0, needed, got, lost };
-}
-
-/** N - n + 1. */
-export function answersNeeded(replicas: number, keep: number): number {
-  return Math.max(1, replicas - keep + 1);
-}
-
-function lostBy(own: Position, answer: MemberStanding): LostEntries {
-  const { epoch, sequence: to } = answer.position;
-  // An epoch that the candidate has nothing of begins where its own entries stop to count.
-  const foreign = answer.history.find((row) => row.epoch > own.epoch)?.startSequence;
-  const from = Math.min(own.sequence + 1, foreign ?? own.sequence + 1);
-  return { nodeId: answer.nodeId, from, to, entries: Math.max(0, to - from + 1), epoch };
 }

@@ -1,0 +1,254 @@
+import { describe, expect, test } from 'vitest';
+import { type FoundersVerdict, judgeFounders } from '#src/shared/founders.js';
+import { type Hearer, judgeHeard } from '#src/shared/heard.js';
+import {
+  type MemberId,
+  type MemberSet,
+  type MembersRow,
+  UNKNOWN_DIRECTORY,
+} from '#src/shared/members.js';
+import {
+  judgePromotion,
+  type PromotionQuestion,
+  promisesSuffice,
+  type Standing,
+} from '#src/shared/promotion-verdict.js';
+
+const member = (name: string, disk = name): MemberId => ({
+  nodeId: name,
+  directoryId: disk.repeat(32).slice(0, 32),
+});
+const set = (names: string, keep = 1): MemberSet => ({
+  keep,
+  members: [...names].map((name) => member(name)),
+});
+const row = (sequence: number, next: MemberSet, old?: MemberSet): MembersRow => ({
+  epoch: 1,
+  sequence,
+  next,
+  old,
+});
+const V0 = [row(0, set('abc'))];
+
+/** A log as its epochs: [epoch, first sequence, who led it]. */
+type Epochs = readonly (readonly [number, number, string])[];
+function standing(name: string, last: number, more: Partial<Standing> = {}, of?: Epochs): Standing {
+  const epochs = of ?? [[1, 1, 'a']];
+  const history = epochs.map(([epoch, startSequence, who]) => ({
+    epoch,
+    startSequence,
+    primaryNodeId: who.repeat(32),
+  }));
+  const epoch = last === 0 ? 0 : history.at(-1)!.epoch;
+  return {
+    ...member(name),
+    epochSeen: epoch,
+    position: { epoch, sequence: last, headerCrc: 1 },
+    history: last === 0 ? [] : history,
+    rows: V0,
+    founder: 'a'.repeat(32),
+    isFounded: false,
+    ...more,
+  };
+}
+function question(
+  own: Standing,
+  answers: readonly Standing[],
+  more: Partial<PromotionQuestion> = {},
+): PromotionQuestion {
+  return { own, answers, isOwnCounted: true, known: [], ...more };
+}
+const names = (of: readonly { readonly nodeId: string }[]) => of.map((m) => m.nodeId).join('');
+
+describe('who may lead', () => {
+  test('as many of the set as meet every acknowledgement, nobody ahead', () => {
+    const alone = judgePromotion(question(standing('b', 5), []));
+    expect(alone).toMatchObject({ isQualified: false, needed: 2, got: 1 });
+    expect(names(alone.asks)).toBe('ac');
+    const two = judgePromotion(question(standing('b', 5), [standing('c', 4)]));
+    expect(two).toMatchObject({ isQualified: true, needed: 2, got: 2, lost: [] });
+  });
+
+  test('its own answer counts for nothing where its disk went back', () => {
+    const how = question(standing('b', 5), [standing('c', 5)]);
+    expect(judgePromotion({ ...how, isOwnCounted: false }).isQualified).toBe(false);
+    expect(promisesSuffice(how, [member('c')]).isEnough).toBe(true);
+    expect(promisesSuffice({ ...how, isOwnCounted: false }, [member('c')]).isEnough).toBe(false);
+  });
+
+  test('the farthest log is taken over first', () => {
+    const verdict = judgePromotion(
+      question(standing('b', 5), [
+        standing('a', 6),
+        standing('c', 6, {}, [
+          [1, 1, 'a'],
+          [2, 6, 'c'],
+        ]),
+      ]),
+    );
+    expect(verdict.isQualified).toBe(false);
+    expect(verdict.fetch?.nodeId).toBe('c');
+    expect(verdict.mustLead).toBeUndefined();
+    expect(verdict.lost).toMatchObject([{ nodeId: 'a', from: 6, to: 6 }, { nodeId: 'c' }]);
+  });
+
+  test('whose farther log has parted must lead', () => {
+    const own = standing('b', 7, {}, [
+      [1, 1, 'a'],
+      [2, 5, 'b'],
+    ]);
+    const other = standing('c', 6, {}, [
+      [1, 1, 'a'],
+      [3, 6, 'c'],
+    ]);
+    const verdict = judgePromotion(question(own, [other]));
+    expect(verdict.fetch).toBeUndefined();
+    expect(verdict.mustLead?.nodeId).toBe('c');
+    expect(verdict.isQualified).toBe(false);
+    // Nothing parts from a log that is empty.
+    expect(judgePromotion(question(standing('b', 0), [other])).fetch?.nodeId).toBe('c');
+  });
+
+  test('FAULT-105 by the sets of its own log, both while a change is pending', () => {
+    const rows = [...V0, row(5, set('abcd'), set('abc'))];
+    const verdict = judgePromotion(question(standing('b', 5, { rows }), [standing('c', 4)]));
+    expect(verdict).toMatchObject({ isQualified: false, needed: 3, got: 2 });
+    expect(names(verdict.asks)).toBe('ad');
+    const d = standing('d', 4);
+    expect(
+      judgePromotion(question(standing('b', 5, { rows }), [standing('c', 4), d])).isQualified,
+    ).toBe(true);
+    const leaving = [...V0, row(5, set('bd'), set('abc'))];
+    const own = standing('b', 5, { rows: leaving });
+    expect(judgePromotion(question(own, [d])).isQualified).toBe(false);
+  });
+
+  test('a set in an answer whose entry is not here counts for nothing', () => {
+    const rows = [...V0, row(3, set('ab'), set('abc'))];
+    // A dead branch: its last epoch is an older one.
+    const own = standing('b', 4, {}, [
+      [1, 1, 'a'],
+      [2, 3, 'b'],
+    ]);
+    expect(judgePromotion(question(own, [standing('a', 9, { rows })]))).toMatchObject({
+      isQualified: true,
+      counts: [{ set: set('abc') }],
+    });
+  });
+
+  test('FAULT-106 FAULT-108 no answer of who was removed, not taken in, or is wiped', () => {
+    const wiped = standing('c', 9, { ...member('c', 'x') });
+    const verdict = judgePromotion(question(standing('b', 5), [wiped, standing('d', 9)]));
+    expect(verdict).toMatchObject({ isQualified: false, got: 1, fetch: undefined, lost: [] });
+    expect(names(verdict.strangers)).toBe('cd');
+    expect(names(verdict.asks)).toBe('ac');
+    expect(promisesSuffice(question(standing('b', 5), []), [wiped]).isEnough).toBe(false);
+  });
+
+  test('FAULT-106 only a member of the new set may lead', () => {
+    const rows = [...V0, row(5, set('ab'), set('abc'))];
+    const how = question(standing('c', 5, { rows }), [standing('a', 5), standing('b', 5)]);
+    expect(judgePromotion(how)).toMatchObject({ isQualified: false, isMember: false });
+    const stranger = question(standing('d', 5), [standing('a', 5), standing('b', 5)]);
+    expect(judgePromotion(stranger).isQualified).toBe(false);
+  });
+
+  test('FAULT-107 who has claimed an epoch leads only with the entry of the floor', () => {
+    const how = question(standing('b', 5), [standing('c', 5)]);
+    expect(judgePromotion({ ...how, floor: { epoch: 1, sequence: 5 } }).isQualified).toBe(true);
+    expect(judgePromotion({ ...how, floor: { epoch: 1, sequence: 6 } })).toMatchObject({
+      isQualified: false,
+      holdsFloor: false,
+    });
+  });
+
+  test('FAULT-114 a history that another founder began is not compared', () => {
+    const other = standing('c', 9, { founder: 'c'.repeat(32), isFounded: true });
+    const own = standing('b', 5);
+    const blocked = judgePromotion(question(own, [standing('a', 5), other]));
+    expect(blocked).toMatchObject({ isQualified: false, fetch: undefined, lost: [] });
+    expect(blocked.otherFounder?.nodeId).toBe('c');
+    // Who follows a founder cannot say whether that one has acknowledged anything.
+    const follower = standing('c', 9, { founder: 'd'.repeat(32) });
+    expect(judgePromotion(question(own, [standing('a', 5), follower])).isQualified).toBe(false);
+    // A founder whom nobody follows has acknowledged nothing: it is no voter, and no obstacle.
+    const lone = { ...other, isFounded: false };
+    expect(judgePromotion(question(own, [standing('a', 5), lone])).isQualified).toBe(true);
+    expect(judgePromotion(question(own, [lone]))).toMatchObject({ isQualified: false, got: 1 });
+    const unknown = { ...other, founder: UNKNOWN_DIRECTORY, position: own.position };
+    expect(judgePromotion(question(own, [unknown])).isQualified).toBe(true);
+  });
+
+  test('carried over: all that anybody names count, any directory of theirs', () => {
+    const bare = { rows: [] };
+    const own = standing('b', 5, bare);
+    const c = standing('c', 5, { ...bare, directoryId: 'x'.repeat(32) });
+    const three = question(own, [c], { known: ['a', 'b', 'c'] });
+    expect(judgePromotion(three)).toMatchObject({ isQualified: true, needed: 2, got: 2 });
+    expect(judgePromotion({ ...three, known: ['a', 'b', 'c', 'd'] })).toMatchObject({
+      isQualified: false,
+      needed: 3,
+    });
+    expect(judgePromotion({ ...three, known: ['a', 'b', 'c', 'd'], keep: 2 }).needed).toBe(2);
+    const told = judgePromotion({ ...three, answers: [{ ...c, rows: [row(0, set('cdef'))] }] });
+    expect(told).toMatchObject({ isQualified: false, needed: 5, got: 2 });
+  });
+});
+
+describe('FAULT-111 an epoch that is heard', () => {
+  const primary: Hearer = {
+    nodeId: 'a',
+    role: 'primary',
+    epoch: 3,
+    epochSeen: 3,
+    promisedTo: 'a',
+  };
+  const replica: Hearer = { ...primary, role: 'replica', promisedTo: '' };
+  test.each<[string, Hearer, number, string | undefined, ReturnType<typeof judgeHeard>]>([
+    ['a lower one', primary, 2, 'b', 'known'],
+    ['our own', primary, 3, undefined, 'known'],
+    ['our own, of us', primary, 3, 'a', 'known'],
+    ['our own, of another', primary, 3, 'b', 'incident'],
+    ['a higher one, of nobody yet', primary, 4, undefined, 'fenced'],
+    ['a higher one', primary, 4, 'b', 'fenced'],
+    [
+      'a higher one that is seen already',
+      { ...primary, epochSeen: 4, promisedTo: 'b' },
+      4,
+      'b',
+      'fenced',
+    ],
+    ['our own candidacy', { ...primary, epochSeen: 4 }, 4, undefined, 'known'],
+    ['our own candidacy, of us', { ...primary, epochSeen: 4 }, 4, 'a', 'known'],
+    ['our candidacy, and a rival leads in it', { ...primary, epochSeen: 4 }, 4, 'b', 'fenced'],
+    ['a higher one than our candidacy', { ...primary, epochSeen: 4 }, 5, undefined, 'fenced'],
+    ['a replica: news', replica, 4, undefined, 'seen'],
+    ['a replica: no news', { ...replica, epochSeen: 4 }, 4, 'b', 'known'],
+  ])('%s', (_, own, epoch, leader, verdict) => {
+    expect(judgeHeard(own, epoch, leader)).toBe(verdict);
+  });
+});
+
+describe('FAULT-114 two founders', () => {
+  const of = (directoryId: string, founder: string, isFounded = false) => ({
+    directoryId,
+    founder,
+    isFounded,
+  });
+  const none = UNKNOWN_DIRECTORY;
+  test.each<[string, ...Parameters<typeof judgeFounders>, FoundersVerdict]>([
+    ['one founder', of('a', 'a', true), of('b', 'a'), undefined, 'same'],
+    ['nobody yet', of('a', 'a'), of('b', none), undefined, 'same'],
+    ['enough follow the other one', of('b', 'b'), of('a', 'a', true), undefined, 'give-way'],
+    ['of the other one through a follower', of('b', 'b'), of('c', 'a'), undefined, 'give-way'],
+    ['enough follow this one', of('a', 'a', true), of('b', 'b'), undefined, 'stay'],
+    ['nobody follows either: the lower one', of('a', 'a'), of('b', 'b'), undefined, 'give-way'],
+    ['nobody follows either: the higher one', of('b', 'b'), of('a', 'a'), undefined, 'stay'],
+    ['enough follow both', of('a', 'a', true), of('b', 'b', true), undefined, 'incident'],
+    ['a follower does not know', of('c', 'a'), of('b', 'b', true), undefined, 'stay'],
+    ['a follower whose founder holds on', of('c', 'a'), of('b', 'b', true), 'a', 'stay'],
+    ['a follower whose founder has left', of('c', 'a'), of('b', 'b', true), 'b', 'give-way'],
+  ])('%s', (_, own, other, leftBy, verdict) => {
+    expect(judgeFounders(own, other, leftBy)).toBe(verdict);
+  });
+});

@@ -2,6 +2,7 @@
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import type { Quorum } from './quorum.js';
 import { SequenceWaits } from './sequence-waits.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { DurableWait, SpaceState } from './space-table.js';
@@ -15,6 +16,7 @@ interface AckWait extends DurableWait {
 export class AckWaits {
   readonly #memory: NodeMemory;
   readonly #wal: Wal;
+  readonly #quorum: Quorum;
   /** A coordinator says which nodes a space is on. */
   readonly #isPlaced: boolean;
   readonly #shippersOf: (space: SpaceState) => readonly ShipperHandle[];
@@ -27,12 +29,14 @@ export class AckWaits {
   constructor(
     memory: NodeMemory,
     wal: Wal,
+    quorum: Quorum,
     shippersOf: (space: SpaceState) => readonly ShipperHandle[],
     isPlaced: boolean,
   ) {
     this.#isPlaced = isPlaced;
     this.#memory = memory;
     this.#wal = wal;
+    this.#quorum = quorum;
     this.#shippersOf = shippersOf;
   }
 
@@ -113,15 +117,7 @@ export class AckWaits {
   }
 
   #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
-    if (this.#memory.durable(space.slot) < sequence) return false;
-    return (this.#flushedOn(space)[replicas] ?? 0) >= sequence;
-  }
-
-  /** By the number of replicas: up to where so many have flushed the space. */
-  #flushedOn(space: SpaceState): Sequence[] {
-    const { slot, facts } = space;
-    const flushed = this.#shippersOf(space).map((s) => s.flushedOf(slot, facts.epoch));
-    return [Number.POSITIVE_INFINITY, ...flushed.sort((a, b) => b - a)];
+    return this.#quorum.acknowledgedUpTo(space, replicas) >= sequence;
   }
 
   #waitForReplicas(wait: AckWait): void {
@@ -151,10 +147,8 @@ export class AckWaits {
     while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
       for (const [space, ofSpace] of this.#durable) {
-        const durable = this.#memory.durable(space.slot);
-        const flushed = this.#flushedOn(space);
         for (const [replicas, waits] of ofSpace) {
-          settleAll(waits, Math.min(durable, flushed[replicas] ?? 0));
+          settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
         }
       }
       if (this.#durable.size > 0) await this.#memory.waitAck(seen);

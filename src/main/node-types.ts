@@ -177,9 +177,15 @@ export interface SpaceStatus {
   /** On a replica: how far the snapshot that it gets has come. */
   readonly snapshot: IntakeProgress | undefined;
   readonly replicas: readonly SpaceReplicaStatus[];
-  /** What every replica has flushed; the durable sequence where there is none. */
+  /**
+   * What every replica that has not failed has flushed; where all have failed, what they had, and
+   * the durable sequence where there is none.
+   */
   readonly minAckedSequence: Sequence;
-  /** At least n replicas have flushed all that is durable here. */
+  /**
+   * All that is durable here is acknowledged at level n: on so many replicas besides this node that
+   * a promotion keeps it. Only members count, and none before this epoch's first entry is there.
+   */
   isReplicated(n: number): boolean;
   /** What would be lost with this node's disk: what no replica has flushed. */
   readonly rpo: { readonly entries: number; readonly ms: number | 'unknown' };

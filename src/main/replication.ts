@@ -19,6 +19,7 @@ import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
 import { MemberQuestions } from './member-questions.js';
 import type { Platform } from './platform.js';
+import { Quorum } from './quorum.js';
 import type { LogReader } from './reader.js';
 import type { Segment, Segments } from './segments.js';
 import { ShipperHandle, shippedSpace, shipperOptions } from './shipper-handle.js';
@@ -64,6 +65,8 @@ export class Replication {
   readonly #platform: Platform;
   readonly #facts: ShipperFacts;
   shippers: readonly ShipperHandle[] = [];
+  /** Who counts in what this node leads. */
+  readonly quorum: Quorum;
   readonly acks: AckWaits;
   readonly monitor: LagMonitor;
   readonly snapshots: SnapshotSupply;
@@ -89,7 +92,10 @@ export class Replication {
     this.#reader = reader;
     this.#hooks = hooks;
     const isPlaced = config.coordinator.kind === 'etcd';
-    this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space), isPlaced);
+    const shippersOf = (space: SpaceState): ShipperHandle[] => this.shippersOf(space);
+    const own = { nodeId: config.nodeId, directoryId: facts.directoryId };
+    this.quorum = new Quorum(() => own, memory, shippersOf);
+    this.acks = new AckWaits(memory, wal, this.quorum, shippersOf, isPlaced);
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;

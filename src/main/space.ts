@@ -357,7 +357,9 @@ export class Space {
       slot: retention.slotState(this.#state, replica.replicaId),
       snapshot: replication.snapshots.statusOf(pairOf(this.#state, replica.replicaId)),
     }));
-    const acked = replicas.map((r) => r.ackedSequence);
+    // One that has failed holds nothing back, unless all have.
+    const living = replicas.filter((r) => r.status !== 'failed');
+    const acked = (living.length > 0 ? living : replicas).map((r) => r.ackedSequence);
     const lagEntries = replicas.map((r) => r.lagEntries);
     const rpoMs = replicas.map((r) => r.lagMs).filter((ms) => ms !== 'unknown');
     return {
@@ -380,7 +382,7 @@ export class Space {
       snapshot: this.#parts.snapshots.progressOf(this.#state),
       replicas,
       minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
-      isReplicated: (n) => acked.filter((sequence) => sequence >= durable).length >= n,
+      isReplicated: (n) => replication.quorum.acknowledgedUpTo(this.#state, n) >= durable,
       rpo: {
         // A replica that has not spoken yet has what its slot is known to have.
         entries: facts.role === 'primary' ? Math.min(durable, ...lagEntries) : 0,

@@ -387,6 +387,11 @@ export class ReplicaProgress {
     this.setApplied(slot, applied);
     this.#store(slot, EPOCH, epoch);
   }
+  /** Another directory lives there than before: nothing is known of what it has. */
+  forget(): void {
+    const rows = this.#longs.length / PROGRESS_FIELDS;
+    for (let slot = 1; slot < rows; slot++) this.#store(slot, EPOCH, 0);
+  }
   setSent(slot: Slot, sequence: Sequence): void {
     this.#store(slot, SENT, sequence);
   }

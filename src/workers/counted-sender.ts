@@ -12,6 +12,8 @@ export class CountedSender extends Sender {
   readonly #words: CounterWords;
   readonly #progress: ReplicaProgress;
   readonly #aheadMs: number;
+  /** At the other end last; '': not known to this thread. */
+  #directoryId: string | undefined = '';
 
   /** @param aheadMs of the main thread's clock against this one's */
   constructor(start: ShipperStart, aheadMs: number) {
@@ -24,6 +26,15 @@ export class CountedSender extends Sender {
     const settled = this.#words.value(batchesAcked) + this.#words.value(batchesFailed);
     this.#words.add(batchesFailed, Math.max(0, this.#words.value(batchesSent) - settled));
     this.#progress.setStreams(0);
+  }
+
+  /**
+   * The replica has said which directory it is, and main is told next: what another one had is not
+   * this one's.
+   */
+  met(directoryId: string | undefined): void {
+    if (this.#directoryId !== directoryId) this.#progress.forget();
+    this.#directoryId = directoryId;
   }
 
   override step(input: SenderInput, nowMs: number, chance: number): SenderEffect[] {

@@ -326,6 +326,7 @@ export class Shipper {
     const { version } = welcome;
     this.#version = version;
     const directoryId = directoryOf(version, welcome.auth);
+    this.#sender.met(directoryId);
     this.#tell({ kind: 'welcomed', connection: this.#connection, version, directoryId });
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;

@@ -4,7 +4,7 @@ import { askAdmin } from './admin-server.js';
 import { nodeDisk } from './disk.js';
 import type { SwitchoverReport } from './handover.js';
 import type { Located } from './leadership.js';
-import type { PromotionReport } from './promotion.js';
+import type { PromotionReport } from './promotion-report.js';
 import { listQuarantine, readQuarantine } from './quarantine.js';
 
 const DEGRADED = 1;

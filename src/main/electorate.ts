@@ -5,6 +5,7 @@
 import type { MemberStanding } from '../shared/candidacy.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { MEMBER_ASK_MS } from '../shared/limits.js';
+import { countingSets } from '../shared/members.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch, Position } from '../shared/position.js';
@@ -31,6 +32,8 @@ export interface PromiseAnswer {
   readonly epochSeen: Epoch;
   readonly position: Position;
   readonly reason: string;
+  /** Of who answers; undefined where it speaks version 1, or gave no answer. */
+  readonly directoryId?: string | undefined;
 }
 
 export class Electorate {
@@ -65,11 +68,12 @@ export class Electorate {
     return { nodeId: this.#nodeId, ...(this.#address() ?? { host: '', port: 0 }) };
   }
 
-  /** The ids of the other members, its primary among them. */
+  /** The ids of the other nodes that have it, its primary and whoever counts among them. */
   idsOf(space: SpaceState): string[] {
-    const { members, primary } = space.facts;
+    const { members, primary, sets } = space.facts;
     const named = members.length > 0 ? members : this.#known();
-    const ids = new Set(named.map((m) => m.nodeId));
+    const counting = countingSets(sets).flatMap((set) => set.members);
+    const ids = new Set([...named, ...counting].map((m) => m.nodeId));
     if (primary !== '') ids.add(primary);
     ids.delete(this.#nodeId);
     return [...ids];

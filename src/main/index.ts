@@ -58,7 +58,8 @@ export type {
 } from './node-types.js';
 export { openNode } from './open-node.js';
 export type { PrimaryLink, PrimaryStatus } from './primary-links.js';
-export type { AnsweredMember, PromoteOptions, PromotionReport } from './promotion.js';
+export type { PromoteOptions } from './promotion.js';
+export type { AnsweredMember, PassedOver, PromotionReport } from './promotion-report.js';
 export type { RecoveryReport } from './recovery.js';
 export type { RoleEvents } from './role-events.js';
 export type { HostChunks } from './snapshot-chunks.js';

@@ -11,7 +11,8 @@ import type { Leadership, Located } from './leadership.js';
 import type { LogStatus } from './log-health.js';
 import type { NodeStatus, NodeSummary } from './node-types.js';
 import { checkReplica } from './option-relations.js';
-import type { PromoteOptions, PromotionReport } from './promotion.js';
+import type { PromoteOptions } from './promotion.js';
+import type { PromotionReport } from './promotion-report.js';
 import type { Retention } from './retention.js';
 import type { Space } from './space.js';
 

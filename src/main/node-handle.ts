@@ -9,7 +9,8 @@ import type { RecentEvent } from './logger.js';
 import type { Scrape } from './metrics.js';
 import type { NodeCore } from './node.js';
 import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
-import type { PromoteOptions, PromotionReport } from './promotion.js';
+import type { PromoteOptions } from './promotion.js';
+import type { PromotionReport } from './promotion-report.js';
 import type { Space } from './space.js';
 
 /** For `openNode`; no host can reach it. */

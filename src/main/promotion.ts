@@ -4,23 +4,21 @@
  * has applied all that it has flushed, writes the epoch's first entry, and takes appends.
  * Each step is durable before the next: a crash leaves the node before or behind it (row 71).
  */
-import {
-  answersNeeded,
-  type CandidacyVerdict,
-  judgeCandidacy,
-  type LostEntries,
-} from '../shared/candidacy.js';
 import { comparePositions } from '../shared/epoch.js';
-import { EngramError, failure } from '../shared/errors.js';
-import { PROMISE_ROUNDS } from '../shared/limits.js';
+import { failure } from '../shared/errors.js';
+import { countingSets, type MemberSet } from '../shared/members.js';
 import type { Member } from '../shared/node-record.js';
-import type { Epoch, Position, Sequence } from '../shared/position.js';
+import type { Epoch } from '../shared/position.js';
+import { judgePromotion, type LostEntries } from '../shared/promotion-verdict.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { roleRecord } from '../shared/state.js';
 import type { Applier, ApplyBlock } from './apply.js';
+import { Ballot, type Handover, isRegressed, type Won } from './ballot.js';
 import type { Coordinator } from './coordinator.js';
-import type { Electorate, Poll, PromiseAnswer, SilentMember } from './electorate.js';
+import type { Electorate } from './electorate.js';
+import { stageMembers } from './members-log.js';
 import { idOf } from './names.js';
+import { notQualified, type PromotionReport, refused, reportOf } from './promotion-report.js';
 import type { Refill } from './refill.js';
 import type { Replication } from './replication.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -31,45 +29,11 @@ export interface PromoteOptions {
   readonly force?: boolean;
   /** Only say what would come of it. */
   readonly dryRun?: boolean;
-  /** Keep what was acknowledged with `{ replicas: n }`. Default: 1. */
-  readonly replicas?: number;
-}
-
-/** Where one other member stands. */
-export interface AnsweredMember {
-  readonly nodeId: string;
-  readonly role: 'primary' | 'replica';
-  readonly epochSeen: Epoch;
-  readonly position: Position;
-}
-
-export interface PromotionReport {
-  readonly space: string;
-  readonly isPromoted: boolean;
-  /** In which this node leads; the highest one heard where it was not promoted. */
-  readonly epoch: Epoch;
-  /** Of this node, before. */
-  readonly position: Position;
-  /** Without `force` it would have been, or was, promoted. */
-  readonly isQualified: boolean;
-  readonly answersNeeded: number;
-  readonly answers: readonly AnsweredMember[];
-  readonly silent: readonly SilentMember[];
-  /** What others have and this node does not. */
-  readonly lost: readonly LostEntries[];
   /**
-   * This directory is a copy that has followed nobody since: its original, or whoever followed it,
-   * may have acknowledged entries from this one on. It leads by `force` alone.
+   * Keep what was acknowledged with `{ replicas: n }`. Default: what the members keep, 1. More
+   * takes `force`: what was acknowledged at a lower level may be lost then.
    */
-  readonly mayLackFrom: Sequence | undefined;
-  /** Entries that the host cannot apply: it leads without them. */
-  readonly applyBlocked: ApplyBlock | undefined;
-}
-
-/** A hand-over that the present primary has asked for. */
-export interface Handover {
-  readonly from: string;
-  readonly token: bigint;
+  readonly replicas?: number;
 }
 
 export interface PromotionParts {
@@ -92,10 +56,14 @@ export interface PromotionParts {
 
 export class Promotion {
   readonly #parts: PromotionParts;
+  readonly #ballot: Ballot;
   readonly #running = new Set<SpaceState>();
 
   constructor(parts: PromotionParts) {
     this.#parts = parts;
+    const promiseOwn = (space: SpaceState, epoch: Epoch): Promise<void> =>
+      this.#promiseOwn(space, epoch);
+    this.#ballot = new Ballot({ ...parts, quorum: parts.replication.quorum, promiseOwn });
   }
 
   /** Whether this node is about to become the primary of the space. */
@@ -120,7 +88,7 @@ export class Promotion {
 
   async #promote(
     space: SpaceState,
-    { force = false, dryRun = false, replicas: keep = 1 }: PromoteOptions,
+    { force = false, dryRun = false, replicas: keep }: PromoteOptions,
     handover: Handover | undefined,
   ): Promise<PromotionReport> {
     const startMs = performance.now();
@@ -128,27 +96,28 @@ export class Promotion {
     const { facts } = space;
     this.#checkFit(space);
     let poll = await electorate.poll(space);
-    if (isRegressed(space) && !dryRun && (await this.#fillUp(space, poll))) {
+    let question = this.#ballot.question(space, poll, keep);
+    if (isRegressed(space) && !dryRun && (await this.#ballot.fillUp(space, question))) {
       poll = await electorate.poll(space);
+      question = this.#ballot.question(space, poll, keep);
     }
-    const verdict = this.#judge(space, poll, keep);
+    const verdict = judgePromotion(question);
     const report = reportOf(space, poll, verdict);
     if (this.#isLed(space)) return { ...report, isPromoted: true };
     if (dryRun) return report;
-    if (!verdict.isQualified && !force) throw notQualified(space, report);
+    if (!force) checkKeeps(space, keep);
+    if (!report.isQualified && !force) throw notQualified(space, report, verdict);
     // Before anything is burned: however long the host takes, the space is not without a leader.
     if (facts.role === 'replica') await applier?.whenApplied(space, facts.position.sequence);
-    const epoch = await this.#win(space, poll, { keep, force, handover });
+    const won = await this.#ballot.win(space, { question, force, handover });
+    const { epoch, passedOver } = won;
     // Who has promised may have been asked for what it had.
-    const { position } = facts;
-    const lost = verdict.lost.filter(({ epoch: of, to }) => {
-      return comparePositions({ epoch: of, sequence: to, headerCrc: 0 }, position) > 0;
-    });
-    const applyBlocked = await this.#lead(space, epoch).catch(async (error) => {
+    const lost = lostFor(space, [...verdict.lost, ...won.lost]);
+    const applyBlocked = await this.#lead(space, won).catch(async (error) => {
       await this.#parts.coordinator.release(facts.name, epoch);
       throw error;
     });
-    const done = { ...report, isPromoted: true, epoch, lost, applyBlocked };
+    const done = { ...report, isPromoted: true, epoch, lost, passedOver, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
   }
@@ -162,102 +131,6 @@ export class Promotion {
     if (refusal && !isRegressed(space)) throw refusal;
     if (space.isRewinding) throw refused(space, 'it goes back to what it shares with its primary');
     if (space.isInstalling) throw refused(space, 'its host is being given a snapshot');
-  }
-
-  #judge(space: SpaceState, poll: Poll, keep: number): CandidacyVerdict {
-    const { position: own, copied } = space.facts;
-    const replicas = this.#parts.electorate.idsOf(space).length;
-    const isOwnCounted = !isRegressed(space) && !copied;
-    const { answers } = poll;
-    const verdict = judgeCandidacy({ own, answers, replicas, keep, isOwnCounted });
-    return copied ? { ...verdict, isQualified: false } : verdict;
-  }
-
-  /** What this node's disk has lost comes back from the farthest member of its own epoch. */
-  async #fillUp(space: SpaceState, { answers }: Poll): Promise<boolean> {
-    const { facts } = space;
-    const ours = answers.filter((a) => a.position.epoch === facts.position.epoch);
-    const best = farthest(ours);
-    if (!best || comparePositions(best.position, facts.position) <= 0) return false;
-    const member = this.#parts.electorate.memberOf(space, best.nodeId)!;
-    await this.#parts.refill.from(space, member, best.position.sequence);
-    return true;
-  }
-
-  // --- promises ----------------------------------------------------------------------------
-
-  /** @returns an epoch that is this node's own */
-  async #win(space: SpaceState, poll: Poll, how: HowToWin): Promise<Epoch> {
-    const { coordinator } = this.#parts;
-    const { name, epochSeen } = space.facts;
-    let above = Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen));
-    for (let round = 1; ; round++) {
-      const epoch = await coordinator.claim(name, above, how.handover?.from);
-      try {
-        const higher = await this.#askAll(space, poll, epoch, how);
-        if (higher === undefined) return epoch;
-        if (round === PROMISE_ROUNDS) throw refused(space, `epoch ${higher} was seen elsewhere`);
-        above = higher;
-      } catch (error) {
-        await coordinator.release(name, epoch);
-        throw error;
-      }
-      await coordinator.release(name, epoch);
-    }
-  }
-
-  /** @returns a higher epoch where one was heard of; undefined: the promises suffice */
-  async #askAll(
-    space: SpaceState,
-    poll: Poll,
-    epoch: Epoch,
-    { keep, force, handover }: HowToWin,
-  ): Promise<Epoch | undefined> {
-    const { electorate } = this.#parts;
-    const token = handover?.token ?? 0n;
-    const ids = poll.answers.map((a) => a.nodeId);
-    const promises: PromiseAnswer[] = [];
-    if (handover) {
-      // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).
-      promises.push(...(await electorate.promises(space, [handover.from], epoch, token)));
-      const [first] = promises;
-      if (!first?.isGranted) throw refused(space, `${handover.from}: ${first?.reason}`);
-    }
-    const others = ids.filter((id) => id !== handover?.from);
-    const asked = electorate.promises(space, others, epoch, token);
-    const [given] = await Promise.all([asked, this.#promiseOwn(space, epoch)]);
-    promises.push(...given);
-    const higher = Math.max(0, ...promises.filter((p) => !p.isGranted).map((p) => p.epochSeen));
-    if (higher >= epoch) return higher;
-    const granted = promises.filter((p) => p.isGranted);
-    const needed = answersNeeded(electorate.idsOf(space).length, keep);
-    const got = granted.length + (isRegressed(space) || space.facts.copied ? 0 : 1);
-    if (got < needed && !force) {
-      const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
-      throw refused(space, `${got} promises of ${needed}; ${why.join('; ')}`);
-    }
-    await this.#keepUp(space, granted, force);
-    return undefined;
-  }
-
-  /** Between the two questions entries may have come to somebody, and stop there now. */
-  async #keepUp(
-    space: SpaceState,
-    granted: readonly PromiseAnswer[],
-    force: boolean,
-  ): Promise<void> {
-    const { position } = space.facts;
-    const best = farthest(granted);
-    if (!best || comparePositions(best.position, position) <= 0) return;
-    const member = this.#parts.electorate.memberOf(space, best.nodeId)!;
-    try {
-      await this.#parts.refill.from(space, member, best.position.sequence);
-    } catch (error) {
-      if (force) return;
-      const why = error instanceof EngramError ? error.message.split('\n', 1)[0] : String(error);
-      const have = `${best.nodeId} has entry ${best.position.sequence} by now`;
-      throw refused(space, `${have}, this node ${position.sequence}: ${why}`);
-    }
   }
 
   /** This node is a member itself. */
@@ -292,7 +165,8 @@ export class Promotion {
 
   // --- leading -----------------------------------------------------------------------------
 
-  #lead(space: SpaceState, epoch: Epoch): Promise<ApplyBlock | undefined> {
+  #lead(space: SpaceState, won: Won): Promise<ApplyBlock | undefined> {
+    const { epoch } = won;
     return this.#parts.serially(async () => {
       const { nodeId, applier, wal, memory } = this.#parts;
       const { facts } = space;
@@ -306,12 +180,12 @@ export class Promotion {
       const end = facts.position.sequence;
       const blocked = isReplica ? await applier?.whenApplied(space, end) : undefined;
       await applier?.stop(space);
-      await this.#becomePrimary(space, epoch);
+      await this.#becomePrimary(space, won);
       return blocked;
     }, space);
   }
 
-  async #becomePrimary(space: SpaceState, epoch: Epoch): Promise<void> {
+  async #becomePrimary(space: SpaceState, { epoch, settled }: Won): Promise<void> {
     const { nodeId, wal, spaces, applier, replication } = this.#parts;
     const { facts } = space;
     const members = this.#membersOf(space);
@@ -339,14 +213,15 @@ export class Promotion {
       space.pause = undefined;
       throw error;
     }
-    await this.begin(space);
+    await this.begin(space, settled);
   }
 
   /**
    * Writes the first entry of the space's epoch, where it has none yet, and takes appends from then
    * on. Also after a crash between the two (row 71), and when a full disk has room again.
+   * @param settled who counts from now on: somebody has forced it
    */
-  async begin(space: SpaceState): Promise<void> {
+  async begin(space: SpaceState, settled?: MemberSet): Promise<void> {
     const { wal, memory, nodeId, replication, changed } = this.#parts;
     const { facts, slot } = space;
     if (facts.epoch > 1 && (facts.history.at(-1)?.epoch ?? 0) < facts.epoch) {
@@ -355,6 +230,7 @@ export class Promotion {
       await wal.whenRoom(() => wal.stage(space, EPOCH_BEGINS, before, before.length) > 0);
       await wal.whenDurable(space, memory.allocated(slot));
     }
+    if (settled) await stageMembers(wal, space, { next: settled, old: undefined });
     // A higher epoch was heard of meanwhile: its role is given up next.
     if (space.isFenced) return;
     space.pause = undefined;
@@ -386,59 +262,18 @@ export class Promotion {
 /** The type of the first entry of an epoch after the first (DESIGN 4). */
 const EPOCH_BEGINS = 5;
 
-interface HowToWin {
-  readonly keep: number;
-  readonly force: boolean;
-  readonly handover: Handover | undefined;
+/** Throws PromotionRefused where so few answers would do that lower levels may lose entries. */
+function checkKeeps(space: SpaceState, keep = 0): void {
+  const kept = Math.min(...countingSets(space.facts.sets).map((set) => set.keep));
+  if (keep <= kept) return;
+  const asked = `replicas: ${keep} gives up what was acknowledged at level ${kept}`;
+  throw refused(space, `${asked}: that takes force`);
 }
 
-/** This node leads the space, and its disk has lost what replicas of its epoch have. */
-export function isRegressed(space: SpaceState): boolean {
-  return space.facts.role === 'primary' && space.refusal?.code === 'StalePrimary';
-}
-
-function farthest<T extends { readonly position: Position }>(all: readonly T[]): T | undefined {
-  return [...all].sort((a, b) => comparePositions(b.position, a.position))[0];
-}
-
-function refused(space: SpaceState, why: string): EngramError {
-  return failure('PromotionRefused', `${space.facts.name} is not led from here: ${why}`);
-}
-
-function reportOf(space: SpaceState, poll: Poll, verdict: CandidacyVerdict): PromotionReport {
-  const { name, position, epochSeen, copied } = space.facts;
-  return {
-    space: name,
-    isPromoted: false,
-    epoch: Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen)),
-    position,
-    isQualified: verdict.isQualified,
-    answersNeeded: verdict.needed,
-    answers: poll.answers.map(({ nodeId, row, epochSeen: seen, position: at }) => ({
-      nodeId,
-      role: row.role,
-      epochSeen: seen,
-      position: at,
-    })),
-    silent: poll.silent,
-    lost: verdict.lost,
-    mayLackFrom: copied ? position.sequence + 1 : undefined,
-    applyBlocked: undefined,
-  };
-}
-
-/** Says what would be lost, against whom, and who is not heard of. */
-function notQualified(space: SpaceState, report: PromotionReport): EngramError {
-  const parts = report.lost.map(
-    ({ nodeId, entries, from, to }) => `${entries} entries of ${nodeId} (${from} to ${to})`,
-  );
-  const lost = parts.length > 0 ? `it would lose ${parts.join(', ')}` : 'nobody is ahead of it';
-  const { mayLackFrom: from } = report;
-  const copy = from === undefined ? [] : [`a copied directory: entries from ${from} on may lack`];
-  const silent = report.silent.map(({ nodeId, reason }) => `${nodeId} is silent (${reason})`);
-  const { answers, answersNeeded: needed } = report;
-  const got = `${answers.length} other members answer, ${needed} answers are needed`;
-  const why = [...copy, lost, got, ...silent].join('; ');
-  const found = `${space.facts.name} is not led from here: ${why}`;
-  return failure('PromotionRefused', found, { details: { report } });
+/** What of it this node still has not. */
+function lostFor({ facts }: SpaceState, lost: readonly LostEntries[]): LostEntries[] {
+  const left = lost.filter(({ epoch, to }) => {
+    return comparePositions({ epoch, sequence: to, headerCrc: 0 }, facts.position) > 0;
+  });
+  return left.filter((l, i) => left.findLastIndex((o) => o.nodeId === l.nodeId) === i);
 }

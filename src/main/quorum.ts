@@ -3,10 +3,11 @@
  * the links to them have said who they are. Acks, status, changes of members and promotions all
  * ask here; the rules themselves are shared/quorum.ts.
  */
-import { fits, type MemberId, UNKNOWN_DIRECTORY } from '../shared/members.js';
-import { countingSets } from '../shared/members.js';
+import { founderOf } from '../shared/epoch.js';
+import { countingSets, type MemberId, UNKNOWN_DIRECTORY } from '../shared/members.js';
 import type { Sequence } from '../shared/position.js';
-import { acknowledgedUpTo, type Progress } from '../shared/quorum.js';
+import type { Standing } from '../shared/promotion-verdict.js';
+import { acknowledgedUpTo, isFounded, type Progress } from '../shared/quorum.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState } from './space-table.js';
@@ -56,17 +57,32 @@ export class Quorum {
    * follow its founder that nobody else can be one (row 114).
    */
   isFounded(space: SpaceState): boolean {
-    const { sets, epoch, history } = space.facts;
-    const row = sets.at(-1);
-    // A promotion has counted the members of that set, and a change has asked them.
-    if (!row || row.sequence > 0 || (history[0]?.epoch ?? epoch) < epoch) return true;
-    const { members, keep } = row.next;
-    const own = this.#own();
-    const following = this.#shippersOf(space).filter((s) => s.progress.epoch(space.slot) === epoch);
-    const followers = [own, ...following.map(memberOf)];
-    const found = members.filter((m) => followers.some((f) => fits(m, f))).length;
-    return found >= Math.max(1, members.length - keep);
+    if (!isFounding(space)) return true;
+    const { slot, facts } = space;
+    const row = facts.sets.at(-1);
+    if (!row) return true;
+    const following = this.#shippersOf(space).filter((s) => s.progress.epoch(slot) === facts.epoch);
+    return isFounded(row.next, [this.#own(), ...following.map(memberOf)]);
   }
+
+  /** Where this directory stands, as it says itself to who wants to lead. */
+  standingOf(space: SpaceState): Standing {
+    const { epochSeen, position, history, sets, role } = space.facts;
+    const own = this.#own();
+    const isMaking = role === 'primary' && position.sequence === 0;
+    const founder = founderOf(history) ?? (isMaking ? own.directoryId : UNKNOWN_DIRECTORY);
+    // What an earlier life of this node may have acknowledged it cannot take back.
+    const hasBegun = space.openedAt > 0 || this.isFounded(space);
+    const isFounded = role === 'primary' && founder === own.directoryId && hasBegun;
+    return { ...own, epochSeen, position, history, rows: sets, founder, isFounded };
+  }
+}
+
+/** In the first epoch of the space, with the set that it was made with: others may have made it. */
+export function isFounding({ facts: { sets, epoch, history } }: SpaceState): boolean {
+  const [first] = history;
+  const isFirst = !first || (first.epoch === epoch && first.startSequence === 1);
+  return isFirst && (sets.at(-1)?.sequence ?? 0) === 0;
 }
 
 /** The directory at the other end of a link, as it has said last. */

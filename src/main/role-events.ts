@@ -2,7 +2,7 @@
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { SwitchoverReport } from './handover.js';
-import type { PromotionReport } from './promotion.js';
+import type { PromotionReport } from './promotion-report.js';
 
 export interface RoleEvents {
   /** This node led the space and must not any more: its appends reject, nothing is acknowledged. */

@@ -87,6 +87,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     answers: [],
     silent: [{ nodeId: 'c', reason: 'x'.repeat(5_000) }],
     lost: [{ nodeId: 'b', from: 10, to: 12, entries: 3, epoch: 1 }],
+    passedOver: [],
     mayLackFrom: undefined,
     applyBlocked: undefined,
     tookMs: 3.5,

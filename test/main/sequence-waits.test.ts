@@ -1,6 +1,7 @@
 /** Waiting for sequences: woken in their order, at a cost that follows who is woken. */
 import { expect, test, vi } from 'vitest';
 import { AckWaits } from '#src/main/ack-waits.js';
+import { Quorum } from '#src/main/quorum.js';
 import { SequenceWaits } from '#src/main/sequence-waits.js';
 import type { ShipperHandle } from '#src/main/shipper-handle.js';
 import { SpaceTable, wakeDurableWaits } from '#src/main/space-table.js';
@@ -56,13 +57,20 @@ test('FAULT-103 an acknowledgement costs those who wait for later ones nothing',
   let flushed = 0;
   const shipper = {
     replica: { nodeId: 'b' },
+    link: { directoryId: undefined },
     flushedOf: () => {
       asked++;
       return flushed;
     },
   } as unknown as ShipperHandle;
   const wal = { addWait: (_: unknown, wait: { resolve(): void }) => wait.resolve() };
-  const acks = new AckWaits(memory, wal as unknown as Wal, () => [shipper], false);
+  const own = { nodeId: 'a', directoryId: ID };
+  const quorum = new Quorum(
+    () => own,
+    memory,
+    () => [shipper],
+  );
+  const acks = new AckWaits(memory, wal as unknown as Wal, quorum, () => [shipper], false);
   let tick: () => void = () => undefined;
   const next = () => new Promise<void>((resolve) => (tick = resolve));
   vi.spyOn(memory, 'waitAck').mockImplementation(next as never);

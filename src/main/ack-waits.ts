@@ -1,7 +1,11 @@
-/** Waiting until replicas have flushed what was appended (DESIGN 5, step 7). */
+/**
+ * Waiting until replicas have flushed what was appended (DESIGN 5, step 7). A wait belongs to the
+ * history that it was begun in: `endWaits` ends it with that.
+ */
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import { epochBegins } from '../shared/state.js';
 import type { Quorum } from './quorum.js';
 import { SequenceWaits } from './sequence-waits.js';
 import type { ShipperHandle } from './shipper-handle.js';
@@ -78,6 +82,7 @@ export class AckWaits {
         this.#waits.delete(wait);
         this.#leave(wait);
         space.durableWaits.delete(wait);
+        space.hostWaits.delete(wait);
       };
       const failed = (error: Error): void => {
         settle();
@@ -96,14 +101,16 @@ export class AckWaits {
       const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
       const timer = setTimeout(late, timeoutMs);
       this.#waits.add(wait);
+      space.hostWaits.add(wait);
       this.#wal.addWait(space, wait);
     });
   }
 
   #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
     const { slot, facts } = space;
+    const least = Math.max(sequence, epochBegins(facts));
     const flushedOn = this.#shippersOf(space)
-      .filter((s) => s.flushedOf(slot, facts.epoch) >= sequence)
+      .filter((s) => s.flushedOf(slot, facts.epoch) >= least)
       .map((s) => s.replica.nodeId);
     const durable = this.#memory.durable(slot) >= sequence;
     const lastSequence = this.#memory.allocated(slot);
@@ -156,13 +163,6 @@ export class AckWaits {
     this.#watching = false;
   }
 
-  /** The space is led elsewhere: who waits for its replicas is told so. */
-  fail(space: SpaceState, error: Error): void {
-    for (const waits of this.#durable.get(space)?.values() ?? []) {
-      settleAll(waits, Number.POSITIVE_INFINITY, error);
-    }
-  }
-
   close(): void {
     this.#isClosed = true;
     for (const wait of this.#waits) wait.reject(closedError(wait.space));
@@ -170,11 +170,10 @@ export class AckWaits {
 }
 
 /** All that wait for `sequence` or lower ones. */
-function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence, error?: Error): void {
+function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence): void {
   let wait = waits.take(sequence);
   while (wait) {
-    if (error) wait.reject(error);
-    else wait.resolve();
+    wait.resolve();
     wait = waits.take(sequence);
   }
 }

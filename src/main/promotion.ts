@@ -78,9 +78,14 @@ export class Promotion {
     handover?: Handover,
   ): Promise<PromotionReport> {
     if (this.#running.has(space)) throw refused(space, 'a promotion is under way');
+    // Before anything is waited for: who calls from inside would wait for himself.
+    const isInside = this.#parts.applier?.isInside(space) === true && !options.dryRun;
+    if (isInside && !options.force) {
+      throw refused(space, 'the host asks for it inside a callback that it waits for');
+    }
     this.#running.add(space);
     try {
-      return await this.#promote(space, options, handover);
+      return await this.#promote(space, options, handover, isInside);
     } finally {
       this.#running.delete(space);
     }
@@ -90,9 +95,10 @@ export class Promotion {
     space: SpaceState,
     { force = false, dryRun = false, replicas: keep }: PromoteOptions,
     handover: Handover | undefined,
+    isInside: boolean,
   ): Promise<PromotionReport> {
     const startMs = performance.now();
-    const { electorate, applier } = this.#parts;
+    const { electorate } = this.#parts;
     const { facts } = space;
     this.#checkFit(space);
     let poll = await electorate.poll(space);
@@ -108,18 +114,31 @@ export class Promotion {
     if (!force) checkKeeps(space, keep);
     if (!report.isQualified && !force) throw notQualified(space, report, verdict);
     // Before anything is burned: however long the host takes, the space is not without a leader.
-    if (facts.role === 'replica') await applier?.whenApplied(space, facts.position.sequence);
+    if (!isInside) await this.#whenApplied(space, force);
     const won = await this.#ballot.win(space, { question, force, handover });
     const { epoch, passedOver } = won;
     // Who has promised may have been asked for what it had.
     const lost = lostFor(space, [...verdict.lost, ...won.lost]);
-    const applyBlocked = await this.#lead(space, won).catch(async (error) => {
+    const applyBlocked = await this.#lead(space, won, force).catch(async (error) => {
       await this.#parts.coordinator.release(facts.name, epoch);
       throw error;
     });
     const done = { ...report, isPromoted: true, epoch, lost, passedOver, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
+  }
+
+  /**
+   * The host has applied all that is here, or says that it cannot. Rejects PromotionRefused where
+   * it does not return, or does not come further.
+   */
+  async #whenApplied(space: SpaceState, force: boolean): Promise<ApplyBlock | undefined> {
+    const { applier } = this.#parts;
+    const { role, position } = space.facts;
+    if (!applier || role !== 'replica') return undefined;
+    const block = await applier.whenApplied(space, position.sequence);
+    if (block?.reason === 'silent' && !force) throw refused(space, applier.textOf(block));
+    return block;
   }
 
   #isLed(space: SpaceState): boolean {
@@ -165,7 +184,7 @@ export class Promotion {
 
   // --- leading -----------------------------------------------------------------------------
 
-  #lead(space: SpaceState, won: Won): Promise<ApplyBlock | undefined> {
+  #lead(space: SpaceState, won: Won, force: boolean): Promise<ApplyBlock | undefined> {
     const { epoch } = won;
     return this.#parts.serially(async () => {
       const { nodeId, applier, wal, memory } = this.#parts;
@@ -176,12 +195,16 @@ export class Promotion {
       }
       this.#checkFit(space);
       await wal.whenDurable(space, memory.allocated(space.slot));
-      const isReplica = facts.role === 'replica';
-      const end = facts.position.sequence;
-      const blocked = isReplica ? await applier?.whenApplied(space, end) : undefined;
-      await applier?.stop(space);
-      await this.#becomePrimary(space, won);
-      return blocked;
+      const blocked = await this.#whenApplied(space, force);
+      const silent = await applier?.stop(space);
+      try {
+        if (silent && !force) throw refused(space, applier!.textOf(silent));
+        await this.#becomePrimary(space, won);
+      } catch (error) {
+        if (facts.role === 'replica') applier?.start(space);
+        throw error;
+      }
+      return blocked ?? silent;
     }, space);
   }
 

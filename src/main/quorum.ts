@@ -9,6 +9,7 @@ import type { Sequence } from '../shared/position.js';
 import type { Standing } from '../shared/promotion-verdict.js';
 import { acknowledgedUpTo, isFounded, type Progress } from '../shared/quorum.js';
 import type { NodeMemory } from '../shared/slab.js';
+import { epochBegins } from '../shared/state.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { SpaceState } from './space-table.js';
 
@@ -47,7 +48,7 @@ export class Quorum {
         member: memberOf(shipper),
         flushed: shipper.flushedOf(slot, facts.epoch),
       })),
-      first: firstOf(space),
+      first: epochBegins(facts),
       isFounded: this.isFounded(space),
     };
   }
@@ -88,12 +89,4 @@ export function isFounding({ facts: { sets, epoch, history } }: SpaceState): boo
 /** The directory at the other end of a link, as it has said last. */
 export function memberOf({ replica, link }: ShipperHandle): MemberId {
   return { nodeId: replica.nodeId, directoryId: link.directoryId ?? UNKNOWN_DIRECTORY };
-}
-
-/** The first entry of the present epoch; Infinity: there is none yet. */
-function firstOf({ facts: { history, epoch, position } }: SpaceState): Sequence {
-  const last = history.at(-1);
-  if (last?.epoch === epoch) return last.startSequence;
-  // A space begins with whatever is appended first.
-  return position.sequence === 0 ? 1 : Number.POSITIVE_INFINITY;
 }

@@ -256,7 +256,8 @@ function memberIn({ nodeId, directoryId }: PromiseAnswer): MemberId {
   return { nodeId, directoryId: directoryId ?? UNKNOWN_DIRECTORY };
 }
 
-function standingIn({ nodeId, row }: Poll['answers'][number]): Standing {
+/** As a member has answered. */
+export function standingIn({ nodeId, row }: Poll['answers'][number]): Standing {
   const { epochSeen, position, history, sets, directoryId, founder, isFounded } = row;
   return {
     nodeId,

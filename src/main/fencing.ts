@@ -49,6 +49,8 @@ export interface FencingHooks {
   incident(space: SpaceState, epoch: Epoch, other: string): void;
   /** This node asks for an epoch of its own: a member that promises it says so to its primary. */
   isCandidate(space: SpaceState): boolean;
+  /** Another node leads it in our epoch. @returns whether the space has two beginnings: seen to */
+  isMet(space: SpaceState): boolean;
   failed(error: unknown): void;
 }
 
@@ -87,10 +89,19 @@ export class Fencing {
     // Our own candidacy comes back; a rival's epoch shows itself in the promises.
     if (!leader && this.#hooks.isCandidate(space)) return;
     if (epoch === facts.epoch) {
-      if (!leader || leader.nodeId === this.#nodeId) return;
-      this.#hooks.incident(space, epoch, leader.nodeId);
-      if (leader.nodeId < this.#nodeId) return;
+      if (!leader || leader.nodeId === this.#nodeId || this.#hooks.isMet(space)) return;
+      this.conflict(space, leader);
+      return;
     }
+    this.stop(space, epoch, leader);
+    this.#leave(space, epoch, leader);
+  }
+
+  /** Two lead in one epoch, and nobody can say whose entries count: the lower id gives way. */
+  conflict(space: SpaceState, leader: Member): void {
+    const { epoch } = space.facts;
+    this.#hooks.incident(space, epoch, leader.nodeId);
+    if (leader.nodeId < this.#nodeId) return;
     this.stop(space, epoch, leader);
     this.#leave(space, epoch, leader);
   }

@@ -18,6 +18,7 @@ import type { Coordinator } from './coordinator.js';
 import type { Disk } from './disk.js';
 import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
+import { Founders } from './founders.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
 import { checkName } from './names.js';
@@ -83,6 +84,8 @@ export class Leadership {
   /** As its coordinator sees this node. */
   readonly coordinated: Coordinated;
   readonly fencing: Fencing;
+  /** Who else has made the spaces that this node has made. */
+  readonly founders: Founders;
   readonly #parts: LeadershipParts;
   readonly #electorate: Electorate;
   readonly #promotion: Promotion;
@@ -106,6 +109,14 @@ export class Leadership {
     this.#electorate = new Electorate(nodeId, peers, known, address, lives);
     const electorate = this.#electorate;
     const shared = { nodeId, memory, spaces, wal, replication, electorate, coordinator, serially };
+    this.founders = new Founders({
+      ...shared,
+      quorum: replication.quorum,
+      fencing: this.fencing,
+      stop: parts.stop,
+      undo: (space) => this.#rejoin.undo(space),
+      failed: (error) => parts.emit('state-failed', { error }),
+    });
     this.#promotion = new Promotion({
       ...shared,
       applier,
@@ -132,6 +143,7 @@ export class Leadership {
       fenced: ({ facts }, epoch, leader) => emit('fenced', { space: facts.name, epoch, leader }),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
       isCandidate: (space) => this.#promotion.isRunning(space),
+      isMet: (space) => this.founders.met(space),
       failed: (error) => emit('state-failed', { error }),
     });
   }
@@ -165,6 +177,8 @@ export class Leadership {
       stop: (space, epoch, leader) => this.fencing.stop(space, epoch, leader),
       heard: (space, epoch, leader) => this.fencing.heard(space, epoch, leader),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
+      undo: (space) => this.#rejoin.undo(space),
+      mayLeave: (space) => this.founders.mayLeave(space),
       back: (...asked) => this.#rejoin.back(...asked),
     });
   }

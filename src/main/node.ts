@@ -364,6 +364,7 @@ export class NodeCore extends LedSpaces {
           spaces: this.#spaces,
           reader: this.#reader,
           appliedTo: (space) => this.#appliedTo(space),
+          standingOf: (space) => this.#replication!.quorum.standingOf(space),
         }),
         ...this.leadership!.handlers,
       },

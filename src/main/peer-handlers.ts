@@ -1,7 +1,6 @@
 /** What this node answers to peers that ask (shared/peer-frames.ts), one handler for each kind. */
 import { encodeBatchHeader } from '../shared/batch.js';
 import { type Entry, type SpaceIdWords, sealLocal, stageHeader } from '../shared/entry.js';
-import { founderOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import {
   BATCH_HEADER_BYTES,
@@ -10,6 +9,7 @@ import {
   PEER_ENTRIES_MAX_BYTES,
   PROTOCOL_VERSION,
 } from '../shared/limits.js';
+import { UNKNOWN_DIRECTORY } from '../shared/members.js';
 import {
   type LackReason,
   STANDING_HISTORY_MAX,
@@ -17,6 +17,7 @@ import {
   standingInFrames,
 } from '../shared/peer-frames.js';
 import { NO_POSITION, type Sequence } from '../shared/position.js';
+import type { Standing } from '../shared/promotion-verdict.js';
 import type { PlainFrame } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { idOf } from './names.js';
@@ -32,6 +33,8 @@ export interface PeerFacts {
   readonly spaces: SpaceTable;
   readonly reader: LogReader;
   appliedTo(space: SpaceState): Sequence;
+  /** As who this directory is for a candidate. */
+  standingOf(space: SpaceState): Standing;
 }
 
 /** The handlers of this release. */
@@ -44,6 +47,7 @@ function standing({
   memory,
   directoryId,
   appliedTo,
+  standingOf,
 }: PeerFacts): PeerHandler<'standing-ask'> {
   return function* (question) {
     const rows = question.ids.map((id): StandingRow => {
@@ -52,6 +56,7 @@ function standing({
       if (!space || space.slot === 0) return unknown(id, directoryId);
       const { role, epoch, epochSeen, primary, position, first, damage } = space.facts;
       const { history, sets } = space.facts;
+      const { founder, isFounded } = standingOf(space);
       return {
         id,
         isKnown: true,
@@ -68,8 +73,8 @@ function standing({
         directoryId,
         // The newest one counts; it is one or two sets.
         sets: sets.slice(-1),
-        founder: founderOf(history),
-        isFounded: false,
+        founder: founder === UNKNOWN_DIRECTORY ? undefined : founder,
+        isFounded,
         protocol: PROTOCOL_VERSION,
       };
     });

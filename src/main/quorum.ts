@@ -72,8 +72,11 @@ export class Quorum {
     const own = this.#own();
     const isMaking = role === 'primary' && position.sequence === 0;
     const founder = founderOf(history) ?? (isMaking ? own.directoryId : UNKNOWN_DIRECTORY);
-    // What an earlier life of this node may have acknowledged it cannot take back.
-    const hasBegun = space.openedAt > 0 || this.isFounded(space);
+    // What an earlier life of this node may have acknowledged it cannot take back; a set of one
+    // acknowledges nothing.
+    const set = isFounding(space) ? sets.at(-1)?.next : undefined;
+    const isTooSmall = set !== undefined && set.members.length <= set.keep;
+    const hasBegun = !isTooSmall && (space.openedAt > 0 || this.isFounded(space));
     const isFounded = role === 'primary' && founder === own.directoryId && hasBegun;
     return { ...own, epochSeen, position, history, rows: sets, founder, isFounded };
   }

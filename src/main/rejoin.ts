@@ -96,6 +96,21 @@ export class Rejoin {
   }
 
   /**
+   * All that the space has goes to quarantine, and is taken back: another node has begun the history
+   * that goes on (row 114). A replica's, in the queue of roles; nothing is half done.
+   */
+  async undo(space: SpaceState): Promise<void> {
+    await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
+    if (space.facts.position.sequence === 0) return;
+    space.isRewinding = true;
+    try {
+      await this.#rewind(space, NO_POSITION, 0n);
+    } finally {
+      space.isRewinding = false;
+    }
+  }
+
+  /**
    * A primary that has introduced the space more than once says as often to go back, and we have
    * gone already. It compares our position anew; where that is no end of it, it is a fork.
    */

@@ -38,6 +38,8 @@ export interface ReplicationHooks {
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
   /** A higher epoch is known of, or another node leads the space in ours. */
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  /** A replica leads the space in our epoch, or follows somebody else in it. */
+  met(space: SpaceState): void;
   /** A replica has more of our own epoch than we do: our disk went back. */
   stale(space: SpaceState): void;
   readonly lag: LagHooks;
@@ -386,6 +388,7 @@ export class Replication {
     const { name, epoch, position } = space.facts;
     const id = shipper.replica.nodeId;
     if (verdict === 'fenced') this.#hooks.fenced(space, row.epochSeen, undefined);
+    if (verdict === 'fork') this.#hooks.met(space);
     // Where our own log is damaged, that is why the replica has more: a repair asks for it.
     if (verdict === 'stale' && !space.repair) {
       space.refusal = failure(

@@ -2,8 +2,9 @@
  * Who leads what, on this node: makes spaces known, takes them from primaries that introduce them,
  * gives led ones other replicas. Changes come one after the other, each durable before it holds.
  */
-import type { History } from '../shared/epoch.js';
+import { founderOf, type History } from '../shared/epoch.js';
 import { failure } from '../shared/errors.js';
+import { judgeIntroduction } from '../shared/heard.js';
 import { DEFAULT_KEEP } from '../shared/limits.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../shared/members.js';
 import { joinRows, sameRows } from '../shared/members-rows.js';
@@ -38,6 +39,10 @@ export interface RoleHooks {
   heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** Two other nodes lead in one epoch. */
   incident(space: SpaceState, epoch: Epoch, other: string): void;
+  /** All that a replica has is taken back: it goes to quarantine. */
+  undo(space: SpaceState): Promise<void>;
+  /** Whoever began the history that this replica has follows another one now. */
+  mayLeave(space: SpaceState): Promise<boolean>;
   /** Goes back to what is shared with the primary. */
   back(
     space: SpaceState,
@@ -380,9 +385,14 @@ export class Roles {
       space = await this.#create(facts);
     }
     const { facts } = space;
-    if (row.epoch < facts.epochSeen) return positionRow(handle, 'follows', space, 0);
+    const { nodeId } = this.#config;
+    const verdict = judgeIntroduction({ ...facts, nodeId }, row.epoch, primaryId);
+    if (verdict === 'fenced') return positionRow(handle, 'follows', space, 0);
+    if (verdict === 'promised' && !facts.copied) return positionRow(handle, 'forked', space, 0);
     const leader = row.members.find((m) => m.nodeId === primaryId);
-    if (row.epoch === facts.epoch && facts.primary !== primaryId && !facts.copied) {
+    const isOther = row.epoch === facts.epoch && isOtherDirectory(facts, primary);
+    const isRival = (verdict === 'two-lead' || isOther) && !facts.copied;
+    if (isRival && !(await this.#isLeft(space))) {
       return this.#twoLead(space, row, leader ?? { nodeId: primaryId, host: '', port: 0 });
     }
     if (facts.role === 'primary') {
@@ -391,6 +401,10 @@ export class Roles {
       await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
     }
     await this.#follow(space, primary, row);
+    if (isRival || this.#isOwnBeginning(space, primary)) {
+      await this.#hooks.undo(space);
+      await this.#startAnew(space);
+    }
     // What is damaged here is not continued, and nothing of it is acknowledged.
     if (space.refusal) return positionRow(handle, 'refused', space, 0);
     // What an older connection has staged is on its way; the position is what is durable.
@@ -398,6 +412,22 @@ export class Roles {
     if (this.#hooks.isInstalling(space)) return positionRow(handle, 'installing', space, 0);
     this.#hooks.followed(space);
     return positionRow(handle, 'follows', space, this.#hooks.appliedTo(space));
+  }
+
+  /** Of the history that this replica has, nobody goes on with it: its founder has given way. */
+  async #isLeft(space: SpaceState): Promise<boolean> {
+    const { role, primary, position, history } = space.facts;
+    if (role !== 'replica') return false;
+    const isOwn = founderOf(history) === this.#replication.directoryId;
+    if (primary === '' && (position.sequence === 0 || isOwn)) return true;
+    return await this.#hooks.mayLeave(space);
+  }
+
+  /** It gave way, and was stopped before its entries were taken back. */
+  #isOwnBeginning({ facts }: SpaceState, { directoryId }: Introducer): boolean {
+    const { history, epoch } = facts;
+    const own = this.#replication.directoryId;
+    return founderOf(history) === own && history[0]!.epoch === epoch && directoryId !== own;
   }
 
   /** Two nodes lead in one epoch (row 68): each is told of the other one; nothing goes on. */
@@ -465,6 +495,12 @@ function startingSets({ sets, position }: SpaceFacts, told: readonly MembersRow[
   if (sequence > 0 && sets.length > 0) return sets;
   const rows = rowsUpTo(told, sequence);
   return rows.length > 0 ? rows : sets;
+}
+
+/** It has the name of the node that is followed, and is another directory. */
+function isOtherDirectory(facts: SpaceFacts, { nodeId, directoryId }: Introducer): boolean {
+  if (facts.directoryId === undefined || directoryId === undefined) return false;
+  return facts.primary === nodeId && facts.directoryId !== directoryId;
 }
 
 /** Throws why it takes nothing, if so; what is damaged can be read around. */

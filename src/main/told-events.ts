@@ -46,6 +46,7 @@ export function replicationEvents(
       else emit('replica-refused', { space, replicaId, verdict });
     },
     fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),
+    met: (space) => leadership()?.founders.met(space),
     stale: (space) => leadership()?.stale(space),
     snapshot: (space, replicaId, kind, news) => tellSnapshot(emit, space, replicaId, kind, news),
     lag: {

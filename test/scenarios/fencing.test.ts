@@ -216,19 +216,19 @@ describe('two primaries', () => {
     await until('it is seen', () => trio.heard('b', 'leader-conflict').length > 0);
     await until('the lower one is fenced', () => trio.heard('b', 'fenced').length > 0);
     await expect(atB.append(1, payload(1))).rejects.toMatchObject({ code: 'Fenced' });
-    expect(await atC.append(1, payload(29))).toEqual({ sequence: 29, epoch: 2 });
+    expect(await atC.append(1, payload(29))).toEqual({ sequence: 30, epoch: 2 });
     // Nobody's entries are taken for the other one's.
     await until('c has refused it', () => {
       return trio.heard('c', 'replica-refused').some((e) => e.verdict === 'fork');
     });
-    expect(await contentOf(atB)).toHaveLength(25);
+    expect(await contentOf(atB)).toHaveLength(26);
     // An epoch of its own settles it: what `b` had written goes to quarantine.
     await trio.start('a');
     await until('a has it', () => trio.open.get('a')!.space('s').status().epoch === 2);
     await trio.settled('c', 's', 1);
     await trio.open.get('a')!.promote('s', { force: true });
     await allTheSame('a');
-    expect(trio.heard('b', 'rewound').at(-1)).toMatchObject({ from: 21, to: 25 });
+    expect(trio.heard('b', 'rewound').at(-1)).toMatchObject({ from: 21, to: 26 });
   });
 });
 
@@ -251,7 +251,7 @@ test('what fills a candidate up may be of an epoch that it has not led or follow
     expect(history.map((h) => [h.epoch, h.startSequence])).toEqual([
       [1, 1],
       [2, 21],
-      [3, 26],
+      [3, 27],
     ]);
   }
 });

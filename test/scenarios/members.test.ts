@@ -113,9 +113,11 @@ describe('members', () => {
     // b and c return without what d has: whoever is promoted asks d, or is not promoted.
     const b3 = await again('b', portB);
     await again('c', portC);
-    const report = await b3.promote('s');
-    expect(report.isPromoted).toBe(true);
-    const kept = await contentOf(b3.space('s'));
+    const refused = await b3.promote('s').catch((error) => error);
+    expect(refused).toMatchObject({ code: 'PromotionRefused' });
+    expect(refused.message).toContain('entries of d');
+    expect(await d.promote('s')).toMatchObject({ isPromoted: true, lost: [] });
+    const kept = await contentOf(d.space('s'));
     expect(kept.some((line) => line.startsWith(`${sequence} `))).toBe(true);
     expect(kept.join()).toContain(bytes('kept').toString('base64'));
   });

@@ -36,6 +36,8 @@ export class Coordinated implements CoordinatedNode {
   readonly clusterId: string;
   /** Where nodes were last known to listen, living or not. */
   readonly #addresses = new Map<string, Member>();
+  /** Led spaces that are to be on nodes whose address nobody knows. */
+  readonly #unplaced = new Map<string, readonly string[]>();
   /** Who waits for something to be known of a space. */
   #waiting: { readonly space: string; readonly look: () => void }[] = [];
 
@@ -84,7 +86,7 @@ export class Coordinated implements CoordinatedNode {
 
   // --- what it is told ---------------------------------------------------------------------
 
-  async promote(name: string): Promise<void> {
+  async promote(name: string, nodeIds: readonly string[]): Promise<void> {
     const { spaces, leadership, coordinator } = this.#parts;
     if (spaces.byName(name)) {
       await leadership.promote(name);
@@ -92,7 +94,8 @@ export class Coordinated implements CoordinatedNode {
       // No node has it: whoever is given its first epoch makes it.
       const epoch = await coordinator.claim(name, 0);
       try {
-        await leadership.roles.createLed(name, epoch);
+        const nodes = this.members.filter((m) => nodeIds.includes(m.nodeId));
+        await leadership.roles.createLed(name, epoch, nodes);
       } catch (error) {
         await coordinator.release(name, epoch).catch(() => undefined);
         throw error;
@@ -117,7 +120,10 @@ export class Coordinated implements CoordinatedNode {
   setMembers(members: readonly Member[]): void {
     for (const member of members) this.#addresses.set(member.nodeId, member);
     const others = members.filter((m) => m.nodeId !== this.nodeId);
-    this.#parts.leadership.roles.readdress(others).catch(() => undefined);
+    this.#parts.leadership.replicas.readdress(others).catch(() => undefined);
+    for (const [name, nodeIds] of this.#unplaced) {
+      if (this.#isKnown(nodeIds)) void this.setReplicas(name, nodeIds).catch(() => undefined);
+    }
   }
 
   /** Where the other nodes listen, as far as the coordinator has ever said. */
@@ -126,8 +132,15 @@ export class Coordinated implements CoordinatedNode {
   }
 
   async setReplicas(name: string, nodeIds: readonly string[]): Promise<void> {
+    // Where nobody knows yet how one can be dialled: again when it is known (row 107).
+    if (this.#isKnown(nodeIds)) this.#unplaced.delete(name);
+    else this.#unplaced.set(name, nodeIds);
     const members = this.members.filter((m) => nodeIds.includes(m.nodeId));
-    await this.#parts.leadership.roles.setReplicas(name, members);
+    await this.#parts.leadership.replicas.place(name, members);
+  }
+
+  #isKnown(nodeIds: readonly string[]): boolean {
+    return nodeIds.every((id) => id === this.nodeId || this.#addresses.has(id));
   }
 
   event(event: CoordinatorEvent): void {

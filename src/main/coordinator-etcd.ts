@@ -11,6 +11,7 @@ import { type EngramError, failure } from '../shared/errors.js';
 import { COORDINATOR_TICK_MS } from '../shared/limits.js';
 import { encodeNodeRow, encodeSpaceRow, leads, type SpaceRow } from '../shared/placement.js';
 import type { Epoch } from '../shared/position.js';
+import type { Floor } from '../shared/quorum.js';
 import type {
   CoordinatedNode,
   Coordinator,
@@ -111,7 +112,7 @@ export class EtcdCoordinator implements Coordinator {
       mayTry: () => this.#isAnnounced,
       standingOf: (space) => this.#node!.standingOf(space),
       resume: (known, epoch) => this.#resume(known, epoch),
-      promote: (space) => this.#node!.promote(space),
+      promote: (space) => this.#node!.promote(space, this.#placing.othersOf(space)),
       done: ({ id }) => this.#compareOne(id),
       waiting: (space, reason) => this.#tellWaiting(space, reason),
     });
@@ -440,6 +441,19 @@ export class EtcdCoordinator implements Coordinator {
     await this.#put(known, { ...known.row, released: true });
   }
 
+  #rowOf(space: string): SpaceRow | undefined {
+    return this.#records.space(this.#records.idOf(space))?.row;
+  }
+
+  floorOf(space: string): Floor | undefined {
+    return this.#rowOf(space)?.floor;
+  }
+
+  async writeFloor(space: string, floor: Floor): Promise<void> {
+    const row = this.#rowOf(space);
+    if (row && this.#isOwn(row)) await this.#placing.writeFloor(space, floor);
+  }
+
   async holds(space: string, epoch: Epoch): Promise<boolean> {
     const id = this.#records.idOf(space);
     await this.#session.get(this.#records.spaceKey(id));
@@ -452,7 +466,7 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   leaderOf(space: string): Leader | undefined {
-    const row = this.#records.space(this.#records.idOf(space))?.row;
+    const row = this.#rowOf(space);
     if (!row?.leader || !leads(row, this.#records.sessions)) return undefined;
     const { nodeId } = row.leader;
     const at = this.#records.living.get(nodeId);

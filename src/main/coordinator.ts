@@ -9,6 +9,7 @@
 import { type EngramError, failure } from '../shared/errors.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Position } from '../shared/position.js';
+import type { Floor } from '../shared/quorum.js';
 import type { Address } from './config.js';
 
 /** Who leads a space, as far as the coordinator knows. */
@@ -68,8 +69,9 @@ export interface CoordinatedNode {
    * Makes this node the primary of a space: two steps, `claim` between them (DESIGN 9). Resolves
    * when appends are taken. Creates a space that no node has yet. Rejects where it does not
    * qualify.
+   * @param nodeIds that a new space is to be on
    */
-  promote(space: string): Promise<void>;
+  promote(space: string, nodeIds: readonly string[]): Promise<void>;
   /** From now on nothing of the space is acknowledged here: it is another's, or nobody's. */
   stepDown(space: string, reason: string): void;
   /** This node leads the space in this very epoch still: what `stepDown` has stopped goes on. */
@@ -110,6 +112,16 @@ export interface Coordinator {
   holds(space: string, epoch: Epoch): Promise<boolean>;
   /** Whether the node lives, as of what was heard last; true where nobody says that it does not. */
   lives(nodeId: string): boolean;
+  /**
+   * The pending change of members that the coordinator is the witness of: who leads the space must
+   * hold that entry. undefined: none, as of what was heard last.
+   */
+  floorOf(space: string): Floor | undefined;
+  /**
+   * Becomes the witness of one, where this node leads the space in the epoch of the entry: then
+   * `floorOf` says so. Rejects CoordinatorUnavailable. undefined: it never is one.
+   */
+  readonly writeFloor?: (space: string, floor: Floor) => Promise<void>;
   /** Who leads the space, as of what was heard last; undefined: nobody that it knows of. */
   leaderOf(space: string): Leader | undefined;
   /**
@@ -151,6 +163,10 @@ export class StaticCoordinator implements Coordinator {
 
   lives(): boolean {
     return true;
+  }
+
+  floorOf(): undefined {
+    return undefined;
   }
 
   leaderOf(): undefined {

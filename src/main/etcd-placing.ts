@@ -2,6 +2,7 @@
 import { failure } from '../shared/errors.js';
 import { PROMOTIONS_MAX } from '../shared/limits.js';
 import { completed, placeSpace, type SpaceRow } from '../shared/placement.js';
+import type { Floor } from '../shared/quorum.js';
 import type { EtcdRecords, Known } from './etcd-records.js';
 
 export interface PlacingHooks {
@@ -67,6 +68,20 @@ export class EtcdPlacing {
         this.#writing.delete(known.id);
         if (this.#writing.size === 0) this.#hooks.written();
       });
+  }
+
+  /** The other nodes that a space is to be on, and that live. */
+  othersOf(space: string): readonly string[] {
+    const { living } = this.#records;
+    const row = this.#records.space(this.#records.idOf(space))?.row;
+    return row?.nodeIds.filter((id) => id !== this.#nodeId && living.has(id)) ?? [];
+  }
+
+  /** See Coordinator.writeFloor. Where somebody was quicker it is still to be written. */
+  async writeFloor(space: string, { epoch, sequence }: Floor): Promise<void> {
+    const known = this.#records.space(this.#records.idOf(space));
+    if (known?.row.epoch !== epoch) return;
+    await this.#hooks.put(known, { ...known.row, floor: { epoch, sequence } });
   }
 
   /** See Coordinator.removeNode. */

@@ -116,6 +116,14 @@ const WRITERS: Writers = {
       count: spaces.length,
       silent,
     }),
+  'members-changed': ({ spaces, added, removed }) =>
+    line(
+      'info',
+      '',
+      `members of ${spaces.length} spaces have changed: added ${named(added) || 'none'}, ` +
+        `removed ${named(removed) || 'none'}`,
+      { spaces: spaces.slice(0, NAMES_SHOWN), count: spaces.length, added, removed },
+    ),
   'crash-loop': ({ crashes, restartHintMs }) =>
     line(
       'error',

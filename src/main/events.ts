@@ -78,6 +78,15 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
     readonly replicaId: string;
     readonly verdict: Verdict;
   };
+  /**
+   * Who counts in spaces that this node leads is other than before: a change of all of them that is
+   * settled. A node whose directory is another one has been added and removed.
+   */
+  'members-changed': {
+    readonly spaces: readonly string[];
+    readonly added: readonly string[];
+    readonly removed: readonly string[];
+  };
   /** Spaces were opened for appends without the word of replicas that stay silent. */
   'unconfirmed-open': { readonly spaces: readonly string[]; readonly silent: readonly string[] };
   /** This directory was opened over and over without being closed (row 61). */

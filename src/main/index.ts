@@ -53,6 +53,7 @@ export type {
   NodeStatus,
   NodeSummary,
   OpenSpaceOptions,
+  RemoveOptions,
   ReplicaLinkStatus,
   SpaceReplicaStatus,
   SpaceStatus,

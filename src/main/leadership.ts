@@ -20,8 +20,9 @@ import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
+import { MemberChanges } from './member-changes.js';
 import { checkName } from './names.js';
-import type { OpenSpaceOptions } from './node-types.js';
+import type { OpenSpaceOptions, RemoveOptions } from './node-types.js';
 import { checkGiven, checkTimeout, flag, isText, texts, whole, wrong } from './option-checks.js';
 import type { PeerClient } from './peer-client.js';
 import type { PeerHandlers } from './peer-connection.js';
@@ -31,6 +32,7 @@ import type { LogReader } from './reader.js';
 import type { ReceiverServer } from './receiver-server.js';
 import { Refill } from './refill.js';
 import { Rejoin } from './rejoin.js';
+import { ReplicaSets } from './replica-sets.js';
 import type { Replication } from './replication.js';
 import { Roles } from './roles.js';
 import type { Segments } from './segments.js';
@@ -80,6 +82,10 @@ type Serially = Roles['serially'];
 
 export class Leadership {
   readonly roles: Roles;
+  /** Where led spaces go. */
+  readonly replicas: ReplicaSets;
+  /** Who counts there. */
+  readonly changes: MemberChanges;
   /** As its coordinator sees this node. */
   readonly coordinated: Coordinated;
   readonly fencing: Fencing;
@@ -98,6 +104,8 @@ export class Leadership {
     this.fencing = this.#makeFencing(serially);
     this.coordinated = new Coordinated({ ...parts, leadership: this });
     this.#rejoin = this.#makeRejoin();
+    this.changes = this.#makeChanges();
+    this.replicas = this.#makeReplicas(serially);
     this.roles = this.#makeRoles();
     // Where the coordinator has seen them last; else as configured, or as a primary has said.
     const known = (): readonly Member[] => [...this.coordinated.members, ...replication.members];
@@ -154,8 +162,8 @@ export class Leadership {
 
   #makeRoles(): Roles {
     const { config, memory, spaces, wal, replication, applier } = this.#parts;
-    const address = (): Address | undefined => this.coordinated.address;
-    return new Roles(config, memory, spaces, wal, replication, address, {
+    const sets = [this.replicas, this.changes] as const;
+    return new Roles(config, memory, spaces, wal, replication, ...sets, {
       changed: (space) => this.#changed(space),
       followed: (space) => applier?.start(space),
       appliedTo: (space) => this.#parts.appliedTo(space),
@@ -169,9 +177,46 @@ export class Leadership {
     });
   }
 
+  #makeChanges(): MemberChanges {
+    const { config, spaces, wal, replication, coordinator, emit } = this.#parts;
+    const { nodeId } = config;
+    const { writeFloor } = coordinator;
+    return new MemberChanges({
+      nodeId,
+      spaces,
+      wal,
+      replication,
+      shipTo: (space, ids) =>
+        this.roles.serially(async () => {
+          if (space.facts.role === 'primary') await this.replicas.shipTo(space, ids);
+        }, space),
+      floorOf: ({ facts }) => coordinator.floorOf(facts.name),
+      writeFloor:
+        writeFloor && (({ facts }, floor) => writeFloor.call(coordinator, facts.name, floor)),
+      settled: (told) => emit('members-changed', told),
+      failed: (error) => emit('state-failed', { error }),
+    });
+  }
+
+  #makeReplicas(serially: Serially): ReplicaSets {
+    const { config, spaces, wal, replication } = this.#parts;
+    return new ReplicaSets({
+      nodeId: config.nodeId,
+      spaces,
+      wal,
+      replication,
+      serially,
+      changes: this.changes,
+      address: () => this.coordinated.address,
+      confirm: (led) => this.roles.confirm(led),
+    });
+  }
+
   #changed(space: SpaceState): void {
     this.#parts.floorMoved(space);
     const { name, role, epoch, primary } = space.facts;
+    const isPending = space.facts.sets.at(-1)?.old !== undefined;
+    if (role === 'primary' && (isPending || space.replicas.length > 0)) this.changes.led(space);
     this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
     const { config, emit } = this.#parts;
     if (role === 'replica') this.#parts.applier?.start(space);
@@ -201,7 +246,7 @@ export class Leadership {
     for (const space of coordinator.kind === 'etcd' ? left : []) {
       this.fencing.stepDown(space, 'etcd has not been heard yet');
     }
-    this.roles.restoreMembers(left);
+    this.replicas.restore(left);
     replication.lead(left);
     await this.roles.confirm(left);
     await inParts(left, (space) => this.#begin(space));
@@ -312,11 +357,16 @@ export class Leadership {
     }
   }
 
-  async removeReplica(replicaId: string): Promise<void> {
+  async removeReplica(replicaId: string, asked?: RemoveOptions): Promise<void> {
     checkNodeId('removeReplica', replicaId);
+    const options = readGiven<RemoveOptions>('removeReplica', asked, ['force']);
+    checkGiven('removeReplica', options, { force: flag });
     const { coordinator } = this.#parts;
-    if (coordinator.kind === 'etcd') return coordinator.removeNode(replicaId);
-    return this.roles.removeReplica(replicaId);
+    if (coordinator.kind !== 'etcd') {
+      return this.replicas.remove(replicaId, options.force ?? false);
+    }
+    if (options.force) throw failure('Configuration', 'removeReplica: etcd is asked, by force too');
+    return coordinator.removeNode(replicaId);
   }
 
   async promote(name: string, asked?: PromoteOptions): Promise<PromotionReport> {

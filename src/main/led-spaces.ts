@@ -9,7 +9,7 @@ import type { SwitchoverOptions, SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
 import type { Leadership, Located } from './leadership.js';
 import type { LogStatus } from './log-health.js';
-import type { NodeStatus, NodeSummary } from './node-types.js';
+import type { NodeStatus, NodeSummary, RemoveOptions } from './node-types.js';
 import { checkReplica } from './option-relations.js';
 import type { PromoteOptions } from './promotion.js';
 import type { PromotionReport } from './promotion-report.js';
@@ -54,13 +54,13 @@ export abstract class LedSpaces extends NodeEmitter {
       throw failure('Configuration', 'addReplica: etcd says which nodes a space is on');
     }
     const member = checkReplica(replica, this.config);
-    await stayAlive(this.leadership!.roles.addReplica(member));
+    await stayAlive(this.leadership!.replicas.add(member));
     this.emit('replica-set', { replicaId: member.nodeId, change: 'added' });
   }
 
-  async removeReplica(replicaId: string): Promise<void> {
+  async removeReplica(replicaId: string, options?: RemoveOptions): Promise<void> {
     this.checkOpen();
-    await stayAlive(this.leadership!.removeReplica(replicaId));
+    await stayAlive(this.leadership!.removeReplica(replicaId, options));
     this.emit('replica-set', { replicaId, change: 'removed' });
     await stayAlive(this.retention!.run());
   }

@@ -8,7 +8,7 @@ import type { Located } from './leadership.js';
 import type { RecentEvent } from './logger.js';
 import type { Scrape } from './metrics.js';
 import type { NodeCore } from './node.js';
-import type { NodeStatus, NodeSummary, OpenSpaceOptions } from './node-types.js';
+import type { NodeStatus, NodeSummary, OpenSpaceOptions, RemoveOptions } from './node-types.js';
 import type { PromoteOptions } from './promotion.js';
 import type { PromotionReport } from './promotion-report.js';
 import type { Space } from './space.js';
@@ -88,19 +88,23 @@ export class Node {
 
   /**
    * Ships to one more node: every led space that goes to all the others goes to it as well, and
-   * is durably its. Rejects Configuration, WalFailed, DiskFull, Closed.
+   * is durably its. It counts, for acknowledgements and promotions, once it has caught up and the
+   * members have agreed; that goes on by itself (`status().spaces[].members`, `members-changed`).
+   * Rejects Configuration, WalFailed, DiskFull, Closed.
    */
   addReplica(replica: Member): Promise<void> {
     return this.#core.addReplica(replica);
   }
 
   /**
-   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55). With etcd: a
-   * node that is lost for good is on no space any more, and others take its place.
-   * Rejects ReplicaNotFound, Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
+   * Ships to this node no more and keeps nothing for it: its slots are gone (row 55). Resolves when
+   * the members have agreed that it does not count any more. With etcd: a node that is lost for
+   * good is on no space any more, and others take its place.
+   * Rejects ReplicaNotFound, NotEnoughReplicas (too few of the members answer: it goes on, and
+   * `force` does it without them), Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
    */
-  removeReplica(replicaId: string): Promise<void> {
-    return this.#core.removeReplica(replicaId);
+  removeReplica(replicaId: string, options?: RemoveOptions): Promise<void> {
+    return this.#core.removeReplica(replicaId, options);
   }
 
   /**

@@ -11,6 +11,7 @@ import type { ApplyBlock } from './apply.js';
 import type { Address } from './config.js';
 import type { LogStatus } from './log-health.js';
 import type { SyncTimes } from './log-writer.js';
+import type { MembersStatus } from './member-changes.js';
 import type { PrimaryStatus } from './primary-links.js';
 import type { SupplyStatus } from './snapshot-supply.js';
 
@@ -19,6 +20,11 @@ export interface OpenSpaceOptions {
   readonly lead?: boolean;
   /** Node ids, out of the node's `replicas`, that this space goes to. Default: all of them. */
   readonly replicas?: readonly string[];
+}
+
+export interface RemoveOptions {
+  /** Without waiting for the members that should agree: what is there alone is lost. */
+  readonly force?: boolean;
 }
 
 /** The figures of a node, but for its spaces. */
@@ -177,6 +183,8 @@ export interface SpaceStatus {
   /** On a replica: how far the snapshot that it gets has come. */
   readonly snapshot: IntakeProgress | undefined;
   readonly replicas: readonly SpaceReplicaStatus[];
+  /** Who counts for acknowledgements and promotions. */
+  readonly members: MembersStatus;
   /**
    * What every replica that has not failed has flushed; where all have failed, what they had, and
    * the durable sequence where there is none.

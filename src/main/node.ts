@@ -91,6 +91,7 @@ export class NodeCore extends LedSpaces {
     versionOf: (primaryId) => this.#primaries.versionOf(primaryId),
     applier: this.#applier,
     snapshots: this.#snapshots,
+    membersOf: (space) => this.leadership!.changes.statusOf(space),
   }));
   readonly #end: Lsn;
   #wal: Wal | undefined;

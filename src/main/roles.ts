@@ -12,12 +12,14 @@ import type { Epoch, Sequence } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
-import type { Address, NodeConfig } from './config.js';
+import type { NodeConfig } from './config.js';
 import { isOfDamage } from './damage.js';
 import { becomeReplica } from './fencing.js';
+import type { MemberChanges } from './member-changes.js';
 import type { MetNode, SpaceAnswer } from './member-questions.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
+import type { ReplicaSets } from './replica-sets.js';
 import type { Replication } from './replication.js';
 import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -60,7 +62,8 @@ export class Roles {
   readonly #spaces: SpaceTable;
   readonly #wal: Wal;
   readonly #replication: Replication;
-  readonly #address: () => Address | undefined;
+  readonly #replicas: ReplicaSets;
+  readonly #changes: MemberChanges;
   readonly #hooks: RoleHooks;
   readonly #queue = new RoleQueue();
   /** Spaces that are being made. */
@@ -74,7 +77,8 @@ export class Roles {
     spaces: SpaceTable,
     wal: Wal,
     replication: Replication,
-    address: () => Address | undefined,
+    replicas: ReplicaSets,
+    changes: MemberChanges,
     hooks: RoleHooks,
   ) {
     this.#config = config;
@@ -82,7 +86,8 @@ export class Roles {
     this.#spaces = spaces;
     this.#wal = wal;
     this.#replication = replication;
-    this.#address = address;
+    this.#replicas = replicas;
+    this.#changes = changes;
     this.#hooks = hooks;
   }
 
@@ -100,7 +105,7 @@ export class Roles {
   async open(name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byName(name);
     const id = known?.facts.id ?? spaceIdOf(name);
-    const ids = this.#replication.members.map((r) => r.nodeId);
+    const { ids } = this.#replicas;
     for (const replica of options.replicas ?? []) {
       if (!ids.includes(replica)) {
         const names = ids.join(', ') || 'none';
@@ -114,18 +119,21 @@ export class Roles {
   }
 
   #replicasIn({ replicas }: OpenSpaceOptions): readonly string[] {
-    return replicas ?? this.#replication.members.map((r) => r.nodeId);
+    return replicas ?? this.#replicas.ids;
   }
 
-  #isToChange({ facts, replicas }: SpaceState, options: OpenSpaceOptions): boolean {
-    return facts.role === 'primary' && this.#replicasIn(options).join() !== replicas.join();
+  #isToChange(space: SpaceState, options: OpenSpaceOptions): boolean {
+    if (space.facts.role !== 'primary') return false;
+    return this.#replicasIn(options).join() !== this.#changes.wishOf(space).join();
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byId(id);
     const replicas = this.#replicasIn(options);
     if (known) {
-      if (this.#isToChange(known, options)) await this.#replicateTo(new Map([[known, replicas]]));
+      if (this.#isToChange(known, options)) {
+        await this.#replicas.replicateTo(new Map([[known, replicas]]));
+      }
       return opened(known);
     }
     if (!(options.lead ?? this.#config.lead)) {
@@ -142,10 +150,9 @@ export class Roles {
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
     const facts = this.#ledFacts(id, name, 1, replicas);
-    facts.sets = this.#firstSets(answers.met);
+    facts.sets = this.#firstSets(1, answers.met);
     const state = await this.#create(facts);
-    state.replicas = replicas;
-    this.#replication.lead([state]);
+    this.#lead(state, replicas, answers.silent);
     return state;
   }
 
@@ -164,33 +171,32 @@ export class Roles {
     for (const { names, silent } of all) this.#hooks.unconfirmed(names, silent);
   }
 
-  /** Who follows a led space is durable; replicas that were added while it ran come back. */
-  restoreMembers(led: readonly SpaceState[]): void {
-    const known = new Set(this.#replication.members.map((m) => m.nodeId));
-    for (const space of led) {
-      const members = space.facts.members.filter((m) => m.nodeId !== this.#config.nodeId);
-      for (const member of members) {
-        if (!known.has(member.nodeId)) this.#replication.add(member);
-        known.add(member.nodeId);
-      }
-      space.replicas = members.map((m) => m.nodeId);
-    }
+  /** The coordinator has given this node the first epoch of a space that no node has. */
+  async createLed(name: string, epoch: Epoch, nodes: readonly Member[]): Promise<void> {
+    const id = spaceIdOf(name);
+    const ids = nodes.map((m) => m.nodeId);
+    await this.#queue.run(async () => {
+      this.#replicas.meet(nodes);
+      const { questions } = this.#replication;
+      const { met, silent } = await questions.ask(id, name, ids, this.#config.openConfirmMs);
+      const facts = this.#ledFacts(id, name, epoch, ids);
+      facts.sets = this.#firstSets(epoch, met);
+      this.#lead(await this.#create(facts), ids, silent);
+    }, id);
   }
 
-  /** The coordinator has given this node the first epoch of a space that no node has. */
-  async createLed(name: string, epoch: Epoch): Promise<void> {
-    const id = spaceIdOf(name);
-    await this.#queue.run(async () => {
-      const state = await this.#create(this.#ledFacts(id, name, epoch, []));
-      this.#replication.lead([state]);
-    }, id);
+  /** A new space goes to its replicas; those that were not met are to count, too. */
+  #lead(space: SpaceState, replicas: readonly string[], silent: readonly string[]): void {
+    space.replicas = replicas;
+    this.#replication.lead([space]);
+    if (silent.length > 0) this.#changes.want(space, replicas);
   }
 
   /**
    * Version 0: this directory and those that were met. Others come by a change. Nobody counts by
    * sets while one of them has told no directory: it speaks version 1 of the protocol.
    */
-  #firstSets(met: readonly MetNode[]): MembersRow[] {
+  #firstSets(epoch: Epoch, met: readonly MetNode[]): MembersRow[] {
     const { nodeId } = this.#config;
     const own = { nodeId, directoryId: this.#replication.directoryId };
     const members: MemberId[] = [own];
@@ -199,7 +205,7 @@ export class Roles {
       members.push({ nodeId: id, directoryId });
     }
     const next = { members, keep: DEFAULT_KEEP };
-    return [{ epoch: 1, sequence: 0, next, old: undefined }];
+    return [{ epoch, sequence: 0, next, old: undefined }];
   }
 
   #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {
@@ -209,7 +215,7 @@ export class Roles {
     facts.epochSeen = epoch;
     facts.primary = this.#config.nodeId;
     facts.directoryId = this.#replication.directoryId;
-    facts.members = this.#members(replicas);
+    facts.members = this.#replicas.membersOf(replicas);
     return facts;
   }
 
@@ -236,109 +242,6 @@ export class Roles {
       spaces.map((s) => s.facts.name),
       silent,
     );
-  }
-
-  /** Gives led spaces other sets of replicas, durably; they have confirmed when it resolves. */
-  async #replicateTo(changes: ReadonlyMap<SpaceState, readonly string[]>): Promise<void> {
-    await inParts([...changes], async ([space, replicas]) => {
-      await this.#setMembers(space, this.#members(replicas));
-      space.replicas = replicas;
-      this.#replication.lead([space]);
-    });
-    await this.confirm([...changes.keys()]);
-  }
-
-  async #setMembers(space: SpaceState, members: readonly Member[]): Promise<void> {
-    if (sameMembers(space.facts.members, members)) return;
-    await this.#wal.record(roleRecord({ ...space.facts, members }), () => {
-      space.facts.members = members;
-    });
-  }
-
-  /** Nodes that are shipped to are dialled where the coordinator has them now. */
-  readdress(members: readonly Member[]): Promise<void> {
-    return this.serially(async () => {
-      for (const member of members) {
-        const before = this.#replication.members.find((m) => m.nodeId === member.nodeId);
-        if (!before || sameMembers([before], [member])) continue;
-        await this.#replication.remove(member.nodeId);
-        this.#replication.add(member);
-        const led = this.#led.filter((s) => s.replicas.includes(member.nodeId));
-        await inParts(led, async (space) => {
-          const { replicas } = space;
-          const all = this.#replication.members.filter((m) => replicas.includes(m.nodeId));
-          await this.#ship(space, all);
-        });
-      }
-    });
-  }
-
-  /** A led space goes to these nodes, as the coordinator has it; durable when it resolves. */
-  setReplicas(name: string, replicas: readonly Member[]): Promise<void> {
-    const space = this.#spaces.byName(name);
-    return this.serially(async () => {
-      if (space?.facts.role !== 'primary') return;
-      const known = this.#replication.members.map((m) => m.nodeId);
-      for (const member of replicas) {
-        if (!known.includes(member.nodeId)) this.#replication.add(member);
-      }
-      await this.#ship(space, replicas);
-      const ids = replicas.map((m) => m.nodeId);
-      for (const id of space.facts.slots.keys()) {
-        if (!ids.includes(id)) space.facts.slots.delete(id);
-      }
-    }, space);
-  }
-
-  async #ship(space: SpaceState, replicas: readonly Member[]): Promise<void> {
-    const ids = replicas.map((m) => m.nodeId);
-    await this.#setMembers(space, this.#members(ids));
-    space.replicas = ids;
-    this.#replication.lead([space]);
-  }
-
-  /**
-   * Ships to one more node: every led space that went to all the others goes to it as well,
-   * durably. Rejects Configuration where the id is taken.
-   */
-  addReplica(replica: Member): Promise<void> {
-    return this.serially(async () => {
-      const ids = this.#replication.members.map((m) => m.nodeId);
-      if ([this.#config.nodeId, ...ids].includes(replica.nodeId)) {
-        throw failure('Configuration', `the nodeId ${replica.nodeId} is taken`);
-      }
-      this.#replication.add(replica);
-      const led = this.#led.filter((s) => ids.every((id) => s.replicas.includes(id)));
-      await this.#replicateTo(new Map(led.map((s) => [s, [...s.replicas, replica.nodeId]])));
-    });
-  }
-
-  /** Ships to this node no more, durably; its slots are gone. Rejects ReplicaNotFound. */
-  removeReplica(replicaId: string): Promise<void> {
-    return this.serially(async () => {
-      const ids = this.#replication.members.map((m) => m.nodeId);
-      if (!ids.includes(replicaId)) {
-        const known = ids.join(', ') || 'none';
-        throw failure('ReplicaNotFound', `${replicaId} is none of the replicas: ${known}`);
-      }
-      const led = this.#led.filter((s) => s.replicas.includes(replicaId));
-      const left = (s: SpaceState): string[] => s.replicas.filter((id) => id !== replicaId);
-      await this.#replicateTo(new Map(led.map((s) => [s, left(s)])));
-      for (const { facts } of this.#led) facts.slots.delete(replicaId);
-      await this.#replication.remove(replicaId);
-    });
-  }
-
-  get #led(): SpaceState[] {
-    return this.#spaces.spaces.filter((s) => s.facts.role === 'primary');
-  }
-
-  /** This node, where it can be dialled, and the named replicas. */
-  #members(replicas: readonly string[]): Member[] {
-    const { nodeId } = this.#config;
-    const address = this.#address();
-    const own = address ? [{ nodeId, ...address }] : [];
-    return [...own, ...this.#replication.members.filter((r) => replicas.includes(r.nodeId))];
   }
 
   /** Makes a space known here, durably. */

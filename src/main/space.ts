@@ -13,6 +13,7 @@ import { fencedError, mayAcknowledge, notLedHere } from './fencing.js';
 import { keepsOf } from './follow-checkpoint.js';
 import { atCall, payloadBytes, readGiven, readList } from './host-input.js';
 import type { PairGlance } from './lag-monitor.js';
+import type { MembersStatus } from './member-changes.js';
 import type { SpaceGlance, SpaceStatus } from './node-types.js';
 import { checkTimeout, describe, wrong } from './option-checks.js';
 import type { LogReader } from './reader.js';
@@ -65,6 +66,7 @@ export interface SpaceParts {
   versionOf(primaryId: string): number | undefined;
   readonly applier: Applier | undefined;
   readonly snapshots: SnapshotIntake;
+  membersOf(space: SpaceState): MembersStatus;
 }
 
 /** For the node; no host can reach it. */
@@ -388,6 +390,7 @@ export class Space {
       skipped: [...facts.skipped],
       snapshot: this.#parts.snapshots.progressOf(this.#state),
       replicas,
+      members: this.#parts.membersOf(this.#state),
       minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
       isReplicated: (n) => replication.quorum.acknowledgedUpTo(this.#state, n) >= durable,
       rpo: {

@@ -27,7 +27,10 @@ export function replicationEvents(
 ): ReplicationHooks {
   return {
     state: ({ replica, link, isConnected }) => {
-      if (isConnected) repairer()?.heard(replica.nodeId);
+      if (isConnected) {
+        repairer()?.heard(replica.nodeId);
+        leadership()?.changes.linked(replica.nodeId);
+      }
       emit('replica-state', {
         replicaId: replica.nodeId,
         state: link.state,

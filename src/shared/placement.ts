@@ -9,6 +9,7 @@
  */
 import { MEMBERS_MAX } from './limits.js';
 import type { Epoch } from './position.js';
+import type { Floor } from './quorum.js';
 
 /** A living node, by one session of its. */
 export interface NodeRow {
@@ -36,6 +37,11 @@ export interface SpaceRow {
   readonly leader: LeaderRow | undefined;
   /** The leader has given it up; who leads next needs no patience. */
   readonly released: boolean;
+  /**
+   * The pending entry of members that this record is the witness of: who is given an epoch leads
+   * only if its log holds it.
+   */
+  readonly floor?: Floor | undefined;
 }
 
 export function encodeNodeRow({ host, port, place }: NodeRow): string {
@@ -56,7 +62,8 @@ export function encodeSpaceRow(row: SpaceRow): string {
 
 /** @returns undefined where the value is not one of ours */
 export function decodeSpaceRow(value: string): SpaceRow | undefined {
-  const { name, nodeIds, epoch, leader, released } = fields(value);
+  const { name, nodeIds, epoch, leader, released, floor } = fields(value);
+  if (floor !== undefined && !readFloor(floor)) return undefined;
   if (typeof name !== 'string' || !isWhole(epoch) || epoch > 0xffffffff) return undefined;
   if (!Array.isArray(nodeIds) || nodeIds.length > MEMBERS_MAX) return undefined;
   if (!nodeIds.every((id) => typeof id === 'string' && id !== '')) return undefined;
@@ -67,7 +74,13 @@ export function decodeSpaceRow(value: string): SpaceRow | undefined {
     if (typeof nodeId !== 'string' || typeof session !== 'string') return undefined;
     leads = { nodeId, session };
   }
-  return { name, nodeIds, epoch, leader: leads, released: released === true };
+  const row = { name, nodeIds, epoch, leader: leads, released: released === true };
+  return floor === undefined ? row : { ...row, floor: readFloor(floor) };
+}
+
+function readFloor(value: unknown): Floor | undefined {
+  const { epoch, sequence } = (value ?? {}) as Record<string, unknown>;
+  return isWhole(epoch) && isWhole(sequence) ? { epoch, sequence } : undefined;
 }
 
 function fields(value: string): Record<string, unknown> {

@@ -129,6 +129,11 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
   'duplicate-node': { nodeId: 'b', directories: [undefined, 'd'.repeat(32)] },
   'keeps-all': { space: 's', checkpoint: 3 },
   'replica-refused': { space: 's', replicaId: 'b', verdict: 'fork' },
+  'members-changed': {
+    spaces: new Array(5_000).fill('s'),
+    added: ['b'],
+    removed: new Array(64).fill('c'),
+  },
   'unconfirmed-open': { spaces: new Array(5_000).fill('s'), silent: new Array(64).fill('b') },
   'crash-loop': { crashes: 3, restartHintMs: 4_000 },
   'torn-tail': { lsn: 640, bytes: 64, quarantine: undefined },

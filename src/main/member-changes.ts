@@ -1,0 +1,387 @@
+/**
+ * Changes of members (DESIGN 14): what a led space is to be on against what its log says counts.
+ * The primary writes the pending entry, then, when enough have it, the settled one; what an earlier
+ * primary has left pending it finishes. shared/member-wish.ts and shared/quorum.ts decide.
+ */
+
+import { DEFAULT_KEEP } from '../shared/limits.js';
+import { carriedSet, learners, nextSet, type WishedNode } from '../shared/member-wish.js';
+import {
+  countingSets,
+  fits,
+  type MemberId,
+  type MemberSet,
+  type Members,
+  sameSet,
+} from '../shared/members.js';
+import type { Sequence } from '../shared/position.js';
+import { type Floor, maySettle, mayWriteFloor } from '../shared/quorum.js';
+import { stageMembers } from './members-log.js';
+import type { Replication } from './replication.js';
+import type { ShipperHandle } from './shipper-handle.js';
+import type { SpaceState, SpaceTable } from './space-table.js';
+import { Turns } from './turns.js';
+import type { Wal } from './wal.js';
+
+/** Between two looks at what is not yet as it is to be, at the least. */
+const LOOK_MS = 20;
+/** The same where nothing is under way: a node that is away may come, and says so itself. */
+const QUIET_MS = 250;
+/** A look may take so much of the time. */
+const LOOK_SHARE = 0.1;
+
+/** What counts in a space, for its status. */
+export interface MembersStatus {
+  /** The ack level that promotions keep; undefined: nobody has said who counts. */
+  readonly keep: number | undefined;
+  /** Who counts, by this node's log: in the newest set. */
+  readonly counting: readonly MemberId[];
+  /** Who counted before the change that is under way, and counts until it is settled. */
+  readonly pending: readonly MemberId[] | undefined;
+  /** Nodes that get the space and do not count, yet: they are new, or their directory is. */
+  readonly learners: readonly string[];
+}
+
+export interface ChangeParts {
+  readonly nodeId: string;
+  readonly spaces: SpaceTable;
+  readonly wal: Wal;
+  readonly replication: Replication;
+  /** From now on a led space goes to these nodes alone, durably. */
+  shipTo(space: SpaceState, nodeIds: readonly string[]): Promise<void>;
+  /** What etcd has as a witness; undefined: nothing, or nobody is one. */
+  floorOf(space: SpaceState): Floor | undefined;
+  /** undefined: there is no witness. */
+  readonly writeFloor: ((space: SpaceState, floor: Floor) => Promise<void>) | undefined;
+  /** A change of so many spaces is settled. */
+  settled(told: SettledChange): void;
+  failed(error: unknown): void;
+}
+
+export interface SettledChange {
+  readonly spaces: readonly string[];
+  /** Node ids; one whose directory is another one is in both. */
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+}
+
+interface Change {
+  /** The nodes that the space is to be on, besides this one. */
+  wish: readonly string[];
+  /** Where this node stood at the look before: who has that is ready. */
+  mark: Sequence;
+  isBusy: boolean;
+  /** Something is to be looked at, whoever is connected. */
+  isNew: boolean;
+  /** What counted before the change that is pending. */
+  before: MemberSet | undefined;
+}
+
+export class MemberChanges {
+  readonly #parts: ChangeParts;
+  /** Led spaces that are not as they are to be. */
+  readonly #open = new Map<SpaceState, Change>();
+  readonly #told = new Map<string, { spaces: string[]; added: string[]; removed: string[] }>();
+  /** Who waits until a node counts nowhere. */
+  readonly #leaving = new Set<() => void>();
+  #timer: NodeJS.Timeout | undefined;
+  #isLooking = false;
+  #isClosed = false;
+
+  constructor(parts: ChangeParts) {
+    this.#parts = parts;
+  }
+
+  get #own(): MemberId {
+    const { nodeId, replication } = this.#parts;
+    return { nodeId, directoryId: replication.directoryId };
+  }
+
+  /** The nodes that a led space is to be on, besides this one. */
+  wishOf(space: SpaceState): readonly string[] {
+    return this.#open.get(space)?.wish ?? space.replicas;
+  }
+
+  /**
+   * A led space is to be on these nodes from now on.
+   * @returns those that it is shipped to meanwhile: who still counts is among them
+   */
+  want(space: SpaceState, wish: readonly string[]): readonly string[] {
+    const known = this.#open.get(space);
+    if (known) Object.assign(known, { wish, isNew: true });
+    else {
+      const mark = Number.POSITIVE_INFINITY;
+      this.#open.set(space, { wish, mark, isBusy: false, isNew: true, before: undefined });
+    }
+    this.#arm(0);
+    return this.#shippedTo(space, wish);
+  }
+
+  #shippedTo({ facts }: SpaceState, wish: readonly string[]): readonly string[] {
+    const counting = countingSets(facts.sets).flatMap((set) => set.members.map((m) => m.nodeId));
+    const others = counting.filter((id) => id !== this.#parts.nodeId);
+    return [...new Set([...wish, ...others])];
+  }
+
+  /**
+   * This node leads the space from now on: what its log has pending is finished here. Whom an
+   * earlier primary was about to let go is not wished any more.
+   */
+  led(space: SpaceState): void {
+    const row = space.facts.sets.at(-1);
+    const next = row?.next.members.map((m) => m.nodeId) ?? [];
+    const going = row?.old?.members.map((m) => m.nodeId).filter((id) => !next.includes(id)) ?? [];
+    this.want(
+      space,
+      space.replicas.filter((id) => !going.includes(id)),
+    );
+  }
+
+  /** A link has come up: the directory there may be another one than the one that counts. */
+  linked(replicaId: string): void {
+    for (const space of this.#parts.spaces.spaces) {
+      if (space.facts.role !== 'primary' || !space.replicas.includes(replicaId)) continue;
+      if (this.statusOf(space).learners.includes(replicaId)) this.want(space, this.wishOf(space));
+    }
+  }
+
+  statusOf(space: SpaceState): MembersStatus {
+    const { facts } = space;
+    const row = facts.sets.at(-1);
+    const isLed = facts.role === 'primary' && row !== undefined;
+    const wished = isLed ? this.#wished(space, this.wishOf(space), 0) : [];
+    return {
+      keep: row?.next.keep,
+      counting: row?.next.members ?? [],
+      pending: row?.old?.members,
+      learners: row ? learners(row.next, wished) : [],
+    };
+  }
+
+  /** Whether a node counts in a space that this node leads, in either set. */
+  counts(replicaId: string): boolean {
+    return this.countingIn(replicaId).length > 0;
+  }
+
+  /** The led spaces in which a node counts. */
+  countingIn(replicaId: string): SpaceState[] {
+    return this.#parts.spaces.spaces.filter(({ facts }) => {
+      const sets = facts.role === 'primary' ? countingSets(facts.sets) : [];
+      return sets.some((set) => set.members.some((m) => m.nodeId === replicaId));
+    });
+  }
+
+  /** Resolves with whether the node counts nowhere within the time. */
+  async left(replicaId: string, ms: number): Promise<boolean> {
+    if (!this.counts(replicaId)) return true;
+    return await new Promise((resolve) => {
+      const done = (): void => {
+        if (this.counts(replicaId) && !this.#isClosed) return;
+        clearTimeout(timer);
+        this.#leaving.delete(done);
+        resolve(!this.counts(replicaId));
+      };
+      const timer = setTimeout(() => {
+        this.#leaving.delete(done);
+        resolve(false);
+      }, ms);
+      this.#leaving.add(done);
+    });
+  }
+
+  /** Without asking the members before: an operator has said so. Durable when it resolves. */
+  async force(space: SpaceState, wish: readonly string[]): Promise<void> {
+    this.want(space, wish);
+    const current = this.#currentOf(space);
+    const isLeft = (m: MemberId): boolean =>
+      m.nodeId === this.#parts.nodeId || wish.includes(m.nodeId);
+    const members = current.members.filter(isLeft);
+    await this.#write(space, this.#open.get(space)!, current, {
+      next: { ...current, members },
+      old: undefined,
+    });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#open.clear();
+    for (const done of [...this.#leaving]) done();
+  }
+
+  // --- looking -----------------------------------------------------------------------------
+
+  #arm(ms: number): void {
+    if (this.#isClosed || this.#isLooking || (this.#timer && ms > 0)) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#look().catch((error) => this.#parts.failed(error));
+    }, ms);
+    this.#timer.unref();
+  }
+
+  async #look(): Promise<void> {
+    const beginMs = performance.now();
+    let isQuiet = true;
+    this.#isLooking = true;
+    try {
+      const turns = new Turns();
+      for (const [space, change] of this.#open) {
+        if (turns.isOver) await turns.next();
+        turns.spaces--;
+        if (this.#isClosed) return;
+        if (space.facts.role !== 'primary') this.#open.delete(space);
+        else if (change.isBusy) isQuiet = false;
+        else if (this.#mayChange(space, change) && this.#step(space, change)) isQuiet = false;
+      }
+      for (const done of [...this.#leaving]) done();
+    } finally {
+      this.#isLooking = false;
+    }
+    const tookMs = performance.now() - beginMs;
+    const pauseMs = isQuiet ? QUIET_MS : LOOK_MS;
+    if (this.#open.size > 0) this.#arm(Math.max(pauseMs, tookMs / LOOK_SHARE));
+  }
+
+  /**
+   * It leads, and its epoch has an entry. A space begins with whatever its host appends: who learns
+   * waits for that, who is to go does not.
+   */
+  #mayChange(space: SpaceState, { wish }: Change): boolean {
+    const { facts, isFenced, pause, refusal } = space;
+    if (isFenced || pause || refusal || this.#parts.wal.refusal) return false;
+    if (facts.position.sequence > 0) return facts.history.at(-1)?.epoch === facts.epoch;
+    const isWished = ({ nodeId }: MemberId): boolean =>
+      nodeId === this.#parts.nodeId || wish.includes(nodeId);
+    return !this.#currentOf(space).members.every(isWished);
+  }
+
+  /** @returns whether there is something under way */
+  #step(space: SpaceState, change: Change): boolean {
+    const { replication, floorOf, writeFloor } = this.#parts;
+    const row = space.facts.sets.at(-1);
+    if (row?.old) {
+      const progress = replication.quorum.progressOf(space);
+      if (maySettle(row, progress, floorOf(space))) {
+        const { next, old } = row;
+        void this.#write(space, change, old, { next, old: undefined });
+      } else if (writeFloor && mayWriteFloor(row, progress)) {
+        this.#busy(change, writeFloor(space, row));
+      }
+      return true;
+    }
+    if (!change.isNew && !this.#mayHaveCome(space, change)) return false;
+    const mark = replication.quorum.progressOf(space).ownFlushed;
+    const wished = this.#wished(space, change.wish, change.mark);
+    change.mark = mark;
+    const current = this.#currentOf(space);
+    const next = nextSet(current, this.#own, wished);
+    const isSame = row ? sameSet(current, next) : sameNames(current, next);
+    if (isSame) this.#atRest(space, change, learners(current, wished).length > 0);
+    else if (!this.#speaksVersion1(space)) {
+      void this.#write(space, change, current, { next, old: current });
+    }
+    return true;
+  }
+
+  /** Of those that do not count yet, one is connected. */
+  #mayHaveCome(space: SpaceState, { wish }: Change): boolean {
+    const { members } = this.#currentOf(space);
+    return wish.some((id) => {
+      const shipper = this.#shipperOf(id);
+      if (!shipper?.isConnected) return false;
+      const member = members.find((m) => m.nodeId === id);
+      return member?.directoryId !== shipper.link.directoryId;
+    });
+  }
+
+  #currentOf({ facts, replicas }: SpaceState): MemberSet {
+    const row = facts.sets.at(-1);
+    return row?.next ?? carriedSet([this.#parts.nodeId, ...replicas], DEFAULT_KEEP);
+  }
+
+  #shipperOf(nodeId: string): ShipperHandle | undefined {
+    return this.#parts.replication.shippers.find((s) => s.replica.nodeId === nodeId);
+  }
+
+  #wished({ slot, facts }: SpaceState, wish: readonly string[], mark: Sequence): WishedNode[] {
+    return wish.map((nodeId) => {
+      const shipper = this.#shipperOf(nodeId);
+      const directoryId = shipper?.isConnected ? shipper.link.directoryId : undefined;
+      const isFollowing =
+        directoryId !== undefined && shipper!.progress.epoch(slot) === facts.epoch;
+      const isReady = isFollowing && shipper!.flushedOf(slot, facts.epoch) >= mark;
+      return { nodeId, directoryId, isFollowing, isReady };
+    });
+  }
+
+  /** A member that could not read such entries. */
+  #speaksVersion1({ replicas }: SpaceState): boolean {
+    return replicas.some((id) => this.#shipperOf(id)?.link.version === 1);
+  }
+
+  /** Nothing can be written now: who neither counts nor is wished gets nothing any more. */
+  #atRest(space: SpaceState, change: Change, hasLearners: boolean): void {
+    change.isNew = false;
+    const ids = this.#shippedTo(space, change.wish);
+    const isShipped = ids.length === space.replicas.length;
+    if (!isShipped) this.#busy(change, this.#parts.shipTo(space, ids));
+    else if (!hasLearners) this.#open.delete(space);
+  }
+
+  // --- writing -----------------------------------------------------------------------------
+
+  #busy(change: Change, work: Promise<void>): void {
+    change.isBusy = true;
+    work
+      // What the log, or etcd, does not take now it may take at the next look.
+      .catch(() => undefined)
+      .finally(() => {
+        change.isBusy = false;
+        change.isNew = true;
+      });
+  }
+
+  async #write(
+    space: SpaceState,
+    change: Change,
+    before: MemberSet,
+    members: Members,
+  ): Promise<void> {
+    const work = stageMembers(this.#parts.wal, space, members).then(() => {
+      if (!members.old) this.#tell(space, before, members.next);
+    });
+    this.#busy(change, work);
+    await work.catch(() => undefined);
+    this.#arm(0);
+  }
+
+  /** A change of many spaces is told once. */
+  #tell({ facts }: SpaceState, before: MemberSet, now: MemberSet): void {
+    const without = (a: MemberSet, b: MemberSet): string[] =>
+      a.members.filter((m) => !b.members.some((o) => fits(o, m))).map((m) => m.nodeId);
+    const added = without(now, before);
+    const removed = without(before, now);
+    if (this.#told.size === 0) setTimeout(() => this.#tellAll(), LOOK_MS).unref();
+    const key = JSON.stringify([added, removed]);
+    const known = this.#told.get(key);
+    if (known) known.spaces.push(facts.name);
+    else this.#told.set(key, { spaces: [facts.name], added, removed });
+  }
+
+  #tellAll(): void {
+    const all = [...this.#told.values()];
+    this.#told.clear();
+    for (const told of all) this.#parts.settled(told);
+  }
+}
+
+function sameNames(a: MemberSet, b: MemberSet): boolean {
+  const names = (set: MemberSet): string =>
+    set.members
+      .map((m) => m.nodeId)
+      .sort()
+      .join('\n');
+  return names(a) === names(b);
+}

@@ -199,6 +199,8 @@ export function becomeReplica(space: SpaceState): void {
   if (facts.role === 'primary') endWaits(space, fencedError(space));
   if (facts.role === 'primary' && space.hasLed) facts.applied = facts.position.sequence;
   facts.role = 'replica';
+  // They say what was acknowledged to it as this epoch's primary.
+  facts.slots.clear();
   facts.copied = false;
   space.heardOf = undefined;
   if (space.refusal?.code === 'StalePrimary') space.refusal = undefined;

@@ -35,6 +35,7 @@ import { PrimaryLinks } from './primary-links.js';
 import { LogReader } from './reader.js';
 import { ReceiverServer } from './receiver-server.js';
 import type { Recovered } from './recovery.js';
+import { Renewal } from './renewal.js';
 import { askable, Repairer } from './repairer.js';
 import { Replication } from './replication.js';
 import { Retention } from './retention.js';
@@ -251,6 +252,7 @@ export class NodeCore extends LedSpaces {
     const { apply, appliedUpTo } = this.config;
     return new Retention(...this.#parts, this.#reader, this.#state, this.#wal!, this.config, {
       flushed: (space, replicaId) => this.#replication!.flushedOn(space, replicaId),
+      directoryOf: (replicaId) => this.#replication!.directoryOf(replicaId),
       isConnected: (replicaId) => this.#replication!.isConnected(replicaId),
       applied: (space) => {
         if (!apply || space.facts.role !== 'replica') return undefined;
@@ -345,13 +347,25 @@ export class NodeCore extends LedSpaces {
   }
 
   async #listen(listen: Address): Promise<void> {
+    const own = this.#own;
+    const [disk, dir, memory, spaces] = this.#parts;
+    const renewal = new Renewal({
+      ...{ disk, dir, own, spaces, state: this.#state, replication: this.#replication! },
+      leadership: () => this.leadership!,
+      receiver: () => this.#receiver,
+      emit: this.#emit,
+    });
     this.#receiver = new ReceiverServer(this.#platform, {
-      ...this.#own,
+      ...own,
+      get directoryId() {
+        return own.directoryId;
+      },
       wal: this.#wal!,
       snapshots: this.#snapshots,
       spaceById: (id) => this.#spaces.byId(id),
       appliedTo: (space) => this.#appliedTo(space),
       register: (primary, rows) => this.leadership!.roles.register(primary, rows),
+      regressed: (...told) => renewal.told(...told),
       leaderOf: (space) => this.leadership!.leaderOf(space),
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
@@ -360,9 +374,7 @@ export class NodeCore extends LedSpaces {
       checkpointed: (space, sequence) => this.#follower?.told(space, sequence),
       peers: {
         ...peerHandlers({
-          ...this.#own,
-          memory: this.#memory,
-          spaces: this.#spaces,
+          ...{ nodeId: this.nodeId, own, memory, spaces },
           reader: this.#reader,
           appliedTo: (space) => this.#appliedTo(space),
           standingOf: (space) => this.#replication!.quorum.standingOf(space),

@@ -28,7 +28,8 @@ import type { SpaceState, SpaceTable } from './space-table.js';
 /** What the handlers look at. */
 export interface PeerFacts {
   readonly nodeId: string;
-  readonly directoryId: string;
+  /** As who it greets; its directory may be renewed. */
+  readonly own: { readonly directoryId: string };
   readonly memory: NodeMemory;
   readonly spaces: SpaceTable;
   readonly reader: LogReader;
@@ -45,11 +46,12 @@ export function peerHandlers(facts: PeerFacts): PeerHandlers {
 function standing({
   spaces,
   memory,
-  directoryId,
+  own,
   appliedTo,
   standingOf,
 }: PeerFacts): PeerHandler<'standing-ask'> {
   return function* (question) {
+    const { directoryId } = own;
     const rows = question.ids.map((id): StandingRow => {
       const space = spaces.byId(id);
       // The node's own space is nobody's business.

@@ -226,6 +226,7 @@ export class Promotion {
         facts.primary = nodeId;
         facts.directoryId = directoryId;
         facts.copied = false;
+        facts.slots.clear();
         facts.members = members;
         space.primaryId = idOf(nodeId);
         spaces.setEpoch(space, epoch);

@@ -248,6 +248,9 @@ export class ReceiverConnection implements SnapshotLink {
         if (waiting) this.#during(waiting);
         return;
       }
+      case 'regressed':
+        this.#host.regressed(this.primaryId!, this.#spaceOf(frame.handle), frame.flushed);
+        return;
       case 'heartbeat':
         this.#heardBeat(frame.stalledMs);
         return;

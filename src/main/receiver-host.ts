@@ -25,6 +25,8 @@ export interface ReceiverHost {
   appliedTo(space: SpaceState): Sequence;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  /** By its primary's word this directory has less of the space than it has acknowledged. */
+  regressed(primaryId: string, space: SpaceState | undefined, flushed: Sequence): void;
   readonly primaries: PrimaryLinks;
   /** Who leads the space, as far as is known here; undefined: nobody, yet. */
   leaderOf(space: SpaceState): Member | undefined;

@@ -96,8 +96,8 @@ export class Rejoin {
   }
 
   /**
-   * All that the space has goes to quarantine, and is taken back: another node has begun the history
-   * that goes on (row 114). A replica's, in the queue of roles; nothing is half done.
+   * All that the space has goes to quarantine, and is taken back: another node has begun the
+   * history that goes on (row 114). A replica's, in the queue of roles; nothing is half done.
    */
   async undo(space: SpaceState): Promise<void> {
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));

@@ -6,6 +6,7 @@ import type { FromShipper, SegmentPlace, ShipperStart, VerdictAnswer } from '../
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { frameBytesOf, HEARTBEAT_MS } from '../shared/limits.js';
+import type { MemberId } from '../shared/members.js';
 import { allocateShipperCounters } from '../shared/metric-words.js';
 import type { Member } from '../shared/node-record.js';
 import { PairWatch } from '../shared/pair-watch.js';
@@ -38,6 +39,8 @@ export interface ReplicationHooks {
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
   /** A higher epoch is known of, or another node leads the space in ours. */
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
+  /** A replica has flushed less than it has acknowledged. */
+  regressed(space: SpaceState, of: ShipperHandle, flushed: Sequence, sequence: Sequence): void;
   /** A replica leads the space in our epoch, or follows somebody else in it. */
   met(space: SpaceState): void;
   /** A replica has more of our own epoch than we do: our disk went back. */
@@ -65,7 +68,7 @@ export class Replication {
   readonly #reader: LogReader;
   readonly #hooks: ReplicationHooks;
   readonly #platform: Platform;
-  readonly #facts: ShipperFacts;
+  #facts: ShipperFacts;
   shippers: readonly ShipperHandle[] = [];
   /** Who counts in what this node leads. */
   readonly quorum: Quorum;
@@ -95,8 +98,8 @@ export class Replication {
     this.#hooks = hooks;
     const isPlaced = config.coordinator.kind === 'etcd';
     const shippersOf = (space: SpaceState): ShipperHandle[] => this.shippersOf(space);
-    const own = { nodeId: config.nodeId, directoryId: facts.directoryId };
-    this.quorum = new Quorum(() => own, memory, shippersOf);
+    const own = (): MemberId => ({ nodeId: config.nodeId, directoryId: this.directoryId });
+    this.quorum = new Quorum(own, memory, shippersOf);
     this.acks = new AckWaits(memory, wal, this.quorum, shippersOf, isPlaced);
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
@@ -119,6 +122,19 @@ export class Replication {
         hooks.snapshot(spaces.bySlot[slot]!, replicaId, kind, news),
     });
     for (const replica of config.replicas) this.add(replica);
+  }
+
+  /** Of a replica, as it has said last. */
+  directoryOf(replicaId: string): string | undefined {
+    return this.#shipperOf(replicaId)?.link.directoryId;
+  }
+
+  /** This node is another directory from now on: everybody is greeted anew. */
+  async renamed(directoryId: string): Promise<void> {
+    this.#facts = { ...this.#facts, directoryId };
+    const members = this.members;
+    for (const { nodeId } of members) await this.remove(nodeId);
+    for (const member of members) this.add(member);
   }
 
   /** Of this node: what it leads is led by this directory. */
@@ -343,7 +359,7 @@ export class Replication {
     const found = await this.#reader.lookUp(
       behind.map(({ row, space }) => ({ space, sequence: row.position.sequence })),
     );
-    const answers = known.map(({ row, space, own, epoch }): VerdictAnswer => {
+    const answers = known.flatMap(({ row, space, own, epoch }): VerdictAnswer[] => {
       const { sequence } = row.position;
       // What is before the first retained entry counts for nothing, though a segment has it.
       const there = sequence < space.facts.first - 1 ? undefined : found.get(space);
@@ -357,6 +373,8 @@ export class Replication {
       shipper.watch.judged(space.slot, verdict);
       this.questions.judgedBy(shipper).add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);
+      if (verdict === 'continue' && this.#isBehindItself(shipper, connection, space, row))
+        return [];
       const pair = pairOf(space, shipper.replica.nodeId);
       // One that takes nothing may be mended otherwise; a snapshot it gets only if it asks.
       const isSnapshot = verdict === 'snapshot' && row.answer !== 'refused';
@@ -368,15 +386,34 @@ export class Replication {
       }
       const { history } = space.facts;
       const isBack = verdict === 'rewind';
-      return {
-        slot: space.slot,
-        verdict,
-        next: (isBack ? own.sequence : sequence) + 1,
-        lsn,
-        history: isBack || history.length > 1 ? [...history] : [],
-      };
+      const next = (isBack ? own.sequence : sequence) + 1;
+      const told = isBack || history.length > 1 ? [...history] : [];
+      return [{ slot: space.slot, verdict, next, lsn, history: told }];
     });
     shipper.post({ kind: 'verdicts', connection, rows: answers });
+  }
+
+  /**
+   * It has acknowledged more than it has, as this very directory and in this epoch: it is told so,
+   * and gets nothing before it is another one (row 108).
+   */
+  #isBehindItself(
+    shipper: ShipperHandle,
+    connection: number,
+    space: SpaceState,
+    { handle, position: { sequence } }: PositionRow,
+  ): boolean {
+    const { directoryId } = shipper.link;
+    if (directoryId === undefined) return false;
+    const { facts, slot } = space;
+    const kept = facts.slots.get(shipper.replica.nodeId);
+    const told = kept?.directoryId === directoryId && !kept.lost ? kept.flushed : 0;
+    const flushed = Math.max(told, shipper.flushedOf(slot, facts.epoch));
+    if (sequence >= flushed) return false;
+    const bytes = encodeFrame({ kind: 'regressed', handle, flushed }, shipper.link.version);
+    shipper.post({ kind: 'frame', connection, bytes });
+    this.#hooks.regressed(space, shipper, flushed, sequence);
+    return true;
   }
 
   #refuse(

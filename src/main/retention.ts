@@ -43,6 +43,8 @@ const HOST_EFFORT = 8_192;
 export interface RetentionHooks {
   /** What a replica is known to have flushed since the node was opened; 0: not heard of. */
   flushed(space: SpaceState, replicaId: string): Sequence;
+  /** Of the replica, as it has said last; nobody is asked where no links are. */
+  directoryOf?(replicaId: string): string | undefined;
   isConnected(replicaId: string): boolean;
   /** What the host has applied, where entries are applied here. */
   applied(space: SpaceState): Sequence | undefined;
@@ -185,14 +187,15 @@ export class Retention {
     if (role !== 'primary') return;
     for (const id of space.replicas) {
       const flushed = this.#hooks.flushed(space, id);
+      const directoryId = this.#hooks.directoryOf?.(id);
       const slot = slots.get(id);
       if (slot) {
-        if (flushed > 0) slot.flushed = flushed;
+        if (flushed > 0) Object.assign(slot, { flushed, directoryId });
         continue;
       }
       // The next look at all spaces adds the whole time since the last one.
       const idleMs = this.#lookedMs - performance.now();
-      slots.set(id, { flushed, lost: false, idleMs });
+      slots.set(id, { flushed, lost: false, idleMs, directoryId });
     }
   }
 

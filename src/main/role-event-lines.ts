@@ -14,6 +14,21 @@ export const ROLE_WRITERS: { readonly [K in keyof RoleEvents]: Writer<RoleEvents
         `${leader ? `, by ${leader.nodeId}` : ''}: nothing is acknowledged here any more`,
       { space, epoch, leader: leader?.nodeId },
     ),
+  'member-regressed': ({ space, replicaId, directoryId, flushed, sequence }) =>
+    line(
+      'error',
+      `${space} ${replicaId}`,
+      `replica ${replicaId} has ${space} up to ${sequence}, and had acknowledged ${flushed}: its ` +
+        'directory went back, and counts for nothing until it is taken in as another one',
+      { space, replicaId, directoryId, flushed, sequence },
+    ),
+  'directory-renewed': ({ directoryId, before }) =>
+    line(
+      'error',
+      '',
+      `this directory has less than it has acknowledged: it was ${before}, and is ${directoryId}`,
+      { directoryId, before },
+    ),
   'leader-conflict': ({ space, epoch, otherId }) =>
     line('error', space, `${space} has two leaders in epoch ${epoch}, ${otherId} is one`, {
       space,

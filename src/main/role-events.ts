@@ -12,6 +12,22 @@ export interface RoleEvents {
     readonly epoch: Epoch;
     readonly leader: Member | undefined;
   };
+  /**
+   * A replica has less of a space than this very directory has acknowledged to this node: a copy
+   * was put back, or its disk lost what it had synced. It is told so, and counts for nothing until it
+   * is taken in again, as another directory.
+   */
+  readonly 'member-regressed': {
+    readonly space: string;
+    readonly replicaId: string;
+    readonly directoryId: string;
+    /** What it had acknowledged. */
+    readonly flushed: Sequence;
+    /** What it has. */
+    readonly sequence: Sequence;
+  };
+  /** A primary has said so of this node's directory: it goes by another id from now on. */
+  readonly 'directory-renewed': { readonly directoryId: string; readonly before: string };
   /** Two nodes lead the space in one epoch: the one with the lower id gives way (row 68). */
   readonly 'leader-conflict': {
     readonly space: string;

@@ -15,7 +15,7 @@ export class StateKeeper {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
   readonly #segments: Segments;
-  readonly #own: StateOwner;
+  #own: StateOwner;
   readonly #holes: () => readonly Hole[];
   readonly #refresh: (space: SpaceState) => void;
   #generation: number;
@@ -45,6 +45,12 @@ export class StateKeeper {
     this.#generation = generation;
     this.#holes = holes;
     this.#refresh = refresh;
+  }
+
+  /** This directory has another id from now on: durable when it resolves. */
+  renamed(directoryId: string): Promise<void> {
+    this.#own = { ...this.#own, directoryId };
+    return this.write();
   }
 
   /** Durable when it resolves: a state that was begun after the call. */

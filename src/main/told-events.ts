@@ -49,6 +49,14 @@ export function replicationEvents(
       else emit('replica-refused', { space, replicaId, verdict });
     },
     fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),
+    regressed: ({ facts: { name: space } }, { replica, link }, flushed, sequence) =>
+      emit('member-regressed', {
+        space,
+        replicaId: replica.nodeId,
+        directoryId: link.directoryId!,
+        flushed,
+        sequence,
+      }),
     met: (space) => leadership()?.founders.met(space),
     stale: (space) => leadership()?.stale(space),
     snapshot: (space, replicaId, kind, news) => tellSnapshot(emit, space, replicaId, kind, news),

@@ -8,7 +8,7 @@ import { type FrameCodecs, partsBySize, readRows } from './frame.js';
 import { ASK_SPACES_MAX } from './limits.js';
 import { readDirectory, writeDirectory } from './members-rows.js';
 import type { Member } from './node-record.js';
-import type { Epoch, EpochStart, Position } from './position.js';
+import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 
 /** One epoch of one space, by its handle on the connection. */
 export interface HistoryRow extends EpochStart {
@@ -39,6 +39,11 @@ export type RoleFrame =
       /** Who leads in it; undefined where nobody is known to, yet. */
       readonly leader: Member | undefined;
     }
+  /**
+   * From a primary that speaks version 2: this directory has acknowledged up to `flushed` and has
+   * less. It gets nothing before it has another id.
+   */
+  | { readonly kind: 'regressed'; readonly handle: number; readonly flushed: Sequence }
   /** From a candidate: batches of lower epochs than this are to be refused from now on. */
   | {
       readonly kind: 'promise';
@@ -123,6 +128,11 @@ export function promisedInFrames(rows: readonly Promised[]): Promised[][] {
 }
 
 export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
+  regressed: {
+    code: 46,
+    write: (w, f) => w.u32(f.handle).u64(f.flushed),
+    read: (r) => ({ kind: 'regressed', handle: r.u32(), flushed: r.u64() }),
+  },
   history: {
     code: 32,
     write: (w, { rows }) => {

@@ -66,6 +66,14 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     directoryId: 'd'.repeat(32),
   },
   fenced: { space: 's', epoch: 2, leader: { nodeId: 'b', host: '127.0.0.1', port: 7402 } },
+  'member-regressed': {
+    space: 's',
+    replicaId: 'b',
+    directoryId: 'd'.repeat(32),
+    flushed: 9,
+    sequence: 4,
+  },
+  'directory-renewed': { directoryId: 'd'.repeat(32), before: 'e'.repeat(32) },
   'leader-conflict': { space: 's', epoch: 2, otherId: 'b' },
   rewound: {
     space: 's',

@@ -148,6 +148,7 @@ const FRAMES: PlainFrame[] = [
   },
   { kind: 'take-over', id: ID, position, handover: 9n },
   { kind: 'took-over', id: ID, epoch: 0, code: 'PromotionRefused', reason: 'behind' },
+  { kind: 'regressed', handle: 3, flushed: 258 },
 ];
 
 /** What version 2 says otherwise. */

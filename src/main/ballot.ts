@@ -23,6 +23,7 @@ import {
   promisesSuffice,
   type Standing,
 } from '../shared/promotion-verdict.js';
+import { holdsFloor } from '../shared/quorum.js';
 import type { Coordinator } from './coordinator.js';
 import type { Electorate, Poll, PromiseAnswer } from './electorate.js';
 import { type PassedOver, refused } from './promotion-report.js';
@@ -71,8 +72,9 @@ export class Ballot {
 
   /** @param keep as `promote` was given it */
   question(space: SpaceState, poll: Poll, keep: number | undefined): PromotionQuestion {
-    const { electorate, quorum } = this.#parts;
+    const { electorate, quorum, coordinator } = this.#parts;
     return {
+      floor: coordinator.floorOf(space.facts.name),
       own: quorum.standingOf(space),
       isOwnCounted: !isRegressed(space) && !space.facts.copied,
       answers: poll.answers.map(standingIn),
@@ -114,7 +116,10 @@ export class Ballot {
       const epoch = await coordinator.claim(name, above, how.handover?.from);
       try {
         const won = await this.#askAll(space, epoch, how);
-        if (typeof won !== 'number') return won;
+        if (typeof won !== 'number') {
+          if (!how.force) this.#checkFloor(space);
+          return won;
+        }
         if (round === PROMISE_ROUNDS) throw refused(space, `epoch ${won} was seen elsewhere`);
         above = won;
       } catch (error) {
@@ -123,6 +128,17 @@ export class Ballot {
       }
       await coordinator.release(name, epoch);
     }
+  }
+
+  /** What etcd is the witness of was settled without the old members: who leads must have it. */
+  #checkFloor(space: SpaceState): void {
+    const { coordinator } = this.#parts;
+    const { name, position, history, sets: rows } = space.facts;
+    // Since the claim nobody else has been able to write one.
+    const floor = coordinator.floorOf(name);
+    if (floor === undefined || holdsFloor({ position, history, rows }, floor)) return;
+    const found = `entry ${floor.sequence} of epoch ${floor.epoch}, which etcd has a floor for`;
+    throw refused(space, `it lacks the change of members in ${found}`);
   }
 
   /** @returns a higher epoch where one was heard of */

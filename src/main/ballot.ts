@@ -36,6 +36,8 @@ export interface BallotParts {
   readonly refill: Refill;
   readonly coordinator: Coordinator;
   readonly quorum: Quorum;
+  /** From now on the members are asked for this epoch. */
+  asks(space: SpaceState, epoch: Epoch): void;
   /** This node's own promise, durably. */
   promiseOwn(space: SpaceState, epoch: Epoch): Promise<void>;
 }
@@ -114,6 +116,7 @@ export class Ballot {
     let above = Math.max(epochSeen, ...how.question.answers.map((a) => a.epochSeen));
     for (let round = 1; ; round++) {
       const epoch = await coordinator.claim(name, above, how.handover?.from);
+      this.#parts.asks(space, epoch);
       try {
         const won = await this.#askAll(space, epoch, how);
         if (typeof won !== 'number') {

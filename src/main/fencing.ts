@@ -5,6 +5,7 @@
  */
 import { dialable } from '../shared/dialable.js';
 import { type EngramError, failure } from '../shared/errors.js';
+import { judgeHeard } from '../shared/heard.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -47,10 +48,12 @@ export interface FencingHooks {
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** Two nodes lead in one epoch: somebody must look (row 68). */
   incident(space: SpaceState, epoch: Epoch, other: string): void;
-  /** This node asks for an epoch of its own: a member that promises it says so to its primary. */
-  isCandidate(space: SpaceState): boolean;
   /** Another node leads it in our epoch. @returns whether the space has two beginnings: seen to */
   isMet(space: SpaceState): boolean;
+  /** The epoch that this node asks its members for; undefined: none, at present. */
+  asksFor(space: SpaceState): Epoch | undefined;
+  /** A replica has seen a higher epoch: nothing more is taken from who led it so far. */
+  seen(space: SpaceState): void;
   failed(error: unknown): void;
 }
 
@@ -60,8 +63,8 @@ export class Fencing {
   readonly #wal: Wal;
   readonly #replication: Replication;
   readonly #hooks: FencingHooks;
-  /** Spaces whose role is being given up. */
-  readonly #leaving = new Set<SpaceState>();
+  /** Epochs that are on their way to the disk, the role with them where the space was led. */
+  readonly #leaving = new Map<SpaceState, Epoch>();
   readonly #gate = new Gate();
 
   constructor(
@@ -79,22 +82,31 @@ export class Fencing {
   }
 
   /**
-   * Another node has said that the space has a higher epoch, or a leader in ours. Of two that lead
-   * in one epoch the lower id gives way.
+   * Somebody has named this epoch of the space, and who leads in it where that was said: by any
+   * frame, answer or record, whoever had asked (row 111). A primary of a lower epoch acknowledges
+   * nothing from this moment on; a replica takes nothing more of one once it is durable here. Of
+   * two that lead in one epoch the lower id gives way.
    */
   heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    const { facts } = space;
-    if (facts.role !== 'primary') return;
-    if (epoch < facts.epoch) return;
-    // Our own candidacy comes back; a rival's epoch shows itself in the promises.
-    if (!leader && this.#hooks.isCandidate(space)) return;
-    if (epoch === facts.epoch) {
-      if (!leader || leader.nodeId === this.#nodeId || this.#hooks.isMet(space)) return;
-      this.conflict(space, leader);
+    // Its own candidacy comes back before its own promise is durable.
+    if (!leader && this.#hooks.asksFor(space) === epoch) return;
+    const { role, epoch: led, epochSeen, primary, promisedTo } = space.facts;
+    const own = { nodeId: this.#nodeId, role, epoch: led, epochSeen, primary, promisedTo };
+    const heard = judgeHeard(own, epoch, leader?.nodeId);
+    if (heard === 'known') return;
+    if (heard === 'incident') {
+      if (!this.#hooks.isMet(space)) this.conflict(space, leader!);
       return;
     }
-    this.stop(space, epoch, leader);
-    this.#leave(space, epoch, leader);
+    const isNews = leader !== undefined && space.heardOf?.leader === undefined;
+    if (heard !== 'seen') this.stop(space, epoch, leader);
+    if ((isNews && heard !== 'seen') || epoch > this.#leavingAt(space)) {
+      this.#leave(space, epoch, leader);
+    }
+  }
+
+  #leavingAt(space: SpaceState): Epoch {
+    return this.#leaving.get(space) ?? 0;
   }
 
   /** Two lead in one epoch, and nobody can say whose entries count: the lower id gives way. */
@@ -102,16 +114,37 @@ export class Fencing {
     const { epoch } = space.facts;
     this.#hooks.incident(space, epoch, leader.nodeId);
     if (leader.nodeId < this.#nodeId) return;
+    const isNews = space.heardOf?.leader === undefined;
     this.stop(space, epoch, leader);
-    this.#leave(space, epoch, leader);
+    if (isNews) this.#leave(space, epoch, leader);
   }
 
   #leave(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    this.#leaving.add(space);
+    const work = (): Promise<void> =>
+      // In the queue it may have become a replica, or a primary, meanwhile.
+      space.facts.role === 'primary'
+        ? this.stepAside(space, epoch, leader)
+        : this.#see(space, epoch);
+    this.#leaving.set(space, Math.max(epoch, this.#leavingAt(space)));
     this.#hooks
-      .serially(() => this.#gate.through(() => this.stepAside(space, epoch, leader)), space)
+      .serially(() => this.#gate.through(work), space)
       .catch((error) => this.#hooks.failed(error))
-      .finally(() => this.#leaving.delete(space));
+      .finally(() => {
+        if (this.#leavingAt(space) === epoch) this.#leaving.delete(space);
+      });
+  }
+
+  /** A replica's: durable before anything of a lower epoch is refused. */
+  async #see(space: SpaceState, epoch: Epoch): Promise<void> {
+    if (epoch <= space.facts.epochSeen) return;
+    await this.#record(space, epoch);
+    this.#hooks.seen(space);
+  }
+
+  async #record({ facts }: SpaceState, epoch: Epoch): Promise<void> {
+    await this.#wal.record({ kind: 'epoch-seen', id: facts.id, epoch }, () => {
+      seeEpoch(facts, epoch);
+    });
   }
 
   /** The log takes entries again: the role that it could not be given up in is given up now. */
@@ -125,8 +158,9 @@ export class Fencing {
 
   /** At once: no append is taken, none acknowledged, nothing shipped. */
   stop(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    if (leader || !space.heardOf) space.heardOf = { epoch, leader };
-    if (space.isFenced) return;
+    const { heardOf } = space;
+    if (!heardOf || leader || epoch > heardOf.epoch) space.heardOf = { epoch, leader };
+    if (heardOf) return;
     this.halt(space);
     this.#hooks.fenced(space, epoch, leader);
   }
@@ -155,10 +189,7 @@ export class Fencing {
     if (!isPlanned) this.stop(space, epoch, leader);
     // What was appended stands before the change in the log: it counts as this node's own.
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
-    const { id } = facts;
-    await this.#wal.record({ kind: 'epoch-seen', id, epoch }, () => {
-      seeEpoch(facts, epoch);
-    });
+    await this.#record(space, epoch);
     const primary = leader?.nodeId ?? '';
     const members = withLeader(facts.members, leader);
     const next = { ...facts, role: 'replica' as const, primary, members, directoryId: undefined };

@@ -6,9 +6,11 @@ import path from 'node:path';
 import { dialable } from '../shared/dialable.js';
 import { comparePositions, nameOwners } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import { epochsNamed } from '../shared/named-epochs.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
+import type { Frame } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import { isRegressed } from './ballot.js';
@@ -21,6 +23,7 @@ import { Fencing } from './fencing.js';
 import { Founders } from './founders.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
+import { keepKnocking } from './knocking.js';
 import { MemberChanges } from './member-changes.js';
 import { checkName } from './names.js';
 import type { OpenSpaceOptions, RemoveOptions } from './node-types.js';
@@ -70,6 +73,8 @@ export interface LeadershipParts {
   readonly coordinator: Coordinator;
   readonly applier: Applier | undefined;
   readonly stop: AbortSignal;
+  /** The node ships to this one. */
+  readonly isLinked: (nodeId: string) => boolean;
   readonly emit: Emit;
   address(): Address | undefined;
   receiver(): ReceiverServer | undefined;
@@ -111,7 +116,7 @@ export class Leadership {
     this.replicas = this.#makeReplicas(serially);
     this.roles = this.#makeRoles();
     // Where the coordinator has seen them last; else as configured, or as a primary has said.
-    const known = (): readonly Member[] => [...this.coordinated.members, ...replication.members];
+    const known = (): readonly Member[] => this.#known();
     const address = (): Address | undefined => this.coordinated.address;
     const lives = (id: string): boolean => coordinator.lives(id);
     this.#electorate = new Electorate(nodeId, peers, known, address, lives);
@@ -150,8 +155,9 @@ export class Leadership {
       changed: (space) => this.#changed(space),
       fenced: ({ facts }, epoch, leader) => emit('fenced', { space: facts.name, epoch, leader }),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
-      isCandidate: (space) => this.#promotion.isRunning(space),
       isMet: (space) => this.founders.met(space),
+      asksFor: (space) => this.#promotion.asksFor(space),
+      seen: (space) => this.#parts.receiver()?.fence(space),
       failed: (error) => emit('state-failed', { error }),
     });
   }
@@ -246,7 +252,8 @@ export class Leadership {
 
   /** The log is open, the node listens: what it led it leads on, where nobody says otherwise. */
   async start(): Promise<void> {
-    const { replication, spaces } = this.#parts;
+    const { config, replication, spaces } = this.#parts;
+    if (config.listen) this.#knock();
     const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
     // It has promised an epoch to somebody and was stopped before it gave its own up.
     const promised = led.filter((s) => s.facts.epochSeen > s.facts.epoch);
@@ -254,7 +261,8 @@ export class Leadership {
       const { epochSeen } = space.facts;
       return this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined), space);
     });
-    const left = led.filter((s) => s.facts.role === 'primary');
+    // An answer to what was asked since may have ended the others.
+    const left = led.filter((s) => s.facts.role === 'primary' && !s.heardOf);
     const { coordinator } = this.#parts;
     // Whatever it led when it was last open: it leads nothing until etcd has said so.
     for (const space of coordinator.kind === 'etcd' ? left : []) {
@@ -265,6 +273,18 @@ export class Leadership {
     await this.roles.confirm(left);
     await inParts(left, (space) => this.#begin(space));
     await coordinator.start(this.coordinated);
+  }
+
+  #known(): readonly Member[] {
+    return [...this.coordinated.members, ...this.#parts.replication.members];
+  }
+
+  /** Whoever can be dialled lets the primaries know, for as long as they do not come. */
+  #knock(): void {
+    const { peers, stop, isLinked, spaces } = this.#parts;
+    const reachable = (space: SpaceState): readonly Member[] => this.#electorate.reachable(space);
+    const known = (): readonly Member[] => this.#known();
+    void keepKnocking({ peers, stop, isLinked, known, reachable, spaces: () => spaces.spaces });
   }
 
   /** A crash may have come between a promotion and the first entry of its epoch (row 71). */
@@ -297,6 +317,17 @@ export class Leadership {
     return this.#handover.handlers;
   }
 
+  /** What a frame of a peer call names of epochs, be it a question or an answer (row 111). */
+  heardIn(frame: Frame, peerId: string): void {
+    for (const { id, epoch, leader } of epochsNamed(frame, peerId)) {
+      const space = this.#parts.spaces.byId(id);
+      if (!space || space.slot === 0) continue;
+      const unknown = { nodeId: leader ?? '', host: '', port: 0 };
+      const member = leader && (this.#electorate.memberOf(space, leader) ?? unknown);
+      this.fencing.heard(space, epoch, member || undefined);
+    }
+  }
+
   /** Who leads the space, as far as is known here; undefined: nobody, yet. */
   leaderOf(space: SpaceState): Member | undefined {
     const { nodeId } = this.#parts.config;
@@ -310,6 +341,7 @@ export class Leadership {
   /** A primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void {
     space.toldHistory = history;
+    this.fencing.heard(space, history.at(-1)?.epoch ?? 0, undefined);
     nameOwners(space.facts.history, history);
   }
 

@@ -129,7 +129,9 @@ export class NodeCore extends LedSpaces {
     const times = { readTimeoutMs: config.readTimeoutMs, keepAliveMs: config.keepAliveMs };
     const told = { maxEntryBytes, maxFrameBytes, directoryId: file.directoryId, ...times };
     this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...told, key };
-    this.#peers = new PeerClient(platform, this.#own);
+    this.#peers = new PeerClient(platform, this.#own, (frame, { nodeId: peerId }) =>
+      this.leadership?.heardIn(frame, peerId),
+    );
     this.#disk = disk;
     this.#salt = file.logSalt;
     this.#dir = dir;
@@ -316,6 +318,7 @@ export class NodeCore extends LedSpaces {
       coordinator: this.#coordinator,
       applier: this.#applier,
       stop: this.#stop.signal,
+      isLinked: (nodeId) => this.#primaries.versionOf(nodeId) !== undefined,
       emit: this.#emit,
       address: () => this.#address,
       receiver: () => this.#receiver,
@@ -367,6 +370,8 @@ export class NodeCore extends LedSpaces {
       register: (primary, rows) => this.leadership!.roles.register(primary, rows),
       regressed: (...told) => renewal.told(...told),
       leaderOf: (space) => this.leadership!.leaderOf(space),
+      heardIn: (...frame) => this.leadership!.heardIn(...frame),
+      heard: (space, epoch) => this.leadership!.fencing.heard(space, epoch, undefined),
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
       primaries: this.#primaries,
@@ -418,7 +423,8 @@ export class NodeCore extends LedSpaces {
   }
 
   #appliedTo(space: SpaceState): number {
-    return this.#applier?.appliedTo(space) ?? space.facts.applied;
+    const { applied, position } = space.facts;
+    return this.#applier?.appliedTo(space) ?? Math.min(applied, position.sequence);
   }
 
   protected checkOpen(): void {

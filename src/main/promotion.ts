@@ -59,17 +59,20 @@ export class Promotion {
   readonly #parts: PromotionParts;
   readonly #ballot: Ballot;
   readonly #running = new Set<SpaceState>();
+  /** What members are asked for, and may not have answered yet. */
+  readonly #asked = new Map<SpaceState, Epoch>();
 
   constructor(parts: PromotionParts) {
     this.#parts = parts;
     const promiseOwn = (space: SpaceState, epoch: Epoch): Promise<void> =>
       this.#promiseOwn(space, epoch);
-    this.#ballot = new Ballot({ ...parts, quorum: parts.replication.quorum, promiseOwn });
+    const asks = (space: SpaceState, epoch: Epoch): void => void this.#asked.set(space, epoch);
+    this.#ballot = new Ballot({ ...parts, quorum: parts.replication.quorum, asks, promiseOwn });
   }
 
-  /** Whether this node is about to become the primary of the space. */
-  isRunning(space: SpaceState): boolean {
-    return this.#running.has(space);
+  /** The epoch that this node asks its members for; undefined: none, at present. */
+  asksFor(space: SpaceState): Epoch | undefined {
+    return this.#asked.get(space);
   }
 
   /** See Node.promote. */
@@ -89,6 +92,7 @@ export class Promotion {
       return await this.#promote(space, options, handover, isInside);
     } finally {
       this.#running.delete(space);
+      this.#asked.delete(space);
     }
   }
 
@@ -103,6 +107,8 @@ export class Promotion {
     const { facts } = space;
     this.#checkFit(space);
     let poll = await electorate.poll(space);
+    // What the answers have told of higher epochs is durable before anything is made of it.
+    await this.#parts.serially(async () => undefined, space);
     let question = this.#ballot.question(space, poll, keep);
     if (isRegressed(space) && !dryRun && (await this.#ballot.fillUp(space, question))) {
       poll = await electorate.poll(space);
@@ -110,7 +116,7 @@ export class Promotion {
     }
     const verdict = judgePromotion(question);
     const report = reportOf(space, poll, verdict);
-    if (this.#isLed(space)) return { ...report, isPromoted: true };
+    if (this.#isLed(space)) return { ...report, isPromoted: true, epoch: facts.epoch };
     if (dryRun) return report;
     if (!force) checkKeeps(space, keep);
     if (!report.isQualified && !force) throw notQualified(space, report, verdict);
@@ -203,6 +209,8 @@ export class Promotion {
         if (facts.role === 'replica') applier?.start(space);
         throw error;
       }
+      const { heardOf } = space;
+      if (heardOf) throw refused(space, `epoch ${heardOf.epoch} is seen meanwhile`);
       return blocked ?? silent;
     }, space);
   }
@@ -220,8 +228,10 @@ export class Promotion {
         // What is shipped is of the epoch before; every replica says anew where it stands.
         replication.drop(space);
         facts.role = 'primary';
-        space.isFenced = false;
-        space.heardOf = undefined;
+        // What was heard of since the promises came ends this epoch, too.
+        const isOver = (space.heardOf?.epoch ?? 0) > epoch;
+        space.isFenced = isOver;
+        if (!isOver) space.heardOf = undefined;
         space.hasLed = false;
         facts.primary = nodeId;
         facts.directoryId = directoryId;

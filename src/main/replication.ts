@@ -37,7 +37,7 @@ export interface ReplicationHooks {
   unreadable(segment: Segment): void;
   /** It gets nothing of the space. `rewind`: until it has gone back to what we share. */
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
-  /** A higher epoch is known of, or another node leads the space in ours. */
+  /** This epoch was named, and who leads in it, where that was said. */
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** A replica has flushed less than it has acknowledged. */
   regressed(space: SpaceState, of: ShipperHandle, flushed: Sequence, sequence: Sequence): void;
@@ -234,6 +234,11 @@ export class Replication {
     }
   }
 
+  /** It has dialled this node: if it is shipped to, it is dialled, whatever backoff says. */
+  met(nodeId: string, incarnation: bigint): void {
+    this.#shipperOf(nodeId)?.post({ kind: 'met', incarnation });
+  }
+
   /** A repair has brought entries back: links that ended over them are dialled again at once. */
   retry(): void {
     for (const shipper of this.shippers) {
@@ -314,9 +319,13 @@ export class Replication {
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
-      case 'answer':
+      case 'answer': {
+        const space = this.#spaces.byId(message.id);
+        // Made here meanwhile, or while it was asked.
+        if (space && message.answer) this.#hooks.fenced(space, message.answer.epoch, undefined);
         this.questions.answered(shipper, message.id, message.answer);
         return;
+      }
     }
   }
 
@@ -352,7 +361,10 @@ export class Replication {
     const known = rows.flatMap((row) => {
       const space = this.#spaces.bySlot[row.handle];
       // Led elsewhere meanwhile: nobody is to go on from here.
-      if (space?.facts.role !== 'primary' || space.isFenced) return [];
+      if (space?.facts.role !== 'primary' || space.isFenced) {
+        if (space) this.#hooks.fenced(space, row.epochSeen, undefined);
+        return [];
+      }
       return [{ row, space, own: space.facts.position, epoch: space.facts.epoch }];
     });
     const behind = known.filter(({ row, own }) => row.position.sequence < own.sequence);

@@ -126,6 +126,9 @@ function promotionText(report: PromotionReport): string {
   for (const { nodeId, entries, from, to } of lost) {
     lines.push(`  lost: ${entries} entries of ${nodeId} (${from} to ${to})`);
   }
+  for (const { nodeId, reason, mayHaveFrom } of report.passedOver) {
+    lines.push(`  passed over: ${nodeId} (${reason}); it may have entries from ${mayHaveFrom} on`);
+  }
   if (report.mayLackFrom !== undefined) {
     lines.push(`  a copied directory: it may lack entries from ${report.mayLackFrom} on`);
   }

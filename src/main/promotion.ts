@@ -10,7 +10,7 @@ import { judgePromise } from '../shared/heard.js';
 import { countingSets, type MemberSet } from '../shared/members.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
-import { judgePromotion, type LostEntries } from '../shared/promotion-verdict.js';
+import { judgePromotion, type LostEntries, mayLead } from '../shared/promotion-verdict.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { roleRecord } from '../shared/state.js';
 import type { Applier, ApplyBlock } from './apply.js';
@@ -119,7 +119,9 @@ export class Promotion {
     if (this.#isLed(space)) return { ...report, isPromoted: true, epoch: facts.epoch };
     if (dryRun) return report;
     if (!force) checkKeeps(space, keep);
-    if (!report.isQualified && !force) throw notQualified(space, report, verdict);
+    // A farther log whose holder may not lead with it is taken over once it has promised.
+    const mayTry = verdict.fetch !== undefined && !mayLead(verdict.fetch);
+    if (!report.isQualified && !force && !mayTry) throw notQualified(space, report, verdict);
     // Before anything is burned: however long the host takes, the space is not without a leader.
     if (!isInside) await this.#whenApplied(space, force);
     const won = await this.#ballot.win(space, { question, force, handover });

@@ -14,8 +14,8 @@ export interface RoleEvents {
   };
   /**
    * A replica has less of a space than this very directory has acknowledged to this node: a copy
-   * was put back, or its disk lost what it had synced. It is told so, and counts for nothing until it
-   * is taken in again, as another directory.
+   * was put back, or its disk lost what it had synced. It is told so, and counts for nothing until
+   * it is taken in again, as another directory.
    */
   readonly 'member-regressed': {
     readonly space: string;

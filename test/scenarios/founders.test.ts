@@ -50,7 +50,7 @@ describe('two founders', () => {
     expect(contents[1]).toEqual(contents[0]);
   });
 
-  test('FAULT-114 apart: the entries of one go to quarantine, none of a level is lost', async () => {
+  test('FAULT-114 apart: what one has goes to quarantine, no level is lost', async () => {
     trio = await Trio.make(['a', 'b', 'c'], true);
     const a = await trio.start('a', BOTH);
     const b = await trio.start('b', BOTH);
@@ -77,7 +77,7 @@ describe('two founders', () => {
     await expect(atA.append(1, Buffer.from('x'))).rejects.toMatchObject({ code: 'NotPrimary' });
   });
 
-  test('FAULT-85 an empty directory that led all the same gives way to what the others have', async () => {
+  test('FAULT-85 an empty directory that led all the same gives way', async () => {
     trio = await Trio.make(['a', 'b', 'c'], true);
     const a = await trio.start('a', BOTH);
     await trio.start('b');

@@ -1,4 +1,4 @@
-/** A member whose directory forgets what it acknowledged (row 108): its old votes and acks are void. */
+/** A member whose directory forgets what it acknowledged (row 108): its old acks are void. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
@@ -45,7 +45,7 @@ async function putBack() {
   return { a, c, space, port, told, before: b.status().directoryId };
 }
 
-test('FAULT-108 a directory that went back is told so, and comes in again as another one', async () => {
+test('FAULT-108 a directory that went back is told so, and comes in as another one', async () => {
   const { space, port, told, before } = await putBack();
   const b = await again('b', port);
   const renewed = heard(b, 'directory-renewed');

@@ -148,14 +148,13 @@ export class Ballot {
   async #askAll(space: SpaceState, epoch: Epoch, how: HowToWin): Promise<Won | Epoch> {
     const { electorate, quorum, promiseOwn } = this.#parts;
     const { force, handover } = how;
-    const token = handover?.token ?? 0n;
     const promises: PromiseAnswer[] = [];
-    const ask = async (ids: readonly string[]): Promise<void> => {
+    const ask = async (ids: readonly string[], token = 0n): Promise<void> => {
       promises.push(...(await electorate.promises(space, ids, epoch, token)));
     };
     if (handover) {
       // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).
-      await ask([handover.from]);
+      await ask([handover.from], handover.token);
       const [first] = promises;
       if (!first?.isGranted) throw refused(space, `${handover.from}: ${first?.reason}`);
     }

@@ -33,6 +33,9 @@ export class ReplicaSets {
   /** Nodes that are being removed: no new space goes there. */
   readonly #leaving = new Set<string>();
 
+  /** Changes of addresses that are not over. */
+  #readdressing = 0;
+
   constructor(parts: ReplicaSetParts) {
     this.#parts = parts;
   }
@@ -96,9 +99,16 @@ export class ReplicaSets {
   }
 
   /** Nodes that are shipped to are dialled where the coordinator has them now. */
-  readdress(members: readonly Member[]): Promise<void> {
+  async readdress(members: readonly Member[]): Promise<void> {
     const { replication, serially } = this.#parts;
-    return serially(async () => {
+    const isMoved = (member: Member): boolean => {
+      const before = replication.members.find((m) => m.nodeId === member.nodeId);
+      return before !== undefined && !sameMembers([before], [member]);
+    };
+    // A change of the whole node lets no other pass, and as a rule nobody has moved.
+    if (this.#readdressing === 0 && !members.some(isMoved)) return;
+    this.#readdressing++;
+    const done = serially(async () => {
       for (const member of members) {
         const before = replication.members.find((m) => m.nodeId === member.nodeId);
         if (!before || sameMembers([before], [member])) continue;
@@ -108,6 +118,7 @@ export class ReplicaSets {
         await inParts(led, (space) => this.shipTo(space, space.replicas));
       }
     });
+    await done.finally(() => this.#readdressing--);
   }
 
   /** A led space is to be on these nodes, as the coordinator has it; durable when it resolves. */

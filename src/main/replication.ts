@@ -18,6 +18,7 @@ import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
+import { LinkWaits } from './link-waits.js';
 import { MemberQuestions } from './member-questions.js';
 import type { Platform } from './platform.js';
 import { Quorum } from './quorum.js';
@@ -73,6 +74,7 @@ export class Replication {
   /** Who counts in what this node leads. */
   readonly quorum: Quorum;
   readonly acks: AckWaits;
+  readonly links: LinkWaits;
   readonly monitor: LagMonitor;
   readonly snapshots: SnapshotSupply;
   /** What members are asked before a space is led. */
@@ -101,6 +103,7 @@ export class Replication {
     const own = (): MemberId => ({ nodeId: config.nodeId, directoryId: this.directoryId });
     this.quorum = new Quorum(own, memory, shippersOf);
     this.acks = new AckWaits(memory, wal, this.quorum, shippersOf, isPlaced);
+    this.links = new LinkWaits(shippersOf, isPlaced);
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;
@@ -185,6 +188,11 @@ export class Replication {
     return this.shippers.find((s) => s.replica.nodeId === replicaId);
   }
 
+  /** It is not connected, and may be soon. */
+  mayConnect(replicaId: string): boolean {
+    return !this.isConnected(replicaId) && (this.#shipperOf(replicaId)?.mayConnect ?? false);
+  }
+
   isConnected(replicaId: string): boolean {
     return this.#shipperOf(replicaId)?.isConnected ?? false;
   }
@@ -223,6 +231,7 @@ export class Replication {
       const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
       if (own.length > 0) shipper.addSpaces(own.map(shippedSpace));
     }
+    this.links.look();
   }
 
   /** This node leads the space no more: it is shipped to nobody. */
@@ -236,7 +245,7 @@ export class Replication {
 
   /** It has dialled this node: if it is shipped to, it is dialled, whatever backoff says. */
   met(nodeId: string, incarnation: bigint): void {
-    this.#shipperOf(nodeId)?.post({ kind: 'met', incarnation });
+    this.#shipperOf(nodeId)?.met(incarnation);
   }
 
   /** A repair has brought entries back: links that ended over them are dialled again at once. */
@@ -285,6 +294,7 @@ export class Replication {
           this.snapshots.unlinked(shipper.replica.nodeId);
         }
         this.#hooks.state(shipper);
+        this.links.look();
         return;
       case 'welcomed':
         if (message.directoryId) this.#answer(shipper, message, this.#greeted(shipper, message));
@@ -465,6 +475,7 @@ export class Replication {
     this.snapshots.close();
     await Promise.all(this.shippers.map((s) => s.close()));
     this.acks.close();
+    this.links.close();
   }
 }
 

@@ -43,7 +43,7 @@ export type AdminQuestion =
       readonly host: string;
       readonly port: number;
     }
-  | { readonly verb: 'remove-replica'; readonly nodeId: string }
+  | { readonly verb: 'remove-replica'; readonly nodeId: string; readonly force?: boolean }
   | {
       readonly verb: 'backup';
       readonly target: string;
@@ -74,7 +74,7 @@ async function carryOut(node: Node, question: AdminQuestion): Promise<unknown> {
       return await node.addReplica({ nodeId, host, port });
     }
     case 'remove-replica':
-      return await node.removeReplica(question.nodeId);
+      return await node.removeReplica(question.nodeId, { force: question.force === true });
     case 'backup': {
       const { verb: _, target, seen, ...options } = question;
       // A service may have a /tmp of its own: a backup there is none, and goes when it stops.

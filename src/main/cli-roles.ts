@@ -94,8 +94,9 @@ export function addRoleCommands(program: Command): void {
 
   onNode('remove-replica', 'ship nothing to a replica any more, and keep nothing for it')
     .requiredOption('--node <nodeId>', 'to which')
-    .action(async (dir: string, { node: nodeId }: { node: string }) => {
-      await askAdmin(dir, { verb: 'remove-replica', nodeId });
+    .option('--force', 'also where too few members are there to agree: what it alone has is lost')
+    .action(async (dir: string, { node: nodeId, force }: { node: string; force?: true }) => {
+      await askAdmin(dir, { verb: 'remove-replica', nodeId, ...(force && { force }) });
       console.log(`${nodeId} gets nothing from this node any more`);
     });
 

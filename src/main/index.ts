@@ -1,5 +1,5 @@
 /** The public names of engram-wal, nothing else: every type that they lead to is among them. */
-export type { LostEntries } from '../shared/candidacy.js';
+
 export type { Compression } from '../shared/compression.js';
 export type { LinkState, Traffic } from '../shared/control.js';
 export { type Entry, EntryType } from '../shared/entry.js';
@@ -13,9 +13,11 @@ export {
 } from '../shared/errors.js';
 export type { FsyncMode } from '../shared/group-commit.js';
 export type { ReplicaStatus } from '../shared/lag.js';
+export type { MemberId } from '../shared/members.js';
 export type { Member, Role } from '../shared/node-record.js';
 export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 export type { Epoch, Lsn, Position, Sequence } from '../shared/position.js';
+export type { LostEntries } from '../shared/promotion-verdict.js';
 export type { Verdict } from '../shared/protocol.js';
 export type { End, EndFacts } from '../shared/segment.js';
 export type { SlotState } from '../shared/slot.js';
@@ -47,6 +49,7 @@ export type { LogState, LogStatus } from './log-health.js';
 export type { SyncTimes } from './log-writer.js';
 export type { Logger, RecentEvent } from './logger.js';
 export type { LostAppends } from './lost-appends.js';
+export type { MembersStatus } from './member-changes.js';
 export type { Scrape } from './metrics.js';
 export type { Node } from './node-handle.js';
 export type {

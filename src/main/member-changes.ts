@@ -272,7 +272,9 @@ export class MemberChanges {
       return true;
     }
     if (!change.isNew && !this.#mayHaveCome(space, change)) return false;
-    const mark = replication.quorum.progressOf(space).ownFlushed;
+    const { ownFlushed: mark, isFounded } = replication.quorum.progressOf(space);
+    // Another node may have made the space as well: its set is what they settle it by.
+    if (!isFounded) return true;
     const wished = this.#wished(space, change.wish, change.mark);
     change.mark = mark;
     const current = this.#currentOf(space);

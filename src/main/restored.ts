@@ -1,5 +1,7 @@
 /** What a space has again once a segment of the log is whole: its damaged ranges, its position. */
 import { trimHistory } from '../shared/epoch.js';
+import { rowsUpTo } from '../shared/members.js';
+import { withRows } from '../shared/members-rows.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { DamagedRange, SpaceFacts } from '../shared/state.js';
@@ -23,6 +25,7 @@ export function takeRestored(
   const isLonger = isOpen && seen.end !== undefined;
   for (const [epoch, sequence] of seen.epochs) beginEpoch(facts, epoch, sequence, space.primaryId);
   if (isOpen && seen.end) advance(space, seen.end, memory);
+  facts.sets = withRows(facts.sets, rowsUpTo(seen.sets, facts.position.sequence));
   facts.damage = facts.damage.flatMap((range) => {
     if (range.accepted) return [range];
     const last = range.to === 0 ? facts.position.sequence : range.to;

@@ -223,7 +223,7 @@ class SegmentRepair {
   }
 }
 
-const NOTHING: SeenSpace = { runs: [], spans: [], end: undefined, epochs: new Map() };
+const NOTHING: SeenSpace = { runs: [], spans: [], end: undefined, epochs: new Map(), sets: [] };
 
 function missing(start: Lsn, end: Lsn): SegmentSurvey {
   const place = { start, end, entry: undefined, durableLsn: undefined };

@@ -6,12 +6,15 @@ import {
   readDurableLsn,
   readEpoch,
   readHeaderCrc,
+  readPayloadSize,
   readSequence,
   readSpaceId,
   readTimestamp,
+  readType,
 } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
-import { REPAIR_PLACES_MAX } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, REPAIR_PLACES_MAX } from '../shared/limits.js';
+import { decodeMembers, MEMBERS_ENTRY, type MembersRow } from '../shared/members.js';
 import type { Epoch, Lsn, Position, Sequence } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
 import { addRun, type Runs } from './damage.js';
@@ -40,6 +43,8 @@ export interface SeenSpace {
   end: { readonly position: Position; readonly timestamp: bigint } | undefined;
   /** The lowest sequence of each epoch. */
   readonly epochs: Map<Epoch, Sequence>;
+  /** What its entries say about who counts. */
+  readonly sets: MembersRow[];
 }
 
 /** The last good sequence before a bad place, in its segment. */
@@ -81,16 +86,17 @@ export async function surveySegment(
     extent.start,
     to,
     salt,
-    (_, view, at, lsn) => {
+    (bytes, view, at, lsn) => {
       durableLsn = Math.max(durableLsn ?? 0, readDurableLsn(view, at, lsn));
       const space = concerned.get(readSpaceId(view, at));
       if (!space || isVoided(space.facts.voided, readSequence(view, at), lsn)) return;
       let known = seen.get(space);
       if (!known) {
-        known = { runs: [], spans: [], end: undefined, epochs: new Map() };
+        known = { runs: [], spans: [], end: undefined, epochs: new Map(), sets: [] };
         seen.set(space, known);
       }
       take(known, space.facts.position.sequence, places.length - 1, view, at);
+      if (readType(view, at) === MEMBERS_ENTRY) known.sets.push(membersAt(bytes, view, at));
     },
     (place) => {
       if (places.length >= REPAIR_PLACES_MAX) {
@@ -100,6 +106,12 @@ export async function surveySegment(
     },
   );
   return { places, seen };
+}
+
+function membersAt(bytes: Uint8Array, view: DataView, at: number): MembersRow {
+  const start = at + ENTRY_HEADER_BYTES;
+  const members = decodeMembers(bytes.subarray(start, start + readPayloadSize(view, at)));
+  return { epoch: readEpoch(view, at), sequence: readSequence(view, at), ...members };
 }
 
 function take(

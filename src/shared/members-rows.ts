@@ -18,6 +18,14 @@ export function addMembersRow(rows: MembersRow[], row: MembersRow): void {
   if (rows.length > MEMBERS_ROWS_MAX) rows.shift();
 }
 
+/** The same with rows that had been lost, each in its place. */
+export function withRows(rows: readonly MembersRow[], more: readonly MembersRow[]): MembersRow[] {
+  const lost = more.filter((m) => !rows.some((row) => row.sequence === m.sequence));
+  if (lost.length === 0) return [...rows];
+  const all = [...rows, ...lost].sort((a, b) => a.sequence - b.sequence);
+  return all.slice(-MEMBERS_ROWS_MAX);
+}
+
 /** What another log has said holds up to its newest row; what was added since stays. */
 export function joinRows(told: readonly MembersRow[], own: readonly MembersRow[]): MembersRow[] {
   const last = told.at(-1)?.sequence ?? -1;

@@ -31,7 +31,7 @@ const range = (from: number, to: number, more: Partial<DamagedRange> = {}): Dama
 function seen(runs: number[], end?: number, epochs: [number, number][] = []): SeenSpace {
   const position = { epoch: 2, sequence: end ?? 0, headerCrc: 9 };
   const last = end === undefined ? undefined : { position, timestamp: 2n ** 33n + 5n };
-  return { runs, spans: [], end: last, epochs: new Map(epochs) };
+  return { runs, spans: [], end: last, epochs: new Map(epochs), sets: [] };
 }
 
 const always = () => true;

@@ -198,11 +198,12 @@ export class Leadership {
   }
 
   #makeChanges(): MemberChanges {
-    const { config, spaces, wal, replication, coordinator, emit } = this.#parts;
+    const { config, memory, spaces, wal, replication, coordinator, emit } = this.#parts;
     const { nodeId } = config;
     const { writeFloor } = coordinator;
     return new MemberChanges({
       nodeId,
+      memory,
       spaces,
       wal,
       replication,

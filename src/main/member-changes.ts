@@ -16,6 +16,7 @@ import {
 } from '../shared/members.js';
 import type { Sequence } from '../shared/position.js';
 import { type Floor, maySettle, mayWriteFloor } from '../shared/quorum.js';
+import type { NodeMemory } from '../shared/slab.js';
 import { stageMembers } from './members-log.js';
 import type { Replication } from './replication.js';
 import type { ShipperHandle } from './shipper-handle.js';
@@ -44,6 +45,7 @@ export interface MembersStatus {
 
 export interface ChangeParts {
   readonly nodeId: string;
+  readonly memory: NodeMemory;
   readonly spaces: SpaceTable;
   readonly wal: Wal;
   readonly replication: Replication;
@@ -259,7 +261,12 @@ export class MemberChanges {
 
   /** @returns whether there is something under way */
   #step(space: SpaceState, change: Change): boolean {
-    const { replication, floorOf, writeFloor } = this.#parts;
+    const { replication, memory, floorOf, writeFloor } = this.#parts;
+    if (this.#isOfVersion1(space, change)) {
+      space.facts.sets = [];
+      // Who waits for acknowledgements counts anew.
+      memory.wakeMain();
+    }
     const row = space.facts.sets.at(-1);
     if (row?.old) {
       const progress = replication.quorum.progressOf(space);
@@ -285,6 +292,17 @@ export class MemberChanges {
       void this.#write(space, change, current, { next, old: current });
     }
     return true;
+  }
+
+  /**
+   * Nobody was met when the space was made, and who has come since speaks version 1: it knows of no
+   * sets, and no other node has been told of this one. The space goes on as one of theirs.
+   */
+  #isOfVersion1({ facts }: SpaceState, { wish }: Change): boolean {
+    const row = facts.sets.at(-1);
+    if (row?.sequence !== 0 || row.next.members.length > 1) return false;
+    const versions = wish.map((id) => this.#shipperOf(id)?.link.version ?? 0);
+    return versions.includes(1) && versions.every((version) => version < 2);
   }
 
   /** Of those that do not count yet, one is connected. */
@@ -327,8 +345,9 @@ export class MemberChanges {
   #atRest(space: SpaceState, change: Change, hasLearners: boolean): void {
     change.isNew = false;
     const ids = this.#shippedTo(space, change.wish);
-    const isShipped = ids.length === space.replicas.length;
-    if (!isShipped) this.#busy(change, this.#parts.shipTo(space, ids));
+    // What is wished is on its way there by itself.
+    const isLeft = space.replicas.some((id) => !ids.includes(id));
+    if (isLeft) this.#busy(change, this.#parts.shipTo(space, ids));
     else if (!hasLearners) this.#open.delete(space);
   }
 

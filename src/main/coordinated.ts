@@ -141,7 +141,8 @@ export class Coordinated implements CoordinatedNode {
     if (this.#isKnown(nodeIds)) this.#unplaced.delete(name);
     else this.#unplaced.set(name, nodeIds);
     const members = this.members.filter((m) => nodeIds.includes(m.nodeId));
-    await this.#parts.leadership.replicas.place(name, members);
+    const others = nodeIds.filter((id) => id !== this.nodeId);
+    await this.#parts.leadership.replicas.place(name, members, others);
   }
 
   #isKnown(nodeIds: readonly string[]): boolean {

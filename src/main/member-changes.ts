@@ -101,7 +101,17 @@ export class MemberChanges {
 
   /** The nodes that a led space is to be on, besides this one. */
   wishOf(space: SpaceState): readonly string[] {
-    return this.#open.get(space)?.wish ?? space.replicas;
+    return this.#open.get(space)?.wish ?? this.#found(space);
+  }
+
+  /** Whom it goes to, and who counts, can it be dialled or not; not who is about to go. */
+  #found({ facts, replicas }: SpaceState): string[] {
+    const row = facts.sets.at(-1);
+    const next = row?.next.members.map((m) => m.nodeId) ?? [];
+    const old = row?.old?.members.map((m) => m.nodeId) ?? [];
+    const isGoing = (id: string): boolean => old.includes(id) && !next.includes(id);
+    const all = [...new Set([...replicas, ...next])];
+    return all.filter((id) => id !== this.#parts.nodeId && !isGoing(id));
   }
 
   /**
@@ -130,13 +140,7 @@ export class MemberChanges {
    * earlier primary was about to let go is not wished any more.
    */
   led(space: SpaceState): void {
-    const row = space.facts.sets.at(-1);
-    const next = row?.next.members.map((m) => m.nodeId) ?? [];
-    const going = row?.old?.members.map((m) => m.nodeId).filter((id) => !next.includes(id)) ?? [];
-    this.want(
-      space,
-      space.replicas.filter((id) => !going.includes(id)),
-    );
+    this.want(space, this.#found(space));
   }
 
   /** A link has come up: the directory there may be another one than the one that counts. */

@@ -121,14 +121,16 @@ export class ReplicaSets {
     await done.finally(() => this.#readdressing--);
   }
 
-  /** A led space is to be on these nodes, as the coordinator has it; durable when it resolves. */
-  place(name: string, nodes: readonly Member[]): Promise<void> {
+  /**
+   * A led space is to be on these nodes, as the coordinator has it; durable when it resolves.
+   * @param nodes those of them whose address is known
+   */
+  place(name: string, nodes: readonly Member[], wish: readonly string[]): Promise<void> {
     const { spaces, replication, serially, changes } = this.#parts;
     const space = spaces.byName(name);
     return serially(async () => {
       if (space?.facts.role !== 'primary') return;
       this.meet(nodes);
-      const wish = nodes.map((m) => m.nodeId);
       const shipped = changes.want(space, wish);
       const known = replication.members.map((m) => m.nodeId);
       await this.shipTo(

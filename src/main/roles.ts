@@ -123,18 +123,20 @@ export class Roles {
     return await this.#queue.run(() => this.#open(id, name, options), id);
   }
 
-  #replicasIn({ replicas }: OpenSpaceOptions): readonly string[] {
-    return replicas ?? this.#replicas.ids;
+  /** @param space that is here: nobody goes because nobody has been named */
+  #replicasIn({ replicas }: OpenSpaceOptions, space?: SpaceState): readonly string[] {
+    const wished = space?.facts.role === 'primary' ? this.#changes.wishOf(space) : [];
+    return replicas ?? [...new Set([...wished, ...this.#replicas.ids])];
   }
 
   #isToChange(space: SpaceState, options: OpenSpaceOptions): boolean {
     if (space.facts.role !== 'primary') return false;
-    return this.#replicasIn(options).join() !== this.#changes.wishOf(space).join();
+    return this.#replicasIn(options, space).join() !== this.#changes.wishOf(space).join();
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byId(id);
-    const replicas = this.#replicasIn(options);
+    const replicas = this.#replicasIn(options, known);
     if (known) {
       if (this.#isToChange(known, options)) {
         await this.#replicas.replicateTo(new Map([[known, replicas]]));

@@ -63,6 +63,8 @@ test('FAULT-108 a directory that went back is told so, and comes in as another o
     return space.status().replicas.every((r) => r.state === 'streaming');
   });
   await space.append(1, Buffer.from('last'), { ack: { replicas: 2, timeoutMs: 20_000 } });
+  await until('the change is over', () => space.status().members.pending === undefined);
+  await until('b has all of it', () => space.status().isReplicated(2));
   expect(await contentOf(b.space('s'))).toEqual(await contentOf(space));
   // Durable: it was asked about once.
   await b.close();

@@ -6,6 +6,7 @@ interface Acked {
   readonly sequence: number;
   readonly payload: string;
   readonly replicas: number;
+  readonly by: string;
 }
 
 /** A `flushed` of at least one replica has resolved. */
@@ -52,10 +53,10 @@ export class Acknowledged {
   }
 
   /** Throws a Violation. */
-  append(node: SimNode, space: string, epoch: number, acked: Acked): void {
+  append(node: SimNode, space: string, epoch: number, acked: Omit<Acked, 'by'>): void {
     const { name, owner } = node;
     const { sequence, payload } = acked;
-    listOf(this.#acked, space).push(acked);
+    listOf(this.#acked, space).push({ ...acked, by: name });
     const seen = this.#told.get(`${owner.name} ${space}`) ?? 0;
     if (epoch < seen) throw new Violation(`${name} acknowledged in ${epoch}, told ${seen} (I5)`);
     const leader = this.#leaders.get(`${space} ${epoch}`) ?? name;
@@ -74,6 +75,14 @@ export class Acknowledged {
   /** `flushed(sequence, { replicas: 1 })`, or more, has resolved on a node that leads. */
   flushed({ name }: SimNode, space: string, flushed: Omit<Flushed, 'who'>): void {
     listOf(this.#flushed, space).push({ ...flushed, who: name });
+  }
+
+  /** What this node alone had is gone with its directory. */
+  wiped(name: string): void {
+    for (const [space, all] of this.#acked) {
+      const left = all.filter(({ replicas, by }) => replicas > 0 || by !== name);
+      this.#acked.set(space, left);
+    }
   }
 
   /**

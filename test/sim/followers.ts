@@ -22,7 +22,7 @@ export interface FollowerWorld {
 
 export class Followers {
   readonly #world: FollowerWorld;
-  readonly #all = new Map<Handed, SimNode['owner']>();
+  readonly #all = new Map<Handed, { readonly node: string; readonly owner: SimNode['owner'] }>();
   #count = 0;
   /** How often one was told that what it had was taken back. */
   rewinds = 0;
@@ -38,7 +38,7 @@ export class Followers {
     const from = chance(2) === 0 ? 1 : Math.max(1, durable - chance(20));
     const who = `subscriber ${++this.#count} of ${node.name}`;
     const handed = new Handed(histories, space, who, from);
-    this.#all.set(handed, node.owner);
+    this.#all.set(handed, { node: node.name, owner: node.owner });
     clock.as(node.owner, () => this.#follow(node, handed).catch(failed));
   }
 
@@ -91,10 +91,10 @@ export class Followers {
     return new Promise((resolve) => clock.after(ms, clock.owner, resolve));
   }
 
-  /** Those that still follow a space. */
-  of(space: string): Handed[] {
-    return [...this.#all].flatMap(([handed, owner]) =>
-      handed.space === space && !owner.isDead ? [handed] : [],
+  /** Those that still follow a space, on one of these nodes. */
+  of(space: string, nodes: readonly string[]): Handed[] {
+    return [...this.#all].flatMap(([handed, { node, owner }]) =>
+      handed.space === space && nodes.includes(node) && !owner.isDead ? [handed] : [],
     );
   }
 }

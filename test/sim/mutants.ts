@@ -201,9 +201,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a promise is given in an epoch that was promised to another',
     by: 'roles-sim',
-    file: 'main/promotion.js',
-    find: 'if (epoch <= facts.epochSeen && !isGiven && !isHeard)',
-    put: 'if (false)',
+    file: 'shared/heard.js',
+    find: "return own.promisedTo === '' ? 'grant' : 'refuse';",
+    put: "return 'grant';",
   },
   {
     what: 'who is behind its members may lead',
@@ -250,9 +250,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'an entry of an epoch before is flushed on who has nothing of this one (row 109)',
     by: 'roles-sim',
-    file: 'main/ack-waits.js',
-    find: '(sequence >= begins ? sequence : 0)',
-    put: 'sequence',
+    file: 'shared/quorum.js',
+    find: 'return upTo >= progress.first ? upTo : 0;',
+    put: 'return upTo;',
   },
   {
     what: 'who waits is not told that the history it waited in is over (row 109)',
@@ -281,6 +281,34 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/host-calls.js',
     find: 'this.timeoutMs = timeoutMs;',
     put: 'this.timeoutMs = 2 ** 30;',
+  },
+  {
+    what: 'while members change the new ones alone count (row 105)',
+    by: 'roles-sim',
+    file: 'shared/members.js',
+    find: 'return row.old ? [row.old, row.next] : [row.next];',
+    put: 'return [row.next];',
+  },
+  {
+    what: 'a change of members is settled before those of before have it (row 105)',
+    by: 'roles-sim',
+    file: 'shared/quorum.js',
+    find: 'return isKeptBy(row.old, row.sequence, progress);',
+    put: 'return true;',
+  },
+  {
+    what: 'whoever answers counts, member or not (row 106)',
+    by: 'roles-sim',
+    file: 'shared/quorum.js',
+    find: 'got: set.members.filter((m) => answered.some((a) => fits(a, m))).length,',
+    put: 'got: answered.length,',
+  },
+  {
+    what: 'a directory that was emptied counts under its old name (row 108)',
+    by: 'roles-sim',
+    file: 'shared/members.js',
+    find: 'return isUnknown || a.directoryId === b.directoryId;',
+    put: 'return true;',
   },
   {
     what: 'what a candidate fetches is added to what another primary streams',

@@ -67,6 +67,12 @@ export class RoleHost {
     this.#hasLed.add(space);
   }
 
+  /** Its data are gone with its node's directory. */
+  wiped(): void {
+    this.#handed.clear();
+    this.#hasLed.clear();
+  }
+
   /** It has appended this itself, and it was acknowledged. */
   appended(space: string, sequence: number): void {
     if (this.#keepsPosition) this.handed(space).skipTo(sequence + 1);

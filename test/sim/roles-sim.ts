@@ -10,5 +10,6 @@ await runSeeds({
     `${sumOf(all, (r) => r.faults)} faults, ${sumOf(all, (r) => r.promotions)} promotions, ` +
     `${sumOf(all, (r) => r.switchovers)} hand-overs, ${sumOf(all, (r) => r.rewinds)} rewinds, ` +
     `${sumOf(all, (r) => r.told)} told to subscribers, ${sumOf(all, (r) => r.waits)} waits, ` +
+    `${sumOf(all, (r) => r.wiped)} wiped, ` +
     `${sumOf(all, (r) => r.epochs)} epochs, ${sumOf(all, (r) => r.acked)} entries acknowledged`,
 });

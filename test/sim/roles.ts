@@ -18,8 +18,18 @@ import { Followers, type FollowerWorld } from './followers.js';
 import { contentOf, Histories, type Seen } from './histories.js';
 import { RoleHost, type RoleHostWorld } from './role-host.js';
 import { isolations, leaseFaults, type RolesFaultHost } from './roles-faults.js';
+import {
+  countingIn,
+  isSettled,
+  leaderOf,
+  type MembersHost,
+  memberFaults,
+  statusOn,
+} from './roles-members.js';
 
 const IDS = ['a', 'b', 'c'];
+/** Where members change there is one more, which is none in the beginning. */
+const SPARE = 'd';
 const SPACES = ['red', 'green'];
 const HEAL_MS = 90_000;
 const SETTLE_MS = 30_000;
@@ -34,6 +44,8 @@ export interface RolesReport {
   readonly acked: number;
   readonly promotions: number;
   readonly switchovers: number;
+  /** Directories that were emptied. */
+  readonly wiped: number;
   readonly rewinds: number;
   /** Times at which a subscriber was told so. */
   readonly told: number;
@@ -57,7 +69,9 @@ export class RolesRun {
   readonly #hosts = new Map<string, RoleHost>();
   readonly #followers: Followers;
   readonly #hasLeases: boolean;
-  readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, faults: 0 };
+  /** Members are wiped, added, removed. */
+  readonly #areChanging: boolean;
+  readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, wiped: 0, faults: 0 };
   #count = 0;
   #isHealing = false;
   /** No other fault until then. */
@@ -70,9 +84,11 @@ export class RolesRun {
     this.#chance = chanceFrom(seed);
     this.#cluster = new Cluster(this.#chance);
     this.#hasLeases = this.#chance(2) === 0;
+    this.#areChanging = this.#chance(2) === 0;
     this.#acknowledged = new Acknowledged(this.#hasLeases);
     this.#followers = new Followers(this.#world);
-    for (const [i, id] of IDS.entries()) this.#add(id, i);
+    const ids = this.#areChanging ? [...IDS, SPARE] : IDS;
+    for (const [i, id] of ids.entries()) this.#add(id, i);
   }
 
   get #world(): FollowerWorld & RoleHostWorld {
@@ -194,14 +210,15 @@ export class RolesRun {
 
   #offer(): void {
     const name = SPACES[this.#chance(SPACES.length)]!;
-    const node = this.#cluster.nodes[this.#chance(IDS.length)]!;
+    const { nodes } = this.#cluster;
+    const node = nodes[this.#chance(nodes.length)]!;
     if (!node.isRunning) return;
     // Where a fault is to take its course nobody else says who leads.
     const isQuiet = this.#cluster.clock.nowMs < this.#quietUntilMs;
     const what = isQuiet ? 2 + this.#chance(58) : this.#chance(60);
     // Two operators at once, now and then.
     const isRace = what === 0 && this.#chance(2) === 0;
-    for (const at of isRace ? this.#cluster.nodes : [node]) {
+    for (const at of isRace ? nodes : [node]) {
       if (!at.isRunning) continue;
       this.#do(at, () => {
         if (what === 0) return this.#promote(at, name);
@@ -283,7 +300,8 @@ export class RolesRun {
 
   async #switchover(node: SimNode, name: string): Promise<void> {
     if (roleOf(node.node!, name) !== 'primary') return;
-    const to = IDS.filter((id) => id !== node.name)[this.#chance(2)]!;
+    const others = this.#cluster.nodes.filter((n) => n !== node);
+    const to = others[this.#chance(others.length)]!.name;
     const { epoch } = await node.node!.switchover(name, to, { timeoutMs: 1_000 });
     this.#note(`${node.name} has handed ${name} to ${to} in ${epoch}`);
     // A node that is still being opened tells its host so only when it is open.
@@ -354,8 +372,23 @@ export class RolesRun {
       faults: () => faults,
     };
     const ofEtcd = this.#hasLeases ? leaseFaults(host) : [];
-    const faults = new Faults(host, [...isolations(host), ...ofEtcd]);
+    const ofMembers = this.#areChanging ? memberFaults(this.#membersHost(host)) : [];
+    const faults = new Faults(host, [...isolations(host), ...ofEtcd, ...ofMembers]);
     return faults;
+  }
+
+  #membersHost(host: RolesFaultHost): MembersHost {
+    return {
+      ...host,
+      spaces: SPACES,
+      hasOperators: !this.#hasLeases,
+      ask: (node, work) => this.#do(node, work),
+      wiped: ({ name }) => {
+        this.#hosts.get(name)!.wiped();
+        this.#acknowledged.wiped(name);
+        this.#report.wiped++;
+      },
+    };
   }
 
   // --- the end -----------------------------------------------------------------------------
@@ -387,14 +420,18 @@ export class RolesRun {
     const end = clock.nowMs + HEAL_MS;
     for (let round = 0; ; round++) {
       if (this.#failure) throw this.#failure;
-      const leaders = this.#leaderAmong(name);
-      const status = leaders[0]?.node?.space(name).status();
-      if (leaders.length === 1 && status?.isReplicated(2)) return;
+      const leader = leaderOf(nodes, name);
+      const counting = countingIn(nodes, name);
+      const status = leader && statusOn(leader, name);
+      const isWhole = isSettled(nodes, name) && status?.isReplicated(counting.length - 1);
+      // Who was removed while it was away may not know that it leads no more.
+      const leaders = this.#leaderAmong(name).filter((n) => counting.includes(n.name));
+      if (leaders.length === 1 && isWhole) return;
       if (clock.nowMs > end) {
         const all = nodes.map((n) => JSON.stringify(n.node?.space(name).status()));
         throw new Violation(`${name} is not whole: ${all.join('\n')}`);
       }
-      if (leaders.length === 0 && !this.#hasLeases) await this.#promoteOne(name, round);
+      if (!leader && !this.#hasLeases) await this.#promoteOne(name, round);
       await clock.runFor(200);
     }
   }
@@ -428,14 +465,15 @@ export class RolesRun {
     const kept = await this.#quarantined();
     for (const name of SPACES) {
       const logs: Seen[][] = [];
-      for (const node of this.#cluster.nodes) {
+      const counting = countingIn(this.#cluster.nodes, name);
+      for (const node of this.#cluster.nodes.filter((n) => counting.includes(n.name))) {
         const work = this.#cluster.clock.as(node.owner, () => contentOf(node.node!, name));
         logs.push(await this.#cluster.within(SETTLE_MS, `reading ${name}`, work));
       }
       const [log] = logs as [Seen[]];
       for (const [i, other] of logs.entries()) {
         if (JSON.stringify(other) === JSON.stringify(log)) continue;
-        throw new Violation(`${name} on ${IDS[i]} is not what it is on a (I2)`);
+        throw new Violation(`${name} on ${counting[i]} is not what it is on ${counting[0]} (I2)`);
       }
       for (const [i, one] of log.entries()) this.#histories.saw(name, one, log[i - 1], 'the log');
       this.#acknowledged.check(name, log, kept);
@@ -446,9 +484,11 @@ export class RolesRun {
   /** Whoever reads along has come to the end by then, and has nothing else. */
   async #allHave(name: string, log: readonly Seen[]): Promise<void> {
     const { clock } = this.#cluster;
-    const replicas = IDS.filter((id) => !this.#leaderAmong(name).some((n) => n.name === id));
+    const { nodes } = this.#cluster;
+    const counting = countingIn(nodes, name);
+    const replicas = counting.filter((id) => id !== leaderOf(nodes, name)?.name);
     const readers = replicas.map((id) => this.#hosts.get(id)!.handed(name));
-    readers.push(...this.#followers.of(name));
+    readers.push(...this.#followers.of(name, counting));
     const end = clock.nowMs + SETTLE_MS;
     for (const reader of readers) {
       while (reader.next <= log.length) {

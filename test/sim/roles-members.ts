@@ -1,0 +1,86 @@
+/**
+ * Members that change: one is wiped and comes back under its name, another one is added or removed.
+ * One at a time is wiped, and only while who counts is as it should be: then no entry that was
+ * acknowledged with a replica may be lost, without anybody's force.
+ */
+import type { SpaceStatus } from '#src/main/index.js';
+import type { SimNode } from './cluster.js';
+import type { Work } from './faults.js';
+import type { RolesFaultHost } from './roles-faults.js';
+
+export interface MembersHost extends RolesFaultHost {
+  readonly spaces: readonly string[];
+  /** Operators say who is a member; otherwise etcd does. */
+  readonly hasOperators: boolean;
+  /** Calls of an operator, which may be refused. */
+  ask(node: SimNode, work: () => Promise<void>): void;
+  /** Nothing is left of what the node and its host had. */
+  wiped(node: SimNode): void;
+}
+
+/** Who leads the space in the highest epoch, by what nodes that run say. */
+export function leaderOf(nodes: readonly SimNode[], space: string): SimNode | undefined {
+  const led = nodes.flatMap((node) => {
+    const status = node.isRunning ? statusOn(node, space) : undefined;
+    return status?.role === 'primary' ? [{ node, epoch: status.epoch }] : [];
+  });
+  return led.sort((x, y) => y.epoch - x.epoch)[0]?.node;
+}
+
+export function statusOn(node: SimNode, space: string): SpaceStatus | undefined {
+  return node.node?.spaces.find((s) => s.name === space)?.status();
+}
+
+/** The nodes that count in a space, by who leads it. */
+export function countingIn(nodes: readonly SimNode[], space: string): string[] {
+  const leader = leaderOf(nodes, space);
+  const { counting } = (leader && statusOn(leader, space)?.members) ?? { counting: [] };
+  return counting.map((m) => m.nodeId).sort();
+}
+
+/** No change is under way, and every directory that counts is there. */
+export function isSettled(nodes: readonly SimNode[], space: string): boolean {
+  const leader = leaderOf(nodes, space);
+  const members = leader && statusOn(leader, space)?.members;
+  if (!members || members.pending || members.learners.length > 0) return false;
+  const here = nodes.flatMap((n) => (n.isRunning ? [n.node!.status().directoryId] : []));
+  return members.counting.length > 1 && members.counting.every((m) => here.includes(m.directoryId));
+}
+
+export function memberFaults(host: MembersHost): readonly (readonly [string, Work])[] {
+  const { cluster, chance, spaces } = host;
+  const wiped: Work = (node, _, ms) => {
+    if (!spaces.every((space) => isSettled(cluster.nodes, space))) return;
+    node.losePower();
+    node.disk.restore(new Map());
+    host.wiped(node);
+    host.note(`wiped ${node.name}`);
+    host.restartLater(node, ms);
+  };
+  /** An operator asks the leader of a space for one more of those that are none, or one less. */
+  const changed: Work = () => {
+    const space = spaces[chance(spaces.length)]!;
+    const leader = leaderOf(cluster.nodes, space);
+    if (!leader) return;
+    const counting = countingIn(cluster.nodes, space);
+    const others = cluster.nodes.filter((n) => n !== leader);
+    const [members, strangers] = [
+      others.filter((n) => counting.includes(n.name)),
+      others.filter((n) => !counting.includes(n.name)),
+    ];
+    // Two are left at least.
+    const isLess = members.length > 1 && (strangers.length === 0 || chance(3) === 0);
+    const from = isLess ? members : strangers;
+    if (from.length === 0) return;
+    const { name, port } = from[chance(from.length)]!;
+    host.note(`${leader.name} is asked to ${isLess ? 'remove' : 'add'} ${name}`);
+    host.ask(leader, () =>
+      isLess
+        ? leader.node!.removeReplica(name)
+        : leader.node!.addReplica({ nodeId: name, host: '127.0.0.1', port }),
+    );
+  };
+  const wipes = Array.from({ length: 5 }, () => ['wiped', wiped] as const);
+  if (!host.hasOperators) return wipes;
+  return [...wipes, ...Array.from({ length: 5 }, () => ['members', changed] as const)];
+}

@@ -3,6 +3,7 @@
  * own log. Before it counts promises it takes over the farthest log among those that gave one, and
  * asks whom that log newly names. Whose answer counts is shared/promotion-verdict.ts's business.
  */
+import type { Rival } from '../shared/duel.js';
 import { comparePositions } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { PROMISE_ROUNDS } from '../shared/limits.js';
@@ -38,6 +39,13 @@ export interface BallotParts {
   readonly quorum: Quorum;
   /** From now on the members are asked for this epoch. */
   asks(space: SpaceState, epoch: Epoch): void;
+  /** A higher epoch was met: see Duels. */
+  giveWay(
+    space: SpaceState,
+    others: readonly Rival[],
+    asked: Epoch,
+    round: number,
+  ): Promise<string | undefined>;
   /** This node's own promise, durably. */
   promiseOwn(space: SpaceState, epoch: Epoch): Promise<void>;
 }
@@ -130,6 +138,8 @@ export class Ballot {
         throw error;
       }
       await coordinator.release(name, epoch);
+      const why = await this.#parts.giveWay(space, how.question.answers, epoch, round);
+      if (why) throw refused(space, why);
     }
   }
 

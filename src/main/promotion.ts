@@ -16,6 +16,7 @@ import { roleRecord } from '../shared/state.js';
 import type { Applier, ApplyBlock } from './apply.js';
 import { Ballot, type Handover, isRegressed, type Won } from './ballot.js';
 import type { Coordinator } from './coordinator.js';
+import { Duels } from './duels.js';
 import type { Electorate } from './electorate.js';
 import { stageMembers } from './members-log.js';
 import { idOf } from './names.js';
@@ -61,13 +62,17 @@ export class Promotion {
   readonly #running = new Set<SpaceState>();
   /** What members are asked for, and may not have answered yet. */
   readonly #asked = new Map<SpaceState, Epoch>();
+  readonly #duels: Duels;
 
   constructor(parts: PromotionParts) {
     this.#parts = parts;
     const promiseOwn = (space: SpaceState, epoch: Epoch): Promise<void> =>
       this.#promiseOwn(space, epoch);
     const asks = (space: SpaceState, epoch: Epoch): void => void this.#asked.set(space, epoch);
-    this.#ballot = new Ballot({ ...parts, quorum: parts.replication.quorum, asks, promiseOwn });
+    this.#duels = new Duels(parts.nodeId);
+    const giveWay: Duels['giveWay'] = (...met) => this.#duels.giveWay(...met);
+    const { quorum } = parts.replication;
+    this.#ballot = new Ballot({ ...parts, quorum, asks, promiseOwn, giveWay });
   }
 
   /** The epoch that this node asks its members for; undefined: none, at present. */
@@ -106,6 +111,10 @@ export class Promotion {
     const { electorate } = this.#parts;
     const { facts } = space;
     this.#checkFit(space);
+    // With etcd there is one candidate at a time, and it says who.
+    const isAlone = force || dryRun || handover || this.#parts.coordinator.kind === 'etcd';
+    const leads = isAlone ? undefined : await this.#duels.led(space);
+    if (leads) throw refused(space, leads);
     let poll = await electorate.poll(space);
     // What the answers have told of higher epochs is durable before anything is made of it.
     await this.#parts.serially(async () => undefined, space);
@@ -184,6 +193,7 @@ export class Promotion {
         facts.promisedTo = candidate;
       });
     }
+    if (candidate !== this.#parts.nodeId) this.#duels.promised(space, epoch);
     fence(space);
     // What had come before may still be on its way to the disk: then it counts.
     await wal.whenDurable(space, memory.allocated(space.slot));

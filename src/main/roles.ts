@@ -3,7 +3,7 @@
  * gives led ones other replicas. Changes come one after the other, each durable before it holds.
  */
 import { founderOf, type History } from '../shared/epoch.js';
-import { failure } from '../shared/errors.js';
+import { EngramError, failure } from '../shared/errors.js';
 import { judgeIntroduction } from '../shared/heard.js';
 import { DEFAULT_KEEP } from '../shared/limits.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../shared/members.js';
@@ -20,6 +20,7 @@ import type { MemberChanges } from './member-changes.js';
 import type { MetNode, SpaceAnswer } from './member-questions.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
+import { noPlace, positionRow } from './position-rows.js';
 import type { ReplicaSets } from './replica-sets.js';
 import type { Replication } from './replication.js';
 import { RoleQueue } from './role-queue.js';
@@ -287,7 +288,12 @@ export class Roles {
       facts.directoryId = primary.directoryId;
       facts.members = row.members;
       facts.sets = rowsUpTo(row.sets, 0);
-      space = await this.#create(facts);
+      try {
+        space = await this.#create(facts);
+      } catch (error) {
+        if (!(error instanceof EngramError) || error.code !== 'Configuration') throw error;
+        return noPlace(row);
+      }
     }
     const { facts } = space;
     const { nodeId } = this.#config;
@@ -412,14 +418,4 @@ function isOtherDirectory(facts: SpaceFacts, { nodeId, directoryId }: Introducer
 function opened(space: SpaceState): SpaceState {
   if (space.refusal && !isOfDamage(space.refusal)) throw space.refusal;
   return space;
-}
-
-function positionRow(
-  handle: number,
-  answer: PositionRow['answer'],
-  space: SpaceState,
-  applied: Sequence,
-): PositionRow {
-  const { epochSeen, position } = space.facts;
-  return { handle, answer, epochSeen, position, applied };
 }

@@ -10,7 +10,7 @@ import { failure } from '../shared/errors.js';
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Sequence } from '../shared/position.js';
 import { rewoundTold } from '../shared/rewind.js';
-import { addSkip, checkSkip } from '../shared/state.js';
+import { addSkip, checkSkip } from '../shared/skips.js';
 import type { NodeConfig } from './config.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';

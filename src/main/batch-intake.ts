@@ -4,9 +4,10 @@
  */
 import { type BatchBody, type BatchHeader, checkEntries, decodeBatch } from '../shared/batch.js';
 import { CompressionCode, decompressed } from '../shared/compression.js';
-import { readPayloadSize } from '../shared/entry.js';
+import { readPayloadSize, readType } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../shared/limits.js';
+import { MEMBERS_ENTRY } from '../shared/members.js';
 import type { PlainFrame } from '../shared/protocol.js';
 import type { Receiver } from '../shared/receiver.js';
 import type { ReceiverHost } from './receiver-host.js';
@@ -38,14 +39,16 @@ export function wholeEntries(
   at: number,
   end: number,
   groupBytes: number,
-): { to: number; count: number } {
+): { to: number; count: number; holdsMembers: boolean } {
   let to = at;
   let count = 0;
+  let holdsMembers = false;
   while (to < end && to + entryBytes(view, to) - at <= groupBytes) {
+    if (readType(view, to) === MEMBERS_ENTRY) holdsMembers = true;
     to += entryBytes(view, to);
     count++;
   }
-  return { to, count };
+  return { to, count, holdsMembers };
 }
 
 export interface IntakeHooks {
@@ -140,8 +143,10 @@ export class BatchIntake {
     let sequence = batch.startSequence + decision.skip;
     while (from < last) {
       // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
-      const { to, count } = wholeEntries(entries, from, last, wal.groupBytes);
-      if (!wal.stageReceived(space, bytes.subarray(from, to), sequence, count)) return false;
+      const whole = wholeEntries(entries, from, last, wal.groupBytes);
+      const { to, count, holdsMembers } = whole;
+      const piece = bytes.subarray(from, to);
+      if (!wal.stageReceived(space, piece, sequence, count, holdsMembers)) return false;
       sequence += count;
       from = to;
       this.#receiver.received(batch.spaceId, sequence - 1);

@@ -150,10 +150,11 @@ export class Fencing {
     });
     const primary = leader?.nodeId ?? '';
     const members = withLeader(facts.members, leader);
-    const next = { ...facts, role: 'replica' as const, primary, members };
+    const next = { ...facts, role: 'replica' as const, primary, members, directoryId: undefined };
     await this.#wal.record(roleRecord(next), () => {
       becomeReplica(space);
       facts.primary = primary;
+      facts.directoryId = undefined;
       facts.members = members;
       space.primaryId = idOf(primary);
       if (isPlanned) space.isFenced = false;

@@ -181,7 +181,8 @@ export class Handover {
       reason = error.message.split('\n', 1)[0]!;
     }
     const { epochSeen, position } = space.facts;
-    return { kind: 'promised', id, isGranted, epochSeen, position, reason };
+    const { directoryId } = this.#parts.replication;
+    return { kind: 'promised', id, isGranted, epochSeen, position, reason, directoryId };
   }
 
   /** In the queue of roles. A primary that promises leads no more. */

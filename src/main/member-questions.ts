@@ -17,6 +17,13 @@ export interface SpaceAnswer {
   readonly primary: string;
 }
 
+/** A node that has answered. */
+export interface MetNode {
+  readonly nodeId: string;
+  /** 32 hex digits; undefined where it speaks version 1. */
+  readonly directoryId: string | undefined;
+}
+
 /** Between two attempts to reach a member whose answer somebody waits for. */
 const REDIAL_MS = 100;
 
@@ -66,25 +73,29 @@ export class MemberQuestions {
   /**
    * Asks every member whether it knows a space. A connection that is refused or lost is no answer:
    * it is dialled and asked again and again, for `timeoutMs`; one from which nothing has come since
-   * it was waited for in vain is not waited for again. @returns who knows it, and who stayed silent
+   * it was waited for in vain is not waited for again.
+   * @returns who knows it, who stayed silent, and which directories have answered that they do not
    */
   async ask(
     id: string,
     name: string,
     replicas: readonly string[],
     timeoutMs: number,
-  ): Promise<{ known: SpaceAnswer[]; silent: string[] }> {
+  ): Promise<{ known: SpaceAnswer[]; silent: string[]; met: MetNode[] }> {
     const known: SpaceAnswer[] = [];
     const silent: string[] = [];
+    const met: MetNode[] = [];
     const asked = this.#shippers().filter((s) => replicas.includes(s.replica.nodeId));
     await Promise.all(
       asked.map(async (shipper) => {
         const answer = shipper.isSilent ? 'late' : await this.#ask(shipper, id, name, timeoutMs);
-        if (answer === 'late') silent.push(shipper.replica.nodeId);
-        else if (answer !== 'unknown') known.push(answer);
+        const { nodeId } = shipper.replica;
+        if (answer === 'late') silent.push(nodeId);
+        else if (answer === 'unknown') met.push({ nodeId, directoryId: shipper.link.directoryId });
+        else known.push(answer);
       }),
     );
-    return { known, silent };
+    return { known, silent, met };
   }
 
   async #ask(

@@ -350,7 +350,7 @@ export class NodeCore extends LedSpaces {
       snapshots: this.#snapshots,
       spaceById: (id) => this.#spaces.byId(id),
       appliedTo: (space) => this.#appliedTo(space),
-      register: (primaryId, rows) => this.leadership!.roles.register(primaryId, rows),
+      register: (primary, rows) => this.leadership!.roles.register(primary, rows),
       leaderOf: (space) => this.leadership!.leaderOf(space),
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
@@ -359,7 +359,7 @@ export class NodeCore extends LedSpaces {
       checkpointed: (space, sequence) => this.#follower?.told(space, sequence),
       peers: {
         ...peerHandlers({
-          nodeId: this.nodeId,
+          ...this.#own,
           memory: this.#memory,
           spaces: this.#spaces,
           reader: this.#reader,

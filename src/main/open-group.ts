@@ -2,6 +2,7 @@
 import { stageHeader } from '../shared/entry.js';
 import type { Group } from '../shared/group-commit.js';
 import { ENTRY_HEADER_BYTES } from '../shared/limits.js';
+import { MEMBERS_ENTRY } from '../shared/members.js';
 import type { Sequence, Slot } from '../shared/position.js';
 import {
   RUN_BYTES,
@@ -35,6 +36,8 @@ export interface LogGroup extends Group {
   readonly appended: number;
   /** Holds nothing but a mark. */
   readonly markOnly: boolean;
+  /** An entry in it says who counts in its space. */
+  readonly holdsMembers: boolean;
   /** What it held, when its slab was given up before it became durable. */
   aside: readonly RunSummary[] | undefined;
 }
@@ -57,6 +60,8 @@ export class OpenGroup {
   grouped = true;
   /** Holds nothing but a mark. */
   markOnly = true;
+  /** An entry in it says who counts in its space: what is published is looked through. */
+  holdsMembers = false;
   readonly #number: number;
   readonly #stagedIn: Float64Array;
 
@@ -75,6 +80,7 @@ export class OpenGroup {
     const { slot, facts, timeLow, timeHigh } = space;
     stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
     if (slot !== 0) this.#append(turnMs);
+    if (type === MEMBERS_ENTRY) this.holdsMembers = true;
     this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
   }
 
@@ -126,6 +132,7 @@ export function closedGroup(open: OpenGroup): LogGroup {
     turns: open.turns,
     appended: open.appended,
     markOnly: open.markOnly,
+    holdsMembers: open.holdsMembers,
     aside: undefined,
     startLsn: 0,
     previousEnd: 0,

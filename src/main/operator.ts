@@ -6,7 +6,8 @@
 import path from 'node:path';
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
-import { addSkip, type SpaceFacts, type State, StateWriter } from '../shared/state.js';
+import { addSkip } from '../shared/skips.js';
+import { type SpaceFacts, type State, StateWriter } from '../shared/state.js';
 import { type Disk, replaceFile } from './disk.js';
 import { newDirectoryId, readNodeFile, writeNodeFile } from './node-file.js';
 import { newestState, STATE_FILES } from './recovery.js';

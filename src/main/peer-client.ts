@@ -106,6 +106,8 @@ export class PeerCall {
   #failure: Error | undefined;
   /** Of the node that answers; undefined before its welcome, and where it speaks version 1. */
   directoryId: string | undefined;
+  /** Of the protocol, as agreed on. */
+  #version = 1;
   /** Bytes of the answer that is under way. */
   #bytes = 0;
 
@@ -173,6 +175,7 @@ export class PeerCall {
       }
       const proof = this.#auth.welcomed(auth, version);
       this.directoryId = directoryOf(version, auth);
+      this.#version = version;
       if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
       this.#assembler.setCap(this.#own.maxFrameBytes);
       resolve();
@@ -193,7 +196,7 @@ export class PeerCall {
       else if ((kinds as readonly string[]).includes(frame.kind)) parts.push(frame as FrameOf<K>);
       else throw this.#unexpected(frame);
     });
-    if (!this.#failure) this.#socket.write(encodeFrame(question));
+    if (!this.#failure) this.#socket.write(encodeFrame(question, this.#version));
     return answered;
   }
 

@@ -1,12 +1,14 @@
 /** What this node answers to peers that ask (shared/peer-frames.ts), one handler for each kind. */
 import { encodeBatchHeader } from '../shared/batch.js';
 import { type Entry, type SpaceIdWords, sealLocal, stageHeader } from '../shared/entry.js';
+import { founderOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_MAX_ENTRIES,
   ENTRY_HEADER_BYTES,
   PEER_ENTRIES_MAX_BYTES,
+  PROTOCOL_VERSION,
 } from '../shared/limits.js';
 import {
   type LackReason,
@@ -25,6 +27,7 @@ import type { SpaceState, SpaceTable } from './space-table.js';
 /** What the handlers look at. */
 export interface PeerFacts {
   readonly nodeId: string;
+  readonly directoryId: string;
   readonly memory: NodeMemory;
   readonly spaces: SpaceTable;
   readonly reader: LogReader;
@@ -36,13 +39,19 @@ export function peerHandlers(facts: PeerFacts): PeerHandlers {
   return { 'standing-ask': standing(facts), 'entries-ask': entries(facts) };
 }
 
-function standing({ spaces, memory, appliedTo }: PeerFacts): PeerHandler<'standing-ask'> {
+function standing({
+  spaces,
+  memory,
+  directoryId,
+  appliedTo,
+}: PeerFacts): PeerHandler<'standing-ask'> {
   return function* (question) {
     const rows = question.ids.map((id): StandingRow => {
       const space = spaces.byId(id);
       // The node's own space is nobody's business.
-      if (!space || space.slot === 0) return unknown(id);
-      const { role, epoch, epochSeen, primary, position, first, damage, history } = space.facts;
+      if (!space || space.slot === 0) return unknown(id, directoryId);
+      const { role, epoch, epochSeen, primary, position, first, damage } = space.facts;
+      const { history, sets } = space.facts;
       return {
         id,
         isKnown: true,
@@ -56,16 +65,23 @@ function standing({ spaces, memory, appliedTo }: PeerFacts): PeerHandler<'standi
         first,
         isWhole: damage.length === 0 && !space.isInstalling,
         history: history.slice(-STANDING_HISTORY_MAX),
+        directoryId,
+        // The newest one counts; it is one or two sets.
+        sets: sets.slice(-1),
+        founder: founderOf(history),
+        isFounded: false,
+        protocol: PROTOCOL_VERSION,
       };
     });
     for (const part of standingInFrames(rows)) yield { kind: 'standing', rows: part };
   };
 }
 
-function unknown(id: string): StandingRow {
+function unknown(id: string, directoryId: string): StandingRow {
   const none = { epoch: 0, epochSeen: 0, primary: '', position: NO_POSITION };
+  const nobody = { sets: [], founder: undefined, isFounded: false, protocol: PROTOCOL_VERSION };
   const figures = { flushed: 0, applied: 0, first: 0, isWhole: true, history: [] };
-  return { id, isKnown: false, role: 'replica', ...none, ...figures };
+  return { id, isKnown: false, role: 'replica', ...none, ...figures, directoryId, ...nobody };
 }
 
 function entries({ nodeId, spaces, memory, reader }: PeerFacts): PeerHandler<'entries-ask'> {

@@ -315,7 +315,9 @@ export class Promotion {
     const { nodeId, wal, spaces, applier, replication } = this.#parts;
     const { facts } = space;
     const members = this.#membersOf(space);
-    const next = { ...facts, role: 'primary' as const, epoch, primary: nodeId, members };
+    const { directoryId } = replication;
+    const own = { role: 'primary' as const, epoch, primary: nodeId, directoryId };
+    const next = { ...facts, ...own, members };
     space.pause = failure('SwitchingOver', `${facts.name} is being promoted here`);
     try {
       await wal.record(roleRecord(next), () => {
@@ -326,6 +328,7 @@ export class Promotion {
         space.heardOf = undefined;
         space.hasLed = false;
         facts.primary = nodeId;
+        facts.directoryId = directoryId;
         facts.copied = false;
         facts.members = members;
         space.primaryId = idOf(nodeId);

@@ -1,8 +1,16 @@
 /** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
-import { readEpoch, readHeaderCrc, readPayloadSize, readTimestamp } from '../shared/entry.js';
+import {
+  readEpoch,
+  readHeaderCrc,
+  readPayloadSize,
+  readTimestamp,
+  readType,
+} from '../shared/entry.js';
 import { nameOwners, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { rememberTime } from '../shared/lag.js';
 import { ENTRY_HEADER_BYTES, HISTORY_MAX, INDEX_EVERY_BYTES } from '../shared/limits.js';
+import { decodeMembers, MEMBERS_ENTRY, type MembersRow } from '../shared/members.js';
+import { addMembersRow } from '../shared/members-rows.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
 import {
   type NodeMemory,
@@ -30,17 +38,15 @@ export interface RunSummary {
   readonly position: Position;
   readonly timestamp: bigint;
   readonly begins: readonly EpochStart[];
+  readonly sets: readonly MembersRow[];
 }
 
 const NONE: readonly EpochStart[] = [];
+const NO_SETS: readonly MembersRow[] = [];
 
-/** Reads what a sealed group holds. @param runs rows of its run table */
-export function summarise(
-  slab: Slab,
-  runs: number,
-  startLsn: Lsn,
-  spaces: SpaceTable,
-): RunSummary[] {
+/** Reads what a sealed group holds. */
+export function summarise(group: LogGroup, spaces: SpaceTable): RunSummary[] {
+  const { slab, runs, startLsn, holdsMembers } = group;
   const found: RunSummary[] = [];
   for (let r = 0; r < runs; r++) {
     const row = r * RUN_FIELDS;
@@ -64,6 +70,7 @@ export function summarise(
       },
       timestamp: readTimestamp(view, last),
       begins: epochStarts(space, view, offset, first, count, readEpoch(view, last)),
+      sets: holdsMembers ? membersRows(slab, offset, first, count) : NO_SETS,
     });
   }
   return found;
@@ -89,10 +96,32 @@ function epochStarts(
     if (epoch > known) {
       // An older one comes from a later primary: whose it was, that one's history tells.
       const primaryNodeId = epoch === current ? space.primaryId : UNKNOWN_OWNER;
-      found.push({ epoch, startSequence: first + n, primaryNodeId });
+      const directoryId = epoch === current ? space.facts.directoryId : undefined;
+      found.push({ epoch, startSequence: first + n, primaryNodeId, directoryId });
       known = epoch;
     }
     at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+  }
+  return found;
+}
+
+/** What the entries of a run say about who counts: each was looked at before it was staged. */
+function membersRows(
+  { bytes, view }: Slab,
+  offset: number,
+  first: Sequence,
+  count: number,
+): readonly MembersRow[] {
+  const found: MembersRow[] = [];
+  let at = offset;
+  for (let n = 0; n < count; n++) {
+    const start = at + ENTRY_HEADER_BYTES;
+    const end = start + readPayloadSize(view, at);
+    if (readType(view, at) === MEMBERS_ENTRY) {
+      const members = decodeMembers(bytes.subarray(start, end));
+      found.push({ epoch: readEpoch(view, at), sequence: first + n, ...members });
+    }
+    at = end;
   }
   return found;
 }
@@ -109,7 +138,7 @@ export function publishGroup(
   nowMs: number,
 ): SpaceState[] {
   const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
-  const found = aside ?? summarise(slab, runs, start, spaces);
+  const found = aside ?? summarise(group, spaces);
   for (const run of found) publishRun(run, aside ? undefined : slab, memory, segments, nowMs);
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
   return found.map((run) => run.space);
@@ -129,6 +158,7 @@ function publishRun(
     // Two groups of one fdatasync may both have seen the epoch begin.
     if (begin.epoch > (facts.history.at(-1)?.epoch ?? 0)) facts.history.push(begin);
   }
+  for (const row of run.sets) addMembersRow(facts.sets, row);
   if (run.begins.length > 0) nameOwners(facts.history, space.toldHistory);
   if (facts.history.length > HISTORY_MAX) facts.history.shift();
   facts.position = position;

@@ -162,7 +162,7 @@ export class ReceiverConnection implements SnapshotLink {
   #send(frame: PlainFrame): void {
     if (this.#socket.destroyed) return;
     if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
-    else this.#socket.write(encodeFrame(frame));
+    else this.#socket.write(encodeFrame(frame, this.version));
   }
 
   // --- frames ------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ export class ReceiverConnection implements SnapshotLink {
     const send = (frame: PlainFrame): Promise<void> =>
       new Promise((taken) => {
         if (this.#socket.destroyed) taken();
-        else this.#socket.write(encodeFrame(frame), taken);
+        else this.#socket.write(encodeFrame(frame, this.version), taken);
       });
     const isEnded = (): boolean => this.#socket.destroyed;
     this.#peer = new PeerConnection(this.#host, peer, send, isEnded);
@@ -361,7 +361,8 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   async #register(rows: readonly SpaceRow[]): Promise<void> {
-    const positions = await this.#host.register(this.primaryId!, rows);
+    const from = { nodeId: this.primaryId!, directoryId: this.directoryId };
+    const positions = await this.#host.register(from, rows);
     if (this.#socket.destroyed) return;
     const epochs = new Map<number, { id: string; epoch: Epoch }>();
     for (const row of rows) {

@@ -4,7 +4,7 @@ import type { EpochStart, Sequence } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
 import type { PeerHandlers } from './peer-connection.js';
 import type { PrimaryLinks } from './primary-links.js';
-import type { Roles } from './roles.js';
+import type { Introducer, Roles } from './roles.js';
 import type { SnapshotIntake } from './snapshot-intake.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -24,7 +24,7 @@ export interface ReceiverHost {
   spaceById(id: string): SpaceState | undefined;
   appliedTo(space: SpaceState): Sequence;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
-  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
   readonly primaries: PrimaryLinks;
   /** Who leads the space, as far as is known here; undefined: nobody, yet. */
   leaderOf(space: SpaceState): Member | undefined;

@@ -117,11 +117,12 @@ export class Refill {
     checkBatchEntries(batch, view, 0, header, this.#maxEntryBytes);
     let next = first;
     for (let at = BATCH_HEADER_BYTES; at < batch.length; ) {
-      const { to, count } = wholeEntries(view, at, batch.length, this.#wal.groupBytes);
+      const whole = wholeEntries(view, at, batch.length, this.#wal.groupBytes);
+      const { to, count, holdsMembers } = whole;
       const piece = batch.subarray(at, to);
       await this.#room(() => {
         if (!isAlone()) throw overtaken(space);
-        return this.#wal.stageReceived(space, piece, next, count);
+        return this.#wal.stageReceived(space, piece, next, count, holdsMembers);
       });
       next += count;
       at = to;

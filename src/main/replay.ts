@@ -11,10 +11,13 @@ import {
   readSpaceId,
   readSpaceIdWord,
   readTimestamp,
+  readType,
 } from '../shared/entry.js';
 import { UNKNOWN_OWNER } from '../shared/epoch.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, HOLES_MAX } from '../shared/limits.js';
+import { decodeMembers, MEMBERS_ENTRY } from '../shared/members.js';
+import { addMembersRow, joinRows } from '../shared/members-rows.js';
 import {
   decodeNodeRecord,
   encodeNodeRecord,
@@ -24,8 +27,8 @@ import {
 } from '../shared/node-record.js';
 import type { Lsn, Position, Sequence } from '../shared/position.js';
 import { applyRewind, rewoundTold, undoBehind } from '../shared/rewind.js';
+import { addSkip } from '../shared/skips.js';
 import {
-  addSkip,
   type DamagedRange,
   type Hole,
   newSpaceFacts,
@@ -213,6 +216,11 @@ export class Replay {
       headerCrc: readHeaderCrc(view, at),
     };
     this.#spaceEntry(track, position, readTimestamp(view, at), lsn);
+    if (readType(view, at) !== MEMBERS_ENTRY) return;
+    const start = at + ENTRY_HEADER_BYTES;
+    const members = decodeMembers(bytes.subarray(start, start + readPayloadSize(view, at)));
+    const { epoch, sequence } = position;
+    addMembersRow(this.spaces.get(track.id)!.sets, { epoch, sequence, ...members });
   }
 
   /** Bytes that are not what was written; `end` is where the next good entry begins. */
@@ -270,7 +278,8 @@ export class Replay {
     if (epoch > (facts.history.at(-1)?.epoch ?? 0)) {
       // Whose an older epoch was its primary tells with the next handshake.
       const primaryNodeId = epoch === facts.epoch ? idOf(facts.primary) : UNKNOWN_OWNER;
-      facts.history.push({ epoch, startSequence: sequence, primaryNodeId });
+      const directoryId = epoch === facts.epoch ? facts.directoryId : undefined;
+      facts.history.push({ epoch, startSequence: sequence, primaryNodeId, directoryId });
     }
     facts.position = position;
     facts.timestamp = timestamp;
@@ -350,6 +359,8 @@ export function applyRecord(
       facts.primary = record.primary;
       facts.copied = false;
       facts.members = record.members;
+      facts.directoryId = record.directoryId;
+      facts.sets = joinRows(record.sets ?? [], facts.sets);
       break;
     case 'epoch-seen':
       seeEpoch(facts, record.epoch);

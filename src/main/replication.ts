@@ -96,8 +96,9 @@ export class Replication {
     const frameBytes = frameBytesOf(config.maxEntryBytes, config.catchUpBatchBytes);
     this.snapshots = new SnapshotSupply(config, spaces, reader, frameBytes, {
       send: ({ replicaId }, connection, frame) => {
-        const bytes = encodeFrame(frame);
-        this.#shipperOf(replicaId)?.post({ kind: 'frame', connection, bytes });
+        const shipper = this.#shipperOf(replicaId);
+        const bytes = encodeFrame(frame, shipper?.link.version);
+        shipper?.post({ kind: 'frame', connection, bytes });
       },
       giveUp: ({ replicaId }, connection, { message, code }) => {
         const reason = message.split('\n', 1)[0]!;
@@ -110,6 +111,11 @@ export class Replication {
         hooks.snapshot(spaces.bySlot[slot]!, replicaId, kind, news),
     });
     for (const replica of config.replicas) this.add(replica);
+  }
+
+  /** Of this node: what it leads is led by this directory. */
+  get directoryId(): string {
+    return this.#facts.directoryId;
   }
 
   /** The nodes that are shipped to, or could be. */

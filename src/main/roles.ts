@@ -4,6 +4,9 @@
  */
 import type { History } from '../shared/epoch.js';
 import { failure } from '../shared/errors.js';
+import { DEFAULT_KEEP } from '../shared/limits.js';
+import { type MemberId, type MembersRow, rowsUpTo } from '../shared/members.js';
+import { joinRows, sameRows } from '../shared/members-rows.js';
 import { type Member, sameMembers } from '../shared/node-record.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { PositionRow, SpaceRow } from '../shared/protocol.js';
@@ -12,7 +15,7 @@ import { newSpaceFacts, roleRecord, type SpaceFacts } from '../shared/state.js';
 import type { Address, NodeConfig } from './config.js';
 import { isOfDamage } from './damage.js';
 import { becomeReplica } from './fencing.js';
-import type { SpaceAnswer } from './member-questions.js';
+import type { MetNode, SpaceAnswer } from './member-questions.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
 import type { Replication } from './replication.js';
@@ -42,6 +45,13 @@ export interface RoleHooks {
     primary: History,
     unjudged: number,
   ): Promise<PositionRow['answer']>;
+}
+
+/** The node, and the directory of it, that introduces its spaces. */
+export interface Introducer {
+  readonly nodeId: string;
+  /** 32 hex digits; undefined where it speaks version 1. */
+  readonly directoryId: string | undefined;
 }
 
 export class Roles {
@@ -131,7 +141,9 @@ export class Roles {
     if (answers.silent.length > 0) this.#unconfirmed(name, answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
-    const state = await this.#create(this.#ledFacts(id, name, 1, replicas));
+    const facts = this.#ledFacts(id, name, 1, replicas);
+    facts.sets = this.#firstSets(answers.met);
+    const state = await this.#create(facts);
     state.replicas = replicas;
     this.#replication.lead([state]);
     return state;
@@ -174,12 +186,29 @@ export class Roles {
     }, id);
   }
 
+  /**
+   * Version 0: this directory and those that were met. Others come by a change. Nobody counts by
+   * sets while one of them has told no directory: it speaks version 1 of the protocol.
+   */
+  #firstSets(met: readonly MetNode[]): MembersRow[] {
+    const { nodeId } = this.#config;
+    const own = { nodeId, directoryId: this.#replication.directoryId };
+    const members: MemberId[] = [own];
+    for (const { nodeId: id, directoryId } of met) {
+      if (directoryId === undefined) return [];
+      members.push({ nodeId: id, directoryId });
+    }
+    const next = { members, keep: DEFAULT_KEEP };
+    return [{ epoch: 1, sequence: 0, next, old: undefined }];
+  }
+
   #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {
     const facts = newSpaceFacts(id, name);
     facts.role = 'primary';
     facts.epoch = epoch;
     facts.epochSeen = epoch;
     facts.primary = this.#config.nodeId;
+    facts.directoryId = this.#replication.directoryId;
     facts.members = this.#members(replicas);
     return facts;
   }
@@ -329,12 +358,13 @@ export class Roles {
   }
 
   /** A primary introduces its spaces to this node. */
-  register(primaryId: string, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
-    return inParts(rows, (row) => this.#queue.run(() => this.#registerOne(primaryId, row), row.id));
+  register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
+    return inParts(rows, (row) => this.#queue.run(() => this.#registerOne(primary, row), row.id));
   }
 
-  async #registerOne(primaryId: string, row: SpaceRow): Promise<PositionRow> {
+  async #registerOne(primary: Introducer, row: SpaceRow): Promise<PositionRow> {
     const { handle } = row;
+    const { nodeId: primaryId } = primary;
     let space = this.#spaces.byId(row.id);
     if (!space) {
       if (spaceIdOf(row.name) !== row.id) {
@@ -344,7 +374,9 @@ export class Roles {
       facts.epoch = row.epoch;
       facts.epochSeen = row.epoch;
       facts.primary = primaryId;
+      facts.directoryId = primary.directoryId;
       facts.members = row.members;
+      facts.sets = rowsUpTo(row.sets, 0);
       space = await this.#create(facts);
     }
     const { facts } = space;
@@ -358,7 +390,7 @@ export class Roles {
       // What this node has appended stands before the change in the log.
       await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
     }
-    await this.#follow(space, primaryId, row);
+    await this.#follow(space, primary, row);
     // What is damaged here is not continued, and nothing of it is acknowledged.
     if (space.refusal) return positionRow(handle, 'refused', space, 0);
     // What an older connection has staged is on its way; the position is what is durable.
@@ -377,21 +409,36 @@ export class Roles {
   }
 
   /** From now on, durably, this node follows that primary in its epoch. */
-  async #follow(space: SpaceState, primaryId: string, row: SpaceRow): Promise<void> {
+  async #follow(space: SpaceState, from: Introducer, row: SpaceRow): Promise<void> {
     const { facts } = space;
     const { epoch, members } = row;
+    const { nodeId: primary, directoryId } = from;
+    space.toldSets = row.sets;
+    const sets = startingSets(facts, row.sets);
     const isSame = facts.role === 'replica' && epoch === facts.epoch && !facts.copied;
-    if (isSame && sameMembers(facts.members, members)) return;
-    const next = { ...facts, role: 'replica' as const, epoch, primary: primaryId, members };
+    const isKnown = facts.directoryId === directoryId && sameRows(facts.sets, sets);
+    if (isSame && isKnown && sameMembers(facts.members, members)) return;
+    const next = { ...facts, role: 'replica' as const, epoch, primary, directoryId, members, sets };
     await this.#wal.record(roleRecord(next), () => {
       becomeReplica(space);
       space.isFenced = false;
-      facts.primary = primaryId;
+      facts.primary = primary;
+      facts.directoryId = directoryId;
       facts.members = members;
-      space.primaryId = idOf(primaryId);
+      facts.sets = joinRows(sets, facts.sets);
+      space.primaryId = idOf(primary);
       this.#spaces.setEpoch(space, epoch);
     });
     this.#hooks.changed(space);
+  }
+
+  /** All that the space had was taken back: it begins with the set that its primary began with. */
+  async #startAnew({ facts, toldSets }: SpaceState): Promise<void> {
+    const sets = startingSets(facts, toldSets);
+    if (facts.role !== 'replica' || sameRows(facts.sets, sets)) return;
+    await this.#wal.record(roleRecord({ ...facts, sets }), () => {
+      facts.sets = sets;
+    });
   }
 
   /** Goes back to what is shared with a primary, and says where that is; see Rejoin.back. */
@@ -403,9 +450,21 @@ export class Roles {
   ): Promise<Omit<PositionRow, 'handle'>> {
     return this.serially(async () => {
       const answer = await this.#hooks.back(space, epoch, primary, unjudged);
+      await this.#startAnew(space);
       return positionRow(0, answer, space, this.#hooks.appliedTo(space));
     }, space);
   }
+}
+
+/**
+ * Who counts where a log begins is in no entry: a node that has none of the space takes what its
+ * primary says, and one that knows of no set what holds for the part that it has.
+ */
+function startingSets({ sets, position }: SpaceFacts, told: readonly MembersRow[]): MembersRow[] {
+  const { sequence } = position;
+  if (sequence > 0 && sets.length > 0) return sets;
+  const rows = rowsUpTo(told, sequence);
+  return rows.length > 0 ? rows : sets;
 }
 
 /** Throws why it takes nothing, if so; what is damaged can be read around. */

@@ -9,6 +9,8 @@ import type {
   Traffic,
 } from '../shared/control.js';
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
+import { rowsKept } from '../shared/members.js';
+import { rowsToTell } from '../shared/members-rows.js';
 import type { Member } from '../shared/node-record.js';
 import type { PairWatch } from '../shared/pair-watch.js';
 import type { Sequence } from '../shared/position.js';
@@ -324,7 +326,8 @@ export class ShipperHandle {
 /** What a shipper is told of a space that goes to its replica. */
 export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
   const { id, name, epoch, members, voided } = facts;
-  return { slot, id, name, epoch, members, voided };
+  const sets = rowsToTell(rowsKept(facts.sets, facts.first));
+  return { slot, id, name, epoch, members, sets, voided };
 }
 
 /** What every shipper is told of its node's options. */

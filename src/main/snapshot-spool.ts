@@ -13,9 +13,11 @@ import { failure } from '../shared/errors.js';
 import { FRAME_LEAST_BYTES, SNAPSHOT_CHUNK_MAX_BYTES } from '../shared/limits.js';
 import {
   readSnapshotFacts,
+  readSnapshotSets,
   type SnapshotFacts,
   type SnapshotWhole,
   writeSnapshotFacts,
+  writeSnapshotSets,
 } from '../shared/snapshot-facts.js';
 import type { Chunk } from '../shared/snapshot-queue.js';
 import type { Disk, DiskFile } from './disk.js';
@@ -67,6 +69,7 @@ export class Spool {
     const full = path.join(folder, spaceId + SUFFIX);
     const head = new ByteWriter().id(spaceId);
     writeSnapshotFacts(head, facts);
+    writeSnapshotSets(head, facts);
     const w = new ByteWriter().u32(MAGIC).u32(FORMAT);
     w.u32(head.length).u32(crc32c(head.bytes())).raw(head.bytes());
     const file = await disk.open(full, 'create');
@@ -209,7 +212,9 @@ async function readHead(
   if (got < length || crc32c(head) !== r.u32()) return undefined;
   const h = new ByteReader(head, 'CorruptionDetected');
   if (h.id() !== spaceId) return undefined;
-  const facts = readSnapshotFacts(h);
+  const told = readSnapshotFacts(h);
+  // Older releases ended here.
+  const facts = h.left > 0 ? readSnapshotSets(h, told, 'CorruptionDetected') : told;
   h.end();
   return { facts, bytes: FIXED_BYTES + length };
 }

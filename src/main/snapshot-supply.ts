@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { EngramError, failure } from '../shared/errors.js';
 import type { Position, Sequence, Slot } from '../shared/position.js';
 import type { PlainFrame } from '../shared/protocol.js';
-import { epochAt, historyUpTo, type SnapshotFacts } from '../shared/snapshot-facts.js';
+import { epochAt, historyUpTo, type SnapshotFacts, setsAt } from '../shared/snapshot-facts.js';
 import type { SnapshotFrame } from '../shared/snapshot-frames.js';
 import {
   type Pair,
@@ -358,9 +358,10 @@ export class SnapshotSupply {
   async #factsAt(space: SpaceState, sequence: Sequence): Promise<SnapshotFacts> {
     const id = randomBytes(16).toString('hex');
     const history = historyUpTo(space.facts.history, sequence);
+    const sets = setsAt(space.facts.sets, sequence);
     const { position: last, timestamp: lastTimestamp, first } = space.facts;
     if (sequence === last.sequence) {
-      return { id, position: last, timestamp: lastTimestamp, history };
+      return { id, position: last, timestamp: lastTimestamp, history, sets };
     }
     const found = sequence < first ? undefined : await this.#reader.lookUp([{ space, sequence }]);
     const there = found?.get(space)?.position;
@@ -369,7 +370,7 @@ export class SnapshotSupply {
       for await (const [entry] of this.#reader.read(space, sequence, sequence)) {
         timestamp = entry!.timestamp;
       }
-      return { id, position: there, timestamp, history };
+      return { id, position: there, timestamp, history, sets };
     }
     if (sequence !== space.facts.first - 1) {
       const found = `entry ${sequence} was freed while the host made its snapshot`;
@@ -377,7 +378,7 @@ export class SnapshotSupply {
     }
     // The entry itself is gone, what follows is not: the epoch alone is compared (DESIGN 8).
     const position: Position = { epoch: epochAt(history, sequence), sequence, headerCrc: 0 };
-    return { id, position, timestamp: 0n, history };
+    return { id, position, timestamp: 0n, history, sets };
   }
 
   // --- what is kept --------------------------------------------------------------------------

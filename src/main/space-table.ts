@@ -1,6 +1,7 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 import { idWord, type SpaceIdWords } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
+import type { MembersRow } from '../shared/members.js';
 import { type Member, NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Epoch, EpochStart, Sequence, Slot } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -64,6 +65,8 @@ export interface SpaceState {
   primaryId: string;
   /** The epochs of the space as its primary has told them last. */
   toldHistory: readonly EpochStart[];
+  /** Its sets of members as of its primary's last introduction. */
+  toldSets: readonly MembersRow[];
   /** Its log goes back to what it shares with its primary: not to be promoted meanwhile. */
   isRewinding: boolean;
   /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
@@ -175,6 +178,7 @@ export class SpaceTable {
       repair: undefined,
       primaryId: this.#primaryId(facts.primary),
       toldHistory: [],
+      toldSets: [],
       isRewinding: false,
       isInstalling: facts.begun !== undefined,
       rewindCount: 0,

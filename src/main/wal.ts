@@ -140,8 +140,17 @@ export class Wal {
     return sequence;
   }
 
-  /** Stages a space's next entries as another node sealed them. @returns whether there was room */
-  stageReceived(space: SpaceState, entries: Uint8Array, first: Sequence, count: number): boolean {
+  /**
+   * Stages a space's next entries as another node sealed them. @returns whether there was room
+   * @param holdsMembers one of them says who counts
+   */
+  stageReceived(
+    space: SpaceState,
+    entries: Uint8Array,
+    first: Sequence,
+    count: number,
+    holdsMembers: boolean,
+  ): boolean {
     const next = this.#memory.allocated(space.slot) + 1;
     // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
     if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
@@ -151,6 +160,7 @@ export class Wal {
     this.#schedule();
     this.#memory.setAllocated(space.slot, first + count - 1);
     open.add(space.slot, first, count, entries.length, 1);
+    if (holdsMembers) open.holdsMembers = true;
     return true;
   }
 
@@ -311,7 +321,7 @@ export class Wal {
    * comes, and the fdatasync may be far. Who wants its bytes reads the segment.
    */
   #setAside(group: LogGroup): void {
-    group.aside = summarise(group.slab, group.runs, group.startLsn, this.#spaces);
+    group.aside = summarise(group, this.#spaces);
     this.#free.push(group.slab);
     this.#acknowledge(group);
     this.#waiting.drain();

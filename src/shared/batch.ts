@@ -24,9 +24,11 @@ import {
   readPayloadSize,
   readSequence,
   readSpaceIdWord,
+  readType,
 } from './entry.js';
 import { type EngramError, failure } from './errors.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from './limits.js';
+import { decodeMembers, MEMBERS_ENTRY } from './members.js';
 import type { Epoch, Sequence } from './position.js';
 
 export const BATCH_VERSION = 1;
@@ -221,6 +223,10 @@ export function checkEntries(
       readSpaceIdWord(view, at, 3) !== id3
     ) {
       throw invalid(`entry ${sequence} belongs to another space`);
+    }
+    if (readType(view, at) === MEMBERS_ENTRY) {
+      const from = at + ENTRY_HEADER_BYTES;
+      decodeMembers(bytes.subarray(from, from + size), 'ProtocolViolation');
     }
     const entryEpoch = readEpoch(view, at);
     if (entryEpoch < epoch || entryEpoch > batch.epoch) {

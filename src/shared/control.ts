@@ -1,5 +1,6 @@
 /** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
 import type { Compression } from './compression.js';
+import type { MembersRow } from './members.js';
 import type { Member } from './node-record.js';
 import type { Epoch, EpochStart, Lsn, Sequence, Slot } from './position.js';
 import type { PositionRow, Verdict } from './protocol.js';
@@ -55,6 +56,8 @@ export interface ShippedSpace {
   readonly name: string;
   readonly epoch: Epoch;
   readonly members: readonly Member[];
+  /** Who counts: as many rows as a frame holds. */
+  readonly sets: readonly MembersRow[];
   /** What rewinds of this node have made void in its log. */
   readonly voided: readonly Voided[];
 }

@@ -77,6 +77,9 @@ export function divergenceOf(ours: History, theirs: History): Sequence | undefin
 
 function isSameEpoch(a: EpochStart, b: EpochStart): boolean {
   if (a.epoch !== b.epoch || a.startSequence !== b.startSequence) return false;
+  // Two directories under one name lead in epochs of their own.
+  const isOther = a.directoryId !== undefined && b.directoryId !== undefined;
+  if (isOther && a.directoryId !== b.directoryId) return false;
   const isUnknown = a.primaryNodeId === UNKNOWN_OWNER || b.primaryNodeId === UNKNOWN_OWNER;
   return isUnknown || a.primaryNodeId === b.primaryNodeId;
 }
@@ -97,8 +100,17 @@ export function comparePositions(a: Position, b: Position): number {
 /** Fills in whose epochs these are, as far as a primary's history tells. */
 export function nameOwners(rows: EpochStart[], told: readonly EpochStart[]): void {
   for (const [i, row] of rows.entries()) {
-    if (row.primaryNodeId !== UNKNOWN_OWNER) continue;
+    if (row.primaryNodeId !== UNKNOWN_OWNER && row.directoryId !== undefined) continue;
     const known = told.find((t) => isSameEpoch(t, row));
-    if (known) rows[i] = known;
+    if (!known) continue;
+    const isNamed = row.primaryNodeId !== UNKNOWN_OWNER;
+    const primaryNodeId = isNamed ? row.primaryNodeId : known.primaryNodeId;
+    rows[i] = { ...row, primaryNodeId, directoryId: row.directoryId ?? known.directoryId };
   }
+}
+
+/** The directory that wrote a space's first entries; undefined: the history does not tell. */
+export function founderOf(history: readonly EpochStart[]): string | undefined {
+  const [first] = history;
+  return first?.startSequence === 1 ? first.directoryId : undefined;
 }

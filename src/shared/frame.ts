@@ -23,6 +23,8 @@ export interface FrameCodec<F> {
   write(w: ByteWriter, frame: F): void;
   /** Throws ProtocolViolation; allocates by what is there only. */
   read(r: ByteReader): F;
+  /** What version 2 of the protocol says instead, under a kind byte of its own. */
+  readonly since2?: Pick<FrameCodec<F>, 'code' | 'write' | 'read'>;
 }
 
 /** A codec for each member of a union of frames. */

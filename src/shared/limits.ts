@@ -93,6 +93,8 @@ export const HELLO_FRAME_MAX_BYTES = 1 * KiB;
 export const FRAME_LEAST_BYTES = 64 * KiB;
 /** Members of one space, as far as a peer may name them. */
 export const MEMBERS_MAX = 64;
+/** What promotions keep, where nobody has said otherwise: entries acknowledged on one replica. */
+export const DEFAULT_KEEP = 1;
 /** Entries of members that the facts of one space remember: pending and settled ones. */
 export const MEMBERS_ROWS_MAX = 64;
 /** What a frame may carry around its largest batch: length, headers, slack for small ones. */

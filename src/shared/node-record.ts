@@ -12,14 +12,18 @@ import { dialable } from './dialable.js';
 import { readSequence } from './entry.js';
 import { failure } from './errors.js';
 import { MEMBERS_MAX } from './limits.js';
+import { type MembersRow, readMembersRows, writeMembersRows } from './members.js';
+import { readDirectory, writeDirectory } from './members-rows.js';
 import type { Epoch, Sequence } from './position.js';
 import type { Rewind } from './rewind.js';
 import {
   readSnapshotFacts,
+  readSnapshotSets,
   readSnapshotWhole,
   type SnapshotFacts,
   type SnapshotWhole,
   writeSnapshotFacts,
+  writeSnapshotSets,
   writeSnapshotWhole,
 } from './snapshot-facts.js';
 
@@ -44,6 +48,10 @@ export type NodeRecord =
       /** The name of the node that leads it. */
       readonly primary: string;
       readonly members: readonly Member[];
+      /** The directory that leads it, 32 hex digits; undefined: nobody has said. */
+      readonly directoryId?: string | undefined;
+      /** Who counts, as of this node's own log. */
+      readonly sets?: readonly MembersRow[] | undefined;
     }
   | { readonly kind: 'epoch-seen'; readonly id: string; readonly epoch: Epoch }
   /** No batch of a lower epoch is taken any more, and nobody else gets this epoch from here. */
@@ -122,6 +130,8 @@ export function readMembers(r: ByteReader): Member[] {
   return members;
 }
 
+type SpaceRecord = Extract<NodeRecord, { kind: 'space' }>;
+
 export function encodeNodeRecord(record: NodeRecord): Uint8Array {
   const w = new ByteWriter();
   switch (record.kind) {
@@ -132,6 +142,8 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
         .u8(record.role === 'primary' ? 1 : 0);
       w.u32(record.epoch).text(record.primary);
       writeMembers(w, record.members);
+      writeDirectory(w, record.directoryId);
+      writeMembersRows(w, record.sets ?? []);
       break;
     case 'epoch-seen':
       w.u8(EPOCH_SEEN).id(record.id).u32(record.epoch);
@@ -161,10 +173,12 @@ export function encodeNodeRecord(record: NodeRecord): Uint8Array {
       w.u8(BEGUN).id(record.id);
       writeSnapshotFacts(w, record.snapshot);
       writeSnapshotWhole(w, record.whole);
+      writeSnapshotSets(w, record.snapshot);
       break;
     case 'base':
       w.u8(BASE).id(record.id);
       writeSnapshotFacts(w, record.snapshot);
+      writeSnapshotSets(w, record.snapshot);
       break;
     case 'mark':
       w.u8(MARK);
@@ -201,6 +215,8 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
         epoch: r.u32(),
         primary: r.text(),
         members: readMembers(r),
+        // Releases before it ended here.
+        ...(r.left > 0 && readSets(r)),
       };
     case EPOCH_SEEN:
       return { kind: 'epoch-seen', id: r.id(), epoch: r.u32() };
@@ -224,14 +240,11 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
     case SKIP:
       return { kind: 'skip', id: r.id(), sequence: r.u64() };
     case BEGUN:
-      return {
-        kind: 'begun',
-        id: r.id(),
-        snapshot: readSnapshotFacts(r),
-        whole: readSnapshotWhole(r),
-      };
-    case BASE:
-      return { kind: 'base', id: r.id(), snapshot: readSnapshotFacts(r) };
+      return readBegun(r);
+    case BASE: {
+      const id = r.id();
+      return { kind: 'base', id, snapshot: withSets(r, readSnapshotFacts(r)) };
+    }
     case MARK:
       return { kind: 'mark' };
     case FILLER:
@@ -239,4 +252,20 @@ function decodeKind(kind: number, r: ByteReader): NodeRecord {
     default:
       throw failure('UnsupportedVersion', `node record of kind ${kind} in the log`);
   }
+}
+
+function readSets(r: ByteReader): Pick<SpaceRecord, 'directoryId' | 'sets'> {
+  return { directoryId: readDirectory(r), sets: readMembersRows(r, 'CorruptionDetected') };
+}
+
+function readBegun(r: ByteReader): NodeRecord {
+  const id = r.id();
+  const snapshot = readSnapshotFacts(r);
+  const whole = readSnapshotWhole(r);
+  return { kind: 'begun', id, snapshot: withSets(r, snapshot), whole };
+}
+
+/** Releases before them ended where the record does. */
+function withSets(r: ByteReader, snapshot: SnapshotFacts): SnapshotFacts {
+  return r.left > 0 ? readSnapshotSets(r, snapshot, 'CorruptionDetected') : snapshot;
 }

@@ -7,6 +7,14 @@
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
 import { type FrameCodecs, oneOf, partsBySize, readRows } from './frame.js';
+import { type MembersRow, readMembersRows, writeMembersRows } from './members.js';
+import {
+  readDirectory,
+  rowBytes,
+  withDirectories,
+  writeDirectories,
+  writeDirectory,
+} from './members-rows.js';
 import type { Role } from './node-record.js';
 import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 
@@ -36,6 +44,16 @@ export interface StandingRow {
   readonly isWhole: boolean;
   /** Oldest first. */
   readonly history: readonly EpochStart[];
+  /** Of who answers; undefined in version 1. */
+  readonly directoryId: string | undefined;
+  /** Who counts by its log, the newest last; empty in version 1. */
+  readonly sets: readonly MembersRow[];
+  /** The directory that began the space; undefined: nobody knows it there, or version 1. */
+  readonly founder: string | undefined;
+  /** It has begun the space, and enough of those that it met then follow it. */
+  readonly isFounded: boolean;
+  /** The highest version of the protocol that it speaks. */
+  readonly protocol: number;
 }
 
 /** Why a node cannot give an entry. */
@@ -91,6 +109,34 @@ export const PEER_CODECS: FrameCodecs<PeerFrame> = {
       for (const row of rows) writeStanding(w, row);
     },
     read: (r) => ({ kind: 'standing', rows: readRows(r, readStanding) }),
+    since2: {
+      code: 44,
+      write: (w, { rows }) => {
+        for (const row of rows) {
+          writeStanding(w, row);
+          writeDirectory(w, row.directoryId);
+          writeDirectories(w, row.history);
+          writeMembersRows(w, row.sets);
+          writeDirectory(w, row.founder);
+          w.u8(Number(row.isFounded)).u16(row.protocol);
+        }
+      },
+      read: (r) => ({
+        kind: 'standing',
+        rows: readRows(r, (x) => {
+          const row = readStanding(x);
+          return {
+            ...row,
+            directoryId: readDirectory(x),
+            history: withDirectories(x, row.history),
+            sets: readMembersRows(x, 'ProtocolViolation'),
+            founder: readDirectory(x),
+            isFounded: x.u8() === 1,
+            protocol: x.u16(),
+          };
+        }),
+      }),
+    },
   },
   'entries-ask': {
     code: 26,
@@ -155,6 +201,11 @@ function readStanding(r: ByteReader): StandingRow {
     first: r.u64(),
     isWhole: r.u8() === 1,
     history: readHistory(r),
+    directoryId: undefined,
+    sets: [],
+    founder: undefined,
+    isFounded: false,
+    protocol: 1,
   };
 }
 
@@ -169,5 +220,9 @@ function readHistory(r: ByteReader): EpochStart[] {
 
 /** Rows in parts that any frame holds. */
 export function standingInFrames(rows: readonly StandingRow[]): StandingRow[][] {
-  return partsBySize(rows, (row) => 96 + 3 * row.primary.length + 28 * row.history.length);
+  return partsBySize(rows, (row) => {
+    let bytes = 133 + 3 * row.primary.length + 44 * row.history.length;
+    for (const set of row.sets) bytes += rowBytes(set);
+    return bytes;
+  });
 }

@@ -24,4 +24,6 @@ export interface EpochStart {
   readonly startSequence: Sequence;
   /** 16 bytes, lower-case hex. */
   readonly primaryNodeId: string;
+  /** Of that node's directory, 32 hex digits; undefined: nobody has told us yet. */
+  readonly directoryId?: string | undefined;
 }

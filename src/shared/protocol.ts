@@ -16,6 +16,8 @@ import {
   writeFrameHeader,
 } from './frame.js';
 import { FRAME_HEADER_BYTES } from './limits.js';
+import { type MembersRow, readMembersRows, writeMembersRows } from './members.js';
+import { rowBytes } from './members-rows.js';
 import { type Member, readMembers, writeMembers } from './node-record.js';
 import { PEER_CODECS, type PeerFrame } from './peer-frames.js';
 import type { Epoch, Position, Sequence } from './position.js';
@@ -62,6 +64,8 @@ export interface SpaceRow {
   readonly epoch: Epoch;
   readonly name: string;
   readonly members: readonly Member[];
+  /** Who counts, by the primary's log, the newest last; empty in version 1. */
+  readonly sets: readonly MembersRow[];
 }
 
 /**
@@ -186,6 +190,23 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
       }
     },
     read: (r) => ({ kind: 'spaces', rows: readRows(r, readSpaceRow) }),
+    since2: {
+      code: 41,
+      write: (w, { rows }) => {
+        for (const r of rows) {
+          w.u32(r.handle).id(r.id).u32(r.epoch).text(r.name);
+          writeMembers(w, r.members);
+          writeMembersRows(w, r.sets);
+        }
+      },
+      read: (r) => ({
+        kind: 'spaces',
+        rows: readRows(r, (x) => ({
+          ...readSpaceRow(x),
+          sets: readMembersRows(x, 'ProtocolViolation'),
+        })),
+      }),
+    },
   },
   positions: {
     code: 4,
@@ -280,12 +301,14 @@ const CODECS: FrameCodecs<PlainFrame> = {
 
 const BY_CODE = new Map<number, FrameCodec<PlainFrame>>();
 for (const codec of Object.values(CODECS) as FrameCodec<PlainFrame>[]) {
-  if (codec.code === BATCHES || BY_CODE.has(codec.code))
-    throw new Error(`kind ${codec.code} twice`);
-  BY_CODE.set(codec.code, codec);
+  for (const layout of codec.since2 ? [codec, codec.since2] : [codec]) {
+    const { code } = layout;
+    if (code === BATCHES || BY_CODE.has(code)) throw new Error(`kind ${code} twice`);
+    BY_CODE.set(code, layout);
+  }
 }
 
-/** The kind byte of each kind of frame. */
+/** The kind byte of each kind of frame, as version 1 has it. */
 export const FRAME_KINDS: Readonly<Record<Frame['kind'], number>> = {
   batches: BATCHES,
   ...(Object.fromEntries(Object.entries(CODECS).map(([kind, { code }]) => [kind, code])) as Record<
@@ -294,11 +317,15 @@ export const FRAME_KINDS: Readonly<Record<Frame['kind'], number>> = {
   >),
 };
 
-/** A whole frame, header included. */
-export function encodeFrame(frame: PlainFrame): Uint8Array {
+/**
+ * A whole frame, header included.
+ * @param version that was agreed on: what only version 2 tells goes to who speaks it
+ */
+export function encodeFrame(frame: PlainFrame, version = 1): Uint8Array {
   const w = new ByteWriter();
   w.u32(0).u32(0).u32(0).u32(0);
-  const codec = CODECS[frame.kind] as FrameCodec<PlainFrame>;
+  const known = CODECS[frame.kind] as FrameCodec<PlainFrame>;
+  const codec = (version > 1 && known.since2) || known;
   codec.write(w, frame);
   const bytes = w.bytes();
   const body = bytes.subarray(FRAME_HEADER_BYTES);
@@ -330,7 +357,8 @@ export function inFrames<T>(rows: readonly T[]): T[][] {
 /** Introductions in parts that any frame holds, the longest names and members included. */
 export function spacesInFrames(rows: readonly SpaceRow[]): SpaceRow[][] {
   return partsBySize(rows, (row) => {
-    let bytes = 40 + 3 * row.name.length;
+    let bytes = 48 + 3 * row.name.length;
+    for (const set of row.sets) bytes += rowBytes(set);
     for (const m of row.members) bytes += 4 + 3 * (m.nodeId.length + m.host.length);
     return bytes;
   });
@@ -384,6 +412,7 @@ function readSpaceRow(r: ByteReader): SpaceRow {
     epoch: r.u32(),
     name: r.text(),
     members: readMembers(r),
+    sets: [],
   };
 }
 

@@ -4,6 +4,7 @@
  * only where no later rewind voids it.
  */
 import { REWINDS_MAX } from './limits.js';
+import { rowsUpTo } from './members.js';
 import type { Lsn, Position, Sequence } from './position.js';
 import type { SpaceFacts } from './state.js';
 
@@ -67,6 +68,7 @@ export function applyRewind(facts: SpaceFacts, rewind: Rewind, lsn: Lsn): void {
  */
 export function undoBehind(facts: SpaceFacts, last: Sequence, lsn: Lsn): void {
   facts.history = facts.history.filter((row) => row.startSequence <= last);
+  facts.sets = rowsUpTo(facts.sets, last);
   facts.skipped = facts.skipped.filter((sequence) => sequence <= last);
   facts.checkpoint = Math.min(facts.checkpoint, last + 1);
   facts.damage = facts.damage

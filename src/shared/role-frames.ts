@@ -4,6 +4,7 @@
  */
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { type FrameCodecs, readRows } from './frame.js';
+import { readDirectory, writeDirectory } from './members-rows.js';
 import type { Member } from './node-record.js';
 import type { Epoch, EpochStart, Position } from './position.js';
 
@@ -41,6 +42,8 @@ export type RoleFrame =
       /** Final for all lower epochs, where it is granted. */
       readonly position: Position;
       readonly reason: string;
+      /** Of who answers; undefined in version 1. */
+      readonly directoryId?: string | undefined;
     }
   /** From a primary: lead this space, at whose end you stand. */
   | {
@@ -76,6 +79,17 @@ function readPosition(r: ByteReader): Position {
   return { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() };
 }
 
+function readPromised(r: ByteReader): Extract<RoleFrame, { kind: 'promised' }> {
+  return {
+    kind: 'promised',
+    id: r.id(),
+    isGranted: r.u8() === 1,
+    epochSeen: r.u32(),
+    position: readPosition(r),
+    reason: r.text(),
+  };
+}
+
 export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
   history: {
     code: 32,
@@ -93,6 +107,25 @@ export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
         primaryNodeId: x.id(),
       })),
     }),
+    since2: {
+      code: 42,
+      write: (w, { rows }) => {
+        for (const row of rows) {
+          w.u32(row.handle).u32(row.epoch).u64(row.startSequence).id(row.primaryNodeId);
+          writeDirectory(w, row.directoryId);
+        }
+      },
+      read: (r) => ({
+        kind: 'history',
+        rows: readRows(r, (x) => ({
+          handle: x.u32(),
+          epoch: x.u32(),
+          startSequence: x.u64(),
+          primaryNodeId: x.id(),
+          directoryId: readDirectory(x),
+        })),
+      }),
+    },
   },
   fenced: {
     code: 33,
@@ -127,14 +160,17 @@ export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
       writePosition(w, f.position);
       w.text(f.reason);
     },
-    read: (r) => ({
-      kind: 'promised',
-      id: r.id(),
-      isGranted: r.u8() === 1,
-      epochSeen: r.u32(),
-      position: readPosition(r),
-      reason: r.text(),
-    }),
+    read: (r) => readPromised(r),
+    since2: {
+      code: 45,
+      write: (w, f) => {
+        w.id(f.id).u8(Number(f.isGranted)).u32(f.epochSeen);
+        writePosition(w, f.position);
+        w.text(f.reason);
+        writeDirectory(w, f.directoryId);
+      },
+      read: (r) => ({ ...readPromised(r), directoryId: readDirectory(r) }),
+    },
   },
   'take-over': {
     code: 36,

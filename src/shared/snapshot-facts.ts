@@ -3,8 +3,16 @@
  * ahead of the bytes, heads the file in which they are collected, and is in the node records.
  */
 import type { ByteReader, ByteWriter } from './bytes.js';
-import { failure } from './errors.js';
+import { type ErrorCode, failure } from './errors.js';
 import { SNAPSHOT_HISTORY_MAX } from './limits.js';
+import {
+  type MembersRow,
+  readMembersRows,
+  rowsKept,
+  rowsUpTo,
+  writeMembersRows,
+} from './members.js';
+import { rowsToTell, withDirectories, writeDirectories } from './members-rows.js';
 import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 
 /** A snapshot id that stands for none. */
@@ -19,6 +27,8 @@ export interface SnapshotFacts {
   readonly timestamp: bigint;
   /** The epochs up to the position, the newest SNAPSHOT_HISTORY_MAX of them. */
   readonly history: readonly EpochStart[];
+  /** Who counted at the position; empty where an older release has made it, or nobody knows. */
+  readonly sets: readonly MembersRow[];
 }
 
 /** The bytes of a snapshot as a whole. */
@@ -34,6 +44,11 @@ export function historyUpTo(history: readonly EpochStart[], sequence: Sequence):
   return history.filter((h) => h.startSequence <= sequence).slice(-SNAPSHOT_HISTORY_MAX);
 }
 
+/** The sets of members that a snapshot at `sequence` carries. */
+export function setsAt(sets: readonly MembersRow[], sequence: Sequence): MembersRow[] {
+  return rowsToTell(rowsKept(rowsUpTo(sets, sequence), sequence + 1));
+}
+
 /** The epoch in which an entry was written, as far as the history tells; 0: it does not. */
 export function epochAt(history: readonly EpochStart[], sequence: Sequence): Epoch {
   return history.filter((h) => h.startSequence <= sequence).at(-1)?.epoch ?? 0;
@@ -44,6 +59,22 @@ export function writeSnapshotFacts(w: ByteWriter, facts: SnapshotFacts): void {
   w.id(id).u32(position.epoch).u64(position.sequence).u32(position.headerCrc).big(timestamp);
   w.u16(history.length);
   for (const h of history) w.u32(h.epoch).u64(h.startSequence).id(h.primaryNodeId);
+}
+
+/** What older releases do not know of: directories and sets. Behind all that they wrote. */
+export function writeSnapshotSets(w: ByteWriter, { history, sets }: SnapshotFacts): void {
+  writeDirectories(w, history);
+  writeMembersRows(w, sets);
+}
+
+/** @param facts as they were read without. Throws `code` for what is no set. */
+export function readSnapshotSets(
+  r: ByteReader,
+  facts: SnapshotFacts,
+  code: ErrorCode,
+): SnapshotFacts {
+  const history = withDirectories(r, facts.history);
+  return { ...facts, history, sets: readMembersRows(r, code) };
 }
 
 /** Throws ProtocolViolation for a history that is too long, else what the reader throws. */
@@ -59,7 +90,7 @@ export function readSnapshotFacts(r: ByteReader): SnapshotFacts {
   for (let i = 0; i < count; i++) {
     history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
   }
-  return { id, position, timestamp, history };
+  return { id, position, timestamp, history, sets: [] };
 }
 
 export function writeSnapshotWhole(w: ByteWriter, whole: SnapshotWhole): void {

@@ -1,13 +1,17 @@
 /** The frames that bring a snapshot of a space to a replica; docs/PROTOCOL.md has their bytes. */
+
+import type { ByteReader, ByteWriter } from './bytes.js';
 import type { FrameCodecs } from './frame.js';
 import { oneOf } from './frame.js';
 import type { Epoch } from './position.js';
 import {
   readSnapshotFacts,
+  readSnapshotSets,
   readSnapshotWhole,
   type SnapshotFacts,
   type SnapshotWhole,
   writeSnapshotFacts,
+  writeSnapshotSets,
   writeSnapshotWhole,
 } from './snapshot-facts.js';
 
@@ -77,17 +81,19 @@ export const SNAPSHOT_CODECS: FrameCodecs<SnapshotFrame> = {
   },
   'snapshot-begin': {
     code: 17,
-    write: (w, f) => {
-      w.u32(f.handle).u32(f.epoch).u32(f.chunk);
-      writeSnapshotFacts(w, f.facts);
+    write: writeBegin,
+    read: readBegin,
+    since2: {
+      code: 43,
+      write: (w, f) => {
+        writeBegin(w, f);
+        writeSnapshotSets(w, f.facts);
+      },
+      read: (r) => {
+        const begin = readBegin(r);
+        return { ...begin, facts: readSnapshotSets(r, begin.facts, 'ProtocolViolation') };
+      },
     },
-    read: (r) => ({
-      kind: 'snapshot-begin',
-      handle: r.u32(),
-      epoch: r.u32(),
-      chunk: r.u32(),
-      facts: readSnapshotFacts(r),
-    }),
   },
   'snapshot-chunk': {
     code: 18,
@@ -140,6 +146,18 @@ export const SNAPSHOT_CODECS: FrameCodecs<SnapshotFrame> = {
     }),
   },
 };
+
+type Begin = Extract<SnapshotFrame, { kind: 'snapshot-begin' }>;
+
+function writeBegin(w: ByteWriter, f: Begin): void {
+  w.u32(f.handle).u32(f.epoch).u32(f.chunk);
+  writeSnapshotFacts(w, f.facts);
+}
+
+function readBegin(r: ByteReader): Begin {
+  const head = { handle: r.u32(), epoch: r.u32(), chunk: r.u32() };
+  return { kind: 'snapshot-begin', ...head, facts: readSnapshotFacts(r) };
+}
 
 /** Whether a frame is one of these. */
 export function isSnapshotFrame(frame: { readonly kind: string }): frame is SnapshotFrame {

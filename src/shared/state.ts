@@ -6,12 +6,19 @@
  * File: magic "EGWS", format u32, generation u64, lsn u64 (replay begins here), durable u64,
  * node sequence u64, spaces u32, segments u32, holes u32, node id, cluster id, directory id (16
  * bytes; zeros: none yet), the format in which the directory was made u8, then the rows, then
- * CRC32C of all before it. Format 1 has neither of the last two.
+ * CRC32C of all before it. Format 1 has neither of the last two; a row of format 3 ends with the
+ * directories of its epochs and the sets of its members.
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
 import { failure } from './errors.js';
-import { SKIPS_MAX } from './limits.js';
+import { type MembersRow, readMembersRows, rowsKept, writeMembersRows } from './members.js';
+import {
+  readDirectory,
+  withDirectories,
+  writeDirectories,
+  writeDirectory,
+} from './members-rows.js';
 import {
   type Member,
   type NodeRecord,
@@ -23,15 +30,17 @@ import type { Epoch, EpochStart, Lsn, Position, Sequence } from './position.js';
 import { addVoided, type PendingRewind, type Voided } from './rewind.js';
 import {
   readSnapshotFacts,
+  readSnapshotSets,
   readSnapshotWhole,
   type SnapshotFacts,
   type SnapshotWhole,
   writeSnapshotFacts,
+  writeSnapshotSets,
   writeSnapshotWhole,
 } from './snapshot-facts.js';
 
 const MAGIC = 0x53574745;
-const FORMAT = 2;
+const FORMAT = 3;
 /** In the place of a role: a replica, in a copied directory. */
 const COPIED = 2;
 const NO_DIRECTORY = '0'.repeat(32);
@@ -47,12 +56,20 @@ export interface SpaceFacts {
   /** The highest epoch this node has heard of; at least `epoch`. */
   epochSeen: Epoch;
   primary: string;
+  /** Of the primary, 32 hex digits; undefined: nobody has told us, or an older release leads. */
+  directoryId: string | undefined;
   /**
    * The directory is a copy of another one, and has followed no primary since: it may lack what the
    * original has acknowledged behind its end. It leads by force alone.
    */
   copied: boolean;
+  /** Where its nodes listen: hints. Who counts is in `sets`. */
   members: readonly Member[];
+  /**
+   * Who counts, as this node's own log of the space says it, oldest first: what entries of type 7
+   * have set, above the newest that was settled before the first entry. Empty: nobody has said.
+   */
+  sets: MembersRow[];
   position: Position;
   /** Of the last entry, ns since the Unix epoch. */
   timestamp: bigint;
@@ -95,6 +112,8 @@ export interface SlotFacts {
    * at all slots; below 0 for one that was made since.
    */
   idleMs: number;
+  /** Whose `flushed` it is, 32 hex digits; undefined: nobody has told. */
+  directoryId?: string | undefined;
 }
 
 export type Slots = Map<string, SlotFacts>;
@@ -176,8 +195,10 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     epoch: 0,
     epochSeen: 0,
     primary: '',
+    directoryId: undefined,
     copied: false,
     members: [],
+    sets: [],
     position: { epoch: 0, sequence: 0, headerCrc: 0 },
     timestamp: 0n,
     history: [],
@@ -206,27 +227,13 @@ export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts, lsn: Lsn): v
   facts.position = snapshot.position;
   if (snapshot.timestamp > facts.timestamp) facts.timestamp = snapshot.timestamp;
   facts.history = [...snapshot.history];
+  facts.sets = [...snapshot.sets];
   facts.first = sequence + 1;
   facts.applied = sequence;
   facts.checkpoint = Math.min(facts.checkpoint, sequence + 1);
   facts.skipped = facts.skipped.filter((s) => s > sequence);
   facts.damage = [];
   facts.begun = undefined;
-}
-
-/** Throws Configuration when a space has too many of them already. */
-export function checkSkip(facts: SpaceFacts): void {
-  if (facts.skipped.length < SKIPS_MAX) return;
-  const found = `${facts.name} has ${SKIPS_MAX} skipped entries above its checkpoint already`;
-  throw failure('Configuration', found);
-}
-
-/** Throws as `checkSkip`. */
-export function addSkip(facts: SpaceFacts, sequence: Sequence): void {
-  if (facts.skipped.includes(sequence)) return;
-  checkSkip(facts);
-  facts.skipped.push(sequence);
-  facts.skipped.sort((a, b) => a - b);
 }
 
 /**
@@ -244,8 +251,8 @@ export function makeCopied(facts: SpaceFacts): void {
 
 /** The node record that makes the role in these facts durable. */
 export function roleRecord(facts: SpaceFacts): NodeRecord {
-  const { id, name, role, epoch, primary, members } = facts;
-  return { kind: 'space', id, name, role, epoch, primary, members };
+  const { id, name, role, epoch, primary, members, directoryId, sets } = facts;
+  return { kind: 'space', id, name, role, epoch, primary, members, directoryId, sets };
 }
 
 /** Writes a state in pieces, so that its caller can let other work in between. */
@@ -298,6 +305,11 @@ export class StateWriter {
     for (const v of f.voided) w.u64(v.lsn).u64(v.first);
     w.u16(f.rewinds.length);
     for (const r of f.rewinds) w.u64(r.from).u64(r.to).text(r.quarantine);
+    writeDirectory(w, f.directoryId);
+    for (const { directoryId } of f.slots.values()) writeDirectory(w, directoryId);
+    writeDirectories(w, f.history);
+    writeMembersRows(w, rowsKept(f.sets, f.first));
+    if (f.begun) writeSnapshotSets(w, f.begun.snapshot);
   }
 
   /** @returns the file's bytes */
@@ -337,6 +349,7 @@ export class StateReader {
   readonly #nodeSequence: Sequence;
   readonly #counts: { readonly spaces: number; readonly segments: number; readonly holes: number };
   readonly #own: StateOwner;
+  readonly #format: number;
   readonly #spaces: SpaceRow[] = [];
 
   constructor(bytes: Uint8Array) {
@@ -348,7 +361,7 @@ export class StateReader {
     const r = new ByteReader(body, 'CorruptionDetected');
     if (r.u32() !== MAGIC) throw failure('CorruptionDetected', 'a state without its magic');
     const format = r.u32();
-    if (format !== 1 && format !== FORMAT) {
+    if (format < 1 || format > FORMAT) {
       const found = `state format ${format}, known: 1 to ${FORMAT}`;
       throw failure('UnsupportedVersion', found);
     }
@@ -359,13 +372,14 @@ export class StateReader {
     this.#counts = { spaces: r.u32(), segments: r.u32(), holes: r.u32() };
     this.#own = readOwner(r, format);
     this.#r = r;
+    this.#format = format;
   }
 
   /** @returns whether there are more rows */
   rows(most: number): boolean {
     const { spaces } = this.#counts;
     const until = Math.min(spaces, this.#spaces.length + most);
-    while (this.#spaces.length < until) this.#spaces.push(readRow(this.#r));
+    while (this.#spaces.length < until) this.#spaces.push(readRow(this.#r, this.#format));
     return until < spaces;
   }
 
@@ -410,7 +424,7 @@ function readOwner(r: ByteReader, format: number): StateOwner {
   return { nodeId, clusterId, directoryId, madeAs: format === 1 ? 1 : r.u8() };
 }
 
-function readRow(r: ByteReader): SpaceRow {
+function readRow(r: ByteReader, format: number): SpaceRow {
   const lsn = r.u64();
   const facts = newSpaceFacts(r.id(), r.text());
   const role = r.u8();
@@ -447,7 +461,19 @@ function readRow(r: ByteReader): SpaceRow {
   for (let i = 0; i < rewinds; i++) {
     facts.rewinds.push({ from: r.u64(), to: r.u64(), quarantine: r.text() });
   }
+  if (format > 2) readSets(r, facts);
   return { lsn, facts };
+}
+
+function readSets(r: ByteReader, facts: SpaceFacts): void {
+  facts.directoryId = readDirectory(r);
+  for (const slot of facts.slots.values()) slot.directoryId = readDirectory(r);
+  facts.history = withDirectories(r, facts.history);
+  facts.sets = readMembersRows(r, 'CorruptionDetected');
+  const { begun } = facts;
+  if (!begun) return;
+  const snapshot = readSnapshotSets(r, begun.snapshot, 'CorruptionDetected');
+  facts.begun = { ...begun, snapshot };
 }
 
 function readDamage(r: ByteReader): DamagedRange {

@@ -28,7 +28,8 @@ export class Introductions {
   rowsOf(spaces: readonly ShippedSpace[]): SpaceRow[] {
     return spaces.map((s) => {
       this.#owed.set(s.slot, (this.#owed.get(s.slot) ?? 0) + 1);
-      return { handle: s.slot, id: s.id, epoch: s.epoch, name: s.name, members: s.members };
+      const { slot: handle, id, epoch, name, members, sets } = s;
+      return { handle, id, epoch, name, members, sets };
     });
   }
 

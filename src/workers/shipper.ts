@@ -232,7 +232,7 @@ export class Shipper {
   }
 
   #send(frame: PlainFrame): void {
-    this.#sendBytes(encodeFrame(frame));
+    this.#sendBytes(encodeFrame(frame, this.#version));
   }
 
   #sendBytes(bytes: Uint8Array): void {

@@ -126,7 +126,9 @@ describe('a replica without a host', () => {
     // It goes back to entry 6, which both have, and then far beyond what the first one spoke of.
     second.send({
       kind: 'spaces',
-      rows: [{ handle: 1, id: b.space('s').status().id, epoch: 2, name: 's', members: [] }],
+      rows: [
+        { handle: 1, id: b.space('s').status().id, epoch: 2, name: 's', members: [], sets: [] },
+      ],
     });
     await second.next('positions');
     const history = [

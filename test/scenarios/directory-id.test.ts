@@ -153,7 +153,7 @@ describe('the id of a directory', () => {
       (copy) => {
         copy.edit(`${DIR}/state-0`, (bytes) => {
           const view = new DataView(bytes.buffer);
-          view.setUint32(4, 3, true);
+          view.setUint32(4, 4, true);
           view.setUint32(bytes.length - 4, crc32c(bytes.subarray(0, -4)), true);
         });
       },

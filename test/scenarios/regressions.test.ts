@@ -129,7 +129,7 @@ describe('once broken', () => {
     const client = new WireClient(b.address!.port);
     await client.hello('b');
     const rows = Array.from({ length: 30 }, (_, i) => {
-      return { handle: i + 1, id: idOf(`s${i}`), epoch: 1, name: `s${i}`, members: [] };
+      return { handle: i + 1, id: idOf(`s${i}`), epoch: 1, name: `s${i}`, members: [], sets: [] };
     });
     client.send({ kind: 'spaces', rows });
     expect(await client.next('bye')).toMatchObject({ code: 'Configuration' });

@@ -66,7 +66,7 @@ describe('the wire, seen by a replica', () => {
     // Another one has led since the fifth.
     const client = connect();
     await client.hello('b', { nodeId: 'other' });
-    const space = { handle: 1, id: idOf('s'), epoch: 2, name: 's', members: [] };
+    const space = { handle: 1, id: idOf('s'), epoch: 2, name: 's', members: [], sets: [] };
     const history = [
       { handle: 1, epoch: 1, startSequence: 1, primaryNodeId: idOf(PRIMARY) },
       { handle: 1, epoch: 2, startSequence: 5, primaryNodeId: idOf('other') },

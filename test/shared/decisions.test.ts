@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { verdictOf } from '#src/shared/epoch.js';
@@ -5,7 +7,7 @@ import { lagOf, rememberTime } from '#src/shared/lag.js';
 import { decodeNodeRecord, encodeNodeRecord, type NodeRecord } from '#src/shared/node-record.js';
 import { Receiver } from '#src/shared/receiver.js';
 import { decideEnd, segmentName, segmentStart } from '#src/shared/segment.js';
-import { decodeState, newSpaceFacts, StateWriter } from '#src/shared/state.js';
+import { decodeState, newSpaceFacts, type SpaceRow, StateWriter } from '#src/shared/state.js';
 
 const ID = '00112233445566778899aabbccddeeff';
 
@@ -169,8 +171,12 @@ describe('lag', () => {
 
 describe('node records and state', () => {
   const members = [{ nodeId: 'b', host: '127.0.0.1', port: 7402 }];
+  const space = { id: ID, name: 'é', role: 'primary', epoch: 2, primary: 'a', members } as const;
+  const next = { members: [{ nodeId: 'a', directoryId: ID }], keep: 1 };
+  const sets = [{ epoch: 1, sequence: 0, next, old: undefined }];
   const records: NodeRecord[] = [
-    { kind: 'space', id: ID, name: 'é', role: 'primary', epoch: 2, primary: 'a', members },
+    { kind: 'space', ...space, directoryId: undefined, sets: [] },
+    { kind: 'space', ...space, directoryId: ID, sets },
     { kind: 'epoch-seen', id: ID, epoch: 9 },
     { kind: 'applied', id: ID, sequence: 2 ** 40 },
     { kind: 'promise', id: ID, epoch: 9, candidate: 'node-b' },
@@ -188,6 +194,51 @@ describe('node records and state', () => {
 
   test.each(records)('$kind comes back', (record) => {
     expect(decodeNodeRecord(encodeNodeRecord(record))).toEqual(record);
+  });
+
+  const old = JSON.parse(
+    fs.readFileSync(path.join(import.meta.dirname, '../golden/records.json'), 'utf8'),
+  ) as Record<string, string>;
+
+  test.each(['space', 'begun', 'base'])('a %s of an older release knows of no sets', (kind) => {
+    const record = decodeNodeRecord(Buffer.from(old[kind]!, 'hex'));
+    expect(record).toMatchObject({ kind, id: ID });
+    if ('snapshot' in record) expect(record.snapshot).toMatchObject({ id: ID, sets: [] });
+    else expect((record as { sets?: unknown }).sets).toBeUndefined();
+    // Written again it says that nobody has told them.
+    expect(decodeNodeRecord(encodeNodeRecord(record))).toMatchObject(record);
+  });
+
+  test.each([1, 2])('a state in format %i is carried over, with sets of nobody', (format) => {
+    const state = decodeState(Buffer.from(old[`state ${format}`]!, 'hex'));
+    expect(state).toMatchObject({ generation: 3, lsn: 100, nodeId: 'a', madeAs: format });
+    const [{ facts }] = state.spaces as [SpaceRow];
+    expect(facts).toMatchObject({ name: 'tenant', sets: [], directoryId: undefined });
+    expect(facts.history).toEqual([{ epoch: 1, startSequence: 1, primaryNodeId: ID }]);
+    expect(facts.begun!.snapshot.sets).toEqual([]);
+    expect(facts.slots.get('b')).toEqual({ flushed: 4, lost: false, idleMs: 5 });
+  });
+
+  test('a state keeps the sets that a rewind may still reach, and nothing older', () => {
+    const own = { nodeId: 'a', clusterId: 'demo', directoryId: ID, madeAs: 2 };
+    const facts = newSpaceFacts(ID, 'tenant');
+    const row = (sequence: number, old?: typeof next) => ({ epoch: 1, sequence, next, old });
+    facts.sets = [row(0), row(4, next), row(5), row(8, next), row(9)];
+    facts.directoryId = ID;
+    facts.history = [{ epoch: 1, startSequence: 1, primaryNodeId: ID, directoryId: ID }];
+    facts.slots.set('b', { flushed: 4, lost: false, idleMs: 5, directoryId: ID });
+    const read = (first: number): SpaceRow['facts'] => {
+      facts.first = first;
+      const writer = new StateWriter(3, 100, own);
+      writer.space({ lsn: 90, facts });
+      return decodeState(writer.finish(120, 7, [], [])).spaces[0]!.facts;
+    };
+    expect(read(1)).toEqual(facts);
+    expect(read(5).sets).toEqual(facts.sets);
+    expect(read(6).sets).toEqual(facts.sets.slice(2));
+    // Between the two entries of a change: the settled one before it counts there.
+    expect(read(9).sets).toEqual(facts.sets.slice(2));
+    expect(read(20).sets).toEqual(facts.sets.slice(4));
   });
 
   test('a record of a kind that nobody carries out is refused, not passed over', () => {

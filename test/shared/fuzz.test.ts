@@ -31,12 +31,18 @@ const GOLDEN = path.join(import.meta.dirname, '../golden');
 const ID = '00112233445566778899aabbccddeeff';
 const OTHER = 'ff112233445566778899aabbccddeeff';
 
+const next = { members: [{ nodeId: 'a', directoryId: OTHER }], keep: 1 };
+const sets = [
+  { epoch: 1, sequence: 0, next, old: undefined },
+  { epoch: 1, sequence: 9, next: { ...next, keep: 2 }, old: next },
+];
 const begun = {
   snapshot: {
     id: ID,
     position: { epoch: 1, sequence: 9, headerCrc: 5 },
     timestamp: 7n,
-    history: [{ epoch: 1, startSequence: 1, primaryNodeId: ID }],
+    history: [{ epoch: 1, startSequence: 1, primaryNodeId: ID, directoryId: OTHER }],
+    sets,
   },
   whole: { chunks: 3, bytes: 700, digest: ID + ID },
 };
@@ -118,6 +124,8 @@ function state(): Uint8Array {
   facts.slots.set('b', { flushed: 4, lost: false, idleMs: 5 });
   facts.damage.push({ from: 1, to: 0, lsn: 9, accepted: false });
   facts.begun = begun;
+  facts.directoryId = OTHER;
+  facts.sets = sets;
   writer.space({ lsn: 90, facts });
   const segments = [{ start: 0, size: 4_096, end: undefined }];
   return Uint8Array.from(writer.finish(120, 7, segments, [{ start: 1, end: 2 }]));

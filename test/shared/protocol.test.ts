@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { EngramError } from '#src/shared/errors.js';
 import { FrameAssembler, writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import type { MemberSet, MembersRow } from '#src/shared/members.js';
 import {
   decodeFrame,
   encodeFrame,
@@ -21,7 +22,19 @@ const snapshot = {
   position,
   timestamp: 1_700_000_000_000_000_000n,
   history: [{ epoch: 1, startSequence: 1, primaryNodeId: ID }],
+  sets: [],
 };
+const DIRECTORY = 'ffeeddccbbaa99887766554433221100';
+const history2 = [
+  { epoch: 1, startSequence: 1, primaryNodeId: ID, directoryId: DIRECTORY },
+  { epoch: 3, startSequence: 200, primaryNodeId: ID },
+];
+const first: MemberSet = { members: [{ nodeId: 'a', directoryId: DIRECTORY }], keep: 1 };
+const both = { members: [...first.members, { nodeId: 'b', directoryId: ID }], keep: 2 };
+const sets: MembersRow[] = [
+  { epoch: 1, sequence: 0, next: first, old: undefined },
+  { epoch: 3, sequence: 258, next: both, old: first },
+];
 /** Its CRC32C is e3069283. */
 const CHECKED = Uint8Array.from(Buffer.from('123456789'));
 
@@ -53,7 +66,7 @@ const FRAMES: PlainFrame[] = [
       maxEntryBytes: 1_048_576,
     },
   },
-  { kind: 'spaces', rows: [{ handle: 1, id: ID, epoch: 1, name: 'tenant-é', members }] },
+  { kind: 'spaces', rows: [{ handle: 1, id: ID, epoch: 1, name: 'tenant-é', members, sets: [] }] },
   {
     kind: 'positions',
     rows: [{ handle: 1, answer: 'follows', epochSeen: 2, position, applied: 3 }],
@@ -97,6 +110,11 @@ const FRAMES: PlainFrame[] = [
         first: 12,
         isWhole: false,
         history: [{ epoch: 3, startSequence: 200, primaryNodeId: ID }],
+        directoryId: undefined,
+        sets: [],
+        founder: undefined,
+        isFounded: false,
+        protocol: 1,
       },
     ],
   },
@@ -127,9 +145,59 @@ const FRAMES: PlainFrame[] = [
   { kind: 'took-over', id: ID, epoch: 0, code: 'PromotionRefused', reason: 'behind' },
 ];
 
-const GOLDEN = JSON.parse(
-  fs.readFileSync(path.join(import.meta.dirname, '../golden/wire/frames.json'), 'utf8'),
-) as Record<string, string>;
+/** What version 2 says otherwise. */
+const FRAMES_2: PlainFrame[] = [
+  { kind: 'spaces', rows: [{ handle: 1, id: ID, epoch: 1, name: 'tenant-é', members, sets }] },
+  {
+    kind: 'standing',
+    rows: [
+      {
+        id: ID,
+        isKnown: true,
+        role: 'primary',
+        epoch: 3,
+        epochSeen: 4,
+        primary: 'c',
+        position,
+        flushed: 258,
+        applied: 257,
+        first: 12,
+        isWhole: false,
+        history: history2,
+        directoryId: DIRECTORY,
+        sets,
+        founder: ID,
+        isFounded: true,
+        protocol: 2,
+      },
+    ],
+  },
+  {
+    kind: 'snapshot-begin',
+    handle: 3,
+    epoch: 4,
+    chunk: 17,
+    facts: { ...snapshot, history: history2, sets },
+  },
+  { kind: 'history', rows: history2.map((row) => ({ handle: 1, ...row })) },
+  {
+    kind: 'promised',
+    id: ID,
+    isGranted: true,
+    epochSeen: 5,
+    position,
+    reason: '',
+    directoryId: DIRECTORY,
+  },
+];
+
+function golden(name: string): Record<string, string> {
+  const file = path.join(import.meta.dirname, `../golden/wire/${name}.json`);
+  return JSON.parse(fs.readFileSync(file, 'utf8')) as Record<string, string>;
+}
+
+const GOLDEN = golden('frames');
+const GOLDEN_2 = golden('frames-2');
 
 describe('frames', () => {
   test.each(FRAMES)('$kind: golden bytes, and back', (frame) => {
@@ -140,20 +208,46 @@ describe('frames', () => {
     expect(decodeFrame(bytes[4]!, bytes.subarray(FRAME_HEADER_BYTES))).toEqual(frame);
   });
 
+  test.each(FRAMES_2)('$kind in version 2: golden bytes, and back', (frame) => {
+    const bytes = encodeFrame(frame, 2);
+    expect(Buffer.from(bytes).toString('hex')).toBe(GOLDEN_2[frame.kind]);
+    expect(bytes[4]).not.toBe(FRAME_KINDS[frame.kind]);
+    expect(decodeFrame(bytes[4]!, bytes.subarray(FRAME_HEADER_BYTES))).toEqual(frame);
+    // Who speaks version 1 is told what it has always been told.
+    const before = encodeFrame(frame, 1);
+    expect(before[4]).toBe(FRAME_KINDS[frame.kind]);
+    expect(before.length).toBeLessThan(bytes.length);
+  });
+
+  test('what version 2 says otherwise has a golden frame; all else is as in version 1', () => {
+    expect(Object.keys(GOLDEN_2).sort()).toEqual(FRAMES_2.map((f) => f.kind).sort());
+    for (const frame of FRAMES.filter(({ kind }) => !(kind in GOLDEN_2))) {
+      expect(encodeFrame(frame, 2)).toEqual(encodeFrame(frame, 1));
+    }
+  });
+
   test('every kind but batches has a golden frame', () => {
     expect(Object.keys(GOLDEN).sort()).toEqual(FRAMES.map((f) => f.kind).sort());
     expect(FRAMES).toHaveLength(Object.keys(FRAME_KINDS).length - 1);
   });
 
   test('a body cut anywhere, or longer than its fields, is a protocol violation', () => {
-    for (const frame of FRAMES) {
-      const bytes = encodeFrame(frame);
+    const all = [...FRAMES.map((f) => [f, 1] as const), ...FRAMES_2.map((f) => [f, 2] as const)];
+    for (const [frame, version] of all) {
+      const bytes = encodeFrame(frame, version);
       const body = bytes.slice(FRAME_HEADER_BYTES);
       for (let cut = 1; cut < body.length; cut++) {
         try {
           decodeFrame(bytes[4]!, body.subarray(0, cut));
           // Rows may end behind a whole row; nothing else may.
-          const rows = ['heartbeat', 'acks', 'standing-ask', 'entries', 'snapshot-chunk'];
+          const rows = [
+            'heartbeat',
+            'acks',
+            'history',
+            'standing-ask',
+            'entries',
+            'snapshot-chunk',
+          ];
           expect(rows).toContain(frame.kind);
         } catch (error) {
           expect(error).toMatchObject({ code: 'ProtocolViolation' });
@@ -169,7 +263,7 @@ describe('frames', () => {
   test('any bytes: a frame, or an error of ours', () => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 0, max: 40 }),
+        fc.integer({ min: 0, max: 48 }),
         fc.uint8Array({ maxLength: 200 }),
         (kind, body) => {
           try {

@@ -21,7 +21,7 @@ const C: Pair = { replicaId: 'c', slot: 1 };
 
 function factsOf(id: string, sequence = 40): SnapshotFacts {
   const position = { epoch: 1, sequence, headerCrc: 9 };
-  return { id: id.repeat(32), position, timestamp: 5n, history: [] };
+  return { id: id.repeat(32), position, timestamp: 5n, history: [], sets: [] };
 }
 
 function chunkOf(n: number): Chunk {

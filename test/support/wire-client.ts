@@ -73,7 +73,10 @@ export class WireClient {
 
   /** Introduces a space and says `continue`. @returns the replica's last sequence */
   async follow(name: string, handle = 1, epoch = 1): Promise<number> {
-    this.send({ kind: 'spaces', rows: [{ handle, id: idOf(name), epoch, name, members: [] }] });
+    this.send({
+      kind: 'spaces',
+      rows: [{ handle, id: idOf(name), epoch, name, members: [], sets: [] }],
+    });
     const { rows } = await this.next('positions');
     const { sequence } = rows[0]!.position;
     const next = sequence + 1;

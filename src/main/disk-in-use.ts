@@ -40,7 +40,6 @@ class Calls {
  * that the disk cannot read (row 5); a writer does not go on in such a file.
  */
 export class OpenFile implements DiskFile {
-  readonly path: string;
   readonly #file: DiskFile;
   readonly #how: 'read' | 'write' | 'create';
   readonly #calls = new Calls();
@@ -55,7 +54,6 @@ export class OpenFile implements DiskFile {
     how: 'read' | 'write' | 'create',
     closed: () => void = () => undefined,
   ) {
-    this.path = file.path;
     this.#file = file;
     this.#how = how;
     this.#closed = closed;
@@ -63,6 +61,14 @@ export class OpenFile implements DiskFile {
     if (identity) this.identity = () => this.#run('stat', identity);
     const withFd = file.withFd?.bind(file);
     if (withFd) this.withFd = (call) => this.#run('call', () => withFd(call));
+  }
+
+  get path(): string {
+    return this.#file.path;
+  }
+
+  set path(renamed: string) {
+    this.#file.path = renamed;
   }
 
   #run<T>(what: string, call: () => Promise<T>): Promise<T> {

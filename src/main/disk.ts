@@ -10,7 +10,8 @@ import { OpenFile } from './disk-in-use.js';
 
 /** An open file. Offsets and lengths are bytes. */
 export interface DiskFile {
-  readonly path: string;
+  /** What errors name it by: who renames it while it is open says so here. */
+  path: string;
   /**
    * Where the operating system knows it by a number: lends that for one call. The file is not
    * closed before it has settled.
@@ -97,7 +98,7 @@ export function ioError(what: string, cause: NodeJS.ErrnoException): EngramError
 }
 
 class NodeFile implements DiskFile {
-  readonly path: string;
+  path: string;
   readonly #fd: number;
 
   constructor(file: string, fd: number) {

@@ -377,6 +377,7 @@ export class Segments {
       }
       await file.syncAll();
       await this.#disk.rename(from, this.pathOf(start));
+      file.path = this.pathOf(start);
       await this.#disk.syncDir(this.#dir);
       return file;
     } catch (error) {

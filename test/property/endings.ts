@@ -7,7 +7,9 @@ import { HOST_OPERATIONS } from './hosts.js';
 import { beginAppends, OPERATIONS } from './operations.js';
 import { choose, type Operation, type World } from './world.js';
 
-const FIRST_WRITE = /^write wal-.*@0$/;
+/** Of a segment. */
+const FIRST_WRITE = TELLING_CALLS[0];
+const SLOW_WRITE_MS = 30;
 const STATE = /^(open|write|rename) state/;
 
 interface Way {
@@ -69,11 +71,32 @@ function atCall(way: Way): Operation['run'] {
     ];
     const call = calls[world.chance(calls.length)]!;
     world.note(`at ${call}`);
+    // Segments begin seldom.
+    const times = 1 + world.chance(call === FIRST_WRITE ? 2 : 6);
     world.sim.disk.when(
       (what) => call.test(what),
-      1 + world.chance(6),
+      times,
       () => void way.end(world),
     );
+    await live(world, 12);
+    if (!world.isOver) await way.end(world);
+    await world.ended(way.how);
+  };
+}
+
+/** A segment is listed by a durable state before anything stands in it, or just then. */
+function atSlowHead(way: Way): Operation['run'] {
+  return async (world) => {
+    const { disk } = world.sim;
+    let only = '';
+    const isFirst = (what: string): boolean => {
+      only = what;
+      return FIRST_WRITE.test(what);
+    };
+    disk.when(isFirst, 1 + world.chance(2), () => {
+      disk.delay = { only, ms: SLOW_WRITE_MS };
+      setTimeout(() => void way.end(world), 1 + world.chance(SLOW_WRITE_MS));
+    });
     await live(world, 12);
     if (!world.isOver) await way.end(world);
     await world.ended(way.how);
@@ -143,6 +166,7 @@ function allOf(way: Way, weight: number): Operation[] {
 
 const CUT_OFF = [KILL, POWER_LOSS].flatMap((way): Operation[] => [
   { name: `${way.name} at a call`, weight: 4, run: atCall(way) },
+  { name: `${way.name} at a slow head`, weight: 2, run: atSlowHead(way) },
   { name: `${way.name} while it opens`, weight: 1, run: half('opening', way) },
   { name: `${way.name} while it closes`, weight: 1, run: half('closing', way) },
 ]);

@@ -68,9 +68,13 @@ export class PropertyRun {
       await world.ended('killed');
       await this.#open();
     }
-    for (let n = world.chance(OPERATIONS_MAX); n > 0; n--) await this.#one(ALL_OPERATIONS);
+    // A short one writes a single state: where that rots, the last one of the life before counts.
+    const isShort = world.chance(3) === 0;
+    const operations = world.chance(isShort ? 3 : OPERATIONS_MAX);
+    for (let n = operations; n > 0; n--) await this.#one(ALL_OPERATIONS);
     await this.#one(this.#endings);
-    if (world.chance(4) === 0 && rotState(world)) world.note('the newer state rots');
+    const rots = world.chance(isShort ? 2 : 4) === 0;
+    if (rots && rotState(world)) world.note('the newer state rots');
   }
 
   async #open(): Promise<void> {

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeEventName, NodeEvents } from '#src/main/index.js';
 import { PLACE_LOOK_MS } from '#src/shared/limits.js';
+import { segmentName } from '#src/shared/segment.js';
 import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { openFake, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
@@ -187,6 +188,17 @@ describe(`disk faults, seed ${SEED}`, () => {
     ledger.tried(1, bytes);
     disk.inject({ call: 1, errno: 'EIO', only: 'write' });
     await expect(node.space('s').append(1, bytes)).rejects.toMatchObject({ code: 'WalFailed' });
+    await soundAgain();
+  });
+
+  test('FAULT-12 an error names the segment as it is called, not as when it was made', async () => {
+    await open();
+    const space = node.space('s');
+    while (node.status().segments < 2) await ledger.append(space, 1_000);
+    const name = segmentName(TINY.segmentBytes);
+    disk.inject({ call: 1, errno: 'EIO', only: `write ${name}` });
+    ledger.tried(space.status().lastSequence + 1, Buffer.from('a'));
+    await expect(space.append(1, Buffer.from('a'))).rejects.toThrow(name);
     await soundAgain();
   });
 

@@ -9,6 +9,7 @@ import { readNodeFile } from '#src/main/node-file.js';
 import { newestState } from '#src/main/recovery.js';
 import { walkSegment } from '#src/main/segment-walk.js';
 import { verifyLog } from '#src/main/verify.js';
+import { segmentName } from '#src/shared/segment.js';
 import { heard } from '../support/cluster.js';
 import { openFake, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';
@@ -95,8 +96,7 @@ describe(`the end of one segment and the head of the next, seed ${SEED}`, () => 
       let heads = 0;
       let isOver = false;
       const isBehind = (call: string): boolean => {
-        // A handle keeps the name under which it was opened.
-        if (!call.startsWith('write segment.tmp')) return false;
+        if (!/^write wal-\w+\.log /.test(call)) return false;
         if (call.endsWith('@0')) heads++;
         return heads > rolls;
       };
@@ -233,10 +233,10 @@ describe(`the end of one segment and the head of the next, seed ${SEED}`, () => 
     const first = await openFake(disk);
     const before = await first.openSpace('s');
     disk.when(
-      (call) => /^write segment.tmp \d+@0$/.test(call),
+      (call) => /^write wal-\w+\.log \d+@0$/.test(call),
       1,
       () => {
-        disk.delay = { only: 'write segment.tmp', ms: 60_000 };
+        disk.delay = { only: `write ${segmentName(SIZE)}`, ms: 60_000 };
       },
     );
     const isListed = async (): Promise<boolean> =>

@@ -34,13 +34,13 @@ export const DISK_ERRORS = [
 ] as const;
 /** The calls at which losing the power is most telling; one at 0 begins a segment. */
 export const TELLING_CALLS = [
-  /^write wal-.*@0$/,
+  /^write wal-\w+\.log \d+@0$/,
   /^rename/,
   /^syncdir/,
   /^fdatasync/,
   /^remove/,
   /^fsync/,
-];
+] as const;
 const SLOW_CALLS = ['fdatasync', 'write', 'read', 'fsync'] as const;
 
 export type Work = (node: SimNode, other: SimNode, ms: number) => void;

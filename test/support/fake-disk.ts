@@ -412,7 +412,6 @@ export class FakeDisk {
     perform: Perform,
     isAlive: () => boolean,
   ): DiskFile {
-    const base = path.basename(name);
     let isClosed = false;
     let calls = 0;
     const call = async <T>(what: string, effect: () => T, rest?: Rest): Promise<T> => {
@@ -429,12 +428,13 @@ export class FakeDisk {
     const sync = (what: string): Promise<void> => {
       const { stamp } = inode;
       const failed = (chance: Chance): void => inode.failSync(stamp, chance);
-      return call(`${what} ${base}`, () => inode.sync(stamp), { failed });
+      return call(`${what} ${base()}`, () => inode.sync(stamp), { failed });
     };
-    return {
+    const base = (): string => path.basename(file.path);
+    const file: DiskFile = {
       path: name,
       write: (bytes, position) => {
-        const what = `write ${base} ${bytes.length}@${position}`;
+        const what = `write ${base()} ${bytes.length}@${position}`;
         const copy = bytes.slice();
         const land = (chance: Chance): void => {
           const at = position + chance(copy.length + PAGE + 1);
@@ -451,7 +451,7 @@ export class FakeDisk {
       sync: () => sync('fdatasync'),
       syncAll: () => sync('fsync'),
       read: (into, position) => {
-        const what = `read ${base} ${into.length}@${position}`;
+        const what = `read ${base()} ${into.length}@${position}`;
         return call(what, () => {
           inode.evict(this.#chance, 8);
           if (inode.isReadable(position, position + into.length)) return inode.read(into, position);
@@ -460,11 +460,11 @@ export class FakeDisk {
       },
       truncate: (size) => {
         const effect = (): void => inode.truncate(size);
-        return call(`truncate ${base} ${size}`, effect, { land: effect });
+        return call(`truncate ${base()} ${size}`, effect, { land: effect });
       },
-      size: () => call(`stat ${base}`, () => inode.size),
+      size: () => call(`stat ${base()}`, () => inode.size),
       close: async () => {
-        const what = `close ${base}`;
+        const what = `close ${base()}`;
         if (!isAlive()) throw io(what, 'ENODEV');
         if (isClosed) {
           this.#misused(`${what} on a closed handle`);
@@ -476,6 +476,7 @@ export class FakeDisk {
         await perform(what, () => undefined);
       },
     };
+    return file;
   }
 }
 

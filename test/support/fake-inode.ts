@@ -149,17 +149,19 @@ export class FakeInode {
 
   /** What a power loss leaves of it. */
   lose(chance: Chance): void {
-    // Nothing, the newest of all, or any version of each sector by itself.
-    const style = chance(4);
+    // Nothing, the newest of all, any version of each sector by itself, or torn ones among them;
+    // or of all that was under way one torn sector, the first.
+    const style = chance(5);
+    const only = style === 4 ? Math.min(...this.#versions.keys()) : undefined;
     for (const [sector, versions] of this.#versions) {
-      if (style === 0) continue;
+      if (style === 0 || (only !== undefined && sector !== only)) continue;
       const newest = versions.length;
-      const chosen = style === 1 ? newest : chance(newest + 1);
+      const chosen = style === 1 || style === 4 ? newest : chance(newest + 1);
       if (chosen === 0) continue;
       const before = this.#durable.get(sector);
       const bytes = versions[chosen - 1]!.value;
-      const isTorn = style === 3 && bytes && chance(TORN_ONE_IN) === 0;
-      put(this.#durable, sector, isTorn ? torn(bytes, before, chance) : bytes);
+      const isTorn = style === 4 || (style === 3 && chance(TORN_ONE_IN) === 0);
+      put(this.#durable, sector, isTorn && bytes ? torn(bytes, before, chance) : bytes);
     }
     const sizes = this.#sizes;
     if (chance(2) > 0 && sizes.length > 0) this.durableSize = sizes[chance(sizes.length)]!.value;

@@ -13,6 +13,8 @@ export interface Plan {
   readonly leadBytes: number;
   /** Entries appended in one turn of the event loop. */
   readonly burst: number;
+  /** Spaces of a benchmark of many; undefined: its own number. */
+  readonly spaces: number | undefined;
   readonly profileDir: string | undefined;
   /** Told what is measured now; for people. */
   readonly progress: (text: string) => void;

@@ -10,6 +10,7 @@ import type { Regime } from './data-dir.js';
 import { isolation } from './isolation.js';
 import { lagOverhead } from './lag-overhead.js';
 import { latency } from './latency.js';
+import { massFailover } from './mass-failover.js';
 import type { Plan } from './plan.js';
 import { recovery, restart } from './recovery.js';
 import { recycle } from './recycle.js';
@@ -30,6 +31,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   recycle,
   'lag-overhead': lagOverhead,
   switchover,
+  'mass-failover': massFailover,
   spaces,
 };
 /** Regimes of a benchmark for which none was named. */
@@ -48,6 +50,7 @@ interface Options {
   maxMib?: number;
   leadMib: number;
   burst: number;
+  spaces?: number;
   cpuProf?: string;
 }
 
@@ -99,6 +102,7 @@ const program = new Command('npm run bench --')
   .option('--max-mib <n>', 'most that a run of append or replicate logs per node', whole(64))
   .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
   .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
+  .option('--spaces <n>', 'spaces of mass-failover, instead of 3,000', whole(1))
   .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')
   .exitOverride();
 
@@ -128,6 +132,7 @@ function planOf(bench: string, options: Options): Plan {
     maxBytes: options.maxMib && options.maxMib * MiB,
     leadBytes: options.leadMib * MiB,
     burst: options.burst,
+    spaces: options.spaces,
     profileDir: options.cpuProf && path.resolve(options.cpuProf),
     progress: (text) => process.stderr.write(`${text}\n`),
   };

@@ -8,7 +8,9 @@ import { MEMBER_ASK_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch, Position } from '../shared/position.js';
+import type { Promised } from '../shared/role-frames.js';
 import type { Address } from './config.js';
+import { MemberCalls } from './member-calls.js';
 import type { PeerClient } from './peer-client.js';
 import type { SpaceState } from './space-table.js';
 
@@ -36,6 +38,7 @@ export interface PromiseAnswer {
 export class Electorate {
   readonly #nodeId: string;
   readonly #peers: PeerClient;
+  readonly #calls: MemberCalls;
   /** The nodes that this one ships to, or could: where they listen. */
   readonly #known: () => readonly Member[];
   readonly #address: () => Address | undefined;
@@ -55,6 +58,7 @@ export class Electorate {
   ) {
     this.#nodeId = nodeId;
     this.#peers = peers;
+    this.#calls = new MemberCalls(peers);
     this.#known = known;
     this.#address = address;
     this.#lives = lives;
@@ -111,11 +115,8 @@ export class Electorate {
   async #standing(space: SpaceState, nodeId: string): Promise<StandingRow | string> {
     const member = this.memberOf(space, nodeId);
     if (!member || member.port === 0) return 'nobody knows where it listens';
-    const question = { kind: 'standing-ask', ids: [space.facts.id] } as const;
-    const frames = await this.#peers.ask(member, question, ['standing'], MEMBER_ASK_MS);
-    const row = frames.flatMap((f) => f.rows)[0];
-    if (!row?.isKnown) return 'it does not know the space';
-    return row;
+    const row = await this.#calls.standing(member, space.facts.id);
+    return row.isKnown ? row : 'it does not know the space';
   }
 
   /** Asks these members for their promise; silence is none. */
@@ -129,18 +130,28 @@ export class Electorate {
       const member = this.memberOf(space, nodeId);
       const none = { nodeId, isGranted: false, epochSeen: 0, position: NONE };
       if (!member) return { ...none, reason: 'nobody knows where it listens' };
-      const { id } = space.facts;
-      const question = { kind: 'promise', id, epoch, candidate: this.self, handover } as const;
       try {
-        const frames = await this.#peers.ask(member, question, ['promised'], MEMBER_ASK_MS);
-        const answer = frames[0];
-        if (!answer) return { ...none, reason: 'it gave no answer' };
-        return { ...answer, nodeId };
+        return { ...(await this.#promise(space, member, epoch, handover)), nodeId };
       } catch (error) {
         return { ...none, reason: reasonOf(error) };
       }
     });
     return await Promise.all(asked);
+  }
+
+  /** A hand-over is a matter of one space; other promises go together. */
+  async #promise(
+    space: SpaceState,
+    member: Member,
+    epoch: Epoch,
+    handover: bigint,
+  ): Promise<Promised> {
+    const { id } = space.facts;
+    if (handover === 0n) return await this.#calls.promise(member, id, epoch, this.self);
+    const question = { kind: 'promise', id, epoch, candidate: this.self, handover } as const;
+    const [answer] = await this.#peers.ask(member, question, ['promised'], MEMBER_ASK_MS);
+    if (!answer) throw failure('ProtocolViolation', `${member.nodeId} gave no answer`);
+    return answer;
   }
 
   /** Asks a member to take the space over. Rejects as it does. */

@@ -5,11 +5,12 @@
  * candidate that asks for a promise, or to a primary that hands a space over.
  */
 import { randomBytes } from 'node:crypto';
-import { EngramError, failure } from '../shared/errors.js';
+import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { DEFAULT_SWITCHOVER_MS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
-import type { Epoch } from '../shared/position.js';
+import { type Epoch, NO_POSITION } from '../shared/position.js';
 import type { PlainFrame } from '../shared/protocol.js';
+import { type Promised, promisedInFrames } from '../shared/role-frames.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Coordinator } from './coordinator.js';
 import type { Electorate } from './electorate.js';
@@ -19,6 +20,7 @@ import type { PeerHandlers } from './peer-connection.js';
 import type { Promotion } from './promotion.js';
 import type { Replication } from './replication.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
+import { asDone } from './turns.js';
 import type { Wal } from './wal.js';
 import { pause } from './within.js';
 
@@ -53,6 +55,8 @@ export interface HandoverParts {
 }
 
 const POLL_MS = 1;
+
+type Question = Omit<FrameOf<'promise'>, 'kind'>;
 
 export class Handover {
   readonly #parts: HandoverParts;
@@ -154,12 +158,19 @@ export class Handover {
   // --- what others ask of this node --------------------------------------------------------
 
   get handlers(): PeerHandlers {
-    const promise = (question: FrameOf<'promise'>): Promise<PlainFrame> => this.#promise(question);
+    const promise = (question: Question, isOfMany = false): Promise<Promised> =>
+      this.#promise(question, isOfMany);
     const takeOver = (q: FrameOf<'take-over'>, from: string): Promise<PlainFrame> =>
       this.#takeOver(q, from);
     return {
       promise: async function* (question) {
-        yield await promise(question);
+        yield { kind: 'promised', ...(await promise(question)) };
+      },
+      promises: async function* ({ candidate, rows }) {
+        const asked = rows.map((row) => promise({ ...row, candidate, handover: 0n }, true));
+        for await (const given of asDone(asked)) {
+          for (const part of promisedInFrames(given)) yield { kind: 'promises-given', rows: part };
+        }
       },
       'take-over': async function* (question, peer) {
         yield await takeOver(question, peer.nodeId);
@@ -167,10 +178,16 @@ export class Handover {
     };
   }
 
-  async #promise(question: FrameOf<'promise'>): Promise<PlainFrame> {
+  async #promise(question: Question, isOfMany: boolean): Promise<Promised> {
     const { id, epoch, candidate, handover } = question;
     const space = this.#parts.spaces.byId(id);
-    if (!space || space.slot === 0) throw failure('SpaceUnknown', `${id} is not here`);
+    if (!space || space.slot === 0) {
+      const unknown = failure('SpaceUnknown', `${id} is not here`);
+      if (!isOfMany) throw unknown;
+      // The others are answered.
+      const reason = firstLine(unknown);
+      return { id, isGranted: false, epochSeen: 0, position: NO_POSITION, reason };
+    }
     let isGranted = true;
     let reason = '';
     try {
@@ -182,7 +199,7 @@ export class Handover {
     }
     const { epochSeen, position } = space.facts;
     const { directoryId } = this.#parts.replication;
-    return { kind: 'promised', id, isGranted, epochSeen, position, reason, directoryId };
+    return { id, isGranted, epochSeen, position, reason, directoryId };
   }
 
   /** In the queue of roles. A primary that promises leads no more. */

@@ -107,7 +107,7 @@ export class PeerCall {
   /** Of the node that answers; undefined before its welcome, and where it speaks version 1. */
   directoryId: string | undefined;
   /** Of the protocol, as agreed on. */
-  #version = 1;
+  version = 1;
   /** Bytes of the answer that is under way. */
   #bytes = 0;
 
@@ -174,29 +174,35 @@ export class PeerCall {
         throw failure('UnsupportedVersion', `${this.#name} chose version ${version}`);
       }
       const proof = this.#auth.welcomed(auth, version);
+      this.version = version;
       this.directoryId = directoryOf(version, auth);
-      this.#version = version;
       if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
       this.#assembler.setCap(this.#own.maxFrameBytes);
       resolve();
     });
   }
 
-  /** One question; the next one may follow when it is settled. See `PeerClient.ask`. */
+  /**
+   * One question; the next one may follow when it is settled. See `PeerClient.ask`.
+   * @param heard told of each frame of the answer as it comes
+   */
   ask<K extends Frame['kind']>(
     question: PlainFrame,
     kinds: readonly K[],
     timeoutMs: number,
+    heard?: (part: FrameOf<K>) => void,
   ): Promise<FrameOf<K>[]> {
     const parts: FrameOf<K>[] = [];
     this.#bytes = 0;
     const answered = this.#wait<FrameOf<K>[]>(timeoutMs, (frame, resolve, reject) => {
       if (frame.kind === 'peer-done') resolve(parts);
       else if (frame.kind === 'peer-declined') reject(declined(frame.code, frame.message));
-      else if ((kinds as readonly string[]).includes(frame.kind)) parts.push(frame as FrameOf<K>);
-      else throw this.#unexpected(frame);
+      else if ((kinds as readonly string[]).includes(frame.kind)) {
+        if (heard) heard(frame as FrameOf<K>);
+        else parts.push(frame as FrameOf<K>);
+      } else throw this.#unexpected(frame);
     });
-    if (!this.#failure) this.#socket.write(encodeFrame(question, this.#version));
+    if (!this.#failure) this.#socket.write(encodeFrame(question, this.version));
     return answered;
   }
 

@@ -57,3 +57,36 @@ export class Gate {
     }
   }
 }
+
+/** What work gives, together what is done together. Rejects with the first failure. */
+export async function* asDone<T>(all: readonly Promise<T>[]): AsyncGenerator<T[]> {
+  let done: T[] = [];
+  let failed: { readonly error: unknown } | undefined;
+  let wake = (): void => undefined;
+  for (const one of all) {
+    one.then(
+      (value) => {
+        done.push(value);
+        wake();
+      },
+      (error: unknown) => {
+        failed ??= { error };
+        wake();
+      },
+    );
+  }
+  for (let left = all.length; left > 0; ) {
+    if (done.length === 0 && !failed) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      // What one fdatasync has settled comes in one turn.
+      await nextTurn();
+    }
+    if (failed) throw failed.error;
+    const part = done;
+    done = [];
+    left -= part.length;
+    yield part;
+  }
+}

@@ -166,6 +166,10 @@ export const SNAPSHOT_WAIT_MS = 5_000;
 
 /** The longest question that a person's tool asks a node. */
 export const ADMIN_LINE_MAX_BYTES = 64 * KiB;
+/** Spaces that one question to a member may name. */
+export const ASK_SPACES_MAX = 256;
+/** Calls about spaces that one node has open at one member, for each kind of question. */
+export const MEMBER_CALLS_MAX = 4;
 /** How long a candidate waits for the word of one member. */
 export const MEMBER_ASK_MS = 2_000;
 /** How often it asks anew with a higher epoch, where one was heard of. */

@@ -7,6 +7,7 @@
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { failure } from './errors.js';
 import { type FrameCodecs, oneOf, partsBySize, readRows } from './frame.js';
+import { ASK_SPACES_MAX } from './limits.js';
 import { type MembersRow, readMembersRows, writeMembersRows } from './members.js';
 import {
   readDirectory,
@@ -20,8 +21,6 @@ import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 
 /** In the features of a hello: the connection asks, and follows nothing. */
 export const FEATURE_PEER_CALL = 0x1_0000;
-/** Spaces that one `standing-ask` may name. */
-export const STANDING_SPACES_MAX = 256;
 /** Of a longer epoch history the newest rows are told: what any frame holds. */
 export const STANDING_HISTORY_MAX = 1_000;
 
@@ -97,7 +96,7 @@ export const PEER_CODECS: FrameCodecs<PeerFrame> = {
     },
     read: (r) => {
       const ids = readRows(r, (x) => x.id());
-      if (ids.length > STANDING_SPACES_MAX) {
+      if (ids.length > ASK_SPACES_MAX) {
         throw failure('ProtocolViolation', `${ids.length} spaces in one question`);
       }
       return { kind: 'standing-ask', ids };

@@ -3,7 +3,9 @@
  * that fences it, and what a candidate asks of the members of a space (DESIGN 9).
  */
 import type { ByteReader, ByteWriter } from './bytes.js';
-import { type FrameCodecs, readRows } from './frame.js';
+import { failure } from './errors.js';
+import { type FrameCodecs, partsBySize, readRows } from './frame.js';
+import { ASK_SPACES_MAX } from './limits.js';
 import { readDirectory, writeDirectory } from './members-rows.js';
 import type { Member } from './node-record.js';
 import type { Epoch, EpochStart, Position } from './position.js';
@@ -11,6 +13,19 @@ import type { Epoch, EpochStart, Position } from './position.js';
 /** One epoch of one space, by its handle on the connection. */
 export interface HistoryRow extends EpochStart {
   readonly handle: number;
+}
+
+/** A member's word on an epoch of a space. */
+export interface Promised {
+  readonly id: string;
+  readonly isGranted: boolean;
+  /** The highest epoch seen, the granted one included. */
+  readonly epochSeen: Epoch;
+  /** Final for all lower epochs, where it is granted. */
+  readonly position: Position;
+  readonly reason: string;
+  /** Of who answers; undefined in version 1. */
+  readonly directoryId?: string | undefined;
 }
 
 export type RoleFrame =
@@ -33,18 +48,15 @@ export type RoleFrame =
       /** Of the hand-over that this is a part of; 0n: of none. */
       readonly handover: bigint;
     }
+  | ({ readonly kind: 'promised' } & Promised)
+  /** The same as `promise` for many spaces, of no hand-over. From version 2 on. */
   | {
-      readonly kind: 'promised';
-      readonly id: string;
-      readonly isGranted: boolean;
-      /** The highest epoch seen, the granted one included. */
-      readonly epochSeen: Epoch;
-      /** Final for all lower epochs, where it is granted. */
-      readonly position: Position;
-      readonly reason: string;
-      /** Of who answers; undefined in version 1. */
-      readonly directoryId?: string | undefined;
+      readonly kind: 'promises';
+      readonly candidate: Member;
+      readonly rows: readonly { readonly id: string; readonly epoch: Epoch }[];
     }
+  /** In the order in which they are given; over as many frames as it takes. */
+  | { readonly kind: 'promises-given'; readonly rows: readonly Promised[] }
   /** From a primary: lead this space, at whose end you stand. */
   | {
       readonly kind: 'take-over';
@@ -79,15 +91,35 @@ function readPosition(r: ByteReader): Position {
   return { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() };
 }
 
-function readPromised(r: ByteReader): Extract<RoleFrame, { kind: 'promised' }> {
+function writePromised(w: ByteWriter, row: Promised): void {
+  w.id(row.id).u8(Number(row.isGranted)).u32(row.epochSeen);
+  writePosition(w, row.position);
+  w.text(row.reason);
+}
+
+function readPromised(r: ByteReader): Promised {
   return {
-    kind: 'promised',
     id: r.id(),
     isGranted: r.u8() === 1,
     epochSeen: r.u32(),
     position: readPosition(r),
     reason: r.text(),
   };
+}
+
+/** As version 2 tells it. */
+function writeGiven(w: ByteWriter, row: Promised): void {
+  writePromised(w, row);
+  writeDirectory(w, row.directoryId);
+}
+
+function readGiven(r: ByteReader): Promised {
+  return { ...readPromised(r), directoryId: readDirectory(r) };
+}
+
+/** Rows in parts that any frame holds. */
+export function promisedInFrames(rows: readonly Promised[]): Promised[][] {
+  return partsBySize(rows, (row) => 64 + 3 * row.reason.length);
 }
 
 export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
@@ -155,22 +187,35 @@ export const ROLE_CODECS: FrameCodecs<RoleFrame> = {
   },
   promised: {
     code: 35,
-    write: (w, f) => {
-      w.id(f.id).u8(Number(f.isGranted)).u32(f.epochSeen);
-      writePosition(w, f.position);
-      w.text(f.reason);
-    },
-    read: (r) => readPromised(r),
+    write: writePromised,
+    read: (r) => ({ kind: 'promised', ...readPromised(r) }),
     since2: {
       code: 45,
-      write: (w, f) => {
-        w.id(f.id).u8(Number(f.isGranted)).u32(f.epochSeen);
-        writePosition(w, f.position);
-        w.text(f.reason);
-        writeDirectory(w, f.directoryId);
-      },
-      read: (r) => ({ ...readPromised(r), directoryId: readDirectory(r) }),
+      write: writeGiven,
+      read: (r) => ({ kind: 'promised', ...readGiven(r) }),
     },
+  },
+  promises: {
+    code: 38,
+    write: (w, { candidate, rows }) => {
+      writeMember(w, candidate);
+      for (const { id, epoch } of rows) w.id(id).u32(epoch);
+    },
+    read: (r) => {
+      const candidate = readMember(r);
+      const rows = readRows(r, (x) => ({ id: x.id(), epoch: x.u32() }));
+      if (rows.length > ASK_SPACES_MAX) {
+        throw failure('ProtocolViolation', `${rows.length} spaces in one question`);
+      }
+      return { kind: 'promises', candidate, rows };
+    },
+  },
+  'promises-given': {
+    code: 39,
+    write: (w, { rows }) => {
+      for (const row of rows) writeGiven(w, row);
+    },
+    read: (r) => ({ kind: 'promises-given', rows: readRows(r, readGiven) }),
   },
   'take-over': {
     code: 36,

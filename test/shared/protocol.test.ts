@@ -141,6 +141,11 @@ const FRAMES: PlainFrame[] = [
   { kind: 'fenced', handle: 1, epoch: 3, leader: members[0] },
   { kind: 'promise', id: ID, epoch: 4, candidate: members[0]!, handover: 9n },
   { kind: 'promised', id: ID, isGranted: false, epochSeen: 5, position, reason: 'seen' },
+  { kind: 'promises', candidate: members[0]!, rows: [{ id: ID, epoch: 4 }] },
+  {
+    kind: 'promises-given',
+    rows: [{ id: ID, isGranted: true, epochSeen: 4, position, reason: '', directoryId: undefined }],
+  },
   { kind: 'take-over', id: ID, position, handover: 9n },
   { kind: 'took-over', id: ID, epoch: 0, code: 'PromotionRefused', reason: 'behind' },
 ];
@@ -245,6 +250,7 @@ describe('frames', () => {
             'acks',
             'history',
             'standing-ask',
+            'promises',
             'entries',
             'snapshot-chunk',
           ];

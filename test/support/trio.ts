@@ -47,6 +47,11 @@ export class Trio {
     }
   }
 
+  /** What `from` dials `to` by, where links can be cut. */
+  linkOf(from: string, to: string): TcpProxy {
+    return this.#links.get(`${from} ${to}`)!;
+  }
+
   /** `from` cannot dial `to` any more, and what it had open there is cut. */
   async cut(from: string, to: string): Promise<void> {
     await this.#links.get(`${from} ${to}`)!.close();

@@ -1,7 +1,11 @@
-/** Waiting until replicas have flushed what was appended (DESIGN 5, step 7). */
+/**
+ * Waiting until replicas have flushed what was appended (DESIGN 5, step 7). A wait belongs to the
+ * history that it was begun in: `endWaits` ends it with that.
+ */
 import { failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
+import { epochBegins } from '../shared/state.js';
 import { SequenceWaits } from './sequence-waits.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { DurableWait, SpaceState } from './space-table.js';
@@ -74,6 +78,7 @@ export class AckWaits {
         this.#waits.delete(wait);
         this.#leave(wait);
         space.durableWaits.delete(wait);
+        space.hostWaits.delete(wait);
       };
       const failed = (error: Error): void => {
         settle();
@@ -92,14 +97,16 @@ export class AckWaits {
       const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
       const timer = setTimeout(late, timeoutMs);
       this.#waits.add(wait);
+      space.hostWaits.add(wait);
       this.#wal.addWait(space, wait);
     });
   }
 
   #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
     const { slot, facts } = space;
+    const least = Math.max(sequence, epochBegins(facts));
     const flushedOn = this.#shippersOf(space)
-      .filter((s) => s.flushedOf(slot, facts.epoch) >= sequence)
+      .filter((s) => s.flushedOf(slot, facts.epoch) >= least)
       .map((s) => s.replica.nodeId);
     const durable = this.#memory.durable(slot) >= sequence;
     const lastSequence = this.#memory.allocated(slot);
@@ -117,10 +124,16 @@ export class AckWaits {
     return (this.#flushedOn(space)[replicas] ?? 0) >= sequence;
   }
 
-  /** By the number of replicas: up to where so many have flushed the space. */
+  /**
+   * By the number of replicas: up to where so many have flushed the space. An older epoch's entry
+   * counts where the first one of the present epoch is there, too: before, it may be taken back
+   * although it is everywhere (FAULTS row 109).
+   */
   #flushedOn(space: SpaceState): Sequence[] {
     const { slot, facts } = space;
-    const flushed = this.#shippersOf(space).map((s) => s.flushedOf(slot, facts.epoch));
+    const begins = epochBegins(facts);
+    const all = this.#shippersOf(space).map((s) => s.flushedOf(slot, facts.epoch));
+    const flushed = all.map((sequence) => (sequence >= begins ? sequence : 0));
     return [Number.POSITIVE_INFINITY, ...flushed.sort((a, b) => b - a)];
   }
 
@@ -162,13 +175,6 @@ export class AckWaits {
     this.#watching = false;
   }
 
-  /** The space is led elsewhere: who waits for its replicas is told so. */
-  fail(space: SpaceState, error: Error): void {
-    for (const waits of this.#durable.get(space)?.values() ?? []) {
-      settleAll(waits, Number.POSITIVE_INFINITY, error);
-    }
-  }
-
   close(): void {
     this.#isClosed = true;
     for (const wait of this.#waits) wait.reject(closedError(wait.space));
@@ -176,11 +182,10 @@ export class AckWaits {
 }
 
 /** All that wait for `sequence` or lower ones. */
-function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence, error?: Error): void {
+function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence): void {
   let wait = waits.take(sequence);
   while (wait) {
-    if (error) wait.reject(error);
-    else wait.resolve();
+    wait.resolve();
     wait = waits.take(sequence);
   }
 }

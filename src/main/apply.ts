@@ -12,6 +12,7 @@ import type { Sequence } from '../shared/position.js';
 import { rewoundTold } from '../shared/rewind.js';
 import { addSkip, checkSkip } from '../shared/skips.js';
 import type { NodeConfig } from './config.js';
+import { type HostCallback, HostCalls, type SilentCall } from './host-calls.js';
 import type { LogReader } from './reader.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
@@ -34,16 +35,19 @@ export interface ApplyBlock {
   readonly sequence: Sequence;
   /**
    * `beyond-log`: the host has applied more than the log holds; `before-log`: so little that the
-   * next entry is not retained; `rewound`: what was taken back, and gave no `rewound` to undo it.
+   * next entry is not retained; `rewound`: what was taken back, and gave no `rewound` to undo it;
+   * `silent`: it has not come further for `hostTimeoutMs`.
    */
-  readonly reason: 'poison' | 'beyond-log' | 'before-log' | 'rewound';
+  readonly reason: 'poison' | 'beyond-log' | 'before-log' | 'rewound' | 'silent';
+  /** Which one does not return, where it is `silent` by that. */
+  readonly callback?: HostCallback;
   /** What the host threw, for an entry that is poison. */
   readonly error: unknown;
 }
 
 export type ApplyOptions = Pick<
   NodeConfig,
-  'apply' | 'appliedUpTo' | 'rewound' | 'applyRetries' | 'backoffStepsMs'
+  'apply' | 'appliedUpTo' | 'rewound' | 'applyRetries' | 'backoffStepsMs' | 'hostTimeoutMs'
 >;
 
 /** What hands the entries of one space to the host. */
@@ -71,6 +75,7 @@ export class Applier {
   /** Ends the wait of a blocked space. */
   readonly #wake = new Map<SpaceState, () => void>();
   readonly #timer: NodeJS.Timeout | undefined;
+  readonly #calls: HostCalls;
 
   constructor(
     options: ApplyOptions,
@@ -85,6 +90,10 @@ export class Applier {
     this.#reader = reader;
     this.#wal = wal;
     this.#hooks = hooks;
+    this.#calls = new HostCalls(options.hostTimeoutMs, {
+      silent: (space, call) => hooks.blocked(space, silentBlock(call)),
+      returned: (space, { sequence }) => hooks.resumed(space, sequence),
+    });
     if (!options.appliedUpTo) {
       this.#timer = setInterval(() => void this.#record().catch(() => undefined), RECORD_EVERY_MS);
       this.#timer.unref();
@@ -111,11 +120,14 @@ export class Applier {
   /**
    * Hands out nothing more of the space. Resolves when no call of the host is under way. Rejects
    * Closed where the node closes and the host does not return.
+   * @returns what stands in the way: a call that does not return
    */
-  async stop(space: SpaceState): Promise<void> {
+  async stop(space: SpaceState): Promise<ApplyBlock | undefined> {
     const run = this.#runs.get(space);
     run?.stop.abort();
-    if (run) await this.#returned(space, run);
+    if (!run) return undefined;
+    const how = await this.#calls.unlessSilent(space, this.#returned(space, run));
+    return how === 'silent' ? this.blockOf(space) : undefined;
   }
 
   async #returned(space: SpaceState, { done }: Run): Promise<void> {
@@ -128,11 +140,13 @@ export class Applier {
 
   /**
    * The space is applied no more until it is released, then from where its host, or the facts, say
-   * that it stands. Resolves when no call of the host is under way.
+   * that it stands. Resolves when no call of the host is under way. Rejects SnapshotFailed, and
+   * Closed, where one does not return.
    */
   async halt(space: SpaceState): Promise<void> {
     this.#halted.add(space);
-    await this.stop(space);
+    const block = await this.stop(space);
+    if (block) throw failure('SnapshotFailed', `${space.facts.name}: ${this.textOf(block)}`);
     this.forget(space);
     this.#blocked.delete(space);
   }
@@ -148,19 +162,44 @@ export class Applier {
   }
 
   /**
-   * Resolves when the host has applied the space up to `sequence`, or cannot: it is blocked, or
-   * nothing is applied here at all. @returns what stands in the way, if something does. Rejects
-   * Closed.
+   * Resolves when the host has undone what was taken back and applied the space up to `sequence`,
+   * or cannot: it is blocked, does not come further for `hostTimeoutMs`, or nothing is applied here
+   * at all. @returns what stands in the way, if something does. Rejects Closed.
    */
   async whenApplied(space: SpaceState, sequence: Sequence): Promise<ApplyBlock | undefined> {
-    const { apply } = this.#options;
-    while (apply && this.appliedTo(space) < sequence) {
-      const block = this.#blocked.get(space);
+    const { facts } = space;
+    const isDue = (): boolean =>
+      facts.rewinds.length > 0 ||
+      (this.#options.apply !== undefined && this.appliedTo(space) < sequence);
+    let reached = '';
+    let sinceMs = performance.now();
+    while (isDue() || this.#calls.silentOf(space)) {
+      const block = this.blockOf(space);
       if (block) return block;
       if (this.#closing.aborted) throw failure('Closed', 'the node closes');
+      const applied = this.appliedTo(space);
+      const now = `${facts.rewinds.length} ${applied}`;
+      if (now !== reached) sinceMs = performance.now();
+      reached = now;
+      if (performance.now() - sinceMs >= this.#calls.timeoutMs) {
+        return { sequence: applied + 1, reason: 'silent', error: undefined };
+      }
       await pause(WHEN_APPLIED_POLL_MS, this.#closing);
     }
     return undefined;
+  }
+
+  /** Whether who asks is called by a callback for this space, and so would wait for himself. */
+  isInside(space: SpaceState): boolean {
+    return this.#calls.isInside(space);
+  }
+
+  /** What stands in the way, in words. */
+  textOf({ sequence, reason, callback }: ApplyBlock): string {
+    const ms = this.#calls.timeoutMs;
+    if (callback) return `the host's ${callback}() has not returned for ${ms} ms`;
+    if (reason === 'silent') return `the host has not come beyond ${sequence - 1} for ${ms} ms`;
+    return `applying is blocked at ${sequence} (${reason})`;
   }
 
   /** A log that cannot be read now may be readable later: told, and tried again. */
@@ -190,11 +229,12 @@ export class Applier {
       const { from, to, quarantine } = facts.rewinds[0]!;
       if (signal.aborted) return false;
       if (rewound) {
-        await rewound(facts.name, { from, to, quarantine: this.#quarantineOf(quarantine) });
+        const range = { from, to, quarantine: this.#quarantineOf(quarantine) };
+        await this.#calls.run(space, 'rewound', from, () => rewound(facts.name, range));
       } else if (!apply) {
         return false;
       } else {
-        const applied = appliedUpTo ? await appliedUpTo(facts.name) : this.appliedTo(space);
+        const applied = appliedUpTo ? await this.#asked(space) : this.appliedTo(space);
         // What is no sequence says nothing of what the host has undone.
         if (!(applied < from)) return this.#setBlocked(space, applied, 'rewound');
       }
@@ -205,6 +245,11 @@ export class Applier {
       });
     }
     return apply !== undefined;
+  }
+
+  async #asked(space: SpaceState): Promise<Sequence> {
+    const { appliedUpTo } = this.#options;
+    return await this.#calls.run(space, 'appliedUpTo', 0, () => appliedUpTo!(space.facts.name));
   }
 
   #setBlocked(space: SpaceState, sequence: Sequence, reason: ApplyBlock['reason']): false {
@@ -277,7 +322,7 @@ export class Applier {
     const { epoch, sequence } = entries[entries.length - 1]!;
     const context = { space: space.facts.name, position: { epoch, sequence } };
     try {
-      await this.#options.apply!(entries, context);
+      await this.#calls.run(space, 'apply', from, () => this.#options.apply!(entries, context));
       return undefined;
     } catch (error) {
       this.#hooks.failed(space, from, attempts, error);
@@ -314,7 +359,8 @@ export class Applier {
 
   /** Why nothing of the space is applied, if so. */
   blockOf(space: SpaceState): ApplyBlock | undefined {
-    return this.#blocked.get(space);
+    const silent = this.#calls.silentOf(space);
+    return silent ? silentBlock(silent) : this.#blocked.get(space);
   }
 
   /**
@@ -341,7 +387,7 @@ export class Applier {
     if (!appliedUpTo) return space.facts.applied;
     for (let attempts = 1; !signal.aborted; attempts++) {
       try {
-        const applied = await appliedUpTo(space.facts.name);
+        const applied = await this.#asked(space);
         const { position, first } = space.facts;
         const isSound = Number.isSafeInteger(applied) && applied >= 0;
         if (isSound && applied <= position.sequence && applied >= first - 1) return applied;
@@ -391,6 +437,10 @@ export class Applier {
     await Promise.all(runs);
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
+}
+
+function silentBlock({ callback, sequence }: SilentCall): ApplyBlock {
+  return { sequence, reason: 'silent', callback, error: undefined };
 }
 
 /** Without those that somebody has said the host does without. */

@@ -15,6 +15,7 @@ import {
   DEFAULT_BATCH_DELAY_MS,
   DEFAULT_BATCH_ENTRIES,
   DEFAULT_CATCH_UP_BATCH_BYTES,
+  DEFAULT_HOST_TIMEOUT_MS,
   DEFAULT_KEEP_ALIVE_MS,
   DEFAULT_LAG_ALERT_MS,
   DEFAULT_LAG_DEGRADED_MS,
@@ -132,6 +133,12 @@ export interface NodeOptions {
   ) => Promise<void> | void;
   /** How often an entry is offered that the host throws at, before it blocks its space. */
   readonly applyRetries?: number;
+  /**
+   * For how long a promotion, a hand-over or a snapshot that comes waits for a callback of the host
+   * that does not return, or does not come further. Then it says which one (`apply-blocked`, with
+   * `silent`), and only `force` leads without it. Default 10,000.
+   */
+  readonly hostTimeoutMs?: number;
   /** Where the host's own commit stands; without it the node keeps the applied sequence. */
   readonly appliedUpTo?: (space: string) => Promise<Sequence> | Sequence;
   /** Called when entries are taken back after a promotion elsewhere. */
@@ -297,6 +304,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   coordinator: coordinatorProblem,
   apply: callback,
   applyRetries: whole(1),
+  hostTimeoutMs: wholeMs(1),
   appliedUpTo: callback,
   rewound: callback,
   snapshot: callback,
@@ -396,6 +404,7 @@ export function readOptions(asked: NodeOptions): NodeConfig {
     memoryBudgetBytes: Math.max(DEFAULT_MEMORY_BUDGET_BYTES, leastMemoryBytes(sizes.groupBytes)),
     strictTail: false,
     applyRetries: DEFAULT_APPLY_RETRIES,
+    hostTimeoutMs: DEFAULT_HOST_TIMEOUT_MS,
     maxRetainedBytes: Number.POSITIVE_INFINITY,
     slotIdleTimeoutMs: DEFAULT_SLOT_IDLE_TIMEOUT_MS,
     maxSlotBytes: DEFAULT_MAX_SLOT_BYTES,

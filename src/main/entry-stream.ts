@@ -1,13 +1,24 @@
 /**
  * The iterator that a host holds: entries one by one out of pieces. It can be left at any moment,
  * also while a `next()` waits, and none outlives its node: the reading behind it, with its file and
- * its pinned segment, is known to the node, not to the host alone.
+ * its pinned segment, is known to the node, not to the host alone. What a rewind has taken back is
+ * not handed out any more, also of a piece that was read before it (FAULTS row 110).
  */
 import type { Entry } from '../shared/entry.js';
+import type { Cursor, LogTruth } from '../shared/log-truth.js';
 import { beginWait, endWait } from './alive.js';
 
 type Pieces = AsyncGenerator<Entry[], void, undefined>;
 type Result = IteratorResult<Entry, void>;
+
+/** What is read for a host: of a space, and where it stands there. */
+export interface Reads {
+  readonly truth: LogTruth;
+  /** As of the piece that was given last. */
+  readonly at: Cursor;
+  /** Gives the pieces; ends soon when its signal is aborted. */
+  make(signal: AbortSignal): Pieces;
+}
 
 const DONE: Result = { done: true, value: undefined };
 
@@ -16,6 +27,7 @@ class Reading {
   readonly stop = new AbortController();
   readonly pieces: Pieces;
   readonly isEndless: boolean;
+  readonly #reads: Reads;
   readonly #readings: Set<Reading>;
   /** Told when it is ended by somebody else than its host. */
   ended: ((error: Error | undefined) => void) | undefined;
@@ -24,14 +36,26 @@ class Reading {
   detach: (() => void) | undefined;
   #over: Promise<void> | undefined;
 
-  constructor(make: (signal: AbortSignal) => Pieces, isEndless: boolean, readings: Set<Reading>) {
-    this.pieces = make(this.stop.signal);
+  constructor(reads: Reads, isEndless: boolean, readings: Set<Reading>) {
+    this.#reads = reads;
+    this.pieces = reads.make(this.stop.signal);
     this.isEndless = isEndless;
     this.#readings = readings;
   }
 
   get isOver(): boolean {
     return this.#over !== undefined;
+  }
+
+  /**
+   * Whether this entry of the last piece, which nobody has been given, is still true. Where it is
+   * not, what is read goes on there: in the true log, or with Rewound for those before it.
+   */
+  isTrue({ sequence }: Entry): boolean {
+    const { truth, at } = this.#reads;
+    if (truth.mark === at.mark || sequence < truth.voidSince(at.mark)) return true;
+    at.next = sequence;
+    return false;
   }
 
   begin(): void {
@@ -59,15 +83,14 @@ export class EntryStreams {
   #closed: Error | undefined;
 
   /**
-   * @param make gives the pieces; it ends soon when its signal is aborted
    * @param isEndless ends with the node without an error: nobody takes it for all that there is
    */
   open(
-    make: (signal: AbortSignal) => Pieces,
+    reads: Reads,
     isEndless: boolean,
     signal?: AbortSignal,
   ): AsyncGenerator<Entry, void, undefined> {
-    const reading = new Reading(make, isEndless, this.#readings);
+    const reading = new Reading(reads, isEndless, this.#readings);
     const stream = new EntryStream(reading, () => this.#closed, signal);
     this.#forgotten.register(stream, reading);
     return stream;
@@ -100,7 +123,8 @@ class EntryStream implements AsyncGenerator<Entry, void, undefined> {
   next(): Promise<Result> {
     if (!this.#turn) {
       const entry = this.#piece[this.#at];
-      if (entry && !this.#signal?.aborted && !this.#reading.isOver) {
+      const isReady = entry && !this.#signal?.aborted && !this.#reading.isOver;
+      if (isReady && this.#reading.isTrue(entry)) {
         this.#at++;
         return Promise.resolve({ done: false, value: entry });
       }
@@ -131,18 +155,19 @@ class EntryStream implements AsyncGenerator<Entry, void, undefined> {
       if (error) throw error;
       return DONE;
     }
-    const entry = this.#piece[this.#at++];
-    if (entry) return { done: false, value: entry };
-    this.#piece = [];
-    const piece = await this.#pull();
-    // A piece is never empty.
-    if (!piece || reading.isOver) {
-      await reading.end();
-      return DONE;
+    for (;;) {
+      const entry = this.#piece[this.#at++];
+      if (entry && reading.isTrue(entry)) return { done: false, value: entry };
+      this.#piece = [];
+      const piece = await this.#pull();
+      // A piece is never empty.
+      if (!piece || reading.isOver) {
+        await reading.end();
+        return DONE;
+      }
+      this.#piece = piece;
+      this.#at = 0;
     }
-    this.#piece = piece;
-    this.#at = 1;
-    return { done: false, value: piece[0]! };
   }
 
   #begin(): void {

@@ -221,11 +221,12 @@ const WRITERS: Writers = {
       attempts,
       ...hostErrorFields(error, isDebug),
     }),
-  'apply-blocked': ({ space, sequence, reason, error }, isDebug) =>
+  'apply-blocked': ({ space, sequence, reason, callback, error }, isDebug) =>
     line('error', space, `nothing of ${space} is applied: blocked at ${sequence} (${reason})`, {
       space,
       sequence,
       reason,
+      ...(callback && { callback }),
       ...hostErrorFields(error, isDebug),
     }),
   'apply-resumed': ({ space, sequence }) =>

@@ -157,7 +157,8 @@ export interface NodeEvents extends RoleEvents, CoordinatorEvents {
    * Nothing of the space is applied: the host throws at this entry however often it is offered
    * (`poison`), says that it has applied it and the log does not hold it (`beyond-log`), or that it
    * has applied no more and the next one is not retained (`before-log`), or has applied what was
-   * taken back and gives no `rewound` to undo it (`rewound`).
+   * taken back and gives no `rewound` to undo it (`rewound`), or does not return from a callback
+   * for `hostTimeoutMs` (`silent`; `callback` says which).
    */
   'apply-blocked': { readonly space: string } & ApplyBlock;
   /** The entry at which applying was blocked is applied, or skipped. */

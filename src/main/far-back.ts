@@ -12,7 +12,7 @@ import type { Turns } from './turns.js';
 interface LastThere {
   readonly last: Sequence;
   /** Of the space, when this was found: a rewind takes entries back. -1: it is to be found anew. */
-  readonly rewindCount: number;
+  readonly mark: number;
 }
 
 export class FarBack {
@@ -51,7 +51,7 @@ export class FarBack {
         if (slot === 0) continue;
         const space = spaceOf(slot);
         const last = Math.max(this.last(space), index.last(slot)!);
-        this.#lasts.set(space, { last, rewindCount: space.rewindCount });
+        this.#lasts.set(space, { last, mark: space.truth.mark });
         found?.(space);
       }
       this.#seen.add(segment);
@@ -64,7 +64,7 @@ export class FarBack {
   last(space: SpaceState): Sequence {
     const known = this.#lasts.get(space);
     if (!known) return 0;
-    return known.rewindCount === space.rewindCount ? known.last : this.#lookAgain(space);
+    return known.mark === space.truth.mark ? known.last : this.#lookAgain(space);
   }
 
   #lookAgain(space: SpaceState): Sequence {
@@ -72,14 +72,14 @@ export class FarBack {
     for (const segment of this.#segments.list) {
       if (this.#seen.has(segment)) last = Math.max(last, segment.index?.last(space.slot) ?? 0);
     }
-    this.#lasts.set(space, { last, rewindCount: space.rewindCount });
+    this.#lasts.set(space, { last, mark: space.truth.mark });
     return last;
   }
 
   /** A segment is freed: what was last there of a space may have been the last far back. */
   freed(space: SpaceState, last: Sequence): void {
     const known = this.#lasts.get(space);
-    if (known?.last === last) this.#lasts.set(space, { last, rewindCount: -1 });
+    if (known?.last === last) this.#lasts.set(space, { last, mark: -1 });
   }
 
   /** Whether entries of the space behind `sequence` stand far back, as of this moment. */

@@ -11,7 +11,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import { roleRecord, seeEpoch } from '../shared/state.js';
 import { idOf } from './names.js';
 import type { Replication } from './replication.js';
-import type { SpaceState } from './space-table.js';
+import { endWaits, type SpaceState } from './space-table.js';
 import { Gate } from './turns.js';
 import type { Wal } from './wal.js';
 
@@ -124,7 +124,7 @@ export class Fencing {
   halt(space: SpaceState): void {
     space.isFenced = true;
     this.#replication.drop(space);
-    this.#replication.acks.fail(space, fencedError(space));
+    endWaits(space, fencedError(space), 1);
   }
 
   /**
@@ -168,7 +168,7 @@ export class Fencing {
     space.isFenced = true;
     space.pause = failure('LeaseLost', `${space.facts.name}: ${reason}`);
     // Shipped on: what it has is lost to nobody while members can still have it (rows 62, 69).
-    this.#replication.acks.fail(space, space.pause);
+    endWaits(space, space.pause, 1);
   }
 
   /** This node leads the space in this very epoch still: what was stopped goes on. */
@@ -185,6 +185,7 @@ export class Fencing {
 /** In the turn in which the record of it becomes durable. What it led it has applied itself. */
 export function becomeReplica(space: SpaceState): void {
   const { facts } = space;
+  if (facts.role === 'primary') endWaits(space, fencedError(space));
   if (facts.role === 'primary' && space.hasLed) facts.applied = facts.position.sequence;
   facts.role = 'replica';
   facts.copied = false;

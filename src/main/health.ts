@@ -153,8 +153,10 @@ export class SpaceProblems {
       this.#note('refused', health, refusal.code, name, refusal.message, isStale);
     }
     if (applyBlocked) {
-      const { sequence, reason } = applyBlocked;
-      this.#note('apply-blocked', 'failed', '', name, `${name} at ${sequence} (${reason})`, false);
+      const { sequence, reason, callback } = applyBlocked;
+      const why = callback ? `${callback}() does not return` : reason;
+      const health = reason === 'silent' ? 'degraded' : 'failed';
+      this.#note('apply-blocked', health, '', name, `${name} at ${sequence} (${why})`, false);
     }
     if (!isFollowed) {
       this.#note('primary-gone', 'degraded', primaryNodeId, name, '', false);

@@ -39,6 +39,7 @@ export type { SilentMember } from './electorate.js';
 export type { Level } from './event-lines.js';
 export type { NodeEventName, NodeEvents, SnapshotOf } from './events.js';
 export type { SwitchoverOptions, SwitchoverReport } from './handover.js';
+export type { HostCallback } from './host-calls.js';
 export type { HttpOptions } from './http-options.js';
 export type { LagAlertChange, ReplicaStatusChange, StalledChange } from './lag-changes.js';
 export type { Located } from './leadership.js';

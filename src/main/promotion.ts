@@ -110,9 +110,14 @@ export class Promotion {
     handover?: Handover,
   ): Promise<PromotionReport> {
     if (this.#running.has(space)) throw refused(space, 'a promotion is under way');
+    // Before anything is waited for: who calls from inside would wait for himself.
+    const isInside = this.#parts.applier?.isInside(space) === true && !options.dryRun;
+    if (isInside && !options.force) {
+      throw refused(space, 'the host asks for it inside a callback that it waits for');
+    }
     this.#running.add(space);
     try {
-      return await this.#promote(space, options, handover);
+      return await this.#promote(space, options, handover, isInside);
     } finally {
       this.#running.delete(space);
     }
@@ -122,9 +127,10 @@ export class Promotion {
     space: SpaceState,
     { force = false, dryRun = false, replicas: keep = 1 }: PromoteOptions,
     handover: Handover | undefined,
+    isInside: boolean,
   ): Promise<PromotionReport> {
     const startMs = performance.now();
-    const { electorate, applier } = this.#parts;
+    const { electorate } = this.#parts;
     const { facts } = space;
     this.#checkFit(space);
     let poll = await electorate.poll(space);
@@ -137,20 +143,33 @@ export class Promotion {
     if (dryRun) return report;
     if (!verdict.isQualified && !force) throw notQualified(space, report);
     // Before anything is burned: however long the host takes, the space is not without a leader.
-    if (facts.role === 'replica') await applier?.whenApplied(space, facts.position.sequence);
+    if (!isInside) await this.#whenApplied(space, force);
     const epoch = await this.#win(space, poll, { keep, force, handover });
     // Who has promised may have been asked for what it had.
     const { position } = facts;
     const lost = verdict.lost.filter(({ epoch: of, to }) => {
       return comparePositions({ epoch: of, sequence: to, headerCrc: 0 }, position) > 0;
     });
-    const applyBlocked = await this.#lead(space, epoch).catch(async (error) => {
+    const applyBlocked = await this.#lead(space, epoch, force).catch(async (error) => {
       await this.#parts.coordinator.release(facts.name, epoch);
       throw error;
     });
     const done = { ...report, isPromoted: true, epoch, lost, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
+  }
+
+  /**
+   * The host has applied all that is here, or says that it cannot. Rejects PromotionRefused where
+   * it does not return, or does not come further.
+   */
+  async #whenApplied(space: SpaceState, force: boolean): Promise<ApplyBlock | undefined> {
+    const { applier } = this.#parts;
+    const { role, position } = space.facts;
+    if (!applier || role !== 'replica') return undefined;
+    const block = await applier.whenApplied(space, position.sequence);
+    if (block?.reason === 'silent' && !force) throw refused(space, applier.textOf(block));
+    return block;
   }
 
   #isLed(space: SpaceState): boolean {
@@ -292,7 +311,7 @@ export class Promotion {
 
   // --- leading -----------------------------------------------------------------------------
 
-  #lead(space: SpaceState, epoch: Epoch): Promise<ApplyBlock | undefined> {
+  #lead(space: SpaceState, epoch: Epoch, force: boolean): Promise<ApplyBlock | undefined> {
     return this.#parts.serially(async () => {
       const { nodeId, applier, wal, memory } = this.#parts;
       const { facts } = space;
@@ -302,12 +321,16 @@ export class Promotion {
       }
       this.#checkFit(space);
       await wal.whenDurable(space, memory.allocated(space.slot));
-      const isReplica = facts.role === 'replica';
-      const end = facts.position.sequence;
-      const blocked = isReplica ? await applier?.whenApplied(space, end) : undefined;
-      await applier?.stop(space);
-      await this.#becomePrimary(space, epoch);
-      return blocked;
+      const blocked = await this.#whenApplied(space, force);
+      const silent = await applier?.stop(space);
+      try {
+        if (silent && !force) throw refused(space, applier!.textOf(silent));
+        await this.#becomePrimary(space, epoch);
+      } catch (error) {
+        if (facts.role === 'replica') applier?.start(space);
+        throw error;
+      }
+      return blocked ?? silent;
     }, space);
   }
 

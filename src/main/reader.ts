@@ -19,6 +19,7 @@ import {
   LOOK_UPS_AT_ONCE,
   READ_LEAST_BYTES,
 } from '../shared/limits.js';
+import { type Cursor, cursorAt } from '../shared/log-truth.js';
 import type { Lsn, Position, Sequence } from '../shared/position.js';
 import { isVoided } from '../shared/rewind.js';
 import { type Found, look } from '../shared/segment.js';
@@ -32,7 +33,7 @@ import { OpenSegments } from './open-segments.js';
 import { ReadingMemory } from './reading-memory.js';
 import { type Place, SegmentIndexes } from './segment-indexes.js';
 import type { Segment, Segments } from './segments.js';
-import type { SpaceState, SpaceTable } from './space-table.js';
+import { rewoundError, type SpaceState, type SpaceTable } from './space-table.js';
 
 /** Which entry of a space is looked for. */
 export interface Wanted {
@@ -198,56 +199,68 @@ export class LogReader {
   /**
    * Durable entries `from`..`to` of a space, in pieces as they come from the disk; 0: from the
    * first retained one, whatever is freed before it is in somebody's hands.
-   * Throws Trimmed for what was freed, CorruptionDetected where the log does not hold what it
-   * acknowledged.
+   * Throws Trimmed for what was freed, Rewound when what was given out is void from now on,
+   * CorruptionDetected where the log does not hold what it acknowledged.
    * @param signal ends it, soon and without an error
+   * @param at where it stands; set back by who has not given out all of a piece
    */
   async *read(
     space: SpaceState,
     from: Sequence,
     to: Sequence,
     signal?: AbortSignal,
+    at: Cursor = cursorAt(from),
   ): AsyncGenerator<Entry[], void, undefined> {
-    const { facts, rewindCount } = space;
-    const last = Math.min(to, this.#memory.durable(space.slot));
+    const { facts, truth, slot } = space;
+    if (at.mark < 0) at.mark = truth.mark;
     const copies = new EntryCopies();
-    const take: Take<Entry> = (bytes, view, at) => copies.take(bytes, view, at);
-    let begun = from > 0;
-    let next = from || facts.first;
+    const take: Take<Entry> = (bytes, view, offset) => copies.take(bytes, view, offset);
+    let begun = at.next > 0;
+    at.next ||= facts.first;
+    let last = Math.min(to, this.#memory.durable(slot));
     let place: Place | undefined;
     let behind: Segment | undefined;
-    while (next <= last && !signal?.aborted) {
-      if (isAnotherLog(space, rewindCount, next)) {
-        yield* this.read(space, begun ? next : 0, to, signal);
-        return;
+    while (!signal?.aborted) {
+      if (isAnotherLog(space, at)) {
+        last = Math.min(to, this.#memory.durable(slot));
+        place = undefined;
+        behind = undefined;
       }
-      if (!begun && next < facts.first) {
-        next = facts.first;
+      if (!begun && at.next < facts.first) {
+        at.next = facts.first;
         place = undefined;
       }
-      this.#checkReadable(space, next);
+      if (at.next > last) return;
+      this.#checkReadable(space, at.next);
       if (!place) {
-        place = await this.#indexes.find(space, next, behind);
+        place = await this.#indexes.find(space, at.next, behind);
         // It may be that it was freed, or taken back, meanwhile.
-        if (place || next < facts.first || space.rewindCount > rewindCount) continue;
-        this.damage.check(space, next);
-        throw failure('CorruptionDetected', `entry ${next} of ${facts.name} is not in the log`);
+        if (place || at.next < facts.first || truth.mark !== at.mark) continue;
+        this.damage.check(space, at.next);
+        throw failure('CorruptionDetected', `entry ${at.next} of ${facts.name} is not in the log`);
       }
       const { segment } = place;
-      for await (const entries of this.#readSegment(space, place, next, last, take, signal)) {
-        if (isAnotherLog(space, rewindCount, next)) break;
+      for await (const entries of this.#readSegment(space, place, at.next, last, take, signal)) {
+        if (truth.mark !== at.mark) break;
         begun = true;
-        next = entries[entries.length - 1]!.sequence + 1;
-        const held = this.memory.hold(entries);
+        const held = this.#give(entries, at);
         try {
           yield entries;
         } finally {
           this.memory.release(held);
         }
+        if (truth.mark !== at.mark) break;
       }
+      if (truth.mark !== at.mark) continue;
       behind = segment;
       place = undefined;
     }
+  }
+
+  /** In somebody's hands until it is released. */
+  #give(entries: Entry[], at: Cursor): number {
+    at.next = entries[entries.length - 1]!.sequence + 1;
+    return this.memory.hold(entries);
   }
 
   #checkReadable(space: SpaceState, sequence: Sequence): void {
@@ -350,36 +363,32 @@ export class LogReader {
   /**
    * Durable entries from `from` on (0: from the first retained one), without end: history from the
    * log, then live, in pieces. Ends when the signal is aborted. Throws Rewound when what was given
-   * out is void from now on.
+   * out is void from now on; what is void and was not given out yet never is.
+   * @param at as for `read`
    */
   async *follow(
     space: SpaceState,
     from: Sequence,
     signal: AbortSignal,
+    at: Cursor = cursorAt(from),
   ): AsyncGenerator<Entry[], void, undefined> {
     const follower = this.#live.follow(space);
-    let next = from;
-    let { rewindCount } = space;
+    if (at.mark < 0) at.mark = space.truth.mark;
     try {
       while (!signal.aborted) {
-        if (isAnotherLog(space, rewindCount, next)) rewindCount = space.rewindCount;
-        const live = follower.take(next, this.memory.pieceBytes);
+        isAnotherLog(space, at);
+        const live = follower.take(at.next, this.memory.pieceBytes);
         if (live) {
-          next = live[live.length - 1]!.sequence + 1;
-          const held = this.memory.hold(live);
+          const held = this.#give(live, at);
           try {
             yield live;
           } finally {
             this.memory.release(held);
           }
-        } else if ((next || space.facts.first) <= this.#memory.durable(space.slot)) {
-          for await (const entries of this.read(space, next, Number.MAX_SAFE_INTEGER, signal)) {
-            next = entries[entries.length - 1]!.sequence + 1;
-            yield entries;
-            if (signal.aborted) return;
-          }
+        } else if ((at.next || space.facts.first) <= this.#memory.durable(space.slot)) {
+          yield* this.read(space, at.next, Number.MAX_SAFE_INTEGER, signal, at);
         } else {
-          next ||= space.facts.first;
+          at.next ||= space.facts.first;
           await follower.wait(signal);
         }
       }
@@ -390,18 +399,16 @@ export class LogReader {
 }
 
 /**
- * Whether the space was rewound since `rewindCount`. Throws Rewound where that concerns what was
- * read up to, and without, `next`.
+ * Whether the log is another one since the cursor's mark. Throws Rewound where what was taken back
+ * stands before the cursor.
  */
-function isAnotherLog(space: SpaceState, rewindCount: number, next: Sequence): boolean {
-  const { voided, name } = space.facts;
-  const since = space.rewindCount - rewindCount;
-  if (since === 0) return false;
-  const first = voided[Math.max(0, voided.length - since)]?.first ?? 1;
-  if (next <= first) return true;
-  throw failure('Rewound', `entries of ${name} from ${first} on were taken back`, {
-    details: { from: first },
-  });
+function isAnotherLog(space: SpaceState, at: Cursor): boolean {
+  const { truth } = space;
+  if (truth.mark === at.mark) return false;
+  const first = truth.voidSince(at.mark);
+  if (at.next > first) throw rewoundError(space, first);
+  at.mark = truth.mark;
+  return true;
 }
 
 function lsnIn({ row }: Place, sequence: Sequence): Lsn | undefined {

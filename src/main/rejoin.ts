@@ -14,7 +14,7 @@ import type { Disk } from './disk.js';
 import { keepSuffix } from './quarantine.js';
 import type { LogReader } from './reader.js';
 import type { Segments } from './segments.js';
-import type { SpaceState } from './space-table.js';
+import { type SpaceState, takeBack } from './space-table.js';
 import type { Wal } from './wal.js';
 
 export interface RejoinHooks {
@@ -149,8 +149,6 @@ export class Rejoin {
     space.timeLow = Number(rewind.timestamp & 0xffffffffn);
     space.timeHigh = Number(rewind.timestamp >> 32n);
     space.durableTimes.length = 0;
-    space.rewindCount++;
-    // Whoever follows live looks again.
-    for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
+    takeBack(space, last + 1);
   }
 }

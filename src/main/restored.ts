@@ -4,7 +4,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import type { DamagedRange, SpaceFacts } from '../shared/state.js';
 import { gapsIn } from './damage.js';
 import type { SeenSpace } from './segment-survey.js';
-import type { SpaceState } from './space-table.js';
+import { type SpaceState, wakeDurableWaits } from './space-table.js';
 
 /**
  * Takes over what the segment holds of the space.
@@ -69,4 +69,5 @@ function advance(space: SpaceState, end: NonNullable<SeenSpace['end']>, memory: 
   memory.setAllocated(slot, sequence);
   memory.setDurable(slot, sequence);
   for (const consumer of space.consumers) consumer.run(undefined, before + 1, sequence - before);
+  wakeDurableWaits(space, sequence);
 }

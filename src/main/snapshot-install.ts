@@ -16,7 +16,7 @@ import { keepSuffix } from './quarantine.js';
 import type { LogReader } from './reader.js';
 import type { Segments } from './segments.js';
 import type { Spool } from './snapshot-spool.js';
-import type { SpaceState, SpaceTable } from './space-table.js';
+import { type SpaceState, type SpaceTable, takeBack, wakeDurableWaits } from './space-table.js';
 import type { Wal } from './wal.js';
 
 export type InstallParts = readonly [Disk, string, NodeMemory, SpaceTable, Segments];
@@ -96,17 +96,17 @@ export class SnapshotInstaller {
     if (!(await this.#restore(space, snapshot, whole, spool))) return false;
     const base = (): void => {
       const isBack = facts.position.sequence > snapshot.position.sequence;
+      const from = divergedFrom(facts, snapshot) ?? Number.POSITIVE_INFINITY;
       setBase(facts, snapshot, this.#memory.durableLsn);
       const { sequence } = facts.position;
       if (isBack) this.#segments.rewindIndexes(slot, sequence + 1);
-      space.rewindCount++;
       this.#memory.setAllocated(slot, sequence);
       this.#memory.setDurable(slot, sequence);
       space.timeLow = Number(facts.timestamp & 0xffffffffn);
       space.timeHigh = Number(facts.timestamp >> 32n);
       if (space.refusal?.code === 'CorruptionDetected') space.refusal = undefined;
-      // Whoever follows live looks again.
-      for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
+      takeBack(space, from);
+      wakeDurableWaits(space, sequence);
     };
     for (let attempts = 1; !this.#isClosed; attempts++) {
       try {
@@ -143,9 +143,14 @@ export class SnapshotInstaller {
     if (!restore) throw failure('SnapshotUnavailable', 'this node has no restore()');
     for (let attempts = 1; !this.#isClosed; attempts++) {
       let bad: unknown;
+      const silent = setTimeout(() => this.#fellSilent(space), this.#config.hostTimeoutMs);
+      silent.unref();
       const chunks = async function* (): AsyncGenerator<Uint8Array> {
         try {
-          yield* spool.read(whole);
+          for await (const chunk of spool.read(whole)) {
+            silent.refresh();
+            yield chunk;
+          }
         } catch (error) {
           bad = error;
           throw error;
@@ -156,11 +161,19 @@ export class SnapshotInstaller {
         if (bad === undefined) return true;
       } catch (error) {
         if (bad === undefined) await this.#later(space, 'SnapshotFailed', error, attempts);
+      } finally {
+        clearTimeout(silent);
       }
       // However the host takes it: these bytes are not the snapshot.
       if (bad !== undefined) throw bad;
     }
     return false;
+  }
+
+  /** Told, and waited for: two of them at once would be two states. */
+  #fellSilent(space: SpaceState): void {
+    const reason = `the host's restore() has not come further for ${this.#config.hostTimeoutMs} ms`;
+    this.#hooks.delayed(space, 'SnapshotFailed', reason, 0);
   }
 
   async #later(space: SpaceState, code: string, error: unknown, attempts: number): Promise<void> {

@@ -3,6 +3,7 @@
  * put in place. shared/snapshot-sink.ts decides, one for each space that gets one.
  */
 import { EngramError, failure } from '../shared/errors.js';
+import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { SnapshotFacts, SnapshotWhole } from '../shared/snapshot-facts.js';
 import type { SnapshotFrame } from '../shared/snapshot-frames.js';
 import type { Chunk } from '../shared/snapshot-queue.js';
@@ -26,6 +27,7 @@ import { Spool, spooledSpaces } from './snapshot-spool.js';
 import type { SnapshotNews } from './snapshot-supply.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
+import { within } from './within.js';
 
 const TICK_MS = 250;
 /** A primary is told again so late that there is nobody here to take a snapshot. */
@@ -367,15 +369,21 @@ export class SnapshotIntake {
     });
   }
 
-  /** Waits for what the disk, or the host's `restore`, is doing. */
+  /** Waits for what the disk is doing, and 5 s at most for the host's `restore`. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#isClosed = true;
     this.#installer.close();
-    for (const intake of this.#intakes.values()) {
-      await intake.work;
-      await intake.spool?.close().catch(() => undefined);
+    await Promise.all([...this.#intakes.values()].map((intake) => this.#closeOne(intake)));
+  }
+
+  async #closeOne(intake: Intake): Promise<void> {
+    if ((await within(intake.work, CLOSE_DEADLINE_MS)) === 'late') {
+      // The host is given it again when the node is opened again.
+      const reason = "the host's restore() has not returned within 5 s of close()";
+      this.#hooks.news(intake.space, 'failed', { code: 'Closed', reason, retryAfterMs: 0 });
     }
+    await intake.spool?.close().catch(() => undefined);
   }
 }
 

@@ -1,6 +1,7 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 import { idWord, type SpaceIdWords } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
+import { LogTruth } from '../shared/log-truth.js';
 import type { MembersRow } from '../shared/members.js';
 import { type Member, NODE_SPACE_ID } from '../shared/node-record.js';
 import type { Epoch, EpochStart, Sequence, Slot } from '../shared/position.js';
@@ -15,6 +16,13 @@ import { Turns } from './turns.js';
 export interface RunConsumer {
   /** `bytes` of the run in a slab: only valid during the call; undefined: only in the log. */
   run(bytes: Uint8Array | undefined, first: Sequence, count: number): void;
+}
+
+export interface HostWait {
+  /** So many replicas, besides this node. */
+  readonly replicas: number;
+  /** What it waits for does not come, or would not be what was meant. */
+  reject(error: Error): void;
 }
 
 export interface DurableWait extends SequenceWait {
@@ -47,6 +55,8 @@ export interface SpaceState {
   /** Bytes of entries that became durable since the node was opened. */
   durableBytes: number;
   readonly durableWaits: SequenceWaits<DurableWait>;
+  /** What its host waits for: each belongs to the history that it was begun in (row 109). */
+  readonly hostWaits: Set<HostWait>;
   /** The node ids of the replicas that follow it, where this node leads. */
   replicas: readonly string[];
   /** Why it takes no appends, although this node leads it. */
@@ -71,8 +81,8 @@ export interface SpaceState {
   isRewinding: boolean;
   /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
   isInstalling: boolean;
-  /** Grows with each rewind: what was read before may be void. */
-  rewindCount: number;
+  /** What of its log was taken back since anybody looked. */
+  readonly truth: LogTruth;
 }
 
 const NO_CONSUMERS: readonly RunConsumer[] = [];
@@ -169,6 +179,7 @@ export class SpaceTable {
       durableTimes: [],
       durableBytes: 0,
       durableWaits: new SequenceWaits(),
+      hostWaits: new Set(),
       replicas: replicasIn(facts),
       refusal: undefined,
       pause: undefined,
@@ -181,7 +192,7 @@ export class SpaceTable {
       toldSets: [],
       isRewinding: false,
       isInstalling: facts.begun !== undefined,
-      rewindCount: 0,
+      truth: new LogTruth(),
     };
     this.bySlot.push(space);
     this.#byId.set(facts.id, space);
@@ -196,6 +207,7 @@ export class SpaceTable {
   }
 
   setEpoch(space: SpaceState, epoch: number): void {
+    if (epoch !== space.facts.epoch) endWaits(space, overtakenError(space, epoch));
     space.facts.epoch = epoch;
     seeEpoch(space.facts, epoch);
     this.#memory.setEpoch(space.slot, epoch);
@@ -210,6 +222,31 @@ function replicasIn({ role, members, primary }: SpaceFacts): string[] {
 
 function words(id: string): SpaceIdWords {
   return [idWord(id, 0), idWord(id, 1), idWord(id, 2), idWord(id, 3)];
+}
+
+/** Whatever its host waits for is rejected. @param replicas those alone that ask for so many */
+export function endWaits({ hostWaits }: SpaceState, error: Error, replicas = 0): void {
+  for (const wait of hostWaits) if (wait.replicas >= replicas) wait.reject(error);
+}
+
+function overtakenError({ facts }: SpaceState, epoch: Epoch): EngramError {
+  const found = `${facts.name} was waited for in epoch ${facts.epoch}, and ${epoch} has begun`;
+  return failure('Fenced', found, { details: { epoch } });
+}
+
+export function rewoundError({ facts }: SpaceState, first: Sequence): EngramError {
+  const found = `entries of ${facts.name} from ${first} on were taken back`;
+  return failure('Rewound', found, { details: { from: first } });
+}
+
+/**
+ * Entries from `first` on are void, in this very turn; Infinity: none is, but its log stands
+ * elsewhere. The one place that says so: who reads or follows looks again, who waits is told.
+ */
+export function takeBack(space: SpaceState, first: Sequence): void {
+  space.truth.takeBack(first);
+  for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
+  if (first < Number.POSITIVE_INFINITY) endWaits(space, rewoundError(space, first));
 }
 
 /** The space has become durable up to `sequence`. */

@@ -3,6 +3,7 @@
 import { type Entry, isAppendableType } from '../shared/entry.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../shared/limits.js';
+import { cursorAt } from '../shared/log-truth.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { stayAlive } from './alive.js';
@@ -215,7 +216,7 @@ export class Space {
 
   /**
    * Durable entries `from` (default: the first retained one) to `to` (default: the durable end at
-   * the call), inclusive. Throws Configuration, Trimmed, CorruptionDetected, Io, Closed.
+   * the call), inclusive. Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
   read(range?: { from?: Sequence; to?: Sequence }): AsyncGenerator<Entry, void, undefined> {
     const { memory, reader } = this.#parts;
@@ -227,10 +228,13 @@ export class Space {
       if (read.to !== undefined && read.to !== 0) checkSequence('read: to', read.to);
       return read;
     });
-    return reader.streams.open(async function* (signal) {
+    const at = cursorAt(0);
+    const make = async function* (signal: AbortSignal) {
       const { from = 0, to = durable } = given();
-      yield* reader.read(space, from, to, signal);
-    }, false);
+      at.next = from;
+      yield* reader.read(space, from, to, signal, at);
+    };
+    return reader.streams.open({ truth: space.truth, at, make }, false);
   }
 
   /**
@@ -256,10 +260,12 @@ export class Space {
       }
       throw failure('Configuration', `subscribe: signal ${describe(signal)} is not an AbortSignal`);
     });
-    const follow = async function* (stop: AbortSignal) {
-      yield* reader.follow(space, given().from ?? 0, stop);
+    const at = cursorAt(0);
+    const make = async function* (stop: AbortSignal) {
+      at.next = given().from ?? 0;
+      yield* reader.follow(space, at.next, stop, at);
     };
-    return reader.streams.open(follow, true, asked);
+    return reader.streams.open({ truth: space.truth, at, make }, true, asked);
   }
 
   /**
@@ -267,7 +273,8 @@ export class Space {
    * may be beyond the last entry, and a replica may be away: both may come within `timeoutMs`
    * (default 5,000).
    * Rejects Configuration (also for more replicas than a led space has), AckTimeout (its
-   * `details.lastSequence` names the last entry), Fenced, LeaseLost, WalFailed, Closed.
+   * `details.lastSequence` names the last entry), WalFailed, Closed; and where the history in which
+   * it was called does not go on: Fenced, LeaseLost, Rewound.
    */
   async flushed(sequence: Sequence, options?: Partial<AckLevel>): Promise<void> {
     checkSequence('flushed: sequence', sequence);

@@ -20,12 +20,16 @@ export const HOLES_MAX = 1_024;
 /** Epochs of one space that are remembered, the newest; and rewinds that its host is told of. */
 export const HISTORY_MAX = 4_096;
 export const REWINDS_MAX = 16;
+/** Rewinds since a node was opened that are told apart to those who read. */
+export const TAKEN_BACK_MAX = 64;
 /** Freed segments that are kept to be used again; the others are removed. */
 export const SPARE_SEGMENTS_MAX = 4;
 /** Entries of one space that its host was told to do without, above its checkpoint. */
 export const SKIPS_MAX = 1_024;
 /** How often an entry that the host cannot apply is offered before it blocks its space (row 52). */
 export const DEFAULT_APPLY_RETRIES = 5;
+/** How long a callback of the host may take before others do not wait for it (row 112). */
+export const DEFAULT_HOST_TIMEOUT_MS = 10_000;
 /** How far a replica may keep the log back; beyond, it needs a snapshot. */
 export const DEFAULT_MAX_SLOT_BYTES = 16 * 1024 * MiB;
 /** How long a replica may be away before what it lacks is not kept any more: a week. */

@@ -186,6 +186,16 @@ export function seeEpoch(facts: SpaceFacts, epoch: Epoch): void {
   facts.promisedTo = '';
 }
 
+/**
+ * The first entry of the epoch that this node acts in; Infinity: it has none yet. Nothing is
+ * acknowledged by replicas before they have it.
+ */
+export function epochBegins({ epoch, history }: SpaceFacts): Sequence {
+  const row = history.at(-1);
+  if (row?.epoch === epoch) return row.startSequence;
+  return Number.POSITIVE_INFINITY;
+}
+
 /** Facts of a space that has no entry yet. */
 export function newSpaceFacts(id: string, name: string): SpaceFacts {
   return {

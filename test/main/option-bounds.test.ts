@@ -29,6 +29,7 @@ const ETCD = { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'] };
 /** Every option that is a time, as one that has this value. */
 const TIMES: Record<string, (ms: unknown) => object> = {
   snapshotGraceMs: (ms) => ({ snapshotGraceMs: ms }),
+  hostTimeoutMs: (ms) => ({ hostTimeoutMs: ms }),
   connectTimeoutMs: (ms) => ({ connectTimeoutMs: ms }),
   'backoffStepsMs[1]': (ms) => ({ backoffStepsMs: [1, ms] }),
   openConfirmMs: (ms) => ({ openConfirmMs: ms }),

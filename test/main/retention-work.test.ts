@@ -274,7 +274,7 @@ class Life {
     applyRewind(facts, rewind, this.world.memory.durableLsn);
     for (const index of this.world.away.values()) index.rewind(slot, last + 1);
     this.world.segments.rewindIndexes(slot, last + 1);
-    space.rewindCount++;
+    space.truth.takeBack(last + 1);
     this.world.memory.setDurable(slot, last);
     for (const flushed of this.world.flushed.get(space)?.keys() ?? []) {
       this.world.flushed.get(space)!.set(flushed, 0);

@@ -1,12 +1,22 @@
 /** Waiting for sequences: woken in their order, at a cost that follows who is woken. */
 import { expect, test, vi } from 'vitest';
 import { AckWaits } from '#src/main/ack-waits.js';
+import { becomeReplica } from '#src/main/fencing.js';
 import { SequenceWaits } from '#src/main/sequence-waits.js';
 import type { ShipperHandle } from '#src/main/shipper-handle.js';
-import { SpaceTable, wakeDurableWaits } from '#src/main/space-table.js';
+import {
+  type DurableWait,
+  type SpaceState,
+  SpaceTable,
+  takeBack,
+  wakeDurableWaits,
+} from '#src/main/space-table.js';
 import type { Wal } from '#src/main/wal.js';
+import type { EngramError } from '#src/shared/errors.js';
+import { TAKEN_BACK_MAX } from '#src/shared/limits.js';
+import { LogTruth } from '#src/shared/log-truth.js';
 import { allocateMemory, NodeMemory } from '#src/shared/slab.js';
-import { newSpaceFacts } from '#src/shared/state.js';
+import { newSpaceFacts, type SpaceFacts } from '#src/shared/state.js';
 import { chanceFrom } from '../support/fake-disk.js';
 
 /** Counts how often anybody asks what it waits for. */
@@ -31,7 +41,10 @@ const ID = '0'.repeat(31);
 
 function space() {
   const memory = new NodeMemory(allocateMemory(4096, 4 * 4096, 4));
-  const state = new SpaceTable(memory).add(newSpaceFacts(`${ID}1`, 's'));
+  const facts = newSpaceFacts(`${ID}1`, 's');
+  facts.epoch = 1;
+  facts.history = [{ epoch: 1, startSequence: 1, primaryNodeId: ID }];
+  const state = new SpaceTable(memory).add(facts);
   return { memory, state };
 }
 
@@ -82,6 +95,122 @@ test('FAULT-103 an acknowledgement costs those who wait for later ones nothing',
   // Once a tick, and once for each that is woken; all of them at each were 125,000.
   expect(asked).toBeLessThan(4 * count);
   acks.close();
+});
+
+/** One replica, and a disk: how far each has come is set by hand. */
+function acknowledging() {
+  const { memory, state } = space();
+  const replica = { flushed: 0 };
+  const shipper = { replica: { nodeId: 'b' }, flushedOf: () => replica.flushed };
+  const addWait = (_: unknown, wait: DurableWait): void => {
+    if (memory.durable(state.slot) >= wait.sequence) wait.resolve();
+    else state.durableWaits.add(wait);
+  };
+  const wal = { addWait } as unknown as Wal;
+  const acks = new AckWaits(memory, wal, () => [shipper as unknown as ShipperHandle], false);
+  let tick: () => void = () => undefined;
+  const next = () => new Promise<void>((resolve) => (tick = resolve));
+  vi.spyOn(memory, 'waitAck').mockImplementation(next as never);
+  const told = async (flushed: number): Promise<void> => {
+    replica.flushed = flushed;
+    tick();
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { memory, state, acks, told };
+}
+
+const outcome = (wait: Promise<unknown>): Promise<string> =>
+  wait.then(
+    () => 'flushed',
+    (error) => (error as EngramError).code,
+  );
+
+test('FAULT-109 what is older than the present epoch counts through its first entry', async () => {
+  const { memory, state, acks, told } = acknowledging();
+  state.facts.epoch = 3;
+  memory.setDurable(state.slot, 5);
+  const waits = [4, 5, 6].map((n) => outcome(acks.flushed(state, n, 1, 60_000)));
+  const settled: string[] = [];
+  for (const wait of waits) void wait.then((how) => settled.push(how));
+  // Of epoch 1, and the replica has all of it: the epoch has no entry yet.
+  await told(5);
+  expect(settled).toEqual([]);
+  state.facts.history.push({ epoch: 3, startSequence: 6, primaryNodeId: ID });
+  memory.setDurable(state.slot, 6);
+  wakeDurableWaits(state, 6);
+  await told(5);
+  expect(settled).toEqual([]);
+  await told(6);
+  expect(await Promise.all(waits)).toEqual(['flushed', 'flushed', 'flushed']);
+  acks.close();
+});
+
+test('FAULT-109 whatever ends the history of a wait ends the wait', async () => {
+  const ends: [string, (state: SpaceState, table: SpaceTable) => void][] = [
+    ['Rewound', (state) => takeBack(state, 6)],
+    ['Fenced', (state, table) => table.setEpoch(state, 2)],
+    ['Fenced', (state) => becomeReplica(Object.assign(state, { facts: led(state) }))],
+  ];
+  for (const [wanted, end] of ends) {
+    const { memory, state, acks } = acknowledging();
+    memory.setDurable(state.slot, 5);
+    // Durable here and on no replica; not even here; here alone is enough, and it is not.
+    const waits = [acks.flushed(state, 5, 1, 60_000), acks.flushed(state, 20, 1, 60_000)];
+    const all = [...waits, acks.flushed(state, 20, 0, 60_000)].map(outcome);
+    end(state, new SpaceTable(memory));
+    expect(await Promise.all(all)).toEqual([wanted, wanted, wanted]);
+    expect([state.hostWaits.size, state.durableWaits.size]).toEqual([0, 0]);
+  }
+});
+
+function led({ facts }: SpaceState): SpaceFacts {
+  return { ...facts, role: 'primary' };
+}
+
+test('FAULT-109 a wait that is over leaves nothing, however it has ended', async () => {
+  const { memory, state, acks, told } = acknowledging();
+  memory.setDurable(state.slot, 5);
+  const late = [acks.flushed(state, 20, 0, 10), acks.flushed(state, 20, 1, 10)];
+  const all = [...late, acks.flushed(state, 5, 1, 10)].map(outcome);
+  expect(await Promise.all(all)).toEqual(['AckTimeout', 'AckTimeout', 'AckTimeout']);
+  expect([state.hostWaits.size, state.durableWaits.size]).toEqual([0, 0]);
+  // What comes after all wakes nobody, and is looked at by nobody.
+  memory.setDurable(state.slot, 30);
+  wakeDurableWaits(state, 30);
+  const before = vi.mocked(memory.waitAck).mock.calls.length;
+  await told(5);
+  await told(5);
+  expect(vi.mocked(memory.waitAck).mock.calls.length).toBeLessThanOrEqual(before);
+  acks.close();
+});
+
+test('what was taken back since a mark is what a naive list says', () => {
+  for (let seed = 1; seed <= 100; seed++) {
+    const chance = chanceFrom(seed);
+    const truth = new LogTruth();
+    const all: number[] = [];
+    for (let step = 0; step < 300; step++) {
+      const first = chance(10) === 0 ? Number.POSITIVE_INFINITY : 1 + chance(200);
+      truth.takeBack(first);
+      all.push(first);
+      const mark = chance(all.length + 1);
+      const wanted = Math.min(Number.POSITIVE_INFINITY, ...all.slice(mark));
+      expect(truth.mark).toBe(all.length);
+      // Rewinds that go ever higher are the ones that have to be kept apart.
+      expect(truth.voidSince(mark)).toBe(wanted);
+    }
+  }
+});
+
+test('rewinds that are too many to be told apart take back more, never less', () => {
+  const truth = new LogTruth();
+  const count = 4 * TAKEN_BACK_MAX;
+  for (let n = 1; n <= count; n++) truth.takeBack(n);
+  for (let mark = 0; mark < count; mark++) {
+    expect(truth.voidSince(mark)).toBeLessThanOrEqual(mark + 1);
+    if (mark >= count - TAKEN_BACK_MAX + 1) expect(truth.voidSince(mark)).toBe(mark + 1);
+  }
+  expect(truth.voidSince(count)).toBe(Number.POSITIVE_INFINITY);
 });
 
 test('waits are woken in order, whatever was taken out of them', () => {

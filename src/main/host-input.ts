@@ -73,16 +73,19 @@ export function viewOf(given: Uint8Array): Uint8Array {
   return new Uint8Array(buffer, byteOffsetOf.call(given) as number, length);
 }
 
-/**
- * Puts a payload of `size` bytes at `at`. Throws Configuration when it has another size by now;
- * bytes behind `at` may have been written all the same.
- */
-export function copyPayload(into: Uint8Array, at: number, payload: Uint8Array, size: number): void {
+/** Throws Configuration when a payload that had to wait has another size by now. */
+export function checkUnchanged(payload: Uint8Array, size: number): void {
   const found = payloadBytes(payload);
-  if (found !== size) {
-    const what = `a payload of ${size} bytes that had ${found} when there was room for it`;
-    throw failure('Configuration', what);
-  }
+  if (found === size) return;
+  const what = `a payload of ${size} bytes that had ${found} when there was room for it`;
+  throw failure('Configuration', what);
+}
+
+/**
+ * Puts a payload at `at` whose size was looked at in this turn. Throws Configuration when another
+ * thread changes it meanwhile; bytes behind `at` may have been written all the same.
+ */
+export function copyPayload(into: Uint8Array, at: number, payload: Uint8Array): void {
   try {
     into.set(payload, at);
   } catch (cause) {

@@ -3,6 +3,8 @@ import { EngramError, failure } from '../shared/errors.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import { fencedError, mayAcknowledge } from './fencing.js';
+import { checkUnchanged } from './host-input.js';
+import type { Settled } from './open-group.js';
 import type { SpaceState } from './space-table.js';
 import type { Wal } from './wal.js';
 
@@ -50,14 +52,14 @@ export class StagedBatch {
         },
         reject,
       };
-      const stage = (): boolean | 'some' => this.#stage(settled);
-      if (!isCrowded && stage() === true) return;
-      if (wait) this.#wal.whenRoom(stage).catch(reject);
+      if (!isCrowded && this.#stage(settled, false) === true) return;
+      if (wait) this.#wal.whenRoom(() => this.#stage(settled, true)).catch(reject);
       else reject(failure('Backpressure', 'no room in the memory budget, and it was not to wait'));
     });
   }
 
-  #stage(settled: { resolve(): void; reject(error: Error): void }): boolean | 'some' {
+  /** @param isLater than the call, in which the sizes were looked at */
+  #stage(settled: Settled, isLater: boolean): boolean | 'some' {
     // It may have waited for room: who leads now?
     if (this.#space.pause) throw this.#space.pause;
     if (!mayAcknowledge(this.#space, this.epoch)) throw fencedError(this.#space);
@@ -66,6 +68,7 @@ export class StagedBatch {
       const next = this.#count;
       const closing = next === this.#payloads.length - 1 ? settled : undefined;
       const [payload, size] = [this.#payloads[next]!, this.#sizes[next]!];
+      if (isLater) checkUnchanged(payload, size);
       const sequence = this.#wal.stage(this.#space, this.#type, payload, size, closing);
       if (sequence === 0) return this.#count > before ? 'some' : false;
       this.last = sequence;

@@ -123,7 +123,7 @@ export class Wal {
   /**
    * Stages one entry: copies its payload, then takes its sequence. Throws Configuration when the
    * payload cannot be copied; then nothing has happened.
-   * @param size of the payload as it was when it was checked
+   * @param size of the payload, looked at in this turn
    * @param settled told when the entry is acknowledged at level `local`, or has failed
    * @returns its sequence, or 0 when there is no room now
    */
@@ -131,7 +131,7 @@ export class Wal {
     const open = this.#room(ENTRY_HEADER_BYTES + size);
     if (!open) return 0;
     // Whatever can fail stands before the sequence is taken: a hole would stay for ever (row 82).
-    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload, size);
+    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload);
     this.#schedule();
     this.#clock.stamp(space);
     const sequence = this.#memory.allocate(space.slot, 1);

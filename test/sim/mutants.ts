@@ -105,8 +105,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'the directory is not synced when a segment is made',
     file: 'main/segments.js',
-    find: 'this.pathOf(start));\n            await this.#disk.syncDir(this.#dir);',
-    put: 'this.pathOf(start));',
+    find: 'file.path = this.pathOf(start);\n            await this.#disk.syncDir(this.#dir);',
+    put: 'file.path = this.pathOf(start);',
   },
   {
     what: 'the tail is not zeroed when the log is opened',
@@ -209,7 +209,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'one answer is enough to lead',
     by: 'roles-sim',
-    file: 'shared/candidacy.js',
+    file: 'shared/quorum.js',
     find: 'Math.max(1, replicas - keep + 1)',
     put: '1',
   },

@@ -6,9 +6,9 @@ import {
   readTimestamp,
   readType,
 } from '../shared/entry.js';
-import { nameOwners, UNKNOWN_OWNER } from '../shared/epoch.js';
+import { nameOwners, trimHistory, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { rememberTime } from '../shared/lag.js';
-import { ENTRY_HEADER_BYTES, HISTORY_MAX, INDEX_EVERY_BYTES } from '../shared/limits.js';
+import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES } from '../shared/limits.js';
 import { decodeMembers, MEMBERS_ENTRY, type MembersRow } from '../shared/members.js';
 import { addMembersRow } from '../shared/members-rows.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence } from '../shared/position.js';
@@ -160,7 +160,7 @@ function publishRun(
   }
   for (const row of run.sets) addMembersRow(facts.sets, row);
   if (run.begins.length > 0) nameOwners(facts.history, space.toldHistory);
-  if (facts.history.length > HISTORY_MAX) facts.history.shift();
+  trimHistory(facts.history);
   facts.position = position;
   facts.timestamp = run.timestamp;
   indexRun(run, slab, segments);

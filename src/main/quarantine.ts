@@ -57,7 +57,7 @@ export async function keepSuffix(
   from: Sequence,
 ): Promise<string> {
   const { id: spaceId, name: spaceName, position: end, primary, epoch: primaryEpoch } = space.facts;
-  const entries = reader.read(space, from, end.sequence);
+  const entries = readable(reader, space, from, end.sequence);
   const words = memory.spaceId(space.slot) as SpaceIdWords;
   const folder = path.join(dir, QUARANTINE);
   await disk.makeDir(folder);
@@ -81,6 +81,21 @@ export async function keepSuffix(
   await replaceFile(disk, folder, `${name}.json`, text);
   await disk.syncDir(dir);
   return file;
+}
+
+/** What of a range can be read: what is damaged is in nobody's hands, and holds up nothing else. */
+async function* readable(
+  reader: LogReader,
+  space: SpaceState,
+  from: Sequence,
+  to: Sequence,
+): AsyncGenerator<Entry[]> {
+  let next = from;
+  for (const range of [...space.facts.damage]) {
+    if (range.from > next) yield* reader.read(space, next, Math.min(range.from - 1, to));
+    next = Math.max(next, range.to === 0 ? to + 1 : range.to + 1);
+  }
+  if (next <= to) yield* reader.read(space, next, to);
 }
 
 async function copyEntries(

@@ -13,7 +13,7 @@ import {
   readTimestamp,
   readType,
 } from '../shared/entry.js';
-import { UNKNOWN_OWNER } from '../shared/epoch.js';
+import { trimHistory, UNKNOWN_OWNER } from '../shared/epoch.js';
 import { type EngramError, failure } from '../shared/errors.js';
 import { ENTRY_HEADER_BYTES, HOLES_MAX } from '../shared/limits.js';
 import { decodeMembers, MEMBERS_ENTRY } from '../shared/members.js';
@@ -280,6 +280,7 @@ export class Replay {
       const primaryNodeId = epoch === facts.epoch ? idOf(facts.primary) : UNKNOWN_OWNER;
       const directoryId = epoch === facts.epoch ? facts.directoryId : undefined;
       facts.history.push({ epoch, startSequence: sequence, primaryNodeId, directoryId });
+      trimHistory(facts.history);
     }
     facts.position = position;
     facts.timestamp = timestamp;

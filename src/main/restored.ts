@@ -1,4 +1,5 @@
 /** What a space has again once a segment of the log is whole: its damaged ranges, its position. */
+import { trimHistory } from '../shared/epoch.js';
 import type { Epoch, Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { DamagedRange, SpaceFacts } from '../shared/state.js';
@@ -55,6 +56,7 @@ function beginEpoch(facts: SpaceFacts, epoch: Epoch, sequence: Sequence, primary
   } else if (sequence > facts.first) {
     const row = { epoch, startSequence: sequence, primaryNodeId: primaryId };
     facts.history.splice(at < 0 ? facts.history.length : at, 0, row);
+    trimHistory(facts.history);
   }
 }
 

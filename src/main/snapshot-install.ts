@@ -3,7 +3,7 @@
  * then the host's `restore`, then record `base` durable. A crash before the first leaves what was;
  * one behind it repeats `restore` (row 58).
  */
-import { divergenceOf } from '../shared/epoch.js';
+import { sharedUpTo } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import type { Sequence } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -22,15 +22,16 @@ import type { Wal } from './wal.js';
 export type InstallParts = readonly [Disk, string, NodeMemory, SpaceTable, Segments];
 
 /**
- * The first entry of a space that is not of the history which a snapshot stands for.
+ * The first entry of a space that is not of the history which a snapshot stands for. Where its
+ * history does not reach back so far that anybody could say, none of them counts as part of it.
  * @returns undefined where all of them are
  */
 export function divergedFrom(own: SpaceFacts, snapshot: SnapshotFacts): Sequence | undefined {
   const { sequence } = own.position;
   if (sequence < own.first) return undefined;
   const theirs = { rows: snapshot.history, last: snapshot.position.sequence };
-  const common = divergenceOf({ rows: own.history, last: sequence }, theirs);
-  return common === undefined ? undefined : Math.max(common + 1, own.first);
+  const common = sharedUpTo({ rows: own.history, last: sequence }, theirs) ?? 0;
+  return common >= sequence ? undefined : Math.max(common + 1, own.first);
 }
 
 export interface InstallHooks {

@@ -3,6 +3,7 @@
  * two histories part. It walks the whole epoch histories, never the last epoch alone (FAULTS row
  * 66), for A -> B -> A leaves the same epochs at both ends.
  */
+import { HISTORY_MAX } from './limits.js';
 import type { Epoch, EpochStart, Position, Sequence } from './position.js';
 import type { PositionAnswer, Verdict } from './protocol.js';
 
@@ -64,12 +65,20 @@ export interface History {
  *   differ, or where they do not reach back far enough: nobody can say which entry is the right one
  */
 export function divergenceOf(ours: History, theirs: History): Sequence | undefined {
+  const common = sharedUpTo(ours, theirs);
+  return common === undefined || common >= ours.last ? undefined : common;
+}
+
+/**
+ * The same, also where it is the end of `ours`.
+ * @returns undefined where they do not reach back far enough: what they share nobody knows
+ */
+export function sharedUpTo(ours: History, theirs: History): Sequence | undefined {
   for (let i = ours.rows.length - 1; i >= 0; i--) {
     const row = ours.rows[i]!;
     const j = theirs.rows.findIndex((r) => isSameEpoch(r, row));
     if (j < 0) continue;
-    const common = Math.min(endOf(ours, i), endOf(theirs, j));
-    return common < ours.last ? common : undefined;
+    return Math.min(endOf(ours, i), endOf(theirs, j));
   }
   const isWhole = (history: History): boolean => (history.rows[0]?.startSequence ?? 1) === 1;
   return isWhole(ours) && isWhole(theirs) ? 0 : undefined;
@@ -95,6 +104,11 @@ function endOf(history: History, row: number): Sequence {
  */
 export function comparePositions(a: Position, b: Position): number {
   return a.epoch - b.epoch || a.sequence - b.sequence;
+}
+
+/** Of very many epochs the oldest are forgotten. */
+export function trimHistory(rows: EpochStart[]): void {
+  if (rows.length > HISTORY_MAX) rows.splice(0, rows.length - HISTORY_MAX);
 }
 
 /** Fills in whose epochs these are, as far as a primary's history tells. */

@@ -11,6 +11,7 @@
  */
 import { ByteReader, ByteWriter } from './bytes.js';
 import { crc32c } from './crc.js';
+import { trimHistory } from './epoch.js';
 import { failure } from './errors.js';
 import { type MembersRow, readMembersRows, rowsKept, writeMembersRows } from './members.js';
 import {
@@ -472,6 +473,7 @@ function readRow(r: ByteReader, format: number): SpaceRow {
     facts.rewinds.push({ from: r.u64(), to: r.u64(), quarantine: r.text() });
   }
   if (format > 2) readSets(r, facts);
+  trimHistory(facts.history);
   return { lsn, facts };
 }
 

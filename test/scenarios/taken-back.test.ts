@@ -180,3 +180,53 @@ test('FAULT-109 a wait ends with the history that it was begun in', async () => 
   await fill(b.space('s'), 3);
   expect(await again).toBe('flushed');
 }, 60_000);
+
+test('FAULT-110 a node leads only once its host has undone what was taken back', async () => {
+  const calls = new Set<string>();
+  let isReady = false;
+  const host = {
+    apply: () => undefined,
+    rewound: () => {
+      calls.add('rewound');
+      if (!isReady) throw new Error('not yet');
+      calls.add('undone');
+    },
+  };
+  const a = await trio.start('a', host);
+  const b = await trio.start('b');
+  await fill(await a.openSpace('s'), 5);
+  await trio.settled('a', 's', 1);
+  await trio.isolate('a');
+  await fill(a.space('s'), 5);
+  await overtaken(a, b, 2);
+  await until('it is told', () => calls.size > 0);
+  const promoted = a.promote('s').then(() => calls.add('promoted'));
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect([...calls]).toEqual(['rewound']);
+  isReady = true;
+  await promoted;
+  expect([...calls]).toEqual(['rewound', 'undone', 'promoted']);
+});
+
+test('FAULT-112 `rewound` never returns: it neither log nor force waits', async () => {
+  const host = { apply: () => undefined, rewound: () => new Promise<never>(() => undefined) };
+  const a = await trio.start('a', { ...host, hostTimeoutMs: 300 });
+  const b = await trio.start('b');
+  await fill(await a.openSpace('s'), 5);
+  await trio.settled('a', 's', 1);
+  await trio.isolate('a');
+  await fill(a.space('s'), 5);
+  await overtaken(a, b, 2);
+  await fill(b.space('s'), 3);
+  await trio.settled('b', 's', 1);
+  await until('it is told', () => trio.heard('a', 'apply-blocked').length > 0);
+  const block = { sequence: 6, reason: 'silent', callback: 'rewound' };
+  expect(trio.heard('a', 'apply-blocked')).toMatchObject([block]);
+  await expect(a.promote('s')).rejects.toThrow("the host's rewound() has not returned for 300 ms");
+  // Asked to take over, it says so, and the one that leads goes on.
+  await expect(b.switchover('s', 'a', { timeoutMs: 3_000 })).rejects.toThrow('rewound()');
+  await fill(b.space('s'), 1);
+  const { applyBlocked } = await a.promote('s', { force: true });
+  expect(applyBlocked).toMatchObject(block);
+  await fill(a.space('s'), 1);
+}, 40_000);

@@ -85,18 +85,27 @@ export class WireClient {
   }
 }
 
-/** A frame with one batch of entries `first`..`last`; the payload of each is its number. */
-export function batchFrame(name: string, first: number, last: number, epoch = 1): Buffer {
+/**
+ * A frame with one batch of entries `first`..`last`; the payload of each is its number.
+ * @param epochOf each of them, where that is not the batch's own
+ */
+export function batchFrame(
+  name: string,
+  first: number,
+  last: number,
+  epoch = 1,
+  epochOf: (sequence: number) => number = () => epoch,
+): Buffer {
   const id = idOf(name);
   const words = [0, 1, 2, 3].map((i) => idWord(id, i)) as [number, number, number, number];
-  const builder = new FrameBuilder(64 * 1024, idOf(PRIMARY));
+  const builder = new FrameBuilder(256 * 1024, idOf(PRIMARY));
   builder.begin(1, id, epoch, first);
   for (let sequence = first; sequence <= last; sequence++) {
     const payload = Buffer.from(`entry ${sequence}`);
     const bytes = new Uint8Array(64 + payload.length);
     const view = new DataView(bytes.buffer);
     bytes.set(payload, 64);
-    stageHeader(view, 0, sequence, sequence, 1, 1, payload.length, epoch);
+    stageHeader(view, 0, sequence, sequence, 1, 1, payload.length, epochOf(sequence));
     sealLocal(bytes, view, 0, words, 0, 0, 0);
     builder.add(bytes, 1);
   }

@@ -13,6 +13,8 @@ export interface Hearer {
   readonly epoch: Epoch;
   /** The highest it has heard of. */
   readonly epochSeen: Epoch;
+  /** The node that leads in `epoch`; '' where nobody does. */
+  readonly primary: string;
   /** Who has its promise for `epochSeen`; '': nobody. */
   readonly promisedTo: string;
 }
@@ -40,4 +42,41 @@ export function judgeHeard(own: Hearer, epoch: Epoch, leader?: string): Heard {
   if (isOwn && (leader ?? own.nodeId) === own.nodeId) return 'known';
   if (isPrimary) return 'fenced';
   return epoch > own.epochSeen ? 'seen' : 'known';
+}
+
+/**
+ * A promise of an epoch: one candidate gets it, durably, before the answer.
+ *
+ * - `given`: this candidate has it already.
+ * - `grant`: it is made durable; what this node led in a lower epoch it leads no more.
+ * - `refuse`: the epoch, or a higher one, is somebody else's; the answer says which was seen.
+ */
+export function judgePromise(
+  own: Hearer,
+  epoch: Epoch,
+  candidate: string,
+): 'given' | 'grant' | 'refuse' {
+  if (epoch > own.epochSeen) return 'grant';
+  if (epoch < own.epochSeen) return 'refuse';
+  // It follows somebody in this epoch, or leads in it: whatever it has promised before.
+  if (own.epoch === epoch) return own.primary === candidate ? 'given' : 'refuse';
+  if (own.promisedTo === candidate) return 'given';
+  // Others may have told of the candidate's epoch before it has asked itself.
+  return own.promisedTo === '' ? 'grant' : 'refuse';
+}
+
+/**
+ * A primary introduces a space in its epoch.
+ *
+ * - `follow`: durably, and in lower epochs nobody any more.
+ * - `fenced`: a higher epoch was seen; the primary is told so.
+ * - `two-lead`: this node follows another node in this epoch, or leads in it itself (row 68).
+ */
+export function judgeIntroduction(
+  own: Hearer,
+  epoch: Epoch,
+  primary: string,
+): 'follow' | 'fenced' | 'two-lead' {
+  if (epoch < own.epochSeen) return 'fenced';
+  return epoch === own.epoch && own.primary !== primary ? 'two-lead' : 'follow';
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type FoundersVerdict, judgeFounders } from '#src/shared/founders.js';
-import { type Hearer, judgeHeard } from '#src/shared/heard.js';
+import { type Hearer, judgeHeard, judgeIntroduction, judgePromise } from '#src/shared/heard.js';
 import {
   type MemberId,
   type MemberSet,
@@ -201,9 +201,10 @@ describe('FAULT-111 an epoch that is heard', () => {
     role: 'primary',
     epoch: 3,
     epochSeen: 3,
+    primary: 'a',
     promisedTo: 'a',
   };
-  const replica: Hearer = { ...primary, role: 'replica', promisedTo: '' };
+  const replica: Hearer = { ...primary, role: 'replica', primary: 'b', promisedTo: '' };
   test.each<[string, Hearer, number, string | undefined, ReturnType<typeof judgeHeard>]>([
     ['a lower one', primary, 2, 'b', 'known'],
     ['our own', primary, 3, undefined, 'known'],
@@ -226,6 +227,32 @@ describe('FAULT-111 an epoch that is heard', () => {
     ['a replica: no news', { ...replica, epochSeen: 4 }, 4, 'b', 'known'],
   ])('%s', (_, own, epoch, leader, verdict) => {
     expect(judgeHeard(own, epoch, leader)).toBe(verdict);
+  });
+
+  const promised = { ...replica, epochSeen: 4, promisedTo: 'c' };
+  test.each<[string, Hearer, number, string, ReturnType<typeof judgePromise>]>([
+    ['a higher one', replica, 4, 'c', 'grant'],
+    ['a lower one', promised, 3, 'c', 'refuse'],
+    ['the same candidate again', promised, 4, 'c', 'given'],
+    ['another candidate', promised, 4, 'd', 'refuse'],
+    ['seen, and nobody has it', { ...promised, promisedTo: '' }, 4, 'd', 'grant'],
+    ['it leads in it by now', { ...promised, epoch: 4, primary: 'c' }, 4, 'c', 'given'],
+    // Its question came twice, or late: this node follows another one in the epoch by now.
+    ['another leads in it by now', { ...promised, epoch: 4, primary: 'd' }, 4, 'c', 'refuse'],
+    ['nobody has it, one leads', { ...replica, epochSeen: 3 }, 3, 'c', 'refuse'],
+  ])('a promise: %s', (_, own, epoch, candidate, verdict) => {
+    expect(judgePromise(own, epoch, candidate)).toBe(verdict);
+  });
+
+  test.each<[string, Hearer, number, string, ReturnType<typeof judgeIntroduction>]>([
+    ['a lower epoch than was seen', promised, 3, 'b', 'fenced'],
+    ['the one it follows', replica, 3, 'b', 'follow'],
+    ['another one in the same epoch', replica, 3, 'c', 'two-lead'],
+    ['one in the epoch it leads', primary, 3, 'c', 'two-lead'],
+    ['a higher epoch', primary, 4, 'c', 'follow'],
+    ['who leads in an epoch promised to another', promised, 4, 'd', 'follow'],
+  ])('an introduction: %s', (_, own, epoch, by, verdict) => {
+    expect(judgeIntroduction(own, epoch, by)).toBe(verdict);
   });
 });
 

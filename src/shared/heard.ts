@@ -70,13 +70,18 @@ export function judgePromise(
  *
  * - `follow`: durably, and in lower epochs nobody any more.
  * - `fenced`: a higher epoch was seen; the primary is told so.
+ * - `promised`: another candidate has this node's promise for the epoch, and may lead in it: where
+ *   one answer is enough, or sets differ, two can. Nothing is taken before a higher epoch comes.
  * - `two-lead`: this node follows another node in this epoch, or leads in it itself (row 68).
  */
 export function judgeIntroduction(
   own: Hearer,
   epoch: Epoch,
   primary: string,
-): 'follow' | 'fenced' | 'two-lead' {
+): 'follow' | 'fenced' | 'promised' | 'two-lead' {
   if (epoch < own.epochSeen) return 'fenced';
-  return epoch === own.epoch && own.primary !== primary ? 'two-lead' : 'follow';
+  if (epoch === own.epoch) return own.primary === primary ? 'follow' : 'two-lead';
+  // Its own candidacy ends with following somebody.
+  const isFree = ['', own.nodeId, primary].includes(own.promisedTo);
+  return epoch > own.epochSeen || isFree ? 'follow' : 'promised';
 }

@@ -250,7 +250,10 @@ describe('FAULT-111 an epoch that is heard', () => {
     ['another one in the same epoch', replica, 3, 'c', 'two-lead'],
     ['one in the epoch it leads', primary, 3, 'c', 'two-lead'],
     ['a higher epoch', primary, 4, 'c', 'follow'],
-    ['who leads in an epoch promised to another', promised, 4, 'd', 'follow'],
+    ['who leads in an epoch promised to another', promised, 4, 'd', 'promised'],
+    ['who has the promise', promised, 4, 'c', 'follow'],
+    ['where this node is a candidate itself', { ...promised, promisedTo: 'a' }, 4, 'd', 'follow'],
+    ['a higher one than was promised', promised, 5, 'd', 'follow'],
   ])('an introduction: %s', (_, own, epoch, by, verdict) => {
     expect(judgeIntroduction(own, epoch, by)).toBe(verdict);
   });

@@ -41,30 +41,27 @@ export function encodeIndex(
   rows.sort((a, b) => (a.id < b.id ? -1 : 1));
   const head = new ByteWriter().u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(rows.length);
   head.u32(crc32c(head.bytes()));
+  // Two writers for all: one for each row would take longer than all else, in one turn.
   const all = new ByteWriter();
-  let at = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * rows.length;
+  const behindRows = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * rows.length;
   for (const { id, slot } of rows) {
-    const stretches = encodeStretches(index.stretches(slot), start);
-    const row = new ByteWriter().id(id).u64(index.first(slot)!).u64(index.last(slot)!);
-    row
-      .u32(at)
-      .u32(stretches.length / STRETCH_BYTES)
-      .u32(crc32c(stretches));
-    head.raw(row.bytes()).u32(crc32c(row.bytes()));
-    all.raw(stretches);
-    at += stretches.length;
+    const [begin, at] = [head.length, all.length];
+    const stretches = index.stretches(slot);
+    encodeStretches(all, stretches, start);
+    head.id(id).u64(index.first(slot)!).u64(index.last(slot)!);
+    head.u32(behindRows + at).u32(stretches.length / 3);
+    head.u32(crc32c(all.bytes().subarray(at)));
+    head.u32(crc32c(head.bytes().subarray(begin)));
   }
   return head.raw(all.bytes()).bytes();
 }
 
-function encodeStretches(stretches: Stretches, start: Lsn): Uint8Array {
-  const w = new ByteWriter();
+function encodeStretches(w: ByteWriter, stretches: Stretches, start: Lsn): void {
   for (let i = 0; i < stretches.length; i += 3) {
     w.u64(stretches[i]!)
       .u32(stretches[i + 1]! - start)
       .u32(stretches[i + 2]!);
   }
-  return w.bytes();
 }
 
 /** One that an older version has written: nobody reads it, and it is built again when needed. */

@@ -124,6 +124,7 @@ export class BatchIntake {
     const batch = decodeBatch(body, view, at, end, terms);
     const known = this.#host.spaceById(batch.spaceId);
     if (known && batch.epoch < known.facts.epochSeen) this.#hooks.fence(known);
+    else if (known && batch.epoch > known.facts.epochSeen) this.#host.heard(known, batch.epoch);
     const decision = this.#receiver.judge(batch);
     if (decision.kind === 'fenced') return true;
     if (decision.kind === 'duplicate') {

@@ -114,6 +114,11 @@ export class Coordinated implements CoordinatedNode {
     this.#told(name);
   }
 
+  heard(name: string, epoch: Epoch, leader: Member | undefined): void {
+    const space = this.#parts.spaces.byName(name);
+    if (space) this.#parts.leadership.fencing.heard(space, epoch, leader);
+  }
+
   setMembers(members: readonly Member[]): void {
     for (const member of members) this.#addresses.set(member.nodeId, member);
     const others = members.filter((m) => m.nodeId !== this.nodeId);

@@ -255,6 +255,9 @@ export class EtcdCoordinator implements Coordinator {
     const { row } = known;
     const isLed = leads(row, this.#records.sessions);
     this.#tellLeader(row, isLed);
+    if (row.leader && row.leader.nodeId !== this.#nodeId) {
+      this.#node.heard(row.name, row.epoch, isLed ? this.#records.leaderOf(row) : undefined);
+    }
     if (isLed && row.leader!.nodeId === this.#nodeId && this.#isOwn(row)) {
       this.#compareLed(known);
       return;

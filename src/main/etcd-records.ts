@@ -117,6 +117,11 @@ export class EtcdRecords {
     return [...this.#living.values()].map(({ nodeId, host, port }) => ({ nodeId, host, port }));
   }
 
+  /** The node that a record names, where it lives and listens. */
+  leaderOf({ leader }: SpaceRow): Member | undefined {
+    return this.members().find((m) => m.nodeId === leader?.nodeId);
+  }
+
   space(id: string): Known | undefined {
     return this.#spaces.get(id);
   }

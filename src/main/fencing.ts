@@ -5,6 +5,7 @@
  */
 import { dialable } from '../shared/dialable.js';
 import { type EngramError, failure } from '../shared/errors.js';
+import { judgeHeard } from '../shared/heard.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
 import type { NodeMemory } from '../shared/slab.js';
@@ -47,8 +48,10 @@ export interface FencingHooks {
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** Two nodes lead in one epoch: somebody must look (row 68). */
   incident(space: SpaceState, epoch: Epoch, other: string): void;
-  /** This node asks for an epoch of its own: a member that promises it says so to its primary. */
-  isCandidate(space: SpaceState): boolean;
+  /** The epoch that this node asks its members for; undefined: none, at present. */
+  asksFor(space: SpaceState): Epoch | undefined;
+  /** A replica has seen a higher epoch: nothing more is taken from who led it so far. */
+  seen(space: SpaceState): void;
   failed(error: unknown): void;
 }
 
@@ -58,8 +61,8 @@ export class Fencing {
   readonly #wal: Wal;
   readonly #replication: Replication;
   readonly #hooks: FencingHooks;
-  /** Spaces whose role is being given up. */
-  readonly #leaving = new Set<SpaceState>();
+  /** Epochs that are on their way to the disk, the role with them where the space was led. */
+  readonly #leaving = new Map<SpaceState, Epoch>();
   readonly #gate = new Gate();
 
   constructor(
@@ -77,30 +80,59 @@ export class Fencing {
   }
 
   /**
-   * Another node has said that the space has a higher epoch, or a leader in ours. Of two that lead
-   * in one epoch the lower id gives way.
+   * Somebody has named this epoch of the space, and who leads in it where that was said: by any
+   * frame, answer or record, whoever had asked (row 111). A primary of a lower epoch acknowledges
+   * nothing from this moment on; a replica takes nothing more of one once it is durable here. Of
+   * two that lead in one epoch the lower id gives way.
    */
   heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    const { facts } = space;
-    if (facts.role !== 'primary') return;
-    if (epoch < facts.epoch) return;
-    // Our own candidacy comes back; a rival's epoch shows itself in the promises.
-    if (!leader && this.#hooks.isCandidate(space)) return;
-    if (epoch === facts.epoch) {
-      if (!leader || leader.nodeId === this.#nodeId) return;
-      this.#hooks.incident(space, epoch, leader.nodeId);
-      if (leader.nodeId < this.#nodeId) return;
+    // Its own candidacy comes back before its own promise is durable.
+    if (!leader && this.#hooks.asksFor(space) === epoch) return;
+    const { role, epoch: led, epochSeen, promisedTo } = space.facts;
+    const own = { nodeId: this.#nodeId, role, epoch: led, epochSeen, promisedTo };
+    const heard = judgeHeard(own, epoch, leader?.nodeId);
+    if (heard === 'known') return;
+    if (heard === 'incident') {
+      this.#hooks.incident(space, epoch, leader!.nodeId);
+      if (leader!.nodeId < this.#nodeId) return;
     }
-    this.stop(space, epoch, leader);
-    this.#leave(space, epoch, leader);
+    const isNews = leader !== undefined && space.heardOf?.leader === undefined;
+    if (heard !== 'seen') this.stop(space, epoch, leader);
+    if ((isNews && heard !== 'seen') || epoch > this.#leavingAt(space)) {
+      this.#leave(space, epoch, leader);
+    }
+  }
+
+  #leavingAt(space: SpaceState): Epoch {
+    return this.#leaving.get(space) ?? 0;
   }
 
   #leave(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    this.#leaving.add(space);
+    const work = (): Promise<void> =>
+      // In the queue it may have become a replica, or a primary, meanwhile.
+      space.facts.role === 'primary'
+        ? this.stepAside(space, epoch, leader)
+        : this.#see(space, epoch);
+    this.#leaving.set(space, Math.max(epoch, this.#leavingAt(space)));
     this.#hooks
-      .serially(() => this.#gate.through(() => this.stepAside(space, epoch, leader)), space)
+      .serially(() => this.#gate.through(work), space)
       .catch((error) => this.#hooks.failed(error))
-      .finally(() => this.#leaving.delete(space));
+      .finally(() => {
+        if (this.#leavingAt(space) === epoch) this.#leaving.delete(space);
+      });
+  }
+
+  /** A replica's: durable before anything of a lower epoch is refused. */
+  async #see(space: SpaceState, epoch: Epoch): Promise<void> {
+    if (epoch <= space.facts.epochSeen) return;
+    await this.#record(space, epoch);
+    this.#hooks.seen(space);
+  }
+
+  async #record({ facts }: SpaceState, epoch: Epoch): Promise<void> {
+    await this.#wal.record({ kind: 'epoch-seen', id: facts.id, epoch }, () => {
+      seeEpoch(facts, epoch);
+    });
   }
 
   /** The log takes entries again: the role that it could not be given up in is given up now. */
@@ -114,8 +146,9 @@ export class Fencing {
 
   /** At once: no append is taken, none acknowledged, nothing shipped. */
   stop(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
-    if (leader || !space.heardOf) space.heardOf = { epoch, leader };
-    if (space.isFenced) return;
+    const { heardOf } = space;
+    if (!heardOf || leader || epoch > heardOf.epoch) space.heardOf = { epoch, leader };
+    if (heardOf) return;
     this.halt(space);
     this.#hooks.fenced(space, epoch, leader);
   }
@@ -144,10 +177,7 @@ export class Fencing {
     if (!isPlanned) this.stop(space, epoch, leader);
     // What was appended stands before the change in the log: it counts as this node's own.
     await this.#wal.whenDurable(space, this.#memory.allocated(space.slot));
-    const { id } = facts;
-    await this.#wal.record({ kind: 'epoch-seen', id, epoch }, () => {
-      seeEpoch(facts, epoch);
-    });
+    await this.#record(space, epoch);
     const primary = leader?.nodeId ?? '';
     const members = withLeader(facts.members, leader);
     const next = { ...facts, role: 'replica' as const, primary, members, directoryId: undefined };

@@ -6,9 +6,11 @@ import path from 'node:path';
 import { dialable } from '../shared/dialable.js';
 import { comparePositions, nameOwners } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import { epochsNamed } from '../shared/named-epochs.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
+import type { Frame } from '../shared/protocol.js';
 import type { NodeMemory } from '../shared/slab.js';
 import type { Applier } from './apply.js';
 import type { Address, NodeConfig } from './config.js';
@@ -129,7 +131,8 @@ export class Leadership {
       changed: (space) => this.#changed(space),
       fenced: ({ facts }, epoch, leader) => emit('fenced', { space: facts.name, epoch, leader }),
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
-      isCandidate: (space) => this.#promotion.isRunning(space),
+      asksFor: (space) => this.#promotion.asksFor(space),
+      seen: (space) => this.#parts.receiver()?.fence(space),
       failed: (error) => emit('state-failed', { error }),
     });
   }
@@ -193,7 +196,8 @@ export class Leadership {
       const { epochSeen } = space.facts;
       return this.roles.serially(() => this.fencing.stepAside(space, epochSeen, undefined), space);
     });
-    const left = led.filter((s) => s.facts.role === 'primary');
+    // An answer to what was asked since may have ended the others.
+    const left = led.filter((s) => s.facts.role === 'primary' && !s.heardOf);
     const { coordinator } = this.#parts;
     // Whatever it led when it was last open: it leads nothing until etcd has said so.
     for (const space of coordinator.kind === 'etcd' ? left : []) {
@@ -236,6 +240,17 @@ export class Leadership {
     return this.#handover.handlers;
   }
 
+  /** What a frame of a peer call names of epochs, be it a question or an answer (row 111). */
+  heardIn(frame: Frame, peerId: string): void {
+    for (const { id, epoch, leader } of epochsNamed(frame, peerId)) {
+      const space = this.#parts.spaces.byId(id);
+      if (!space || space.slot === 0) continue;
+      const unknown = { nodeId: leader ?? '', host: '', port: 0 };
+      const member = leader && (this.#electorate.memberOf(space, leader) ?? unknown);
+      this.fencing.heard(space, epoch, member || undefined);
+    }
+  }
+
   /** Who leads the space, as far as is known here; undefined: nobody, yet. */
   leaderOf(space: SpaceState): Member | undefined {
     const { nodeId } = this.#parts.config;
@@ -249,6 +264,7 @@ export class Leadership {
   /** A primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void {
     space.toldHistory = history;
+    this.fencing.heard(space, history.at(-1)?.epoch ?? 0, undefined);
     nameOwners(space.facts.history, history);
   }
 

@@ -127,7 +127,9 @@ export class NodeCore extends LedSpaces {
     const times = { readTimeoutMs: config.readTimeoutMs, keepAliveMs: config.keepAliveMs };
     const told = { maxEntryBytes, maxFrameBytes, directoryId: file.directoryId, ...times };
     this.#own = { clusterId, nodeId, incarnation: this.#incarnation, ...told, key };
-    this.#peers = new PeerClient(platform, this.#own);
+    this.#peers = new PeerClient(platform, this.#own, (frame, { nodeId: peerId }) =>
+      this.leadership?.heardIn(frame, peerId),
+    );
     this.#disk = disk;
     this.#salt = file.logSalt;
     this.#dir = dir;
@@ -352,6 +354,8 @@ export class NodeCore extends LedSpaces {
       appliedTo: (space) => this.#appliedTo(space),
       register: (primary, rows) => this.leadership!.roles.register(primary, rows),
       leaderOf: (space) => this.leadership!.leaderOf(space),
+      heardIn: (...frame) => this.leadership!.heardIn(...frame),
+      heard: (space, epoch) => this.leadership!.fencing.heard(space, epoch, undefined),
       told: (space, history) => this.leadership!.told(space, history),
       rejoin: (...asked) => this.leadership!.rejoin(...asked),
       primaries: this.#primaries,

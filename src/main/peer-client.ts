@@ -33,18 +33,23 @@ export interface PeerIdentity {
   readonly key: Uint8Array | undefined;
 }
 
+export type AnswerHeard = (frame: Frame, member: Member) => void;
+
 /** Frames of one kind. */
 export type FrameOf<K extends Frame['kind']> = Extract<Frame, { kind: K }>;
 
 export class PeerClient {
   readonly #platform: Platform;
   readonly #own: PeerIdentity;
+  readonly #heard: AnswerHeard;
   readonly #calls = new Set<PeerCall>();
   #isClosed = false;
 
-  constructor(platform: Platform, own: PeerIdentity) {
+  /** @param heard gets each frame of an answer, before who has asked does */
+  constructor(platform: Platform, own: PeerIdentity, heard: AnswerHeard = () => undefined) {
     this.#platform = platform;
     this.#own = own;
+    this.#heard = heard;
   }
 
   /**
@@ -75,7 +80,8 @@ export class PeerClient {
   async open(member: Member, timeoutMs: number): Promise<PeerCall> {
     if (this.#isClosed) throw failure('Closed', 'a question to a member by a closed node');
     const socket = this.#platform.connect(member, this.#own.keepAliveMs);
-    const call = new PeerCall(socket, member, this.#own, () => this.#calls.delete(call));
+    const ended = (): unknown => this.#calls.delete(call);
+    const call: PeerCall = new PeerCall(socket, member, this.#own, this.#heard, ended);
     this.#calls.add(call);
     await call.greet(timeoutMs);
     return call;
@@ -99,6 +105,7 @@ export class PeerCall {
   readonly #member: Member;
   readonly #own: PeerIdentity;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
+  readonly #answered: AnswerHeard;
   readonly #ended: () => void;
   readonly #auth: DiallerAuth;
   #waiting: Waiting | undefined;
@@ -112,10 +119,17 @@ export class PeerCall {
   #bytes = 0;
 
   /** @param ended called once, when the connection is of no use any more */
-  constructor(socket: ByteSocket, member: Member, own: PeerIdentity, ended: () => void) {
+  constructor(
+    socket: ByteSocket,
+    member: Member,
+    own: PeerIdentity,
+    answered: AnswerHeard,
+    ended: () => void,
+  ) {
     this.#socket = socket;
     this.#member = member;
     this.#own = own;
+    this.#answered = answered;
     this.#ended = ended;
     const parties = { clusterId: own.clusterId, dialler: own.nodeId, listener: member.nodeId };
     const nonce = nonceOf(own.directoryId, randomBytes(CHANCE_BYTES));
@@ -198,6 +212,7 @@ export class PeerCall {
       if (frame.kind === 'peer-done') resolve(parts);
       else if (frame.kind === 'peer-declined') reject(declined(frame.code, frame.message));
       else if ((kinds as readonly string[]).includes(frame.kind)) {
+        this.#answered(frame, this.#member);
         if (heard) heard(frame as FrameOf<K>);
         else parts.push(frame as FrameOf<K>);
       } else throw this.#unexpected(frame);

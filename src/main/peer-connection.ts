@@ -23,8 +23,17 @@ export type PeerHandler<K extends Frame['kind']> = (
 /** By the kind of the question. */
 export type PeerHandlers = { readonly [K in Frame['kind']]?: PeerHandler<K> };
 
+/** The node that is asked. */
+export interface PeerHost {
+  readonly peers: PeerHandlers;
+  readonly readTimeoutMs: number;
+  /** What a peer's question names of epochs. */
+  heardIn(frame: Frame, peerId: string): void;
+}
+
 export class PeerConnection {
   readonly #handlers: PeerHandlers;
+  readonly #heard: PeerHost['heardIn'];
   readonly #readTimeoutMs: number;
   readonly #peer: Peer;
   /** Resolves when the system has taken the frame, or the connection has ended. */
@@ -35,12 +44,13 @@ export class PeerConnection {
   #isAnswering = false;
 
   constructor(
-    { peers, readTimeoutMs }: { readonly peers: PeerHandlers; readonly readTimeoutMs: number },
+    { peers, readTimeoutMs, heardIn }: PeerHost,
     peer: Peer,
     send: (frame: PlainFrame) => Promise<void>,
     isEnded: () => boolean,
   ) {
     this.#handlers = peers;
+    this.#heard = heardIn;
     this.#readTimeoutMs = readTimeoutMs;
     this.#peer = peer;
     this.#send = send;
@@ -54,6 +64,7 @@ export class PeerConnection {
   take(frame: Frame): Promise<void> {
     const handler = this.#handlers[frame.kind] as PeerHandler<Frame['kind']> | undefined;
     if (!handler) throw failure('ProtocolViolation', `a frame ${frame.kind} from a peer that asks`);
+    this.#heard(frame, this.#peer.nodeId);
     this.#isAnswering = true;
     return this.#answer(handler, frame).finally(() => {
       this.#isAnswering = false;

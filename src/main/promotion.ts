@@ -93,14 +93,16 @@ export interface PromotionParts {
 export class Promotion {
   readonly #parts: PromotionParts;
   readonly #running = new Set<SpaceState>();
+  /** What members are asked for, and may not have answered yet. */
+  readonly #asked = new Map<SpaceState, Epoch>();
 
   constructor(parts: PromotionParts) {
     this.#parts = parts;
   }
 
-  /** Whether this node is about to become the primary of the space. */
-  isRunning(space: SpaceState): boolean {
-    return this.#running.has(space);
+  /** The epoch that this node asks its members for; undefined: none, at present. */
+  asksFor(space: SpaceState): Epoch | undefined {
+    return this.#asked.get(space);
   }
 
   /** See Node.promote. */
@@ -120,6 +122,7 @@ export class Promotion {
       return await this.#promote(space, options, handover, isInside);
     } finally {
       this.#running.delete(space);
+      this.#asked.delete(space);
     }
   }
 
@@ -134,12 +137,14 @@ export class Promotion {
     const { facts } = space;
     this.#checkFit(space);
     let poll = await electorate.poll(space);
+    // What the answers have told of higher epochs is durable before anything is made of it.
+    await this.#parts.serially(async () => undefined, space);
     if (isRegressed(space) && !dryRun && (await this.#fillUp(space, poll))) {
       poll = await electorate.poll(space);
     }
     const verdict = this.#judge(space, poll, keep);
     const report = reportOf(space, poll, verdict);
-    if (this.#isLed(space)) return { ...report, isPromoted: true };
+    if (this.#isLed(space)) return { ...report, isPromoted: true, epoch: facts.epoch };
     if (dryRun) return report;
     if (!verdict.isQualified && !force) throw notQualified(space, report);
     // Before anything is burned: however long the host takes, the space is not without a leader.
@@ -212,6 +217,7 @@ export class Promotion {
     let above = Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen));
     for (let round = 1; ; round++) {
       const epoch = await coordinator.claim(name, above, how.handover?.from);
+      this.#asked.set(space, epoch);
       try {
         const higher = await this.#askAll(space, poll, epoch, how);
         if (higher === undefined) return epoch;
@@ -330,6 +336,8 @@ export class Promotion {
         if (facts.role === 'replica') applier?.start(space);
         throw error;
       }
+      const { heardOf } = space;
+      if (heardOf) throw refused(space, `epoch ${heardOf.epoch} is seen meanwhile`);
       return blocked ?? silent;
     }, space);
   }
@@ -347,8 +355,10 @@ export class Promotion {
         // What is shipped is of the epoch before; every replica says anew where it stands.
         replication.drop(space);
         facts.role = 'primary';
-        space.isFenced = false;
-        space.heardOf = undefined;
+        // What was heard of since the promises came ends this epoch, too.
+        const isOver = (space.heardOf?.epoch ?? 0) > epoch;
+        space.isFenced = isOver;
+        if (!isOver) space.heardOf = undefined;
         space.hasLed = false;
         facts.primary = nodeId;
         facts.directoryId = directoryId;

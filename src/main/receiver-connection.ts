@@ -270,12 +270,18 @@ export class ReceiverConnection implements SnapshotLink {
         if (!isSnapshotFrame(frame)) {
           throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
         }
-        this.#host.snapshots.take(this, this.#spaceOf(frame.handle), frame);
+        this.#snapshot(frame);
     }
   }
 
   #spaceOf(handle: Handle): SpaceState | undefined {
     return this.#host.spaceById(this.#introduced.get(handle) ?? '');
+  }
+
+  #snapshot(frame: SnapshotFrame): void {
+    const space = this.#spaceOf(frame.handle);
+    if (space && frame.kind === 'snapshot-begin') this.#host.heard(space, frame.epoch);
+    this.#host.snapshots.take(this, space, frame);
   }
 
   #judgedBySnapshot(row: VerdictRow): void {

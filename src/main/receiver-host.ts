@@ -1,7 +1,7 @@
 /** What the receiving side of a node needs of the node. */
 import type { Member } from '../shared/node-record.js';
-import type { EpochStart, Sequence } from '../shared/position.js';
-import type { PositionRow, SpaceRow } from '../shared/protocol.js';
+import type { Epoch, EpochStart, Sequence } from '../shared/position.js';
+import type { Frame, PositionRow, SpaceRow } from '../shared/protocol.js';
 import type { PeerHandlers } from './peer-connection.js';
 import type { PrimaryLinks } from './primary-links.js';
 import type { Introducer, Roles } from './roles.js';
@@ -28,6 +28,10 @@ export interface ReceiverHost {
   readonly primaries: PrimaryLinks;
   /** Who leads the space, as far as is known here; undefined: nobody, yet. */
   leaderOf(space: SpaceState): Member | undefined;
+  /** A primary's frame names this epoch of the space. */
+  heard(space: SpaceState, epoch: Epoch): void;
+  /** What a peer's question names of epochs. */
+  heardIn(frame: Frame, peerId: string): void;
   /** The primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void;
   /** Goes back to what is shared with a primary whose history this is, and says where that is. */

@@ -35,7 +35,7 @@ export interface ReplicationHooks {
   unreadable(segment: Segment): void;
   /** It gets nothing of the space. `rewind`: until it has gone back to what we share. */
   refused(space: SpaceState, replicaId: string, verdict: VerdictAnswer['verdict']): void;
-  /** A higher epoch is known of, or another node leads the space in ours. */
+  /** This epoch was named, and who leads in it, where that was said. */
   fenced(space: SpaceState, epoch: Epoch, leader: Member | undefined): void;
   /** A replica has more of our own epoch than we do: our disk went back. */
   stale(space: SpaceState): void;
@@ -290,9 +290,13 @@ export class Replication {
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
-      case 'answer':
+      case 'answer': {
+        const space = this.#spaces.byId(message.id);
+        // Made here meanwhile, or while it was asked.
+        if (space && message.answer) this.#hooks.fenced(space, message.answer.epoch, undefined);
         this.questions.answered(shipper, message.id, message.answer);
         return;
+      }
     }
   }
 
@@ -328,7 +332,10 @@ export class Replication {
     const known = rows.flatMap((row) => {
       const space = this.#spaces.bySlot[row.handle];
       // Led elsewhere meanwhile: nobody is to go on from here.
-      if (space?.facts.role !== 'primary' || space.isFenced) return [];
+      if (space?.facts.role !== 'primary' || space.isFenced) {
+        if (space) this.#hooks.fenced(space, row.epochSeen, undefined);
+        return [];
+      }
       return [{ row, space, own: space.facts.position, epoch: space.facts.epoch }];
     });
     const behind = known.filter(({ row, own }) => row.position.sequence < own.sequence);

@@ -362,6 +362,11 @@ export class Sender {
     return moved;
   }
 
+  /** The ack is of a higher epoch than the one that is streamed: another node leads (row 111). */
+  isOvertaken({ handle, epoch }: AckRow): boolean {
+    return epoch > (this.#spaces.get(handle)?.epoch ?? epoch);
+  }
+
   /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
   shrinkFlight(nowMs: number): void {
     let done = 0;

@@ -45,6 +45,7 @@ import { CatchUp } from './catch-up.js';
 import { CountedSender } from './counted-sender.js';
 import { Introductions, verdictRow } from './introductions.js';
 import { Outbox } from './outbox.js';
+import { Questions } from './questions.js';
 import { SegmentReader } from './segment-reader.js';
 import type { ShipperWorld } from './shipper-world.js';
 import { Vitals } from './vitals.js';
@@ -73,8 +74,10 @@ export class Shipper {
   /** That this connection speaks. */
   #version = 1;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
-  /** Spaces that are asked about, by id: their names. */
-  readonly #asking = new Map<string, string>();
+  readonly #questions = new Questions(
+    (message) => this.#tell(message),
+    (frame) => this.#send(frame),
+  );
   #toldTraffic: Traffic | undefined;
   #closing = false;
   #becameEager: (() => void) | undefined;
@@ -227,8 +230,7 @@ export class Shipper {
     this.#outbox.drop();
     this.#introductions.disconnected();
     this.#vitals.disconnected();
-    for (const id of this.#asking.keys()) this.#tell({ kind: 'answer', id, answer: undefined });
-    this.#asking.clear();
+    this.#questions.dropped();
   }
 
   #send(frame: PlainFrame): void {
@@ -287,12 +289,9 @@ export class Shipper {
           next: frame.expected,
         });
         return;
-      case 'answer': {
-        const { id, known, epoch, primary } = frame;
-        this.#asking.delete(id);
-        this.#tell({ kind: 'answer', id, answer: { known, epoch, primary } });
+      case 'answer':
+        this.#questions.answered(frame);
         return;
-      }
       case 'bye':
         this.#lost(`${frame.code}: ${frame.message}`, frame.code, frame.fatal);
         return;
@@ -332,7 +331,7 @@ export class Shipper {
     const codec = agreedCodec(compression, welcome.features);
     this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
     this.#step({ kind: 'welcomed' });
-    for (const [id, name] of this.#asking) this.#send({ kind: 'ask', id, name });
+    this.#questions.opened();
   }
 
   /** @returns whether the replica has our key, or neither end has one */
@@ -444,19 +443,18 @@ export class Shipper {
   }
 
   #ask(id: string, name: string): void {
-    const { state } = this.#sender;
-    if (state === 'waiting' || state === 'failed' || state === 'closed') {
-      this.#tell({ kind: 'answer', id, answer: undefined });
-      return;
-    }
-    this.#asking.set(id, name);
-    if (this.#sender.isOpen) this.#send({ kind: 'ask', id, name });
+    const { state, isOpen } = this.#sender;
+    const isAway = state === 'waiting' || state === 'failed' || state === 'closed';
+    this.#questions.ask(id, name, isOpen ? 'open' : isAway ? 'away' : 'dialled');
   }
 
   #acked(rows: readonly AckRow[]): void {
     let moved = false;
     const now = performance.now();
     for (const row of rows) {
+      if (this.#sender.isOvertaken(row)) {
+        this.#tell({ kind: 'fenced', slot: row.handle, epoch: row.epoch, leader: undefined });
+      }
       if (!this.#sender.acked(row, now)) continue;
       moved = true;
       this.#progress.setFlushed(row.handle, row.flushed);

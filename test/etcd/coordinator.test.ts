@@ -22,6 +22,8 @@ class Double implements CoordinatedNode {
   /** Spaces that take appends, and in which epoch. */
   readonly open = new Map<string, number>();
   readonly replicas = new Map<string, string>();
+  /** Given to others, by "space epoch": who leads in it. */
+  readonly epochs = new Map<string, string | undefined>();
   members: readonly Member[] = [];
   refusesToLead = false;
   promotions = 0;
@@ -79,6 +81,10 @@ class Double implements CoordinatedNode {
 
   resume(space: string, epoch: number): void {
     this.open.set(space, epoch);
+  }
+
+  heard(space: string, epoch: number, leader: Member | undefined): void {
+    this.epochs.set(`${space} ${epoch}`, leader?.nodeId);
   }
 
   setMembers(members: readonly Member[]): void {

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { decodeBatch } from '#src/shared/batch.js';
 import { FrameAssembler } from '#src/shared/frame.js';
+import { FEATURE_PEER_CALL } from '#src/shared/peer-frames.js';
 import { decodeFrame, encodeFrame, type Frame, type PlainFrame } from '#src/shared/protocol.js';
 
 /** A batch that has arrived: its first sequence, and how many entries. */
@@ -21,6 +22,10 @@ export class WireReplica {
   port = 0;
   /** Where it says that it stands, of every space. */
   position = { epoch: 0, sequence: 0, headerCrc: 0 };
+  /** That it has seen, of every space; undefined: the one that it is introduced to. */
+  epochSeen: number | undefined;
+  /** What it says to a question of a peer call; undefined: nothing, ever. */
+  answer: (question: Frame) => PlainFrame | undefined = () => undefined;
 
   constructor(nodeId: string) {
     this.#nodeId = nodeId;
@@ -34,30 +39,48 @@ export class WireReplica {
   }
 
   #accept(socket: net.Socket): void {
-    this.connections++;
-    this.batches.length = 0;
-    this.#socket = socket;
+    let isCall = false;
     const assembler = new FrameAssembler(4 * 1024 * 1024);
     socket.on('error', () => undefined);
     socket.on('data', (chunk) => {
       assembler.feed(chunk, (kind, body) => {
-        this.#take(decodeFrame(kind, Uint8Array.from(body)));
+        const frame = decodeFrame(kind, Uint8Array.from(body));
+        isCall ||= frame.kind === 'hello' && (frame.hello.features & FEATURE_PEER_CALL) !== 0;
+        if (isCall) this.#called(socket, frame);
+        else this.#take(socket, frame);
         return true;
       });
     });
   }
 
-  #take(frame: Frame): void {
+  #called(socket: net.Socket, frame: Frame): void {
+    if (frame.kind === 'hello') {
+      socket.write(encodeFrame(this.#welcome(frame, FEATURE_PEER_CALL)));
+      return;
+    }
+    const answer = this.answer(frame);
+    if (answer) socket.write(encodeFrame(answer));
+    if (answer) socket.write(encodeFrame({ kind: 'peer-done' }));
+  }
+
+  #welcome({ hello }: Extract<Frame, { kind: 'hello' }>, features: number): PlainFrame {
+    const { clusterId, maxFrameBytes, maxEntryBytes } = hello;
+    const who = { clusterId, nodeId: this.#nodeId, incarnation: 1n, features };
+    return { kind: 'welcome', welcome: { version: 1, ...who, maxFrameBytes, maxEntryBytes } };
+  }
+
+  #take(socket: net.Socket, frame: Frame): void {
     this.frames.push(frame);
     if (frame.kind === 'hello') {
-      const { clusterId, maxFrameBytes, maxEntryBytes } = frame.hello;
-      const who = { clusterId, nodeId: this.#nodeId, incarnation: 1n, features: 0 };
-      this.send({ kind: 'welcome', welcome: { version: 1, ...who, maxFrameBytes, maxEntryBytes } });
+      this.connections++;
+      this.batches.length = 0;
+      this.#socket = socket;
+      this.send(this.#welcome(frame, 0));
     } else if (frame.kind === 'spaces') {
       const rows = frame.rows.map(({ handle, epoch }) => ({
         handle,
         answer: 'follows' as const,
-        epochSeen: epoch,
+        epochSeen: this.epochSeen ?? epoch,
         position: this.position,
         applied: 0,
       }));
@@ -94,6 +117,11 @@ export class WireReplica {
   /** The last entry that has arrived on the newest connection. */
   get last(): number {
     return this.batches.reduce((last, b) => Math.max(last, b.start + b.count - 1), 0);
+  }
+
+  /** Ends the newest connection. */
+  cut(): void {
+    this.#socket?.destroy();
   }
 
   async close(): Promise<void> {

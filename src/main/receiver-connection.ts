@@ -324,6 +324,7 @@ export class ReceiverConnection implements SnapshotLink {
     const welcome = async (): Promise<void> => {
       if (!isPeerCall) await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;
+      this.#host.met(hello.nodeId, hello.incarnation);
       this.#assembler.setCap(this.#host.maxFrameBytes);
       this.#intake.features = featuresFor(hello);
       tell?.();

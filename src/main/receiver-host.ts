@@ -48,6 +48,8 @@ export interface ReceiverHost {
   checkpointed(space: SpaceState, sequence: Sequence): void;
   /** Of a node that this one ships to, over a link that lives. */
   livingDirectory(nodeId: string): string | undefined;
+  /** This node has dialled us, in this life: what is shipped to it is dialled again at once. */
+  met(nodeId: string, incarnation: bigint): void;
   /** A second living process calls itself so. `directories`: of the first and of this one. */
   duplicate(nodeId: string, directories: Directories): void;
   /** What this node answers to peers that ask. */

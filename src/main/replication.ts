@@ -210,6 +210,11 @@ export class Replication {
     }
   }
 
+  /** It has dialled this node: if it is shipped to, it is dialled, whatever backoff says. */
+  met(nodeId: string, incarnation: bigint): void {
+    this.#shipperOf(nodeId)?.post({ kind: 'met', incarnation });
+  }
+
   /** A repair has brought entries back: links that ended over them are dialled again at once. */
   retry(): void {
     for (const shipper of this.shippers) {

@@ -62,8 +62,9 @@ export function primaryEvents(
   primaries: PrimaryLinks,
   repairer: () => Repairer | undefined,
   replication: Replication,
-): Pick<ReceiverHost, 'connection' | 'stalled' | 'livingDirectory' | 'duplicate'> {
+): Pick<ReceiverHost, 'connection' | 'stalled' | 'livingDirectory' | 'duplicate' | 'met'> {
   return {
+    met: (...life) => replication.met(...life),
     livingDirectory: (nodeId) => replication.livingDirectory(nodeId),
     connection: (primaryId, connected, reason, peer) => {
       if (connected) repairer()?.heard(primaryId);

@@ -114,6 +114,8 @@ export type ToShipper =
     }
   /** Somebody waits for an answer: dial now, and let it not count where that fails. */
   | { readonly kind: 'again' }
+  /** The replica has dialled this node, in this life: it can be dialled, most likely. */
+  | { readonly kind: 'met'; readonly incarnation: bigint }
   /** What ended the link is mended: dial now, not when the backoff is over. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'close' };

@@ -119,6 +119,15 @@ export const WRITE_TIMEOUT_LEAST_MS = 100;
 export const ACK_STALL_MS = 15_000;
 /** A link that has held so long is stable: its failures before are forgotten. */
 export const STABLE_MS = 5_000;
+/** The longest backoff step where a dial is refused at once: nobody listens there, yet. */
+export const REFUSED_STEP_MS = 1_000;
+/** A replica that dials its primary is dialled at once, but not more often than this. */
+export const MET_AGAIN_MS = 500;
+/** A link whose replica has another life by now, and is silent for so long, is over. */
+export const PAST_LIFE_MS = 1.25 * HEARTBEAT_MS;
+/** A replica knocks so often at nodes that may lead what it follows, and do not ship to it. */
+export const KNOCK_EVERY_MS = 1_000;
+export const KNOCKS_AT_ONCE = 16;
 /** Corrupted frames in a row after which the path to a replica counts as broken (row 30). */
 export const CHECKSUMS_TO_OPEN = 3;
 /** How long a node whose id is claimed a second time has for an answer (row 26). */

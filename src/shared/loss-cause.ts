@@ -29,6 +29,7 @@ export const GIVEN_UP = {
   unacknowledged: 'nothing acknowledged for 15 s',
   writeStalled: 'a write made no progress within the write timeout',
   closed: 'the replica closed the connection',
+  replaced: 'the replica lives on in another process',
 } as const;
 
 const BY_REASON: Readonly<Record<string, LossCause>> = {
@@ -38,6 +39,7 @@ const BY_REASON: Readonly<Record<string, LossCause>> = {
   [GIVEN_UP.unacknowledged]: 'unacknowledged',
   [GIVEN_UP.writeStalled]: 'write-stalled',
   [GIVEN_UP.closed]: 'closed',
+  [GIVEN_UP.replaced]: 'silent',
 };
 
 const BY_ERRNO: Readonly<Record<string, LossCause>> = {

@@ -14,6 +14,9 @@ import {
   FRAME_SMALLEST_BYTES,
   HANDSHAKE_DEADLINE_MS,
   HEARTBEAT_MS,
+  MET_AGAIN_MS,
+  PAST_LIFE_MS,
+  REFUSED_STEP_MS,
   STABLE_MS,
 } from './limits.js';
 import { GIVEN_UP, type LossCause, lossCauseOf } from './loss-cause.js';
@@ -36,7 +39,10 @@ export interface SenderOptions {
 export type SenderInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'connected' }
-  | { readonly kind: 'welcomed' }
+  /** `isNewLife`: by another process than the one that welcomed us last. */
+  | { readonly kind: 'welcomed'; readonly isNewLife: boolean }
+  /** The replica has dialled this node, so it lives. `isNewLife`: not the process of this link. */
+  | { readonly kind: 'met'; readonly isNewLife: boolean }
   /** Bytes have arrived. */
   | { readonly kind: 'heard' }
   /** Bytes have been handed to the socket, or taken by it. */
@@ -88,6 +94,11 @@ function spent(failures: number, last: string): string {
   return failure('MaxRetriesExceeded', found).message.split('\n', 1)[0]!;
 }
 
+/** No process listens there, and the machine, or the net, says so: to ask again costs nothing. */
+function isToldAtOnce(cause: LossCause): boolean {
+  return cause === 'refused' || cause === 'unreachable';
+}
+
 export class Sender {
   readonly #options: SenderOptions;
   #state: LinkState = 'waiting';
@@ -98,6 +109,10 @@ export class Sender {
   #lostInRow = 0;
   /** The attempt under way is one that backoff does not count. */
   #isExtra = false;
+  /** When an attempt was last made because it had dialled us. */
+  #metMs = Number.NEGATIVE_INFINITY;
+  /** When a life after the one of this link was met; undefined: none was. */
+  #nextLifeMs: number | undefined;
   #checksumsInRow = 0;
   #checksums = 0;
   #openSinceMs = 0;
@@ -155,7 +170,12 @@ export class Sender {
         this.#isExtra = false;
         this.#fatal = undefined;
         this.#openSinceMs = nowMs;
+        this.#nextLifeMs = undefined;
+        // What ended the lives before says nothing of this one (row 116).
+        if (input.isNewLife) this.#lostInRow = 0;
         return [...this.#become('catching-up', 'positions are compared'), { kind: 'introduce' }];
+      case 'met':
+        return this.#met(input.isNewLife, nowMs);
       case 'heard':
         this.#lastHeardMs = nowMs;
         return [];
@@ -202,6 +222,7 @@ export class Sender {
           return this.#lost(GIVEN_UP.silent, nowMs, chance);
         }
         if (nowMs - this.#openSinceMs >= STABLE_MS) this.#lostInRow = 0;
+        if (this.#isOfPastLife(nowMs)) return this.#lost(GIVEN_UP.replaced, nowMs, chance);
         if (this.#isUnacknowledged(nowMs)) {
           return this.#lost(GIVEN_UP.unacknowledged, nowMs, chance);
         }
@@ -222,6 +243,35 @@ export class Sender {
     // While the breaker is open this is its half-open probe; the state keeps saying `failed`
     // to the outside only through `failures`.
     return [...this.#become('connecting', 'dialling'), { kind: 'dial' }];
+  }
+
+  /** It is dialled now, whatever backoff says, and nothing is counted where that fails. */
+  #met(isNewLife: boolean, nowMs: number): SenderEffect[] {
+    if (this.isOpen) {
+      if (isNewLife) this.#nextLifeMs ??= nowMs;
+      return [];
+    }
+    if (this.#state === 'closed') return [];
+    if (this.#state === 'connecting' || this.#state === 'handshake') {
+      // What waits for an answer may have been said to a life that is over.
+      this.#deadlineMs = Math.min(this.#deadlineMs, nowMs + MET_AGAIN_MS);
+      return [];
+    }
+    const soonestMs = this.#metMs + MET_AGAIN_MS;
+    if (nowMs < soonestMs) {
+      this.#deadlineMs = Math.min(this.#deadlineMs, soonestMs);
+      return [];
+    }
+    this.#metMs = nowMs;
+    this.#isExtra = true;
+    return this.#dial(nowMs);
+  }
+
+  /** Another process of that name is met, and this one is not heard any more. */
+  #isOfPastLife(nowMs: number): boolean {
+    if (this.#nextLifeMs === undefined) return false;
+    if (this.#lastHeardMs > this.#nextLifeMs) this.#nextLifeMs = undefined;
+    return nowMs - (this.#nextLifeMs ?? nowMs) >= PAST_LIFE_MS;
   }
 
   #isUnacknowledged(nowMs: number): boolean {
@@ -248,7 +298,8 @@ export class Sender {
       // One changed bit may happen; three in a row are a broken path (row 30).
       if (++this.#checksumsInRow >= CHECKSUMS_TO_OPEN) this.#fatal = code;
     }
-    this.linkLost(lossCauseOf(reason, code), this.#flight.length);
+    const cause = lossCauseOf(reason, code);
+    this.linkLost(cause, this.#flight.length);
     this.#spaces.clear();
     this.#flight = [];
     this.#flightBytes = 0;
@@ -256,7 +307,9 @@ export class Sender {
     const steps = this.#options.backoffStepsMs;
     const last = steps.length - 1;
     // A fatal error is tried again at the slowest pace: somebody may have mended it.
-    const step = this.#fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
+    const atMost = isToldAtOnce(cause) ? Math.max(REFUSED_STEP_MS, steps[0]!) : Infinity;
+    const paced = this.#fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
+    const step = Math.min(paced, atMost);
     this.#deadlineMs = nowMs + step * chance;
     // A full disk may have room again soon; until then the replica has failed (row 50).
     const isFull = code === 'DiskFull';

@@ -73,6 +73,8 @@ export class Shipper {
   #auth: DiallerAuth | undefined;
   /** That this connection speaks. */
   #version = 1;
+  /** Of the process that has welcomed us last. */
+  #life: bigint | undefined;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #questions = new Questions(
     (message) => this.#tell(message),
@@ -330,7 +332,9 @@ export class Shipper {
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
     this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
-    this.#step({ kind: 'welcomed' });
+    const isNewLife = this.#life !== welcome.incarnation;
+    this.#life = welcome.incarnation;
+    this.#step({ kind: 'welcomed', isNewLife });
     this.#questions.opened();
   }
 
@@ -393,6 +397,9 @@ export class Shipper {
         return;
       case 'give-up':
         if (message.connection === this.#connection) this.#giveUp(message.reason, message.code);
+        return;
+      case 'met':
+        this.#step({ kind: 'met', isNewLife: message.incarnation !== this.#life });
         return;
       case 'again':
       case 'retry':

@@ -24,7 +24,7 @@ function open(): Sender {
   const sender = new Sender(OPTIONS);
   sender.step({ kind: 'start' }, 0, 0);
   sender.step({ kind: 'connected' }, 0, 0);
-  sender.step({ kind: 'welcomed' }, 0, 0);
+  sender.step({ kind: 'welcomed', isNewLife: false }, 0, 0);
   return sender;
 }
 
@@ -48,7 +48,7 @@ describe('the link to a replica', () => {
     }
     expect(waits).toEqual([50, 500, 5_000, 5_000, 5_000]);
     sender.step({ kind: 'connected' }, now, 0);
-    sender.step({ kind: 'welcomed' }, now, 0);
+    sender.step({ kind: 'welcomed', isNewLife: false }, now, 0);
     expect([sender.failures, sender.isOpen]).toEqual([0, true]);
   });
 
@@ -124,7 +124,7 @@ describe('the link to a replica', () => {
     const waits: number[] = [];
     const flap = (heldMs: number): void => {
       sender.step({ kind: 'connected' }, now, 0);
-      sender.step({ kind: 'welcomed' }, now, 0);
+      sender.step({ kind: 'welcomed', isNewLife: false }, now, 0);
       expect([sender.isOpen, sender.failures]).toEqual([true, 0]);
       now += heldMs;
       sender.step({ kind: 'heard' }, now, 0);
@@ -145,7 +145,7 @@ describe('the link to a replica', () => {
     sender.step({ kind: 'start' }, 0, 0);
     const corrupted = (isAcked: boolean): void => {
       sender.step({ kind: 'connected' }, 0, 0);
-      sender.step({ kind: 'welcomed' }, 0, 0);
+      sender.step({ kind: 'welcomed', isNewLife: false }, 0, 0);
       sender.join(position(0), 1);
       if (isAcked) {
         sender.batchSent(1, 5, 100, 0);

@@ -16,6 +16,8 @@ export interface KnockingParts {
   spaces(): Iterable<SpaceState>;
   /** The node ships to this one. */
   isLinked(nodeId: string): boolean;
+  /** Where other nodes listen, as far as was configured or said. */
+  known(): readonly Member[];
   /** The other members of a space that can be dialled, whoever leads it. */
   reachable(space: SpaceState): readonly Member[];
 }
@@ -24,7 +26,7 @@ export interface KnockingParts {
 export async function keepKnocking(parts: KnockingParts): Promise<void> {
   const { peers, stop } = parts;
   for (let round = 0; !stop.aborted; round++) {
-    const all = [...unlinked(parts).values()];
+    const all = [...unlinked(parts, round === 0 ? parts.known() : []).values()];
     // Where there are very many, each has its turn.
     const first = all.length > KNOCKS_AT_ONCE ? (round * KNOCKS_AT_ONCE) % all.length : 0;
     const knocks = all.slice(first, first + KNOCKS_AT_ONCE).map((member) => knock(peers, member));
@@ -32,9 +34,12 @@ export async function keepKnocking(parts: KnockingParts): Promise<void> {
   }
 }
 
-/** Of spaces that nobody ships here: all that may lead them by now. */
-function unlinked({ spaces, isLinked, reachable }: KnockingParts): Map<string, Member> {
-  const found = new Map<string, Member>();
+/** Of spaces that nobody ships here: all that may lead them by now. @param more than those */
+function unlinked(
+  { spaces, isLinked, reachable }: KnockingParts,
+  more: readonly Member[],
+): Map<string, Member> {
+  const found = new Map(more.filter((m) => m.port > 0).map((m) => [m.nodeId, m]));
   for (const space of spaces()) {
     const { role, primary } = space.facts;
     if (role !== 'replica' || isLinked(primary)) continue;

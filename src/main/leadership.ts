@@ -21,6 +21,7 @@ import { Electorate } from './electorate.js';
 import { Fencing } from './fencing.js';
 import { Handover, type SwitchoverOptions, type SwitchoverReport } from './handover.js';
 import { readGiven } from './host-input.js';
+import { keepKnocking } from './knocking.js';
 import { checkName } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
 import { checkGiven, checkTimeout, flag, isText, texts, whole, wrong } from './option-checks.js';
@@ -67,6 +68,8 @@ export interface LeadershipParts {
   readonly coordinator: Coordinator;
   readonly applier: Applier | undefined;
   readonly stop: AbortSignal;
+  /** The node ships to this one. */
+  readonly isLinked: (nodeId: string) => boolean;
   readonly emit: Emit;
   address(): Address | undefined;
   receiver(): ReceiverServer | undefined;
@@ -100,7 +103,7 @@ export class Leadership {
     this.#rejoin = this.#makeRejoin();
     this.roles = this.#makeRoles();
     // Where the coordinator has seen them last; else as configured, or as a primary has said.
-    const known = (): readonly Member[] => [...this.coordinated.members, ...replication.members];
+    const known = (): readonly Member[] => this.#known();
     const address = (): Address | undefined => this.coordinated.address;
     const lives = (id: string): boolean => coordinator.lives(id);
     this.#electorate = new Electorate(nodeId, peers, known, address, lives);
@@ -188,7 +191,8 @@ export class Leadership {
 
   /** The log is open, the node listens: what it led it leads on, where nobody says otherwise. */
   async start(): Promise<void> {
-    const { replication, spaces } = this.#parts;
+    const { config, replication, spaces } = this.#parts;
+    if (config.listen) this.#knock();
     const led = spaces.spaces.filter((s) => s.facts.role === 'primary');
     // It has promised an epoch to somebody and was stopped before it gave its own up.
     const promised = led.filter((s) => s.facts.epochSeen > s.facts.epoch);
@@ -208,6 +212,18 @@ export class Leadership {
     await this.roles.confirm(left);
     await inParts(left, (space) => this.#begin(space));
     await coordinator.start(this.coordinated);
+  }
+
+  #known(): readonly Member[] {
+    return [...this.coordinated.members, ...this.#parts.replication.members];
+  }
+
+  /** Whoever can be dialled lets the primaries know, for as long as they do not come. */
+  #knock(): void {
+    const { peers, stop, isLinked, spaces } = this.#parts;
+    const reachable = (space: SpaceState): readonly Member[] => this.#electorate.reachable(space);
+    const known = (): readonly Member[] => this.#known();
+    void keepKnocking({ peers, stop, isLinked, known, reachable, spaces: () => spaces.spaces });
   }
 
   /** A crash may have come between a promotion and the first entry of its epoch (row 71). */

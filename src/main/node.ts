@@ -315,6 +315,7 @@ export class NodeCore extends LedSpaces {
       coordinator: this.#coordinator,
       applier: this.#applier,
       stop: this.#stop.signal,
+      isLinked: (nodeId) => this.#primaries.versionOf(nodeId) !== undefined,
       emit: this.#emit,
       address: () => this.#address,
       receiver: () => this.#receiver,

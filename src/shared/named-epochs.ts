@@ -6,11 +6,13 @@
  *   frame        | names
  *   -------------+---------------------------------------------------------------------------
  *   standing     | the epoch of its role and who leads in it, the highest epoch it has seen
- *   promised     | the highest epoch it has seen
+ *   promised,    |
+ *   promises-    |
+ *   given        | the highest epoch it has seen
  *   entries      | the epoch in which the one that answers leads or follows
  *   take-over    | the epoch of the last entry of who hands over
  *   took-over    | the epoch that it leads in
- *   promise      | none: a candidate proposes an epoch; what is granted is recorded as promised
+ *   promise(s)   | none: a candidate proposes an epoch; what is granted is recorded as promised
  */
 import { decodeBatch } from './batch.js';
 import { NODE_SPACE_ID } from './node-record.js';
@@ -40,6 +42,8 @@ export function epochsNamed(frame: Frame, nodeId: string): NamedEpoch[] {
       });
     case 'promised':
       return [{ id: frame.id, epoch: frame.epochSeen, leader: undefined }];
+    case 'promises-given':
+      return frame.rows.map(({ id, epochSeen: epoch }) => ({ id, epoch, leader: undefined }));
     case 'took-over':
       return [{ id: frame.id, epoch: frame.epoch, leader: frame.epoch > 0 ? nodeId : undefined }];
     case 'take-over':

@@ -3,8 +3,6 @@
  * buffers and the talk with main; shared/sender.ts decides about the link, shipper-thread.ts
  * gives it a thread.
  */
-import { randomBytes } from 'node:crypto';
-import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../shared/auth.js';
 import type { ByteSocket } from '../shared/byte-socket.js';
 import { agreedCodec } from '../shared/compression.js';
 import type {
@@ -17,7 +15,6 @@ import type {
 } from '../shared/control.js';
 import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { FrameAssembler } from '../shared/frame.js';
-import { directoryOf, helloOf, welcomeProblem } from '../shared/greeting.js';
 import {
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
@@ -43,6 +40,7 @@ import { isSnapshotFrame } from '../shared/snapshot-frames.js';
 import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { CountedSender } from './counted-sender.js';
+import { Handshake } from './handshake.js';
 import { Introductions, verdictRow } from './introductions.js';
 import { Outbox } from './outbox.js';
 import { Questions } from './questions.js';
@@ -65,16 +63,12 @@ export class Shipper {
   readonly #catchUp: CatchUp;
   readonly #outbox: Outbox;
   readonly #frameBytes: number;
+  readonly #handshake: Handshake;
   readonly #vitals: Vitals;
   readonly #introductions = new Introductions();
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
   #socket: ByteSocket | undefined;
-  #auth: DiallerAuth | undefined;
-  /** That this connection speaks. */
-  #version = 1;
-  /** Of the process that has welcomed us last. */
-  #life: bigint | undefined;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #questions = new Questions(
     (message) => this.#tell(message),
@@ -110,6 +104,7 @@ export class Shipper {
       eager: () => this.#becameEager?.(),
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
+    this.#handshake = new Handshake(start, this.#frameBytes);
   }
 
   run(): void {
@@ -155,7 +150,7 @@ export class Shipper {
         this.#dial();
         return;
       case 'greet':
-        this.#greet();
+        this.#send(this.#handshake.hello());
         return;
       case 'introduce':
         this.#introduce(this.#introductions.all);
@@ -176,7 +171,7 @@ export class Shipper {
   #tellNews({ traffic } = this.#outbox): void {
     if (traffic !== this.#toldTraffic) this.#tell({ kind: 'traffic', traffic });
     this.#toldTraffic = traffic;
-    if (this.#version < 2 || !this.#sender.isOpen) return;
+    if (this.#handshake.version < 2 || !this.#sender.isOpen) return;
     const rows = this.#vitals.checkpoints(this.#source.streams.keys());
     for (const part of inFrames(rows)) this.#send({ kind: 'checkpoints', rows: part });
   }
@@ -236,19 +231,12 @@ export class Shipper {
   }
 
   #send(frame: PlainFrame): void {
-    this.#sendBytes(encodeFrame(frame, this.#version));
+    this.#sendBytes(encodeFrame(frame, this.#handshake.version));
   }
 
   #sendBytes(bytes: Uint8Array): void {
     this.#socket?.write(bytes);
     this.#step({ kind: 'wrote' });
-  }
-
-  #greet(): void {
-    const { clusterId, nodeId, directoryId, replica, key } = this.#start;
-    const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
-    this.#auth = new DiallerAuth(key, parties, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
-    this.#send({ kind: 'hello', hello: helloOf(this.#start, this.#frameBytes, this.#auth.hello) });
   }
 
   #heard(chunk: Uint8Array): void {
@@ -318,36 +306,21 @@ export class Shipper {
     if (this.#sender.state !== 'handshake') {
       throw failure('ProtocolViolation', 'a welcome that nobody asked for');
     }
-    const problem = welcomeProblem(welcome, this.#start, this.#frameBytes);
-    if (problem) {
-      this.#lost(problem.reason, problem.code, true);
+    const greeted = this.#handshake.welcomed(welcome);
+    if (greeted.problem) {
+      this.#lost(greeted.problem.reason, greeted.problem.code, true);
       return;
     }
-    if (!this.#prove(welcome)) return;
+    const { proof, isNewLife, directoryId } = greeted;
+    if (proof) this.#send({ kind: 'proof', proof });
     const { version } = welcome;
-    this.#version = version;
-    const directoryId = directoryOf(version, welcome.auth);
     this.#tell({ kind: 'welcomed', connection: this.#connection, version, directoryId });
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
     this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
-    const isNewLife = this.#life !== welcome.incarnation;
-    this.#life = welcome.incarnation;
     this.#step({ kind: 'welcomed', isNewLife });
     this.#questions.opened();
-  }
-
-  /** @returns whether the replica has our key, or neither end has one */
-  #prove({ auth, version }: Welcome): boolean {
-    try {
-      const proof = this.#auth!.welcomed(auth, version);
-      if (proof) this.#send({ kind: 'proof', proof });
-      return true;
-    } catch (error) {
-      this.#lost((error as Error).message.split('\n', 1)[0]!, 'AuthFailed', true);
-      return false;
-    }
   }
 
   // --- spaces ------------------------------------------------------------------------------
@@ -399,7 +372,7 @@ export class Shipper {
         if (message.connection === this.#connection) this.#giveUp(message.reason, message.code);
         return;
       case 'met':
-        this.#step({ kind: 'met', isNewLife: message.incarnation !== this.#life });
+        this.#step({ kind: 'met', isNewLife: this.#handshake.isNewLife(message.incarnation) });
         return;
       case 'again':
       case 'retry':

@@ -82,6 +82,11 @@ function standing(space: Space, change: Partial<StandingRow>): PlainFrame {
     first: 1,
     isWhole: true,
     history: [],
+    directoryId: undefined,
+    sets: [],
+    founder: undefined,
+    isFounded: false,
+    protocol: 1,
     ...change,
   };
   return { kind: 'standing', rows: [row] };

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { idOf } from '#src/main/names.js';
-import { epochsNamed } from '#src/shared/named-epochs.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { epochsNamed } from '#src/shared/named-epochs.js';
 import type { StandingRow } from '#src/shared/peer-frames.js';
 import { batchFrame } from '../support/wire-client.js';
 
@@ -20,6 +20,11 @@ const ROW: StandingRow = {
   first: 0,
   isWhole: true,
   history: [],
+  directoryId: undefined,
+  sets: [],
+  founder: undefined,
+  isFounded: false,
+  protocol: 1,
 };
 
 /** By "epoch leader". */
@@ -43,6 +48,9 @@ test('FAULT-111 what the other answers and questions of a peer call name', () =>
   const told = { id, epochSeen: 6, position, reason: '' };
   const promised = { kind: 'promised', isGranted: false, ...told } as const;
   expect(epochsNamed(promised, 'n')).toEqual([{ id, epoch: 6, leader: undefined }]);
+  const rows = [{ id, isGranted: true, epochSeen: 6, position, reason: '' }];
+  const given = { kind: 'promises-given', rows } as const;
+  expect(epochsNamed(given, 'n')).toEqual([{ id, epoch: 6, leader: undefined }]);
   const took = { kind: 'took-over', id, epoch: 7, code: '', reason: '' } as const;
   expect(epochsNamed(took, 'n')).toEqual([{ id, epoch: 7, leader: 'n' }]);
   const over = { kind: 'take-over', id, position, handover: 1n } as const;

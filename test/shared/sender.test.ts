@@ -139,6 +139,76 @@ describe('the link to a replica', () => {
     expect(waits).toEqual([50, 500, 5_000, 5_000, 50]);
   });
 
+  test('FAULT-116 restarted ten times in a row, it is dialled within 2 s of being up', () => {
+    const options = { ...OPTIONS, backoffStepsMs: [100, 1_000, 10_000, 60_000] };
+    const sender = new Sender(options);
+    const refused = { ...lost, reason: 'connect ECONNREFUSED 127.0.0.1:1' };
+    sender.step({ kind: 'start' }, 0, 0.99);
+    let now = 0;
+    for (let life = 1; life <= 10; life++) {
+      // Down for longer and longer: everybody who dials is told that nobody is there.
+      const upMs = now + 700 * life;
+      for (; now < upMs; now++) {
+        if (sender.state === 'connecting') sender.step(refused, now, 0.99);
+        sender.tick(now, false, 0.99);
+      }
+      while (sender.state !== 'connecting') sender.tick(now++, false, 0.99);
+      expect(now - upMs).toBeLessThan(1_001);
+      sender.step({ kind: 'connected' }, now, 0);
+      sender.step({ kind: 'welcomed', isNewLife: true }, now, 0);
+      now += 300;
+      sender.step({ ...lost, reason: 'the replica closed the connection' }, now, 0.99);
+    }
+  });
+
+  test('FAULT-116 who is heard of is dialled at once, whatever backoff says, but not often', () => {
+    const sender = new Sender({ ...OPTIONS, backoffStepsMs: [60_000] });
+    sender.step({ kind: 'start' }, 0, 0);
+    const silent = { ...lost, reason: 'no connection within the connect timeout' };
+    for (let i = 0; i < 5; i++) {
+      sender.step(silent, i, 0.99);
+      sender.step({ kind: 'retry' }, i, 0);
+    }
+    sender.step(silent, 10, 0.99);
+    expect([sender.state, sender.failures]).toEqual(['failed', 6]);
+    const met = { kind: 'met', isNewLife: true } as const;
+    // Somebody who knocks on and on, and cannot be dialled.
+    let dials = 0;
+    for (let now = 20_000; now < 25_000; now += 10) {
+      for (const effects of [sender.step(met, now, 0.99), sender.tick(now, false, 0.99)]) {
+        dials += kinds(effects).filter((kind) => kind === 'dial').length;
+      }
+      if (sender.state === 'connecting') sender.step(silent, now, 0.99);
+    }
+    expect(dials).toBeGreaterThanOrEqual(9);
+    expect(dials).toBeLessThanOrEqual(11);
+    // Nothing of it is counted.
+    expect(sender.failures).toBe(6);
+    // What is under way may have been dialled before it was up: it is not waited for any longer.
+    sender.step(met, 30_000, 0);
+    expect(sender.state).toBe('connecting');
+    sender.step(met, 31_000, 0);
+    expect(kinds(sender.tick(31_500, false, 0.99))).toContain('drop');
+  });
+
+  test('FAULT-116 a link to a life that is over ends when the next one is heard of', () => {
+    const sender = open();
+    const met = (isNewLife: boolean) => sender.step({ kind: 'met', isNewLife }, 1_000, 0);
+    sender.step({ kind: 'heard' }, 900, 0);
+    met(false);
+    sender.tick(2_250, false, 0);
+    expect(sender.isOpen).toBe(true);
+    // Another of its name, and this one lives: who of them is right is another question (row 26).
+    met(true);
+    sender.step({ kind: 'heard' }, 1_100, 0);
+    sender.tick(2_250, false, 0);
+    expect(sender.isOpen).toBe(true);
+    sender.step({ kind: 'met', isNewLife: true }, 3_000, 0);
+    sender.tick(4_249, false, 0);
+    expect(sender.isOpen).toBe(true);
+    expect(kinds(sender.tick(4_250, false, 0.5))).toContain('drop');
+  });
+
   test('FAULT-30 three corrupted frames in a row are a broken path; an ack between is none', () => {
     const broken = { ...lost, code: 'ChecksumMismatch' };
     const sender = new Sender(OPTIONS);

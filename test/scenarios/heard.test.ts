@@ -1,4 +1,4 @@
-/** A higher epoch ends the one below, whoever has asked and by whatever frame it comes (row 111). */
+/** A higher epoch ends the one below, whoever has asked and in whatever frame (row 111). */
 import { expect, test } from 'vitest';
 import type { Node, Space } from '#src/main/index.js';
 import { PeerClient } from '#src/main/peer-client.js';

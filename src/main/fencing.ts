@@ -88,8 +88,8 @@ export class Fencing {
   heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
     // Its own candidacy comes back before its own promise is durable.
     if (!leader && this.#hooks.asksFor(space) === epoch) return;
-    const { role, epoch: led, epochSeen, promisedTo } = space.facts;
-    const own = { nodeId: this.#nodeId, role, epoch: led, epochSeen, promisedTo };
+    const { role, epoch: led, epochSeen, primary, promisedTo } = space.facts;
+    const own = { nodeId: this.#nodeId, role, epoch: led, epochSeen, primary, promisedTo };
     const heard = judgeHeard(own, epoch, leader?.nodeId);
     if (heard === 'known') return;
     if (heard === 'incident') {

@@ -2,7 +2,9 @@
  * Virtual time for a whole cluster in one thread. While it is installed, the timers, clocks and
  * chance of the process, and waiting on shared words, are its own; each belongs to the process
  * (or thread) that was running when it was made. What is killed never runs again; what is stopped
- * runs when it goes on. Nothing here waits for real time, so a seed repeats a run exactly.
+ * runs when it goes on. The machine of what sleeps is suspended: its monotonic clock stands still,
+ * and its timers with it, while its uptime and everybody else's time go on. Nothing here waits for
+ * real time, so a seed repeats a run exactly.
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
@@ -17,6 +19,9 @@ export class Owner {
   readonly #parent: Owner | undefined;
   #isKilled = false;
   #isStopped = false;
+  #asleepSinceMs: number | undefined;
+  /** Of its machine: how long its monotonic clock has stood still. */
+  sleptMs = 0;
   /** How far its wall clock is off, ms. */
   wallOffsetMs = 0;
   /** When it was made, or went on last. */
@@ -39,6 +44,13 @@ export class Owner {
   get wallMs(): number {
     return this.wallOffsetMs + (this.#parent?.wallMs ?? 0);
   }
+  /** How far its monotonic clock is behind its uptime, ms. */
+  get behindMs(): number {
+    return this.sleptMs + (this.#parent?.behindMs ?? 0);
+  }
+  isPartOf(other: Owner): boolean {
+    return this === other || (this.#parent?.isPartOf(other) ?? false);
+  }
   kill(): void {
     this.#isKilled = true;
     this.held.length = 0;
@@ -46,10 +58,18 @@ export class Owner {
   stop(): void {
     this.#isStopped = true;
   }
-  /** @returns what it has missed */
-  goOn(): Timer[] {
+  /** Stopped, and its machine with it. */
+  sleep(nowMs: number): void {
+    this.#isStopped = true;
+    this.#asleepSinceMs ??= nowMs;
+  }
+  /** @returns what it has missed, and for how long it has slept */
+  goOn(nowMs: number): { missed: Timer[]; asleepMs: number } {
+    const asleepMs = nowMs - (this.#asleepSinceMs ?? nowMs);
     this.#isStopped = false;
-    return this.held.splice(0);
+    this.#asleepSinceMs = undefined;
+    this.sleptMs += asleepMs;
+    return { missed: this.held.splice(0), asleepMs };
   }
 }
 
@@ -61,6 +81,8 @@ class Timer {
   readonly owner: Owner | undefined;
   readonly run: () => void;
   readonly everyMs: number | undefined;
+  /** By the monotonic clock of its owner, not by what happens around it. */
+  isOwn = false;
 
   constructor(
     clock: VirtualClock,
@@ -139,8 +161,17 @@ export class VirtualClock {
 
   goOn(owner: Owner): void {
     owner.sinceMs = this.nowMs;
-    for (const timer of owner.goOn()) {
-      timer.at = this.nowMs;
+    const { missed, asleepMs } = owner.goOn(this.nowMs);
+    const isLater = ({ isOwn, at }: Timer): boolean => isOwn && at > this.nowMs - asleepMs;
+    if (asleepMs > 0) {
+      const waiting = this.#heap.splice(0);
+      for (const timer of waiting) {
+        if (isLater(timer) && timer.owner?.isPartOf(owner)) timer.at += asleepMs;
+        this.#push(timer);
+      }
+    }
+    for (const timer of missed) {
+      timer.at = isLater(timer) ? timer.at + asleepMs : this.nowMs;
       timer.order = ++this.#order;
       this.#push(timer);
     }
@@ -219,7 +250,10 @@ export class VirtualClock {
       (isRepeated: boolean) =>
       (run: AnyFunction, ms = 1, ...values: unknown[]) => {
         const wait = Math.max(1, Number(ms) || 1);
-        return this.after(wait, this.owner, () => run(...values), isRepeated ? wait : undefined);
+        const every = isRepeated ? wait : undefined;
+        const made = this.after(wait, this.owner, () => run(...values), every);
+        made.isOwn = true;
+        return made;
       };
     const cancel = (timer: Timer | undefined): void => {
       if (timer) timer.isCancelled = true;
@@ -232,7 +266,7 @@ export class VirtualClock {
     for (const name of ['clearTimeout', 'clearInterval', 'clearImmediate']) {
       replace(globalThis, name, cancel);
     }
-    replace(performance, 'now', () => this.nowMs);
+    replace(performance, 'now', () => this.nowMs - (this.owner?.behindMs ?? 0));
     replace(os, 'uptime', () => this.nowMs / 1_000);
     replace(Date, 'now', () => Math.floor(WALL_START_MS + this.nowMs + (this.owner?.wallMs ?? 0)));
     replace(Math, 'random', () => this.#chance(2 ** 30) / 2 ** 30);

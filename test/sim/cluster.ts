@@ -72,6 +72,7 @@ export class SimNode {
     const { clock } = this.#cluster;
     const owner = new Owner(`${this.name}#${++this.starts}`);
     owner.wallOffsetMs = this.owner.wallOffsetMs;
+    owner.sleptMs = this.owner.sleptMs;
     owner.sinceMs = clock.nowMs;
     this.owner = owner;
     this.disk.brokeAt = undefined;

@@ -129,8 +129,14 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'the host’s own position is not asked for',
     file: 'main/apply.js',
-    find: 'const applied = await appliedUpTo(space.facts.name);',
-    put: 'const applied = space.facts.applied;',
+    find: `return space.facts.applied;
+        for (let attempts = 1; !signal.aborted; attempts++) {
+            try {
+                const applied = await this.#asked(space);`,
+    put: `return space.facts.applied;
+        for (let attempts = 1; !signal.aborted; attempts++) {
+            try {
+                const applied = space.facts.applied;`,
   },
   {
     what: 'a link is believed in, however long it is silent',
@@ -233,6 +239,48 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/etcd-session.js',
     find: 'const untilMs = sent.monotonicMs + lifeMs * (1 - LEASE_MARGIN);',
     put: 'const untilMs = performance.now() + lifeMs;',
+  },
+  {
+    what: 'a lease outlives a sleep of its machine (row 84)',
+    by: 'roles-sim',
+    file: 'main/two-clocks.js',
+    find: 'return apartMs >',
+    put: 'return false && apartMs >',
+  },
+  {
+    what: 'an entry of an epoch before is flushed on who has nothing of this one (row 109)',
+    by: 'roles-sim',
+    file: 'main/ack-waits.js',
+    find: '(sequence >= begins ? sequence : 0)',
+    put: 'sequence',
+  },
+  {
+    what: 'who waits is not told that the history it waited in is over (row 109)',
+    by: 'roles-sim',
+    file: 'main/space-table.js',
+    find: 'if (wait.replicas >= replicas)',
+    put: 'if (false)',
+  },
+  {
+    what: 'who reads along is not told of what was taken back (row 110)',
+    by: 'roles-sim',
+    file: 'main/reader.js',
+    find: 'if (at.next > first)',
+    put: 'if (false)',
+  },
+  {
+    what: 'of two rewinds who reads along is told of the last one alone (row 110)',
+    by: 'roles-sim',
+    file: 'shared/log-truth.js',
+    find: 'this.#all.find((change) => change.mark > mark)?.first',
+    put: 'this.#all.at(-1)?.first',
+  },
+  {
+    what: 'a promotion waits for a host however long that is silent (row 112)',
+    by: 'roles-sim',
+    file: 'main/host-calls.js',
+    find: 'this.timeoutMs = timeoutMs;',
+    put: 'this.timeoutMs = 2 ** 30;',
   },
   {
     what: 'what a candidate fetches is added to what another primary streams',

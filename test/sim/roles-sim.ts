@@ -9,5 +9,6 @@ await runSeeds({
   summary: (all) =>
     `${sumOf(all, (r) => r.faults)} faults, ${sumOf(all, (r) => r.promotions)} promotions, ` +
     `${sumOf(all, (r) => r.switchovers)} hand-overs, ${sumOf(all, (r) => r.rewinds)} rewinds, ` +
+    `${sumOf(all, (r) => r.told)} told to subscribers, ${sumOf(all, (r) => r.waits)} waits, ` +
     `${sumOf(all, (r) => r.epochs)} epochs, ${sumOf(all, (r) => r.acked)} entries acknowledged`,
 });

@@ -4,27 +4,30 @@
  * seeds operators promote, in the others etcd's leases decide: then nobody acknowledges in an
  * epoch once another has in a later one. Then everything heals, one leads, all hold the same, and
  * nothing that was acknowledged is gone: what a replica had flushed too is in the log, the rest at
- * least in a quarantine (I1, I2, I5, P3, P8).
+ * least in a quarantine (I1, I2, I5, P3, P8). Hosts and subscribers read along.
  */
-import type { Entry, Node } from '#src/main/index.js';
+import type { Node } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
 import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
+import { Acknowledged } from './acknowledged.js';
 import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
-import { ETCD, ETCD_ENDPOINT } from './etcd.js';
-import { Faults, type Work } from './faults.js';
+import { ETCD_ENDPOINT } from './etcd.js';
+import { Faults } from './faults.js';
+import { Followers, type FollowerWorld } from './followers.js';
+import { Histories, type Seen, seenOf } from './histories.js';
+import { RoleHost, type RoleHostWorld } from './role-host.js';
+import { isolations, leaseFaults, type RolesFaultHost } from './roles-faults.js';
 
 const IDS = ['a', 'b', 'c'];
 const SPACES = ['red', 'green'];
 const HEAL_MS = 90_000;
 const SETTLE_MS = 30_000;
 const TTL_MS = 2_000;
-
-interface Acked {
-  readonly sequence: number;
-  readonly payload: string;
-  readonly replicas: number;
-}
+/** A host that does not return for so long is not waited for. */
+const HOST_TIMEOUT_MS = 3_000;
+/** Rounds of operators who do not force anything. */
+const PATIENT_ROUNDS = 9;
 
 export interface RolesReport {
   readonly seed: number;
@@ -32,6 +35,10 @@ export interface RolesReport {
   readonly promotions: number;
   readonly switchovers: number;
   readonly rewinds: number;
+  /** Times at which a subscriber was told so. */
+  readonly told: number;
+  /** That have resolved, for a replica at least. */
+  readonly waits: number;
   /** Times at which two nodes had acknowledged in different epochs of one space meanwhile. */
   readonly epochs: number;
   readonly faults: number;
@@ -45,18 +52,10 @@ export class RolesRun {
   readonly #chance;
   readonly #cluster: Cluster;
   readonly #trace: ((line: string) => void) | undefined;
-  readonly #acked = new Map<string, Acked[]>(SPACES.map((name) => [name, []]));
-  /** By space, epoch and sequence: the payload that was acknowledged there. */
-  readonly #placed = new Map<string, string>();
-  /** By space and epoch: who acknowledges in it. */
-  readonly #leaders = new Map<string, string>();
-  /** By space: the highest epoch in which anybody has acknowledged. */
-  readonly #ackedIn = new Map<string, number>();
-  /** By process and space: the highest epoch that it has told of. */
-  readonly #epochs = new Map<string, number>();
-  readonly #applied = new Map<string, number>();
-  /** By host: it has led the space since it was given an entry last. */
-  readonly #hasLed = new Set<string>();
+  readonly #acknowledged: Acknowledged;
+  readonly #histories = new Histories();
+  readonly #hosts = new Map<string, RoleHost>();
+  readonly #followers: Followers;
   readonly #hasLeases: boolean;
   readonly #report = { acked: 0, promotions: 0, switchovers: 0, rewinds: 0, faults: 0 };
   #count = 0;
@@ -71,33 +70,37 @@ export class RolesRun {
     this.#chance = chanceFrom(seed);
     this.#cluster = new Cluster(this.#chance);
     this.#hasLeases = this.#chance(2) === 0;
+    this.#acknowledged = new Acknowledged(this.#hasLeases);
+    this.#followers = new Followers(this.#world);
     for (const [i, id] of IDS.entries()) this.#add(id, i);
   }
 
+  get #world(): FollowerWorld & RoleHostWorld {
+    return {
+      isBeingOpened: (id) => this.#cluster.nodes.some((n) => n.name === id && n.isStarting),
+      clock: this.#cluster.clock,
+      chance: this.#chance,
+      histories: this.#histories,
+      isHealing: () => this.#isHealing,
+      note: (line) => this.#note(line),
+      failed: (error) => {
+        this.#note(`VIOLATION ${error.message}`);
+        this.#failure ??= error;
+      },
+    };
+  }
+
   #add(id: string, index: number): void {
-    const { clock } = this.#cluster;
     const at = (i: number) => ({ host: '127.0.0.1', port: portOf(i) });
     const replicas = IDS.map((nodeId, i) => ({ nodeId, ...at(i) })).filter((m) => m.nodeId !== id);
     const etcd = { kind: 'etcd', endpoints: [ETCD_ENDPOINT], ttlMs: TTL_MS } as const;
+    const host = new RoleHost(id, this.#world);
+    this.#hosts.set(id, host);
     this.#cluster.add(id, {
       listen: at(index),
       ...(this.#hasLeases ? { coordinator: etcd } : { replicas, lead: id === 'a' }),
-      apply: async (entries: Entry[], { space }: { space: string }) => {
-        await new Promise<void>((resolve) => clock.after(this.#chance(4), clock.owner, resolve));
-        const key = `${id} ${space}`;
-        const applied = this.#applied.get(key) ?? 0;
-        // Entries may come again after a crash, none is skipped; what it led it wrote itself.
-        const hasLed = this.#hasLed.delete(key);
-        if (entries[0]!.sequence > applied + 1 && !hasLed) {
-          this.#fail(`host of ${key}: ${entries[0]!.sequence} after ${applied}`);
-        }
-        this.#applied.set(key, Math.max(applied, entries.at(-1)!.sequence));
-      },
-      rewound: async (space: string, { from }: { from: number }) => {
-        const key = `${id} ${space}`;
-        this.#applied.set(key, Math.min(this.#applied.get(key) ?? 0, from - 1));
-        if (!this.#isHealing && this.#chance(3) === 0) throw new Error('the host cannot, now');
-      },
+      hostTimeoutMs: HOST_TIMEOUT_MS,
+      ...host.callbacks,
     });
   }
 
@@ -131,8 +134,9 @@ export class RolesRun {
       }
       await this.#heal();
       const virtualMs = Math.round(clock.nowMs);
-      const [epochs, hasLeases] = [this.#leaders.size, this.#hasLeases];
-      return { seed: this.#seed, ...this.#report, epochs, hasLeases, virtualMs };
+      const { epochs, waits } = this.#acknowledged;
+      const of = { epochs, waits, told: this.#followers.rewinds, hasLeases: this.#hasLeases };
+      return { seed: this.#seed, ...this.#report, ...of, virtualMs };
     } finally {
       for (const node of this.#cluster.nodes) node.kill();
       uninstall();
@@ -150,15 +154,16 @@ export class RolesRun {
   #listenTo(node: SimNode): void {
     const open = node.node;
     if (!open) return;
-    const { owner } = node;
-    const told = (space: string, epoch: number): void => {
-      const key = `${owner.name} ${space}`;
-      this.#epochs.set(key, Math.max(epoch, this.#epochs.get(key) ?? 0));
-    };
+    for (const space of SPACES) {
+      this.#followers.start(node, space);
+      if (roleOf(open, space) === 'primary') this.#hosts.get(node.name)!.leads(space);
+    }
+    const told = (space: string, epoch: number): void =>
+      this.#acknowledged.told(node, space, epoch);
     open.on('fenced', ({ space, epoch }) => told(space, epoch));
-    open.on('space-role', ({ space, epoch, role }) => {
-      this.#note(`${node.name}: ${space} ${role} in ${epoch}`);
-      if (role === 'primary') this.#hasLed.add(`${node.name} ${space}`);
+    open.on('space-role', ({ space, epoch, role, primaryId }) => {
+      this.#note(`${node.name}: ${space} ${role} in ${epoch}, of ${primaryId}`);
+      this.#hosts.get(primaryId)?.leads(space);
       told(space, epoch);
     });
     open.on('rewound', ({ space, from, to }) => {
@@ -199,6 +204,7 @@ export class RolesRun {
       this.#do(at, () => {
         if (what === 0) return this.#promote(at, name);
         if (what === 1) return this.#switchover(at, name);
+        if (what < 8) return this.#waitFlushed(at, name);
         return this.#append(at, name);
       });
     }
@@ -223,22 +229,27 @@ export class RolesRun {
     if (owner.isDead) return;
     this.#report.acked++;
     assertDurable(node.disk, '/data', node.node!.status().durableLsn);
+    if (typeof node.options.fsync !== 'object')
+      this.#hosts.get(node.name)!.appended(name, sequence);
     // By a timer it is written and no more, unless a replica has it.
     if (replicas === 0 && typeof node.options.fsync === 'object') return;
-    this.#acked.get(name)!.push({ sequence, payload, replicas });
-    const seen = this.#epochs.get(`${owner.name} ${name}`) ?? 0;
-    if (epoch < seen) this.#fail(`${node.name} acknowledged in ${epoch}, had told ${seen} (I5)`);
-    const leader = this.#leaders.get(`${name} ${epoch}`) ?? node.name;
-    this.#leaders.set(`${name} ${epoch}`, leader);
-    if (leader !== node.name) this.#fail(`${name}: ${leader} and ${node.name} in epoch ${epoch}`);
-    const place = `${name} ${epoch} ${sequence}`;
-    if (this.#placed.has(place)) this.#fail(`${place} was acknowledged twice (P3)`);
-    this.#placed.set(place, payload);
-    const latest = this.#ackedIn.get(name) ?? 0;
-    this.#ackedIn.set(name, Math.max(latest, epoch));
-    if (this.#hasLeases && epoch < latest) {
-      this.#fail(`${node.name} acknowledged ${name} in ${epoch}, another had in ${latest}`);
-    }
+    this.#acknowledged.append(node, name, epoch, { sequence, payload, replicas });
+  }
+
+  /** A consumer waits until its place is on replicas: near the end, or behind it. */
+  async #waitFlushed(node: SimNode, name: string): Promise<void> {
+    const { owner } = node;
+    if (roleOf(node.node!, name) !== 'primary') return;
+    const space = node.node!.space(name);
+    const sequence = Math.max(1, space.status().lastSequence + 2 - this.#chance(10));
+    await space.flushed(sequence, { replicas: 1 + this.#chance(2), timeoutMs: 3_000 });
+    if (owner.isDead) return;
+    this.#acknowledged.flushed(node, name, sequence, space.status().epoch);
+    if (this.#isHealing || this.#chance(20) > 0) return;
+    // Whoever leads next must have it.
+    this.#note(`fault: crash, ${node.name} has ${name} ${sequence} flushed`);
+    node.kill();
+    this.#restart(node, this.#chance(8_000));
   }
 
   async #promote(node: SimNode, name: string): Promise<void> {
@@ -254,7 +265,7 @@ export class RolesRun {
     const { epoch } = await node.node!.switchover(name, to, { timeoutMs: 1_000 });
     this.#note(`${node.name} has handed ${name} to ${to} in ${epoch}`);
     // A node that is still being opened tells its host so only when it is open.
-    this.#hasLed.add(`${to} ${name}`);
+    this.#hosts.get(to)!.leads(name);
     this.#report.switchovers++;
   }
 
@@ -281,64 +292,33 @@ export class RolesRun {
   }
 
   #faults(): Faults {
-    const cluster = this.#cluster;
-    /** Cut off: whoever leads there goes on alone, and another one may be promoted. */
-    const isolate: Work = (node, _, ms) => {
-      const others = IDS.filter((id) => id !== node.name);
-      faults.cut(node.name, this.#chance(2) === 0 ? [...others, ETCD] : others, 2 * ms);
-    };
-    const etcdAway: Work = (node, _, ms) => faults.cut(node.name, [ETCD], 2 * ms);
-    const etcdRestarts: Work = (_, __, ms) => {
-      if (!cluster.etcd.isUp) return;
-      cluster.etcd.kill();
-      this.#later(ms, 'etcd is back', () => cluster.etcd.start());
-    };
-    /** What etcd says to a leader comes late, and then nothing comes to it from anybody. */
-    const lateThenIsolated: Work = (node, _, ms) => {
-      const { name } = this.#leaderAmong(SPACES[this.#chance(SPACES.length)]!)[0] ?? node;
-      const others = IDS.filter((id) => id !== name);
-      const soonMs = TTL_MS / 2 + this.#chance(TTL_MS);
-      this.#quietUntilMs = cluster.clock.nowMs + soonMs + 2 * TTL_MS;
-      cluster.network.delay(ETCD, name, 300 + this.#chance(600));
-      this.#later(soonMs, `isolate ${name}`, () => {
-        cluster.network.delay(ETCD, name, 0);
-        if (!this.#isHealing) faults.cut(name, [...others, ETCD], 2 * TTL_MS + ms);
-      });
-    };
-    /** Stopped in the middle of an fdatasync, for longer than a lease lives. */
-    const stopped: Work = (node, _, ms) => {
-      const { disk, owner } = node;
-      const stop = (): void => {
-        if (this.#isHealing || owner.isDead) return;
-        disk.delay = { only: 'fdatasync', ms: 1 };
-        owner.stop();
-        this.#later(TTL_MS + ms, `go on ${node.name}`, () => {
-          disk.delay = undefined;
-          cluster.clock.goOn(owner);
-        });
-      };
-      disk.when((call) => call.startsWith('fdatasync'), 1, stop);
-    };
-    const isolated = Array.from({ length: 4 }, () => ['isolated', isolate] as const);
-    const ofEtcd = [
-      ['etcd away', etcdAway],
-      ['etcd away', etcdAway],
-      ['etcd restarts', etcdRestarts],
-      ['late, then isolated', lateThenIsolated],
-      ['late, then isolated', lateThenIsolated],
-      ['stopped in an fdatasync', stopped],
-      ['stopped in an fdatasync', stopped],
-    ] as const;
-    const host = {
-      cluster,
+    const { clock } = this.#cluster;
+    const host: RolesFaultHost = {
+      cluster: this.#cluster,
       chance: this.#chance,
+      ttlMs: TTL_MS,
       isHealing: () => this.#isHealing,
-      note: (line: string) => this.#note(line),
-      later: (ms: number, what: string, work: () => void) => this.#later(ms, what, work),
-      restartLater: (node: SimNode, ms: number) => this.#restart(node, ms),
+      note: (line) => this.#note(line),
+      later: (ms, what, work) => this.#later(ms, what, work),
+      restartLater: (node, ms) => this.#restart(node, ms),
       disturb: () => undefined,
+      leader: () => this.#leaderAmong(SPACES[this.#chance(SPACES.length)]!)[0],
+      promote: (node) => {
+        for (const name of SPACES) this.#do(node, () => this.#promote(node, name));
+      },
+      stick: ({ name }, ms) => {
+        this.#hosts.get(name)!.stuckUntilMs = clock.nowMs + ms;
+      },
+      load: (node) => {
+        for (const name of [...SPACES, ...SPACES]) this.#do(node, () => this.#append(node, name));
+      },
+      quiet: (ms) => {
+        this.#quietUntilMs = clock.nowMs + ms;
+      },
+      faults: () => faults,
     };
-    const faults = new Faults(host, this.#hasLeases ? [...isolated, ...ofEtcd] : isolated);
+    const ofEtcd = this.#hasLeases ? leaseFaults(host) : [];
+    const faults = new Faults(host, [...isolations(host), ...ofEtcd]);
     return faults;
   }
 
@@ -349,6 +329,10 @@ export class RolesRun {
     this.#note('heal');
     this.#isHealing = true;
     this.#cluster.heal();
+    for (const host of this.#hosts.values()) host.stuckUntilMs = 0;
+    // One host may go on to be stuck: it keeps nobody from leading.
+    const stuck = this.#hosts.get(IDS[this.#chance(6)] ?? '');
+    if (stuck && !this.#hasLeases) stuck.stuckUntilMs = Number.POSITIVE_INFINITY;
     await clock.runFor(SETTLE_MS);
     if (this.#failure) throw this.#failure;
     for (const node of nodes) {
@@ -357,6 +341,7 @@ export class RolesRun {
       await this.#start(node);
     }
     for (const name of SPACES) await this.#oneLeads(name);
+    if (stuck) stuck.stuckUntilMs = 0;
     await this.#check();
   }
 
@@ -364,7 +349,7 @@ export class RolesRun {
   async #oneLeads(name: string): Promise<void> {
     const { clock, nodes } = this.#cluster;
     const end = clock.nowMs + HEAL_MS;
-    for (;;) {
+    for (let round = 0; ; round++) {
       if (this.#failure) throw this.#failure;
       const leaders = this.#leaderAmong(name);
       const status = leaders[0]?.node?.space(name).status();
@@ -373,38 +358,71 @@ export class RolesRun {
         const all = nodes.map((n) => JSON.stringify(n.node?.space(name).status()));
         throw new Violation(`${name} is not whole: ${all.join('\n')}`);
       }
-      if (leaders.length === 0 && !this.#hasLeases) {
-        for (const node of nodes) {
-          const work = clock.as(node.owner, () => node.node!.promote(name));
-          const done = await this.#cluster.within(SETTLE_MS, `promoting ${name}`, settled(work));
-          this.#note(`${node.name}: ${name} ${done}`);
-          if (done === 'done') break;
-        }
-      }
+      if (leaders.length === 0 && !this.#hasLeases) await this.#promoteOne(name, round);
       await clock.runFor(200);
     }
+  }
+
+  /**
+   * One operator tries one node after the other, or two do so at the same moments. Where only
+   * `force` leads without a host that does not return, it is used, since all members are there.
+   */
+  async #promoteOne(name: string, round: number): Promise<void> {
+    const { clock, nodes } = this.#cluster;
+    const isForced = round >= PATIENT_ROUNDS;
+    const isDuel = !isForced && this.#chance(2) === 0;
+    const pairs = isDuel
+      ? [
+          [0, 1],
+          [1, 2],
+          [2, 0],
+        ]
+      : [[0], [1], [2]];
+    const work = pairs[round % 3]!.map(async (i) => {
+      const node = nodes[i]!;
+      const force = isForced && this.#hosts.get(node.name)!.stuckUntilMs > clock.nowMs;
+      const done = settled(clock.as(node.owner, () => node.node!.promote(name, { force })));
+      this.#note(`${node.name}: ${name} ${await done}`);
+    });
+    await this.#cluster.within(SETTLE_MS, `promoting ${name}`, Promise.all(work));
   }
 
   async #check(): Promise<void> {
     this.#cluster.assertSound();
     const kept = await this.#quarantined();
     for (const name of SPACES) {
-      const logs: string[][] = [];
+      const logs: Seen[][] = [];
       for (const node of this.#cluster.nodes) {
         const work = this.#cluster.clock.as(node.owner, () => contentOf(node.node!, name));
         logs.push(await this.#cluster.within(SETTLE_MS, `reading ${name}`, work));
       }
-      const [log] = logs;
+      const [log] = logs as [Seen[]];
       for (const [i, other] of logs.entries()) {
-        if (other.join('\n') !== log!.join('\n')) {
-          throw new Violation(`${name} on ${IDS[i]} is not what it is on a (I2)`);
+        if (JSON.stringify(other) === JSON.stringify(log)) continue;
+        throw new Violation(`${name} on ${IDS[i]} is not what it is on a (I2)`);
+      }
+      for (const [i, one] of log.entries()) this.#histories.saw(name, one, log[i - 1], 'the log');
+      this.#acknowledged.check(name, log, kept);
+      await this.#allHave(name, log);
+    }
+  }
+
+  /** Whoever reads along has come to the end by then, and has nothing else. */
+  async #allHave(name: string, log: readonly Seen[]): Promise<void> {
+    const { clock } = this.#cluster;
+    const replicas = IDS.filter((id) => !this.#leaderAmong(name).some((n) => n.name === id));
+    const readers = replicas.map((id) => this.#hosts.get(id)!.handed(name));
+    readers.push(...this.#followers.of(name));
+    const end = clock.nowMs + SETTLE_MS;
+    for (const reader of readers) {
+      while (reader.next <= log.length) {
+        if (this.#failure) throw this.#failure;
+        if (clock.nowMs > end) {
+          throw new Violation(`${reader.who}: ${name} up to ${reader.next - 1} of ${log.length}`);
         }
+        await clock.runFor(100);
       }
-      for (const { sequence, payload, replicas } of this.#acked.get(name)!) {
-        if (log![sequence - 1] === payload) continue;
-        if (replicas === 0 && kept.has(payload)) continue;
-        throw new Violation(`${name} ${sequence}, acknowledged by ${replicas} replicas, is gone`);
-      }
+      reader.assertIn(log);
     }
   }
 
@@ -436,12 +454,12 @@ async function settled(work: Promise<unknown>): Promise<string> {
   );
 }
 
-/** Payloads by sequence, from the first on. */
-async function contentOf(node: Node, name: string): Promise<string[]> {
-  const found: string[] = [];
+/** By sequence, from the first on. */
+async function contentOf(node: Node, name: string): Promise<Seen[]> {
+  const found: Seen[] = [];
   for await (const entry of node.space(name).read()) {
     if (entry.sequence !== found.length + 1) throw new Violation(`${name}: no ${found.length + 1}`);
-    found.push(Buffer.from(entry.payload).toString());
+    found.push(seenOf(entry));
   }
   return found;
 }

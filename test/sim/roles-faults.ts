@@ -1,0 +1,158 @@
+/** What happens to nodes that take the lead from each other, besides what any cluster meets. */
+import type { Cluster, SimNode } from './cluster.js';
+import { ETCD } from './etcd.js';
+import type { FaultHost, Faults, Work } from './faults.js';
+
+export interface RolesFaultHost extends FaultHost {
+  /** Of the lease of each node. */
+  readonly ttlMs: number;
+  /** Who leads one of the spaces; undefined: nobody does. */
+  leader(): SimNode | undefined;
+  /** An operator promotes the node in all spaces that it does not lead. */
+  promote(node: SimNode): void;
+  /** No callback of its host returns for so long. */
+  stick(node: SimNode, ms: number): void;
+  /** A few entries for all spaces that it leads. */
+  load(node: SimNode): void;
+  /** No other fault for so long. */
+  quiet(ms: number): void;
+  /** What all of this is a part of. */
+  faults(): Faults;
+}
+
+type Kinds = readonly (readonly [string, Work])[];
+
+const DUEL_ROUNDS = 6;
+const DUEL_EVERY_MS = 250;
+
+/** Where operators promote. */
+export function isolations(host: RolesFaultHost): Kinds {
+  const { cluster, chance } = host;
+  /** Cut off: whoever leads there goes on alone, and another one may be promoted. */
+  const isolate: Work = (node, _, ms) => {
+    const others = othersOf(cluster, node.name);
+    host.faults().cut(node.name, chance(2) === 0 ? [...others, ETCD] : others, 2 * ms);
+  };
+  const isolated = Array.from({ length: 4 }, () => ['isolated', isolate] as const);
+  const usurped: Work = (node, _, ms) => usurp(host, node, 1 + chance(3), 2_600 + ms / 8);
+  /** Two operators do the same, at the same moments. */
+  const duel: Work = (node, other) => {
+    for (let round = 0; round < DUEL_ROUNDS; round++) {
+      host.later(round * DUEL_EVERY_MS, 'duel', () => {
+        if (host.isHealing()) return;
+        for (const one of [node, other]) if (one.isRunning) host.promote(one);
+      });
+    }
+  };
+  const stuck: Work = (node, _, ms) => host.stick(node, 3 * ms);
+  return [
+    ...isolated,
+    ['usurped', usurped],
+    ['usurped', usurped],
+    ['duel', duel],
+    ['stuck host', stuck],
+    ['stuck host', stuck],
+    ['asleep', (node, _, ms) => sleep(host, node, host.ttlMs / 2 + ms)],
+  ];
+}
+
+/** Where etcd says who leads. */
+export function leaseFaults(host: RolesFaultHost): Kinds {
+  const { cluster, chance, ttlMs } = host;
+  const etcdAway: Work = (node, _, ms) => host.faults().cut(node.name, [ETCD], 2 * ms);
+  const etcdRestarts: Work = (_, __, ms) => {
+    if (!cluster.etcd.isUp) return;
+    cluster.etcd.kill();
+    host.later(ms, 'etcd is back', () => cluster.etcd.start());
+  };
+  /** What etcd says to a leader comes late, and then nothing comes to it from anybody. */
+  const lateThenIsolated: Work = (node, _, ms) => {
+    const { name } = host.leader() ?? node;
+    const soonMs = ttlMs / 2 + chance(ttlMs);
+    host.quiet(soonMs + 2 * ttlMs);
+    cluster.network.delay(ETCD, name, 300 + chance(600));
+    host.later(soonMs, `isolate ${name}`, () => {
+      cluster.network.delay(ETCD, name, 0);
+      if (host.isHealing()) return;
+      host.faults().cut(name, [...othersOf(cluster, name), ETCD], 2 * ttlMs + ms);
+    });
+  };
+  /** In the middle of an fdatasync it stands still, for longer than a lease lives. */
+  const stopped: Work = (node, _, ms) =>
+    inAnFdatasync(host, node, () => {
+      node.owner.stop();
+      return ttlMs + ms;
+    });
+  /** The same, and its clock knows nothing of it; it has entries under way. */
+  const asleep: Work = (node, _, ms) => {
+    const one = host.leader() ?? node;
+    if (!one.isRunning) return;
+    inAnFdatasync(host, one, () => {
+      one.owner.sleep(cluster.clock.nowMs);
+      host.quiet(2 * ttlMs + ms);
+      return 2 * ttlMs + ms;
+    });
+    host.load(one);
+  };
+  return [
+    ['etcd away', etcdAway],
+    ['etcd away', etcdAway],
+    ['etcd restarts', etcdRestarts],
+    ['late, then isolated', lateThenIsolated],
+    ['late, then isolated', lateThenIsolated],
+    ['stopped in an fdatasync', stopped],
+    ['stopped in an fdatasync', stopped],
+    ['asleep in an fdatasync', asleep],
+    ['asleep in an fdatasync', asleep],
+  ];
+}
+
+function othersOf({ nodes }: Cluster, name: string): string[] {
+  return nodes.map((node) => node.name).filter((id) => id !== name);
+}
+
+/** Who leads is cut off and goes on alone, while another one is promoted; then the next one is. */
+function usurp(host: RolesFaultHost, node: SimNode, times: number, ms: number): void {
+  const { cluster, chance, isHealing } = host;
+  const before = host.leader() ?? node;
+  const { name } = before;
+  const others = cluster.nodes.filter((n) => n.name !== name);
+  host.quiet(ms + 500);
+  host.faults().cut(name, [...others.map((n) => n.name), ETCD], ms);
+  host.later(ms / 16, `load ${name}`, () => {
+    if (!isHealing() && before.isRunning) host.load(before);
+  });
+  host.later(ms / 12, 'usurp', () => {
+    const next = others[chance(others.length)]!;
+    if (!isHealing() && next.isRunning) host.promote(next);
+  });
+  if (times === 1) return;
+  host.later(ms + chance(300), 'usurp again', () => {
+    if (!isHealing()) usurp(host, node, times - 1, ms);
+  });
+}
+
+function sleep(host: RolesFaultHost, node: SimNode, ms: number): void {
+  if (!node.node) return;
+  const { clock } = host.cluster;
+  const { owner } = node;
+  owner.sleep(clock.nowMs);
+  host.later(ms, `wake ${node.name}`, () => clock.goOn(owner));
+}
+
+/** @param stop stops it, and says for how long */
+function inAnFdatasync(host: RolesFaultHost, node: SimNode, stop: () => number): void {
+  const { disk, owner } = node;
+  disk.when(
+    (call) => call.startsWith('fdatasync'),
+    1,
+    () => {
+      if (host.isHealing() || owner.isDead) return;
+      disk.delay = { only: 'fdatasync', ms: 1 };
+      host.later(stop(), `go on ${node.name}`, () => {
+        disk.delay = undefined;
+        host.cluster.clock.goOn(owner);
+      });
+    },
+  );
+}

@@ -9,7 +9,7 @@ import type { Entry } from '../shared/entry.js';
 import { failure } from '../shared/errors.js';
 import { CLOSE_DEADLINE_MS } from '../shared/limits.js';
 import type { Sequence } from '../shared/position.js';
-import { rewoundTold } from '../shared/rewind.js';
+import { rewoundTold, trulyApplied } from '../shared/rewind.js';
 import { addSkip, checkSkip } from '../shared/skips.js';
 import type { NodeConfig } from './config.js';
 import { type HostCallback, HostCalls, type SilentCall } from './host-calls.js';
@@ -100,7 +100,12 @@ export class Applier {
     }
   }
 
+  /** Of the true history: what the host has yet to undo counts for nothing (row 110). */
   appliedTo(space: SpaceState): Sequence {
+    return trulyApplied(space.facts, this.#appliedByHost(space));
+  }
+
+  #appliedByHost(space: SpaceState): Sequence {
     return this.#applied.get(space) ?? space.facts.applied;
   }
 
@@ -234,7 +239,7 @@ export class Applier {
       } else if (!apply) {
         return false;
       } else {
-        const applied = appliedUpTo ? await this.#asked(space) : this.appliedTo(space);
+        const applied = appliedUpTo ? await this.#asked(space) : this.#appliedByHost(space);
         // What is no sequence says nothing of what the host has undone.
         if (!(applied < from)) return this.#setBlocked(space, applied, 'rewound');
       }

@@ -409,7 +409,8 @@ export class NodeCore extends LedSpaces {
   }
 
   #appliedTo(space: SpaceState): number {
-    return this.#applier?.appliedTo(space) ?? space.facts.applied;
+    const { applied, position } = space.facts;
+    return this.#applier?.appliedTo(space) ?? Math.min(applied, position.sequence);
   }
 
   protected checkOpen(): void {

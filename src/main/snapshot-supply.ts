@@ -319,6 +319,7 @@ export class SnapshotSupply {
       chunks = new SnapshotChunks(given.chunks, this.#chunkBytes);
       if (isWanted()) {
         checkSequence(given.sequence, space);
+        if (this.#config.rewound) checkUndone(space);
         this.#pin(space, pair, given.sequence);
         const facts = await this.#factsAt(space, given.sequence);
         if (isWanted()) {
@@ -426,6 +427,14 @@ function checkGiven(given: HostSnapshot): HostSnapshot {
     (Symbol.asyncIterator in chunks || Symbol.iterator in chunks);
   if (isIterable) return given;
   throw failure('SnapshotFailed', 'the host gave no { sequence, chunks }');
+}
+
+/** A node may lead by force while its host has void entries in its state. Throws SnapshotFailed. */
+function checkUndone({ facts }: SpaceState): void {
+  const [rewind] = facts.rewinds;
+  if (!rewind) return;
+  const found = `the host has yet to undo what was taken back, ${rewind.from} to ${rewind.to}`;
+  throw failure('SnapshotFailed', found);
 }
 
 /** Whether the log continues what the host has given. Throws SnapshotFailed. */

@@ -85,6 +85,11 @@ function addPending(rewinds: PendingRewind[], rewind: PendingRewind): void {
   rewinds.push({ from, to, quarantine: rewind.quarantine });
 }
 
+/** Up to where a host that says `applied` has the true entries, with what it has yet to undo. */
+export function trulyApplied({ rewinds }: SpaceFacts, applied: Sequence): Sequence {
+  return rewinds.reduce((least, { from }) => Math.min(least, from - 1), applied);
+}
+
 /** The host has returned from `rewound`: it has undone what it had applied from there on. */
 export function rewoundTold(facts: SpaceFacts, from: Sequence, to: Sequence): void {
   const at = facts.rewinds.findIndex((r) => r.from === from && r.to === to);

@@ -84,3 +84,35 @@ test('what only it has is in quarantine before a snapshot takes its place', asyn
   expect(epoch).toBe(space.status().epoch);
   expect(await contentOf(copy)).toEqual(await contentOf(space, { from: firstSequence }));
 });
+
+test('FAULT-110 who has read what a snapshot takes the place of is told so', async () => {
+  const other = await Trio.make(['a', 'b'], true);
+  try {
+    const hosts = { a: new StateHost(), b: new StateHost() };
+    const a = await other.start('a', withHost(hosts.a));
+    const b = await other.start('b', withHost(hosts.b));
+    await fill(await a.openSpace('s'), hosts.a, 5);
+    await other.settled('a', 's', 1);
+    await until('it is applied', () => hosts.b.sequence('s') === 5);
+    await other.isolate('a');
+    await fill(a.space('s'), hosts.a, 3);
+    const read = a.space('s').subscribe();
+    for (let n = 1; n <= 7; n++) expect((await read.next()).value).toMatchObject({ sequence: n });
+    const waits = a.space('s').flushed(90, { timeoutMs: 60_000 });
+    const rejected = waits.then(
+      () => 'flushed',
+      (error) => error.code,
+    );
+    await b.promote('s', { force: true });
+    const space = b.space('s');
+    for await (const entry of space.read({ from: 6 })) await hosts.b.apply([entry], { space: 's' });
+    await fill(space, hosts.b, 100);
+    await giveUp(b, space);
+    await other.heal();
+    await until('it has the snapshot', () => a.space('s').status().firstSequence > 20);
+    await expect(read.next()).rejects.toMatchObject({ code: 'Rewound', details: { from: 6 } });
+    expect(await rejected).toBe('Fenced');
+  } finally {
+    await other.close();
+  }
+});

@@ -208,7 +208,7 @@ test('FAULT-110 a node leads only once its host has undone what was taken back',
   expect([...calls]).toEqual(['rewound', 'undone', 'promoted']);
 });
 
-test('FAULT-112 `rewound` never returns: it neither log nor force waits', async () => {
+test('FAULT-112 `rewound` never returns: neither log nor force waits', async () => {
   const host = { apply: () => undefined, rewound: () => new Promise<never>(() => undefined) };
   const a = await trio.start('a', { ...host, hostTimeoutMs: 300 });
   const b = await trio.start('b');
@@ -230,3 +230,23 @@ test('FAULT-112 `rewound` never returns: it neither log nor force waits', async 
   expect(applyBlocked).toMatchObject(block);
   await fill(a.space('s'), 1);
 }, 40_000);
+
+test('FAULT-110 what a host has yet to undo counts as applied nowhere', async () => {
+  let undone: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => (undone = resolve));
+  const a = await trio.start('a', { apply: () => undefined, rewound: () => gate });
+  const b = await trio.start('b');
+  await fill(await a.openSpace('s'), 5);
+  await trio.settled('a', 's', 1);
+  await trio.isolate('a');
+  await fill(a.space('s'), 10);
+  await overtaken(a, b, 3);
+  const seen = () => b.space('s').status().replicas[0]!;
+  await until('it is acknowledged', () => seen().ackedSequence === 9);
+  await fill(b.space('s'), 1);
+  await until('that, too', () => seen().ackedSequence === 10);
+  expect(a.space('s').status().appliedSequence).toBe(5);
+  expect(seen().appliedSequence).toBe(5);
+  undone();
+  await until('all is applied', () => seen().appliedSequence === 10);
+});

@@ -148,7 +148,6 @@ export class Rejoin {
     this.#segments.rewindIndexes(slot, last + 1);
     space.timeLow = Number(rewind.timestamp & 0xffffffffn);
     space.timeHigh = Number(rewind.timestamp >> 32n);
-    space.durableTimes.length = 0;
     takeBack(space, last + 1);
   }
 }

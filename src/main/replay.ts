@@ -26,7 +26,7 @@ import {
   type NodeRecord,
 } from '../shared/node-record.js';
 import type { Lsn, Position, Sequence } from '../shared/position.js';
-import { applyRewind, rewoundTold, undoBehind } from '../shared/rewind.js';
+import { applyRewind, passCheckpoint, rewoundTold, undoBehind } from '../shared/rewind.js';
 import { addSkip } from '../shared/skips.js';
 import {
   type DamagedRange,
@@ -380,7 +380,7 @@ export function applyRecord(
       facts.applied = Math.max(facts.applied, record.sequence);
       break;
     case 'checkpoint':
-      facts.checkpoint = Math.max(facts.checkpoint, record.sequence);
+      passCheckpoint(facts, record.sequence);
       break;
     case 'skip':
       addSkip(facts, record.sequence);

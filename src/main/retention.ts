@@ -6,6 +6,7 @@
 import { type EngramError, failure } from '../shared/errors.js';
 import { HEARTBEAT_MS } from '../shared/limits.js';
 import type { Lsn, Sequence, Slot } from '../shared/position.js';
+import { passCheckpoint } from '../shared/rewind.js';
 import type { NodeMemory } from '../shared/slab.js';
 import {
   type Effort,
@@ -213,7 +214,7 @@ export class Retention {
   async checkpoint(space: SpaceState, sequence: Sequence): Promise<void> {
     const { facts } = space;
     const apply = (): void => {
-      facts.checkpoint = Math.max(facts.checkpoint, sequence);
+      passCheckpoint(facts, sequence);
       facts.skipped = facts.skipped.filter((s) => s >= facts.checkpoint);
       this.#isAnyGivenUp = true;
       this.#isHostStale = true;

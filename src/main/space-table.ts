@@ -245,6 +245,7 @@ export function rewoundError({ facts }: SpaceState, first: Sequence): EngramErro
  */
 export function takeBack(space: SpaceState, first: Sequence): void {
   space.truth.takeBack(first);
+  space.durableTimes.length = 0;
   for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
   if (first < Number.POSITIVE_INFINITY) endWaits(space, rewoundError(space, first));
 }

@@ -71,6 +71,8 @@ export function undoBehind(facts: SpaceFacts, last: Sequence, lsn: Lsn): void {
   facts.sets = rowsUpTo(facts.sets, last);
   facts.skipped = facts.skipped.filter((sequence) => sequence <= last);
   facts.checkpoint = Math.min(facts.checkpoint, last + 1);
+  // What replicas had of it is as void.
+  for (const slot of facts.slots.values()) slot.flushed = Math.min(slot.flushed, last);
   facts.damage = facts.damage
     .filter((range) => range.from <= last)
     .map((range) => (range.to === 0 || range.to > last ? { ...range, to: last } : range));
@@ -83,6 +85,15 @@ function addPending(rewinds: PendingRewind[], rewind: PendingRewind): void {
   const from = Math.min(rewind.from, before?.from ?? rewind.from);
   const to = Math.max(rewind.to, before?.to ?? rewind.to);
   rewinds.push({ from, to, quarantine: rewind.quarantine });
+}
+
+/**
+ * The host needs nothing below `sequence`. It may have said so of entries that were taken back
+ * while its word was on its way to the disk: of those in their place it has said nothing.
+ */
+export function passCheckpoint(facts: SpaceFacts, sequence: Sequence): void {
+  const said = Math.min(sequence, facts.position.sequence + 1);
+  facts.checkpoint = Math.max(facts.checkpoint, said);
 }
 
 /** Up to where a host that says `applied` has the true entries, with what it has yet to undo. */

@@ -11,9 +11,12 @@ export function checkSkip(facts: SpaceFacts): void {
   throw failure('Configuration', found);
 }
 
-/** Throws as `checkSkip`. */
+/**
+ * Where the entry was taken back meanwhile it was another one that was meant: nothing is skipped.
+ * Throws as `checkSkip`.
+ */
 export function addSkip(facts: SpaceFacts, sequence: Sequence): void {
-  if (facts.skipped.includes(sequence)) return;
+  if (sequence > facts.position.sequence || facts.skipped.includes(sequence)) return;
   checkSkip(facts);
   facts.skipped.push(sequence);
   facts.skipped.sort((a, b) => a - b);

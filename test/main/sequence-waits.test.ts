@@ -15,6 +15,8 @@ import type { Wal } from '#src/main/wal.js';
 import type { EngramError } from '#src/shared/errors.js';
 import { TAKEN_BACK_MAX } from '#src/shared/limits.js';
 import { LogTruth } from '#src/shared/log-truth.js';
+import { applyRewind, passCheckpoint } from '#src/shared/rewind.js';
+import { addSkip } from '#src/shared/skips.js';
 import { allocateMemory, NodeMemory } from '#src/shared/slab.js';
 import { newSpaceFacts, type SpaceFacts } from '#src/shared/state.js';
 import { chanceFrom } from '../support/fake-disk.js';
@@ -182,6 +184,26 @@ test('FAULT-109 a wait that is over leaves nothing, however it has ended', async
   await told(5);
   expect(vi.mocked(memory.waitAck).mock.calls.length).toBeLessThanOrEqual(before);
   acks.close();
+});
+
+test('FAULT-110 what is said of void entries says nothing of those in their place', () => {
+  const { state } = space();
+  const { facts } = state;
+  facts.position = { epoch: 1, sequence: 10, headerCrc: 1 };
+  facts.slots.set('b', { flushed: 9, lost: false, idleMs: 0 });
+  facts.slots.set('c', { flushed: 3, lost: false, idleMs: 0 });
+  const position = { epoch: 1, sequence: 5, headerCrc: 1 };
+  // On their way to the disk when the entries go: a checkpoint, a skip.
+  applyRewind(facts, { position, timestamp: 0n, to: 10, quarantine: 'q' }, 1_000);
+  passCheckpoint(facts, 9);
+  addSkip(facts, 8);
+  expect(facts.checkpoint).toBe(6);
+  expect(facts.skipped).toEqual([]);
+  expect([...facts.slots.values()].map((slot) => slot.flushed)).toEqual([5, 3]);
+  facts.position = { epoch: 2, sequence: 12, headerCrc: 1 };
+  passCheckpoint(facts, 9);
+  addSkip(facts, 8);
+  expect([facts.checkpoint, facts.skipped]).toEqual([9, [8]]);
 });
 
 test('what was taken back since a mark is what a naive list says', () => {

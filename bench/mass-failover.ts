@@ -15,7 +15,7 @@ import { type Figures, type Result, summarise } from './result.js';
 const IDS = ['a', 'b', 'c'];
 const SPACES = 3_000;
 const TTL_MS = 2_000;
-const POLL_MS = 50;
+const POLL_MS = 200;
 /** For everything that is waited for. */
 const PATIENCE_MS = 60_000;
 const MiB = 1024 ** 2;
@@ -26,9 +26,13 @@ interface Standing {
   /** Led, and streamed to all of its replicas. */
   readonly whole: number;
   readonly acked: number | [string, number][];
-  readonly refusal: string | undefined;
   readonly longestTurnMs: number;
   readonly cpuMs: number;
+}
+
+interface Count {
+  readonly acked: number;
+  readonly refusal: string | undefined;
 }
 
 const running = new Set<ChildProcess>();
@@ -104,10 +108,13 @@ class MassNode {
   }
 }
 
-async function until(what: string, isDone: () => Promise<boolean>): Promise<void> {
+/** @param look what there is, and whether it is what is waited for */
+async function until(what: string, look: () => Promise<[boolean, string]>): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS;
-  while (!(await isDone())) {
-    if (performance.now() > deadline) throw new Error(`in vain: ${what}`);
+  for (;;) {
+    const [isDone, found] = await look();
+    if (isDone) return;
+    if (performance.now() > deadline) throw new Error(`in vain: ${what}: ${found}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
@@ -116,6 +123,8 @@ async function until(what: string, isDone: () => Promise<boolean>): Promise<void
 class Mass {
   readonly nodes: MassNode[] = [];
   readonly names: string[];
+  /** What those that are left had used before. */
+  #cpuMs = 0;
 
   constructor(count: number) {
     this.names = Array.from({ length: count }, (_, n) => `tenant-${n}`);
@@ -139,22 +148,28 @@ class Mass {
     const [a, ...others] = this.nodes;
     await a!.ask({ open: this.names });
     const count = this.names.length;
-    await until('all spaces are on all nodes', async () => {
-      if ((await a!.ask<Standing>({})).whole < count) return false;
-      const here = await Promise.all(others.map((node) => node.ask<Standing>({})));
-      return here.every((standing) => standing.here === count);
+    await until('all spaces are on all nodes, led by the first', async () => {
+      const found = await Promise.all(this.nodes.map((node) => node.ask<Standing>({})));
+      const isAll = found[0]!.whole === count && found.every(({ here }) => here === count);
+      // On a machine that is busy others may have been quicker.
+      for (const [i, { led }] of found.slice(1).entries()) {
+        if (led > 0) await others[i]!.ask({ handOverTo: IDS[0] });
+      }
+      return [isAll, JSON.stringify(found)];
     });
-    for (const node of others) await node.ask({ mark: true });
+    const marked = await Promise.all(others.map((node) => node.ask<Standing>({ mark: true })));
+    this.#cpuMs = marked.reduce((sum, { cpuMs }) => sum + cpuMs, 0);
   }
 
   /** @returns when each space took its first append, in order; and what it cost the nodes */
   async taken(): Promise<{ readonly acked: number[]; readonly figures: Figures }> {
     const left = this.nodes.slice(1);
     await until('all spaces take appends', async () => {
-      const found = await Promise.all(left.map((node) => node.ask<Standing>({})));
+      const found = await Promise.all(left.map((node) => node.ask<Count>({ count: true })));
       const refusal = found.find((f) => f.refusal !== undefined)?.refusal;
       if (refusal) throw new Error(refusal);
-      return found.reduce((n, { acked }) => n + (acked as number), 0) >= this.names.length;
+      const all = found.reduce((n, { acked }) => n + acked, 0);
+      return [all >= this.names.length, JSON.stringify(found)];
     });
     const found = await Promise.all(left.map((node) => node.ask<Standing>({ take: true })));
     const each = found.flatMap(({ acked }) => acked as [string, number][]);
@@ -163,7 +178,8 @@ class Mass {
     }
     const acked = each.map(([, ms]) => ms).sort((x, y) => x - y);
     const longestTurnMs = Math.max(...found.map((f) => f.longestTurnMs));
-    return { acked, figures: { longestTurnMs } };
+    const cpuMs = found.reduce((sum, f) => sum + f.cpuMs, -this.#cpuMs);
+    return { acked, figures: { longestTurnMs, cpuMs } };
   }
 
   /** Those that were left. */

@@ -46,6 +46,12 @@ async function promoteAll(names) {
   return { begunMs, endedMs: now(), failed: failed.length, why: String(failed[0]?.reason ?? '') };
 }
 
+/** What this node has come to lead although another one was meant to. */
+async function handOver(to) {
+  const led = node.status().spaces.filter((s) => s.role === 'primary');
+  await Promise.allSettled(led.map(({ name }) => node.switchover(name, to)));
+}
+
 function standing() {
   const { spaces } = node.status();
   const led = spaces.filter((s) => s.role === 'primary');
@@ -58,13 +64,16 @@ function standing() {
 async function answer(message) {
   if (message.open) await openAll(message.open);
   else if (message.promote) return await promoteAll(message.promote);
+  else if (message.handOverTo) await handOver(message.handOverTo);
   else if (message.mark) {
     acked.clear();
+    refused.length = 0;
     turns.enable();
   } else if (message.close) await node.close();
+  // While others measure, nothing is looked at that costs.
+  if (message.count) return { acked: acked.size, refusal: refused[0] };
   const figures = { acked: message.take ? [...acked] : acked.size, longestTurnMs: turns.max / 1e6 };
-  const refusal = refused[0];
-  return { ...standing(), ...figures, refusal, cpuMs: cpuMs() };
+  return { ...standing(), ...figures, cpuMs: cpuMs() };
 }
 
 function cpuMs() {

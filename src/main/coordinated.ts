@@ -37,7 +37,7 @@ export class Coordinated implements CoordinatedNode {
   /** Where nodes were last known to listen, living or not. */
   readonly #addresses = new Map<string, Member>();
   /** Who waits for something to be known of a space. */
-  #waiting: { readonly space: string; readonly look: () => void }[] = [];
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(parts: CoordinatedParts) {
     this.#parts = parts;
@@ -146,7 +146,7 @@ export class Coordinated implements CoordinatedNode {
   }
 
   #told(space: string): void {
-    for (const { look } of this.#waiting.filter((w) => w.space === space)) look();
+    for (const look of [...(this.#waiting.get(space) ?? [])]) look();
   }
 
   /** A space is known here, or in another role: who waits for it looks again. */
@@ -203,7 +203,8 @@ export class Coordinated implements CoordinatedNode {
       const done = (settle: () => void): void => {
         clearTimeout(timer);
         stop.removeEventListener('abort', closed);
-        this.#waiting = this.#waiting.filter((w) => w !== waiting);
+        waiting.delete(look);
+        if (waiting.size === 0) this.#waiting.delete(name);
         settle();
       };
       const look = (): void => {
@@ -216,8 +217,8 @@ export class Coordinated implements CoordinatedNode {
       const late = (): void =>
         failed('CoordinatorUnavailable', `${name} has had no leader for ${waitMs} ms`);
       const timer = setTimeout(late, waitMs);
-      const waiting = { space: name, look };
-      this.#waiting.push(waiting);
+      const waiting = this.#waiting.get(name) ?? new Set();
+      this.#waiting.set(name, waiting.add(look));
       stop.addEventListener('abort', closed);
     });
   }

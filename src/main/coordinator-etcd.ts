@@ -286,6 +286,7 @@ export class EtcdCoordinator implements Coordinator {
     if (isLed) {
       this.#leaders.set(row.name, { nodeId: row.leader!.nodeId, epoch: row.epoch });
       this.#waiting.delete(row.name);
+      this.#candidacy.hasBegun(row.leader!.nodeId);
     } else {
       this.#leaders.delete(row.name);
     }

@@ -5,7 +5,9 @@
  */
 import type { EngramError } from '../shared/errors.js';
 import {
+  CANDIDATE_AT_WORK_MS,
   CANDIDATE_STEP_MS,
+  CANDIDATE_WAITS_MAX,
   PROMOTION_BACKOFF_MS,
   PROMOTIONS_MAX,
   RESUME_GRACE_MS,
@@ -31,6 +33,8 @@ export interface CandidacyHooks {
 interface Attempt {
   timer: NodeJS.Timeout | undefined;
   failures: number;
+  /** How often it has waited for a candidate before this node. */
+  waits: number;
 }
 
 export class EtcdCandidacy {
@@ -40,6 +44,8 @@ export class EtcdCandidacy {
   readonly #attempts = new Map<string, Attempt>();
   /** Spaces on which work is under way. */
   readonly #busy = new Set<string>();
+  /** When each node has become a leader last, monotonic ms. */
+  readonly #ledMs = new Map<string, number>();
   #queue: (() => void)[] = [];
   #running = 0;
 
@@ -51,6 +57,23 @@ export class EtcdCandidacy {
 
   isTrying(space: string): boolean {
     return this.#busy.has(space);
+  }
+
+  /** This node leads a space since now. */
+  hasBegun(nodeId: string): void {
+    this.#ledMs.set(nodeId, performance.now());
+  }
+
+  /**
+   * Of thousands of spaces without a leader those of the first candidate take longer than its
+   * turn: while it goes on with others, it gets to this one, too.
+   */
+  #isAnothersYet({ row }: Known, attempt: Attempt): boolean {
+    if (attempt.waits >= CANDIDATE_WAITS_MAX) return false;
+    const order = candidates(row, this.#records.living);
+    const before = order.slice(0, Math.max(0, order.indexOf(this.#nodeId)));
+    const sinceMs = performance.now() - CANDIDATE_AT_WORK_MS;
+    return before.some((id) => (this.#ledMs.get(id) ?? 0) > sinceMs);
   }
 
   /** Nobody leads this space: sees to it, in this node's turn. */
@@ -68,10 +91,12 @@ export class EtcdCandidacy {
       return;
     }
     const first = order[0];
-    const isPrior = row.epoch > 0 && !row.released && first === row.leader?.nodeId;
+    // Who led it last may be back in a moment; who is about to make it, among thousands, is.
+    const meant = row.epoch > 0 ? row.leader?.nodeId : row.nodeIds[0];
+    const isPrior = !row.released && first === meant;
     const graceMs = rank > 0 && isPrior ? RESUME_GRACE_MS : 0;
     const jitterMs = rank > 0 ? (Math.random() * CANDIDATE_STEP_MS) / 3 : 0;
-    const attempt: Attempt = { timer: undefined, failures: 0 };
+    const attempt: Attempt = { timer: undefined, failures: 0, waits: 0 };
     this.#attempts.set(row.name, attempt);
     this.#later(id, row.name, attempt, graceMs + rank * CANDIDATE_STEP_MS + jitterMs);
   }
@@ -92,6 +117,9 @@ export class EtcdCandidacy {
       const known = this.#records.space(id);
       if (!known || !this.#hooks.mayTry() || leads(known.row, this.#records.sessions)) {
         this.#attempts.delete(space);
+      } else if (this.#isAnothersYet(known, attempt)) {
+        attempt.waits++;
+        this.#later(id, space, attempt, CANDIDATE_STEP_MS);
       } else {
         void this.#run(known, attempt);
       }
@@ -158,6 +186,7 @@ export class EtcdCandidacy {
   stop(): void {
     for (const attempt of this.#attempts.values()) clearTimeout(attempt.timer);
     this.#attempts.clear();
+    this.#ledMs.clear();
     this.#queue = [];
   }
 }

@@ -4,7 +4,14 @@
  * Lease, watch and calls share one TCP connection, so a keepalive that is answered vouches for all.
  */
 import { noop } from 'cockatiel';
-import { Etcd3, type ICompare, type IKeyValue, type IRequestOp, type IWatchResponse } from 'etcd3';
+import {
+  Etcd3,
+  type ICompare,
+  type IKeyValue,
+  type IRequestOp,
+  type ITxnRequest,
+  type IWatchResponse,
+} from 'etcd3';
 import { type Moment, twoClocks } from './two-clocks.js';
 
 /** A key and what stands there. */
@@ -35,6 +42,12 @@ export interface Write {
   readonly value: string | undefined;
   /** The lease that the key goes with. */
   readonly lease?: string;
+}
+
+/** Writes that are carried out together if every condition holds. */
+export interface Txn {
+  readonly conditions: readonly Condition[];
+  readonly writes: readonly Write[];
 }
 
 export interface LinkHooks {
@@ -107,19 +120,19 @@ export class EtcdLink {
     return kvs[0] && pairOf(kvs[0]);
   }
 
-  /** Carries the writes out if every condition holds. @returns the revision, or undefined */
-  async write(
-    conditions: readonly Condition[],
-    writes: readonly Write[],
-  ): Promise<number | undefined> {
-    const answer = await this.#within(
-      this.#client.kv.txn({
-        compare: conditions.map(compareOf),
-        success: writes.map(requestOf),
-        failure: [],
-      }),
-    );
-    return answer.succeeded ? Number(answer.header.revision) : undefined;
+  /**
+   * Carries out each of them whose conditions hold, all in one revision. No key is written by two.
+   * @returns for each the revision, or undefined
+   */
+  async write(txns: readonly Txn[]): Promise<(number | undefined)[]> {
+    const [only] = txns;
+    const isOne = txns.length === 1;
+    const all = { compare: [], success: txns.map((txn) => ({ request_txn: txnOf(txn) })) };
+    const request = isOne ? txnOf(only!) : { ...all, failure: [] };
+    const { header, succeeded, responses } = await this.#within(this.#client.kv.txn(request));
+    const revision = Number(header.revision);
+    const done = isOne ? [succeeded] : responses.map((r) => r.response_txn.succeeded);
+    return txns.map((_, i) => (done[i] ? revision : undefined));
   }
 
   /** @returns the lease's id, and when it was asked for: it lives `ttlMs` from then */
@@ -240,6 +253,10 @@ function compareOf(condition: Condition): ICompare {
   }
   const result = condition.exists ? 'Greater' : 'Equal';
   return { key, result, target: 'Version', version: 0 };
+}
+
+function txnOf({ conditions, writes }: Txn): ITxnRequest {
+  return { compare: conditions.map(compareOf), success: writes.map(requestOf), failure: [] };
 }
 
 function requestOf({ key, value, lease }: Write): IRequestOp {

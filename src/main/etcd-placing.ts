@@ -37,11 +37,12 @@ export class EtcdPlacing {
   async place(space: string, lead: boolean | undefined): Promise<SpaceRow> {
     const id = this.#records.idOf(space);
     if (!this.#records.space(id)) {
-      const { living } = this.#records;
-      const rows = this.#records.rows();
-      const nodeIds = placeSpace(space, this.#nodeId, lead, this.#replicas, living, rows);
+      const { living, loads } = this.#records;
+      const nodeIds = placeSpace(space, this.#nodeId, lead, this.#replicas, living, loads);
       const row: SpaceRow = { name: space, nodeIds, epoch: 0, leader: undefined, released: false };
-      await this.#hooks.put({ id, row, revision: 0 }, row);
+      // Those that are placed meanwhile go elsewhere.
+      loads.add(row);
+      await this.#hooks.put({ id, row, revision: 0 }, row).finally(() => loads.remove(row));
     }
     const row = this.#records.space(id)?.row;
     if (!row) throw failure('CoordinatorUnavailable', `etcd has no record of ${space}`);
@@ -50,8 +51,8 @@ export class EtcdPlacing {
 
   /** @returns whether the space lacks nodes, and living ones are about to be added to it */
   complete(known: Known): boolean {
-    const { living, copies } = this.#records;
-    const nodeIds = completed(known.row, this.#replicas, living, copies);
+    const { living, loads } = this.#records;
+    const nodeIds = completed(known.row, this.#replicas, living, loads.copies);
     if (nodeIds) this.writeSoon(known, { ...known.row, nodeIds });
     return nodeIds !== undefined;
   }

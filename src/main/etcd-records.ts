@@ -1,9 +1,9 @@
 /** The records in etcd's keys, decoded once for each change, and the questions asked of them. */
 import type { Member } from '../shared/node-record.js';
 import {
-  copiesOf,
   decodeNodeRow,
   decodeSpaceRow,
+  Loads,
   type NodeRow,
   type SpaceRow,
 } from '../shared/placement.js';
@@ -28,7 +28,8 @@ export class EtcdRecords {
   #living = new Map<string, NodeRow>();
   #sessions = new Set<string>();
   #isNodesChanged = false;
-  #copies: ReadonlyMap<string, number> | undefined;
+  /** Of all records, and of those that are about to be written. */
+  readonly loads = new Loads();
 
   /** @param prefix that ends with a slash */
   constructor(prefix: string, view: ReadonlyMap<string, Pair>) {
@@ -65,11 +66,15 @@ export class EtcdRecords {
   }
 
   #space(id: string, pair: Pair | undefined): void {
-    this.#copies = undefined;
+    const before = this.#spaces.get(id);
+    if (before) this.loads.remove(before.row);
     const row = pair && decodeSpaceRow(pair.value);
     // A record that is none of ours, or of another name, is nobody's to lead.
     if (!row || this.idOf(row.name) !== id) this.#spaces.delete(id);
-    else this.#spaces.set(id, { id, row, revision: pair.revision });
+    else {
+      this.#spaces.set(id, { id, row, revision: pair.revision });
+      this.loads.add(row);
+    }
   }
 
   #node(key: string, pair: Pair | undefined): void {
@@ -128,16 +133,6 @@ export class EtcdRecords {
 
   spaceIds(): string[] {
     return [...this.#spaces.keys()];
-  }
-
-  /** How many spaces each node has. */
-  copies = (): ReadonlyMap<string, number> => {
-    this.#copies ??= copiesOf(this.rows());
-    return this.#copies;
-  };
-
-  *rows(): Iterable<SpaceRow> {
-    for (const { row } of this.#spaces.values()) yield row;
   }
 
   /** The ids of the spaces whose records these keys are. */

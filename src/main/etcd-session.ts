@@ -7,6 +7,7 @@
 import { EngramError, failure, firstLine } from '../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../shared/limits.js';
 import type { Change, Condition, Link, MakeLink, Pair, Write } from './etcd-link.js';
+import { EtcdWrites } from './etcd-writes.js';
 import { haveParted, type Moment, type TwoClocks, twoClocks } from './two-clocks.js';
 
 export interface SessionOptions {
@@ -40,6 +41,7 @@ export class EtcdSession {
   readonly #makeLink: MakeLink;
   /** What stands below the prefix, by key, as of what was heard last. */
   readonly view = new Map<string, Pair>();
+  readonly #writes = new EtcdWrites((txns) => this.#call((link) => link.write(txns)));
   #link: Link | undefined;
   #isUp = false;
   /** What was told of the link last. */
@@ -304,16 +306,14 @@ export class EtcdSession {
     conditions: readonly Condition[],
     writes: readonly Write[],
   ): Promise<number | undefined> {
-    return await this.#call(async (link) => {
-      const revision = await link.write(conditions, writes);
-      if (revision === undefined) return undefined;
-      for (const { key, value } of writes) {
-        if ((this.view.get(key)?.revision ?? 0) > revision) continue;
-        if (value === undefined) this.view.delete(key);
-        else this.view.set(key, { key, value, revision });
-      }
-      return revision;
-    });
+    const revision = await this.#writes.add({ conditions, writes });
+    if (revision === undefined) return undefined;
+    for (const { key, value } of writes) {
+      if ((this.view.get(key)?.revision ?? 0) > revision) continue;
+      if (value === undefined) this.view.delete(key);
+      else this.view.set(key, { key, value, revision });
+    }
+    return revision;
   }
 
   /** What stands at a key by the word of a majority, now. Rejects CoordinatorUnavailable. */

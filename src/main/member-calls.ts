@@ -5,7 +5,12 @@
  * member a few connections, and no more groups of its log than those.
  */
 import { failure } from '../shared/errors.js';
-import { ASK_SPACES_MAX, MEMBER_ASK_MS, MEMBER_CALLS_MAX } from '../shared/limits.js';
+import {
+  ASK_SPACES_MAX,
+  MEMBER_ASK_MS,
+  MEMBER_CALL_MAX_MS,
+  MEMBER_CALLS_MAX,
+} from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { StandingRow } from '../shared/peer-frames.js';
 import type { Epoch } from '../shared/position.js';
@@ -16,7 +21,7 @@ import type { PeerCall, PeerClient } from './peer-client.js';
 interface Ask<A> {
   readonly id: string;
   /** Monotonic ms. */
-  readonly deadlineMs: number;
+  readonly sinceMs: number;
   resolve(answer: A): void;
   reject(error: Error): void;
 }
@@ -25,8 +30,11 @@ interface PromiseAsk extends Ask<Promised> {
   readonly epoch: Epoch;
 }
 
-/** Puts questions about different spaces in one call; each answer goes to who waits for it. */
-type Put<Q> = (call: PeerCall, asks: readonly Q[], leftMs: () => number) => Promise<void>;
+/**
+ * Puts questions about different spaces in one call; each answer goes to who waits for it.
+ * `next`: something was heard; how long the next answer may take, in ms.
+ */
+type Put<Q> = (call: PeerCall, asks: readonly Q[], next: () => number) => Promise<void>;
 
 /** What is asked of one member in one way. */
 class Line<Q extends Ask<never>> {
@@ -36,6 +44,8 @@ class Line<Q extends Ask<never>> {
   #calls = 0;
   #isScheduled = false;
   #late: NodeJS.Timeout | undefined;
+  /** When the member has answered last, monotonic ms. */
+  #heardMs = 0;
 
   constructor(open: () => Promise<PeerCall>, put: Put<Q>) {
     this.#open = open;
@@ -62,13 +72,14 @@ class Line<Q extends Ask<never>> {
     clearTimeout(this.#late);
     const [first] = this.#waiting;
     if (!first) return;
-    this.#late = setTimeout(() => this.#expire(), first.deadlineMs - performance.now());
+    const sinceMs = Math.max(first.sinceMs, this.#heardMs);
+    this.#late = setTimeout(() => this.#expire(), sinceMs + MEMBER_ASK_MS - performance.now());
   }
 
-  /** A member that takes no more calls has not answered them either. */
+  /** Who waits at a member that answers others goes on waiting; else it is as silent to it. */
   #expire(): void {
-    const now = performance.now();
-    while (this.#waiting[0] && this.#waiting[0].deadlineMs <= now) {
+    const sinceMs = performance.now() - MEMBER_ASK_MS;
+    while (this.#heardMs <= sinceMs && this.#waiting[0] && this.#waiting[0].sinceMs <= sinceMs) {
       this.#waiting.shift()!.reject(failure('ConnectionTimeout', 'no answer to those before'));
     }
     this.#pump();
@@ -89,11 +100,15 @@ class Line<Q extends Ask<never>> {
   async #call(): Promise<void> {
     this.#calls++;
     const asks = this.#take();
-    const untilMs = asks[0]!.deadlineMs;
+    const untilMs = performance.now() + MEMBER_CALL_MAX_MS;
+    const next = (): number => {
+      this.#heardMs = performance.now();
+      return Math.max(1, Math.min(MEMBER_ASK_MS, untilMs - this.#heardMs));
+    };
     try {
       const call = await this.#open();
       try {
-        await this.#put(call, asks, () => Math.max(1, untilMs - performance.now()));
+        await this.#put(call, asks, next);
       } finally {
         call.close();
       }
@@ -148,27 +163,30 @@ function byId<Q extends Ask<never>>(asks: readonly Q[]): ReadonlyMap<string, Q> 
 }
 
 function asked<A>(add: (ask: Omit<Ask<A>, 'id'>) => void): Promise<A> {
-  const deadlineMs = performance.now() + MEMBER_ASK_MS;
-  return new Promise((resolve, reject) => add({ deadlineMs, resolve, reject }));
+  const sinceMs = performance.now();
+  return new Promise((resolve, reject) => add({ sinceMs, resolve, reject }));
 }
 
-const putStanding: Put<Ask<StandingRow>> = async (call, asks, leftMs) => {
+const putStanding: Put<Ask<StandingRow>> = async (call, asks, next) => {
   const question = { kind: 'standing-ask', ids: asks.map((ask) => ask.id) } as const;
   const waiting = byId(asks);
-  await call.ask(question, ['standing'], leftMs(), ({ rows }) => {
+  await call.ask(question, ['standing'], MEMBER_ASK_MS, ({ rows }) => {
     for (const row of rows) waiting.get(row.id)?.resolve(row);
+    return next();
   });
 };
 
 function putPromises(candidate: Member): Put<PromiseAsk> {
-  return async (call, asks, leftMs) => {
+  return async (call, asks, next) => {
     // Who speaks version 1 is asked for one after the other.
-    if (call.version < 2) return await putEach(call, candidate, asks, leftMs);
+    if (call.version < 2) return await putEach(call, candidate, asks, next);
     const waiting = byId(asks);
     const rows = asks.map(({ id, epoch }) => ({ id, epoch }));
     // As they come: who waits for one space waits for no other.
-    await call.ask({ kind: 'promises', candidate, rows }, ['promises-given'], leftMs(), (given) => {
+    const question = { kind: 'promises', candidate, rows } as const;
+    await call.ask(question, ['promises-given'], MEMBER_ASK_MS, (given) => {
       for (const row of given.rows) waiting.get(row.id)?.resolve(row);
+      return next();
     });
   };
 }
@@ -177,12 +195,17 @@ async function putEach(
   call: PeerCall,
   candidate: Member,
   asks: readonly PromiseAsk[],
-  leftMs: () => number,
+  next: () => number,
 ): Promise<void> {
+  let ms = MEMBER_ASK_MS;
+
   for (const { id, epoch, resolve, reject } of asks) {
     const question = { kind: 'promise', id, epoch, candidate, handover: 0n } as const;
-    const answer = call.ask(question, ['promised'], leftMs());
+    const answer = call.ask(question, ['promised'], ms);
     // It has declined this one alone, where the call goes on.
-    await answer.then(([given]) => given && resolve(given), reject);
+    await answer.then(([given]) => {
+      ms = next();
+      if (given) resolve(given);
+    }, reject);
   }
 }

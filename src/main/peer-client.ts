@@ -198,22 +198,22 @@ export class PeerCall {
 
   /**
    * One question; the next one may follow when it is settled. See `PeerClient.ask`.
-   * @param heard told of each frame of the answer as it comes
+   * @param heard told of each frame of the answer as it comes; @returns how long the next may take
    */
   ask<K extends Frame['kind']>(
     question: PlainFrame,
     kinds: readonly K[],
     timeoutMs: number,
-    heard?: (part: FrameOf<K>) => void,
+    heard?: (part: FrameOf<K>) => number,
   ): Promise<FrameOf<K>[]> {
     const parts: FrameOf<K>[] = [];
     this.#bytes = 0;
-    const answered = this.#wait<FrameOf<K>[]>(timeoutMs, (frame, resolve, reject) => {
+    const answered = this.#wait<FrameOf<K>[]>(timeoutMs, (frame, resolve, reject, goOn) => {
       if (frame.kind === 'peer-done') resolve(parts);
       else if (frame.kind === 'peer-declined') reject(declined(frame.code, frame.message));
       else if ((kinds as readonly string[]).includes(frame.kind)) {
         this.#answered(frame, this.#member);
-        if (heard) heard(frame as FrameOf<K>);
+        if (heard) goOn(heard(frame as FrameOf<K>));
         else parts.push(frame as FrameOf<K>);
       } else throw this.#unexpected(frame);
     });
@@ -228,13 +228,25 @@ export class PeerCall {
 
   #wait<T>(
     timeoutMs: number,
-    take: (frame: Frame, resolve: (value: T) => void, reject: (error: Error) => void) => void,
+    take: (
+      frame: Frame,
+      resolve: (value: T) => void,
+      reject: (error: Error) => void,
+      goOn: (timeoutMs: number) => void,
+    ) => void,
   ): Promise<T> {
     if (this.#failure) return Promise.reject(this.#failure);
     return new Promise<T>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.fail(failure('ConnectionTimeout', `${this.#name}: no answer in ${timeoutMs} ms`));
-      }, timeoutMs);
+      let timer: NodeJS.Timeout | undefined;
+      const goOn = (ms: number): void => {
+        clearTimeout(timer);
+        const late = (): void => {
+          const waitedMs = Math.round(ms);
+          this.fail(failure('ConnectionTimeout', `${this.#name}: no answer in ${waitedMs} ms`));
+        };
+        timer = setTimeout(late, ms);
+      };
+      goOn(timeoutMs);
       const settle = (): void => {
         clearTimeout(timer);
         this.#waiting = undefined;
@@ -247,7 +259,7 @@ export class PeerCall {
         settle();
         reject(error);
       };
-      this.#waiting = { take: (frame) => take(frame, done, failed), reject: failed };
+      this.#waiting = { take: (frame) => take(frame, done, failed, goOn), reject: failed };
     });
   }
 

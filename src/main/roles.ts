@@ -65,6 +65,8 @@ export class Roles {
   readonly #queue = new RoleQueue();
   /** Spaces that are being made. */
   readonly #gate = new Gate();
+  /** Changes of addresses that are not over. */
+  #readdressing = 0;
   /** Made in this turn without an answer of these members. */
   readonly #unheard = new Map<string, { names: string[]; silent: readonly string[] }>();
 
@@ -256,8 +258,15 @@ export class Roles {
   }
 
   /** Nodes that are shipped to are dialled where the coordinator has them now. */
-  readdress(members: readonly Member[]): Promise<void> {
-    return this.serially(async () => {
+  async readdress(members: readonly Member[]): Promise<void> {
+    const isMoved = (member: Member): boolean => {
+      const before = this.#replication.members.find((m) => m.nodeId === member.nodeId);
+      return before !== undefined && !sameMembers([before], [member]);
+    };
+    // A change of the whole node lets no other pass, and as a rule nobody has moved.
+    if (this.#readdressing === 0 && !members.some(isMoved)) return;
+    this.#readdressing++;
+    const done = this.serially(async () => {
       for (const member of members) {
         const before = this.#replication.members.find((m) => m.nodeId === member.nodeId);
         if (!before || sameMembers([before], [member])) continue;
@@ -271,6 +280,7 @@ export class Roles {
         });
       }
     });
+    await done.finally(() => this.#readdressing--);
   }
 
   /** A led space goes to these nodes, as the coordinator has it; durable when it resolves. */

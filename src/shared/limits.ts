@@ -185,6 +185,8 @@ export const ASK_SPACES_MAX = 256;
 export const MEMBER_CALLS_MAX = 4;
 /** How long a candidate waits for the word of one member. */
 export const MEMBER_ASK_MS = 2_000;
+/** How long a call about many spaces may take, while answers go on coming. */
+export const MEMBER_CALL_MAX_MS = 10_000;
 /** How often it asks anew with a higher epoch, where one was heard of. */
 export const PROMISE_ROUNDS = 3;
 /** How long a planned hand-over may stop appends, by default. */
@@ -225,10 +227,19 @@ export const DEFAULT_REPLICAS_PER_SPACE = 2;
 export const COORDINATOR_BACKOFF_MS = { first: 100, last: 2_000 } as const;
 /** Who is not the first candidate for a space waits so long for each one before it. */
 export const CANDIDATE_STEP_MS = 150;
-/** The node that led last goes first where it lives: the others wait for it so long. */
+/** Who led last, or is to make a new space, goes first where it lives: others wait so long. */
 export const RESUME_GRACE_MS = 1_000;
+/** A node that has become a leader of another space so lately is at work: it is waited for. */
+export const CANDIDATE_AT_WORK_MS = 1_000;
+/** How often who is not the first candidate waits for one that is at work. */
+export const CANDIDATE_WAITS_MAX = 20;
 /** Promotions that one node tries at once, and records that it writes. */
-export const PROMOTIONS_MAX = 32;
+export const PROMOTIONS_MAX = CHANGES_A_TURN;
+/** Transactions of spaces in one of etcd's (of 128 operations), its bytes (of 1.5 MiB). */
+export const ETCD_TXN_SPACES = 100;
+export const ETCD_TXN_BYTES = 768 * KiB;
+/** Transactions that are on their way to etcd at once. */
+export const ETCD_TXNS_MAX = 4;
 /** After a promotion that came to nothing: doubled from the first to the last, jittered. */
 export const PROMOTION_BACKOFF_MS = { first: 200, last: 2_000 } as const;
 /** How often what the coordinator has said is held against what this node does. */

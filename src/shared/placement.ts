@@ -119,13 +119,34 @@ export function candidates(row: SpaceRow, living: LivingNodes): string[] {
     .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
-/** How many spaces each node has. */
-export function copiesOf(rows: Iterable<SpaceRow>): Map<string, number> {
-  const copies = new Map<string, number>();
-  for (const { nodeIds } of rows) {
-    for (const id of nodeIds) copies.set(id, (copies.get(id) ?? 0) + 1);
+/** What each node carries: kept up to date record by record, whatever their number. */
+export class Loads {
+  readonly #copies = new Map<string, number>();
+  readonly #led = new Map<string, number>();
+
+  /** How many spaces each node has. */
+  get copies(): ReadonlyMap<string, number> {
+    return this.#copies;
   }
-  return copies;
+
+  /** How many it led last, or is to lead. */
+  get led(): ReadonlyMap<string, number> {
+    return this.#led;
+  }
+
+  add(row: SpaceRow): void {
+    this.#count(row, 1);
+  }
+
+  remove(row: SpaceRow): void {
+    this.#count(row, -1);
+  }
+
+  #count({ nodeIds, leader }: SpaceRow, by: number): void {
+    for (const id of nodeIds) this.#copies.set(id, (this.#copies.get(id) ?? 0) + by);
+    const first = leader?.nodeId ?? nodeIds[0];
+    if (first !== undefined) this.#led.set(first, (this.#led.get(first) ?? 0) + by);
+  }
 }
 
 /**
@@ -139,15 +160,8 @@ export function placeSpace(
   lead: boolean | undefined,
   replicas: number,
   living: LivingNodes,
-  rows: Iterable<SpaceRow>,
+  { copies, led }: Pick<Loads, 'copies' | 'led'>,
 ): string[] {
-  const all = [...rows];
-  const copies = copiesOf(all);
-  const led = new Map<string, number>();
-  for (const row of all) {
-    const leader = row.leader?.nodeId ?? row.nodeIds[0];
-    if (leader !== undefined) led.set(leader, (led.get(leader) ?? 0) + 1);
-  }
   const by = (load: ReadonlyMap<string, number>) => (a: string, b: string) =>
     (load.get(a) ?? 0) - (load.get(b) ?? 0) || affinity(name, a) - affinity(name, b);
   const others = [...living.keys()].filter((id) => id !== nodeId).sort(by(copies));
@@ -158,20 +172,19 @@ export function placeSpace(
 
 /**
  * The nodes of a space that has fewer than it should have, with living ones that carry least.
- * @param copies how many spaces each node has; asked for where it matters
+ * @param load how many spaces each node has
  * @returns undefined where there is nothing to be added
  */
 export function completed(
   row: SpaceRow,
   replicas: number,
   living: LivingNodes,
-  copies: () => ReadonlyMap<string, number>,
+  load: ReadonlyMap<string, number>,
 ): string[] | undefined {
   const missing = replicas + 1 - row.nodeIds.length;
   if (missing <= 0) return undefined;
   const others = [...living.keys()].filter((id) => !row.nodeIds.includes(id));
   if (others.length === 0) return undefined;
-  const load = copies();
   const added = others
     .sort((a, b) => (load.get(a) ?? 0) - (load.get(b) ?? 0) || (a < b ? -1 : 1))
     .slice(0, missing);

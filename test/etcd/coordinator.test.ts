@@ -7,6 +7,7 @@ import type { CoordinatedNode, CoordinatorEvent, Standing } from '#src/main/coor
 import { EtcdCoordinator } from '#src/main/coordinator-etcd.js';
 import { EtcdSession } from '#src/main/etcd-session.js';
 import type { EngramError, Member } from '#src/main/index.js';
+import { pause } from '#src/main/within.js';
 import { makeFolder, removeFolder, until } from '../support/cluster.js';
 import { EtcdServer } from '../support/etcd.js';
 
@@ -27,6 +28,7 @@ class Double implements CoordinatedNode {
   members: readonly Member[] = [];
   refusesToLead = false;
   promotions = 0;
+  beforeClaim: () => Promise<void> = async () => undefined;
 
   constructor(
     etcd: EtcdServer,
@@ -70,6 +72,7 @@ class Double implements CoordinatedNode {
   async promote(space: string): Promise<void> {
     this.promotions++;
     if (this.refusesToLead) throw new Error('not qualified');
+    await this.beforeClaim();
     const epoch = await this.coordinator.claim(space, this.known.get(space)?.epoch ?? 0);
     this.has(space, 'primary', epoch);
     this.open.set(space, epoch);
@@ -264,6 +267,13 @@ describe('claims', () => {
   });
 });
 
+async function revision(): Promise<number> {
+  const client = etcd.client();
+  const { header } = await client.get('nothing').exec();
+  client.close();
+  return Number(header.revision);
+}
+
 describe('a node that goes', () => {
   test('its spaces fail over together and are spread; nobody leads twice', async () => {
     const nodes = await three();
@@ -279,6 +289,41 @@ describe('a node that goes', () => {
       expect(n.open.size).toBeGreaterThan(4);
     }
   });
+
+  test('FAULT-115 it led hundreds: few transactions, each by its first candidate', async () => {
+    const nodes = await three();
+    const names = Array.from({ length: 600 }, (_, n) => `s${n}`);
+    const before = await revision();
+    await Promise.all(names.map((name) => nodes[0].coordinator.place(name, true)));
+    await until('a leads all', () => names.every((s) => nodes[0].acknowledges(s)));
+    const placed = await revision();
+    expect(placed - before).toBeLessThan(120);
+    for (const n of nodes.slice(1)) for (const name of names) n.has(name, 'replica', 1);
+    await abandon(nodes[0]);
+    const left = nodes.slice(1);
+    await until('all are led again', () => names.every((s) => leadersOf(left, s).length === 1));
+    // One by one they were 600, and the node's own key.
+    expect((await revision()) - placed).toBeLessThan(60);
+    for (const n of left) expect([...n.open.values()]).toEqual(Array.from(n.open, () => 2));
+  }, 60_000);
+
+  test('FAULT-115 a candidate that is at work on others is waited for', async () => {
+    const nodes = await three();
+    const names = Array.from({ length: 600 }, (_, n) => `s${n}`);
+    await Promise.all(names.map((name) => nodes[0].coordinator.place(name, true)));
+    await until('a leads all', () => names.every((s) => nodes[0].acknowledges(s)));
+    const left = nodes.slice(1);
+    for (const n of left) for (const name of names) n.has(name, 'replica', 1);
+    // The first of many is led soon, the last one long after the turn of the second candidate.
+    for (const n of left) {
+      let begun = 0;
+      n.beforeClaim = () => pause(3 * begun++);
+    }
+    await abandon(nodes[0]);
+    await until('all are led again', () => names.every((s) => leadersOf(left, s).length === 1));
+    const tried = left.reduce((sum, n) => sum + n.promotions, 0);
+    expect(tried).toBeLessThan(620);
+  }, 60_000);
 
   test('the best candidate may refuse: the next one goes', async () => {
     const nodes = await three();

@@ -40,7 +40,7 @@ class OneLease {
     return {
       list: async () => ({ pairs: [], revision: 1 }),
       get: async () => undefined,
-      write: async () => 1,
+      write: async () => [1],
       grant: async () => {
         this.grants++;
         const sent = this.#clocks();

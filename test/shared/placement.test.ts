@@ -4,11 +4,11 @@ import {
   affinity,
   candidates,
   completed,
-  copiesOf,
   decodeNodeRow,
   decodeSpaceRow,
   encodeNodeRow,
   encodeSpaceRow,
+  Loads,
   leads,
   type NodeRow,
   placeSpace,
@@ -104,25 +104,29 @@ describe('who goes first', () => {
 describe('where spaces go', () => {
   test('evenly, leadership and copies, whoever opens them', () => {
     const rows: SpaceRow[] = [];
+    const loads = new Loads();
     const nodes = living('a', 'b', 'c', 'd', 'e');
     for (let n = 0; n < 100; n++) {
       const name = `s${n}`;
       const opener = n % 2 === 0 ? 'a' : 'b';
-      const nodeIds = placeSpace(name, opener, undefined, 2, nodes, rows);
+      const nodeIds = placeSpace(name, opener, undefined, 2, nodes, loads);
       expect(nodeIds).toHaveLength(3);
       expect(new Set(nodeIds).size).toBe(3);
       expect(nodeIds).toContain(opener);
       rows.push({ name, nodeIds, epoch: 0, leader: undefined, released: false });
+      loads.add(rows.at(-1)!);
     }
     const led = (id: string): number => rows.filter((r) => r.nodeIds[0] === id).length;
     for (const id of nodes.keys()) expect(led(id)).toBeGreaterThanOrEqual(15);
-    expect(placeSpace('own', 'a', true, 2, nodes, rows)[0]).toBe('a');
-    expect(placeSpace('alone', 'a', undefined, 2, living('a'), rows)).toEqual(['a']);
+    expect(placeSpace('own', 'a', true, 2, nodes, loads)[0]).toBe('a');
+    expect(placeSpace('alone', 'a', undefined, 2, living('a'), loads)).toEqual(['a']);
   });
 
   test('what lacks nodes gets the least loaded ones, and no more than it should have', () => {
     const rows = [row({ name: 'x', nodeIds: ['b', 'c'] }), row({ name: 'y', nodeIds: ['b'] })];
-    const copies = () => copiesOf(rows);
+    const loads = new Loads();
+    for (const one of rows) loads.add(one);
+    const { copies } = loads;
     const lone = row({ nodeIds: ['a'] });
     expect(completed(lone, 1, living('a', 'b', 'c', 'd'), copies)).toEqual(['a', 'd']);
     expect(completed(lone, 2, living('a', 'b', 'c'), copies)).toEqual(['a', 'c', 'b']);

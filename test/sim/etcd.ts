@@ -4,7 +4,7 @@
  * be carried out and its answer be lost. It keeps what it has written over a restart, and gives
  * every lease its whole life anew then, as etcd does when a leader is elected.
  */
-import type { Change, Condition, LinkHooks, MakeLink, Pair, Write } from '#src/main/etcd-link.js';
+import type { Change, LinkHooks, MakeLink, Pair, Txn, Write } from '#src/main/etcd-link.js';
 import { type Moment, twoClocks } from '#src/main/two-clocks.js';
 import { Owner, type VirtualClock } from './clock.js';
 import type { Machine, SimNetwork, SimSocket } from './network.js';
@@ -94,11 +94,11 @@ export class SimEtcd {
         answer({ id, value: this.#keys.get(values[0] as string) });
         return;
       case 'write': {
-        const [conditions, writes] = values as [Condition[], Write[]];
-        const isLeased = writes.every(
-          ({ lease }) => lease === undefined || this.#leases.has(lease),
+        const [txns] = values as [Txn[]];
+        const isLeased = txns.every(({ writes }) =>
+          writes.every(({ lease }) => lease === undefined || this.#leases.has(lease)),
         );
-        if (isLeased) answer({ id, value: this.#write(conditions, writes) });
+        if (isLeased) answer({ id, value: txns.map((txn) => this.#write(txn)) });
         else answer({ id, error: 'requested lease not found' });
         return;
       }
@@ -132,7 +132,7 @@ export class SimEtcd {
     }
   }
 
-  #write(conditions: readonly Condition[], writes: readonly Write[]): number | undefined {
+  #write({ conditions, writes }: Txn): number | undefined {
     const holds = conditions.every((condition) => {
       const pair = this.#keys.get(condition.key);
       if ('exists' in condition) return condition.exists === (pair !== undefined);
@@ -263,8 +263,9 @@ class SimLink {
     return this.#ask('get', key);
   }
 
-  write(conditions: readonly Condition[], writes: readonly Write[]): Promise<number | undefined> {
-    return this.#ask('write', conditions, writes);
+  async write(txns: readonly Txn[]): Promise<(number | undefined)[]> {
+    const revisions = await this.#ask<(number | null)[]>('write', txns);
+    return revisions.map((revision) => revision ?? undefined);
   }
 
   async grant(ttlMs: number): Promise<{ lease: string; sent: Moment; ttlMs: number }> {

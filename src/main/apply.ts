@@ -19,7 +19,7 @@ import type { Wal } from './wal.js';
 import { pause, withinFrom } from './within.js';
 
 const RECORD_EVERY_MS = 1_000;
-const WHEN_APPLIED_POLL_MS = 2;
+const WHEN_APPLIED_POLL_MS = { first: 2, last: 32 } as const;
 
 export interface ApplyHooks {
   applied(space: SpaceState, sequence: Sequence): void;
@@ -178,6 +178,7 @@ export class Applier {
       (this.#options.apply !== undefined && this.appliedTo(space) < sequence);
     let reached = '';
     let sinceMs = performance.now();
+    let pollMs: number = WHEN_APPLIED_POLL_MS.first;
     while (isDue() || this.#calls.silentOf(space)) {
       const block = this.blockOf(space);
       if (block) return block;
@@ -185,11 +186,14 @@ export class Applier {
       const applied = this.appliedTo(space);
       const now = `${facts.rewinds.length} ${applied}`;
       if (now !== reached) sinceMs = performance.now();
+      // Thousands may wait for one slow host: seldom, where nothing moves.
+      const { first, last } = WHEN_APPLIED_POLL_MS;
+      pollMs = now === reached ? Math.min(last, 2 * pollMs) : first;
       reached = now;
       if (performance.now() - sinceMs >= this.#calls.timeoutMs) {
         return { sequence: applied + 1, reason: 'silent', error: undefined };
       }
-      await pause(WHEN_APPLIED_POLL_MS, this.#closing);
+      await pause(pollMs, this.#closing);
     }
     return undefined;
   }

@@ -50,19 +50,6 @@ export class AckWaits {
     throw failure('Configuration', found, { details: { replicas: space.replicas } });
   }
 
-  /** Throws as `requireConfigured`, and NotEnoughReplicas when fewer are connected. */
-  requireConnected(space: SpaceState, replicas: number): void {
-    this.requireConfigured(space, replicas);
-    const connected = this.#shippersOf(space).filter((s) => s.isConnected);
-    if (connected.length >= replicas) return;
-    const names = connected.map((s) => s.replica.nodeId).join(', ') || 'none';
-    throw failure(
-      'NotEnoughReplicas',
-      `${space.facts.name} asks for ${replicas} replicas, connected: ${names}`,
-      { details: { connected: connected.map((s) => s.replica.nodeId) } },
-    );
-  }
-
   /** Waits until `sequence` is durable here and flushed on `replicas` replicas. */
   async flushed(
     space: SpaceState,

@@ -55,6 +55,7 @@ export interface HandoverParts {
 }
 
 const POLL_MS = 1;
+const LINK_POLL_MS = 10;
 
 type Question = Omit<FrameOf<'promise'>, 'kind'>;
 
@@ -75,6 +76,12 @@ export class Handover {
   ): Promise<SwitchoverReport> {
     const { nodeId, replication } = this.#parts;
     const { facts } = space;
+    const deadlineMs = performance.now() + timeoutMs;
+    // A link that is about to come is waited for (row 117), for as long as this node leads.
+    while (space.replicas.includes(to) && replication.mayConnect(to)) {
+      if (performance.now() >= deadlineMs) break;
+      await pause(LINK_POLL_MS);
+    }
     if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
     if (space.refusal) throw space.refusal;
     if (space.pause) throw space.pause;
@@ -85,7 +92,6 @@ export class Handover {
     if (!replication.isConnected(to)) {
       throw failure('NotEnoughReplicas', `${to} is not connected: nothing can be handed to it`);
     }
-    const deadlineMs = performance.now() + timeoutMs;
     // The most of it while appends go on.
     await this.#flushedOn(space, to, this.#parts.memory.durable(space.slot), deadlineMs);
     const startMs = performance.now();

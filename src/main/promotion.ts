@@ -239,17 +239,18 @@ export class Promotion {
     { keep, force, handover }: HowToWin,
   ): Promise<Epoch | undefined> {
     const { electorate } = this.#parts;
-    const token = handover?.token ?? 0n;
     const ids = poll.answers.map((a) => a.nodeId);
     const promises: PromiseAnswer[] = [];
     if (handover) {
       // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).
-      promises.push(...(await electorate.promises(space, [handover.from], epoch, token)));
+      const { from, token } = handover;
+      promises.push(...(await electorate.promises(space, [from], epoch, token)));
       const [first] = promises;
       if (!first?.isGranted) throw refused(space, `${handover.from}: ${first?.reason}`);
     }
     const others = ids.filter((id) => id !== handover?.from);
-    const asked = electorate.promises(space, others, epoch, token);
+    // Nobody else knows of the hand-over.
+    const asked = electorate.promises(space, others, epoch, 0n);
     const [given] = await Promise.all([asked, this.#promiseOwn(space, epoch)]);
     promises.push(...given);
     const higher = Math.max(0, ...promises.filter((p) => !p.isGranted).map((p) => p.epochSeen));

@@ -17,6 +17,7 @@ import { AckWaits } from './ack-waits.js';
 import type { NodeConfig } from './config.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
+import { LinkWaits } from './link-waits.js';
 import { MemberQuestions } from './member-questions.js';
 import type { Platform } from './platform.js';
 import type { LogReader } from './reader.js';
@@ -65,6 +66,7 @@ export class Replication {
   readonly #facts: ShipperFacts;
   shippers: readonly ShipperHandle[] = [];
   readonly acks: AckWaits;
+  readonly links: LinkWaits;
   readonly monitor: LagMonitor;
   readonly snapshots: SnapshotSupply;
   /** What members are asked before a space is led. */
@@ -90,6 +92,7 @@ export class Replication {
     this.#hooks = hooks;
     const isPlaced = config.coordinator.kind === 'etcd';
     this.acks = new AckWaits(memory, wal, (space) => this.shippersOf(space), isPlaced);
+    this.links = new LinkWaits((space) => this.shippersOf(space), isPlaced);
     this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
     this.#platform = platform;
     this.#facts = facts;
@@ -161,6 +164,11 @@ export class Replication {
     return this.shippers.find((s) => s.replica.nodeId === replicaId);
   }
 
+  /** It is not connected, and may be soon. */
+  mayConnect(replicaId: string): boolean {
+    return !this.isConnected(replicaId) && (this.#shipperOf(replicaId)?.mayConnect ?? false);
+  }
+
   isConnected(replicaId: string): boolean {
     return this.#shipperOf(replicaId)?.isConnected ?? false;
   }
@@ -199,6 +207,7 @@ export class Replication {
       const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
       if (own.length > 0) shipper.addSpaces(own.map(shippedSpace));
     }
+    this.links.look();
   }
 
   /** This node leads the space no more: it is shipped to nobody. */
@@ -212,7 +221,7 @@ export class Replication {
 
   /** It has dialled this node: if it is shipped to, it is dialled, whatever backoff says. */
   met(nodeId: string, incarnation: bigint): void {
-    this.#shipperOf(nodeId)?.post({ kind: 'met', incarnation });
+    this.#shipperOf(nodeId)?.met(incarnation);
   }
 
   /** A repair has brought entries back: links that ended over them are dialled again at once. */
@@ -261,6 +270,7 @@ export class Replication {
           this.snapshots.unlinked(shipper.replica.nodeId);
         }
         this.#hooks.state(shipper);
+        this.links.look();
         return;
       case 'welcomed':
         if (message.directoryId) this.#answer(shipper, message, this.#greeted(shipper, message));
@@ -419,6 +429,7 @@ export class Replication {
     this.snapshots.close();
     await Promise.all(this.shippers.map((s) => s.close()));
     this.acks.close();
+    this.links.close();
   }
 }
 

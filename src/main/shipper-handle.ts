@@ -22,6 +22,8 @@ import type { SpaceState } from './space-table.js';
 import { pause } from './within.js';
 
 const RESTART_MS = 1_000;
+/** For so long a link that has failed is hoped for, where there is a new reason to dial it. */
+const LINK_HOPE_MS = 2_000;
 /** A thread without a space to ship is kept for so long. */
 const REST_AFTER_MS = 60_000;
 /** So many deaths within a minute, and the thread counts as broken (row 76). */
@@ -105,6 +107,8 @@ export class ShipperHandle {
   #rest: NodeJS.Timeout | undefined;
   readonly #isEager: boolean;
   #deathsMs: number[] = [];
+  /** Until when a failed link is hoped for, monotonic ms. */
+  #hopeUntilMs = 0;
   #redial: Promise<void> | undefined;
   #restart: NodeJS.Timeout | undefined;
 
@@ -132,6 +136,20 @@ export class ShipperHandle {
 
   get isConnected(): boolean {
     return this.link.state === 'streaming' || this.link.state === 'catching-up';
+  }
+
+  /** A link may come soon: it is new here, was lost a moment ago, or has just been heard of. */
+  get mayConnect(): boolean {
+    const { state, failures, fatal } = this.link;
+    if (fatal !== undefined) return false;
+    const isFailed = state === 'failed' || failures >= this.#start.maxRetries;
+    return !isFailed || performance.now() < this.#hopeUntilMs;
+  }
+
+  /** It lives, in this life: dialled at once, whatever backoff says. */
+  met(incarnation: bigint): void {
+    this.#hopeUntilMs = performance.now() + LINK_HOPE_MS;
+    this.post({ kind: 'met', incarnation });
   }
 
   /**
@@ -183,6 +201,8 @@ export class ShipperHandle {
 
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
+    // It is dialled for them, however often that was in vain.
+    this.#hopeUntilMs = performance.now() + LINK_HOPE_MS;
     for (const space of spaces) {
       this.#spaces.set(space.slot, space);
       this.#news.set(space.slot, space);

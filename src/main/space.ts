@@ -102,7 +102,9 @@ export class Space {
    * Appends one entry. Resolves when it is durable here, or as `ack` asks.
    * @param type 1-4, 6, or 1000 and up
    * @param payload at most maxEntryBytes; a Uint8Array of any realm, or of shared memory; copied
-   *   before this returns or, while the call waits for budget, before it resolves
+   *   before this returns or, while the call waits for budget or for links, before it resolves
+   * Where too few replicas for `ack` are connected and a link may come (a promotion, an opening, one
+   * that was lost a moment ago), it is waited for within `timeoutMs`, before a sequence is taken.
    * Rejects Configuration (also for more `ack.replicas` than the space has), EntryTooLarge,
    * NotPrimary, Backpressure, DiskFull, WalFailed, NotEnoughReplicas, AckTimeout, Closed.
    */
@@ -173,10 +175,16 @@ export class Space {
     if (typeof wait !== 'boolean') {
       throw failure('Configuration', `${what}: wait ${describe(wait)} is neither true nor false`);
     }
-    const ack = asked === undefined ? undefined : readAck('ack', asked);
+    let ack = asked === undefined ? undefined : readAck('ack', asked);
     this.#checkLeads();
-    const sizes = payloads.map((payload) => this.#check(type, payload));
-    if (ack) this.#parts.replication.acks.requireConnected(this.#state, ack.replicas);
+    let sizes = payloads.map((payload) => this.#check(type, payload));
+    const linked = ack && this.#whenLinked(ack, wait);
+    if (ack && linked) {
+      ack = { ...ack, timeoutMs: await linked };
+      // Time has passed, and the payloads are the host's.
+      this.#checkLeads();
+      sizes = payloads.map((payload) => this.#check(type, payload));
+    }
     const batch = new StagedBatch(this.#parts.wal, this.#state, type, payloads, sizes);
     try {
       await batch.staged(wait);
@@ -188,6 +196,19 @@ export class Space {
       throw await batch.settledError(error, this.#parts.memory);
     }
     return batch;
+  }
+
+  /**
+   * Enough replicas are connected before a sequence is taken, or may be soon (row 117).
+   * @returns undefined: they are; else what is left of the time, once they are
+   */
+  #whenLinked({ replicas, timeoutMs }: AckLevel, wait: boolean): Promise<number> | undefined {
+    const { acks, links } = this.#parts.replication;
+    acks.requireConfigured(this.#state, replicas);
+    const sinceMs = performance.now();
+    const linked = links.whenConnected(this.#state, replicas, wait ? timeoutMs! : 0);
+    const leftMs = (): number => Math.max(1, timeoutMs! - (performance.now() - sinceMs));
+    return linked && stayAlive(linked).then(leftMs);
   }
 
   #checkLeads(): void {

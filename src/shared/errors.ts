@@ -249,7 +249,7 @@ const CODES = {
     'stop this node and let the other one lead',
   ]),
   NotEnoughReplicas: facts(R, true, [
-    'as many connected replicas as the ack level asks for',
+    'as many connected replicas as the ack level asks for, now or within its time',
     'bring the replicas back, or ask for fewer',
     'space.append(type, payload, { ack: { replicas: 1 } })',
   ]),

@@ -263,14 +263,25 @@ export class Segments {
     if (segment.pins === 0 && !this.list.includes(segment)) this.#sweep();
   }
 
-  /** Why the file that is written is not the log's any more. Rejects Io, Closed: not known. */
-  async displaced(): Promise<string | undefined> {
+  /**
+   * Why the file that is written is not the log's any more. Rejects Io, Closed: not known.
+   * @param isMending the log itself cuts it for a moment, where the disk was full
+   */
+  async displaced(isMending: () => boolean): Promise<string | undefined> {
     const { file } = this;
-    const name = this.pathOf(this.current.start);
+    const { start, size } = this.current;
+    const name = this.pathOf(start);
     if (!file.identity || !this.#disk.identity) return undefined;
     const [held, named] = await Promise.all([file.identity(), this.#disk.identity(name)]);
-    if (held !== undefined && held === named) return undefined;
-    return `${name} has been removed or replaced while it was written`;
+    if (held === undefined || held !== named) {
+      return `${name} has been removed or replaced while it was written`;
+    }
+    // It has its whole size from its first day: what is short was cut by somebody else.
+    if ((await file.size()) >= size || isMending()) return undefined;
+    const bytes = await file.size();
+    return bytes < size
+      ? `${name} has been cut to ${bytes} of its ${size} bytes while it was written`
+      : undefined;
   }
 
   #sweep(): void {

@@ -71,8 +71,9 @@ export class Wal {
     this.#pool = pool;
     this.#options = options;
     this.#hooks = hooks;
+    const isMending = (): boolean => this.health.refusal !== undefined;
     this.#place = new PlaceWatch(
-      async () => (await hooks.displaced()) ?? (await segments.displaced()),
+      async () => (await hooks.displaced()) ?? (await segments.displaced(isMending)),
       (error) => this.#fail(error),
     );
     this.#output = new LogOutput(segments, options.mode, this.#place, () => hooks.rolled());

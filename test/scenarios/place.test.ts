@@ -1,6 +1,7 @@
 /**
- * The data directory is moved, removed or replaced under an open node: it finds it out, and its log
- * has failed for good; two nodes never write one log, and what is at the old place is left alone.
+ * The data directory is moved, removed or replaced under an open node, or its segment is cut: it
+ * finds it out, and its log has failed for good; two nodes never write one log, and what is at the
+ * old place is left alone.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import fs from 'node:fs';
@@ -51,6 +52,7 @@ const WAYS: Record<string, (dir: string) => void> = {
     fs.copyFileSync(file, `${file}.copy`);
     fs.renameSync(`${file}.copy`, file);
   },
+  'the segment cut': (dir) => fs.truncateSync(path.join(dir, 'wal-0000000000000000.log'), 100),
 };
 
 test.each(Object.keys(WAYS))('FAULT-92 %s: the log has failed within seconds', async (way) => {
@@ -58,7 +60,7 @@ test.each(Object.keys(WAYS))('FAULT-92 %s: the log has failed within seconds', a
   const fatal = heard(node, 'fatal');
   WAYS[way]!(dir);
   await until('it is found out', () => fatal.length > 0, 5_000);
-  expect(String(fatal[0]!.error)).toMatch(/moved, removed or replaced|removed or replaced while/);
+  expect(String(fatal[0]!.error)).toMatch(/removed or replaced while|cut to \d+ of its/);
   expect(node.status().log.state).toBe('failed');
   await expect(node.space('s').append(1, Buffer.from('x'))).rejects.toMatchObject({
     code: 'WalFailed',

@@ -57,9 +57,12 @@ export interface LostEntries {
 export interface PromotionVerdict {
   /** Nothing is to be fetched or asked any more, and enough of every set have answered. */
   readonly isQualified: boolean;
-  /** A member has a farther log that goes on from ours: it is taken over, then judged anew. */
+  /**
+   * A member has a farther log that goes on from ours: it is taken over, then judged anew. Where
+   * that one may lead itself (`mayLead`), it had better; where not, this is the only way.
+   */
   readonly fetch: Standing | undefined;
-  /** A member whose farther log has parted from ours: it must lead, or another that has its log. */
+  /** Its farther log has parted from ours: it must lead, or another that has its log. */
   readonly mustLead: Standing | undefined;
   /** Whom the sets name and nobody has heard of. */
   readonly asks: readonly MemberId[];
@@ -83,12 +86,12 @@ export function judgePromotion(question: PromotionQuestion): PromotionVerdict {
   const isNamed = (m: MemberId): boolean => sets.some((set) => isMember(set, m));
   const named = answers.filter(isNamed);
   const otherFounder = named.find((a) => !isSameFounder(own, a) && !isLoneFounder(a));
-  const counted = named.filter((a) => isSameFounder(own, a));
-  const ahead = counted.filter((a) => comparePositions(a.position, own.position) > 0);
-  const farthest = ahead.reduce<Standing | undefined>(
-    (best, a) => (best && comparePositions(best.position, a.position) >= 0 ? best : a),
-    undefined,
-  );
+  const comparable = named.filter((a) => isSameFounder(own, a));
+  // Whose farther log has parted from ours, and who may not lead with it, is no obstacle where the
+  // others are enough.
+  const counted = comparable.filter((a) => !isAhead(a, own) || !hasParted(own, a) || mayLead(a));
+  const ahead = comparable.filter((a) => isAhead(a, own));
+  const farthest = farthestOf(ahead.filter((a) => counted.includes(a)));
   const isParted = farthest !== undefined && hasParted(own, farthest);
   const counts = countAnswers(sets, isOwnCounted ? [own, ...counted] : counted, keep);
   const worst = counts.reduce((a, b) => (b.needed - b.got > a.needed - a.got ? b : a));
@@ -96,13 +99,13 @@ export function judgePromotion(question: PromotionQuestion): PromotionVerdict {
     .flatMap((set) => set.members)
     .filter((m, i, all) => all.findIndex((o) => fits(o, m)) === i)
     .filter((m) => !fits(m, own) && !answers.some((a) => fits(a, m)));
-  const mayLead = isMember(sets.at(-1)!, own);
   const floorIsHeld = holdsFloor(own, question.floor);
-  const isFree = !farthest && !otherFounder && mayLead && floorIsHeld;
+  const isOwnMember = isMember(sets.at(-1)!, own);
+  const isFree = !farthest && !otherFounder && isOwnMember && floorIsHeld;
   return {
     isQualified: isFree && isEnough(counts),
     fetch: isParted ? undefined : farthest,
-    mustLead: isParted ? farthest : undefined,
+    mustLead: isParted ? farthest : farthestOf(ahead.filter((a) => !counted.includes(a))),
     asks,
     counts,
     needed: worst.needed,
@@ -110,7 +113,7 @@ export function judgePromotion(question: PromotionQuestion): PromotionVerdict {
     lost: ahead.map((answer) => lostBy(own.position, answer)),
     strangers: answers.filter((a) => !counted.includes(a) && a !== otherFounder),
     otherFounder,
-    isMember: mayLead,
+    isMember: isOwnMember,
     holdsFloor: floorIsHeld,
   };
 }
@@ -141,6 +144,23 @@ function setsOf({ own, answers, known, keep }: PromotionQuestion): readonly Memb
   const names = new Set([own.nodeId, ...known, ...rows.map((m) => m.nodeId)]);
   const members = [...names].map((nodeId) => ({ nodeId, directoryId: UNKNOWN_DIRECTORY }));
   return [{ members, keep: keep ?? 1 }];
+}
+
+/** Whether a directory may lead with the log that it has, if enough answer. */
+export function mayLead(standing: Standing): boolean {
+  const set = countingSets(standing.rows).at(-1);
+  return set === undefined || isMember(set, standing);
+}
+
+function isAhead(a: Standing, own: Standing): boolean {
+  return comparePositions(a.position, own.position) > 0;
+}
+
+function farthestOf(standings: readonly Standing[]): Standing | undefined {
+  return standings.reduce<Standing | undefined>(
+    (best, a) => (best && !isAhead(a, best) ? best : a),
+    undefined,
+  );
 }
 
 function hasParted(own: Standing, other: Standing): boolean {

@@ -109,6 +109,23 @@ describe('who may lead', () => {
     expect(judgePromotion(question(standing('b', 0), [other])).fetch?.nodeId).toBe('c');
   });
 
+  test('whose farther log has parted, and who may not lead with it, is passed over', () => {
+    const rows = [...V0, row(5, set('bc'), set('abc'))];
+    const own = standing('b', 5, { rows });
+    const parted = standing('a', 6, { rows: [...V0, row(6, set('bc'))] }, [
+      [1, 1, 'a'],
+      [2, 5, 'a'],
+    ]);
+    const alone = judgePromotion(question(own, [parted]));
+    expect(alone).toMatchObject({ isQualified: false, fetch: undefined });
+    expect(alone.mustLead?.nodeId).toBe('a');
+    const enough = judgePromotion(question(own, [parted, standing('c', 5)]));
+    expect(enough.isQualified).toBe(true);
+    expect(names(enough.strangers)).toBe('a');
+    const member = { ...parted, rows: V0 };
+    expect(judgePromotion(question(own, [member, standing('c', 5)])).isQualified).toBe(false);
+  });
+
   test('FAULT-105 by the sets of its own log, both while a change is pending', () => {
     const rows = [...V0, row(5, set('abcd'), set('abc'))];
     const verdict = judgePromotion(question(standing('b', 5, { rows }), [standing('c', 4)]));

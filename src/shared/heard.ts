@@ -58,8 +58,9 @@ export function judgePromise(
 ): 'given' | 'grant' | 'refuse' {
   if (epoch > own.epochSeen) return 'grant';
   if (epoch < own.epochSeen) return 'refuse';
-  // It follows somebody in this epoch, or leads in it: whatever it has promised before.
-  if (own.epoch === epoch) return own.primary === candidate ? 'given' : 'refuse';
+  // It follows somebody in this epoch, or leads in it. Who leads in it needs no promise any more:
+  // it has asked twice, or is another directory under that name.
+  if (own.epoch === epoch) return 'refuse';
   if (own.promisedTo === candidate) return 'given';
   // Others may have told of the candidate's epoch before it has asked itself.
   return own.promisedTo === '' ? 'grant' : 'refuse';

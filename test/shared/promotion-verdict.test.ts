@@ -253,7 +253,7 @@ describe('FAULT-111 an epoch that is heard', () => {
     ['the same candidate again', promised, 4, 'c', 'given'],
     ['another candidate', promised, 4, 'd', 'refuse'],
     ['seen, and nobody has it', { ...promised, promisedTo: '' }, 4, 'd', 'grant'],
-    ['it leads in it by now', { ...promised, epoch: 4, primary: 'c' }, 4, 'c', 'given'],
+    ['it leads in it by now', { ...promised, epoch: 4, primary: 'c' }, 4, 'c', 'refuse'],
     // Its question came twice, or late: this node follows another one in the epoch by now.
     ['another leads in it by now', { ...promised, epoch: 4, primary: 'd' }, 4, 'c', 'refuse'],
     ['nobody has it, one leads', { ...replica, epochSeen: 3 }, 3, 'c', 'refuse'],

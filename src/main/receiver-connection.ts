@@ -288,6 +288,12 @@ export class ReceiverConnection implements SnapshotLink {
     const space = this.#spaceOf(row.handle);
     if (!space || space.facts.primary !== this.primaryId || space.refusal) return;
     if (row.verdict !== 'snapshot' && row.verdict !== 'continue') return;
+    const isMoved = !space.isInstalling && row.next !== space.facts.position.sequence + 1;
+    if (row.verdict === 'snapshot' && isMoved) {
+      // One was put in place while the verdict came: positions are compared anew.
+      this.drop('a verdict on where the space stood before a snapshot');
+      return;
+    }
     this.#host.snapshots.judged(this, row.handle, space, row.verdict === 'snapshot');
   }
 

@@ -13,6 +13,8 @@ interface Flushed {
   readonly sequence: number;
   /** In which the node led then: nothing of a later epoch stands at the place. */
   readonly epoch: number;
+  /** Of the entry that stood there, where it was looked at. */
+  readonly of: number | undefined;
   readonly who: string;
 }
 
@@ -70,8 +72,8 @@ export class Acknowledged {
   }
 
   /** `flushed(sequence, { replicas: 1 })`, or more, has resolved on a node that leads. */
-  flushed({ name }: SimNode, space: string, sequence: number, epoch: number): void {
-    listOf(this.#flushed, space).push({ sequence, epoch, who: name });
+  flushed({ name }: SimNode, space: string, flushed: Omit<Flushed, 'who'>): void {
+    listOf(this.#flushed, space).push({ ...flushed, who: name });
   }
 
   /**
@@ -85,9 +87,9 @@ export class Acknowledged {
       if (replicas === 0 && kept.has(payload)) continue;
       throw new Violation(`${space} ${sequence}, acknowledged by ${replicas} replicas, is gone`);
     }
-    for (const { sequence, epoch, who } of listOf(this.#flushed, space)) {
+    for (const { sequence, epoch, of, who } of listOf(this.#flushed, space)) {
       const now = log[sequence - 1]?.epoch;
-      if (now !== undefined && now <= epoch) continue;
+      if (now !== undefined && now <= epoch && now === (of ?? now)) continue;
       const was = `${who} in epoch ${epoch}: ${space} ${sequence} is flushed on a replica`;
       throw new Violation(`${was}; it was taken back, for one of epoch ${now}`);
     }

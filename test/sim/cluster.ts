@@ -56,12 +56,9 @@ export class SimNode {
     this.port = BASE_PORT + index;
     this.options = options;
     this.owner = new Owner(name);
-    this.disk.wait = () => {
-      const { clock, chance } = cluster;
-      return new Promise((resolve) => {
-        clock.after((1 + chance(500)) / 1_000, clock.owner, resolve);
-      });
-    };
+    const { clock, chance } = cluster;
+    this.disk.pass = (ms) => new Promise((resolve) => clock.after(ms, clock.owner, resolve));
+    this.disk.wait = () => this.disk.pass((1 + chance(500)) / 1_000);
   }
 
   /**

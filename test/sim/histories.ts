@@ -5,7 +5,7 @@
  * branch of it; who goes from one branch to another without being told has been handed what never
  * was.
  */
-import type { Entry } from '#src/main/index.js';
+import type { Entry, Node } from '#src/main/index.js';
 import { Violation } from './cluster.js';
 
 /** An entry as somebody was handed it. */
@@ -100,6 +100,16 @@ export class Handed {
       throw new Violation(`${this.who} has ${this.space} ${sequence} of epoch ${epoch}: void`);
     }
   }
+}
+
+/** By sequence, from the first on. */
+export async function contentOf(node: Node, name: string): Promise<Seen[]> {
+  const found: Seen[] = [];
+  for await (const entry of node.space(name).read()) {
+    if (entry.sequence !== found.length + 1) throw new Violation(`${name}: no ${found.length + 1}`);
+    found.push(seenOf(entry));
+  }
+  return found;
 }
 
 function brief(payload: string): string {

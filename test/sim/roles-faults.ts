@@ -8,8 +8,16 @@ export interface RolesFaultHost extends FaultHost {
   readonly ttlMs: number;
   /** Who leads one of the spaces; undefined: nobody does. */
   leader(): SimNode | undefined;
-  /** An operator promotes the node in all spaces that it does not lead. */
-  promote(node: SimNode): void;
+  /**
+   * An operator promotes the node in all spaces that it does not lead.
+   * @param led told when it leads one
+   */
+  promote(node: SimNode, led?: () => void): void;
+  /**
+   * Somebody waits for what the node has and the other one lacks.
+   * @param isThere told when it is there
+   */
+  wait(node: SimNode, other: SimNode, isThere: () => void): void;
   /** No callback of its host returns for so long. */
   stick(node: SimNode, ms: number): void;
   /** A few entries for all spaces that it leads. */
@@ -50,6 +58,7 @@ export function isolations(host: RolesFaultHost): Kinds {
     ['usurped', usurped],
     ['usurped', usurped],
     ['duel', duel],
+    ['figure 8', () => figureEight(host)],
     ['stuck host', stuck],
     ['stuck host', stuck],
     ['asleep', (node, _, ms) => sleep(host, node, host.ttlMs / 2 + ms)],
@@ -129,6 +138,57 @@ function usurp(host: RolesFaultHost, node: SimNode, times: number, ms: number): 
   if (times === 1) return;
   host.later(ms + chance(300), 'usurp again', () => {
     if (!isHealing()) usurp(host, node, times - 1, ms);
+  });
+}
+
+/**
+ * Raft's figure 8. One has entries that nobody else has; the next one leads, and nobody has the
+ * entry that its epoch begins with; the first one leads again, ships what it had, and dies as soon
+ * as a replica has some of it, which dies with it. Then the second one may lead once more, and
+ * take all that back.
+ */
+function figureEight(host: RolesFaultHost): void {
+  const { cluster, chance } = host;
+  const first = host.leader();
+  const [second, third] = cluster.nodes.filter((n) => n !== first);
+  if (!first || !second?.isRunning || !third?.isRunning || cluster.nodes.length > 3) return;
+  const step = (ms: number, what: string, work: () => unknown): void =>
+    host.later(ms, what, () => {
+      if (!host.isHealing()) work();
+    });
+  host.quiet(11_000);
+  host.faults().cut(first.name, [second.name, third.name], 3_000);
+  step(50, `load ${first.name}`, () => {
+    for (let n = 0; n < 30 && first.isRunning; n++) host.load(first);
+  });
+  let isLed = false;
+  const alone = (ms: number): void => host.faults().cut(second.name, [first.name, third.name], ms);
+  step(400, `promote ${second.name}`, () => {
+    if (!second.isRunning) return;
+    host.promote(second, () => {
+      isLed = true;
+      alone(6_000);
+    });
+  });
+  // The first one's links are open again, all of them.
+  step(3_001, `isolate ${second.name}`, () => isLed && alone(7_000 + chance(500)));
+  step(3_100, `promote ${first.name}`, () => {
+    if (!isLed || !first.isRunning || !third.isRunning) return;
+    const die = (): void => {
+      host.note(`${third.name} has some of it`);
+      first.kill();
+      third.kill();
+      third.disk.delay = undefined;
+      host.restartLater(first, 8_000);
+      host.restartLater(third, 100);
+    };
+    // So slow that it has some before it has all.
+    third.disk.delay = { only: 'fdatasync', ms: 40 };
+    host.promote(first, () => host.wait(first, third, die));
+  });
+  step(10_500, `promote ${second.name}`, () => {
+    third.disk.delay = undefined;
+    if (second.isRunning) host.promote(second);
   });
 }
 

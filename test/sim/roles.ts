@@ -6,7 +6,7 @@
  * nothing that was acknowledged is gone: what a replica had flushed too is in the log, the rest at
  * least in a quarantine (I1, I2, I5, P3, P8). Hosts and subscribers read along.
  */
-import type { Node } from '#src/main/index.js';
+import type { Node, SpaceStatus } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
 import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
@@ -15,7 +15,7 @@ import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.j
 import { ETCD_ENDPOINT } from './etcd.js';
 import { Faults } from './faults.js';
 import { Followers, type FollowerWorld } from './followers.js';
-import { Histories, type Seen, seenOf } from './histories.js';
+import { contentOf, Histories, type Seen } from './histories.js';
 import { RoleHost, type RoleHostWorld } from './role-host.js';
 import { isolations, leaseFaults, type RolesFaultHost } from './roles-faults.js';
 
@@ -196,7 +196,9 @@ export class RolesRun {
     const name = SPACES[this.#chance(SPACES.length)]!;
     const node = this.#cluster.nodes[this.#chance(IDS.length)]!;
     if (!node.isRunning) return;
-    const what = this.#chance(60);
+    // Where a fault is to take its course nobody else says who leads.
+    const isQuiet = this.#cluster.clock.nowMs < this.#quietUntilMs;
+    const what = isQuiet ? 2 + this.#chance(58) : this.#chance(60);
     // Two operators at once, now and then.
     const isRace = what === 0 && this.#chance(2) === 0;
     for (const at of isRace ? this.#cluster.nodes : [node]) {
@@ -240,11 +242,10 @@ export class RolesRun {
   async #waitFlushed(node: SimNode, name: string): Promise<void> {
     const { owner } = node;
     if (roleOf(node.node!, name) !== 'primary') return;
-    const space = node.node!.space(name);
-    const sequence = Math.max(1, space.status().lastSequence + 2 - this.#chance(10));
-    await space.flushed(sequence, { replicas: 1 + this.#chance(2), timeoutMs: 3_000 });
+    const { lastSequence } = node.node!.space(name).status();
+    const sequence = Math.max(1, lastSequence + 2 - this.#chance(10));
+    await this.#flushed(node, name, sequence, 1 + this.#chance(2));
     if (owner.isDead) return;
-    this.#acknowledged.flushed(node, name, sequence, space.status().epoch);
     if (this.#isHealing || this.#chance(20) > 0) return;
     // Whoever leads next must have it.
     this.#note(`fault: crash, ${node.name} has ${name} ${sequence} flushed`);
@@ -252,8 +253,29 @@ export class RolesRun {
     this.#restart(node, this.#chance(8_000));
   }
 
+  async #flushed(node: SimNode, name: string, sequence: number, replicas: number): Promise<void> {
+    const { owner } = node;
+    const space = node.node!.space(name);
+    const { durableSequence, epoch } = space.status();
+    let of: number | undefined;
+    if (sequence <= durableSequence) {
+      for await (const entry of space.read({ from: sequence, to: sequence })) of = entry.epoch;
+    }
+    await space.flushed(sequence, { replicas, timeoutMs: 3_000 });
+    if (owner.isDead) return;
+    // It leads in the same epoch still, so what stands there is what stood there.
+    const now = space.status().epoch;
+    this.#acknowledged.flushed(node, name, {
+      sequence,
+      epoch: now,
+      of: now === epoch ? of : undefined,
+    });
+  }
+
   async #promote(node: SimNode, name: string): Promise<void> {
-    if (roleOf(node.node!, name) !== 'replica') return;
+    const status = statusOf(node.node!, name);
+    // One that was fenced still calls itself the primary.
+    if (!status || (status.role === 'primary' && !status.refusal)) return;
     const { epoch } = await node.node!.promote(name);
     this.#note(`${node.name} was promoted: ${name} in ${epoch}`);
     this.#report.promotions++;
@@ -303,8 +325,22 @@ export class RolesRun {
       restartLater: (node, ms) => this.#restart(node, ms),
       disturb: () => undefined,
       leader: () => this.#leaderAmong(SPACES[this.#chance(SPACES.length)]!)[0],
-      promote: (node) => {
-        for (const name of SPACES) this.#do(node, () => this.#promote(node, name));
+      promote: (node, led) => {
+        for (const name of SPACES) {
+          this.#do(node, async () => {
+            await this.#promote(node, name);
+            if (roleOf(node.node!, name) === 'primary') led?.();
+          });
+        }
+      },
+      wait: (node, other, isThere) => {
+        for (const name of SPACES) {
+          const { durableSequence = 0 } = statusOf(other.node!, name) ?? {};
+          this.#do(node, async () => {
+            await this.#flushed(node, name, durableSequence + 1, 1);
+            if (!node.owner.isDead) isThere();
+          });
+        }
       },
       stick: ({ name }, ms) => {
         this.#hosts.get(name)!.stuckUntilMs = clock.nowMs + ms;
@@ -443,8 +479,12 @@ export class RolesRun {
   }
 }
 
+function statusOf(node: Node, name: string): SpaceStatus | undefined {
+  return node.spaces.find((s) => s.name === name)?.status();
+}
+
 function roleOf(node: Node, name: string): string | undefined {
-  return node.spaces.find((s) => s.name === name)?.status().role;
+  return statusOf(node, name)?.role;
 }
 
 async function settled(work: Promise<unknown>): Promise<string> {
@@ -452,14 +492,4 @@ async function settled(work: Promise<unknown>): Promise<string> {
     () => 'done',
     (error) => (error as Error).message.split('\n')[0]!,
   );
-}
-
-/** By sequence, from the first on. */
-async function contentOf(node: Node, name: string): Promise<Seen[]> {
-  const found: Seen[] = [];
-  for await (const entry of node.space(name).read()) {
-    if (entry.sequence !== found.length + 1) throw new Violation(`${name}: no ${found.length + 1}`);
-    found.push(seenOf(entry));
-  }
-  return found;
 }

@@ -102,10 +102,13 @@ export class FakeDisk {
     }
   };
 
+  /** For so long a slow call is under way, whatever its process does meanwhile. */
+  pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
   /** In steps: a call under way ends as well when the delay is taken away. */
   async #slow(ms: number): Promise<void> {
     for (let left = ms; left > 0 && this.delay; left -= DELAY_STEP_MS) {
-      await new Promise((resolve) => setTimeout(resolve, Math.min(left, DELAY_STEP_MS)));
+      await this.pass(Math.min(left, DELAY_STEP_MS));
     }
   }
 

@@ -144,12 +144,15 @@ export class SnapshotInstaller {
     if (!restore) throw failure('SnapshotUnavailable', 'this node has no restore()');
     for (let attempts = 1; !this.#isClosed; attempts++) {
       let bad: unknown;
-      const silent = setTimeout(() => this.#fellSilent(space), this.#config.hostTimeoutMs);
-      silent.unref();
+      const watch = (): NodeJS.Timeout => {
+        return setTimeout(() => this.#fellSilent(space), this.#config.hostTimeoutMs).unref();
+      };
+      let silent = watch();
       const chunks = async function* (): AsyncGenerator<Uint8Array> {
         try {
           for await (const chunk of spool.read(whole)) {
-            silent.refresh();
+            clearTimeout(silent);
+            silent = watch();
             yield chunk;
           }
         } catch (error) {

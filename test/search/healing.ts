@@ -4,7 +4,7 @@
  * change that was pending is settled, and a new entry is acknowledged.
  */
 import { comparePositions } from '#src/shared/epoch.js';
-import { countingSets } from '#src/shared/members.js';
+import { countingSets, type MemberId, type MemberSet } from '#src/shared/members.js';
 import type { Cluster } from './cluster.js';
 import { DATA, EPOCH, inSet, LETTERS, NOBODY, SETTLED } from './logs.js';
 import type { State } from './state.js';
@@ -29,8 +29,18 @@ export function healed(cluster: Cluster, from: State): string {
     if (cluster.bad !== '') return cluster.bad;
     return followed(cluster, t, c);
   }
+  // A member that was never told of the space has no word in it: the founder had not begun.
+  const isTold = (m: MemberId) => nodes.some((d) => LETTERS[d] === m.nodeId);
+  if (nodes.some((d) => !setsIn(cluster, t, d).every((set) => set.members.every(isTold))))
+    return '';
   const told = nodes.map((d) => `${LETTERS[d]} ${logs.show(t[S.LOG + d]!)}`).join('; ');
   return `nobody can lead: ${told}`;
+}
+
+/** Every set that has counted in a log, and may be all that others know of. */
+function setsIn(cluster: Cluster, t: State, d: number): MemberSet[] {
+  const rows = cluster.rowsOf(t[S.LOG + d]!, t[S.FOUNDER + d]!);
+  return rows.flatMap((row) => countingSets([row]));
 }
 
 function ahead({ logs }: Cluster, t: State, a: number, b: number): number {
@@ -50,7 +60,7 @@ export function ledWithout(cluster: Cluster, from: State, away: number): string 
   const live = nodes.filter((d) => d !== away);
   const names = live.map((d) => LETTERS[d]!);
   const lacksTooMany = nodes.some((d) =>
-    countingSets(cluster.rowsOf(t[S.LOG + d]!, t[S.FOUNDER + d]!)).some((set) => {
+    setsIn(cluster, t, d).some((set) => {
       const here = set.members.filter((m) => names.includes(m.nodeId)).length;
       return here < Math.max(1, set.members.length - set.keep);
     }),

@@ -308,7 +308,8 @@ export class Leadership {
         if (waiting !== said) emit('regressed', { space: name, waiting });
         said = waiting;
       }
-      await pause(RECOVER_POLL_MS, stop);
+      // Two that recover at once do not meet for ever.
+      await pause(RECOVER_POLL_MS * (0.5 + Math.random() / 2), stop);
     }
   }
 

@@ -19,6 +19,7 @@ import type { NodeMemory } from '../shared/slab.js';
 import { roleRecord } from '../shared/state.js';
 import type { Applier, ApplyBlock } from './apply.js';
 import type { Coordinator } from './coordinator.js';
+import { Duels } from './duels.js';
 import type { Electorate, Poll, PromiseAnswer, SilentMember } from './electorate.js';
 import { idOf } from './names.js';
 import type { Refill } from './refill.js';
@@ -95,6 +96,7 @@ export class Promotion {
   readonly #running = new Set<SpaceState>();
   /** What members are asked for, and may not have answered yet. */
   readonly #asked = new Map<SpaceState, Epoch>();
+  readonly #duels = new Duels();
 
   constructor(parts: PromotionParts) {
     this.#parts = parts;
@@ -136,6 +138,10 @@ export class Promotion {
     const { electorate } = this.#parts;
     const { facts } = space;
     this.#checkFit(space);
+    // With etcd there is one candidate at a time, and it says who.
+    const isAlone = force || dryRun || handover || this.#parts.coordinator.kind === 'etcd';
+    const leads = isAlone ? undefined : await this.#duels.led(space);
+    if (leads) throw refused(space, leads);
     let poll = await electorate.poll(space);
     // What the answers have told of higher epochs is durable before anything is made of it.
     await this.#parts.serially(async () => undefined, space);
@@ -212,7 +218,7 @@ export class Promotion {
 
   /** @returns an epoch that is this node's own */
   async #win(space: SpaceState, poll: Poll, how: HowToWin): Promise<Epoch> {
-    const { coordinator } = this.#parts;
+    const { coordinator, nodeId } = this.#parts;
     const { name, epochSeen } = space.facts;
     let above = Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen));
     for (let round = 1; ; round++) {
@@ -228,6 +234,8 @@ export class Promotion {
         throw error;
       }
       await coordinator.release(name, epoch);
+      const why = await this.#duels.giveWay(space, nodeId, poll.answers, epoch, round);
+      if (why) throw refused(space, why);
     }
   }
 
@@ -311,6 +319,7 @@ export class Promotion {
         facts.promisedTo = candidate;
       });
     }
+    if (candidate !== this.#parts.nodeId) this.#duels.promised(space, epoch);
     fence(space);
     // What had come before may still be on its way to the disk: then it counts.
     await wal.whenDurable(space, memory.allocated(space.slot));

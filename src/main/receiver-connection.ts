@@ -210,7 +210,9 @@ export class ReceiverConnection implements SnapshotLink {
     this.#reason = firstLine(error);
     const message = this.#reason.slice(0, 200);
     // Bytes that were changed on the way come again, and most likely right.
-    const fatal = !error.retryable && error.code !== 'ChecksumMismatch';
+    // So may a disk that has failed once.
+    const isPassing = error.retryable || ['ChecksumMismatch', 'Io'].includes(error.code);
+    const fatal = !isPassing;
     this.#send({ kind: 'bye', fatal, code: error.code, message });
     this.#socket.destroySoon();
   }
@@ -384,7 +386,9 @@ export class ReceiverConnection implements SnapshotLink {
     }
     for (const position of positions) {
       const { id, epoch } = epochs.get(position.handle)!;
-      const space = this.#host.spaceById(id)!;
+      const space = this.#host.spaceById(id);
+      // It was refused, and is not here.
+      if (!space) continue;
       const isLedElsewhere = position.answer === 'leads' || position.answer === 'forked';
       if (position.epochSeen > epoch || isLedElsewhere) this.#tellFenced(space, position.handle);
       else if (position.answer === 'follows') {

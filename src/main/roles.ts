@@ -3,7 +3,7 @@
  * gives led ones other replicas. Changes come one after the other, each durable before it holds.
  */
 import type { History } from '../shared/epoch.js';
-import { failure } from '../shared/errors.js';
+import { EngramError, failure } from '../shared/errors.js';
 import { DEFAULT_KEEP } from '../shared/limits.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../shared/members.js';
 import { joinRows, sameRows } from '../shared/members-rows.js';
@@ -18,6 +18,7 @@ import { becomeReplica } from './fencing.js';
 import type { MetNode, SpaceAnswer } from './member-questions.js';
 import { idOf, spaceIdOf } from './names.js';
 import type { OpenSpaceOptions } from './node-types.js';
+import { noPlace, positionRow } from './position-rows.js';
 import type { Replication } from './replication.js';
 import { RoleQueue } from './role-queue.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
@@ -387,7 +388,12 @@ export class Roles {
       facts.directoryId = primary.directoryId;
       facts.members = row.members;
       facts.sets = rowsUpTo(row.sets, 0);
-      space = await this.#create(facts);
+      try {
+        space = await this.#create(facts);
+      } catch (error) {
+        if (!(error instanceof EngramError) || error.code !== 'Configuration') throw error;
+        return noPlace(row);
+      }
     }
     const { facts } = space;
     if (row.epoch < facts.epochSeen) return positionRow(handle, 'follows', space, 0);
@@ -481,14 +487,4 @@ function startingSets({ sets, position }: SpaceFacts, told: readonly MembersRow[
 function opened(space: SpaceState): SpaceState {
   if (space.refusal && !isOfDamage(space.refusal)) throw space.refusal;
   return space;
-}
-
-function positionRow(
-  handle: number,
-  answer: PositionRow['answer'],
-  space: SpaceState,
-  applied: Sequence,
-): PositionRow {
-  const { epochSeen, position } = space.facts;
-  return { handle, answer, epochSeen, position, applied };
 }

@@ -189,6 +189,10 @@ export const MEMBER_ASK_MS = 2_000;
 export const MEMBER_CALL_MAX_MS = 10_000;
 /** How often it asks anew with a higher epoch, where one was heard of. */
 export const PROMISE_ROUNDS = 3;
+/** Between such rounds, where another candidate is met: doubled from the first to the last. */
+export const DUEL_BACKOFF_MS = { first: 100, last: 800 } as const;
+/** Who has promised an epoch to another candidate tries for none itself for so long. */
+export const PROMISE_HOLD_MS = 1_000;
 /** How long a planned hand-over may stop appends, by default. */
 export const DEFAULT_SWITCHOVER_MS = 5_000;
 /** Openings in a row without a close that make a crash loop (row 61). */

@@ -202,7 +202,8 @@ export class Shipper {
   }
 
   #lost(reason: string, code?: string, isFatal = false): void {
-    this.#step({ kind: 'lost', reason, code, isFatal });
+    // A disk that has failed once may do its work the next time.
+    this.#step({ kind: 'lost', reason, code, isFatal: isFatal && code !== 'Io' });
   }
 
   #giveUp(reason: string, code: string): void {

@@ -182,3 +182,31 @@ test('FAULT-38 a link that flaps is resumed where it was, the breaker closes', a
   expect(states.find((s) => s.state === 'waiting')).toMatchObject({ consecutiveFailures: 1 });
   await until('and comes back', () => a.status().replicas[0]!.state === 'streaming');
 });
+
+test('a space that a replica has no place for is refused alone; the others go on', async () => {
+  const b = await start('b', { listen: LISTEN, maxSpaces: 1 });
+  const a = await start('a', { lead: true, replicas: [at('b', b.address!.port)] });
+  const refused = heard(a, 'replica-refused');
+  const states = heard(a, 'replica-state');
+  const first = await a.openSpace('first');
+  await first.append(1, Buffer.alloc(10), { ack: { replicas: 1, timeoutMs: 15_000 } });
+  const second = await a.openSpace('second');
+  await second.append(1, Buffer.alloc(10));
+  await until('it is refused', () => refused.length > 0);
+  expect(refused).toMatchObject([{ space: 'second', replicaId: 'b' }]);
+  await first.append(1, Buffer.alloc(10), { ack: { replicas: 1, timeoutMs: 15_000 } });
+  expect(second.status().isReplicated(1)).toBe(false);
+  expect(states.filter((s) => s.state === 'waiting' || s.state === 'failed')).toEqual([]);
+});
+
+test('a replica whose disk has failed once is dialled again soon', async () => {
+  const liar = new WireReplica('liar');
+  const port = await liar.listen();
+  const backoffStepsMs = [20, 3_600_000];
+  const a = await start('a', { replicas: [at('liar', port)], backoffStepsMs });
+  each.finally(() => liar.close());
+  await a.openSpace('s');
+  await until('it is introduced', () => liar.frames.some((f) => f.kind === 'spaces'));
+  liar.send({ kind: 'bye', fatal: true, code: 'Io', message: 'Io: EIO, read' });
+  await until('it is dialled again', () => liar.connections > 1);
+});

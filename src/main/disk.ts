@@ -147,8 +147,13 @@ class NodeFile implements DiskFile {
     );
   }
 
+  /** Asked without libuv's pool, as the identity is: acknowledgements wait for it (row 78). */
   async size(): Promise<number> {
-    return (await call<fs.Stats>(`stat of ${this.path}`, (cb) => fs.fstat(this.#fd, cb))).size;
+    try {
+      return fs.fstatSync(this.#fd).size;
+    } catch (error) {
+      throw ioError(`stat of ${this.path}`, error as NodeJS.ErrnoException);
+    }
   }
 
   identity(): Promise<string | undefined> {

@@ -1,5 +1,5 @@
 /** The public names of engram-wal, nothing else: every type that they lead to is among them. */
-export type { LostEntries } from '../shared/candidacy.js';
+export type { LostEntries } from '../shared/promotion-verdict.js';
 export type { Compression } from '../shared/compression.js';
 export type { LinkState, Traffic } from '../shared/control.js';
 export { type Entry, EntryType } from '../shared/entry.js';

@@ -1,5 +1,5 @@
 /** The public names of engram-wal, nothing else: every type that they lead to is among them. */
-export type { LostEntries } from '../shared/promotion-verdict.js';
+
 export type { Compression } from '../shared/compression.js';
 export type { LinkState, Traffic } from '../shared/control.js';
 export { type Entry, EntryType } from '../shared/entry.js';
@@ -16,6 +16,7 @@ export type { ReplicaStatus } from '../shared/lag.js';
 export type { Member, Role } from '../shared/node-record.js';
 export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
 export type { Epoch, Lsn, Position, Sequence } from '../shared/position.js';
+export type { LostEntries } from '../shared/promotion-verdict.js';
 export type { Verdict } from '../shared/protocol.js';
 export type { End, EndFacts } from '../shared/segment.js';
 export type { SlotState } from '../shared/slot.js';

@@ -12,6 +12,7 @@ import {
 } from '../shared/candidacy.js';
 import { comparePositions } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import { judgePromise } from '../shared/heard.js';
 import { PROMISE_ROUNDS } from '../shared/limits.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch, Position, Sequence } from '../shared/position.js';
@@ -307,13 +308,11 @@ export class Promotion {
   async promise(space: SpaceState, epoch: Epoch, candidate: string): Promise<void> {
     const { wal, memory, fence } = this.#parts;
     const { facts } = space;
-    const isGiven = facts.epochSeen === epoch && facts.promisedTo === candidate;
-    // Others may have told of the candidate's epoch before it has asked itself.
-    const isHeard = facts.epochSeen === epoch && facts.promisedTo === '' && facts.epoch < epoch;
-    if (epoch <= facts.epochSeen && !isGiven && !isHeard) {
+    const judged = judgePromise({ ...facts, nodeId: this.#parts.nodeId }, epoch, candidate);
+    if (judged === 'refuse') {
       throw refused(space, `epoch ${facts.epochSeen} is seen, of ${facts.promisedTo || 'another'}`);
     }
-    if (!isGiven) {
+    if (judged === 'grant') {
       await wal.record({ kind: 'promise', id: facts.id, epoch, candidate }, () => {
         facts.epochSeen = epoch;
         facts.promisedTo = candidate;

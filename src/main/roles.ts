@@ -4,6 +4,7 @@
  */
 import type { History } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
+import { judgeIntroduction } from '../shared/heard.js';
 import { DEFAULT_KEEP } from '../shared/limits.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../shared/members.js';
 import { joinRows, sameRows } from '../shared/members-rows.js';
@@ -396,9 +397,12 @@ export class Roles {
       }
     }
     const { facts } = space;
-    if (row.epoch < facts.epochSeen) return positionRow(handle, 'follows', space, 0);
+    const own = { ...facts, nodeId: this.#config.nodeId };
+    const verdict = judgeIntroduction(own, row.epoch, primaryId);
+    if (verdict === 'fenced') return positionRow(handle, 'follows', space, 0);
+    if (verdict === 'promised' && !facts.copied) return positionRow(handle, 'forked', space, 0);
     const leader = row.members.find((m) => m.nodeId === primaryId);
-    if (row.epoch === facts.epoch && facts.primary !== primaryId && !facts.copied) {
+    if (verdict === 'two-lead' && !facts.copied) {
       return this.#twoLead(space, row, leader ?? { nodeId: primaryId, host: '', port: 0 });
     }
     if (facts.role === 'primary') {

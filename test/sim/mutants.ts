@@ -201,9 +201,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a promise is given in an epoch that was promised to another',
     by: 'roles-sim',
-    file: 'main/promotion.js',
-    find: 'if (epoch <= facts.epochSeen && !isGiven && !isHeard)',
-    put: 'if (false)',
+    file: 'shared/heard.js',
+    find: "return own.promisedTo === '' ? 'grant' : 'refuse';",
+    put: "return 'grant';",
   },
   {
     what: 'who is behind its members may lead',

@@ -59,7 +59,9 @@ function placeOf(dataDir: string): string {
 export const nodePlatform: Platform = {
   listener(accepted, keepAliveMs) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
-    const server = net.createServer({ noDelay: true, ...keepAlive }, accepted);
+    // What came before the end may still wait for work that is under way.
+    const options = { noDelay: true, allowHalfOpen: true, ...keepAlive };
+    const server = net.createServer(options, accepted);
     server.maxConnections = CONNECTIONS_MAX;
     return {
       listen: (address) =>

@@ -86,6 +86,8 @@ export class ReceiverConnection implements SnapshotLink {
   #reason = 'the primary closed the connection';
   /** Frames wait for a registration or for room; the socket is paused meanwhile. */
   #busy = false;
+  /** The primary sends no more; what it has sent may still be to do. */
+  #hasEnded = false;
   #rest: Uint8Array = new Uint8Array(0);
   #ackScheduled = false;
   /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
@@ -106,6 +108,10 @@ export class ReceiverConnection implements SnapshotLink {
     socket.on('data', (chunk) => this.#data(chunk));
     socket.on('error', (error) => {
       this.#reason = error.message;
+    });
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      if (!this.#busy) socket.destroySoon();
     });
     socket.on('close', () => {
       // Work that is under way may still read out of it.
@@ -186,7 +192,9 @@ export class ReceiverConnection implements SnapshotLink {
     const rest = this.#rest;
     this.#rest = new Uint8Array(0);
     if (rest.length > 0) this.#data(rest);
-    if (!this.#busy) this.#socket.resume();
+    if (this.#busy) return;
+    if (this.#hasEnded) this.#socket.destroySoon();
+    else this.#socket.resume();
   }
 
   /** Stops reading until the work is done. */

@@ -3,7 +3,8 @@ export interface ByteSocket {
   readonly destroyed: boolean;
   /** Bytes handed over and not yet taken by the other side's system. */
   readonly writableLength: number;
-  on(event: 'connect' | 'close', heard: () => void): unknown;
+  /** `end`: the other side sends no more. One that was accepted stays open until this side ends. */
+  on(event: 'connect' | 'end' | 'close', heard: () => void): unknown;
   on(event: 'data', heard: (chunk: Uint8Array) => void): unknown;
   on(event: 'error', heard: (error: Error) => void): unknown;
   /** `done` is called when the system has taken the bytes, or the socket has ended. */

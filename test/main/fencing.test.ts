@@ -6,7 +6,8 @@ import { newSpaceFacts } from '#src/shared/state.js';
 test('what a node led before its host was told so is applied like any other', () => {
   const facts = { ...newSpaceFacts('0'.repeat(32), 's'), role: 'primary' as const, applied: 3 };
   facts.position = { epoch: 2, sequence: 4, headerCrc: 1 };
-  const space = { facts, hasLed: false, replicas: ['b'] } as unknown as SpaceState;
+  const hostWaits = new Set();
+  const space = { facts, hasLed: false, replicas: ['b'], hostWaits } as unknown as SpaceState;
   becomeReplica(space);
   expect(space.facts).toMatchObject({ role: 'replica', applied: 3 });
   // What it took appends for its host has applied itself.

@@ -130,7 +130,9 @@ test('a last segment that cannot be read is not cut: opening says so', async () 
     .filter((name) => lsnOf(name) < durableLsn)
     .sort()
     .at(-1)!;
-  spoil('a', last, 0);
+  // Where the log ends: what stands there decides whether it is cut.
+  const end = durableLsn - lsnOf(last);
+  spoil('a', last, end - (end % PAGE));
   const opening = start('a', {});
   await expect(opening).rejects.toMatchObject({ code: 'Io' });
   bad = undefined;

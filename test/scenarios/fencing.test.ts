@@ -8,6 +8,7 @@ import { nodePlatform } from '#src/main/platform.js';
 import { newestState } from '#src/main/recovery.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
+import { WireClient } from '../support/wire-client.js';
 
 const TIMES = { readTimeoutMs: 10_000, keepAliveMs: 10_000 };
 
@@ -167,6 +168,30 @@ describe('two primaries', () => {
     await until('its epoch has begun', () => space.status().durableSequence === 21);
     await until('it takes appends', () => trio.heard('b', 'space-role').length > 1);
     expect(await space.append(1, payload(22))).toMatchObject({ sequence: 22, epoch: 2 });
+  });
+
+  test('FAULT-68 an epoch promised to one candidate is not followed under another', async () => {
+    const space = await cluster(false);
+    const { ask, candidate, peers } = candidateAt('c', space);
+    expect(await ask(2)).toMatchObject({ isGranted: true });
+    const c = trio.members.find((m) => m.nodeId === 'c')!;
+    const introduced = async (nodeId: string): Promise<string> => {
+      const client = new WireClient(c.port);
+      await client.hello('c', { nodeId });
+      const row = { handle: 1, id: space.status().id, epoch: 2, name: 's', members: [], sets: [] };
+      client.send({ kind: 'spaces', rows: [row] });
+      const [answer] = (await client.next('positions')).rows;
+      client.socket.destroy();
+      await client.closed;
+      return answer!.answer;
+    };
+    // With one answer enough, or other sets, both could lead in it.
+    expect(await introduced('y')).toBe('forked');
+    expect(trio.open.get('c')!.space('s').status().epoch).toBe(1);
+    expect(await introduced(candidate.nodeId)).toBe('follows');
+    // Who leads in it needs no promise any more, and nobody else gets one.
+    expect(await ask(2)).toMatchObject({ isGranted: false, epochSeen: 2 });
+    peers.close();
   });
 
   test('FAULT-67 a promise alone ends the old epoch: nothing is acknowledged', async () => {

@@ -31,6 +31,8 @@ class CountingDisk {
           const value = name === 'read' ? read : target[name];
           return typeof value === 'function' ? value.bind(target) : value;
         },
+        // A file that is renamed while it is open gets its new name.
+        set: (target, name, value) => Reflect.set(target, name, value),
       });
     },
   };

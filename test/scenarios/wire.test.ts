@@ -4,7 +4,7 @@ import type { Node } from '#src/main/index.js';
 import { idOf } from '#src/main/names.js';
 import { writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { FRAME_KINDS } from '#src/shared/protocol.js';
+import { encodeFrame, FRAME_KINDS } from '#src/shared/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 
@@ -55,6 +55,19 @@ describe('the wire, seen by a replica', () => {
     again.client.socket.write(frame);
     expect((await again.client.next('acks')).rows).toMatchObject([{ flushed: 9 }]);
     expect(await stored()).toHaveLength(9);
+  });
+
+  test('what came before the end is heard, though work was under way when it ended', async () => {
+    const reasons: string[] = [];
+    replica.on('primary-connection', ({ reason }) => reasons.push(reason));
+    const client = connect();
+    await client.hello('b');
+    const row = { handle: 1, id: idOf('s'), epoch: 1, name: 's', members: [], sets: [] };
+    const spaces = encodeFrame({ kind: 'spaces', rows: [row] });
+    const bye = { kind: 'bye', fatal: true, code: 'DuplicateNode', message: 'two of us' } as const;
+    client.socket.end(Buffer.concat([spaces, encodeFrame(bye)]));
+    await until('it is gone', () => reasons.length === 2);
+    expect(reasons[1]).toBe('two of us');
   });
 
   test('asked three times and told three times to go back, it goes once: no fork', async () => {

@@ -54,6 +54,7 @@ export class SimSocket extends EventEmitter implements ByteSocket {
   arrivedBytes = 0;
   hasEnded = false;
   #isPaused = false;
+  #isTold = false;
   #isHanding = false;
 
   constructor(network: SimNetwork, machine: Machine, owner: Owner | undefined) {
@@ -122,20 +123,23 @@ export class SimSocket extends EventEmitter implements ByteSocket {
 
   /** Gives the process what has arrived. */
   hand(): void {
-    if (this.#isHanding || this.#isPaused || this.destroyed) return;
-    if (this.arrived.length === 0 && !this.hasEnded) return;
+    if (this.#isHanding || this.destroyed) return;
+    if (this.arrived.length > 0 ? this.#isPaused : !this.hasEnded) return;
     this.#isHanding = true;
     this.#network.clock.after(0, this.owner, () => {
       this.#isHanding = false;
-      if (this.#isPaused || this.destroyed) return;
-      const chunk = this.arrived.shift();
-      if (chunk) {
+      if (this.destroyed) return;
+      if (this.arrived.length > 0) {
+        if (this.#isPaused) return;
+        const chunk = this.#network.read(this.arrived);
         this.arrivedBytes -= chunk.length;
         this.emit('data', chunk);
         if (this.peer) this.#network.move(this.peer);
         this.hand();
-      } else if (this.hasEnded) {
-        this.destroy();
+      } else if (this.hasEnded && !this.#isTold) {
+        // Told while it is paused, too, as Node does where nothing is left to read.
+        this.#isTold = true;
+        if (!this.emit('end')) this.destroy();
       }
     });
   }
@@ -211,6 +215,12 @@ export class SimNetwork {
     socket.peer!.destroy(new Error('ECONNRESET'));
     socket.destroy(new Error('ECONNRESET'));
     return true;
+  }
+
+  /** As TCP: what was sent in pieces may be read in one. */
+  read(arrived: Uint8Array[]): Uint8Array {
+    const pieces = arrived.splice(0, 1 + this.#chance(arrived.length));
+    return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
   }
 
   /** A process has died: its system closes for it. */

@@ -26,7 +26,7 @@ import {
 } from '../shared/promotion-verdict.js';
 import { holdsFloor } from '../shared/quorum.js';
 import type { Coordinator } from './coordinator.js';
-import type { Electorate, Poll, PromiseAnswer } from './electorate.js';
+import type { Electorate, MemberStanding, Poll, PromiseAnswer } from './electorate.js';
 import { type PassedOver, refused } from './promotion-report.js';
 import type { Quorum } from './quorum.js';
 import type { Refill } from './refill.js';
@@ -246,8 +246,9 @@ function counted(
   const { isEnough, counts } = promisesSuffice(question, granted);
   const { isMember: mayLead } = judgePromotion(question);
   const plain = { epoch, settled: undefined, passedOver: [], lost };
-  if (isEnough && mayLead && lost.length === 0) return plain;
+  const isPlain = isEnough && mayLead && lost.length === 0;
   if (!force) {
+    if (isPlain) return plain;
     if (!mayLead) throw refused(space, 'this directory is no member of it any more');
     const few = counts.find(({ got, needed }) => got < needed)!;
     const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
@@ -263,7 +264,9 @@ function counted(
   });
   const { nodeId, directoryId } = own;
   const living = [{ nodeId, directoryId }, ...granted];
-  if (mayLead && sets.every((set) => mayGoOn(set, living))) return { ...plain, passedOver };
+  // Who could only ever be replaced by force is given up with it, though nothing is lost.
+  const goesOn = mayLead && sets.every((set) => mayGoOn(set, living));
+  if (goesOn) return { ...plain, passedOver: isPlain ? [] : passedOver };
   const members = [{ nodeId, directoryId }, ...once(named.filter(isGiven))];
   const settled = sets.length > 0 ? { members, keep: sets.at(-1)!.keep } : undefined;
   return { epoch, settled, passedOver, lost };
@@ -285,8 +288,8 @@ function memberIn({ nodeId, directoryId }: PromiseAnswer): MemberId {
 }
 
 /** As a member has answered. */
-export function standingIn({ nodeId, row }: Poll['answers'][number]): Standing {
-  const { epochSeen, position, history, sets, directoryId, founder, isFounded } = row;
+export function standingIn(answer: MemberStanding): Standing {
+  const { nodeId, epochSeen, position, history, sets, directoryId, founder, isFounded } = answer;
   return {
     nodeId,
     directoryId: directoryId ?? UNKNOWN_DIRECTORY,

@@ -2,7 +2,6 @@
  * The other members of a space, as one that wants to lead it meets them: who they are, where they
  * listen, where they stand, what they promise.
  */
-import type { MemberStanding } from '../shared/candidacy.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { MEMBER_ASK_MS } from '../shared/limits.js';
 import { countingSets } from '../shared/members.js';
@@ -21,9 +20,12 @@ export interface SilentMember {
   readonly reason: string;
 }
 
+/** Where a member stands, as it says itself. */
+export type MemberStanding = StandingRow & { readonly nodeId: string };
+
 /** What the other members have said of a space. */
 export interface Poll {
-  readonly answers: readonly (MemberStanding & { readonly row: StandingRow })[];
+  readonly answers: readonly MemberStanding[];
   readonly silent: readonly SilentMember[];
 }
 
@@ -98,13 +100,13 @@ export class Electorate {
 
   /** Asks where every other member stands: promises nothing, burns nothing. */
   async poll(space: SpaceState): Promise<Poll> {
-    const answers: (MemberStanding & { row: StandingRow })[] = [];
+    const answers: MemberStanding[] = [];
     const silent: SilentMember[] = [];
     const ids = this.idsOf(space);
     const asked = ids.map(async (nodeId) => {
       const told = await this.#standing(space, nodeId).catch(reasonOf);
       if (typeof told === 'string') silent.push({ nodeId, reason: told });
-      else answers.push({ nodeId, ...told, row: told });
+      else answers.push({ nodeId, ...told });
     });
     await Promise.all(asked.filter((_, n) => this.#lives(ids[n]!)));
     // Of whom the coordinator says that they are gone, a word is welcome, but not waited for.

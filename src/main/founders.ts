@@ -59,12 +59,12 @@ export class Founders {
     const { facts } = space;
     while (facts.role === 'primary' && isFounding(space) && !stop.aborted) {
       const { answers } = await electorate.poll(space);
-      const others = answers.map((a) => ({ row: a.row, ...standingIn(a) }));
+      const others = answers.map((a) => ({ role: a.role, ...standingIn(a) }));
       const own = quorum.standingOf(space);
       const rivals = others.filter((other) => judgeFounders(own, other) !== 'same');
       if (rivals.length === 0) break;
       const stays = !rivals.some((other) => mustGiveWay(space, own, other, others));
-      const rival = rivals.find(({ row }) => row.role === 'primary');
+      const rival = rivals.find(({ role }) => role === 'primary');
       const leader = rival && electorate.memberOf(space, rival.nodeId);
       if (!stays) return await this.#giveWay(space, leader);
       if (rivals.some((other) => judgeFounders(own, other) === 'incident')) {

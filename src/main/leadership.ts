@@ -443,15 +443,15 @@ export class Leadership {
       return { space: name, nodeId, epoch, address: this.coordinated.address };
     }
     const { answers } = await this.#electorate.poll(space);
-    const leaders = answers.filter(({ row }) => row.role === 'primary');
-    const [leader] = leaders.sort((a, b) => b.row.epoch - a.row.epoch || later(b.row, a.row));
+    const leaders = answers.filter(({ role }) => role === 'primary');
+    const [leader] = leaders.sort((a, b) => b.epoch - a.epoch || later(b, a));
     const { primary } = space.facts;
-    const isNewer = leader !== undefined && leader.row.epoch >= epoch;
+    const isNewer = leader !== undefined && leader.epoch >= epoch;
     const found = isNewer ? leader.nodeId : primary;
     if (found === '') throw failure('NotPrimary', `${name} is led by nobody that can be reached`);
     const member = this.#electorate.memberOf(space, found);
     const address = dialable(member);
-    return { space: name, nodeId: found, epoch: isNewer ? leader.row.epoch : epoch, address };
+    return { space: name, nodeId: found, epoch: isNewer ? leader.epoch : epoch, address };
   }
 }
 

@@ -125,6 +125,8 @@ describe('a backup of a running node', () => {
     const c = await open('c', 'c', LISTEN);
     await a.addReplica(at('c', c.address!.port));
     await space.flushed(3, { replicas: 1, timeoutMs: 20_000 });
+    const counts = (): number => space.status().members?.counting.length ?? 0;
+    await until('it is a member', () => counts() === 2 && space.status().isReplicated(1));
     expect(await contentOf(c.space('s'))).toEqual(await contentOf(space));
     // It is a replica like any other now.
     expect((await c.promote('s', { dryRun: true, replicas: 0 })).mayLackFrom).toBeUndefined();

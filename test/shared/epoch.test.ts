@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { judgeCandidacy } from '#src/shared/candidacy.js';
 import {
   comparePositions,
   divergenceOf,
@@ -111,76 +110,10 @@ describe('where two histories part', () => {
 
 describe('who may lead', () => {
   const at = (epoch: number, sequence: number): Position => ({ epoch, sequence, headerCrc: 1 });
-  const member = (nodeId: string, position: Position, rows: EpochStart[] = []) => ({
-    nodeId,
-    epochSeen: position.epoch,
-    position,
-    history: rows,
-  });
-
   test('the later epoch of the last entry is farther, then the sequence', () => {
     expect(comparePositions(at(2, 5), at(1, 500))).toBeGreaterThan(0);
     expect(comparePositions(at(2, 5), at(2, 6))).toBeLessThan(0);
     expect(comparePositions(at(2, 5), at(2, 5))).toBe(0);
-  });
-
-  test.each([
-    // N, n, other answers, qualified
-    [2, 1, 1, true],
-    [2, 1, 0, false],
-    [2, 2, 0, true],
-    [4, 1, 2, false],
-    [4, 1, 3, true],
-    [0, 1, 0, true],
-  ])('FAULT-63 N = %i, n = %i, %i others answer: %s', (replicas, keep, others, isQualified) => {
-    const answers = Array.from({ length: others }, (_, i) => member(`m${i}`, at(1, 9)));
-    const own = at(1, 9);
-    const verdict = judgeCandidacy({ own, answers, replicas, keep, isOwnCounted: true });
-    expect(verdict.isQualified).toBe(isQualified);
-  });
-
-  test('FAULT-63 whatever was acknowledged on n replicas, one of those that suffice has it', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 6 }), fc.nat(), fc.nat(), (replicas, x, y) => {
-        const keep = 1 + (x % replicas);
-        const members = replicas + 1;
-        const needed = replicas - keep + 1;
-        // The fewest that may answer against the most that may lack the entry.
-        expect(needed + (keep + 1)).toBeGreaterThan(members);
-        const short = judgeCandidacy({
-          own: at(1, 1),
-          answers: Array.from({ length: needed - 2 }, (_, i) => member(`m${i}`, at(1, 1))),
-          replicas,
-          keep,
-          isOwnCounted: true,
-        });
-        expect(short.isQualified).toBe(needed <= 1);
-        expect(y).toBeGreaterThanOrEqual(0);
-      }),
-    );
-  });
-
-  test('FAULT-69 what would be lost, against whom', () => {
-    const rows = history(30, [1, 1, A], [2, 8, B]).rows as EpochStart[];
-    const verdict = judgeCandidacy({
-      own: at(1, 9),
-      answers: [member('b', at(1, 12)), member('c', at(2, 30), rows), member('d', at(1, 9))],
-      replicas: 3,
-      keep: 1,
-      isOwnCounted: true,
-    });
-    expect(verdict).toMatchObject({ isQualified: false, needed: 3, got: 4 });
-    expect(verdict.lost).toEqual([
-      { nodeId: 'b', from: 10, to: 12, entries: 3, epoch: 1 },
-      { nodeId: 'c', from: 8, to: 30, entries: 23, epoch: 2 },
-    ]);
-  });
-
-  test('a node whose own disk went back does not count as an answer', () => {
-    const answers = [member('b', at(1, 9))];
-    const how = { own: at(1, 9), answers, replicas: 2, keep: 1 };
-    expect(judgeCandidacy({ ...how, isOwnCounted: false }).isQualified).toBe(false);
-    expect(judgeCandidacy({ ...how, isOwnCounted: true }).isQualified).toBe(true);
   });
 });
 

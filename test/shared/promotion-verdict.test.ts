@@ -69,6 +69,50 @@ describe('who may lead', () => {
     expect(two).toMatchObject({ isQualified: true, needed: 2, got: 2, lost: [] });
   });
 
+  test.each([
+    // members, n, other answers, qualified
+    [3, 1, 1, true],
+    [3, 1, 0, false],
+    [3, 2, 0, true],
+    [5, 1, 2, false],
+    [5, 1, 3, true],
+    [1, 1, 0, true],
+  ])('FAULT-63 %i members, n = %i, %i others answer: %s', (members, keep, others, isQualified) => {
+    const rows = [row(0, set('abcde'.slice(0, members), keep))];
+    const own = standing('a', 9, { rows });
+    const answers = [...'bcde'.slice(0, others)].map((name) => standing(name, 9, { rows }));
+    expect(judgePromotion(question(own, answers)).isQualified).toBe(isQualified);
+  });
+
+  test('FAULT-63 whatever was acknowledged on n replicas, one of those that suffice has it', () => {
+    const sizes = [1, 2, 3, 4, 5, 6, 7];
+    for (const size of sizes) {
+      for (const keep of sizes.filter((n) => n < size)) {
+        const rows = [row(0, set('abcdefg'.slice(0, size), keep))];
+        const { needed } = judgePromotion(question(standing('a', 9, { rows }), []));
+        // The fewest that may answer against the most that may lack the entry.
+        expect(needed + (keep + 1)).toBeGreaterThan(size);
+        expect(needed + keep).toBe(size);
+      }
+    }
+  });
+
+  test('FAULT-69 what would be lost, against whom', () => {
+    const answers = [
+      standing('b', 12),
+      standing('c', 30, {}, [
+        [1, 1, 'a'],
+        [2, 8, 'b'],
+      ]),
+    ];
+    const { isQualified, lost } = judgePromotion(question(standing('a', 9), answers));
+    expect(isQualified).toBe(false);
+    expect(lost).toEqual([
+      { nodeId: 'b', from: 10, to: 12, entries: 3, epoch: 1 },
+      { nodeId: 'c', from: 8, to: 30, entries: 23, epoch: 2 },
+    ]);
+  });
+
   test('its own answer counts for nothing where its disk went back', () => {
     const how = question(standing('b', 5), [standing('c', 5)]);
     expect(judgePromotion({ ...how, isOwnCounted: false }).isQualified).toBe(false);

@@ -208,9 +208,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'who is behind its members may lead',
     by: 'roles-sim',
-    file: 'shared/candidacy.js',
-    find: 'isQualified: got >= needed && lost.length === 0',
-    put: 'isQualified: got >= needed',
+    file: 'shared/promotion-verdict.js',
+    find: 'const isFree = !farthest &&',
+    put: 'const isFree =',
   },
   {
     what: 'one answer is enough to lead',

@@ -428,7 +428,7 @@ export class RolesRun {
       const leaders = this.#leaderAmong(name).filter((n) => counting.includes(n.name));
       if (leaders.length === 1 && isWhole) return;
       if (clock.nowMs > end) {
-        const all = nodes.map((n) => JSON.stringify(n.node?.space(name).status()));
+        const all = nodes.map((n) => JSON.stringify(statusOn(n, name)));
         throw new Violation(`${name} is not whole: ${all.join('\n')}`);
       }
       if (!leader && !this.#hasLeases) await this.#promoteOne(name, round);
@@ -444,15 +444,9 @@ export class RolesRun {
     const { clock, nodes } = this.#cluster;
     const isForced = round >= PATIENT_ROUNDS;
     const isDuel = !isForced && this.#chance(2) === 0;
-    const pairs = isDuel
-      ? [
-          [0, 1],
-          [1, 2],
-          [2, 0],
-        ]
-      : [[0], [1], [2]];
-    const work = pairs[round % 3]!.map(async (i) => {
-      const node = nodes[i]!;
+    const tried = isDuel ? [round, round + 1] : [round];
+    const work = tried.map(async (i) => {
+      const node = nodes[i % nodes.length]!;
       const force = isForced && this.#hosts.get(node.name)!.stuckUntilMs > clock.nowMs;
       const done = settled(clock.as(node.owner, () => node.node!.promote(name, { force })));
       this.#note(`${node.name}: ${name} ${await done}`);

@@ -2,7 +2,13 @@
  * The primary's side of replication on the main thread: its shippers, the verdicts on what
  * replicas say of themselves, waiting for their acknowledgements, their status.
  */
-import type { FromShipper, SegmentPlace, ShipperStart, VerdictAnswer } from '../shared/control.js';
+import type {
+  AnsweredRow,
+  FromShipper,
+  SegmentPlace,
+  ShipperStart,
+  VerdictAnswer,
+} from '../shared/control.js';
 import { verdictOf } from '../shared/epoch.js';
 import { EngramError, failure } from '../shared/errors.js';
 import { frameBytesOf, HEARTBEAT_MS } from '../shared/limits.js';
@@ -364,7 +370,7 @@ export class Replication {
   async #judge(
     shipper: ShipperHandle,
     connection: number,
-    rows: readonly PositionRow[],
+    rows: readonly AnsweredRow[],
   ): Promise<void> {
     // What comes after this moment has a higher LSN: nothing falls between.
     const durableLsn = this.#memory.durableLsn;
@@ -423,14 +429,15 @@ export class Replication {
     shipper: ShipperHandle,
     connection: number,
     space: SpaceState,
-    { handle, position: { sequence } }: PositionRow,
+    { handle, acked, position: { sequence } }: AnsweredRow,
   ): boolean {
     const { directoryId } = shipper.link;
     if (directoryId === undefined) return false;
-    const { facts, slot } = space;
+    const { facts } = space;
     const kept = facts.slots.get(shipper.replica.nodeId);
     const told = kept?.directoryId === directoryId && !kept.lost ? kept.flushed : 0;
-    const flushed = Math.max(told, shipper.flushedOf(slot, facts.epoch));
+    // What is kept of it moves on with what it acknowledges, also after this answer.
+    const flushed = acked.epoch === facts.epoch ? acked.flushed : told;
     if (sequence >= flushed) return false;
     const bytes = encodeFrame({ kind: 'regressed', handle, flushed }, shipper.link.version);
     shipper.post({ kind: 'frame', connection, bytes });

@@ -143,6 +143,12 @@ export interface LinkReport {
   readonly checksumFailures: number;
 }
 
+/** Where a replica stands, and what it had acknowledged before it said so. */
+export type AnsweredRow = PositionRow & {
+  /** By this link; epoch 0: it has not followed the space from here, yet. */
+  readonly acked: { readonly epoch: Epoch; readonly flushed: Sequence };
+};
+
 export type FromShipper =
   | ({ readonly kind: 'state' } & LinkReport)
   | { readonly kind: 'traffic'; readonly traffic: Traffic }
@@ -156,7 +162,7 @@ export type FromShipper =
   | {
       readonly kind: 'positions';
       readonly connection: number;
-      readonly rows: readonly PositionRow[];
+      readonly rows: readonly AnsweredRow[];
     }
   /** A higher epoch of the space is known there, or another node leads it in this one. */
   | {

@@ -335,7 +335,13 @@ export class Shipper {
 
   #positions(rows: readonly PositionRow[]): void {
     this.#introductions.answered(rows);
-    this.#tell({ kind: 'positions', connection: this.#connection, rows });
+    const progress = this.#progress;
+    // Main hears of it later: what is acknowledged meanwhile says nothing of this answer.
+    const answered = rows.map((row) => {
+      const acked = { epoch: progress.epoch(row.handle), flushed: progress.flushed(row.handle) };
+      return { ...row, acked };
+    });
+    this.#tell({ kind: 'positions', connection: this.#connection, rows: answered });
   }
 
   message(message: ToShipper): void {

@@ -47,6 +47,16 @@ export function isSettled(nodes: readonly SimNode[], space: string): boolean {
   return members.counting.length > 1 && members.counting.every((m) => here.includes(m.directoryId));
 }
 
+/** Nodes whose directory counts and is nowhere any more: a set of two cannot replace it. */
+export function lostIn(nodes: readonly SimNode[], space: string): string[] {
+  const leader = leaderOf(nodes, space);
+  const members = leader && statusOn(leader, space)?.members;
+  const counting = [...(members?.counting ?? []), ...(members?.pending ?? [])];
+  const here = nodes.flatMap((n) => (n.isRunning ? [n.node!.status().directoryId] : []));
+  const lost = counting.filter((m) => !here.includes(m.directoryId)).map((m) => m.nodeId);
+  return [...new Set(lost)];
+}
+
 export function memberFaults(host: MembersHost): readonly (readonly [string, Work])[] {
   const { cluster, chance, spaces } = host;
   const wiped: Work = (node, _, ms) => {

@@ -22,6 +22,7 @@ import {
   countingIn,
   isSettled,
   leaderOf,
+  lostIn,
   type MembersHost,
   memberFaults,
   statusOn,
@@ -38,6 +39,8 @@ const TTL_MS = 2_000;
 const HOST_TIMEOUT_MS = 3_000;
 /** Rounds of operators who do not force anything. */
 const PATIENT_ROUNDS = 9;
+/** What has not settled by itself until then is waited for in vain, or not: an operator decides. */
+const GIVE_UP_ROUNDS = 100;
 
 export interface RolesReport {
   readonly seed: number;
@@ -432,7 +435,26 @@ export class RolesRun {
         throw new Violation(`${name} is not whole: ${all.join('\n')}`);
       }
       if (!leader && !this.#hasLeases) await this.#promoteOne(name, round);
+      if (leader && !this.#hasLeases && round % GIVE_UP_ROUNDS === GIVE_UP_ROUNDS - 1) {
+        await this.#giveUp(name, leader);
+      }
       await clock.runFor(200);
+    }
+  }
+
+  /** An operator says that directories are lost which too few are left to replace. */
+  async #giveUp(name: string, leader: SimNode): Promise<void> {
+    const { clock, nodes } = this.#cluster;
+    for (const id of lostIn(nodes, name).filter((lost) => lost !== leader.name)) {
+      const { port } = nodes.find((n) => n.name === id)!;
+      const work = clock.as(leader.owner, async () => {
+        await leader.node!.removeReplica(id, { force: true });
+        await leader.node!.addReplica({ nodeId: id, host: '127.0.0.1', port });
+        const left = countingIn(nodes, name).filter((n) => n !== leader.name);
+        await leader.node!.openSpace(name, { replicas: [...left, id] });
+      });
+      const done = await this.#cluster.within(SETTLE_MS, `giving up ${id}`, settled(work));
+      this.#note(`${leader.name}: ${id} is given up and taken in: ${done}`);
     }
   }
 

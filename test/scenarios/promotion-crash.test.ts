@@ -3,8 +3,10 @@
  * the node is before or behind the step, and comes to the same end. All calls with
  * ENGRAM_TEST_FULL=1, else a sample of them.
  */
+import fs from 'node:fs';
+import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import type { Node } from '#src/main/index.js';
+import type { Node, Space } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/open-node.js';
 import { contentOf, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
@@ -73,24 +75,45 @@ describe(`every disk call, seed ${SEED}`, () => {
     await trio.stop('b');
     for (let n = 21; n <= 40; n++) await space.append(1, payload(n));
     await closeFake();
-    const b = await trio.start('b', TINY);
-    await b.promote('s', { force: true });
-    const led = await b.openSpace('s');
-    for (let n = 22; n <= 30; n++) await led.append(1, payload(1_000 + n));
+    const promoted = await trio.start('b', TINY);
+    await promoted.promote('s', { force: true });
+    const begun = await promoted.openSpace('s');
+    for (let n = 22; n <= 30; n++) await begun.append(1, payload(1_000 + n));
+    await trio.stop('b');
     const image = disk.image();
+    const [folder, copy] = [path.join(trio.folder, 'b'), path.join(trio.folder, 'b-copy')];
+    fs.cpSync(folder, copy, { recursive: true });
+    let led!: Space;
+    // Both as before the rejoin: b would know that a has forgotten what it had (row 108).
+    const restore = async (): Promise<void> => {
+      disk.restore(image);
+      await trio.stop('b');
+      fs.rmSync(folder, { recursive: true });
+      fs.cpSync(copy, folder, { recursive: true });
+      led = await (await trio.start('b', { ...TINY, openConfirmMs: 200 })).openSpace('s');
+    };
 
-    const isWhole = (): boolean =>
-      fake?.space('s').status().epoch === 2 && fake.space('s').status().durableSequence === 30;
+    // It has what b has, and counts there again: nothing more is written.
+    const isWhole = (): boolean => {
+      const { epoch, durableSequence } = fake!.space('s').status();
+      const { members, replicas, lastSequence } = led.status();
+      const link = replicas.find((r) => r.replicaId === 'a');
+      const isCounted = members.counting.some((m) => m.nodeId === 'a');
+      const isSettled = members.pending === undefined && !members.learners.includes('a');
+      const isEqual = durableSequence === lastSequence && link?.ackedSequence === lastSequence;
+      const isLinked = link?.state === 'streaming';
+      return epoch === 2 && isEqual && isLinked && isCounted && isSettled;
+    };
     // Once without a fault, to know the calls.
+    await restore();
     disk.inject(undefined);
     await openFake(disk, 'a');
     await until('a has rejoined', isWhole);
     await closeFake();
     const calls = disk.calls.length;
     expect(calls).toBeGreaterThan(20);
-    const content = await contentOf(led);
     for (const n of sample(calls)) {
-      disk.restore(image);
+      await restore();
       disk.inject({ call: n, errno: 'EIO', isLasting: true });
       const node = await openFake(disk, 'a');
       const what = `call ${n} of ${calls}`;
@@ -103,6 +126,7 @@ describe(`every disk call, seed ${SEED}`, () => {
       const again = await openFake(disk, 'a');
       expect(again, what).toBeDefined();
       await until(`${what}: a has rejoined`, isWhole);
+      const content = await contentOf(led);
       expect(await contentOf(again!.space('s')), what).toEqual(content);
       expect(again!.status().holes, what).toEqual([]);
       await closeFake();

@@ -10,6 +10,21 @@ export const OPTIONS = {
   backoffStepsMs: [100, 500, 2_000],
 };
 
+/** Entries of one appendBatch. */
+export const PER_BATCH = 20;
+/** One batch of so many waits for a replica's fdatasync, too. */
+const REPLICATED_EVERY = 10;
+
+/** How the batch is acknowledged in which a life's `count`th payload of the space is offered. */
+export function isReplicated(space, count) {
+  // Spaces take turns, a batch each.
+  const batch = Math.floor(count / PER_BATCH) * SPACES.length + SPACES.indexOf(space);
+  return batch % REPLICATED_EVERY === 0;
+}
+
+/** What the log itself has written, of who counts (src/shared/members.ts). */
+export const MEMBERS_ENTRY = 7;
+
 /** The `count`th payload that this life of the primary offered to the space; no two are alike. */
 export function payloadOf(life, space, count) {
   const head = `${life} ${space} ${count} `;

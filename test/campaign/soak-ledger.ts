@@ -4,9 +4,9 @@ import path from 'node:path';
 import { nodeDisk } from '#src/main/disk.js';
 import { readNodeFile } from '#src/main/node-file.js';
 import { walkSegment } from '#src/main/segment-walk.js';
-import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
+import { readPayloadSize, readSequence, readSpaceId, readType } from '#src/shared/entry.js';
 import { segmentStart } from '#src/shared/segment.js';
-import { offerOf } from './soak-facts.mjs';
+import { isReplicated, MEMBERS_ENTRY, offerOf, PER_BATCH } from './soak-facts.mjs';
 
 /** Consecutive entries that one life of the primary offered: [life, first sequence, count, n]. */
 export type Row = [life: number, first: number, count: number, n: number];
@@ -23,6 +23,9 @@ export class SpaceLedger {
   #open: Row[] = [];
   /** What the logs hold from 1 to `verified`, in runs that are as long as can be. */
   readonly #held: Row[] = [];
+  /** Of the newest life that is there, by whether they wait for a replica: the offers to come. */
+  #life = 0;
+  #next = new Map<boolean, number>();
 
   constructor(name: string) {
     this.name = name;
@@ -42,10 +45,10 @@ export class SpaceLedger {
     for (const run of runs) {
       const [life, first, count, n] = run;
       const last = this.#held.at(-1);
-      // Offers of one life go into one space in their order, and lives follow each other.
-      const isAhead = !last || life > last[0] || (life === last[0] && count >= last[2] + last[3]);
-      if (!isAhead) return `${this.name} ${first}: offer ${life}/${count} was there before`;
-      if (last?.[0] === life && last[2] + last[3] === count) last[3] += n;
+      const twin = this.#meet(run);
+      if (twin) return twin;
+      const isNext = last && last[1] + last[3] === first && last[2] + last[3] === count;
+      if (isNext && last[0] === life) last[3] += n;
       else this.#held.push([...run]);
     }
     this.verified = to;
@@ -53,6 +56,24 @@ export class SpaceLedger {
     const wrong = this.#open.filter(isDone).find((row) => !this.#isHeld(row));
     this.#open = this.#open.filter((row) => !isDone(row));
     return wrong && `${this.name} ${wrong[1]} was acknowledged, and is another entry`;
+  }
+
+  /**
+   * Lives follow each other; offers of one life go into one space in their order. Those that ask
+   * for a replica wait for a link to one, and are overtaken then by those that do not.
+   */
+  #meet([life, first, count, n]: Row): string | undefined {
+    if (life > this.#life) this.#next.clear();
+    for (let at = count; at < count + n; ) {
+      const kind = isReplicated(this.name, at);
+      const isAhead = life >= this.#life && at >= (this.#next.get(kind) ?? 0);
+      if (!isAhead)
+        return `${this.name} ${first + at - count}: offer ${life}/${at} was there before`;
+      at = Math.min(count + n, (Math.floor(at / PER_BATCH) + 1) * PER_BATCH);
+      this.#next.set(kind, at);
+    }
+    this.#life = life;
+    return undefined;
   }
 
   #isHeld([life, first, count, n]: Row): boolean {
@@ -99,9 +120,16 @@ export function rowsOf(
 ): Row[] | undefined {
   const rows: Row[] = [];
   for (let sequence = from; sequence <= to; sequence++) {
-    const offer = offerOf(entries.get(sequence)?.subarray(56) ?? Buffer.alloc(0));
-    if (!offer) return undefined;
-    rows.push([offer.life, sequence, offer.count, 1]);
+    const entry = entries.get(sequence) ?? Buffer.alloc(0);
+    const offer = offerOf(entry.subarray(56));
+    if (!offer && !isOfMembers(entry)) return undefined;
+    if (offer) rows.push([offer.life, sequence, offer.count, 1]);
   }
   return rows;
+}
+
+/** The library's own: nobody offered it. */
+function isOfMembers(entry: Buffer): boolean {
+  const view = new DataView(entry.buffer, entry.byteOffset, entry.length);
+  return entry.length >= 56 && readType(view, 0) === MEMBERS_ENTRY;
 }

@@ -2,15 +2,19 @@
 // replicas, and offers entries at the rate, whatever becomes of those before.
 import { createHash } from 'node:crypto';
 import { openNode } from '../../dist/main/index.js';
-import { OPTIONS, offerOf, payloadOf, SPACES } from './soak-facts.mjs';
+import {
+  isReplicated,
+  MEMBERS_ENTRY,
+  OPTIONS,
+  offerOf,
+  PER_BATCH,
+  payloadOf,
+  SPACES,
+} from './soak-facts.mjs';
 
 const TICK_MS = 2;
 /** What was due while the process was stopped is not offered: its host was stopped as well. */
 const LATE_MAX_MS = 100;
-/** Entries of one appendBatch. */
-const PER_BATCH = 20;
-/** One batch of so many waits for a replica's fdatasync, too. */
-const REPLICATED_EVERY = 10;
 const TELL_MS = 20;
 /** Events that tell of nothing good where disks are whole. */
 const BAD_EVENTS = ['damaged', 'fatal', 'slot-lost', 'replica-refused', 'apply-blocked'];
@@ -46,8 +50,9 @@ let acks = [];
 const refused = {};
 const counts = new Map(SPACES.map((name) => [name, 0]));
 
-async function batch(space, name, ack) {
+async function batch(space, name) {
   const count = counts.get(name);
+  const ack = isReplicated(name, count) ? { ack: { replicas: 1, timeoutMs: 2_000 } } : {};
   counts.set(name, count + PER_BATCH);
   outstanding++;
   const payloads = Array.from({ length: PER_BATCH }, (_, i) => payloadOf(life, name, count + i));
@@ -75,9 +80,7 @@ function offer(spaces) {
     due += (ms / 1_000) * (rate / PER_BATCH);
     for (; batches < due; batches++) {
       const name = SPACES[batches % SPACES.length];
-      const isReplicated = batches % REPLICATED_EVERY === 0;
-      const ack = isReplicated ? { ack: { replicas: 1, timeoutMs: 2_000 } } : {};
-      void batch(spaces.get(name), name, ack);
+      void batch(spaces.get(name), name);
       offered += PER_BATCH;
     }
     if (!isOffering) clearInterval(timer);
@@ -98,7 +101,8 @@ async function readRange(name, from, to) {
   let next = from;
   for await (const e of node.space(name).read({ from, to })) {
     const offer = offerOf(e.payload);
-    if (e.sequence !== next || offer?.space !== name) {
+    const isOurs = offer?.space === name || e.type === MEMBERS_ENTRY;
+    if (e.sequence !== next || !isOurs) {
       return { wrong: `${name} ${e.sequence} where ${next} stands, of ${JSON.stringify(offer)}` };
     }
     head.writeBigUInt64LE(BigInt(e.sequence), 0);
@@ -106,11 +110,13 @@ async function readRange(name, from, to) {
     head.writeUInt32LE(e.type, 12);
     head.writeBigUInt64LE(e.timestamp, 16);
     hash.update(head).update(e.payload);
+    next++;
+    if (!offer) continue;
     const run = runs.at(-1);
-    const continues = run?.[0] === offer.life && run[2] + run[3] === offer.count;
+    const isNext = run && run[1] + run[3] === e.sequence && run[2] + run[3] === offer.count;
+    const continues = isNext && run[0] === offer.life;
     if (continues) run[3]++;
     else runs.push([offer.life, e.sequence, offer.count, 1]);
-    next++;
   }
   if (next !== to + 1) return { wrong: `${name} ends at ${next - 1}, not ${to}` };
   return { digest: hash.digest('hex'), runs };

@@ -108,3 +108,27 @@ test('FAULT-108 a wiped directory makes no majority, and its promise is none', a
   expect(refused).toMatchObject({ code: 'PromotionRefused' });
   await expect(wiped.promote('s')).rejects.toMatchObject({ code: 'PromotionRefused' });
 });
+
+test('FAULT-108 who is introduced anew while it acknowledges has forgotten nothing', async () => {
+  const b = await life.start('b', { listen: LISTEN });
+  const c = await life.start('c', { listen: LISTEN });
+  const replicas = [at('b', b.address!.port), at('c', c.address!.port)];
+  const a = await life.start('a', { lead: true, listen: LISTEN, replicas });
+  const told = heard(a, 'member-regressed');
+  const names = Array.from({ length: 16 }, (_, n) => `s${n}`);
+  const spaces = await Promise.all(names.map((name) => a.openSpace(name)));
+  let isOver = false;
+  const loads = spaces.map(async (space) => {
+    while (!isOver) await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
+  });
+  const load = Promise.all(loads).catch((error) => error);
+  // Each change of whom they go to introduces them, in one frame, to who streams them already.
+  for (let round = 0; round < 20 && told.length === 0; round++) {
+    const ids = round % 2 === 0 ? ['b'] : ['b', 'c'];
+    await Promise.all(names.map((name) => a.openSpace(name, { replicas: ids })));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  isOver = true;
+  expect(told).toEqual([]);
+  expect(await load).not.toBeInstanceOf(Error);
+});

@@ -254,13 +254,15 @@ export class MemberChanges {
    * It leads, and its epoch has an entry. A space begins with whatever its host appends: who learns
    * waits for that, who is to go does not.
    */
-  #mayChange(space: SpaceState, { wish }: Change): boolean {
+  #mayChange(space: SpaceState, change: Change): boolean {
     const { facts, isFenced, pause, refusal } = space;
     if (isFenced || pause || refusal || this.#parts.wal.refusal) return false;
     if (facts.position.sequence > 0) return facts.history.at(-1)?.epoch === facts.epoch;
-    const isWished = ({ nodeId }: MemberId): boolean =>
-      nodeId === this.#parts.nodeId || wish.includes(nodeId);
-    return !this.#currentOf(space).members.every(isWished);
+    return !this.#currentOf(space).members.every((m) => this.#isWished(m, change));
+  }
+
+  #isWished({ nodeId }: MemberId, { wish }: Change): boolean {
+    return nodeId === this.#parts.nodeId || wish.includes(nodeId);
   }
 
   /** @returns whether there is something under way */
@@ -291,8 +293,12 @@ export class MemberChanges {
     const current = this.#currentOf(space);
     const next = nextSet(current, this.#own, wished);
     const isSame = row ? sameSet(current, next) : sameNames(current, next);
-    if (isSame) this.#atRest(space, change, learners(current, wished).length > 0);
-    else if (!this.#speaksVersion1(space)) {
+    if (isSame) {
+      this.#atRest(space, change, learners(current, wished).length > 0);
+      // Who goes waits for who comes: looked at until that one is there, or cannot come.
+      const isAsWished = current.members.every((m) => this.#isWished(m, change));
+      if (!isAsWished && wished.some((node) => node.isComing)) change.isNew = true;
+    } else if (!this.#speaksVersion1(space)) {
       void this.#write(space, change, current, { next, old: current });
     }
     return true;
@@ -336,7 +342,8 @@ export class MemberChanges {
       const isFollowing =
         directoryId !== undefined && shipper!.progress.epoch(slot) === facts.epoch;
       const isReady = isFollowing && shipper!.flushedOf(slot, facts.epoch) >= mark;
-      return { nodeId, directoryId, isFollowing, isReady };
+      const isComing = shipper !== undefined && this.#parts.replication.mayCome(shipper, slot);
+      return { nodeId, directoryId, isComing, isReady };
     });
   }
 

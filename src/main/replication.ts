@@ -16,7 +16,7 @@ import type { MemberId } from '../shared/members.js';
 import { allocateShipperCounters } from '../shared/metric-words.js';
 import type { Member } from '../shared/node-record.js';
 import { PairWatch } from '../shared/pair-watch.js';
-import type { Epoch, Sequence } from '../shared/position.js';
+import type { Epoch, Sequence, Slot } from '../shared/position.js';
 import { encodeFrame, type PositionRow } from '../shared/protocol.js';
 import { allocateProgress, type NodeMemory } from '../shared/slab.js';
 import type { Pair } from '../shared/snapshot-queue.js';
@@ -197,6 +197,14 @@ export class Replication {
   /** It is not connected, and may be soon. */
   mayConnect(replicaId: string): boolean {
     return !this.isConnected(replicaId) && (this.#shipperOf(replicaId)?.mayConnect ?? false);
+  }
+
+  /** It gets what it lacks of a space, or may begin to soon. */
+  mayCome(shipper: ShipperHandle, slot: Slot): boolean {
+    if (!shipper.isConnected) return shipper.mayConnect;
+    const verdict = shipper.watch.verdictOf(slot);
+    if (verdict === 'snapshot') return this.#config.snapshot !== undefined;
+    return verdict === 'none' || verdict === 'continue' || verdict === 'rewind';
   }
 
   isConnected(replicaId: string): boolean {

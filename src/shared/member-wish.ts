@@ -9,8 +9,8 @@ export interface WishedNode {
   readonly nodeId: string;
   /** At the other end of its link, 32 hex digits; undefined: there is none, or of version 1. */
   readonly directoryId: string | undefined;
-  /** The primary streams to it. */
-  readonly isFollowing: boolean;
+  /** It gets what it lacks, or may begin to soon: it is about to be ready. */
+  readonly isComing: boolean;
   /** It has what the primary had a moment ago, so it may count. */
   readonly isReady: boolean;
 }
@@ -40,7 +40,7 @@ export function nextSet(
     else if (directoryId !== undefined && node.isReady) members.push({ nodeId, directoryId });
     else {
       if (member) members.push(member);
-      isComing ||= node.isFollowing;
+      isComing ||= node.isComing;
     }
   }
   const isIn = (id: string): boolean => members.some((m) => m.nodeId === id);

@@ -150,6 +150,11 @@ export class PairWatch {
     this.pairs.rows[slot * PAIR_FIELDS + PAIR.verdict] = VERDICTS_SEEN.indexOf(verdict);
   }
 
+  /** The last one on its position. */
+  verdictOf(slot: Slot): Verdict | 'none' {
+    return VERDICTS_SEEN[this.pairs.rows[slot * PAIR_FIELDS + PAIR.verdict]!]!;
+  }
+
   /** A snapshot is on its way to the replica, or no more. */
   snapshotting(slot: Slot, isOnItsWay: boolean): void {
     this.pairs.rows[slot * PAIR_FIELDS + PAIR.snapshotting] = Number(isOnItsWay);

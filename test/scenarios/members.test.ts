@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node, Space } from '#src/main/index.js';
+import { decodeMembers, MEMBERS_ENTRY } from '#src/shared/members.js';
 import { at, contentOf, EachTest, heard, openSmall, until } from '../support/cluster.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
@@ -119,6 +120,25 @@ describe('members', () => {
     const kept = await contentOf(d.space('s'));
     expect(kept.some((line) => line.startsWith(`${sequence} `))).toBe(true);
     expect(kept.join()).toContain(bytes('kept').toString('base64'));
+  });
+
+  test('who goes counts until who comes has what is there', async () => {
+    const b = await life.start('b', { listen: LISTEN });
+    const c = await life.start('c', { listen: LISTEN });
+    const replicas = [address(b), address(c)];
+    const a = await life.start('a', { lead: true, listen: LISTEN, replicas });
+    const space = await a.openSpace('s', { replicas: ['b'] });
+    for (let n = 0; n < 50; n++) await space.append(1, bytes(`${n}`), { ack: { replicas: 1 } });
+    // It is there, and nothing of the space has been sent to it.
+    await a.openSpace('s', { replicas: ['c'] });
+    await space.append(1, bytes('last'), { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await until('c counts, and b does not', countsIn(space, 'a', 'c'));
+    // One member alone could not have kept anything.
+    const sets: number[] = [];
+    for await (const { type, payload } of space.read()) {
+      if (type === MEMBERS_ENTRY) sets.push(decodeMembers(payload).next.members.length);
+    }
+    expect(sets).toEqual([2, 2]);
   });
 
   test('FAULT-106 a member that was removed makes no majority', async () => {

@@ -10,10 +10,10 @@ const idOf = (nodeId: string, life = 0): MemberId => {
 };
 const setOf = (...members: MemberId[]): MemberSet => ({ members: [OWN, ...members], keep: 1 });
 const away = (nodeId: string): WishedNode => {
-  return { nodeId, directoryId: undefined, isFollowing: false, isReady: false };
+  return { nodeId, directoryId: undefined, isComing: false, isReady: false };
 };
 const here = (nodeId: string, isReady = true, life = 0): WishedNode => {
-  return { ...idOf(nodeId, life), isFollowing: true, isReady };
+  return { ...idOf(nodeId, life), isComing: true, isReady };
 };
 
 describe('the next set of members', () => {
@@ -27,7 +27,8 @@ describe('the next set of members', () => {
     ['who is not wished goes', ab, [], setOf(), []],
     ['one goes and one comes', ab, [here('c')], setOf(idOf('c')), ['c']],
     ['nobody goes while one is about to come', ab, [here('c', false)], ab, ['c']],
-    ['nor is one that is away waited for', ab, [away('c')], setOf(), ['c']],
+    ['nor while it is dialled', ab, [{ ...away('c'), isComing: true }], ab, ['c']],
+    ['one that is away is not waited for', ab, [away('c')], setOf(), ['c']],
     ['a new directory learns under the old name', ab, [here('b', false, 1)], ab, ['b']],
     ['and comes in exchange', ab, [here('b', true, 1)], setOf(idOf('b', 1)), ['b']],
   ])('%s', (_, current, wished, next, learning) => {

@@ -57,10 +57,18 @@ export function lostIn(nodes: readonly SimNode[], space: string): string[] {
   return [...new Set(lost)];
 }
 
+/** And each of them follows, in the present epoch: who does not is missing, as one wiped is. */
+function isFollowed(nodes: readonly SimNode[], space: string): boolean {
+  if (!isSettled(nodes, space)) return false;
+  const { members, replicas } = statusOn(leaderOf(nodes, space)!, space)!;
+  const counting = replicas.filter((r) => members.counting.some((m) => m.nodeId === r.replicaId));
+  return counting.every((r) => r.state === 'streaming' && r.ackedSequence > 0);
+}
+
 export function memberFaults(host: MembersHost): readonly (readonly [string, Work])[] {
   const { cluster, chance, spaces } = host;
   const wiped: Work = (node, _, ms) => {
-    if (!spaces.every((space) => isSettled(cluster.nodes, space))) return;
+    if (!spaces.every((space) => isFollowed(cluster.nodes, space))) return;
     node.losePower();
     node.disk.restore(new Map());
     host.wiped(node);

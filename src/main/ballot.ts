@@ -246,9 +246,8 @@ function counted(
   const { isEnough, counts } = promisesSuffice(question, granted);
   const { isMember: mayLead } = judgePromotion(question);
   const plain = { epoch, settled: undefined, passedOver: [], lost };
-  const isPlain = isEnough && mayLead && lost.length === 0;
+  if (isEnough && mayLead && lost.length === 0) return plain;
   if (!force) {
-    if (isPlain) return plain;
     if (!mayLead) throw refused(space, 'this directory is no member of it any more');
     const few = counts.find(({ got, needed }) => got < needed)!;
     const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
@@ -264,9 +263,7 @@ function counted(
   });
   const { nodeId, directoryId } = own;
   const living = [{ nodeId, directoryId }, ...granted];
-  // Who could only ever be replaced by force is given up with it, though nothing is lost.
-  const goesOn = mayLead && sets.every((set) => mayGoOn(set, living));
-  if (goesOn) return { ...plain, passedOver: isPlain ? [] : passedOver };
+  if (mayLead && sets.every((set) => mayGoOn(set, living))) return { ...plain, passedOver };
   const members = [{ nodeId, directoryId }, ...once(named.filter(isGiven))];
   const settled = sets.length > 0 ? { members, keep: sets.at(-1)!.keep } : undefined;
   return { epoch, settled, passedOver, lost };

@@ -352,6 +352,12 @@ describe('replication', () => {
     expect(() => c.space('s')).toThrow(/SpaceUnknown/);
     await a.openSpace('s', { replicas: ['b', 'c'] });
     await space.flushed(1, { replicas: 2, timeoutMs: 10_000 });
+    await until('c has all of it', () => {
+      const { lastSequence, members } = space.status();
+      return (
+        members?.pending === undefined && c.space('s').status().durableSequence === lastSequence
+      );
+    });
     expect(await contentOf(c.space('s'))).toEqual(await contentOf(space));
   });
 

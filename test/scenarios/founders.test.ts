@@ -70,6 +70,10 @@ describe('two founders', () => {
     expect(leader.nodeId).toBe('b');
     await until('a has what b has', () => atA.status().durableSequence >= 3);
     await atB.append(1, Buffer.from('last'), { ack: { replicas: 2, timeoutMs: 20_000 } });
+    await until('a has all of it', () => {
+      const { lastSequence, members } = atB.status();
+      return members?.pending === undefined && atA.status().durableSequence === lastSequence;
+    });
     expect(await contentOf(atA)).toEqual(await contentOf(atB));
     expect(await quarantined('a')).toBeGreaterThanOrEqual(5);
     expect(trio.heard('a', 'leader-conflict')).toEqual([]);

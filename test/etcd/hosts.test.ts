@@ -230,8 +230,7 @@ describe('three hosts and an etcd', () => {
     const logs = new Map<string, Record<string, string[]>>();
     for (const node of cluster.nodes)
       logs.set(node.nodeId, (await ask(node, { read: true })).spaces!);
-    const byId = new Map(cluster.nodes.map((n) => [n.nodeId, n]));
-    const verdict = checker.judge(logs, (id) => cluster.quarantineOf(byId.get(id)!));
+    const verdict = checker.judge(logs, (id, payload) => cluster.isKept(id, payload));
     expect(verdict.withReplicas).toBeGreaterThan(100);
   });
 });

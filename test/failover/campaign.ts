@@ -1,6 +1,7 @@
 /**
- * Leaders are killed and cut off under load, over and over; planned switchovers in between. An
- * external checker has the last word; times are the machine's monotonic clock.
+ * Leaders are killed and cut off under load, over and over; planned switchovers in between. Some
+ * that were killed come back with an empty disk, or another node comes in their place. An external
+ * checker has the last word; times are the machine's monotonic clock.
  */
 
 import { Checker, type Verdict, Violation } from './checker.js';
@@ -14,7 +15,9 @@ import {
   type SpaceFacts,
 } from './cluster.js';
 
-export type Way = 'kill' | 'cut' | 'etcd' | 'stop';
+/** `wipe`: killed, and its disk is lost; `swap`: killed, removed, another node is added. */
+export type Way = 'kill' | 'cut' | 'etcd' | 'stop' | 'wipe' | 'swap';
+const WAYS: readonly Way[] = ['kill', 'cut', 'wipe', 'cut', 'kill', 'stop', 'swap', 'etcd'];
 
 export interface CampaignOptions {
   readonly folder: string;
@@ -48,10 +51,9 @@ export const SPACES = Array.from({ length: 8 }, (_, n) => `space-${n}`);
 const SLOW_MS = 500;
 /** A replica that lacks fewer follows: some are always on their way. */
 const CLOSE_ENTRIES = 100;
-/** What must never be told: nothing here is a fork, and no epoch has two leaders. */
+/** What must never be told: nothing is a fork, no epoch has two leaders, no disk went back. */
 const NEVER = (e: NodeEvent): boolean =>
-  e.name === 'leader-conflict' ||
-  e.name === 'fatal' ||
+  ['leader-conflict', 'fatal', 'member-regressed'].includes(e.name) ||
   (e.name === 'replica-refused' && e.event.verdict === 'fork');
 /** Switchovers that are refused before anything has happened are asked for again. */
 const PASSING = ['NotEnoughReplicas', 'AckTimeout', 'SwitchingOver'];
@@ -77,7 +79,7 @@ export class Campaign {
   readonly #failovers: Failover[] = [];
   readonly #switchoverMs: number[] = [];
   readonly #gapMs: number[] = [];
-  readonly #rounds: Record<Way, number> = { kill: 0, cut: 0, etcd: 0, stop: 0 };
+  readonly #rounds: Record<Way, number> = { kill: 0, cut: 0, etcd: 0, stop: 0, wipe: 0, swap: 0 };
   #violation: unknown;
 
   private constructor(options: CampaignOptions, cluster: Cluster) {
@@ -132,7 +134,7 @@ export class Campaign {
     for (const node of nodes) await answered(node.ask({ load: true }));
     await this.#whole();
     for (let round = 1; round <= rounds; round++) {
-      const way = this.#wayOf(round);
+      const way = WAYS[(round - 1) % WAYS.length]!;
       const line = await this.#fail(way);
       this.#rounds[way]++;
       await this.#whole();
@@ -153,24 +155,19 @@ export class Campaign {
     };
   }
 
-  /** Mostly killed or cut off; now and then stopped, or cut off from etcd alone. */
-  #wayOf(round: number): Way {
-    const ways: Way[] = ['kill', 'cut', 'kill', 'cut', 'kill', 'stop', 'kill', 'etcd'];
-    return ways[(round - 1) % ways.length]!;
-  }
-
-  /** Every space is led and appended to, and the two others follow. */
+  /** Every space is led and appended to, the two others follow, and all three count. */
   async #whole(): Promise<void> {
-    await eventually('all spaces are led, and followed by two', async () => {
+    await eventually('all spaces are led, and followed by two that count', async () => {
       const { nodes } = this.#cluster;
       if (!nodes.every((node) => node.hasLease)) return false;
+      const ids = nodes.map((node) => node.nodeId);
       const all = await Promise.all(nodes.map((node) => node.status()));
       const led = all.flat().filter((s) => s.role === 'primary');
       return SPACES.every((name) => {
         const found = led.filter((s) => s.name === name);
         const [leader] = found;
         const isAppended = this.#newest.get(name)?.epoch === leader?.epoch;
-        return found.length === 1 && isAppended && isFollowed(leader!);
+        return found.length === 1 && isAppended && isFollowed(leader!) && isOf(leader!, ids);
       });
     });
   }
@@ -229,20 +226,26 @@ export class Campaign {
 
   async #do(way: Way, index: number): Promise<void> {
     const victim = this.#cluster.nodes[index]!;
-    if (way === 'kill') await victim.end('SIGKILL');
-    else if (way === 'cut') this.#cluster.hosts.cut(index);
+    if (way === 'cut') this.#cluster.hosts.cut(index);
     else if (way === 'etcd') this.#cluster.hosts.cutEtcd(index);
-    else victim.signal('SIGSTOP');
+    else if (way === 'stop') victim.signal('SIGSTOP');
+    else await victim.end('SIGKILL');
   }
 
   async #undo(way: Way, index: number): Promise<void> {
-    const victim = this.#cluster.nodes[index]!;
-    if (way === 'cut') this.#cluster.hosts.heal(index);
-    else if (way === 'etcd') this.#cluster.hosts.healEtcd(index);
-    else if (way === 'stop') victim.signal('SIGCONT');
+    const { nodes, hosts } = this.#cluster;
+    if (way === 'cut') hosts.heal(index);
+    else if (way === 'etcd') hosts.healEtcd(index);
+    else if (way === 'stop') nodes[index]!.signal('SIGCONT');
     else {
-      await victim.start();
-      await answered(victim.ask({ load: true }));
+      if (way === 'wipe') this.#cluster.wipe(index);
+      if (way === 'swap') {
+        const other = nodes[(index + 1) % nodes.length]!;
+        await answered(other.ask({ remove: nodes[index]!.nodeId }));
+        this.#cluster.swap(index);
+      }
+      await nodes[index]!.start();
+      await answered(nodes[index]!.ask({ load: true }));
     }
   }
 
@@ -283,13 +286,12 @@ export class Campaign {
       logs.set(node.nodeId, (await answered(node.ask({ read: true }))).spaces!);
     }
     if (this.#violation) throw this.#violation;
-    for (const node of nodes) {
+    for (const node of [...nodes, ...this.#cluster.removed]) {
       const [never] = node.events.filter(NEVER);
       if (never)
         throw new Violation(`${node.nodeId}: ${never.name} ${JSON.stringify(never.event)}`);
     }
-    const byId = new Map(nodes.map((node) => [node.nodeId, node]));
-    return this.#checker.judge(logs, (id) => this.#cluster.quarantineOf(byId.get(id)!));
+    return this.#checker.judge(logs, (id, payload) => this.#cluster.isKept(id, payload));
   }
 }
 
@@ -298,6 +300,13 @@ function isFollowed({ replicas, durable }: SpaceFacts): boolean {
   return (
     replicas.length === 2 && replicas.every(([, s, acked]) => s === 'streaming' && isClose(acked))
   );
+}
+
+/** These nodes count, with the disks that they have now, and nobody else. */
+function isOf({ members }: SpaceFacts, ids: readonly string[]): boolean {
+  const counting = members.counting.map((m) => m.nodeId).sort();
+  const isOver = !members.pending && members.learners.length === 0;
+  return isOver && counting.join() === [...ids].sort().join();
 }
 
 async function answered<T extends { error?: { message: string } }>(answer: Promise<T>): Promise<T> {

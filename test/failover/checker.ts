@@ -16,7 +16,7 @@ interface Told {
 export interface Verdict {
   readonly acknowledged: number;
   readonly withReplicas: number;
-  /** Acknowledged at level local, not in the history, and found in quarantine where it belongs. */
+  /** Acknowledged at level local, not in the history, and found where it belongs: see isKept. */
   readonly quarantined: number;
   readonly entries: number;
 }
@@ -47,12 +47,12 @@ export class Checker {
 
   /**
    * @param logs by node: each space's entries, as `sequence epoch type payload`
-   * @param quarantineOf what a node keeps of what it had to take back
+   * @param isKept whether a node has the payload in quarantine, or on a disk that it has lost
    * Throws Violation.
    */
   judge(
     logs: ReadonlyMap<string, Record<string, string[]>>,
-    quarantineOf: (nodeId: string) => string,
+    isKept: (nodeId: string, payload: string) => boolean,
   ): Verdict {
     const [first, ...others] = [...logs];
     const [firstId, history] = first!;
@@ -62,7 +62,6 @@ export class Checker {
         throw new Violation(`${name} is not the same on ${firstId} and ${nodeId}`);
       }
     }
-    const kept = new Map([...logs.keys()].map((id) => [id, quarantineOf(id)]));
     let withReplicas = 0;
     let quarantined = 0;
     for (const [space, known] of this.#told) {
@@ -78,7 +77,7 @@ export class Checker {
           const { epoch, nodeId } = told;
           const what = `${space} ${sequence} of epoch ${epoch}, acknowledged by ${nodeId}`;
           if (told.isReplicated) throw new Violation(`${what} on a replica too, is lost`);
-          if (!kept.get(told.nodeId)?.includes(told.payload)) {
+          if (!isKept(nodeId, told.payload)) {
             throw new Violation(`${what}, is neither in the history nor in its quarantine`);
           }
           quarantined++;

@@ -24,6 +24,11 @@ export interface SpaceFacts {
   readonly durable: number;
   readonly applied: number;
   readonly replicas: readonly [string, string, number][];
+  readonly members: {
+    readonly counting: readonly { nodeId: string; directoryId: string }[];
+    readonly pending: readonly unknown[] | undefined;
+    readonly learners: readonly string[];
+  };
 }
 
 export interface NodeEvent {
@@ -172,19 +177,36 @@ export class NodeProcess {
 export class Cluster {
   readonly hosts: Hosts;
   readonly etcd: EtcdServer;
-  readonly nodes: readonly NodeProcess[];
+  /** By host; one may be another node later. */
+  readonly nodes: NodeProcess[];
+  /** Those that were removed: what they have told holds. */
+  readonly removed: NodeProcess[] = [];
   readonly ttlMs: number;
+  /** By node: directories that are used no more. */
+  readonly #left = new Map<string, string[]>();
+  readonly #make: (index: number, nodeId: string) => NodeProcess;
   /** Told as they come. */
   onAck: (node: NodeProcess, ack: Ack) => void = () => undefined;
   /** When the key of a node was deleted in etcd, as a watch of our own has heard. */
   onGone: (nodeId: string, atMs: number) => void = () => undefined;
   #observer: ChildProcess | undefined;
 
-  private constructor(hosts: Hosts, etcd: EtcdServer, nodes: NodeProcess[], ttlMs: number) {
+  private constructor(
+    hosts: Hosts,
+    etcd: EtcdServer,
+    { folder, ttlMs, perSecond }: { folder: string; ttlMs: number; perSecond: number },
+  ) {
     this.hosts = hosts;
     this.etcd = etcd;
-    this.nodes = nodes;
     this.ttlMs = ttlMs;
+    const key = hosts.kind === 'namespaces' ? KEY : undefined;
+    this.#make = (index, nodeId) => {
+      const { inside, listen, advertise, endpoint } = hosts.nodes[index]!;
+      const dataDir = path.join(folder, nodeId);
+      const options = { nodeId, dataDir, listen, advertise, endpoint, ttlMs, perSecond, key };
+      return new NodeProcess(nodeId, inside, options, (node, ack) => this.onAck(node, ack));
+    };
+    this.nodes = IDS.map((nodeId, index) => this.#make(index, nodeId));
   }
 
   static async start(
@@ -195,17 +217,8 @@ export class Cluster {
     let etcd: EtcdServer | undefined;
     try {
       etcd = await EtcdServer.start(folder, hosts.etcd);
-      let cluster: Cluster;
-      const nodes = IDS.map((nodeId, index) => {
-        const { inside, listen, advertise, endpoint } = hosts.nodes[index]!;
-        const dataDir = path.join(folder, nodeId);
-        const more = { listen, advertise, endpoint, ttlMs, perSecond };
-        const key = hosts.kind === 'namespaces' ? KEY : undefined;
-        const told = (node: NodeProcess, ack: Ack): void => cluster.onAck(node, ack);
-        return new NodeProcess(nodeId, inside, { index, dataDir, ...more, key }, told);
-      });
-      cluster = new Cluster(hosts, etcd, nodes, ttlMs);
-      await Promise.all(nodes.map((node) => node.start()));
+      const cluster = new Cluster(hosts, etcd, { folder, ttlMs, perSecond });
+      await Promise.all(cluster.nodes.map((node) => node.start()));
       return cluster;
     } catch (error) {
       await etcd?.kill();
@@ -220,7 +233,7 @@ export class Cluster {
     const all = await Promise.all(this.nodes.map((node) => node.status()));
     for (const [n, spaces] of all.entries()) {
       for (const { name, role } of spaces) {
-        if (role === 'primary' && names.includes(name)) found.set(name, IDS[n]!);
+        if (role === 'primary' && names.includes(name)) found.set(name, this.nodes[n]!.nodeId);
       }
     }
     return found;
@@ -243,12 +256,31 @@ export class Cluster {
     });
   }
 
-  /** What stands in a node's quarantine, as one text: payloads are found in it. */
-  quarantineOf(node: NodeProcess): string {
-    const dir = path.join(node.dataDir, 'quarantine');
-    if (!fs.existsSync(dir)) return '';
-    const files = fs.readdirSync(dir);
-    return files.map((file) => fs.readFileSync(path.join(dir, file), 'latin1')).join('\n');
+  /** Its disk is lost: it has an empty directory when it starts again. It does not run. */
+  wipe(index: number): void {
+    const { nodeId, dataDir } = this.nodes[index]!;
+    const left = this.#left.get(nodeId) ?? [];
+    const kept = `${dataDir}.left-${left.length}`;
+    fs.renameSync(dataDir, kept);
+    this.#left.set(nodeId, [...left, kept]);
+  }
+
+  /** Another node takes the host over; it does not run yet. */
+  swap(index: number): NodeProcess {
+    const before = this.nodes[index]!;
+    this.#left.set(before.nodeId, [...(this.#left.get(before.nodeId) ?? []), before.dataDir]);
+    this.removed.push(before);
+    const after = this.#make(index, `${IDS[index]}${this.removed.length}`);
+    this.nodes[index] = after;
+    return after;
+  }
+
+  /** Whether a node has a payload in quarantine, or on a disk that it has lost. */
+  isKept(nodeId: string, payload: string): boolean {
+    const node = this.nodes.find((n) => n.nodeId === nodeId);
+    const dirs = node ? [path.join(node.dataDir, 'quarantine')] : [];
+    for (const dir of this.#left.get(nodeId) ?? []) dirs.push(dir, path.join(dir, 'quarantine'));
+    return dirs.filter((dir) => fs.existsSync(dir)).some((dir) => holds(dir, payload));
   }
 
   async close(): Promise<void> {
@@ -272,4 +304,9 @@ export async function eventually<T>(
     if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+function holds(dir: string, payload: string): boolean {
+  const files = fs.readdirSync(dir, { withFileTypes: true }).filter((file) => file.isFile());
+  return files.some(({ name }) => fs.readFileSync(path.join(dir, name)).includes(payload));
 }

@@ -1,13 +1,12 @@
 // A node with the etcd coordinator, under load of its own on every space that it leads. Argument:
-// its options as JSON (index, dataDir, listen, advertise, endpoint, key, ttlMs, perSecond). It tells its
+// its options as JSON (nodeId, dataDir, listen, advertise, endpoint, key, ttlMs, perSecond). It tells its
 // parent what it has acknowledged; times are the machine's monotonic clock, in ms.
 // Messages, each answered: { open: names } { load: on } { read: true } { switchover } { append }
-// { locate } { close: true } { status: true } { sleeps: true }
+// { locate } { remove: nodeId } { close: true } { status: true } { sleeps: true }
 import { openNode } from '../../dist/main/index.js';
 
 const options = JSON.parse(process.argv[2]);
-const { index, dataDir, listen, advertise, endpoint, ttlMs, key, perSecond } = options;
-const nodeId = 'abc'[index];
+const { nodeId, dataDir, listen, advertise, endpoint, ttlMs, key, perSecond } = options;
 const life = `${nodeId}${process.hrtime.bigint() % 1_000_000_000n}`;
 process.on('disconnect', () => process.exit(0));
 const now = () => Number(process.hrtime.bigint()) / 1e6;
@@ -44,6 +43,9 @@ for (const name of [
   'promoted',
   'replica-refused',
   'leader-conflict',
+  'members-changed',
+  'member-regressed',
+  'directory-renewed',
   'fatal',
 ]) {
   node.on(name, (event) => send({ kind: 'event', name, atMs: now(), event: plain(event) }));
@@ -178,6 +180,10 @@ async function answer(message) {
     return { appended: await node.space(space).append(1, Buffer.from(payload), ack && { ack }) };
   }
   if (message.locate) return { located: plain(await node.locate(message.locate)) };
+  if (message.remove) {
+    await node.removeReplica(message.remove);
+    return {};
+  }
   if (message.close) {
     isLoaded = false;
     await node.close();
@@ -191,6 +197,7 @@ async function answer(message) {
     durable: s.durableSequence,
     applied: s.appliedSequence,
     replicas: s.replicas.map((r) => [r.replicaId, r.state, r.ackedSequence]),
+    members: s.members,
   }));
   return { status: spaces };
 }

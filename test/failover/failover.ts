@@ -1,6 +1,6 @@
 /**
  * The failover campaign: three nodes with etcd, load on 8 spaces; a leader is killed, cut off or
- * stopped, and a space handed over, N times.
+ * stopped, some of them replaced, and a space handed over, N times.
  *
  *   npm run failover -- [--rounds N] [--seed S] [--save]
  */
@@ -13,6 +13,8 @@ import { random } from '../campaign/campaign-facts.mjs';
 import { Campaign, type CampaignResult, type Failover } from './campaign.js';
 
 const RESULT = path.join(import.meta.dirname, '../../bench/results/failover.json');
+
+const KILLED = ['kill', 'wipe', 'swap'];
 
 interface Spread {
   readonly count: number;
@@ -50,14 +52,19 @@ function summary(runs: readonly CampaignResult[]): Record<string, unknown> {
       stop: sum((run) => run.rounds.stop),
       etcd: sum((run) => run.rounds.etcd),
     },
+    /** Killed as well: it came back with an empty disk, or another node in its place. */
+    replaced: {
+      wipe: sum((run) => run.rounds.wipe),
+      swap: sum((run) => run.rounds.swap),
+    },
     acknowledged: sum((run) => run.acknowledged),
     withReplicas: sum((run) => run.withReplicas),
     quarantined: sum((run) => run.quarantined),
     entries: sum((run) => run.entries),
-    electedMs: by(['kill', 'cut', 'stop', 'etcd'], (f) => f.electedMs),
-    electedAfterKillMs: by(['kill'], (f) => f.electedMs),
+    electedMs: by([...KILLED, 'cut', 'stop', 'etcd'], (f) => f.electedMs),
+    electedAfterKillMs: by(KILLED, (f) => f.electedMs),
     electedAfterCutMs: by(['cut'], (f) => f.electedMs),
-    fromSigkillMs: by(['kill'], (f) => f.wholeMs),
+    fromSigkillMs: by(KILLED, (f) => f.wholeMs),
     fromCutMs: by(['cut'], (f) => f.wholeMs),
     switchoverPauseMs: spreadOf(runs.flatMap((run) => run.switchoverMs)),
     switchoverGapMs: spreadOf(runs.flatMap((run) => run.switchoverGapMs)),

@@ -106,7 +106,8 @@ export class Space {
    * @param payload at most maxEntryBytes; a Uint8Array of any realm, or of shared memory; copied
    *   before this returns or, while the call waits for budget or for links, before it resolves
    * Where too few replicas for `ack` are connected and a link may come (a promotion, an opening,
-   * one lost a moment ago), it is waited for within `timeoutMs`, before a sequence is taken.
+   * one lost a moment ago), it is waited for within `timeoutMs`, before a sequence is taken: calls
+   * that ask for fewer may get theirs before it.
    * Rejects Configuration (also for more `ack.replicas` than the space has), EntryTooLarge,
    * NotPrimary, Backpressure, DiskFull, WalFailed, NotEnoughReplicas, AckTimeout, Closed.
    */

@@ -441,11 +441,12 @@ export class Replication {
   ): boolean {
     const { directoryId } = shipper.link;
     if (directoryId === undefined) return false;
-    const { facts } = space;
-    const kept = facts.slots.get(shipper.replica.nodeId);
+    const { epoch, slots } = space.facts;
+    const kept = slots.get(shipper.replica.nodeId);
     const told = kept?.directoryId === directoryId && !kept.lost ? kept.flushed : 0;
-    // What is kept of it moves on with what it acknowledges, also after this answer.
-    const flushed = acked.epoch === facts.epoch ? acked.flushed : told;
+    // Of this life what it had acknowledged when it was asked; what is kept moves on meanwhile.
+    const before = acked.epoch === epoch ? acked.flushed : 0;
+    const flushed = shipper.progress.epoch(space.slot) === epoch ? before : told;
     if (sequence >= flushed) return false;
     const bytes = encodeFrame({ kind: 'regressed', handle, flushed }, shipper.link.version);
     shipper.post({ kind: 'frame', connection, bytes });

@@ -143,7 +143,7 @@ export interface LinkReport {
   readonly checksumFailures: number;
 }
 
-/** Where a replica stands, and what it had acknowledged before it said so. */
+/** Where a replica stands, and what it had acknowledged when it was asked. */
 export type AnsweredRow = PositionRow & {
   /** By this link; epoch 0: it has not followed the space from here, yet. */
   readonly acked: { readonly epoch: Epoch; readonly flushed: Sequence };

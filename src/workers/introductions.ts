@@ -1,14 +1,22 @@
 /** Which spaces a replica is to be introduced to, and what it has answered on this connection. */
-import type { ShippedSpace, VerdictAnswer } from '../shared/control.js';
+import type { AnsweredRow, ShippedSpace, VerdictAnswer } from '../shared/control.js';
 import { failure } from '../shared/errors.js';
 import type { Slot } from '../shared/position.js';
 import type { PositionRow, SpaceRow, VerdictRow } from '../shared/protocol.js';
+import type { ReplicaProgress } from '../shared/slab.js';
 
 export class Introductions {
   readonly #spaces = new Map<Slot, ShippedSpace>();
   /** Positions still to come: one for each introduction. */
   readonly #owed = new Map<Slot, number>();
   readonly #positions = new Map<Slot, PositionRow>();
+  /** What it was known to have when it was asked; of the eldest question that is open. */
+  readonly #acked = new Map<Slot, AnsweredRow['acked']>();
+  readonly #progress: ReplicaProgress;
+
+  constructor(progress: ReplicaProgress) {
+    this.#progress = progress;
+  }
 
   get all(): ShippedSpace[] {
     return [...this.#spaces.values()];
@@ -27,22 +35,31 @@ export class Introductions {
   /** The rows that introduce these spaces; each will be answered with a position. */
   rowsOf(spaces: readonly ShippedSpace[]): SpaceRow[] {
     return spaces.map((s) => {
-      this.#owed.set(s.slot, (this.#owed.get(s.slot) ?? 0) + 1);
       const { slot: handle, id, epoch, name, members, sets } = s;
+      const owed = this.#owed.get(handle) ?? 0;
+      // A stream goes on meanwhile: the replica may look where it stands, acknowledge more, and
+      // only then answer for all the spaces of the frame.
+      if (owed === 0) this.#acked.set(handle, this.#ackedIn(handle));
+      this.#owed.set(handle, owed + 1);
       return { handle, id, epoch, name, members, sets };
     });
   }
 
+  #ackedIn(slot: Slot): AnsweredRow['acked'] {
+    return { epoch: this.#progress.epoch(slot), flushed: this.#progress.flushed(slot) };
+  }
+
   /** Throws ProtocolViolation for a position that nobody asked for. */
-  answered(rows: readonly PositionRow[]): void {
-    for (const row of rows) {
+  answered(rows: readonly PositionRow[]): AnsweredRow[] {
+    return rows.map((row) => {
       const owed = this.#owed.get(row.handle) ?? 0;
       if (owed === 0) {
         throw failure('ProtocolViolation', `a position on handle ${row.handle} nobody asked for`);
       }
       this.#owed.set(row.handle, owed - 1);
       this.#positions.set(row.handle, row);
-    }
+      return { ...row, acked: this.#acked.get(row.handle)! };
+    });
   }
 
   /** The replica goes back, and will say anew where it stands. */
@@ -61,6 +78,7 @@ export class Introductions {
   /** The connection is lost, and what was said on it. */
   disconnected(): void {
     this.#owed.clear();
+    this.#acked.clear();
     this.#positions.clear();
   }
 }

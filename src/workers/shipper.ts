@@ -65,7 +65,7 @@ export class Shipper {
   readonly #frameBytes: number;
   readonly #handshake: Handshake;
   readonly #vitals: Vitals;
-  readonly #introductions = new Introductions();
+  readonly #introductions: Introductions;
   /** Grows with each dial: what belongs to an older connection is told apart by it. */
   #connection = 0;
   #socket: ByteSocket | undefined;
@@ -83,6 +83,7 @@ export class Shipper {
     this.#world = world;
     this.#memory = new NodeMemory(start.memory);
     this.#progress = new ReplicaProgress(start.progress);
+    this.#introductions = new Introductions(this.#progress);
     this.#vitals = new Vitals(this.#memory, this.#progress, performance.now());
     this.#sender = new CountedSender(start, world.aheadMs);
     const entryBytes = start.maxEntryBytes + ENTRY_HEADER_BYTES;
@@ -334,13 +335,7 @@ export class Shipper {
   }
 
   #positions(rows: readonly PositionRow[]): void {
-    this.#introductions.answered(rows);
-    const progress = this.#progress;
-    // Main hears of it later: what is acknowledged meanwhile says nothing of this answer.
-    const answered = rows.map((row) => {
-      const acked = { epoch: progress.epoch(row.handle), flushed: progress.flushed(row.handle) };
-      return { ...row, acked };
-    });
+    const answered = this.#introductions.answered(rows);
     this.#tell({ kind: 'positions', connection: this.#connection, rows: answered });
   }
 

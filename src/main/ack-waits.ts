@@ -101,12 +101,16 @@ export class AckWaits {
       .map((s) => s.replica.nodeId);
     const durable = this.#memory.durable(slot) >= sequence;
     const lastSequence = this.#memory.allocated(slot);
-    const details = { sequence, flushedOn, durable, lastSequence };
+    const learning = this.#quorum.learning(space);
+    const details = { sequence, flushedOn, learning, durable, lastSequence };
+    const idle = flushedOn.filter((id) => learning.includes(id)).join(', ');
+    // It has the entry, and waiting for longer does not help: say what it is that is missing.
+    const why = idle ? ` (${idle} counts once the members have agreed: status().members)` : '';
     const found =
       sequence > lastSequence
         ? `${facts.name} has no ${sequence} after ${timeoutMs} ms, its last is ${lastSequence}`
         : `entry ${sequence} of ${facts.name}: ${replicas} replicas asked for, flushed after ` +
-          `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}, durable here: ${durable}`;
+          `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}${why}, durable here: ${durable}`;
     return failure('AckTimeout', found, { details });
   }
 

@@ -4,7 +4,7 @@
  * ask here; the rules themselves are shared/quorum.ts.
  */
 import { founderOf } from '../shared/epoch.js';
-import { countingSets, type MemberId, UNKNOWN_DIRECTORY } from '../shared/members.js';
+import { countingSets, isMember, type MemberId, UNKNOWN_DIRECTORY } from '../shared/members.js';
 import type { Sequence } from '../shared/position.js';
 import type { Standing } from '../shared/promotion-verdict.js';
 import { acknowledgedUpTo, isFounded, type Progress } from '../shared/quorum.js';
@@ -51,6 +51,13 @@ export class Quorum {
       first: epochBegins(facts),
       isFounded: this.isFounded(space),
     };
+  }
+
+  /** The replicas whose acks count for no level: one of the sets does not name their directory. */
+  learning(space: SpaceState): string[] {
+    const sets = countingSets(space.facts.sets);
+    const others = this.#shippersOf(space).map(memberOf);
+    return others.filter((m) => !sets.every((set) => isMember(set, m))).map((m) => m.nodeId);
   }
 
   /**

@@ -218,7 +218,8 @@ export class ReplicaSets {
       .filter((id) => !replication.isConnected(id));
     const found =
       `the removal of ${replicaId} is not settled in ${counting.length} spaces after ` +
-      `${REMOVE_WAIT_MS} ms; not connected: ${away.join(', ') || 'none'}`;
+      `${REMOVE_WAIT_MS} ms; not connected: ${away.join(', ') || 'none'}; a replaced directory ` +
+      'agrees to nothing; { force: true } removes it without those that are missing';
     const details = { spaces: counting.map((s) => s.facts.name), away };
     return failure('NotEnoughReplicas', found, { details });
   }

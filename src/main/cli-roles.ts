@@ -120,6 +120,7 @@ function promotionText(report: PromotionReport): string {
       : `${space}: this node ${isQualified ? 'may lead' : 'may not lead'}; it ends at entry ` +
         `${position.sequence} of epoch ${position.epoch}`,
   ];
+  if (!report.isMember) lines.push('  it is no member by its log: it learns, or was let go');
   for (const { nodeId, role, position: at } of answers) {
     lines.push(`  ${nodeId} (${role}) ends at entry ${at.sequence} of epoch ${at.epoch}`);
   }

@@ -135,6 +135,7 @@ export class Leadership {
       applier,
       refill: new Refill(memory, wal, peers, config.maxEntryBytes),
       fence: (space) => parts.receiver()?.fence(space),
+      settle: (space) => this.changes.settle(space),
       changed: (space) => this.#changed(space),
       promoted: (_, report, tookMs) => parts.emit('promoted', { ...report, tookMs }),
     });

@@ -208,6 +208,24 @@ export class MemberChanges {
     });
   }
 
+  /**
+   * The change that is pending, or about to be, is settled without asking who counted before: an
+   * operator has said so. Durable when it resolves. @returns who counts no more
+   */
+  async settle(space: SpaceState): Promise<readonly MemberId[]> {
+    const row = space.facts.sets.at(-1);
+    if (!row || space.facts.role !== 'primary') return [];
+    const wish = this.wishOf(space);
+    const { ownFlushed } = this.#parts.replication.quorum.progressOf(space);
+    const wished = this.#wished(space, wish, ownFlushed);
+    const next = row.old ? row.next : nextSet(row.next, this.#own, wished);
+    const before = row.old ?? row.next;
+    if (sameSet(before, next)) return [];
+    this.want(space, wish);
+    await this.#write(space, this.#open.get(space)!, before, { next, old: undefined });
+    return before.members.filter((m) => !next.members.some((o) => fits(o, m)));
+  }
+
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);

@@ -35,6 +35,8 @@ export interface PromotionReport {
   readonly position: Position;
   /** Without `force` it would have been, or was, promoted. */
   readonly isQualified: boolean;
+  /** By its own log this directory counts; false: it learns, was replaced, or has left. */
+  readonly isMember: boolean;
   readonly answersNeeded: number;
   readonly answers: readonly AnsweredMember[];
   readonly silent: readonly SilentMember[];
@@ -67,6 +69,7 @@ export function reportOf(
     epoch: Math.max(epochSeen, ...poll.answers.map((a) => a.epochSeen)),
     position,
     isQualified: verdict.isQualified && !copied,
+    isMember: verdict.isMember,
     answersNeeded: verdict.needed,
     answers: poll.answers.map((answer) => ({
       nodeId: answer.nodeId,

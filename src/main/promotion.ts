@@ -7,7 +7,7 @@
 import { comparePositions } from '../shared/epoch.js';
 import { failure } from '../shared/errors.js';
 import { judgePromise } from '../shared/heard.js';
-import { countingSets, type MemberSet } from '../shared/members.js';
+import { countingSets, type MemberId, type MemberSet } from '../shared/members.js';
 import type { Member } from '../shared/node-record.js';
 import type { Epoch } from '../shared/position.js';
 import { judgePromotion, type LostEntries, mayLead } from '../shared/promotion-verdict.js';
@@ -20,14 +20,23 @@ import { Duels } from './duels.js';
 import type { Electorate } from './electorate.js';
 import { stageMembers } from './members-log.js';
 import { idOf } from './names.js';
-import { notQualified, type PromotionReport, refused, reportOf } from './promotion-report.js';
+import {
+  notQualified,
+  type PassedOver,
+  type PromotionReport,
+  refused,
+  reportOf,
+} from './promotion-report.js';
 import type { Refill } from './refill.js';
 import type { Replication } from './replication.js';
 import type { SpaceState, SpaceTable } from './space-table.js';
 import type { Wal } from './wal.js';
 
 export interface PromoteOptions {
-  /** Lead although members do not answer or are ahead. The report names what is lost. */
+  /**
+   * Lead although members do not answer or are ahead. The report names what is lost. On the node
+   * that leads: settle a change of members that too few are left to agree to.
+   */
   readonly force?: boolean;
   /** Only say what would come of it. */
   readonly dryRun?: boolean;
@@ -48,6 +57,8 @@ export interface PromotionParts {
   readonly refill: Refill;
   readonly coordinator: Coordinator;
   readonly applier: Applier | undefined;
+  /** Settles a pending change by force. @returns who counts no more */
+  settle(space: SpaceState): Promise<readonly MemberId[]>;
   serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
   /** Batches of lower epochs than the one that is seen are refused from now on. */
   fence(space: SpaceState): void;
@@ -125,7 +136,10 @@ export class Promotion {
     }
     const verdict = judgePromotion(question);
     const report = reportOf(space, poll, verdict);
-    if (this.#isLed(space)) return { ...report, isPromoted: true, epoch: facts.epoch };
+    if (this.#isLed(space)) {
+      const passedOver = force && !dryRun ? await this.#settle(space) : [];
+      return { ...report, isPromoted: true, epoch: facts.epoch, passedOver };
+    }
     if (dryRun) return report;
     if (!force) checkKeeps(space, keep);
     // A farther log whose holder may not lead with it is taken over once it has promised.
@@ -144,6 +158,14 @@ export class Promotion {
     const done = { ...report, isPromoted: true, epoch, lost, passedOver, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
+  }
+
+  /** A change of members that too few are left to agree to is over. */
+  async #settle(space: SpaceState): Promise<PassedOver[]> {
+    const mayHaveFrom = (space.facts.sets.at(-1)?.sequence ?? 0) + 1;
+    const gone = await this.#parts.serially(() => this.#parts.settle(space), space);
+    const reason = 'the change that lets it go was settled without it';
+    return gone.map((member) => ({ ...member, reason, mayHaveFrom }));
   }
 
   /**

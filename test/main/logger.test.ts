@@ -91,6 +91,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     epoch: 2,
     position: { epoch: 1, sequence: 9, headerCrc: 1 },
     isQualified: false,
+    isMember: true,
     answersNeeded: 2,
     answers: [],
     silent: [{ nodeId: 'c', reason: 'x'.repeat(5_000) }],

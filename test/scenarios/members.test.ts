@@ -190,6 +190,34 @@ describe('members', () => {
     expect(space.status().replicas).toEqual([]);
   }, 30_000);
 
+  test('FAULT-108 a disk of a set of two is lost: force settles it', async () => {
+    const b = await life.start('b', { listen: LISTEN });
+    const { port } = b.address!;
+    const before = b.status().directoryId;
+    const a = await life.start('a', { lead: true, listen: LISTEN, replicas: [address(b)] });
+    const changed = heard(a, 'members-changed');
+    const space = await a.openSpace('s');
+    await space.append(1, bytes('one'), { ack: { replicas: 1 } });
+    await b.close();
+    fs.rmSync(path.join(life.folder, 'b'), { recursive: true });
+    const wiped = await again('b', port);
+    await until('it has learned all there is', () => {
+      const { members, replicas } = space.status();
+      const { state, ackedSequence } = replicas[0]!;
+      return members.learners.includes('b') && state === 'streaming' && ackedSequence === 1;
+    });
+    expect(await wiped.promote('s', { dryRun: true })).toMatchObject({ isMember: false });
+    // Without force nothing comes of it.
+    expect(await a.promote('s')).toMatchObject({ isPromoted: true, epoch: 1, passedOver: [] });
+    expect(space.status().members.learners).toEqual(['b']);
+    const { passedOver } = await a.promote('s', { force: true });
+    expect(passedOver).toMatchObject([{ nodeId: 'b', directoryId: before }]);
+    expect(counting(space)).toEqual({ now: ['a', 'b'], pending: undefined });
+    await space.append(1, bytes('two'), { ack: { replicas: 1, timeoutMs: 20_000 } });
+    await until('it is told', () => changed.length > 0);
+    expect(changed).toEqual([{ spaces: ['s'], added: ['b'], removed: ['b'] }]);
+  });
+
   test('FAULT-108 a wiped directory learns, and comes in by a change', async () => {
     const b = await life.start('b', { listen: LISTEN });
     const c = await life.start('c', { listen: LISTEN });

@@ -445,7 +445,13 @@ export class RolesRun {
   /** An operator says that directories are lost which too few are left to replace. */
   async #giveUp(name: string, leader: SimNode): Promise<void> {
     const { clock, nodes } = this.#cluster;
-    for (const id of lostIn(nodes, name).filter((lost) => lost !== leader.name)) {
+    const lost = lostIn(nodes, name);
+    if (lost.includes(leader.name)) {
+      const work = clock.as(leader.owner, () => leader.node!.promote(name, { force: true }));
+      const done = await this.#cluster.within(SETTLE_MS, 'settling by force', settled(work));
+      this.#note(`${leader.name}: its own disk is settled by force: ${done}`);
+    }
+    for (const id of lost.filter((one) => one !== leader.name)) {
       const { port } = nodes.find((n) => n.name === id)!;
       const work = clock.as(leader.owner, async () => {
         await leader.node!.removeReplica(id, { force: true });

@@ -453,11 +453,15 @@ export class RolesRun {
     }
     for (const id of lost.filter((one) => one !== leader.name)) {
       const { port } = nodes.find((n) => n.name === id)!;
+      const led = SPACES.filter((space) => leaderOf(nodes, space) === leader);
+      const sets = led.map((space) => [space, countingIn(nodes, space)] as const);
       const work = clock.as(leader.owner, async () => {
         await leader.node!.removeReplica(id, { force: true });
         await leader.node!.addReplica({ nodeId: id, host: '127.0.0.1', port });
-        const left = countingIn(nodes, name).filter((n) => n !== leader.name);
-        await leader.node!.openSpace(name, { replicas: [...left, id] });
+        for (const [space, counting] of sets) {
+          const replicas = counting.filter((n) => n !== leader.name);
+          await leader.node!.openSpace(space, { replicas });
+        }
       });
       const done = await this.#cluster.within(SETTLE_MS, `giving up ${id}`, settled(work));
       this.#note(`${leader.name}: ${id} is given up and taken in: ${done}`);

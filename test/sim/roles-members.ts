@@ -86,9 +86,12 @@ export function memberFaults(host: MembersHost): readonly (readonly [string, Wor
       others.filter((n) => counting.includes(n.name)),
       others.filter((n) => !counting.includes(n.name)),
     ];
-    // Two are left at least.
-    const isLess = members.length > 1 && (strangers.length === 0 || chance(3) === 0);
-    const from = isLess ? members : strangers;
+    // Two are left at least, in whatever the leader leads: a node goes from all of it.
+    const led = spaces.filter((one) => leaderOf(cluster.nodes, one) === leader);
+    const sets = led.map((one) => countingIn(cluster.nodes, one));
+    const mayGo = members.filter((m) => sets.every((s) => !s.includes(m.name) || s.length > 2));
+    const isLess = mayGo.length > 0 && (strangers.length === 0 || chance(3) === 0);
+    const from = isLess ? mayGo : strangers;
     if (from.length === 0) return;
     const { name, port } = from[chance(from.length)]!;
     host.note(`${leader.name} is asked to ${isLess ? 'remove' : 'add'} ${name}`);

@@ -102,7 +102,9 @@ export interface ReceivedSnapshot {
 export interface NodeOptions {
   /** Made when absent, mode 0700. One process at a time. */
   readonly dataDir: string;
+  /** The name of this node, of its own within the cluster; a data directory keeps it. */
   readonly nodeId: string;
+  /** The same on every node: nodes of other clusters are refused. */
   readonly clusterId: string;
   /** Where primaries may dial this node. Loopback only, unless there is a key. */
   readonly listen?: Address;
@@ -163,7 +165,10 @@ export interface NodeOptions {
   readonly snapshotChunkBytes?: number;
   /** For how long an interrupted snapshot is kept, at both ends, to go on where it was. */
   readonly snapshotGraceMs?: number;
-  /** Default `per-batch`: one fdatasync for each group. */
+  /**
+   * What an append waits for: the fdatasync of its group, one of its own, or only the write, with
+   * an fdatasync so many ms later, or at each new segment and at close.
+   */
   readonly fsync?: FsyncMode;
   /** Of segments to come; those that are there keep the size that they have. */
   readonly segmentBytes?: number;
@@ -174,8 +179,8 @@ export interface NodeOptions {
   /** What staged, sealed and recently written groups may take. */
   readonly memoryBudgetBytes?: number;
   /**
-   * A tail that looks torn refuses to open instead of being cut. Default: false. It may be the last
-   * acknowledged group, damaged before anything else told of it.
+   * A tail that looks torn refuses to open instead of being cut. It may be the last acknowledged
+   * group, damaged before anything else told of it. Default: false.
    */
   readonly strictTail?: boolean;
   /**
@@ -192,9 +197,11 @@ export interface NodeOptions {
   readonly slotIdleTimeoutMs?: number;
   /** At least the spaces that are in the log. */
   readonly maxSpaces?: number;
+  /** Threads that seal large groups. They begin with the first such group. */
   readonly sealerThreads?: number;
   /** Per replica: what may be sent and not yet flushed there. */
   readonly windowBytes?: number;
+  /** The most that one batch of catching up holds. */
   readonly catchUpBatchBytes?: number;
   /** What catching up one replica may read and send per second; 0 (the default): no bound. */
   readonly catchUpBytesPerSecond?: number;
@@ -203,7 +210,9 @@ export interface NodeOptions {
    * needs Node 22.15. Default: `none`.
    */
   readonly compression?: Compression;
+  /** For how long a connection to another node may take to come about. */
   readonly connectTimeoutMs?: number;
+  /** How long to wait before the next attempt to connect, step by step, each with chance. */
   readonly backoffStepsMs?: readonly number[];
   /** Failures in a row from which on a replica counts as failed. Default: 3. */
   readonly maxRetries?: number;
@@ -221,6 +230,7 @@ export interface NodeOptions {
    * them, or this time has passed (10): what is sent together costs less.
    */
   readonly batchEntries?: number;
+  /** See `batchEntries`. */
   readonly batchDelayMs?: number;
   /**
    * For how long members that are silent, or refuse connections, are asked again before a space is

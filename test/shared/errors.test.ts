@@ -1,5 +1,3 @@
-import fs from 'node:fs';
-import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   assert,
@@ -98,16 +96,6 @@ describe('errors', () => {
     expect(failure('Io', 'a\nb').message.split('\n')[0]).toBe('Io: a b');
     expect(firstLine(outer)).toBe(outer.message.split('\n')[0]);
     expect([firstLine('x\ny'), firstLine(undefined)]).toEqual(['x', 'undefined']);
-  });
-
-  test('the reference names every code, and no other', () => {
-    const docs = fs.readFileSync(path.join(import.meta.dirname, '../../docs/ERRORS.md'), 'utf8');
-    const rows = docs.split('\n').filter((line) => line.startsWith('| `'));
-    const expected = ERROR_CODES.map((code) => {
-      const { name, retryable, expected, remedy } = failure(code, 'x');
-      return `| \`${code}\` | ${name} | ${retryable ? 'yes' : ''} | ${expected} | ${remedy} |`;
-    });
-    expect(rows).toEqual(expected);
   });
 
   test('cause and details are kept; without them there are none', () => {

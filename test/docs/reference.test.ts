@@ -1,0 +1,21 @@
+/** What documents say of the code is what the code says: written anew, nothing changes. */
+import { expect, test } from 'vitest';
+import { OPTION_NAMES } from '#src/main/config.js';
+import { EVENT_NAMES } from '#src/main/event-lines.js';
+import { ERROR_CODES } from '#src/shared/errors.js';
+import { documentOf } from './blocks.js';
+import { writtenDocuments } from './written.js';
+
+const DOCUMENTS = writtenDocuments();
+
+test.each([...DOCUMENTS])('%s is up to date (npm run docs)', (file, text) => {
+  expect(documentOf(file)).toBe(text);
+});
+
+test('the reference has every option, event and code', () => {
+  const names = [...OPTION_NAMES.all, ...EVENT_NAMES, ...ERROR_CODES];
+  expect(names.length).toBeGreaterThan(140);
+  const reference = DOCUMENTS.get('docs/REFERENCE.md')!;
+  const missing = names.filter((name) => !reference.includes(`\n- **\`${name}\`**`));
+  expect(missing).toEqual([]);
+});

@@ -1,0 +1,17 @@
+/** The documents with the parts that are made from code and kept results as they should be. */
+import { documentOf } from './blocks.js';
+import { figuresText } from './figures.js';
+import { between } from './lines.js';
+import { REFERENCE } from './reference.js';
+
+/** Document to its whole text. */
+export function writtenDocuments(): Map<string, string> {
+  let reference = documentOf('docs/REFERENCE.md');
+  for (const [mark, text] of Object.entries(REFERENCE)) {
+    reference = between(reference, mark, text());
+  }
+  return new Map([
+    ['docs/REFERENCE.md', reference],
+    ['README.md', between(documentOf('README.md'), 'figures', figuresText())],
+  ]);
+}

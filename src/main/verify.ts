@@ -75,6 +75,8 @@ class Check implements Surveyor {
   readonly #tracks = new Map<string, Track>();
   readonly #ids: string[] = [];
   #gaps: { id: string; from: Sequence; to: Sequence; lsn: Lsn }[] = [];
+  /** Where a rewind, or a snapshot, has ended a space: a state before it knows of a later end. */
+  readonly #ends: { readonly id: string; readonly last: Sequence; readonly lsn: Lsn }[] = [];
   #entries = 0;
   #bytes = 0;
   /** In the segment that is being walked. */
@@ -136,10 +138,14 @@ class Check implements Surveyor {
 
   voided = (id: string): void => this.#seen.void(this.#track(id).slot);
 
-  /** The space stands on a snapshot: what the log holds of it before is void. */
-  record = (record: NodeRecord): void => {
+  record = (record: NodeRecord, lsn: Lsn): void => {
+    if (record.kind === 'rewind') {
+      this.#ends.push({ id: record.id, last: record.position.sequence, lsn });
+    }
     if (record.kind !== 'base') return;
+    // The space stands on a snapshot: what the log holds of it before is void.
     const { epoch, sequence } = record.snapshot.position;
+    this.#ends.push({ id: record.id, last: sequence, lsn });
     const track = this.#track(record.id);
     track.last = sequence;
     track.epoch = epoch;
@@ -183,11 +189,16 @@ class Check implements Surveyor {
       if (id === NODE_SPACE_ID && to <= (newest?.nodeSequence ?? 0)) continue;
       if (to >= (firsts.get(id) ?? 1)) miss(id, from, to, lsn);
     }
-    for (const { facts } of state?.spaces ?? []) {
-      const { id, position } = facts;
+    const ends = new Map<string, Sequence>();
+    for (const { facts } of state?.spaces ?? []) ends.set(facts.id, facts.position.sequence);
+    for (const { id, last, lsn } of this.#ends) {
+      const end = ends.get(id);
+      if (end !== undefined && lsn >= state!.lsn) ends.set(id, Math.min(end, last));
+    }
+    for (const [id, end] of ends) {
       const last = this.#tracks.get(id)?.last ?? 0;
-      if (last >= position.sequence || position.sequence < (firsts.get(id) ?? 1)) continue;
-      miss(id, last + 1, position.sequence, state!.lsn);
+      if (last >= end || end < (firsts.get(id) ?? 1)) continue;
+      miss(id, last + 1, end, state!.lsn);
     }
     // One line a space, however many there are.
     for (const [id, { entries, from, lsn }] of missing) {

@@ -64,6 +64,26 @@ test('a former primary whose suffix was taken back, in several segments', async 
   await verified('a', last, last);
 });
 
+test('a former primary whose newest state is older than what was taken back', async () => {
+  const a = await trio.start('a');
+  await trio.start('b');
+  const space = await a.openSpace('s');
+  await fill(space, 5);
+  await trio.settled('a', 's', 1);
+  await trio.stop('b');
+  await fill(space, 5);
+  // Closed, it has written a state that counts all ten.
+  await trio.stop('a');
+  const b = await trio.start('b');
+  await b.promote('s', { force: true });
+  await trio.start('a');
+  await until('a has gone back', () => trio.heard('a', 'rewound').length === 1);
+  await trio.settled('b', 's', 1);
+  const last = b.space('s').status().durableSequence;
+  expect(last).toBeLessThan(10);
+  await verified('a', last, last);
+});
+
 test('a replica that stands on a snapshot', async () => {
   const sizes = { ...TINY, maxSlotBytes: 64 * 1024, snapshotChunkBytes: 4 * 1024 };
   const hosts = [new StateHost(), new StateHost()] as const;

@@ -53,13 +53,13 @@ export function lagOf(
   return { entries, bytes: durableBytes - before, ms: 0 };
 }
 
-const TIMES_KEPT = 32;
+const TIMES_KEPT = 48;
 const TIME_FIELDS = 3;
 
 /**
- * Keeps (last sequence, time, bytes up to it) for `lagOf`. When full, every other row goes, the
- * earlier time of two staying for both: lag is then overstated by at most that step, never
- * understated.
+ * Keeps (last sequence, time, bytes up to it) for `lagOf`. When full, neighbours are brought
+ * together, the earlier time staying for both: the older they are, the more of them. So lag is
+ * overstated by a part of itself, however long the log has run, and never understated.
  */
 export function rememberTime(
   times: number[],
@@ -67,14 +67,25 @@ export function rememberTime(
   nowMs: number,
   bytes: number,
 ): void {
-  if (times.length >= TIME_FIELDS * TIMES_KEPT) {
+  if (times.length >= TIME_FIELDS * TIMES_KEPT) thin(times, nowMs);
+  times.push(sequence, nowMs, bytes);
+}
+
+/** Joins rows that together span no more than a part of their age, until a quarter has gone. */
+function thin(times: number[], nowMs: number): void {
+  const room = (TIME_FIELDS * TIMES_KEPT * 3) / 4;
+  for (let part = 1 / 8; times.length > room; part *= 2) {
     let to = 0;
-    for (let from = 0; from < times.length; from += 2 * TIME_FIELDS) {
-      times[to++] = times[from + TIME_FIELDS]!;
-      times[to++] = times[from + 1]!;
-      times[to++] = times[from + TIME_FIELDS + 2]!;
+    for (let from = 0; from < times.length; from += TIME_FIELDS) {
+      const untilMs = times[from + TIME_FIELDS + 1] ?? nowMs;
+      const sinceMs = to > 0 ? times[to - TIME_FIELDS + 1]! : Number.NEGATIVE_INFINITY;
+      const isJoined = untilMs - sinceMs <= (nowMs - untilMs) * part;
+      if (isJoined) to -= TIME_FIELDS;
+      times[to] = times[from]!;
+      times[to + 1] = isJoined ? sinceMs : times[from + 1]!;
+      times[to + 2] = times[from + 2]!;
+      to += TIME_FIELDS;
     }
     times.length = to;
   }
-  times.push(sequence, nowMs, bytes);
 }

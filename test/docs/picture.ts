@@ -9,7 +9,7 @@ import { makeFolder, removeFolder } from '../support/cluster.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { ROOT } from './blocks.js';
 
-const SECONDS = 75;
+const SECONDS = 50;
 const EVERY_MS = 20;
 const SLOW_BYTES_PER_SECOND = 1_200_000;
 
@@ -54,6 +54,7 @@ async function main(): Promise<void> {
   // More is written than passes: what the node says of a replica that falls behind.
   load = 2;
   await new Promise((resolve) => setTimeout(resolve, (SECONDS * 1_000) / 2));
+  await page.setViewportSize({ width: 1280, height: 1100 });
   await page.screenshot({ path: path.join(ROOT, 'docs/page.png') });
   clearInterval(writing);
   await browser.close();

@@ -163,9 +163,26 @@ describe('lag', () => {
         if (flushed >= groups) return;
         const { ms } = lagOf(times, groups, groups, 0, flushed, undefined, true, 5_000);
         expect(ms).toBeGreaterThanOrEqual(5_000 - (flushed + 1));
-        expect(times.length).toBeLessThanOrEqual(3 * 33);
+        expect(times.length).toBeLessThanOrEqual(3 * 48);
       }),
     );
+  });
+
+  test('is at most doubled, however long the log has run', () => {
+    const times: number[] = [];
+    const everyMs = 20;
+    const groups = 500_000;
+    for (let i = 1; i <= groups; i++) {
+      rememberTime(times, i, i * everyMs, i);
+      if (i % 4_999 > 2) continue;
+      for (let behind = 1; behind < i; behind = Math.ceil(behind * 1.5)) {
+        const nowMs = (i + 1) * everyMs;
+        const { ms } = lagOf(times, i, i, 0, i - behind, undefined, true, nowMs);
+        expect(ms, `${behind} of ${i} groups behind`).toBeLessThanOrEqual(2 * behind * everyMs);
+        expect(ms).toBeGreaterThanOrEqual(behind * everyMs);
+      }
+    }
+    expect(times.length).toBeLessThanOrEqual(3 * 48);
   });
 });
 

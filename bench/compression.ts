@@ -1,5 +1,5 @@
 /** What does compression save on the wire, and what does it cost in processor time? */
-import { type Compression, compressionProblem } from '#src/shared/compression.js';
+import { type Compression, compressionProblem } from '#src/shared/wire/compression.js';
 import { DataDirs, logBytes } from './data-dir.js';
 import type { Plan } from './plan.js';
 import { runCluster } from './processes.js';

@@ -16,12 +16,78 @@ const IMPURE_IMPORT =
 const IMPURE_USE =
   /\b(Date\b(?!\w)|performance\.|process\.|Math\.random|set(Timeout|Interval|Immediate)\b|queueMicrotask)/;
 
+/** What each room may import, in the order of the tables of docs/ARCHITECTURE.md. */
+function roomsOf(doc: string): ReadonlyMap<string, readonly string[]> {
+  const rooms = new Map<string, readonly string[]>();
+  for (const [, tree, rows] of doc.matchAll(/^\| src\/(\w+)[^\n]*\n\|[-|]+\n((?:\|.*\n)+)/gm)) {
+    const above: string[] = [];
+    for (const row of rows!.trim().split('\n')) {
+      const [name, , may] = row.split('|').slice(1, -1) as [string, string, string];
+      const room = pathOf(tree!, name.trim());
+      const named = may.split(',').map((one) => one.trim());
+      const isAll = named[0] === 'all above';
+      const listed = named.filter((one) => one !== '').map((one) => pathOf(tree!, one));
+      rooms.set(room, isAll ? [...above] : listed);
+      above.push(room);
+    }
+  }
+  return rooms;
+}
+
+const pathOf = (tree: string, room: string): string =>
+  room === 'root' ? tree : `${tree}/${room.replaceAll('`', '')}`;
+
+const ROOMS = roomsOf(fs.readFileSync(path.join(ROOT, 'docs/ARCHITECTURE.md'), 'utf8'));
+
+/** `main/lead/etcd/x.ts` is in the room `main/lead`, `shared/x.ts` in `shared`. */
+const roomOf = (file: string): string => file.split('/').slice(0, -1).slice(0, 2).join('/');
+
+/** The public names and the command line: no room, and free to import. */
+const DOORS = ['main/index.ts', 'main/cli.ts'];
+
+const IMPORTED = /(?:from|import)\s*\(?\s*'(\.[^']+)\.js'/g;
+
+function breachesOf(file: string, text: string): string[] {
+  const within = file.slice('src/'.length);
+  if (DOORS.includes(within)) return [];
+  const room = roomOf(within);
+  const may = ROOMS.get(room);
+  if (!may) return [`${file} is in no room of docs/ARCHITECTURE.md`];
+  return [...text.matchAll(IMPORTED)]
+    .map(([, from]) => path.posix.join(path.posix.dirname(within), from!))
+    .filter((to) => {
+      const other = roomOf(`${to}.ts`);
+      const isOpen = !room.startsWith('shared') && /^shared\b/.test(other) && ROOMS.has(other);
+      return other !== room && !may.includes(other) && !isOpen;
+    })
+    .map((to) => `${file} imports ${to}, which ${room} may not`);
+}
+
+/** Files that import each other, by whatever way round; types count. */
+function circlesOf(texts: ReadonlyMap<string, string>): string[] {
+  const imports = (file: string): string[] =>
+    [...texts.get(file)!.matchAll(IMPORTED)]
+      .map(([, from]) => `${path.posix.join(path.posix.dirname(file), from!)}.ts`)
+      .filter((to) => texts.has(to));
+  const done = new Set<string>();
+  const found: string[] = [];
+  const walk = (file: string, way: readonly string[]): void => {
+    if (way.includes(file)) found.push([...way.slice(way.indexOf(file)), file].join(' -> '));
+    if (way.includes(file) || done.has(file)) return;
+    for (const next of imports(file)) walk(next, [...way, file]);
+    done.add(file);
+  };
+  for (const file of texts.keys()) walk(file, []);
+  return found;
+}
+
 /** What is wrong with one source file; empty when it is tidy. */
 function problems(file: string, text: string): string[] {
   const found: string[] = [];
   const lines = text.split('\n');
   const code = lines.map((line) => line.replace(/(^|\s)(\/\/|\*|\/\*).*$/, ''));
   const say = (line: number, what: string) => found.push(`${file}:${line + 1} ${what}`);
+  if (file.startsWith('src/')) found.push(...breachesOf(file, text));
   if (!/^[a-z0-9-]+(\.[a-z]+)*\.ts$/.test(path.basename(file))) say(0, 'is not kebab-case');
   for (const [i, line] of lines.entries()) if (line.length > 100) say(i, 'is longer than 100');
   if (file.startsWith('src/') && lines.length > 501) say(500, 'is beyond 500 lines');
@@ -29,13 +95,6 @@ function problems(file: string, text: string): string[] {
     if (file.startsWith('src/shared/')) {
       if (IMPURE_IMPORT.test(line)) say(i, 'imports what shared must not');
       if (IMPURE_USE.test(line)) say(i, 'reads a clock, chance or the process');
-      if (/'\.\.\/(main|workers)\//.test(line)) say(i, 'shared imports a shell');
-    }
-    if (file.startsWith('src/main/') && /from '\.\.\/workers\//.test(line)) {
-      say(i, 'main imports workers');
-    }
-    if (file.startsWith('src/workers/') && /from '\.\.\/main\//.test(line)) {
-      say(i, 'workers import main');
     }
     if (file.startsWith('test/') && /\b(test|it|describe)\.(skip|only|todo|fails)\b/.test(line)) {
       say(i, 'leaves a test out');
@@ -52,6 +111,38 @@ describe('tidy', () => {
       .filter((file) => file !== path.relative(ROOT, import.meta.filename))
       .flatMap((file) => problems(file, fs.readFileSync(path.join(ROOT, file), 'utf8')));
     expect(found).toEqual([]);
+  });
+
+  test('no two files import each other, at any length of the way round', () => {
+    const files = filesBelow('src');
+    const texts = files.map((f) => [f, fs.readFileSync(path.join(ROOT, f), 'utf8')] as const);
+    expect(circlesOf(new Map(texts))).toEqual([]);
+    const far = {
+      'a.ts': "from './b/c.js'",
+      'b/c.ts': "import('../d.js')",
+      'd.ts': "from './a.js'",
+    };
+    expect(circlesOf(new Map(Object.entries(far)))).toEqual(['a.ts -> b/c.ts -> d.ts -> a.ts']);
+    const type = {
+      'a.ts': "import type { B } from './b.js'",
+      'b.ts': "export { A } from './a.js'",
+    };
+    expect(circlesOf(new Map(Object.entries(type)))).toHaveLength(1);
+  });
+
+  test('rooms are few and small: a folder of src has at most 15 files, src/main 16 rooms', () => {
+    const counts = new Map<string, number>();
+    for (const file of filesBelow('src')) {
+      counts.set(path.dirname(file), (counts.get(path.dirname(file)) ?? 0) + 1);
+    }
+    expect([...counts].filter(([, n]) => n > 15)).toEqual([]);
+    const main = fs.readdirSync(path.join(ROOT, 'src/main'), { withFileTypes: true });
+    expect(main.filter((one) => one.isDirectory()).length).toBeLessThanOrEqual(16);
+    const doors = main.filter((one) => one.isFile()).map((one) => `main/${one.name}`);
+    expect(doors.sort()).toEqual(DOORS.toSorted());
+    // A row of the tables that has no folder is as wrong as a folder that has no row.
+    const rooms = [...counts.keys()].map((dir) => roomOf(`${dir.slice('src/'.length)}/x`));
+    expect([...ROOMS.keys()].filter((room) => !rooms.includes(room))).toEqual([]);
   });
 
   test('each fault in force has a test that is named after it', () => {
@@ -76,12 +167,20 @@ describe('tidy', () => {
     ['src/shared/a.ts', 'const now = performance.now();'],
     ['src/shared/a.ts', 'const x = Math.random();'],
     ['src/shared/a.ts', 'setTimeout(f, 1);'],
-    ['src/shared/a.ts', "import { x } from '../main/node.js';"],
-    ['src/main/a.ts', "import { x } from '../workers/sealer.js';"],
-    ['src/workers/a.ts', "import { x } from '../main/node.js';"],
-    ['src/main/aB.ts', ''],
-    ['src/main/a.ts', `const s = '${'x'.repeat(100)}';`],
-    ['src/main/a.ts', '\n'.repeat(600)],
+    ['src/shared/a.ts', "import { x } from '../main/node/core.js';"],
+    ['src/shared/log/a.ts', "import { x } from '../wire/frame.js';"],
+    ['src/main/log/a.ts', "import { x } from '../../workers/sealer.js';"],
+    ['src/main/log/a.ts', "import type { Space } from '../node/space.js';"],
+    ['src/main/log/write/a.ts', "import { x } from '../../read/reader.js';"],
+    ['src/main/lead/etcd/a.ts', "const x = await import('../../watch/health.js');"],
+    ['src/main/lead/a.ts', "export { x } from '../options/config.js';"],
+    ['src/main/log/a.ts', "import { x } from '../index.js';"],
+    ['src/workers/a.ts', "import { x } from '../main/node/core.js';"],
+    ['src/main/new/a.ts', ''],
+    ['src/main/a.ts', ''],
+    ['src/main/log/aB.ts', ''],
+    ['src/main/log/a.ts', `const s = '${'x'.repeat(100)}';`],
+    ['src/main/log/a.ts', '\n'.repeat(600)],
     ['test/a.test.ts', `test${'.skip'}('x', () => undefined);`],
   ])('a breach in %s is seen: %s', (file, text) => {
     expect(problems(file, text)).not.toEqual([]);

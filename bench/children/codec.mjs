@@ -1,10 +1,9 @@
 /** The small pieces, one by one, in a process of their own: nanoseconds for each entry or call. */
 import { crc32c as native } from '@node-rs/crc32';
 import { Bench } from 'tinybench';
-import { checkBatchEntries, decodeBatch, encodeBatchHeader } from '#src/shared/batch.js';
 import { crc32cHeader, crc32cRange } from '#src/shared/crc.js';
-import { sealLocal, stageHeader } from '#src/shared/entry.js';
-import { Sealer } from '#src/shared/seal.js';
+import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
+import { Sealer } from '#src/shared/log/seal.js';
 import {
   allocateMemory,
   NodeMemory,
@@ -14,7 +13,8 @@ import {
   RUN_OFFSET,
   RUN_RECEIVED,
   RUN_SLOT,
-} from '#src/shared/slab.js';
+} from '#src/shared/memory/slab.js';
+import { checkBatchEntries, decodeBatch, encodeBatchHeader } from '#src/shared/wire/batch.js';
 import { randomPayload, runJob } from './child.mjs';
 
 const HEADER_BYTES = 64;

@@ -1,14 +1,15 @@
 // CPU of one tick of the lag monitor, back to back: `spaces` x `replicas` pairs, no load beside it.
 // The real monitor over the real shared memory; only the threads that would fill it are left out.
-import { LagMonitor } from '../../dist/main/lag-monitor.js';
-import { idOf } from '../../dist/main/names.js';
-import { ShipperHandle } from '../../dist/main/shipper-handle.js';
-import { SpaceTable } from '../../dist/main/space-table.js';
-import { rememberTime } from '../../dist/shared/lag.js';
-import { allocateShipperCounters } from '../../dist/shared/metric-words.js';
-import { PairWatch } from '../../dist/shared/pair-watch.js';
-import { allocateMemory, allocateProgress, NodeMemory } from '../../dist/shared/slab.js';
-import { newSpaceFacts } from '../../dist/shared/state.js';
+
+import { SpaceTable } from '../../dist/main/log/space-table.js';
+import { LagMonitor } from '../../dist/main/ship/lag-monitor.js';
+import { ShipperHandle } from '../../dist/main/ship/shipper-handle.js';
+import { rememberTime } from '../../dist/shared/link/lag.js';
+import { PairWatch } from '../../dist/shared/link/pair-watch.js';
+import { newSpaceFacts } from '../../dist/shared/log/state.js';
+import { allocateShipperCounters } from '../../dist/shared/memory/metric-words.js';
+import { allocateMemory, allocateProgress, NodeMemory } from '../../dist/shared/memory/slab.js';
+import { idOf } from '../../dist/shared/names.js';
 
 import { runJob } from './child.mjs';
 

@@ -2,17 +2,17 @@
 /** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EngramError } from '../shared/errors.js';
-import { AdminError } from './admin-server.js';
-import { addCopyCommands } from './cli-copies.js';
-import { addRoleCommands } from './cli-roles.js';
-import { DemoError, type DemoOptions, runDemo } from './demo.js';
-import { nodeDisk } from './disk.js';
-import { inspectLog } from './inspect.js';
-import { acceptLoss, skipEntry } from './operator.js';
-import { actAsOwner } from './owner.js';
-import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './status-command.js';
-import { inspectedText, verifiedText } from './tool-output.js';
-import { verifyLog } from './verify.js';
+import { acceptLoss, skipEntry } from './cli/closed-node.js';
+import { addCopyCommands } from './cli/copies.js';
+import { DemoError, type DemoOptions, runDemo } from './cli/demo/demo.js';
+import { inspectLog } from './cli/inspect.js';
+import { addRoleCommands } from './cli/roles.js';
+import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './cli/status.js';
+import { inspectedText, verifiedText } from './cli/tool-output.js';
+import { verifyLog } from './repair/verify.js';
+import { nodeDisk } from './segments/node-disk.js';
+import { actAsOwner } from './segments/owner.js';
+import { AdminError } from './watch/admin-server.js';
 
 const OK = 0;
 const FAILED = 2;
@@ -55,7 +55,7 @@ program
   .requiredOption('--config <file>', 'JSON: the options of openNode, spaces, logLevel')
   .exitOverride()
   .action(async ({ config }: { config: string }) => {
-    const { serve } = await import('./serve.js');
+    const { serve } = await import('./cli/serve.js');
     // At once: lines that nobody reads would keep the process.
     process.exit(await serve(config).then((isSound) => (isSound ? OK : FAILED), exitCodeOf));
   });

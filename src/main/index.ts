@@ -1,8 +1,6 @@
 /** The public names of engram-wal, nothing else: every type that they lead to is among them. */
 
-export type { Compression } from '../shared/compression.js';
-export type { LinkState, Traffic } from '../shared/control.js';
-export { type Entry, EntryType } from '../shared/entry.js';
+export type { Address } from '../shared/address.js';
 export {
   EngramError,
   type ErrorCode,
@@ -11,62 +9,65 @@ export {
   ReplicationError,
   StorageError,
 } from '../shared/errors.js';
-export type { FsyncMode } from '../shared/group-commit.js';
-export type { ReplicaStatus } from '../shared/lag.js';
-export type { MemberId } from '../shared/members.js';
-export type { Member, Role } from '../shared/node-record.js';
-export type { LagAlert, PairState, Stage } from '../shared/pair-watch.js';
+export type { Verdict } from '../shared/lead/epoch.js';
+export type { LostEntries } from '../shared/lead/promotion-verdict.js';
+export type { LinkState, Traffic } from '../shared/link/control.js';
+export type { ReplicaStatus } from '../shared/link/lag.js';
+export type { LagAlert, PairState, Stage } from '../shared/link/pair-watch.js';
+export { type Entry, EntryType } from '../shared/log/entry.js';
+export type { FsyncMode } from '../shared/log/group-commit.js';
+export type { Member, Role } from '../shared/log/node-record.js';
+export type { End, EndFacts } from '../shared/log/segment.js';
+export type { SlotState } from '../shared/log/slot.js';
+export type { Hole } from '../shared/log/state.js';
+export type { MemberId } from '../shared/members/members.js';
 export type { Epoch, Lsn, Position, Sequence } from '../shared/position.js';
-export type { LostEntries } from '../shared/promotion-verdict.js';
-export type { Verdict } from '../shared/protocol.js';
-export type { End, EndFacts } from '../shared/segment.js';
-export type { SlotState } from '../shared/slot.js';
-export type { SupplyPhase } from '../shared/snapshot-queue.js';
-export type { IntakePhase, IntakeProgress } from '../shared/snapshot-sink.js';
-export type { Hole } from '../shared/state.js';
-export type { ApplyBlock } from './apply.js';
-export type { BackupOptions, BackupReport } from './backup.js';
+export type { SupplyPhase } from '../shared/snapshot/queue.js';
+export type { IntakePhase, IntakeProgress } from '../shared/snapshot/sink.js';
+export type { Compression } from '../shared/wire/compression.js';
+export type { ApplyBlock } from './follow/apply.js';
+export type { FollowEvents } from './follow/events.js';
+export type { HostCallback } from './follow/host-calls.js';
+export type { FollowOptions } from './follow/options.js';
+export type { PrimaryLink, PrimaryStatus } from './follow/primary-links.js';
+export type { Leader } from './lead/coordinator.js';
+export type { CoordinatorEvents, LeadEvents, RoleEvents } from './lead/events.js';
+export type { SwitchoverOptions, SwitchoverReport } from './lead/handover.js';
+export type { Located } from './lead/leadership.js';
+export type { MembersStatus } from './lead/members/changes.js';
 export type {
-  Address,
-  HostSnapshot,
-  MetricsRegistry,
-  NodeOptions,
-  ReceivedSnapshot,
-} from './config.js';
-export type { Leader } from './coordinator.js';
-export type { CoordinatorEvents } from './coordinator-events.js';
-export type { CoordinatorOptions } from './coordinator-options.js';
-export type { DamagedEntries } from './damage.js';
-export type { SilentMember } from './electorate.js';
-export type { Level } from './event-lines.js';
-export type { NodeEventName, NodeEvents, SnapshotOf } from './events.js';
-export type { SwitchoverOptions, SwitchoverReport } from './handover.js';
-export type { HostCallback } from './host-calls.js';
-export type { HttpOptions } from './http-options.js';
-export type { LagAlertChange, ReplicaStatusChange, StalledChange } from './lag-changes.js';
-export type { Located } from './leadership.js';
-export type { LogState, LogStatus } from './log-health.js';
-export type { SyncTimes } from './log-writer.js';
-export type { Logger, RecentEvent } from './logger.js';
-export type { LostAppends } from './lost-appends.js';
-export type { MembersStatus } from './member-changes.js';
-export type { Scrape } from './metrics.js';
-export type { Node } from './node-handle.js';
-export type {
-  NodeStatus,
-  NodeSummary,
+  CoordinatorOptions,
+  LeadOptions,
   OpenSpaceOptions,
   RemoveOptions,
-  ReplicaLinkStatus,
-  SpaceReplicaStatus,
-  SpaceStatus,
-} from './node-types.js';
-export { openNode } from './open-node.js';
-export type { PrimaryLink, PrimaryStatus } from './primary-links.js';
-export type { PromoteOptions } from './promotion.js';
-export type { AnsweredMember, PassedOver, PromotionReport } from './promotion-report.js';
-export type { RecoveryReport } from './recovery.js';
-export type { RoleEvents } from './role-events.js';
-export type { HostChunks } from './snapshot-chunks.js';
-export type { SnapshotNews, SupplyStatus } from './snapshot-supply.js';
-export type { AckLevel, Appended, AppendedBatch, AppendOptions, Space } from './space.js';
+} from './lead/options.js';
+export type { SilentMember } from './lead/promotion/electorate.js';
+export type { PromoteOptions } from './lead/promotion/promotion.js';
+export type { AnsweredMember, PassedOver, PromotionReport } from './lead/promotion/report.js';
+export type { LogEvents } from './log/events.js';
+export type { LogState, LogStatus } from './log/health.js';
+export type { LostAppends } from './log/lost-appends.js';
+export type { LogOptions } from './log/options.js';
+export type { SyncTimes } from './log/write/writer.js';
+export type { BackupOptions, BackupReport } from './node/backup.js';
+export type { Node } from './node/node.js';
+export { openNode } from './node/open-node.js';
+export type { AckLevel, Appended, AppendedBatch, AppendOptions, Space } from './node/space.js';
+export type { HttpOptions } from './options/http.js';
+export type { MetricsRegistry, NodeOptions } from './options/options.js';
+export type { DamagedEntries, DamageEvents } from './read/events.js';
+export type { RecoveryEvents } from './recovery/events.js';
+export type { RecoveryReport } from './recovery/recovery.js';
+export type { ShipEvents } from './ship/events.js';
+export type { LagAlertChange, ReplicaStatusChange, StalledChange } from './ship/lag-changes.js';
+export type { ShipOptions } from './ship/options.js';
+export type { ReplicaLinkStatus, SpaceReplicaStatus } from './ship/status.js';
+export type { HostChunks } from './snapshot/chunks.js';
+export type { SnapshotEvents, SnapshotOf } from './snapshot/events.js';
+export type { HostSnapshot, ReceivedSnapshot, SnapshotOptions } from './snapshot/options.js';
+export type { SnapshotNews, SupplyStatus } from './snapshot/supply.js';
+export type { NodeEventName, NodeEvents } from './tell/events.js';
+export type { Level } from './tell/line.js';
+export type { Logger, RecentEvent } from './tell/logger.js';
+export type { Scrape } from './watch/metrics.js';
+export type { NodeStatus, NodeSummary, SpaceStatus } from './watch/status.js';

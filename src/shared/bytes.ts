@@ -1,5 +1,5 @@
 /** Bounded reading and writing of little-endian records: frames, node records, state. */
-import { hexOf, idWord } from './entry.js';
+
 import { assert, type ErrorCode, failure } from './errors.js';
 
 /** Of the upper half of a u64. */
@@ -149,4 +149,22 @@ export class ByteReader {
     this.#at += bytes;
     return at;
   }
+}
+
+/** A space id as four words, as the sealer writes them. */
+export type SpaceIdWords = readonly [number, number, number, number];
+
+/** The little-endian word `index` (0..3) of an id given as 32 hex digits. */
+export function idWord(hex: string, index: number): number {
+  const word = Number.parseInt(hex.slice(8 * index, 8 * index + 8), 16);
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
+}
+
+const HEX = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));
+
+/** `length` bytes at `offset` as lower-case hex. */
+export function hexOf(view: DataView, offset: number, length: number): string {
+  let text = '';
+  for (let i = 0; i < length; i++) text += HEX[view.getUint8(offset + i)];
+  return text;
 }

@@ -27,3 +27,8 @@ export interface EpochStart {
   /** Of that node's directory, 32 hex digits; undefined: nobody has told us yet. */
   readonly directoryId?: string | undefined;
 }
+
+/** The epoch in which an entry was written, as far as the history tells; 0: it does not. */
+export function epochAt(history: readonly EpochStart[], sequence: Sequence): Epoch {
+  return history.filter((h) => h.startSequence <= sequence).at(-1)?.epoch ?? 0;
+}

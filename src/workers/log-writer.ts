@@ -14,7 +14,7 @@ import {
   WRITER_BEGINS,
   type WriterFailure,
   type WriterStart,
-} from '../shared/writer-words.js';
+} from '../shared/memory/writer-words.js';
 
 const { words: wordBuffer, numbers: numberBuffer, slabs } = workerData as WriterStart;
 const words = new Int32Array(wordBuffer);

@@ -1,13 +1,13 @@
 /** The thread that makes the text of a scrape out of the shared words. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Metric, Registry } from 'prom-client';
-import { registeredMetrics } from '../shared/metric-catalog.js';
+import { registeredMetrics } from '../shared/metrics/catalog.js';
 import {
   type FormatterStart,
   MetricView,
   type ScrapeAnswer,
   type ScrapeAsked,
-} from '../shared/metric-view.js';
+} from '../shared/metrics/view.js';
 
 const { prefix, counters } = workerData as FormatterStart;
 const view = new MetricView(counters);

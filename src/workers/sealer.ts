@@ -1,7 +1,7 @@
 /** The pool's task: seals one staged group. Synchronous, as a piscina task must be. */
 import { workerData } from 'node:worker_threads';
-import { Sealer, type SealJob } from '../shared/seal.js';
-import { NodeMemory, type SharedMemory } from '../shared/slab.js';
+import { Sealer, type SealJob } from '../shared/log/seal.js';
+import { NodeMemory, type SharedMemory } from '../shared/memory/slab.js';
 
 // piscina wraps a pool's own workerData in the second place of an array.
 const data: unknown = Array.isArray(workerData) ? workerData[1] : workerData;

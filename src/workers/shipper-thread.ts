@@ -2,11 +2,11 @@
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { ShipperStart, ToShipper } from '../shared/control.js';
-import { countedSocket } from '../shared/counted-socket.js';
-import { CounterWords } from '../shared/counter-words.js';
-import { SHIPPER_COUNTER } from '../shared/metric-words.js';
-import { Shipper } from './shipper.js';
+import type { ShipperStart, ToShipper } from '../shared/link/control.js';
+import { CounterWords } from '../shared/memory/counter-words.js';
+import { SHIPPER_COUNTER } from '../shared/memory/metric-words.js';
+import { countedSocket } from '../shared/wire/counted-socket.js';
+import { Shipper } from './ship/shipper.js';
 
 const port = parentPort!;
 const { start, mainOriginMs } = workerData as { start: ShipperStart; mainOriginMs: number };

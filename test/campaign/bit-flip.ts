@@ -10,7 +10,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Node } from '../../dist/main/index.js';
-import { openNodeOn } from '../../dist/main/open-node.js';
+import { openNodeOn } from '../../dist/main/node/open-node.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
 const OPTIONS = {

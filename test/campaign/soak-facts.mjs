@@ -22,7 +22,7 @@ export function isReplicated(space, count) {
   return batch % REPLICATED_EVERY === 0;
 }
 
-/** What the log itself has written, of who counts (src/shared/members.ts). */
+/** What the log itself has written, of who counts (src/shared/members/members.ts). */
 export const MEMBERS_ENTRY = 7;
 
 /** The `count`th payload that this life of the primary offered to the space; no two are alike. */

@@ -1,11 +1,11 @@
 /** What is known of the soak's entries from outside, and what the nodes' logs say against it. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { nodeDisk } from '#src/main/disk.js';
-import { readNodeFile } from '#src/main/node-file.js';
-import { walkSegment } from '#src/main/segment-walk.js';
-import { readPayloadSize, readSequence, readSpaceId, readType } from '#src/shared/entry.js';
-import { segmentStart } from '#src/shared/segment.js';
+import { readNodeFile } from '#src/main/recovery/node-file.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { walkSegment } from '#src/main/segments/walk.js';
+import { readPayloadSize, readSequence, readSpaceId, readType } from '#src/shared/log/entry.js';
+import { segmentStart } from '#src/shared/log/segment.js';
 import { isReplicated, MEMBERS_ENTRY, offerOf, PER_BATCH } from './soak-facts.mjs';
 
 /** Consecutive entries that one life of the primary offered: [life, first sequence, count, n]. */

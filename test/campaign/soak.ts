@@ -11,7 +11,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { idOf } from '#src/main/names.js';
+import { idOf } from '#src/shared/names.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { random } from './campaign-facts.mjs';
 import { OPTIONS, SPACES } from './soak-facts.mjs';

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { METRICS } from '#src/shared/metric-catalog.js';
+import { METRICS } from '#src/shared/metrics/catalog.js';
 import { makeFolder, openSmall, removeFolder } from '../support/cluster.js';
 import { samplesOf } from '../support/exposition.js';
 import { promtool, requirePrometheus } from '../support/prometheus.js';

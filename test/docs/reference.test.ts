@@ -1,7 +1,7 @@
 /** What documents say of the code is what the code says: written anew, nothing changes. */
 import { expect, test } from 'vitest';
-import { OPTION_NAMES } from '#src/main/config.js';
-import { EVENT_NAMES } from '#src/main/event-lines.js';
+import { OPTION_NAMES } from '#src/main/options/config.js';
+import { EVENT_NAMES } from '#src/main/tell/event-lines.js';
 import { ERROR_CODES } from '#src/shared/errors.js';
 import { documentOf } from './blocks.js';
 import { writtenDocuments } from './written.js';

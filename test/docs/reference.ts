@@ -1,8 +1,8 @@
 /** The lists of docs/REFERENCE.md, made from the code: nothing in them can drift. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { readOptions } from '#src/main/config.js';
-import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT } from '#src/main/http-options.js';
+import { readOptions } from '#src/main/options/config.js';
+import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT } from '#src/main/options/http.js';
 import { type EngramError, ERROR_CODES, failure } from '#src/shared/errors.js';
 import { ROOT } from './blocks.js';
 import { type Declaration, Declarations, type Member } from './declarations.js';
@@ -244,13 +244,18 @@ function commands(): string {
 // --- types -----------------------------------------------------------------------------------
 
 /** Told in a chapter of their own. */
-const ELSEWHERE = ['Node', 'Space', 'NodeOptions', 'NodeEvents', 'RoleEvents', 'CoordinatorEvents'];
-ELSEWHERE.push('NodeEventName', 'ErrorCode', 'HttpOptions', 'CoordinatorOptions', 'openNode');
+const ELSEWHERE = ['Node', 'Space', 'NodeOptions', 'NodeEventName', 'ErrorCode', 'HttpOptions'];
+ELSEWHERE.push('CoordinatorOptions', 'openNode');
 ELSEWHERE.push('StorageError', 'MemorySpaceError', 'ReplicationError');
+/** What the rooms take and tell, put together in NodeOptions and NodeEvents. */
+const isOfRoom = (name: string): boolean =>
+  /^(Log|Ship|Snapshot|Follow|Lead)Options$|Events$/.test(name);
 
 function types(): string {
   const lines: string[] = [];
-  for (const type of said.exported().filter(({ name }) => !ELSEWHERE.includes(name))) {
+  for (const type of said
+    .exported()
+    .filter(({ name }) => !ELSEWHERE.includes(name) && !isOfRoom(name))) {
     const { file, name, doc } = type;
     const members = said.membersOf(type);
     const words = said.words(file, name);

@@ -3,11 +3,11 @@
  * an etcd that is paused, killed and compacted. What nodes make of it is another file's.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { CoordinatedNode, CoordinatorEvent, Standing } from '#src/main/coordinator.js';
-import { EtcdCoordinator } from '#src/main/coordinator-etcd.js';
-import { EtcdSession } from '#src/main/etcd-session.js';
 import type { EngramError, Member } from '#src/main/index.js';
-import { pause } from '#src/main/within.js';
+import type { CoordinatedNode, CoordinatorEvent, Standing } from '#src/main/lead/coordinator.js';
+import { EtcdCoordinator } from '#src/main/lead/etcd/coordinator.js';
+import { EtcdSession } from '#src/main/lead/etcd/session.js';
+import { pause } from '#src/main/runtime/deadline.js';
 import { makeFolder, removeFolder, until } from '../support/cluster.js';
 import { EtcdServer } from '../support/etcd.js';
 

@@ -1,6 +1,6 @@
 /** How a life ends, with work under way; and what may have happened to its disk before. */
-import { STATE_FILES } from '#src/main/recovery.js';
-import { decodeState } from '#src/shared/state.js';
+import { STATE_FILES } from '#src/main/recovery/recovery.js';
+import { decodeState } from '#src/shared/log/state.js';
 import { DISK_ERRORS, TELLING_CALLS } from '../sim/faults.js';
 import type { Ending } from '../support/space-ledger.js';
 import { HOST_OPERATIONS } from './hosts.js';

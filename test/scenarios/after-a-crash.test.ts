@@ -4,8 +4,8 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
-import { verifyLog } from '#src/main/verify.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import { verifyLog } from '#src/main/repair/verify.js';
 import { TINY } from '../support/fake-cluster.js';
 import { type Chance, chanceFrom, FakeDisk } from '../support/fake-disk.js';
 

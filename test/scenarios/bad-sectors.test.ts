@@ -5,9 +5,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { verifyLog } from '#src/main/verify.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 
 const PAGE = 4096;

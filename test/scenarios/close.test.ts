@@ -6,9 +6,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Disk, type DiskFile, ioError, nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import { type Disk, type DiskFile, ioError } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { FakeDisk } from '../support/fake-disk.js';

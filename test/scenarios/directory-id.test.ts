@@ -2,10 +2,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { renewDirectoryId } from '#src/main/cli/closed-node.js';
 import type { Node } from '#src/main/index.js';
-import { openNodeFile, readNodeFile } from '#src/main/node-file.js';
-import { renewDirectoryId } from '#src/main/operator.js';
-import { newestState } from '#src/main/recovery.js';
+import { openNodeFile, readNodeFile } from '#src/main/recovery/node-file.js';
+import { newestState } from '#src/main/recovery/recovery.js';
 import { crc32c } from '#src/shared/crc.js';
 import { EachTest, heard } from '../support/cluster.js';
 import { openFake, TINY } from '../support/fake-cluster.js';

@@ -1,6 +1,6 @@
 /** Candidates at the same moment, on timers of the same length (row 113). */
 import { expect, test } from 'vitest';
-import { duelWaitMs } from '#src/shared/duel.js';
+import { duelWaitMs } from '#src/shared/lead/duel.js';
 import { EachTest, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 

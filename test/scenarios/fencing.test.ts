@@ -1,11 +1,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type Disk, type DiskFile, ioError, nodeDisk } from '#src/main/disk.js';
 import type { Space } from '#src/main/index.js';
-import { PeerClient } from '#src/main/peer-client.js';
-import { nodePlatform } from '#src/main/platform.js';
-import { newestState } from '#src/main/recovery.js';
+import { nodePlatform } from '#src/main/node/machine.js';
+import { PeerClient } from '#src/main/peer/client.js';
+import { newestState } from '#src/main/recovery/recovery.js';
+import { type Disk, type DiskFile, ioError } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 import { WireClient } from '../support/wire-client.js';

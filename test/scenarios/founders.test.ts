@@ -2,9 +2,9 @@
 
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { listQuarantine } from '#src/main/quarantine.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { listQuarantine } from '#src/main/snapshot/quarantine.js';
 import { contentOf, removeFolder, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 

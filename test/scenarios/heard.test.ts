@@ -1,10 +1,10 @@
 /** A higher epoch ends the one below, whoever has asked and in whatever frame (row 111). */
 import { expect, test } from 'vitest';
 import type { Node, Space } from '#src/main/index.js';
-import { PeerClient } from '#src/main/peer-client.js';
-import { nodePlatform } from '#src/main/platform.js';
-import type { StandingRow } from '#src/shared/peer-frames.js';
-import type { Frame, PlainFrame } from '#src/shared/protocol.js';
+import { nodePlatform } from '#src/main/node/machine.js';
+import { PeerClient } from '#src/main/peer/client.js';
+import type { StandingRow } from '#src/shared/wire/peer-frames.js';
+import type { Frame, PlainFrame } from '#src/shared/wire/protocol.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';

@@ -4,10 +4,10 @@
  */
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { readNodeFile, writeNodeFile } from '#src/main/node-file.js';
-import { verifyLog } from '#src/main/verify.js';
+import { readNodeFile, writeNodeFile } from '#src/main/recovery/node-file.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { openFake } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';

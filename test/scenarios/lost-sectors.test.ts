@@ -5,12 +5,17 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
-import { readNodeFile } from '#src/main/node-file.js';
-import { walkSegment } from '#src/main/segment-walk.js';
-import { readDurableLsn, readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
+import { readNodeFile } from '#src/main/recovery/node-file.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { walkSegment } from '#src/main/segments/walk.js';
+import {
+  readDurableLsn,
+  readPayloadSize,
+  readSequence,
+  readSpaceId,
+} from '#src/shared/log/entry.js';
+import { idOf } from '#src/shared/names.js';
 import { contentOf, makeFolder, openSmall, removeFolder, SMALL } from '../support/cluster.js';
 
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));

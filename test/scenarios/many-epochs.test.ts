@@ -2,12 +2,12 @@
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
-import { divergedFrom } from '#src/main/snapshot-install.js';
+import { divergedFrom } from '#src/main/snapshot/install.js';
 import { HISTORY_MAX, SNAPSHOT_HISTORY_MAX } from '#src/shared/limits.js';
+import { newSpaceFacts, type SpaceFacts } from '#src/shared/log/space-facts.js';
+import { idOf } from '#src/shared/names.js';
 import type { EpochStart } from '#src/shared/position.js';
-import { historyUpTo, NO_SNAPSHOT } from '#src/shared/snapshot-facts.js';
-import { newSpaceFacts, type SpaceFacts } from '#src/shared/state.js';
+import { historyUpTo, NO_SNAPSHOT } from '#src/shared/snapshot/facts.js';
 import { at, contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, WireClient } from '../support/wire-client.js';
 

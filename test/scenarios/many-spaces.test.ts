@@ -2,10 +2,10 @@
 import net from 'node:net';
 import { expect, test, vi } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { RoleQueue } from '#src/main/role-queue.js';
-import { SpaceTable } from '#src/main/space-table.js';
+import { RoleQueue } from '#src/main/lead/role-queue.js';
+import { SpaceTable } from '#src/main/log/space-table.js';
 import { ByteReader } from '#src/shared/bytes.js';
-import { StateWriter } from '#src/shared/state.js';
+import { StateWriter } from '#src/shared/log/state.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
 import { TurnCount } from '../support/retention-world.js';
 import { TcpProxy } from '../support/tcp-proxy.js';

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node, Space } from '#src/main/index.js';
-import { decodeMembers, MEMBERS_ENTRY } from '#src/shared/members.js';
+import { decodeMembers, MEMBERS_ENTRY } from '#src/shared/members/members.js';
 import { at, contentOf, EachTest, heard, openSmall, until } from '../support/cluster.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };

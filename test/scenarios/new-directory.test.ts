@@ -2,8 +2,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { type Disk, nodeDisk } from '#src/main/disk.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { Disk } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL } from '../support/cluster.js';
 
 const each = new EachTest();

@@ -5,7 +5,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { newestState, STATE_FILES } from '#src/main/recovery.js';
+import { newestState, STATE_FILES } from '#src/main/recovery/recovery.js';
 import { openFake } from '../support/fake-cluster.js';
 import { type Chance, chanceFrom, FakeDisk } from '../support/fake-disk.js';
 

@@ -1,10 +1,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Entry, Node, NodeOptions, Space } from '#src/main/index.js';
-import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
-import { verifyLog } from '#src/main/verify.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 

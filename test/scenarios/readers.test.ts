@@ -4,9 +4,10 @@ import path from 'node:path';
 import v8 from 'node:v8';
 import vm from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import { type Disk, nodeDisk } from '#src/main/disk.js';
 import type { Entry, Node, Space } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { Disk } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
 
 const each = new EachTest();

@@ -2,9 +2,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Disk, type DiskFile, nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { Disk, DiskFile } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
 
 const each = new EachTest();

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
+import { idOf } from '#src/shared/names.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { WireClient } from '../support/wire-client.js';
 

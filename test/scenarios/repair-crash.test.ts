@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Node, openNode } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';

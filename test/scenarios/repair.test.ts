@@ -5,15 +5,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
-import { readNodeFile } from '#src/main/node-file.js';
-import { walkSegment } from '#src/main/segment-walk.js';
-import { verifyLog } from '#src/main/verify.js';
-import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
+import { readNodeFile } from '#src/main/recovery/node-file.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { walkSegment } from '#src/main/segments/walk.js';
 import { MARK_IDLE_MS } from '#src/shared/limits.js';
-import { NODE_SPACE_ID } from '#src/shared/node-record.js';
+import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/log/entry.js';
+import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
+import { idOf } from '#src/shared/names.js';
 import {
   contentOf,
   makeFolder,

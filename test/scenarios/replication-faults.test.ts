@@ -1,10 +1,12 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Entry, Node, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
-import { nodePlatform, type Platform, type ShipperThread } from '#src/main/platform.js';
+import type { Platform } from '#src/main/node/machine.js';
+import { nodePlatform } from '#src/main/node/machine.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { ShipperThread } from '#src/main/runtime/machine.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import {
   at,
   contentOf,

@@ -6,7 +6,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
 import { at, heard, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { freePort } from '../support/etcd.js';
 import { sampleOf } from '../support/exposition.js';

@@ -5,11 +5,11 @@
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node, NodeEvents, NodeOptions } from '#src/main/index.js';
-import { readNodeFile } from '#src/main/node-file.js';
-import { newestState } from '#src/main/recovery.js';
-import { walkSegment } from '#src/main/segment-walk.js';
-import { verifyLog } from '#src/main/verify.js';
-import { segmentName } from '#src/shared/segment.js';
+import { readNodeFile } from '#src/main/recovery/node-file.js';
+import { newestState } from '#src/main/recovery/recovery.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { walkSegment } from '#src/main/segments/walk.js';
+import { segmentName } from '#src/shared/log/segment.js';
 import { heard } from '../support/cluster.js';
 import { openFake, TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';

@@ -4,8 +4,8 @@
  */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
-import { verifyLog } from '#src/main/verify.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import { verifyLog } from '#src/main/repair/verify.js';
 import { contentOf, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { chanceFrom, FakeDisk } from '../support/fake-disk.js';

@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
 import type { Node, NodeEvents, Space } from '#src/main/index.js';
-import { readNodeFile } from '#src/main/node-file.js';
-import { walkSegment } from '#src/main/segment-walk.js';
-import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
+import { readNodeFile } from '#src/main/recovery/node-file.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { walkSegment } from '#src/main/segments/walk.js';
+import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/log/entry.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 
 const NODE_SPACE = 'f'.repeat(32);

@@ -2,10 +2,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { nodeDisk } from '#src/main/disk.js';
+import { inspectLog } from '#src/main/cli/inspect.js';
 import type { Space } from '#src/main/index.js';
-import { inspectLog } from '#src/main/inspect.js';
-import { verifyLog } from '#src/main/verify.js';
+import { verifyLog } from '#src/main/repair/verify.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { contentOf, until } from '../support/cluster.js';
 import { TINY } from '../support/fake-cluster.js';
 import { StateHost } from '../support/state-host.js';

@@ -2,10 +2,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { CHANCE_BYTES, DiallerAuth, nonceOf } from '#src/shared/auth.js';
-import { directoryOf } from '#src/shared/greeting.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { decodeFrame, encodeFrame, type Hello, type Welcome } from '#src/shared/protocol.js';
+import { CHANCE_BYTES, DiallerAuth, nonceOf } from '#src/shared/wire/auth.js';
+import { directoryOf } from '#src/shared/wire/greeting.js';
+import { decodeFrame, encodeFrame, type Hello, type Welcome } from '#src/shared/wire/protocol.js';
 import { at, contentOf, EachTest, heard, until } from '../support/cluster.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 import { WireReplica } from '../support/wire-replica.js';

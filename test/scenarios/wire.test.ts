@@ -1,10 +1,10 @@
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
-import { writeFrameHeader } from '#src/shared/frame.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { encodeFrame, FRAME_KINDS } from '#src/shared/protocol.js';
+import { idOf } from '#src/shared/names.js';
+import { writeFrameHeader } from '#src/shared/wire/frame.js';
+import { encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 

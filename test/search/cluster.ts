@@ -3,12 +3,12 @@
  * decided by the product's own functions (rules.ts); their answers are kept, for the same question
  * comes a million times.
  */
-import { comparePositions } from '#src/shared/epoch.js';
-import type { Hearer } from '#src/shared/heard.js';
-import type { MembersRow } from '#src/shared/members.js';
-import { countingSets, UNKNOWN_DIRECTORY } from '#src/shared/members.js';
-import type { Standing } from '#src/shared/promotion-verdict.js';
-import type { Progress } from '#src/shared/quorum.js';
+import { comparePositions } from '#src/shared/lead/epoch.js';
+import type { Hearer } from '#src/shared/lead/heard.js';
+import type { Standing } from '#src/shared/lead/promotion-verdict.js';
+import type { MembersRow } from '#src/shared/members/members.js';
+import { countingSets, UNKNOWN_DIRECTORY } from '#src/shared/members/members.js';
+import type { Progress } from '#src/shared/members/quorum.js';
 import { inSet, LETTERS, Logs, membersOf, NOBODY, NODES, PENDING, type SetCode } from './logs.js';
 import type { Rules } from './rules.js';
 import * as S from './state.js';

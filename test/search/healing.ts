@@ -3,8 +3,8 @@
  * one after the other, the one with the farthest log first. Then every log is the leader's, a
  * change that was pending is settled, and a new entry is acknowledged.
  */
-import { comparePositions } from '#src/shared/epoch.js';
-import { countingSets, type MemberId, type MemberSet } from '#src/shared/members.js';
+import { comparePositions } from '#src/shared/lead/epoch.js';
+import { countingSets, type MemberId, type MemberSet } from '#src/shared/members/members.js';
 import type { Cluster } from './cluster.js';
 import { DATA, EPOCH, inSet, LETTERS, NOBODY, SETTLED } from './logs.js';
 import type { State } from './state.js';

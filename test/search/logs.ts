@@ -2,7 +2,7 @@
  * The logs of the search, each of them once: a log is the number of the log before it and one entry
  * more. What the product's own functions ask of a log is made here from it, and kept.
  */
-import type { MemberId, MembersRow } from '#src/shared/members.js';
+import type { MemberId, MembersRow } from '#src/shared/members/members.js';
 import type { EpochStart, Position } from '#src/shared/position.js';
 
 /** Nodes of one cluster, at most: their numbers are 0 to 3. */

@@ -2,16 +2,16 @@
  * The decisions that the search drives: the product's own, all of them; and mutants, each of which
  * puts one bug back into one of them.
  */
-import { divergenceOf, verdictOf } from '#src/shared/epoch.js';
-import { judgeFounders } from '#src/shared/founders.js';
-import { judgeHeard, judgeIntroduction, judgePromise } from '#src/shared/heard.js';
-import type { MemberId } from '#src/shared/members.js';
+import { divergenceOf, verdictOf } from '#src/shared/lead/epoch.js';
+import { judgeFounders } from '#src/shared/lead/founders.js';
+import { judgeHeard, judgeIntroduction, judgePromise } from '#src/shared/lead/heard.js';
 import {
   judgePromotion,
   type PromotionQuestion,
   promisesSuffice,
   type Standing,
-} from '#src/shared/promotion-verdict.js';
+} from '#src/shared/lead/promotion-verdict.js';
+import type { MemberId } from '#src/shared/members/members.js';
 import {
   acknowledgedUpTo,
   isEnough,
@@ -19,7 +19,7 @@ import {
   mayChange,
   maySettle,
   mayWriteFloor,
-} from '#src/shared/quorum.js';
+} from '#src/shared/members/quorum.js';
 import type { Config } from './cluster.js';
 import { memberOf, setCode } from './logs.js';
 

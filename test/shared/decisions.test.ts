@@ -2,12 +2,17 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { verdictOf } from '#src/shared/epoch.js';
-import { lagOf, rememberTime } from '#src/shared/lag.js';
-import { decodeNodeRecord, encodeNodeRecord, type NodeRecord } from '#src/shared/node-record.js';
-import { Receiver } from '#src/shared/receiver.js';
-import { decideEnd, segmentName, segmentStart } from '#src/shared/segment.js';
-import { decodeState, newSpaceFacts, type SpaceRow, StateWriter } from '#src/shared/state.js';
+import { verdictOf } from '#src/shared/lead/epoch.js';
+import { lagOf, rememberTime } from '#src/shared/link/lag.js';
+import { Receiver } from '#src/shared/link/receiver.js';
+import {
+  decodeNodeRecord,
+  encodeNodeRecord,
+  type NodeRecord,
+} from '#src/shared/log/node-record.js';
+import { decideEnd, segmentName, segmentStart } from '#src/shared/log/segment.js';
+import { newSpaceFacts } from '#src/shared/log/space-facts.js';
+import { decodeState, type SpaceRow, StateWriter } from '#src/shared/log/state.js';
 
 const ID = '00112233445566778899aabbccddeeff';
 

@@ -7,24 +7,25 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checkBatchEntries, checkEntries, decodeBatch } from '#src/shared/batch.js';
-import { decompressed, featureOf } from '#src/shared/compression.js';
 import { crc32c } from '#src/shared/crc.js';
-import { readEngramLog } from '#src/shared/engram-log.js';
 import { EngramError } from '#src/shared/errors.js';
-import { FrameAssembler } from '#src/shared/frame.js';
+import { BATCH_MAX_ENTRIES } from '#src/shared/limits.js';
+import { readEngramLog } from '#src/shared/log/engram-log.js';
 import {
   decodeIndex,
   encodeIndex,
   INDEX_HEAD_BYTES,
   INDEX_ROW_BYTES,
-} from '#src/shared/index-format.js';
-import { BATCH_MAX_ENTRIES } from '#src/shared/limits.js';
-import { decodeNodeRecord, encodeNodeRecord } from '#src/shared/node-record.js';
-import { decodeFrame } from '#src/shared/protocol.js';
-import { firstGoodHeader, gatherEvidence, look } from '#src/shared/segment.js';
-import { SegmentIndex } from '#src/shared/segment-index.js';
-import { decodeState, newSpaceFacts, StateWriter } from '#src/shared/state.js';
+} from '#src/shared/log/index-format.js';
+import { decodeNodeRecord, encodeNodeRecord } from '#src/shared/log/node-record.js';
+import { firstGoodHeader, gatherEvidence, look } from '#src/shared/log/segment.js';
+import { SegmentIndex } from '#src/shared/log/segment-index.js';
+import { newSpaceFacts } from '#src/shared/log/space-facts.js';
+import { decodeState, StateWriter } from '#src/shared/log/state.js';
+import { checkBatchEntries, checkEntries, decodeBatch } from '#src/shared/wire/batch.js';
+import { decompressed, featureOf } from '#src/shared/wire/compression.js';
+import { FrameAssembler } from '#src/shared/wire/frame.js';
+import { decodeFrame } from '#src/shared/wire/protocol.js';
 
 const RUNS = Number(process.env.ENGRAM_FUZZ_RUNS ?? 3_000);
 const GOLDEN = path.join(import.meta.dirname, '../golden');

@@ -5,8 +5,13 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openNode } from '#src/main/index.js';
 import { CRC32C_CHECK, crc32c, crc32cHeader } from '#src/shared/crc.js';
-import { type EngramEntry, inEngramOrder, readEngramLog } from '#src/shared/engram-log.js';
-import { decodeHeader, type EntryHeader, encodeHeader, isGoodHeader } from '#src/shared/entry.js';
+import { type EngramEntry, inEngramOrder, readEngramLog } from '#src/shared/log/engram-log.js';
+import {
+  decodeHeader,
+  type EntryHeader,
+  encodeHeader,
+  isGoodHeader,
+} from '#src/shared/log/entry.js';
 
 const GOLDEN = path.join(import.meta.dirname, '../golden/engram-wal');
 

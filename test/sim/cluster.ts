@@ -3,13 +3,13 @@
  * A node can be killed, lose its power, be stopped; its shippers can die by themselves.
  */
 
-import { StaticCoordinator } from '#src/main/coordinator.js';
-import { EtcdCoordinator } from '#src/main/coordinator-etcd.js';
 import type { FsyncMode, Node, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
-import type { Platform } from '#src/main/platform.js';
-import type { ToShipper } from '#src/shared/control.js';
-import { Shipper } from '#src/workers/shipper.js';
+import { StaticCoordinator } from '#src/main/lead/coordinator.js';
+import { EtcdCoordinator } from '#src/main/lead/etcd/coordinator.js';
+import type { Platform } from '#src/main/node/machine.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { ToShipper } from '#src/shared/link/control.js';
+import { Shipper } from '#src/workers/ship/shipper.js';
 import { type Chance, FakeDisk } from '../support/fake-disk.js';
 import { Owner, VirtualClock } from './clock.js';
 import { SimEtcd } from './etcd.js';

@@ -4,8 +4,8 @@
  * be carried out and its answer be lost. It keeps what it has written over a restart, and gives
  * every lease its whole life anew then, as etcd does when a leader is elected.
  */
-import type { Change, LinkHooks, MakeLink, Pair, Txn, Write } from '#src/main/etcd-link.js';
-import { type Moment, twoClocks } from '#src/main/two-clocks.js';
+import type { Change, LinkHooks, MakeLink, Pair, Txn, Write } from '#src/main/lead/etcd/link.js';
+import { type Moment, twoClocks } from '#src/main/runtime/two-clocks.js';
 import { Owner, type VirtualClock } from './clock.js';
 import type { Machine, SimNetwork, SimSocket } from './network.js';
 

@@ -3,7 +3,7 @@
  * acknowledged, what a replica's host has committed.
  */
 import type { Entry, Space } from '#src/main/index.js';
-import { MEMBERS_ENTRY } from '#src/shared/members.js';
+import { MEMBERS_ENTRY } from '#src/shared/members/members.js';
 import { Violation } from './cluster.js';
 
 /** What one space has been told and has acknowledged. */

@@ -32,21 +32,21 @@ interface Mutant extends Edit {
 
 /** Whoever adds an entry to a space, it is the next one: the log itself sees to that. */
 const ADDED_ANYWHERE: Edit = {
-  file: 'main/wal.js',
+  file: 'main/log/wal.js',
   find: 'if (first !== next)',
   put: 'if (false)',
 };
 
 /** A file does not refuse what comes after its end. */
 const CALLS_GO_ON: Edit = {
-  file: 'main/disk-in-use.js',
+  file: 'main/segments/disk-in-use.js',
   find: 'if (this.#isOver)',
   put: 'if (false)',
 };
 
 /** The segment's entries behind the end that is told of it are a refusal to open. */
 const NOTHING_BEHIND: Edit = {
-  file: 'main/recovery.js',
+  file: 'main/recovery/recovery.js',
   find: 'const limit = Math.min(Math.max(known ?? 0,',
   put: `if (known !== undefined && x > known) throw corrupt('entries behind the end');
         const limit = Math.min(Math.max(known ?? 0,`,
@@ -55,80 +55,80 @@ const NOTHING_BEHIND: Edit = {
 const MUTANTS: readonly Mutant[] = [
   {
     what: 'entries are acknowledged and shipped before their fdatasync',
-    file: 'main/log-output.js',
+    file: 'main/log/write/output.js',
     find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
     put: '',
   },
   {
     what: 'a replica acknowledges what it has received, before its fdatasync',
-    file: 'shared/receiver.js',
+    file: 'shared/link/receiver.js',
     find: 'followed.received = last;',
     put: '(followed.received = last, followed.flushed = last, this.#due(followed));',
   },
   {
     what: 'the gap check is off by one',
-    file: 'shared/receiver.js',
+    file: 'shared/link/receiver.js',
     find: 'batch.startSequence > received + 1)',
     put: 'batch.startSequence > received + 2)',
   },
   {
     what: 'a replica tells its position before what it has staged is durable',
-    file: 'main/roles.js',
+    file: 'main/lead/roles.js',
     find: 'this.#memory.allocated(space.slot));\n        if (this.#hooks.isInstalling',
     put: '0);\n        if (this.#hooks.isInstalling',
     also: [ADDED_ANYWHERE],
   },
   {
     what: 'slots keep nothing',
-    file: 'shared/slot.js',
+    file: 'shared/log/slot.js',
     find: 'if (!slot.lost)',
     put: 'if (slot.lost)',
   },
   {
     what: 'catch-up begins behind what the replica lacks',
-    file: 'workers/outbox.js',
+    file: 'workers/ship/outbox.js',
     find: 'this.#cursorKnown ? Math.min(cursor, lsn) : lsn',
     put: 'this.#cursorKnown ? Math.max(cursor, lsn) : lsn',
   },
   {
     what: 'the window is never freed',
-    file: 'shared/sender.js',
+    file: 'shared/link/sender.js',
     find: 'this.#flightBytes -= batch.bytes;',
     put: '',
   },
   {
     what: 'a checksum of a control frame is not looked at',
-    file: 'shared/frame.js',
+    file: 'shared/wire/frame.js',
     find: 'head.kind !== BATCHES && crc32c(body) !== head.crc',
     put: 'false',
   },
   {
     what: 'the directory is not synced when a segment is made',
-    file: 'main/segments.js',
+    file: 'main/segments/segments.js',
     find: 'file.path = this.pathOf(start);\n            await this.#disk.syncDir(this.#dir);',
     put: 'file.path = this.pathOf(start);',
   },
   {
     what: 'the tail is not zeroed when the log is opened',
-    file: 'main/tail.js',
+    file: 'main/segments/log-end.js',
     find: '    await zeroFrom(file, segment, x);\n}',
     put: '}',
   },
   {
     what: 'allocation is not taken back when a group is refused',
-    file: 'main/lost-appends.js',
+    file: 'main/log/lost-appends.js',
     find: 'memory.setAllocated(space.slot, durable);',
     put: '',
   },
   {
     what: 'an entry that the host has refused counts as applied',
-    file: 'main/apply.js',
+    file: 'main/follow/apply.js',
     find: 'return { error };',
     put: 'return undefined;',
   },
   {
     what: 'the host’s own position is not asked for',
-    file: 'main/apply.js',
+    file: 'main/follow/apply.js',
     find: `return space.facts.applied;
         for (let attempts = 1; !signal.aborted; attempts++) {
             try {
@@ -140,12 +140,12 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'a link is believed in, however long it is silent',
-    file: 'shared/sender.js',
+    file: 'shared/link/sender.js',
     find: 'nowMs - this.#lastHeardMs >= this.#options.readTimeoutMs',
     put: 'false',
     also: [
       {
-        file: 'shared/sender.js',
+        file: 'shared/link/sender.js',
         find: 'isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs',
         put: 'false',
       },
@@ -153,19 +153,19 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'a slot keeps less than its replica lacks',
-    file: 'shared/slot.js',
+    file: 'shared/log/slot.js',
     find: 'Math.min(floor, slot.flushed)',
     put: 'Math.min(floor, slot.flushed + 60)',
   },
   {
     what: 'what is staged counts as received for one entry too many',
-    file: 'main/batch-intake.js',
+    file: 'main/follow/batch-intake.js',
     find: 'this.#receiver.received(batch.spaceId, sequence - 1);',
     put: 'this.#receiver.received(batch.spaceId, sequence);',
   },
   {
     what: 'a freed segment is used again before a state without it is durable',
-    file: 'main/segments.js',
+    file: 'main/segments/segments.js',
     find: 'stateBegins() {',
     put: `stateBegins() {
         for (const freed of this.#freed) freed.statesLeft = 0;
@@ -173,19 +173,19 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'what a replica has is not kept with its slot: after a restart it counts as having all',
-    file: 'shared/state.js',
+    file: 'shared/log/state.js',
     find: '.u64(slot.flushed)',
     put: '.u64(f.position.sequence)',
   },
   {
     what: 'a promise does not end what is followed in an epoch before it',
     by: 'roles-sim',
-    file: 'main/leadership.js',
+    file: 'main/lead/leadership.js',
     find: 'fence: (space) => parts.receiver()?.fence(space),',
     put: 'fence: () => undefined,',
     also: [
       {
-        file: 'main/batch-intake.js',
+        file: 'main/follow/batch-intake.js',
         find: 'known && batch.epoch < known.facts.epochSeen',
         put: 'false',
       },
@@ -194,126 +194,126 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a primary takes no notice of a higher epoch',
     by: 'roles-sim',
-    file: 'main/fencing.js',
+    file: 'main/lead/fencing.js',
     find: 'halt(space) {',
     put: 'halt(space) { return;',
   },
   {
     what: 'a promise is given in an epoch that was promised to another',
     by: 'roles-sim',
-    file: 'shared/heard.js',
+    file: 'shared/lead/heard.js',
     find: "return own.promisedTo === '' ? 'grant' : 'refuse';",
     put: "return 'grant';",
   },
   {
     what: 'who is behind its members may lead',
     by: 'roles-sim',
-    file: 'shared/promotion-verdict.js',
+    file: 'shared/lead/promotion-verdict.js',
     find: 'const isFree = !farthest &&',
     put: 'const isFree =',
   },
   {
     what: 'one answer is enough to lead',
     by: 'roles-sim',
-    file: 'shared/quorum.js',
+    file: 'shared/members/quorum.js',
     find: 'Math.max(1, replicas - keep + 1)',
     put: '1',
   },
   {
     what: 'a diverged suffix is rewound without a copy of it',
     by: 'roles-sim',
-    file: 'main/rejoin.js',
+    file: 'main/lead/rejoin.js',
     find: 'const quarantine = await keepSuffix(...parts, space, from);',
     put: "const quarantine = '';",
   },
   {
     what: 'the lease is not looked at before an acknowledgement, nor is its end',
     by: 'roles-sim',
-    file: 'main/coordinator.js',
+    file: 'main/lead/coordinator.js',
     find: 'if (nowMs < ackUntilMs)',
     put: 'if (true)',
   },
   {
     what: 'a lease lives from when its answer came, and without a margin',
     by: 'roles-sim',
-    file: 'main/etcd-session.js',
+    file: 'main/lead/etcd/session.js',
     find: 'const untilMs = sent.monotonicMs + lifeMs * (1 - LEASE_MARGIN);',
     put: 'const untilMs = performance.now() + lifeMs;',
   },
   {
     what: 'a lease outlives a sleep of its machine (row 84)',
     by: 'roles-sim',
-    file: 'main/two-clocks.js',
+    file: 'main/runtime/two-clocks.js',
     find: 'return apartMs >',
     put: 'return false && apartMs >',
   },
   {
     what: 'an entry of an epoch before is flushed on who has nothing of this one (row 109)',
     by: 'roles-sim',
-    file: 'shared/quorum.js',
+    file: 'shared/members/quorum.js',
     find: 'return upTo >= progress.first ? upTo : 0;',
     put: 'return upTo;',
   },
   {
     what: 'who waits is not told that the history it waited in is over (row 109)',
     by: 'roles-sim',
-    file: 'main/space-table.js',
+    file: 'main/log/space-table.js',
     find: 'if (wait.replicas >= replicas)',
     put: 'if (false)',
   },
   {
     what: 'who reads along is not told of what was taken back (row 110)',
     by: 'roles-sim',
-    file: 'main/reader.js',
+    file: 'main/read/reader.js',
     find: 'if (at.next > first)',
     put: 'if (false)',
   },
   {
     what: 'of two rewinds who reads along is told of the last one alone (row 110)',
     by: 'roles-sim',
-    file: 'shared/log-truth.js',
+    file: 'shared/log/truth.js',
     find: 'this.#all.find((change) => change.mark > mark)?.first',
     put: 'this.#all.at(-1)?.first',
   },
   {
     what: 'a promotion waits for a host however long that is silent (row 112)',
     by: 'roles-sim',
-    file: 'main/host-calls.js',
+    file: 'main/follow/host-calls.js',
     find: 'this.timeoutMs = timeoutMs;',
     put: 'this.timeoutMs = 2 ** 30;',
   },
   {
     what: 'while members change the new ones alone count (row 105)',
     by: 'roles-sim',
-    file: 'shared/members.js',
+    file: 'shared/members/members.js',
     find: 'return row.old ? [row.old, row.next] : [row.next];',
     put: 'return [row.next];',
   },
   {
     what: 'a change of members is settled before those of before have it (row 105)',
     by: 'roles-sim',
-    file: 'shared/quorum.js',
+    file: 'shared/members/quorum.js',
     find: 'return isKeptBy(row.old, row.sequence, progress);',
     put: 'return true;',
   },
   {
     what: 'whoever answers counts, member or not (row 106)',
     by: 'roles-sim',
-    file: 'shared/quorum.js',
+    file: 'shared/members/quorum.js',
     find: 'got: set.members.filter((m) => answered.some((a) => fits(a, m))).length,',
     put: 'got: answered.length,',
   },
   {
     what: 'a directory that was emptied counts under its old name (row 108)',
     by: 'roles-sim',
-    file: 'shared/members.js',
+    file: 'shared/members/members.js',
     find: 'return isUnknown || a.directoryId === b.directoryId;',
     put: 'return true;',
   },
   {
     what: 'what a candidate fetches is added to what another primary streams',
     by: 'roles-sim',
-    file: 'main/refill.js',
+    file: 'main/lead/refill.js',
     find: 'if (!isAlone())',
     put: 'if (false)',
     also: [ADDED_ANYWHERE],
@@ -321,7 +321,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a file is closed while calls of it are under way (row 98)',
     by: 'property',
-    file: 'main/disk-in-use.js',
+    file: 'main/segments/disk-in-use.js',
     find: 'await this.#calls.end();\n        try {\n            await this.#file.close();',
     put: 'try {\n            await this.#file.close();',
     also: [CALLS_GO_ON],
@@ -329,7 +329,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a group behind a roll is sealed with what was durable before it (row 99)',
     by: 'property',
-    file: 'shared/group-commit.js',
+    file: 'shared/log/group-commit.js',
     find: 'const known = Math.max(this.#durable, this.#rolledAt);',
     put: 'const known = this.#durable;',
     also: [NOTHING_BEHIND],
@@ -337,14 +337,14 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a torn head of a fresh segment is taken for an empty segment (row 100)',
     by: 'property',
-    file: 'main/recovery.js',
+    file: 'main/recovery/recovery.js',
     find: 'head?.isThere || head?.isTouched || segment.start < acknowledged ||',
     put: 'head?.isThere ||',
   },
   {
     what: 'an end in an older list is believed against the entries behind it (row 101)',
     by: 'property',
-    file: 'main/recovery.js',
+    file: 'main/recovery/recovery.js',
     find: 'const known = told ? Math.max(listed ?? 0, next.previousEnd) : listed;',
     put: 'const known = listed ?? (told ? next.previousEnd : undefined);',
     also: [NOTHING_BEHIND],
@@ -352,14 +352,14 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a new directory is not synced in its parent (row 102)',
     by: 'property',
-    file: 'main/disk.js',
+    file: 'main/segments/disk.js',
     find: 'await disk.syncDir(path.dirname(child)).catch((error) => {',
     put: 'await Promise.resolve().catch((error) => {',
   },
   {
     what: 'an fdatasync that has failed is made once more (row 104)',
     by: 'property',
-    file: 'main/log-output.js',
+    file: 'main/log/write/output.js',
     find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
     put: `const { file } = this.#segments;
         if (!this.#isSynced)
@@ -368,14 +368,14 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'what is recovered is not written again (row 104)',
     by: 'property',
-    file: 'main/tail.js',
+    file: 'main/segments/log-end.js',
     find: 'await file.write(bytes, lsn - segment.start);\n    }',
     put: '}',
   },
   {
     what: 'what is made durable at opening is not read again (row 104)',
     by: 'property',
-    file: 'main/recovery.js',
+    file: 'main/recovery/recovery.js',
     find: 'if (again < x)',
     put: 'if (again < 0)',
   },

@@ -13,10 +13,10 @@
  * - A stopped process still has a system that takes bytes for it, as many as its buffer holds.
  */
 import { EventEmitter } from 'node:events';
-import type { Address } from '#src/main/config.js';
-import type { Listener } from '#src/main/platform.js';
-import type { ByteSocket } from '#src/shared/byte-socket.js';
-import { BATCHES } from '#src/shared/frame.js';
+import type { Listener } from '#src/main/runtime/machine.js';
+import type { Address } from '#src/shared/address.js';
+import type { ByteSocket } from '#src/shared/wire/byte-socket.js';
+import { BATCHES } from '#src/shared/wire/frame.js';
 import type { Chance } from '../support/fake-disk.js';
 import type { Owner, VirtualClock } from './clock.js';
 

@@ -7,7 +7,7 @@
  * least in a quarantine (I1, I2, I5, P3, P8). Hosts and subscribers read along.
  */
 import type { Node, SpaceStatus } from '#src/main/index.js';
-import { listQuarantine, readQuarantine } from '#src/main/quarantine.js';
+import { listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Acknowledged } from './acknowledged.js';

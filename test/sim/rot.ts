@@ -4,10 +4,10 @@
  * reads, and the node brings back what was lost by itself (FAULTS row 5).
  */
 import type { SpaceStatus } from '#src/main/index.js';
-import { idOf } from '#src/main/names.js';
-import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/entry.js';
 import { ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
-import { look, segmentStart } from '#src/shared/segment.js';
+import { readPayloadSize, readSequence, readSpaceId } from '#src/shared/log/entry.js';
+import { look, segmentStart } from '#src/shared/log/segment.js';
+import { idOf } from '#src/shared/names.js';
 import type { Chance } from '../support/fake-disk.js';
 import type { SimNode } from './cluster.js';
 

@@ -1,5 +1,7 @@
 /** Entries and batches made by hand, for the codecs' tests. */
-import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
+
+import { idWord } from '#src/shared/bytes.js';
+import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 
 export const NODE = '0123456789abcdef0123456789abcdef';
 export const SPACE = '00112233445566778899aabbccddeeff';

@@ -1,7 +1,7 @@
 /** Looks at the fake disk itself: what a node calls durable must not depend on any cache. */
 import path from 'node:path';
 import { ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
-import { segmentStart } from '#src/shared/segment.js';
+import { segmentStart } from '#src/shared/log/segment.js';
 import type { FakeDisk } from './fake-disk.js';
 
 /** Throws where a power loss now might change a byte of the log before `durableLsn`. */

@@ -1,7 +1,7 @@
 /** A proxy on loopback that counts the frames which a dialler sends, by kind. */
 import net from 'node:net';
-import { FrameAssembler } from '#src/shared/frame.js';
-import { decodeFrame, type Frame } from '#src/shared/protocol.js';
+import { FrameAssembler } from '#src/shared/wire/frame.js';
+import { decodeFrame, type Frame } from '#src/shared/wire/protocol.js';
 
 const FRAME_BYTES = 8 * 1024 * 1024;
 

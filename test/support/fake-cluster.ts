@@ -1,6 +1,6 @@
 /** One node on a fake disk, with sizes that bring a boundary every few entries. */
 import type { Node, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
 import { SMALL } from './cluster.js';
 import type { FakeDisk } from './fake-disk.js';
 

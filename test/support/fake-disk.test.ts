@@ -1,6 +1,6 @@
 /** The fake disk has each nastiness that its head names: what is tested on it withstands them. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Disk, DiskFile } from '#src/main/disk.js';
+import type { Disk, DiskFile } from '#src/main/segments/disk.js';
 import { chanceFrom, FakeDisk, SECTOR } from './fake-disk.js';
 
 const FILE = '/data/f';

@@ -29,7 +29,7 @@
  * A node works on a mount; after a crash or kill, what is left of it reaches the disk no more.
  */
 import path from 'node:path';
-import type { Disk, DiskFile, Lock } from '#src/main/disk.js';
+import type { Disk, DiskFile, Lock } from '#src/main/segments/disk.js';
 import { failure } from '#src/shared/errors.js';
 import { type Chance, chanceFrom } from './chance.js';
 import { FakeInode, SECTOR } from './fake-inode.js';

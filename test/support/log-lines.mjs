@@ -1,5 +1,5 @@
 // Writes far more lines than anybody takes, says so, goes on when it is told to, and ends.
-import { LineOutput } from '#src/main/line-output.js';
+import { LineOutput } from '#src/main/tell/line-output.js';
 
 const lines = new LineOutput();
 const line = `${JSON.stringify({ msg: 'x'.repeat(1_000) })}\n`;

@@ -2,17 +2,18 @@
  * Retention alone, over a log that exists as a list of segments with their indexes: so many spaces
  * and segments as one likes, at the cost of an index row each. Nothing is written.
  */
-import type { Disk } from '#src/main/disk.js';
-import type { LogReader } from '#src/main/reader.js';
-import { Retention, type RetentionLimits } from '#src/main/retention.js';
-import { newSegment, type Segment, Segments } from '#src/main/segments.js';
-import { type SpaceState, SpaceTable } from '#src/main/space-table.js';
-import type { StateKeeper } from '#src/main/state-keeper.js';
-import type { Wal } from '#src/main/wal.js';
+
+import { Retention, type RetentionLimits } from '#src/main/log/retention/retention.js';
+import type { StateKeeper } from '#src/main/log/retention/state-keeper.js';
+import { type SpaceState, SpaceTable } from '#src/main/log/space-table.js';
+import type { Wal } from '#src/main/log/wal.js';
+import type { LogReader } from '#src/main/read/reader.js';
+import type { Disk } from '#src/main/segments/disk.js';
+import { newSegment, type Segment, Segments } from '#src/main/segments/segments.js';
+import { SegmentIndex } from '#src/shared/log/segment-index.js';
+import { newSpaceFacts } from '#src/shared/log/space-facts.js';
+import { allocateMemory, NodeMemory } from '#src/shared/memory/slab.js';
 import type { Sequence } from '#src/shared/position.js';
-import { SegmentIndex } from '#src/shared/segment-index.js';
-import { allocateMemory, NodeMemory } from '#src/shared/slab.js';
-import { newSpaceFacts } from '#src/shared/state.js';
 
 export const SEGMENT_BYTES = 1024 * 1024;
 

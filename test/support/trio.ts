@@ -1,8 +1,8 @@
 /** Some nodes in this process, each of which may lead: they list each other, and listen. */
 import path from 'node:path';
-import type { Disk } from '#src/main/disk.js';
 import type { Member, Node, NodeEventName, NodeEvents, NodeOptions } from '#src/main/index.js';
-import { openNodeOn } from '#src/main/open-node.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import type { Disk } from '#src/main/segments/disk.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from './cluster.js';
 import { freePort } from './etcd.js';
 import { TcpProxy } from './tcp-proxy.js';

@@ -1,16 +1,17 @@
 /** A primary made by hand: speaks the wire to a replica, and can say what no primary would. */
 import net from 'node:net';
-import { idOf } from '#src/main/names.js';
-import { idWord, sealLocal, stageHeader } from '#src/shared/entry.js';
-import { FrameAssembler } from '#src/shared/frame.js';
-import { FrameBuilder } from '#src/shared/frame-builder.js';
+import { idWord } from '#src/shared/bytes.js';
+import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
+import { idOf } from '#src/shared/names.js';
+import { FrameAssembler } from '#src/shared/wire/frame.js';
+import { FrameBuilder } from '#src/shared/wire/frame-builder.js';
 import {
   decodeFrame,
   encodeFrame,
   type Frame,
   type Hello,
   type Welcome,
-} from '#src/shared/protocol.js';
+} from '#src/shared/wire/protocol.js';
 
 export const PRIMARY = 'hand-made';
 

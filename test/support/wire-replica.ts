@@ -1,9 +1,14 @@
 /** A replica made by hand: a primary dials it, and it says what no replica would. */
 import net from 'node:net';
-import { decodeBatch } from '#src/shared/batch.js';
-import { FrameAssembler } from '#src/shared/frame.js';
-import { FEATURE_PEER_CALL } from '#src/shared/peer-frames.js';
-import { decodeFrame, encodeFrame, type Frame, type PlainFrame } from '#src/shared/protocol.js';
+import { decodeBatch } from '#src/shared/wire/batch.js';
+import { FrameAssembler } from '#src/shared/wire/frame.js';
+import { FEATURE_PEER_CALL } from '#src/shared/wire/peer-frames.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Frame,
+  type PlainFrame,
+} from '#src/shared/wire/protocol.js';
 
 /** A batch that has arrived: its first sequence, and how many entries. */
 export interface ArrivedBatch {

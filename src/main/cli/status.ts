@@ -1,0 +1,115 @@
+/** `engram-wal status`: asks a node over HTTP, says what is wrong, and ends with its exit code. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { failure } from '../../shared/errors.js';
+import { DEFAULT_HTTP_PORT } from '../options/http.js';
+import { HEALTH_WORDS, type HealthWord } from '../watch/health.js';
+import type { StatusJson } from '../watch/status-json.js';
+import { statusText } from './status-text.js';
+
+export interface StatusFlags {
+  readonly url: string;
+  readonly space?: string;
+  readonly json: boolean;
+  readonly watch: boolean;
+  /** How often --watch looks, seconds. */
+  readonly every: number;
+}
+
+export const DEFAULT_URL = `http://127.0.0.1:${DEFAULT_HTTP_PORT}`;
+/** The variable that holds http.token, so that it stands in no list of processes. */
+export const TOKEN_VARIABLE = 'ENGRAM_WAL_TOKEN';
+
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Spaces that are listed: the worst. */
+const ROWS = 20;
+
+const EXIT: Readonly<Record<HealthWord, number>> = {
+  healthy: 0,
+  lagging: 0,
+  degraded: 1,
+  failed: 2,
+  corrupt: 3,
+};
+const UNREACHABLE = 2;
+
+/**
+ * Prints the status, with `watch` again and again until a signal comes.
+ * @returns the exit code: 0 healthy, 1 degraded, 2 failed or not to be reached, 3 corrupt
+ * Throws Configuration for a URL that is none, or a token that is wrong.
+ */
+export async function showStatus(flags: StatusFlags): Promise<number> {
+  const url = urlOf(flags);
+  if (!flags.watch) return show(flags, await ask(url));
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort());
+  let code = 0;
+  while (!stop.signal.aborted) {
+    const answer = await ask(url);
+    // Only a terminal can be wiped; elsewhere one report follows the other.
+    if (process.stdout.isTTY && !flags.json) process.stdout.write('\x1b[H\x1b[2J\x1b[3J');
+    code = show(flags, answer);
+    await sleep(1_000 * flags.every, undefined, { signal: stop.signal }).catch(() => undefined);
+  }
+  return code;
+}
+
+type Answer = { status: StatusJson } | { unreachable: string };
+
+function urlOf({ url, space }: StatusFlags): URL {
+  let base: URL;
+  try {
+    base = new URL(url.includes('://') ? url : `http://${url}`);
+  } catch (error) {
+    throw failure('Configuration', `${url} is no URL`, { cause: error });
+  }
+  if (base.protocol !== 'http:' && base.protocol !== 'https:') {
+    throw failure('Configuration', `${url} is neither http nor https`);
+  }
+  const asked = new URL('/replication/status', base);
+  asked.searchParams.set('sort', 'health');
+  asked.searchParams.set('limit', String(ROWS));
+  if (space !== undefined) asked.searchParams.set('space', space);
+  return asked;
+}
+
+async function ask(url: URL): Promise<Answer> {
+  const token = process.env[TOKEN_VARIABLE];
+  try {
+    const response = await fetch(url, {
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+      redirect: 'error',
+    });
+    if (response.status === 401) {
+      const found = `${url.origin} wants a token, ${TOKEN_VARIABLE} has none or another`;
+      throw failure('Configuration', found);
+    }
+    const body = (await response.json()) as StatusJson & { error?: string };
+    if (!response.ok || !HEALTH_WORDS.includes(body.health)) {
+      return { unreachable: `${url.origin} is no node: ${response.status} ${body.error ?? ''}` };
+    }
+    return { status: body };
+  } catch (error) {
+    if ((error as { code?: string }).code === 'Configuration') throw error;
+    const { cause, message } = error as Error;
+    const why =
+      cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : '';
+    return { unreachable: `${url.origin} does not answer: ${why || message}` };
+  }
+}
+
+function show(flags: StatusFlags, answer: Answer): number {
+  if ('unreachable' in answer) {
+    if (flags.json)
+      console.log(JSON.stringify({ health: 'unreachable', reason: answer.unreachable }));
+    else console.error(`engram-wal: ${answer.unreachable}`);
+    return UNREACHABLE;
+  }
+  const { status } = answer;
+  console.log(flags.json ? JSON.stringify(status) : statusText(status));
+  if (flags.space !== undefined && status.rows.length === 0) {
+    throw failure('SpaceUnknown', `${flags.space} is not on node ${status.nodeId}`);
+  }
+  // Of one space, where one is asked for.
+  return EXIT[flags.space === undefined ? status.health : status.rows[0]!.health];
+}

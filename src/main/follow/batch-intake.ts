@@ -1,0 +1,182 @@
+/**
+ * Batches on their way from a primary's connection into this node's log: each is checked, judged
+ * (shared/link/receiver.ts) and staged, as soon as there is room.
+ */
+
+import { type EngramError, failure } from '../../shared/errors.js';
+import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
+import type { Receiver } from '../../shared/link/receiver.js';
+import { readPayloadSize, readType } from '../../shared/log/entry.js';
+import { MEMBERS_ENTRY } from '../../shared/members/members.js';
+import {
+  type BatchBody,
+  type BatchHeader,
+  checkEntries,
+  decodeBatch,
+} from '../../shared/wire/batch.js';
+import { CompressionCode, decompressed } from '../../shared/wire/compression.js';
+import type { PlainFrame } from '../../shared/wire/protocol.js';
+import type { SpaceState } from '../log/space-table.js';
+import { pause } from '../runtime/deadline.js';
+import type { ReceiverHost } from './host.js';
+
+/** Between attempts while the budget is used up and the queue for it full. */
+const RETRY_ROOM_MS = 10;
+/** Before each batch of a frame. */
+const LENGTH_BYTES = 4;
+
+/** Where the batch whose length stands at `at` ends. Throws TruncatedBatch. */
+function batchEnd(body: Uint8Array, view: DataView, at: number): number {
+  const left = body.length - at - LENGTH_BYTES;
+  const length = left >= 0 ? view.getUint32(at, true) : 0;
+  if (left < 0 || length > left) {
+    throw failure('TruncatedBatch', `${left} bytes of a frame left, announced ${length}`);
+  }
+  return at + LENGTH_BYTES + length;
+}
+
+function entryBytes(view: DataView, at: number): number {
+  return ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+}
+
+/** As many whole entries from `at` on as a group takes. */
+export function wholeEntries(
+  view: DataView,
+  at: number,
+  end: number,
+  groupBytes: number,
+): { to: number; count: number; holdsMembers: boolean } {
+  let to = at;
+  let count = 0;
+  let holdsMembers = false;
+  while (to < end && to + entryBytes(view, to) - at <= groupBytes) {
+    if (readType(view, to) === MEMBERS_ENTRY) holdsMembers = true;
+    to += entryBytes(view, to);
+    count++;
+  }
+  return { to, count, holdsMembers };
+}
+
+export interface IntakeHooks {
+  send(frame: PlainFrame): void;
+  /** A batch that is here already: it is acknowledged again. */
+  duplicate(): void;
+  /** The batch is of a lower epoch than one that is known: its primary is told. */
+  fence(space: SpaceState): void;
+  /** The connection is gone; nothing more of it is taken. */
+  isEnded(): boolean;
+}
+
+/** Entries of a batch, uncompressed. */
+interface Opened {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly start: number;
+  readonly end: number;
+}
+
+export class BatchIntake {
+  readonly #host: ReceiverHost;
+  readonly #receiver: Receiver;
+  readonly #hooks: IntakeHooks;
+  /** What both ends have agreed on. */
+  features = 0;
+  /** Of the frame that is taken: what its batches may still become. */
+  #roomBytes = 0;
+  /** The batch that waits for room, so that it is decompressed once; by where it stands. */
+  #opened: { readonly at: number; readonly entries: Opened } | undefined;
+
+  constructor(host: ReceiverHost, receiver: Receiver, hooks: IntakeHooks) {
+    this.#host = host;
+    this.#receiver = receiver;
+    this.#hooks = hooks;
+  }
+
+  /** Takes the batches of a frame. @returns what to wait for, without room for all of them */
+  take(body: Uint8Array): Promise<void> | undefined {
+    this.#roomBytes = this.#host.maxFrameBytes;
+    this.#opened = undefined;
+    const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+    for (let at = 0; at < body.length; at = batchEnd(body, view, at)) {
+      const end = batchEnd(body, view, at);
+      if (!this.#host.wal.isCrowded && this.#batch(body, view, at + LENGTH_BYTES, end)) continue;
+      return this.#whenRoom(body, view, at);
+    }
+    return undefined;
+  }
+
+  /** The rest of a frame, from the batch at `from` on, each as soon as it finds room. */
+  async #whenRoom(body: Uint8Array, view: DataView, from: number): Promise<void> {
+    let at = from;
+    while (at < body.length && !this.#hooks.isEnded()) {
+      const start = at + LENGTH_BYTES;
+      const end = batchEnd(body, view, at);
+      try {
+        await this.#host.wal.whenRoom(() => this.#batch(body, view, start, end));
+        at = end;
+      } catch (error) {
+        // A slow disk is no fault of the peer: it is tried again, and the window bounds it.
+        if ((error as EngramError).code !== 'Backpressure') throw error;
+        await pause(RETRY_ROOM_MS);
+      }
+    }
+  }
+
+  /** @returns false when there is no room to stage it */
+  #batch(body: Uint8Array, view: DataView, at: number, end: number): boolean {
+    if (this.#hooks.isEnded()) return true;
+    const { wal, maxEntryBytes, maxFrameBytes } = this.#host;
+    const terms = { features: this.features, maxBytes: maxFrameBytes };
+    const batch = decodeBatch(body, view, at, end, terms);
+    const known = this.#host.spaceById(batch.spaceId);
+    if (known && batch.epoch < known.facts.epochSeen) this.#hooks.fence(known);
+    else if (known && batch.epoch > known.facts.epochSeen) this.#host.heard(known, batch.epoch);
+    const decision = this.#receiver.judge(batch);
+    if (decision.kind === 'fenced') return true;
+    if (decision.kind === 'duplicate') {
+      this.#hooks.duplicate();
+      return true;
+    }
+    if (decision.kind === 'gap') {
+      const { handle, epoch, expected } = decision;
+      this.#hooks.send({ kind: 'nack', handle, epoch, expected });
+      return true;
+    }
+    const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
+    checkEntries(bytes, entries, start, batch, maxEntryBytes);
+    const space = known!;
+    let from = start;
+    for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
+    let sequence = batch.startSequence + decision.skip;
+    while (from < last) {
+      // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
+      const whole = wholeEntries(entries, from, last, wal.groupBytes);
+      const { to, count, holdsMembers } = whole;
+      const piece = bytes.subarray(from, to);
+      if (!wal.stageReceived(space, piece, sequence, count, holdsMembers)) return false;
+      sequence += count;
+      from = to;
+      this.#receiver.received(batch.spaceId, sequence - 1);
+    }
+    return true;
+  }
+
+  /** Throws InvalidBatchSize where all batches of a frame together become more than one may. */
+  #open(body: Uint8Array, view: DataView, at: number, batch: BatchHeader & BatchBody): Opened {
+    const { compression, sentSize, totalSize } = batch;
+    const start = at + BATCH_HEADER_BYTES;
+    if (compression === CompressionCode.none) {
+      return { bytes: body, view, start, end: start + totalSize };
+    }
+    if (this.#opened?.at === at) return this.#opened.entries;
+    this.#roomBytes -= totalSize;
+    if (this.#roomBytes < 0) {
+      throw failure('InvalidBatchSize', `a frame that becomes more than its cap`);
+    }
+    const bytes = decompressed(compression, body.subarray(start, start + sentSize), totalSize);
+    const opened = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const entries = { bytes, view: opened, start: 0, end: totalSize };
+    this.#opened = { at, entries };
+    return entries;
+  }
+}

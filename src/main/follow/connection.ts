@@ -1,0 +1,498 @@
+/**
+ * One primary's connection, on the replica: checks what it sends, stages it, acknowledges what an
+ * fdatasync has covered. shared/link/receiver.ts decides; this file owns the socket.
+ */
+import { randomBytes } from 'node:crypto';
+import { EngramError, failure, firstLine } from '../../shared/errors.js';
+import type { History } from '../../shared/lead/epoch.js';
+import { HANDSHAKE_DEADLINE_MS, HELLO_FRAME_MAX_BYTES, HISTORY_MAX } from '../../shared/limits.js';
+import { Receiver } from '../../shared/link/receiver.js';
+import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
+import type { Epoch, Sequence } from '../../shared/position.js';
+import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../../shared/wire/auth.js';
+import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+import { takenFeatures } from '../../shared/wire/compression.js';
+import { FrameAssembler, type FrameBuffers } from '../../shared/wire/frame.js';
+import { checkHello, directoryOf } from '../../shared/wire/greeting.js';
+import { FEATURE_PEER_CALL } from '../../shared/wire/peer-frames.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  type Handle,
+  type HeartbeatRow,
+  type Hello,
+  inFrames,
+  type PlainFrame,
+  type PositionRow,
+  type SpaceRow,
+  type VerdictRow,
+} from '../../shared/wire/protocol.js';
+import type { HistoryRow } from '../../shared/wire/role-frames.js';
+import { isSnapshotFrame, type SnapshotFrame } from '../../shared/wire/snapshot-frames.js';
+import type { SpaceState } from '../log/space-table.js';
+import { PeerConnection } from '../peer/answers.js';
+import type { SnapshotLink } from '../snapshot/intake.js';
+import { BatchIntake } from './batch-intake.js';
+import type { ReceiverHost } from './host.js';
+
+/** What a peer that does not read may leave unread. */
+const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
+
+function isCall(hello: Hello): boolean {
+  return (hello.features & FEATURE_PEER_CALL) !== 0;
+}
+
+/** Those of the hello that this end takes. */
+function featuresFor(hello: Hello): number {
+  return isCall(hello) ? FEATURE_PEER_CALL : takenFeatures(hello.features);
+}
+
+export interface ConnectionHooks {
+  /** For whole frames; shared by the connections of one server. */
+  readonly buffers: FrameBuffers;
+  /** Rejects where the primary of this hello must not come in. */
+  claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
+  /** Throws where no more peer calls are taken. */
+  called(): void;
+  follows(space: SpaceState, handle: number): void;
+  closed(connection: ReceiverConnection, reason: string): void;
+}
+
+export class ReceiverConnection implements SnapshotLink {
+  readonly #host: ReceiverHost;
+  readonly #socket: ByteSocket;
+  readonly #hooks: ConnectionHooks;
+  readonly #receiver: Receiver;
+  readonly #intake: BatchIntake;
+  readonly #assembler: FrameAssembler;
+  readonly #acceptedMs = performance.now();
+  primaryId: string | undefined;
+  /** It is no primary's: a peer asks. */
+  #peer: PeerConnection | undefined;
+  incarnation = 0n;
+  /** At the other end; undefined before its hello, and where it speaks version 1. */
+  directoryId: string | undefined;
+  /** Of the protocol. */
+  version = 1;
+  #isGreeted = false;
+  /** Goes on with the hello once the dialler has proved its key. */
+  #proved: ((proof: Uint8Array) => void) | undefined;
+  /** The id of each space that was introduced here. */
+  readonly #introduced = new Map<Handle, string>();
+  /** Positions that were told and have no verdict yet. */
+  readonly #unjudged = new Map<Handle, number>();
+  #pongs: (() => void)[] = [];
+  #stalledMs = 0;
+  #reason = 'the primary closed the connection';
+  /** Frames wait for a registration or for room; the socket is paused meanwhile. */
+  #busy = false;
+  /** The primary sends no more; what it has sent may still be to do. */
+  #hasEnded = false;
+  #rest: Uint8Array = new Uint8Array(0);
+  #ackScheduled = false;
+  /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
+  #told: HistoryRow[] = [];
+
+  constructor(host: ReceiverHost, socket: ByteSocket, hooks: ConnectionHooks) {
+    this.#host = host;
+    this.#socket = socket;
+    this.#hooks = hooks;
+    this.#receiver = new Receiver(this.#acceptedMs, host.readTimeoutMs);
+    this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, hooks.buffers);
+    this.#intake = new BatchIntake(host, this.#receiver, {
+      send: (frame) => this.#send(frame),
+      duplicate: () => this.#scheduleAcks(),
+      fence: (space) => this.fence(space),
+      isEnded: () => this.#socket.destroyed,
+    });
+    socket.on('data', (chunk) => this.#data(chunk));
+    socket.on('error', (error) => {
+      this.#reason = error.message;
+    });
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      if (!this.#busy) socket.destroySoon();
+    });
+    socket.on('close', () => {
+      // Work that is under way may still read out of it.
+      if (!this.#busy) this.#assembler.release();
+      this.#host.snapshots.closed(this);
+      this.#hooks.closed(this, this.#reason);
+    });
+  }
+
+  /** Whether the node at the other end says so within `ms`. */
+  async answers(ms: number): Promise<boolean> {
+    if (this.#socket.destroyed) return false;
+    this.#send({ kind: 'ping' });
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), ms);
+      this.#pongs.push(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
+  drop(reason: string): void {
+    this.#reason = reason;
+    this.#socket.destroy();
+  }
+
+  get isPeerCall(): boolean {
+    return this.#peer !== undefined;
+  }
+
+  tick(nowMs: number): void {
+    if (this.#peer) {
+      const overdue = this.#peer.overdue(nowMs);
+      if (overdue) this.drop(overdue);
+      return;
+    }
+    if (this.primaryId === undefined) {
+      if (nowMs - this.#acceptedMs >= HANDSHAKE_DEADLINE_MS) this.drop('no hello within 5 s');
+      return;
+    }
+    // While we do not read, the silence is ours.
+    if (this.#busy) this.#receiver.heard(nowMs);
+    const due = this.#receiver.tick(nowMs);
+    if (due?.kind === 'drop') this.drop(GIVEN_UP.silent);
+    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
+    else {
+      for (const rows of inFrames(due?.rows ?? [])) {
+        this.#send({ kind: 'heartbeat', stalledMs: 0, rows });
+      }
+    }
+  }
+
+  #send(frame: PlainFrame): void {
+    if (this.#socket.destroyed) return;
+    if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
+    else this.#socket.write(encodeFrame(frame, this.version));
+  }
+
+  // --- frames ------------------------------------------------------------------------------
+
+  #data(chunk: Uint8Array): void {
+    this.#receiver.heard(performance.now());
+    try {
+      this.#rest = this.#assembler.feed(chunk, (kind, body) => {
+        this.#take(kind, body);
+        return !this.#busy && !this.#socket.destroyed;
+      });
+    } catch (error) {
+      this.refuse(error);
+    }
+  }
+
+  /** Goes on with what had arrived when reading was stopped. */
+  #resume(): void {
+    this.#busy = false;
+    if (this.#socket.destroyed) return;
+    const rest = this.#rest;
+    this.#rest = new Uint8Array(0);
+    if (rest.length > 0) this.#data(rest);
+    if (this.#busy) return;
+    if (this.#hasEnded) this.#socket.destroySoon();
+    else this.#socket.resume();
+  }
+
+  /** Stops reading until the work is done. */
+  #during(work: Promise<void>): void {
+    this.#busy = true;
+    this.#socket.pause();
+    work.then(
+      () => this.#resume(),
+      (error) => this.refuse(error),
+    );
+  }
+
+  /** Tells the primary why, and ends. */
+  refuse(error: unknown): void {
+    if (!(error instanceof EngramError)) {
+      // Whatever a peer has brought about, the host goes on; the connection does not.
+      process.emitWarning(`a connection ended: ${String(error)}`, 'EngramWalWarning');
+      this.drop(`a fault of ours: ${String(error)}`);
+      return;
+    }
+    this.#reason = firstLine(error);
+    const message = this.#reason.slice(0, 200);
+    // Bytes that were changed on the way come again, and most likely right.
+    // So may a disk that has failed once.
+    const isPassing = error.retryable || ['ChecksumMismatch', 'Io'].includes(error.code);
+    const fatal = !isPassing;
+    this.#send({ kind: 'bye', fatal, code: error.code, message });
+    this.#socket.destroySoon();
+  }
+
+  #take(kind: number, body: Uint8Array): void {
+    const frame = decodeFrame(kind, body);
+    if (!this.#isGreeted) {
+      if (frame.kind !== 'hello')
+        throw failure('ProtocolViolation', `a ${frame.kind} before hello`);
+      this.#isGreeted = true;
+      this.#hello(frame.hello);
+      return;
+    }
+    if (this.#proved) {
+      if (frame.kind !== 'proof') throw failure('ProtocolViolation', `a ${frame.kind}, no proof`);
+      this.#proved(frame.proof);
+      return;
+    }
+    if (this.#peer && frame.kind !== 'bye') {
+      this.#during(this.#peer.take(frame));
+      return;
+    }
+    switch (frame.kind) {
+      case 'spaces':
+        this.#during(this.#register(frame.rows));
+        return;
+      case 'history':
+        this.#history(frame.rows);
+        return;
+      case 'verdicts':
+        this.#verdicts(frame.rows);
+        return;
+      case 'batches': {
+        const waiting = this.#intake.take(frame.body);
+        if (waiting) this.#during(waiting);
+        return;
+      }
+      case 'regressed':
+        this.#host.regressed(this.primaryId!, this.#spaceOf(frame.handle), frame.flushed);
+        return;
+      case 'heartbeat':
+        this.#heardBeat(frame.stalledMs);
+        return;
+      case 'checkpoints':
+        this.#checkpoints(frame.rows);
+        return;
+      case 'pong':
+        for (const answered of this.#pongs.splice(0)) answered();
+        return;
+      case 'ask': {
+        const space = this.#host.spaceById(frame.id);
+        const { epoch, primary } = space?.facts ?? { epoch: 0, primary: '' };
+        this.#send({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
+        return;
+      }
+      case 'bye':
+        this.drop(frame.message);
+        return;
+      default:
+        if (!isSnapshotFrame(frame)) {
+          throw failure('ProtocolViolation', `a frame ${frame.kind} from a primary`);
+        }
+        this.#snapshot(frame);
+    }
+  }
+
+  #spaceOf(handle: Handle): SpaceState | undefined {
+    return this.#host.spaceById(this.#introduced.get(handle) ?? '');
+  }
+
+  #snapshot(frame: SnapshotFrame): void {
+    const space = this.#spaceOf(frame.handle);
+    if (space && frame.kind === 'snapshot-begin') this.#host.heard(space, frame.epoch);
+    this.#host.snapshots.take(this, space, frame);
+  }
+
+  #judgedBySnapshot(row: VerdictRow): void {
+    const space = this.#spaceOf(row.handle);
+    if (!space || space.facts.primary !== this.primaryId || space.refusal) return;
+    if (row.verdict !== 'snapshot' && row.verdict !== 'continue') return;
+    const isMoved = !space.isInstalling && row.next !== space.facts.position.sequence + 1;
+    if (row.verdict === 'snapshot' && isMoved) {
+      // One was put in place while the verdict came: positions are compared anew.
+      this.drop('a verdict on where the space stood before a snapshot');
+      return;
+    }
+    this.#host.snapshots.judged(this, row.handle, space, row.verdict === 'snapshot');
+  }
+
+  sendSnapshot(frame: SnapshotFrame): void {
+    this.#send(frame);
+  }
+
+  #hello(hello: Hello): void {
+    const { clusterId, nodeId, directoryId, key } = this.#host;
+    this.version = checkHello(hello, this.#host);
+    this.directoryId = directoryOf(hello.maxVersion, hello.auth);
+    const auth = new ListenerAuth(key, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
+    const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
+    const ours = auth.hello(hello.auth, parties, this.version);
+    if (!auth.asks) {
+      this.#welcome(hello, () => this.#sendWelcome(hello, ours));
+      return;
+    }
+    // Before the proof nobody's place is taken, and no question is answered.
+    this.#sendWelcome(hello, ours);
+    this.#proved = (given) => {
+      this.#proved = undefined;
+      auth.proved(given);
+      this.#welcome(hello);
+    };
+  }
+
+  /** Lets the dialler in. @param tell where it has not been welcomed yet */
+  #welcome(hello: Hello, tell?: () => void): void {
+    const isPeerCall = isCall(hello);
+    const { refusal } = this.#host.wal;
+    if (refusal && !isPeerCall) throw refusal;
+    if (isPeerCall) this.#called(hello);
+    const welcome = async (): Promise<void> => {
+      if (!isPeerCall) await this.#hooks.claim(this, hello);
+      if (this.#socket.destroyed) return;
+      this.#host.met(hello.nodeId, hello.incarnation);
+      this.#assembler.setCap(this.#host.maxFrameBytes);
+      this.#intake.features = featuresFor(hello);
+      tell?.();
+    };
+    this.#during(welcome());
+  }
+
+  #sendWelcome(hello: Hello, auth: Uint8Array | undefined): void {
+    const { clusterId, nodeId, incarnation, maxEntryBytes, maxFrameBytes } = this.#host;
+    const features = featuresFor(hello);
+    const own = { clusterId, nodeId, incarnation, features, maxFrameBytes, maxEntryBytes };
+    this.#send({ kind: 'welcome', welcome: { version: this.version, ...own, auth } });
+  }
+
+  /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */
+  #called({ nodeId, maxFrameBytes }: Hello): void {
+    this.#hooks.called();
+    const peer = { nodeId, maxFrameBytes };
+    const send = (frame: PlainFrame): Promise<void> =>
+      new Promise((taken) => {
+        if (this.#socket.destroyed) taken();
+        else this.#socket.write(encodeFrame(frame, this.version), taken);
+      });
+    const isEnded = (): boolean => this.#socket.destroyed;
+    this.#peer = new PeerConnection(this.#host, peer, send, isEnded);
+  }
+
+  /** The shipper lives by itself; whether its node does, it says (row 75). */
+  #heardBeat(stalledMs: number): void {
+    const isNews = stalledMs > 0 !== this.#stalledMs > 0;
+    this.#stalledMs = stalledMs;
+    if (isNews) this.#host.stalled(this.primaryId!, stalledMs);
+  }
+
+  #checkpoints(rows: readonly HeartbeatRow[]): void {
+    if (this.version < 2) throw failure('ProtocolViolation', 'checkpoints in version 1');
+    for (const { handle, sequence } of rows) {
+      const id = this.#receiver.followedId(handle);
+      if (id) this.#host.checkpointed(this.#host.spaceById(id)!, sequence);
+    }
+  }
+
+  async #register(rows: readonly SpaceRow[]): Promise<void> {
+    const from = { nodeId: this.primaryId!, directoryId: this.directoryId };
+    const positions = await this.#host.register(from, rows);
+    if (this.#socket.destroyed) return;
+    const epochs = new Map<number, { id: string; epoch: Epoch }>();
+    for (const row of rows) {
+      epochs.set(row.handle, row);
+      this.#introduced.set(row.handle, row.id);
+    }
+    for (const position of positions) {
+      const { id, epoch } = epochs.get(position.handle)!;
+      const space = this.#host.spaceById(id);
+      // It was refused, and is not here.
+      if (!space) continue;
+      const isLedElsewhere = position.answer === 'leads' || position.answer === 'forked';
+      if (position.epochSeen > epoch || isLedElsewhere) this.#tellFenced(space, position.handle);
+      else if (position.answer === 'follows') {
+        this.#receiver.follow(id, position, epoch);
+        this.#hooks.follows(space, position.handle);
+      }
+    }
+    for (const rows of inFrames(positions)) this.#tell(rows);
+  }
+
+  #tell(rows: readonly PositionRow[]): void {
+    for (const { handle } of rows)
+      this.#unjudged.set(handle, (this.#unjudged.get(handle) ?? 0) + 1);
+    this.#send({ kind: 'positions', rows });
+  }
+
+  // --- who leads ---------------------------------------------------------------------------
+
+  /** Nothing more of the space is taken from this primary; it is told why. */
+  fence(space: SpaceState): void {
+    const handle = this.#receiver.fence(space.facts.id, space.facts.epochSeen);
+    if (handle !== undefined) this.#tellFenced(space, handle);
+  }
+
+  #tellFenced(space: SpaceState, handle: number): void {
+    const leader = this.#host.leaderOf(space);
+    this.#send({ kind: 'fenced', handle, epoch: space.facts.epochSeen, leader });
+  }
+
+  /** The newest ones, as the primary itself does; a release before this one might send more. */
+  #history(rows: readonly HistoryRow[]): void {
+    this.#told.push(...rows);
+    if (this.#told.length > HISTORY_MAX) this.#told.splice(0, this.#told.length - HISTORY_MAX);
+  }
+
+  #verdicts(rows: readonly VerdictRow[]): void {
+    const back: (() => Promise<void>)[] = [];
+    for (const row of rows) {
+      const { handle, verdict, next } = row;
+      const unjudged = this.#unjudged.get(handle);
+      if (unjudged) this.#unjudged.set(handle, unjudged - 1);
+      const history = this.#told.filter((h) => h.handle === handle);
+      if (history.length > 0) this.#told = this.#told.filter((h) => h.handle !== handle);
+      const followed = this.#receiver.verdict(row);
+      this.#judgedBySnapshot(row);
+      if (!followed) continue;
+      const space = this.#host.spaceById(followed.id)!;
+      // The host may have gone on since the position was told, before anybody listened.
+      this.applied(handle, this.#host.appliedTo(space));
+      if (history.length > 0) this.#host.told(space, history);
+      if (verdict !== 'rewind') continue;
+      const primary = { rows: history, last: next - 1 };
+      back.push(() => this.#rejoin(space, handle, followed.epoch, primary));
+    }
+    if (back.length > 0) this.#during(oneByOne(back));
+  }
+
+  async #rejoin(space: SpaceState, handle: number, epoch: Epoch, primary: History): Promise<void> {
+    const unjudged = this.#unjudged.get(handle) ?? 0;
+    const row = { ...(await this.#host.rejoin(space, epoch, primary, unjudged)), handle };
+    if (this.#socket.destroyed) return;
+    if (row.answer === 'follows') this.#receiver.follow(space.facts.id, row, epoch);
+    this.#tell([row]);
+  }
+
+  // --- acknowledgements --------------------------------------------------------------------
+
+  flushed(handle: number, sequence: Sequence): void {
+    this.#receiver.flushed(handle, sequence);
+  }
+
+  applied(handle: number, sequence: Sequence): void {
+    this.#receiver.applied(handle, sequence);
+    this.#scheduleAcks();
+  }
+
+  /** Once per turn of the event loop, however many spaces have been applied in it. */
+  #scheduleAcks(): void {
+    if (this.#ackScheduled) return;
+    this.#ackScheduled = true;
+    setImmediate(() => {
+      this.#ackScheduled = false;
+      this.sendAcks();
+    });
+  }
+
+  sendAcks(): void {
+    const rows = this.#receiver.takeAcks(performance.now());
+    const timestampMs = Date.now();
+    for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
+  }
+}
+
+async function oneByOne(works: readonly (() => Promise<void>)[]): Promise<void> {
+  for (const work of works) await work();
+}

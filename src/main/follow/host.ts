@@ -1,0 +1,74 @@
+/** What the receiving side of a node needs of the node. */
+import type { History } from '../../shared/lead/epoch.js';
+import type { Member } from '../../shared/log/node-record.js';
+import type { Epoch, EpochStart, Sequence } from '../../shared/position.js';
+import type { Frame, PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
+import type { SpaceState } from '../log/space-table.js';
+import type { Wal } from '../log/wal.js';
+import type { PeerHandlers } from '../peer/answers.js';
+import type { SnapshotIntake } from '../snapshot/intake.js';
+import type { PrimaryLinks } from './primary-links.js';
+
+export interface ReceiverHost {
+  readonly clusterId: string;
+  readonly nodeId: string;
+  readonly incarnation: bigint;
+  readonly directoryId: string;
+  readonly maxEntryBytes: number;
+  readonly maxFrameBytes: number;
+  readonly readTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly key: Uint8Array | undefined;
+  readonly wal: Wal;
+  readonly snapshots: SnapshotIntake;
+  spaceById(id: string): SpaceState | undefined;
+  appliedTo(space: SpaceState): Sequence;
+  /** Makes the introduced spaces known here, durably, and says where they stand. */
+  register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]>;
+  /** By its primary's word this directory has less of the space than it has acknowledged. */
+  regressed(primaryId: string, space: SpaceState | undefined, flushed: Sequence): void;
+  readonly primaries: PrimaryLinks;
+  /** Who leads the space, as far as is known here; undefined: nobody, yet. */
+  leaderOf(space: SpaceState): Member | undefined;
+  /** A primary's frame names this epoch of the space. */
+  heard(space: SpaceState, epoch: Epoch): void;
+  /** What a peer's question names of epochs. */
+  heardIn(frame: Frame, peerId: string): void;
+  /** The primary has told the epochs of a space. */
+  told(space: SpaceState, history: readonly EpochStart[]): void;
+  /** Goes back to what is shared with a primary whose history this is, and says where that is. */
+  rejoin(
+    space: SpaceState,
+    epoch: Epoch,
+    primary: History,
+    unjudged: number,
+  ): Promise<Omit<PositionRow, 'handle'>>;
+  connection(
+    primaryId: string,
+    connected: boolean,
+    reason: string,
+    peer: { readonly directoryId: string | undefined; readonly version: number },
+  ): void;
+  /** The primary's main thread has not moved for so long; 0: it moves again. */
+  stalled(primaryId: string, stalledMs: number): void;
+  /** Its host needs nothing of the space below `sequence`. */
+  checkpointed(space: SpaceState, sequence: Sequence): void;
+  /** Of a node that this one ships to, over a link that lives. */
+  livingDirectory(nodeId: string): string | undefined;
+  /** This node has dialled us, in this life: what is shipped to it is dialled again at once. */
+  met(nodeId: string, incarnation: bigint): void;
+  /** A second living process calls itself so. `directories`: of the first and of this one. */
+  duplicate(nodeId: string, directories: Directories): void;
+  /** What this node answers to peers that ask. */
+  readonly peers: PeerHandlers;
+}
+
+/** undefined: of a node that speaks version 1. */
+export type Directories = readonly (string | undefined)[];
+
+/** The node, and the directory of it, that introduces its spaces. */
+export interface Introducer {
+  readonly nodeId: string;
+  /** 32 hex digits; undefined where it speaks version 1. */
+  readonly directoryId: string | undefined;
+}

@@ -1,0 +1,190 @@
+/**
+ * The replica's side: listens, and lets each primary in once. What a primary says on its
+ * connection is follow/connection.ts.
+ */
+
+import type { Address } from '../../shared/address.js';
+import { failure } from '../../shared/errors.js';
+import {
+  DUPLICATE_PING_MS,
+  PEER_CALLS_MAX,
+  PRE_HELLO_CONNECTIONS_MAX,
+} from '../../shared/limits.js';
+import type { Sequence, Slot } from '../../shared/position.js';
+import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+import { FrameBuffers } from '../../shared/wire/frame.js';
+import type { Hello } from '../../shared/wire/protocol.js';
+import type { SpaceState } from '../log/space-table.js';
+import type { Listener, Sockets } from '../runtime/machine.js';
+import { ReceiverConnection } from './connection.js';
+import type { Directories, ReceiverHost } from './host.js';
+
+const TICK_MS = 250;
+
+export class ReceiverServer {
+  readonly #host: ReceiverHost;
+  readonly #listener: Listener;
+  readonly #buffers = new FrameBuffers();
+  readonly #connections = new Set<ReceiverConnection>();
+  /** Who follows a space for us: one connection, by its handle there. */
+  readonly #followers = new Map<Slot, { connection: ReceiverConnection; handle: number }>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(sockets: Sockets, host: ReceiverHost) {
+    this.#host = host;
+    this.#listener = sockets.listener((socket) => this.#accept(socket), host.keepAliveMs);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer.unref();
+  }
+
+  /** @returns the address that was bound. Throws Configuration when it cannot be. */
+  listen(address: Address): Promise<Address> {
+    return this.#listener.listen(address).catch((cause) => {
+      const where = `${address.host}:${address.port}`;
+      throw failure('Configuration', `cannot listen on ${where}: ${cause.message}`, { cause });
+    });
+  }
+
+  #accept(socket: ByteSocket): void {
+    const waiting = [...this.#connections].filter(
+      (c) => c.primaryId === undefined && !c.isPeerCall,
+    );
+    if (waiting.length >= PRE_HELLO_CONNECTIONS_MAX) {
+      socket.destroy();
+      return;
+    }
+    const counted = this.#host.primaries.counted(socket, () => connection.primaryId);
+    const connection: ReceiverConnection = new ReceiverConnection(this.#host, counted, {
+      buffers: this.#buffers,
+      claim: (c, hello) => this.#claim(c, hello),
+      called: () => this.#called(),
+      follows: (space, handle) => this.#follows(space, connection, handle),
+      closed: (c, reason) => this.#closed(c, reason),
+    });
+    this.#connections.add(connection);
+  }
+
+  /**
+   * The connection is this primary's from now on. The same process that dials again has lost its
+   * old connection, whether we know it or not; another one of that name, be it on another directory
+   * or on a copy of the same, is refused while the first one lives (row 26). Throws DuplicateNode.
+   */
+  async #claim(connection: ReceiverConnection, hello: Hello): Promise<void> {
+    if (hello.nodeId === this.#host.nodeId) {
+      this.#host.duplicate(hello.nodeId, [this.#host.directoryId, connection.directoryId]);
+      throw failure('DuplicateNode', `the primary calls itself ${hello.nodeId}, as this node does`);
+    }
+    const linked = this.#host.livingDirectory(hello.nodeId);
+    if (linked && connection.directoryId && linked !== connection.directoryId) {
+      throw this.#twice(hello.nodeId, [linked, connection.directoryId]);
+    }
+    const others = [...this.#connections].filter((c) => c.primaryId === hello.nodeId);
+    for (const other of others) {
+      if (other.incarnation !== hello.incarnation && (await other.answers(DUPLICATE_PING_MS))) {
+        throw this.#twice(hello.nodeId, [other.directoryId, connection.directoryId]);
+      }
+      other.drop('the primary has dialled again');
+    }
+    if (!this.#connections.has(connection)) return;
+    connection.primaryId = hello.nodeId;
+    connection.incarnation = hello.incarnation;
+    this.#host.connection(hello.nodeId, true, 'hello', connection);
+  }
+
+  #twice(nodeId: string, directories: Directories): Error {
+    this.#host.duplicate(nodeId, directories);
+    return failure('DuplicateNode', twice(nodeId, directories));
+  }
+
+  /** @returns why a node that we dial is refused: another directory of its name ships to us */
+  async twinOf(nodeId: string, directoryId: string): Promise<string | undefined> {
+    for (const other of [...this.#connections].filter((c) => c.primaryId === nodeId)) {
+      const first = other.directoryId;
+      if (!first || first === directoryId || !(await other.answers(DUPLICATE_PING_MS))) continue;
+      return this.#twice(nodeId, [first, directoryId]).message.split('\n', 1)[0]!;
+    }
+    return undefined;
+  }
+
+  /** One connection follows a space for us; another primary's takes the place of the one before. */
+  #follows(space: SpaceState, connection: ReceiverConnection, handle: number): void {
+    const before = this.#followers.get(space.slot);
+    if (before && before.connection !== connection) before.connection.fence(space);
+    this.#followers.set(space.slot, { connection, handle });
+  }
+
+  /** A higher epoch is known: nothing more is taken from, or acknowledged to, who led so far. */
+  fence(space: SpaceState): void {
+    const follower = this.#followers.get(space.slot);
+    this.#followers.delete(space.slot);
+    follower?.connection.fence(space);
+  }
+
+  #called(): void {
+    const calls = [...this.#connections].filter((c) => c.isPeerCall);
+    if (calls.length < PEER_CALLS_MAX) return;
+    throw failure('ConnectionRefused', `${calls.length} peers ask at once`);
+  }
+
+  #closed(connection: ReceiverConnection, reason: string): void {
+    if (!this.#connections.delete(connection)) return;
+    for (const [slot, follower] of this.#followers) {
+      if (follower.connection === connection) this.#followers.delete(slot);
+    }
+    const { primaryId } = connection;
+    if (primaryId === undefined) return;
+    // One that was replaced is no loss: its primary is connected.
+    if ([...this.#connections].some((other) => other.primaryId === primaryId)) return;
+    this.#host.connection(primaryId, false, reason, connection);
+  }
+
+  #tick(): void {
+    for (const connection of this.#connections) connection.tick(performance.now());
+  }
+
+  /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */
+  flushed(spaces: readonly SpaceState[]): void {
+    if (this.#followers.size === 0) return;
+    for (const space of spaces) {
+      const follower = this.#followers.get(space.slot);
+      follower?.connection.flushed(follower.handle, space.facts.position.sequence);
+    }
+    for (const connection of this.#connections) connection.sendAcks();
+  }
+
+  /** The host has applied the space up to `sequence`. */
+  applied(space: SpaceState, sequence: Sequence): void {
+    const follower = this.#followers.get(space.slot);
+    follower?.connection.applied(follower.handle, sequence);
+  }
+
+  /**
+   * The log takes nothing more, for now or for good: primaries are told why (rows 11, 50). They
+   * come back, and are told where this node stands.
+   */
+  refuseAll(error: Error): void {
+    for (const connection of [...this.#connections]) connection.refuse(error);
+  }
+
+  /** A space that was refused to its primary is whole: it dials again, and hears where we stand. */
+  dialAgain({ slot, facts }: SpaceState): void {
+    if (this.#followers.has(slot)) return;
+    for (const connection of [...this.#connections]) {
+      if (connection.primaryId === facts.primary) connection.drop('a space is whole again');
+    }
+  }
+
+  async close(reason: string): Promise<void> {
+    clearInterval(this.#timer);
+    const closed = this.#listener.close();
+    for (const connection of [...this.#connections]) connection.drop(reason);
+    await closed;
+  }
+}
+
+/** @param directories of the one that lives, and of the one that is refused */
+function twice(nodeId: string, [first, second]: Directories): string {
+  const [a, b] = [first ?? 'not told', second ?? 'not told'];
+  const what = first === second ? `a copy of the same directory (${a})` : `directory ${b}`;
+  return `another ${nodeId} (directory ${a}) is connected, and it lives; this one is ${what}`;
+}

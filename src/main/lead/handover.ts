@@ -1,0 +1,249 @@
+/**
+ * A planned change of primary: intake stops, the target catches up, the roles are swapped, nothing
+ * is lost. Until the present primary has given its promise it may go on in its epoch, and does so
+ * when the target does not get ready in time (FAULTS row 72). And what this node answers to a
+ * candidate that asks for a promise, or to a primary that hands a space over.
+ */
+import { randomBytes } from 'node:crypto';
+import { EngramError, failure, firstLine } from '../../shared/errors.js';
+import { DEFAULT_SWITCHOVER_MS } from '../../shared/limits.js';
+import type { Member } from '../../shared/log/node-record.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
+import { type Epoch, NO_POSITION } from '../../shared/position.js';
+import type { PlainFrame } from '../../shared/wire/protocol.js';
+import { type Promised, promisedInFrames } from '../../shared/wire/role-frames.js';
+import type { SpaceState, SpaceTable } from '../log/space-table.js';
+import type { Wal } from '../log/wal.js';
+import type { PeerHandlers } from '../peer/answers.js';
+import type { FrameOf } from '../peer/client.js';
+import { pause } from '../runtime/deadline.js';
+import { asDone } from '../runtime/turns.js';
+import type { Replication } from '../ship/replication.js';
+import type { Coordinator } from './coordinator.js';
+import { type Fencing, notLedHere } from './fencing.js';
+import type { Electorate } from './promotion/electorate.js';
+import type { Promotion } from './promotion/promotion.js';
+
+export interface SwitchoverOptions {
+  /** For how long appends may be stopped: then this node goes on in its epoch. Default: 5,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface SwitchoverReport {
+  readonly space: string;
+  readonly from: string;
+  readonly to: string;
+  readonly epoch: Epoch;
+  /** For how long no append was taken anywhere. */
+  readonly pauseMs: number;
+}
+
+export interface HandoverParts {
+  readonly nodeId: string;
+  readonly memory: NodeMemory;
+  readonly spaces: SpaceTable;
+  readonly wal: Wal;
+  readonly replication: Replication;
+  readonly electorate: Electorate;
+  readonly coordinator: Coordinator;
+  readonly promotion: Promotion;
+  readonly fencing: Fencing;
+  serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
+  switched(report: SwitchoverReport): void;
+  /** The hand-over came to nothing; this node leads on. */
+  abandoned(space: SpaceState, to: string, reason: string): void;
+}
+
+const POLL_MS = 1;
+const LINK_POLL_MS = 10;
+
+type Question = Omit<FrameOf<'promise'>, 'kind'>;
+
+export class Handover {
+  readonly #parts: HandoverParts;
+  /** To whom this node hands which space over, by which token. */
+  readonly #open = new Map<SpaceState, { readonly to: string; readonly token: bigint }>();
+
+  constructor(parts: HandoverParts) {
+    this.#parts = parts;
+  }
+
+  /** See Node.switchover. */
+  async switchover(
+    space: SpaceState,
+    to: string,
+    { timeoutMs = DEFAULT_SWITCHOVER_MS }: SwitchoverOptions = {},
+  ): Promise<SwitchoverReport> {
+    const { nodeId, replication } = this.#parts;
+    const { facts } = space;
+    const deadlineMs = performance.now() + timeoutMs;
+    // A link that is about to come is waited for (row 117), for as long as this node leads.
+    while (space.replicas.includes(to) && replication.mayConnect(to)) {
+      if (performance.now() >= deadlineMs) break;
+      await pause(LINK_POLL_MS);
+    }
+    if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
+    if (space.refusal) throw space.refusal;
+    if (space.pause) throw space.pause;
+    if (!space.replicas.includes(to)) {
+      const known = space.replicas.join(', ') || 'none';
+      throw failure('ReplicaNotFound', `${to} is no replica of ${facts.name}: ${known}`);
+    }
+    if (!replication.isConnected(to)) {
+      throw failure('NotEnoughReplicas', `${to} is not connected: nothing can be handed to it`);
+    }
+    // The most of it while appends go on.
+    await this.#flushedOn(space, to, this.#parts.memory.durable(space.slot), deadlineMs);
+    const startMs = performance.now();
+    const token = randomBytes(8).readBigUInt64LE() | 1n;
+    space.pause = failure('SwitchingOver', `${facts.name} is handed over to ${to}`);
+    this.#open.set(space, { to, token });
+    try {
+      const epoch = await this.#handOver(space, to, token, deadlineMs);
+      const pauseMs = performance.now() - startMs;
+      const report = { space: facts.name, from: nodeId, to, epoch, pauseMs };
+      this.#parts.switched(report);
+      return report;
+    } catch (error) {
+      await this.#goOn(space, to, error as Error);
+      throw error;
+    } finally {
+      this.#open.delete(space);
+    }
+  }
+
+  async #handOver(
+    space: SpaceState,
+    to: string,
+    token: bigint,
+    deadlineMs: number,
+  ): Promise<Epoch> {
+    const { wal, memory, electorate } = this.#parts;
+    await wal.whenDurable(space, memory.allocated(space.slot));
+    await this.#flushedOn(space, to, memory.durable(space.slot), deadlineMs);
+    const leftMs = Math.max(1, deadlineMs - performance.now());
+    return await electorate.takeOver(space, to, token, leftMs);
+  }
+
+  async #flushedOn(
+    space: SpaceState,
+    to: string,
+    sequence: number,
+    deadlineMs: number,
+  ): Promise<void> {
+    const { replication } = this.#parts;
+    while (replication.flushedOn(space, to) < sequence) {
+      if (performance.now() > deadlineMs) {
+        const has = replication.flushedOn(space, to);
+        throw failure('AckTimeout', `${to} has ${space.facts.name} up to ${has} of ${sequence}`);
+      }
+      await pause(POLL_MS);
+    }
+  }
+
+  /** The target does not lead. Without our promise nobody does: this node goes on. */
+  async #goOn(space: SpaceState, to: string, error: Error): Promise<void> {
+    const { coordinator, promotion, fencing, serially, abandoned } = this.#parts;
+    const { facts } = space;
+    this.#open.delete(space);
+    const reason = error.message.split('\n', 1)[0]!;
+    // A promise that is on its way to the disk comes first.
+    await serially(async () => undefined, space);
+    if (facts.role === 'primary' && facts.epoch === facts.epochSeen && !space.heardOf) {
+      if (await coordinator.holds(facts.name, facts.epoch).catch(() => false)) {
+        fencing.resume(space, facts.epoch);
+      }
+    } else if (facts.epoch < facts.epochSeen && facts.promisedTo === to) {
+      // Its epoch is burned: the next one is ours, if the members say so.
+      const took = await promotion.promote(space).catch(() => undefined);
+      if (!took) return;
+    }
+    abandoned(space, to, reason);
+  }
+
+  // --- what others ask of this node --------------------------------------------------------
+
+  get handlers(): PeerHandlers {
+    const promise = (question: Question, isOfMany = false): Promise<Promised> =>
+      this.#promise(question, isOfMany);
+    const takeOver = (q: FrameOf<'take-over'>, from: string): Promise<PlainFrame> =>
+      this.#takeOver(q, from);
+    return {
+      promise: async function* (question) {
+        yield { kind: 'promised', ...(await promise(question)) };
+      },
+      promises: async function* ({ candidate, rows }) {
+        const asked = rows.map((row) => promise({ ...row, candidate, handover: 0n }, true));
+        for await (const given of asDone(asked)) {
+          for (const part of promisedInFrames(given)) yield { kind: 'promises-given', rows: part };
+        }
+      },
+      'take-over': async function* (question, peer) {
+        yield await takeOver(question, peer.nodeId);
+      },
+    };
+  }
+
+  async #promise(question: Question, isOfMany: boolean): Promise<Promised> {
+    const { id, epoch, candidate, handover } = question;
+    const space = this.#parts.spaces.byId(id);
+    if (!space || space.slot === 0) {
+      const unknown = failure('SpaceUnknown', `${id} is not here`);
+      if (!isOfMany) throw unknown;
+      // The others are answered.
+      const reason = firstLine(unknown);
+      return { id, isGranted: false, epochSeen: 0, position: NO_POSITION, reason };
+    }
+    let isGranted = true;
+    let reason = '';
+    try {
+      await this.#parts.serially(() => this.#give(space, epoch, candidate, handover), space);
+    } catch (error) {
+      if (!(error instanceof EngramError)) throw error;
+      isGranted = false;
+      reason = error.message.split('\n', 1)[0]!;
+    }
+    const { epochSeen, position } = space.facts;
+    const { directoryId } = this.#parts.replication;
+    return { id, isGranted, epochSeen, position, reason, directoryId };
+  }
+
+  /** In the queue of roles. A primary that promises leads no more. */
+  async #give(space: SpaceState, epoch: Epoch, candidate: Member, handover: bigint): Promise<void> {
+    const { promotion, fencing } = this.#parts;
+    const open = this.#open.get(space);
+    const isPlanned = handover !== 0n;
+    if (isPlanned && (open?.token !== handover || open.to !== candidate.nodeId)) {
+      throw failure('PromotionRefused', 'the hand-over is over: this node leads on');
+    }
+    const isPrimary = space.facts.role === 'primary';
+    if (isPrimary && epoch > space.facts.epochSeen) {
+      if (isPlanned) fencing.halt(space);
+      else fencing.stop(space, epoch, undefined);
+    }
+    await promotion.promise(space, epoch, candidate.nodeId);
+    if (isPrimary) await fencing.stepAside(space, epoch, undefined, isPlanned);
+  }
+
+  async #takeOver(question: FrameOf<'take-over'>, from: string): Promise<PlainFrame> {
+    const { id, handover, position } = question;
+    const took = { kind: 'took-over' as const, id };
+    try {
+      const space = this.#parts.spaces.byId(id);
+      if (!space || space.slot === 0) throw failure('SpaceUnknown', `${id} is not here`);
+      const { facts } = space;
+      if (facts.primary !== from) {
+        throw failure('PromotionRefused', `${facts.name} is led by ${facts.primary}, not ${from}`);
+      }
+      if (facts.position.headerCrc !== position.headerCrc) {
+        throw failure('PromotionRefused', `this node ends at ${facts.position.sequence}`);
+      }
+      const { promotion } = this.#parts;
+      const { epoch } = await promotion.promote(space, {}, { from, token: handover });
+      return { ...took, epoch, code: '', reason: '' };
+    } catch (error) {
+      if (!(error instanceof EngramError)) throw error;
+      return { ...took, epoch: 0, code: error.code, reason: error.message.split('\n', 1)[0]! };
+    }
+  }
+}

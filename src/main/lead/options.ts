@@ -1,0 +1,72 @@
+/** The options about who leads. */
+import type { Address } from '../../shared/address.js';
+import type { FollowOptions } from '../follow/options.js';
+
+/** Who says who leads. */
+export type CoordinatorOptions =
+  /** The default: configuration, and whoever calls `promote`. */
+  | { readonly kind: 'static' }
+  | {
+      readonly kind: 'etcd';
+      /** `http://host:port`, one or more, of one etcd cluster. */
+      readonly endpoints: readonly string[];
+      /**
+       * How long a node that is silent keeps what it leads: whole seconds, 2,000 to 3,600,000.
+       * Default 5,000.
+       */
+      readonly ttlMs?: number;
+      /** In front of all keys. Default `engram-wal`. */
+      readonly prefix?: string;
+      /** Nodes that follow each space, besides the one that leads it. Default 2. */
+      readonly replicasPerSpace?: number;
+      /** The same as the option `advertise` of the node. */
+      readonly advertise?: Address;
+    };
+
+/** With every default filled in; `advertise` is the node's. */
+export type CoordinatorConfig =
+  | { readonly kind: 'static' }
+  | Required<Omit<EtcdCoordinatorOptions, 'advertise'>>;
+
+type EtcdCoordinatorOptions = Extract<CoordinatorOptions, { kind: 'etcd' }>;
+
+export interface LeadOptions {
+  /**
+   * Where others dial this node, where that is not where it listens: behind NAT, in a container, or
+   * where it listens on every address of its machine. Default: `listen`, where that can be dialled.
+   */
+  readonly advertise?: Address;
+  /** Whether openSpace creates unknown spaces. Default: true without `listen`, or with etcd. */
+  readonly lead?: boolean;
+  /** Who says who leads a space. With etcd, `listen` is needed and `replicas` is etcd's. */
+  readonly coordinator?: CoordinatorOptions;
+  /**
+   * For how long members that are silent, or refuse connections, are asked again before a space is
+   * created, or a led one opened. Default: 2,000.
+   */
+  readonly openConfirmMs?: number;
+}
+
+/** What leading goes by in a node: its options, and what else of it concerns them. */
+export interface LeadConfig extends Pick<LeadOptions, 'advertise'> {
+  readonly lead: boolean;
+  readonly coordinator: CoordinatorConfig;
+  readonly openConfirmMs: number;
+  readonly nodeId: string;
+  readonly clusterId: string;
+  readonly maxEntryBytes: number;
+  readonly listen?: Address;
+  readonly follow?: FollowOptions['follow'];
+}
+
+export interface OpenSpaceOptions {
+  /** Whether an unknown space is created here; overrides the node's `lead`. */
+  readonly lead?: boolean;
+  /** Node ids, out of the node's `replicas`, that this space goes to. Default: all of them. */
+  readonly replicas?: readonly string[];
+}
+
+export interface RemoveOptions {
+  /** Without waiting for the members that should agree: what is there alone is lost. */
+  readonly force?: boolean;
+}

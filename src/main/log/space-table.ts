@@ -1,0 +1,270 @@
+/** The spaces of one node: their durable facts, their slots, what is pending on each. */
+
+import { idWord, type SpaceIdWords } from '../../shared/bytes.js';
+import { type EngramError, failure } from '../../shared/errors.js';
+import { type Member, NODE_SPACE_ID } from '../../shared/log/node-record.js';
+import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../../shared/log/space-facts.js';
+import { LogTruth } from '../../shared/log/truth.js';
+import type { MembersRow } from '../../shared/members/members.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
+import { idOf } from '../../shared/names.js';
+import { wrong } from '../../shared/option-checks.js';
+import type { Epoch, EpochStart, Sequence, Slot } from '../../shared/position.js';
+import { Turns } from '../runtime/turns.js';
+import { type SequenceWait, SequenceWaits } from './sequence-waits.js';
+
+/** Gets each run of a space as it becomes durable. */
+export interface RunConsumer {
+  /** `bytes` of the run in a slab: only valid during the call; undefined: only in the log. */
+  run(bytes: Uint8Array | undefined, first: Sequence, count: number): void;
+}
+
+export interface HostWait {
+  /** So many replicas, besides this node. */
+  readonly replicas: number;
+  /** What it waits for does not come, or would not be what was meant. */
+  reject(error: Error): void;
+}
+
+export interface DurableWait extends SequenceWait {
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** What is being done about the damaged entries of a space. */
+export interface RepairStatus {
+  /** `repairing`: a member may have them. `corrupt`: every member has answered that it has not. */
+  readonly state: 'repairing' | 'corrupt';
+  readonly reason: string;
+  /** Members that could not be asked. */
+  readonly unreachable: readonly string[];
+  /** Monotonic ms. */
+  readonly sinceMs: number;
+}
+
+export interface SpaceState {
+  readonly slot: Slot;
+  readonly facts: SpaceFacts;
+  /** Timestamp of the last staged entry, its two words; never goes back. */
+  timeLow: number;
+  timeHigh: number;
+  consumers: readonly RunConsumer[];
+  /** The last sequence when the node was opened; 0 for a space made since. */
+  readonly openedAt: Sequence;
+  /** When recent entries became durable here: last sequence, monotonic ms, bytes, in turn. */
+  readonly durableTimes: number[];
+  /** Bytes of entries that became durable since the node was opened. */
+  durableBytes: number;
+  readonly durableWaits: SequenceWaits<DurableWait>;
+  /** What its host waits for: each belongs to the history that it was begun in (row 109). */
+  readonly hostWaits: Set<HostWait>;
+  /** The node ids of the replicas that follow it, where this node leads. */
+  replicas: readonly string[];
+  /** Why it takes no appends, although this node leads it. */
+  refusal: EngramError | undefined;
+  /** Why it takes none for a moment: a promotion or a hand-over is under way. */
+  pause: EngramError | undefined;
+  /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
+  isFenced: boolean;
+  /** The host knows that this node leads it, or led it: what it wrote it has applied itself. */
+  hasLed: boolean;
+  /** Who leads it instead, while this is not durable here yet. */
+  heardOf: { readonly epoch: Epoch; readonly leader: Member | undefined } | undefined;
+  /** What is being done about its damage; undefined where there is none. */
+  repair: RepairStatus | undefined;
+  /** 16 bytes, hex: the id of `facts.primary`. */
+  primaryId: string;
+  /** The epochs of the space as its primary has told them last. */
+  toldHistory: readonly EpochStart[];
+  /** Its sets of members as of its primary's last introduction. */
+  toldSets: readonly MembersRow[];
+  /** Its log goes back to what it shares with its primary: not to be promoted meanwhile. */
+  isRewinding: boolean;
+  /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
+  isInstalling: boolean;
+  /** What of its log was taken back since anybody looked. */
+  readonly truth: LogTruth;
+}
+
+const NO_CONSUMERS: readonly RunConsumer[] = [];
+
+export class SpaceTable {
+  readonly #memory: NodeMemory;
+  readonly #byId = new Map<string, SpaceState>();
+  readonly #byName = new Map<string, SpaceState>();
+  /** Of the primary that was met last: most spaces have the same one. */
+  #lastPrimary = { name: '', id: idOf('') };
+  /** Ids of spaces that are on their way to the disk. */
+  readonly #reserved = new Set<string>();
+  /** By slot; slot 0 is the node's own space. */
+  readonly bySlot: SpaceState[] = [];
+
+  constructor(memory: NodeMemory) {
+    this.#memory = memory;
+    this.add(newSpaceFacts(NODE_SPACE_ID, ''));
+  }
+
+  get node(): SpaceState {
+    return this.bySlot[0]!;
+  }
+
+  /** All spaces but the node's own. */
+  get spaces(): readonly SpaceState[] {
+    return this.bySlot.slice(1);
+  }
+
+  byId(id: string): SpaceState | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** Throws Configuration for a name that is no string. */
+  byName(name: string): SpaceState | undefined {
+    if (typeof name !== 'string') throw wrong('the name of a space', name, 'a string');
+    return this.#byName.get(name);
+  }
+
+  /**
+   * Keeps a place for a space that is made durable now: what is in the log must have one here.
+   * Throws Configuration when the table is full or the id stands for another name.
+   */
+  reserve(facts: SpaceFacts): void {
+    this.#checkRoom(facts);
+    this.#reserved.add(facts.id);
+  }
+
+  /** It has not become durable. */
+  unreserve(facts: SpaceFacts): void {
+    this.#reserved.delete(facts.id);
+  }
+
+  #checkRoom(facts: SpaceFacts): void {
+    const slot = this.bySlot.length + this.#reserved.size;
+    if (this.#reserved.has(facts.id)) {
+      throw failure(
+        'Configuration',
+        `the space ${JSON.stringify(facts.name)} is made twice at once`,
+      );
+    }
+    if (slot > this.#memory.memory.maxSpaces) {
+      throw failure('Configuration', `more than maxSpaces = ${slot - 1} spaces`);
+    }
+    const known = this.#byId.get(facts.id);
+    if (known) {
+      const names = `${JSON.stringify(known.facts.name)} and ${JSON.stringify(facts.name)}`;
+      throw failure('Configuration', `the spaces ${names} share the id ${facts.id}`);
+    }
+  }
+
+  /** Gives a slot to spaces that were here before, a few in a turn. */
+  async addAll(all: readonly SpaceFacts[], added: (space: SpaceState) => void): Promise<void> {
+    const turns = new Turns();
+    for (const facts of all) {
+      if (turns.isOver) await turns.next();
+      turns.spaces--;
+      added(this.add(facts));
+    }
+  }
+
+  /** Gives the space a slot. Throws as `reserve`. */
+  add(facts: SpaceFacts): SpaceState {
+    this.unreserve(facts);
+    this.#checkRoom(facts);
+    const slot = this.bySlot.length;
+    const space: SpaceState = {
+      slot,
+      facts,
+      timeLow: Number(facts.timestamp & 0xffffffffn),
+      timeHigh: Number(facts.timestamp >> 32n),
+      consumers: NO_CONSUMERS,
+      openedAt: facts.position.sequence,
+      durableTimes: [],
+      durableBytes: 0,
+      durableWaits: new SequenceWaits(),
+      hostWaits: new Set(),
+      replicas: replicasIn(facts),
+      refusal: undefined,
+      pause: undefined,
+      isFenced: false,
+      hasLed: true,
+      heardOf: undefined,
+      repair: undefined,
+      primaryId: this.#primaryId(facts.primary),
+      toldHistory: [],
+      toldSets: [],
+      isRewinding: false,
+      isInstalling: facts.begun !== undefined,
+      truth: new LogTruth(),
+    };
+    this.bySlot.push(space);
+    this.#byId.set(facts.id, space);
+    if (slot > 0) this.#byName.set(facts.name, space);
+    this.#memory.setSpace(slot, words(facts.id), facts.epoch, facts.position.sequence);
+    return space;
+  }
+
+  #primaryId(name: string): string {
+    if (this.#lastPrimary.name !== name) this.#lastPrimary = { name, id: idOf(name) };
+    return this.#lastPrimary.id;
+  }
+
+  setEpoch(space: SpaceState, epoch: number): void {
+    if (epoch !== space.facts.epoch) endWaits(space, overtakenError(space, epoch));
+    space.facts.epoch = epoch;
+    seeEpoch(space.facts, epoch);
+    this.#memory.setEpoch(space.slot, epoch);
+  }
+}
+
+/** Its members but this node, which leads it. */
+function replicasIn({ role, members, primary }: SpaceFacts): string[] {
+  if (role !== 'primary') return [];
+  return members.map((m) => m.nodeId).filter((id) => id !== primary);
+}
+
+function words(id: string): SpaceIdWords {
+  return [idWord(id, 0), idWord(id, 1), idWord(id, 2), idWord(id, 3)];
+}
+
+/** Whatever its host waits for is rejected. @param replicas those alone that ask for so many */
+export function endWaits({ hostWaits }: SpaceState, error: Error, replicas = 0): void {
+  for (const wait of hostWaits) if (wait.replicas >= replicas) wait.reject(error);
+}
+
+function overtakenError({ facts }: SpaceState, epoch: Epoch): EngramError {
+  const found = `${facts.name} was waited for in epoch ${facts.epoch}, and ${epoch} has begun`;
+  return failure('Fenced', found, { details: { epoch } });
+}
+
+export function rewoundError({ facts }: SpaceState, first: Sequence): EngramError {
+  const found = `entries of ${facts.name} from ${first} on were taken back`;
+  return failure('Rewound', found, { details: { from: first } });
+}
+
+/**
+ * Entries from `first` on are void, in this very turn; Infinity: none is, but its log stands
+ * elsewhere. The one place that says so: who reads or follows looks again, who waits is told.
+ */
+export function takeBack(space: SpaceState, first: Sequence): void {
+  space.truth.takeBack(first);
+  space.durableTimes.length = 0;
+  for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
+  if (first < Number.POSITIVE_INFINITY) endWaits(space, rewoundError(space, first));
+}
+
+/** The space has become durable up to `sequence`. */
+export function wakeDurableWaits({ durableWaits }: SpaceState, sequence: Sequence): void {
+  let wait = durableWaits.take(sequence);
+  while (wait) {
+    wait.resolve();
+    wait = durableWaits.take(sequence);
+  }
+}
+
+/** What they wait for does not come. */
+export function rejectWaits({ durableWaits }: SpaceState, error: Error): void {
+  let wait = durableWaits.take(Number.POSITIVE_INFINITY);
+  while (wait) {
+    wait.reject(error);
+    wait = durableWaits.take(Number.POSITIVE_INFINITY);
+  }
+}

@@ -1,0 +1,496 @@
+/**
+ * The log of one node and its only writer: staging, group commit, write, fdatasync, publication.
+ * shared/log/group-commit.ts decides; this file carries out. It knows nothing of replicas or hosts.
+ */
+import { type EngramError, failure } from '../../shared/errors.js';
+import { copyPayload } from '../../shared/host-input.js';
+import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, MARK_IDLE_MS } from '../../shared/limits.js';
+import { type CommitEffect, type CommitInput, GroupCommit } from '../../shared/log/group-commit.js';
+import { encodeNodeRecord, type NodeRecord } from '../../shared/log/node-record.js';
+import type { NodeMemory, Slab } from '../../shared/memory/slab.js';
+import type { Lsn, Sequence } from '../../shared/position.js';
+import { zeroFrom } from '../segments/log-end.js';
+import type { Segments } from '../segments/segments.js';
+import { EntryClock, IdleTimer } from './entry-clock.js';
+import { LogHealth, passingReason } from './health.js';
+import type { WalHooks, WalOptions } from './hooks.js';
+import { takeBackAllocation } from './lost-appends.js';
+import { type DurableWait, rejectWaits, type SpaceState, type SpaceTable } from './space-table.js';
+import { type Retry, WaitingRoom } from './waiting-room.js';
+import type { NodeCounts } from './write/counts.js';
+import { closedGroup, type LogGroup, OpenGroup, type Settled } from './write/open-group.js';
+import { LogOutput } from './write/output.js';
+import { PlaceWatch } from './write/place-watch.js';
+import { publishGroup, summarise } from './write/publication.js';
+import type { SealerPool } from './write/sealer-pool.js';
+
+export class Wal {
+  readonly #memory: NodeMemory;
+  readonly #spaces: SpaceTable;
+  readonly #segments: Segments;
+  readonly #pool: SealerPool;
+  readonly #commit: GroupCommit<LogGroup>;
+  readonly #options: WalOptions;
+  readonly #hooks: WalHooks;
+  readonly #free: Slab[];
+  /** Per slot: the number of the open group in which the space was last staged. */
+  readonly #stagedIn: Float64Array;
+  #open: OpenGroup | undefined;
+  #groups = 0;
+  #unsettled = new Set<LogGroup>();
+  readonly #waiting: WaitingRoom;
+  #pumpScheduled = false;
+  readonly #output: LogOutput;
+  readonly #place: PlaceWatch;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
+  #failure: EngramError | undefined;
+  readonly health: LogHealth;
+  /** Read-only, and everything that was under way has come to rest. */
+  #isTakenBack = false;
+  #idleWaiters: (() => void)[] = [];
+  readonly #clock = new EntryClock();
+  readonly #counts: NodeCounts;
+  /** When the turn of the event loop began that stages now. */
+  #turnMs = 0;
+
+  constructor(
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+    pool: SealerPool,
+    options: WalOptions,
+    counts: NodeCounts,
+    hooks: WalHooks,
+  ) {
+    this.#memory = memory;
+    this.#counts = counts;
+    this.#waiting = new WaitingRoom((ms) => counts.waited(ms));
+    this.#spaces = spaces;
+    this.#segments = segments;
+    this.#pool = pool;
+    this.#options = options;
+    this.#hooks = hooks;
+    const isMending = (): boolean => this.health.refusal !== undefined;
+    this.#place = new PlaceWatch(
+      async () => (await hooks.displaced()) ?? (await segments.displaced(isMending)),
+      (error) => this.#fail(error),
+    );
+    this.#output = new LogOutput(segments, options.mode, this.#place, () => hooks.rolled());
+    this.health = new LogHealth((status) => hooks.health(status));
+    this.#free = [...memory.slabs];
+    this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
+    const { start, size } = segments.current;
+    const open = { start, size, end: options.end };
+    this.#commit = new GroupCommit(options.mode, options.segmentBytes, open);
+    memory.publishDurable(options.end);
+  }
+
+  get durableLsn(): Lsn {
+    return this.#commit.durableLsn;
+  }
+
+  /** The most bytes of entries that can be staged at once. */
+  get groupBytes(): number {
+    return this.#options.groupBytes;
+  }
+
+  get failure(): EngramError | undefined {
+    return this.#failure;
+  }
+
+  /** Why nothing can be written, for now or for good. */
+  get refusal(): EngramError | undefined {
+    return this.#failure ?? this.health.refusal;
+  }
+
+  /** Bytes of staged groups and slabs on their way, against what there is. */
+  get slabsInUse(): number {
+    return this.#memory.slabs.length - this.#free.length;
+  }
+
+  /** Appends that wait for room. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  // --- staging -----------------------------------------------------------------------------
+
+  /** Others wait for room already: who stages now would overtake them. */
+  get isCrowded(): boolean {
+    return !this.#waiting.isEmpty;
+  }
+
+  /**
+   * Stages one entry: copies its payload, then takes its sequence. Throws Configuration when the
+   * payload cannot be copied; then nothing has happened.
+   * @param size of the payload, looked at in this turn
+   * @param settled told when the entry is acknowledged at level `local`, or has failed
+   * @returns its sequence, or 0 when there is no room now
+   */
+  stage(space: SpaceState, type: number, payload: Uint8Array, size: number, settled?: Settled) {
+    const open = this.#room(ENTRY_HEADER_BYTES + size);
+    if (!open) return 0;
+    // Whatever can fail stands before the sequence is taken: a hole would stay for ever (row 82).
+    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload);
+    this.#schedule();
+    this.#clock.stamp(space);
+    const sequence = this.#memory.allocate(space.slot, 1);
+    open.enter(space, sequence, type, size, this.#turnMs);
+    if (settled) open.settled.push(settled);
+    return sequence;
+  }
+
+  /**
+   * Stages a space's next entries as another node sealed them. @returns whether there was room
+   * @param holdsMembers one of them says who counts
+   */
+  stageReceived(
+    space: SpaceState,
+    entries: Uint8Array,
+    first: Sequence,
+    count: number,
+    holdsMembers: boolean,
+  ): boolean {
+    const next = this.#memory.allocated(space.slot) + 1;
+    // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
+    if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
+    const open = this.#room(entries.length);
+    if (!open) return false;
+    open.slab.bytes.set(entries, open.bytes);
+    this.#schedule();
+    this.#memory.setAllocated(space.slot, first + count - 1);
+    open.add(space.slot, first, count, entries.length, 1);
+    if (holdsMembers) open.holdsMembers = true;
+    return true;
+  }
+
+  /**
+   * Stages a record of the node itself. Resolves when it is durable.
+   * @param apply what it means for the facts: done in the same turn in which it becomes durable,
+   *   so that no state is written that is as of its LSN and lacks it
+   */
+  async record(record: NodeRecord, apply?: () => void): Promise<void> {
+    const payload = encodeNodeRecord(record);
+    const { node } = this.#spaces;
+    await new Promise<void>((resolve, reject) => {
+      const stage = (): boolean => {
+        const sequence = this.stage(node, 6, payload, payload.length);
+        if (sequence === 0) return false;
+        this.#open!.markOnly = false;
+        const done = (): void => {
+          try {
+            resolve(apply?.());
+          } catch (error) {
+            // What the log says does not hold here: nothing may be built on it.
+            reject(error as Error);
+            this.#fail(error as Error);
+          }
+        };
+        this.addWait(node, { sequence, resolve: done, reject });
+        return true;
+      };
+      this.whenRoom(stage).catch(reject);
+    });
+  }
+
+  /** Ends the segment that is written. Resolves when an entry is durable in the next one. */
+  async roll(): Promise<void> {
+    this.#step({ kind: 'roll' });
+    await this.record({ kind: 'mark' });
+  }
+
+  /**
+   * Calls `retry` until it returns true: now, or whenever room has become free, in the order of
+   * the calls. Rejects Backpressure after 5 s without any, or at once when 10,000 calls wait.
+   */
+  whenRoom(retry: Retry): Promise<void> {
+    if (this.refusal) return Promise.reject(this.refusal);
+    return this.#waiting.enter(retry);
+  }
+
+  /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
+  #room(size: number): OpenGroup | undefined {
+    if (this.refusal) throw this.refusal;
+    if (size > this.#options.groupBytes) {
+      throw failure('EntryTooLarge', `${size} bytes against groupBytes ${this.groupBytes}`);
+    }
+    const open = this.#open;
+    if (open) {
+      const full =
+        open.bytes + size > this.#options.groupBytes ||
+        open.runs >= GROUP_MAX_RUNS ||
+        (this.#options.mode === 'per-write' && open.bytes > 0);
+      if (!full) return open;
+      // One slab stays free for grouping what is staged.
+      if (this.#free.length < 2) return undefined;
+      this.#closeOpen();
+      if (this.refusal) throw this.refusal;
+    }
+    if (this.#free.length < 2) return undefined;
+    const slab = this.#free.shift()!;
+    this.#memory.withdrawSlab(slab.index);
+    this.#open = new OpenGroup(slab, ++this.#groups, this.#stagedIn);
+    return this.#open;
+  }
+
+  // --- group commit ------------------------------------------------------------------------
+
+  /** One pump per turn of the event loop: everything that a turn stages goes together. */
+  #schedule(): void {
+    if (this.#pumpScheduled) return;
+    this.#turnMs = performance.now();
+    this.#pumpScheduled = true;
+    process.nextTick(() => {
+      this.#pumpScheduled = false;
+      this.#clock.nextTurn();
+      this.#step(undefined);
+    });
+  }
+
+  #step(input: CommitInput<LogGroup> | undefined): void {
+    try {
+      for (const effect of this.#commit.step(input, this.#open?.bytes ?? 0)) {
+        if (this.#failure) return;
+        this.#carry(effect);
+      }
+    } catch (error) {
+      // Whatever it is, half a step is done: nothing more is taken or acknowledged.
+      this.#fail(error as Error);
+    }
+  }
+
+  #carry(effect: CommitEffect<LogGroup>): void {
+    switch (effect.kind) {
+      case 'close':
+        this.#closeOpen();
+        return;
+      case 'seal':
+        this.#seal(effect.group, effect.where);
+        return;
+      case 'write':
+        this.health.timed(this.#output.write(effect.group)).then(
+          () => this.#step({ kind: 'written' }),
+          (error) => this.#refused(error),
+        );
+        return;
+      case 'sync':
+        this.health.timed(this.#output.sync()).then(
+          () => this.#step({ kind: 'synced' }),
+          (error) => this.#fail(error),
+        );
+        return;
+      case 'start-timer':
+        this.#timer = setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
+        return;
+      case 'written':
+        this.#setAside(effect.group);
+        return;
+      case 'durable':
+        this.#publish(effect.groups, effect.lsn);
+        return;
+      case 'suspended':
+        this.#takeBack(effect.groups);
+        return;
+    }
+  }
+
+  #closeOpen(): void {
+    const open = this.#open!;
+    this.#open = undefined;
+    const group = closedGroup(open);
+    this.#unsettled.add(group);
+    this.#step({ kind: 'closed', group });
+  }
+
+  #seal(group: LogGroup, where: 'main' | 'pool'): void {
+    const target = group.grouped ? group.slab : this.#free.shift()!;
+    if (target !== group.slab) this.#memory.withdrawSlab(target.index);
+    const sealed = (runs: number): void => {
+      if (target !== group.slab) this.#free.push(group.slab);
+      group.slab = target;
+      group.runs = runs;
+      this.#step({ kind: 'sealed' });
+      this.#waiting.drain();
+    };
+    const isLarge = where === 'pool';
+    this.#pool.seal(group, target, this.#options.salt, isLarge, sealed, (e) => this.#fail(e));
+  }
+
+  /**
+   * Written and acknowledged, but not durable yet (timer, none): its slab is needed for what
+   * comes, and the fdatasync may be far. Who wants its bytes reads the segment.
+   */
+  #setAside(group: LogGroup): void {
+    group.aside = summarise(group, this.#spaces);
+    this.#free.push(group.slab);
+    this.#acknowledge(group);
+    this.#waiting.drain();
+  }
+
+  #publish(groups: readonly LogGroup[], lsn: Lsn): void {
+    const touched: SpaceState[] = [];
+    const nowMs = performance.now();
+    for (const group of groups) {
+      touched.push(...publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs));
+      if (!group.aside) this.#free.push(group.slab);
+      this.#counts.group(group.entries, group.bytes);
+    }
+    this.#memory.publishDurable(lsn);
+    for (const group of groups) this.#acknowledge(group);
+    this.#hooks.durable(touched);
+    this.#waiting.drain();
+    if (groups.some((group) => !group.markOnly)) this.#markSoon.arm();
+    if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
+  }
+
+  #acknowledge(group: LogGroup): void {
+    if (!this.#unsettled.has(group)) return;
+    this.#counts.acknowledged(group);
+    const refusal = group.settled.length > 0 ? this.#hooks.ackRefusal() : undefined;
+    for (const settled of group.settled) {
+      if (refusal) settled.reject(refusal);
+      else settled.resolve();
+    }
+    this.#unsettled.delete(group);
+  }
+
+  get #isIdle(): boolean {
+    // It may be open without an entry: what was to be its first could not be copied.
+    return (this.#open?.bytes ?? 0) === 0 && this.#commit.idle;
+  }
+
+  #mark(): void {
+    if (!this.refusal && this.#isIdle) this.#stageMark();
+  }
+
+  #stageMark(): void {
+    const mark = encodeNodeRecord({ kind: 'mark' });
+    this.stage(this.#spaces.node, 6, mark, mark.length);
+  }
+
+  // --- failures ------------------------------------------------------------------------------
+
+  /** A write, or making the next segment, has failed. */
+  #refused(error: Error): void {
+    if (this.#failure) return;
+    const reason = passingReason(error);
+    if (reason === undefined) {
+      this.#fail(error);
+      return;
+    }
+    // From here on nothing new is staged; what is written already becomes durable first.
+    this.health.suspend(reason, error, () => this.#resume(reason));
+    if (reason === 'disk-full') void this.#segments.giveBack().catch(() => undefined);
+    this.#step({ kind: 'refused' });
+  }
+
+  /** Allocation goes back to each space's last durable sequence (DESIGN 5). */
+  #takeBack(groups: readonly LogGroup[]): void {
+    const error = this.health.refusal!;
+    for (const group of groups) {
+      this.#free.push(group.slab);
+      this.#unsettled.delete(group);
+      for (const settled of group.settled) settled.reject(error);
+    }
+    if (this.#open) {
+      this.#free.push(this.#open.slab);
+      for (const settled of this.#open.settled) settled.reject(error);
+      this.#open = undefined;
+    }
+    this.#waiting.rejectAll(error);
+    this.#isTakenBack = true;
+    for (const wake of this.#idleWaiters.splice(0)) wake();
+    this.#hooks.lost(takeBackAllocation(this.#memory, this.#spaces, error), error);
+  }
+
+  /** Tried until it succeeds: room again, remains of the refused group zeroed, the next segment. */
+  async #resume(reason: string): Promise<boolean> {
+    if (!this.#isTakenBack || this.#failure) return false;
+    if (reason === 'disk-full') await this.#segments.keepReserve();
+    const { start, size } = this.#segments.current;
+    const end = this.#commit.durableLsn;
+    try {
+      await zeroFrom(this.#segments.file, { start, size }, Math.max(start, end));
+    } catch (error) {
+      if ((error as EngramError).code === 'WalFailed') this.#fail(error as Error);
+      throw error;
+    }
+    await this.#segments.prepareAgain();
+    if (this.#failure) return false;
+    this.#isTakenBack = false;
+    this.#commit.step({ kind: 'resume', segment: { start, size, end } }, 0);
+    return true;
+  }
+
+  #fail(error: Error): void {
+    if (this.#failure) return;
+    const cause = error instanceof Error ? error : new Error(String(error));
+    this.#failure = failure('WalFailed', `the log has failed: ${cause.message}`, { cause });
+    this.#commit.step({ kind: 'failed' }, 0);
+    this.#output.stop();
+    this.#place.close();
+    this.#markSoon.disarm();
+    this.health.fail(this.#failure);
+    for (const group of this.#unsettled) {
+      for (const settled of group.settled) settled.reject(this.#failure);
+    }
+    this.#unsettled.clear();
+    for (const settled of this.#open?.settled ?? []) settled.reject(this.#failure);
+    this.#waiting.rejectAll(this.#failure);
+    for (const space of this.#spaces.bySlot) {
+      rejectWaits(space, this.#failure);
+    }
+    for (const wake of this.#idleWaiters.splice(0)) wake();
+    this.#hooks.failed(this.#failure);
+  }
+
+  /** Resolves when the space is durable here up to `sequence`. */
+  whenDurable(space: SpaceState, sequence: Sequence): Promise<void> {
+    return new Promise((resolve, reject) => this.addWait(space, { sequence, resolve, reject }));
+  }
+
+  /** The same for a wait that its owner may take out of `space.durableWaits` again. */
+  addWait(space: SpaceState, wait: DurableWait): void {
+    if (this.#memory.durable(space.slot) >= wait.sequence) wait.resolve();
+    else if (this.#failure) wait.reject(this.#failure);
+    else space.durableWaits.add(wait);
+    // In none mode nobody else asks for it.
+    if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
+  }
+
+  // --- closing -----------------------------------------------------------------------------
+
+  /** Resolves when everything staged so far is durable, in every mode; rejects if that fails. */
+  async flush(): Promise<void> {
+    while (!this.refusal && !(this.#isIdle && !this.#commit.hasUnsynced)) {
+      const idle = new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      this.#step({ kind: 'sync' });
+      await idle;
+    }
+    if (this.refusal) throw this.refusal;
+  }
+
+  /**
+   * Flushes, writes the closing mark and closes the segment, when everything under way has come to
+   * rest. Nothing is staged any more.
+   */
+  async close(): Promise<void> {
+    this.#markSoon.disarm();
+    try {
+      await this.flush();
+      this.#stageMark();
+      await this.flush();
+    } finally {
+      clearTimeout(this.#timer);
+      this.#markSoon.disarm();
+      this.#place.close();
+      while (!this.#failure && this.health.refusal && !this.#isTakenBack) {
+        await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      }
+      const resumed = this.health.close();
+      await this.#segments.close();
+      await resumed;
+    }
+  }
+}

@@ -1,0 +1,157 @@
+/** The group that is being staged: runs of entries in a slab, and who waits for them. */
+
+import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
+import { stageHeader } from '../../../shared/log/entry.js';
+import type { Group } from '../../../shared/log/group-commit.js';
+import { MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
+import {
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_OFFSET,
+  RUN_RECEIVED,
+  RUN_SLOT,
+  type Slab,
+} from '../../../shared/memory/slab.js';
+import type { EpochStart, Lsn, Position, Sequence, Slot } from '../../../shared/position.js';
+
+import type { SpaceState } from '../space-table.js';
+
+/** What is settled when a group is acknowledged, or fails. */
+export interface Settled {
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/** A group that takes no more entries, on its way to the disk. */
+export interface LogGroup extends Group {
+  /** Where it was staged, and from sealing on where it stands. */
+  slab: Slab;
+  runs: number;
+  readonly entries: number;
+  readonly grouped: boolean;
+  readonly settled: Settled[];
+  /** See OpenGroup. */
+  readonly turns: readonly number[];
+  readonly appended: number;
+  /** Holds nothing but a mark. */
+  readonly markOnly: boolean;
+  /** An entry in it says who counts in its space. */
+  readonly holdsMembers: boolean;
+  /** What it held, when its slab was given up before it became durable. */
+  aside: readonly RunSummary[] | undefined;
+}
+
+/** Turns of the event loop that a group tells apart; what comes later counts as of the last. */
+const TURNS_MAX = 64;
+
+export class OpenGroup {
+  readonly slab: Slab;
+  readonly settled: Settled[] = [];
+  /** When turns that appended to it began, ms, and how many appends it had before; in turn. */
+  readonly turns: number[] = [];
+  /** Entries of this node's own spaces. */
+  appended = 0;
+  #turnMs = 0;
+  bytes = 0;
+  entries = 0;
+  runs = 0;
+  /** No space has two runs: it can be sealed where it stands. */
+  grouped = true;
+  /** Holds nothing but a mark. */
+  markOnly = true;
+  /** An entry in it says who counts in its space: what is published is looked through. */
+  holdsMembers = false;
+  readonly #number: number;
+  readonly #stagedIn: Float64Array;
+
+  /**
+   * @param number of this group, from 1
+   * @param stagedIn by slot: the number of the group in which the space was staged last
+   */
+  constructor(slab: Slab, number: number, stagedIn: Float64Array) {
+    this.slab = slab;
+    this.#number = number;
+    this.#stagedIn = stagedIn;
+  }
+
+  /** Puts the header before a payload that stands behind it already, and accounts for both. */
+  enter(space: SpaceState, sequence: Sequence, type: number, size: number, turnMs: number): void {
+    const { slot, facts, timeLow, timeHigh } = space;
+    stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
+    if (slot !== 0) this.#append(turnMs);
+    if (type === MEMBERS_ENTRY) this.holdsMembers = true;
+    this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
+  }
+
+  /** One more append, of the turn that began at `turnMs`. */
+  #append(turnMs: number): void {
+    if (turnMs !== this.#turnMs && this.turns.length < 2 * TURNS_MAX) {
+      this.#turnMs = turnMs;
+      this.turns.push(turnMs, this.appended);
+    }
+    this.appended++;
+  }
+
+  /** Accounts for entries whose bytes have been put at the group's end. */
+  add(slot: Slot, first: Sequence, count: number, bytes: number, received: 0 | 1): void {
+    const { runs } = this.slab;
+    const row = (this.runs - 1) * RUN_FIELDS;
+    const continues =
+      this.runs > 0 && runs[row + RUN_SLOT] === slot && runs[row + RUN_RECEIVED] === received;
+    if (continues) {
+      runs[row + RUN_COUNT]! += count;
+      runs[row + RUN_BYTES]! += bytes;
+    } else {
+      if (this.#stagedIn[slot] === this.#number) this.grouped = false;
+      this.#stagedIn[slot] = this.#number;
+      const next = this.runs * RUN_FIELDS;
+      runs[next + RUN_SLOT] = slot;
+      runs[next + RUN_FIRST] = first;
+      runs[next + RUN_COUNT] = count;
+      runs[next + RUN_OFFSET] = this.bytes;
+      runs[next + RUN_BYTES] = bytes;
+      runs[next + RUN_RECEIVED] = received;
+      this.runs++;
+    }
+    this.bytes += bytes;
+    this.entries += count;
+    if (slot !== 0) this.markOnly = false;
+  }
+}
+
+/** Its place in the log is given when it is sealed. */
+export function closedGroup(open: OpenGroup): LogGroup {
+  return {
+    slab: open.slab,
+    bytes: open.bytes,
+    entries: open.entries,
+    runs: open.runs,
+    grouped: open.grouped,
+    settled: open.settled,
+    turns: open.turns,
+    appended: open.appended,
+    markOnly: open.markOnly,
+    holdsMembers: open.holdsMembers,
+    aside: undefined,
+    startLsn: 0,
+    previousEnd: 0,
+    durableLsn: 0,
+    rolls: false,
+  };
+}
+
+/** A run, told without its bytes. */
+export interface RunSummary {
+  readonly space: SpaceState;
+  readonly first: Sequence;
+  readonly count: number;
+  readonly lsn: Lsn;
+  readonly offset: number;
+  readonly size: number;
+  readonly position: Position;
+  readonly timestamp: bigint;
+  readonly begins: readonly EpochStart[];
+  readonly sets: readonly MembersRow[];
+}

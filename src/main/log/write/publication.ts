@@ -1,0 +1,182 @@
+/** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
+
+import { nameOwners, UNKNOWN_OWNER } from '../../../shared/lead/epoch.js';
+import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES } from '../../../shared/limits.js';
+import { rememberTime } from '../../../shared/link/lag.js';
+import {
+  readEpoch,
+  readHeaderCrc,
+  readPayloadSize,
+  readTimestamp,
+  readType,
+} from '../../../shared/log/entry.js';
+import { trimHistory } from '../../../shared/log/space-facts.js';
+import { decodeMembers, MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
+import { addMembersRow } from '../../../shared/members/rows.js';
+import {
+  type NodeMemory,
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_LAST,
+  RUN_OFFSET,
+  RUN_SLOT,
+  type Slab,
+} from '../../../shared/memory/slab.js';
+import type { Epoch, EpochStart, Sequence } from '../../../shared/position.js';
+import type { Segments } from '../../segments/segments.js';
+import { type SpaceState, type SpaceTable, wakeDurableWaits } from '../space-table.js';
+import type { LogGroup, RunSummary } from './open-group.js';
+
+const NONE: readonly EpochStart[] = [];
+const NO_SETS: readonly MembersRow[] = [];
+
+/** Reads what a sealed group holds. */
+export function summarise(group: LogGroup, spaces: SpaceTable): RunSummary[] {
+  const { slab, runs, startLsn, holdsMembers } = group;
+  const found: RunSummary[] = [];
+  for (let r = 0; r < runs; r++) {
+    const row = r * RUN_FIELDS;
+    const space = spaces.bySlot[slab.runs[row + RUN_SLOT]!]!;
+    const first = slab.runs[row + RUN_FIRST]!;
+    const count = slab.runs[row + RUN_COUNT]!;
+    const offset = slab.runs[row + RUN_OFFSET]!;
+    const last = slab.runs[row + RUN_LAST]!;
+    const { view } = slab;
+    found.push({
+      space,
+      first,
+      count,
+      lsn: startLsn + offset,
+      offset,
+      size: slab.runs[row + RUN_BYTES]!,
+      position: {
+        epoch: readEpoch(view, last),
+        sequence: first + count - 1,
+        headerCrc: readHeaderCrc(view, last),
+      },
+      timestamp: readTimestamp(view, last),
+      begins: epochStarts(space, view, offset, first, count, readEpoch(view, last)),
+      sets: holdsMembers ? membersRows(slab, offset, first, count) : NO_SETS,
+    });
+  }
+  return found;
+}
+
+/** The epochs that begin inside a run: none where the last known one still holds. */
+function epochStarts(
+  space: SpaceState,
+  view: DataView,
+  offset: number,
+  first: Sequence,
+  count: number,
+  lastEpoch: Epoch,
+): readonly EpochStart[] {
+  let known = space.facts.history.at(-1)?.epoch ?? 0;
+  const { epoch: current } = space.facts;
+  // Not the epoch that this node acts under: what it fills itself up with may be of a later one.
+  if (lastEpoch === known) return NONE;
+  const found: EpochStart[] = [];
+  let at = offset;
+  for (let n = 0; n < count; n++) {
+    const epoch = readEpoch(view, at);
+    if (epoch > known) {
+      // An older one comes from a later primary: whose it was, that one's history tells.
+      const primaryNodeId = epoch === current ? space.primaryId : UNKNOWN_OWNER;
+      const directoryId = epoch === current ? space.facts.directoryId : undefined;
+      found.push({ epoch, startSequence: first + n, primaryNodeId, directoryId });
+      known = epoch;
+    }
+    at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+  }
+  return found;
+}
+
+/** What the entries of a run say about who counts: each was looked at before it was staged. */
+function membersRows(
+  { bytes, view }: Slab,
+  offset: number,
+  first: Sequence,
+  count: number,
+): readonly MembersRow[] {
+  const found: MembersRow[] = [];
+  let at = offset;
+  for (let n = 0; n < count; n++) {
+    const start = at + ENTRY_HEADER_BYTES;
+    const end = start + readPayloadSize(view, at);
+    if (readType(view, at) === MEMBERS_ENTRY) {
+      const members = decodeMembers(bytes.subarray(start, end));
+      found.push({ epoch: readEpoch(view, at), sequence: first + n, ...members });
+    }
+    at = end;
+  }
+  return found;
+}
+
+/**
+ * The group is durable: its runs and, unless it was given up before, its slab are published.
+ * @returns the spaces that it holds entries of
+ */
+export function publishGroup(
+  group: LogGroup,
+  memory: NodeMemory,
+  segments: Segments,
+  spaces: SpaceTable,
+  nowMs: number,
+): SpaceState[] {
+  const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
+  const found = aside ?? summarise(group, spaces);
+  for (const run of found) publishRun(run, aside ? undefined : slab, memory, segments, nowMs);
+  if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
+  return found.map((run) => run.space);
+}
+
+/** The run is durable: says so everywhere. @param slab that still holds its bytes, if one does */
+function publishRun(
+  run: RunSummary,
+  slab: Slab | undefined,
+  memory: NodeMemory,
+  segments: Segments,
+  nowMs: number,
+): void {
+  const { space, first, count, position } = run;
+  const { facts } = space;
+  for (const begin of run.begins) {
+    // Two groups of one fdatasync may both have seen the epoch begin.
+    if (begin.epoch > (facts.history.at(-1)?.epoch ?? 0)) facts.history.push(begin);
+  }
+  for (const row of run.sets) addMembersRow(facts.sets, row);
+  if (run.begins.length > 0) nameOwners(facts.history, space.toldHistory);
+  trimHistory(facts.history);
+  facts.position = position;
+  facts.timestamp = run.timestamp;
+  indexRun(run, slab, segments);
+  space.durableBytes += run.size;
+  rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
+  memory.setDurable(space.slot, position.sequence);
+  if (space.durableWaits.size > 0) wakeDurableWaits(space, position.sequence);
+  for (const consumer of space.consumers) {
+    consumer.run(slab?.bytes.subarray(run.offset, run.offset + run.size), first, count);
+  }
+}
+
+/** A long run in parts, so that an entry in the middle is found without reading all before it. */
+function indexRun(run: RunSummary, slab: Slab | undefined, segments: Segments): void {
+  const { space, first, count, lsn, offset, size } = run;
+  if (!slab || size <= INDEX_EVERY_BYTES) {
+    segments.addToIndex(space.slot, first, count, lsn, size);
+    return;
+  }
+  const { view } = slab;
+  let begin = 0;
+  let begun = 0;
+  let at = 0;
+  for (let n = 1; n <= count; n++) {
+    at += ENTRY_HEADER_BYTES + readPayloadSize(view, offset + at);
+    if (n < count && at - begin < INDEX_EVERY_BYTES / 2) continue;
+    segments.addToIndex(space.slot, first + begun, n - begun, lsn + begin, at - begin);
+    begin = at;
+    begun = n;
+  }
+}

@@ -1,0 +1,84 @@
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import { CONNECTIONS_MAX } from '../../shared/limits.js';
+import type { FromShipper } from '../../shared/link/control.js';
+import { type Coordinator, StaticCoordinator } from '../lead/coordinator.js';
+import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
+import type { NodeConfig } from '../options/options.js';
+import type { ShipperThreads, Sockets } from '../runtime/machine.js';
+import { startThread } from '../runtime/threads.js';
+
+/**
+ * Names the directory on this very machine, as it runs now. Its lock is one process's: whoever has
+ * it and finds an earlier life by the same name knows that life to be over.
+ */
+function placeOf(dataDir: string): string {
+  let machine: string;
+  try {
+    machine = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    machine = os.hostname();
+  }
+  const { dev, ino } = fs.statSync(dataDir, { bigint: true });
+  return `${machine}:${dev}:${ino}`;
+}
+
+export interface Platform extends Sockets, ShipperThreads {
+  coordinator(config: NodeConfig): Coordinator;
+}
+
+/** Real sockets, real threads. */
+export const nodePlatform: Platform = {
+  listener(accepted, keepAliveMs) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
+    // What came before the end may still wait for work that is under way.
+    const options = { noDelay: true, allowHalfOpen: true, ...keepAlive };
+    const server = net.createServer(options, accepted);
+    server.maxConnections = CONNECTIONS_MAX;
+    return {
+      listen: (address) =>
+        new Promise((resolve, reject) => {
+          server.once('error', reject);
+          server.listen(address, () => {
+            // Nobody waits for its errors any more, and they must not end the host.
+            server.on('error', (error) => {
+              process.emitWarning(`the listening socket: ${error.message}`, 'EngramWalWarning');
+            });
+            resolve({ host: address.host, port: (server.address() as net.AddressInfo).port });
+          });
+        }),
+      close: () => new Promise((resolve) => server.close(() => resolve())),
+    };
+  },
+
+  connect({ host, port }, keepAliveMs) {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
+    return net.connect({ host, port, noDelay: true, ...keepAlive });
+  },
+
+  startShipper(start, hooks) {
+    const given = { start, mainOriginMs: clockOriginMs() };
+    const worker = startThread('shipper-thread', `shipper ${start.replica.nodeId}`, given);
+    let reason: string | undefined;
+    worker.on('message', (message: FromShipper) => hooks.message(message));
+    worker.on('error', (error) => {
+      reason = error.message;
+    });
+    worker.on('exit', () => hooks.exit(reason));
+    return {
+      post: (message) => worker.postMessage(message),
+      terminate: () => void worker.terminate(),
+    };
+  },
+
+  coordinator: ({ coordinator, clusterId, nodeId, dataDir }) =>
+    coordinator.kind === 'etcd'
+      ? new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator)
+      : new StaticCoordinator(),
+};
+
+/** Where `performance.now()` of this thread began, on the clock that all threads share. */
+function clockOriginMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6 - performance.now();
+}

@@ -1,0 +1,62 @@
+/** The figures of a node, but for its spaces, out of its parts. */
+
+import type { Address } from '../../shared/address.js';
+import { firstLine } from '../../shared/errors.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
+import type { PrimaryLinks } from '../follow/primary-links.js';
+import type { Retention } from '../log/retention/retention.js';
+import type { Wal } from '../log/wal.js';
+import type { LogWriter } from '../log/write/writer.js';
+import type { NodeConfig } from '../options/options.js';
+import type { Damage } from '../read/damage.js';
+import type { LogReader } from '../read/reader.js';
+import type { Segments } from '../segments/segments.js';
+import type { Replication } from '../ship/replication.js';
+import type { NodeSummary } from '../watch/status.js';
+
+/** Those that are undefined are made while the node opens. */
+export interface SummaryParts {
+  readonly config: NodeConfig;
+  readonly directoryId: string;
+  readonly address: Address | undefined;
+  readonly memory: NodeMemory;
+  readonly segments: Segments;
+  readonly damage: Damage;
+  readonly writer: LogWriter;
+  readonly reader: LogReader;
+  readonly wal: Wal | undefined;
+  readonly retention: Retention | undefined;
+  readonly replication: Replication | undefined;
+  readonly primaries: PrimaryLinks;
+}
+
+export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
+  const { config, memory, segments, retention, wal } = parts;
+  return {
+    nodeId: config.nodeId,
+    clusterId: config.clusterId,
+    directoryId: parts.directoryId,
+    address: parts.address,
+    durableLsn: memory.durableLsn,
+    segments: segments.list.length,
+    retention: {
+      retainedBytes: segments.retainedBytes,
+      hostBytes: retention?.hostBytes ?? 0,
+      refusal: retention?.refusal && firstLine(retention.refusal),
+      spareSegments: segments.spareCount,
+      recycledSegments: segments.recycled,
+    },
+    holes: [...parts.damage.holes],
+    memory: {
+      slabs: memory.memory.slabCount,
+      inUse: wal?.slabsInUse ?? 0,
+      bytes: memory.memory.slabs.byteLength,
+      readAhead: parts.reader.memory.bytes,
+    },
+    log: wal?.health.status ?? { state: 'ok', reason: '' },
+    fdatasync: { ...parts.writer.times },
+    failure: wal?.failure && firstLine(wal.failure),
+    replicas: parts.replication?.monitor.links() ?? [],
+    primaries: parts.primaries.status(),
+  };
+}

@@ -1,0 +1,77 @@
+/** The option `coordinator` of openNode: what it may be, and its defaults. */
+
+import {
+  DEFAULT_LEASE_TTL_MS,
+  DEFAULT_REPLICAS_PER_SPACE,
+  LEASE_TTL_MAX_MS,
+  LEASE_TTL_MIN_MS,
+  MEMBERS_MAX,
+} from '../../shared/limits.js';
+import { addressProblem, isText, type Problem, whole } from '../../shared/option-checks.js';
+import type { CoordinatorConfig, CoordinatorOptions } from '../lead/options.js';
+
+const ENDPOINTS_MAX = 16;
+const ETCD_KEYS = ['endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'];
+
+/** What it should have been; undefined where it is right. */
+export function coordinatorProblem(value: unknown): Problem | undefined {
+  const kinds = "{ kind: 'static' } or { kind: 'etcd', endpoints }";
+  const { kind, ...rest } = Object(value) as Record<string, unknown>;
+  if (!isText(kind)) return kinds;
+  if (kind !== 'static' && kind !== 'etcd') {
+    return { at: 'coordinator.kind', found: kind, expected: "'static' or 'etcd'" };
+  }
+  const known = kind === 'etcd' ? ETCD_KEYS : [];
+  const odd = Object.keys(rest).find((key) => !known.includes(key));
+  if (odd !== undefined) return `${kinds}, for it has no ${odd}`;
+  if (kind === 'static') return undefined;
+  const part = (key: string, expected: string): Problem => ({
+    at: `coordinator.${key}`,
+    found: rest[key],
+    expected,
+  });
+  const { endpoints, ttlMs, prefix, replicasPerSpace, advertise } = rest;
+  if (!Array.isArray(endpoints) || endpoints.length === 0 || endpoints.length > ENDPOINTS_MAX) {
+    return part('endpoints', `an array of 1 to ${ENDPOINTS_MAX} URLs`);
+  }
+  const wrong = endpoints.find((endpoint) => !isEndpoint(endpoint));
+  if (wrong !== undefined || endpoints.includes(undefined)) {
+    return { at: 'coordinator.endpoints', found: wrong, expected: "URLs, each 'http://host:port'" };
+  }
+  if (ttlMs !== undefined && !isTtl(ttlMs)) {
+    return part('ttlMs', `a multiple of 1000, from ${LEASE_TTL_MIN_MS} to ${LEASE_TTL_MAX_MS}`);
+  }
+  if (prefix !== undefined && !(isText(prefix) && /^[\w.-]+(\/[\w.-]+)*$/.test(prefix))) {
+    return part('prefix', "letters, digits, '.', '-', '_', with '/' between");
+  }
+  const expected = whole(0, MEMBERS_MAX - 1)(replicasPerSpace ?? 0);
+  if (expected) return part('replicasPerSpace', expected);
+  if (advertise === undefined) return undefined;
+  return addressProblem(advertise, 'coordinator.advertise', 1);
+}
+
+function isEndpoint(value: unknown): boolean {
+  if (typeof value !== 'string' || !URL.canParse(value)) return false;
+  const { protocol, port, pathname, username, search } = new URL(value);
+  return (
+    protocol === 'http:' && port !== '' && pathname === '/' && username === '' && search === ''
+  );
+}
+
+function isTtl(value: unknown): boolean {
+  const ms = value as number;
+  const isWhole = Number.isSafeInteger(ms) && ms % 1_000 === 0;
+  return isWhole && ms >= LEASE_TTL_MIN_MS && ms <= LEASE_TTL_MAX_MS;
+}
+
+/** @param given that has no problem */
+export function coordinatorConfig(given: CoordinatorOptions | undefined): CoordinatorConfig {
+  if (given?.kind !== 'etcd') return { kind: 'static' };
+  const { advertise: _, ...rest } = given;
+  return {
+    ttlMs: DEFAULT_LEASE_TTL_MS,
+    prefix: 'engram-wal',
+    replicasPerSpace: DEFAULT_REPLICAS_PER_SPACE,
+    ...rest,
+  };
+}

@@ -1,0 +1,110 @@
+/** What options must be together, and where they reach. */
+
+import type { Address } from '../../shared/address.js';
+import { isLoopback, isWildcard } from '../../shared/address.js';
+import { failure } from '../../shared/errors.js';
+import { copied } from '../../shared/host-input.js';
+import {
+  leastMemoryBytes,
+  MEMBERS_MAX,
+  MEMORY_BUDGET_MAX_BYTES,
+  sizesProblem,
+} from '../../shared/limits.js';
+import type { Member } from '../../shared/log/node-record.js';
+import { checkName } from '../../shared/names.js';
+import { addressProblem, checkOption } from '../../shared/option-checks.js';
+import { compressionProblem } from '../../shared/wire/compression.js';
+import type { CoordinatorConfig } from '../lead/options.js';
+import type { NodeConfig } from './options.js';
+
+function contradiction(found: string): Error {
+  return failure('Configuration', found);
+}
+
+/** Beyond loopback nothing listens or dials without a key (DESIGN 6). Throws Configuration. */
+function checkReach({ host }: Address, what: string, key: Uint8Array | undefined): void {
+  if (key || isLoopback(host)) return;
+  throw contradiction(`${what} is ${host}, and there is no key: without one, loopback hosts only`);
+}
+
+/** A copy of the replica given to addReplica, checked. Throws Configuration. */
+export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): Member {
+  const member = copied('addReplica', given) as Member;
+  checkOption('replica', member, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
+  checkReach(member, 'the replica', key);
+  checkName('the nodeId of a replica', member.nodeId);
+  return member;
+}
+
+/** Throws Configuration, naming the options that contradict each other. */
+export function checkTogether(config: NodeConfig): void {
+  checkName('nodeId', config.nodeId);
+  checkName('clusterId', config.clusterId);
+  checkPlaces(config);
+  checkSizes(config);
+  if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
+    throw contradiction("fsync is 'none', which ships nothing: leave out replicas and listen");
+  }
+  const { lagDegradedThresholdMs: degradedMs, lagAlertThresholdMs: alertMs } = config;
+  if (degradedMs < alertMs) {
+    const least = `lagAlertThresholdMs, ${alertMs}`;
+    throw contradiction(`lagDegradedThresholdMs is ${degradedMs}, not at least ${least}`);
+  }
+  if (config.restore && !config.listen) {
+    throw contradiction('restore is given without listen: no primary can reach it');
+  }
+  if (config.appliedUpTo && !config.apply) {
+    throw contradiction('appliedUpTo is given without apply');
+  }
+  if (config.follow === 'checkpoint' && config.apply) {
+    throw contradiction("follow is 'checkpoint', with apply: what is not applied must be kept");
+  }
+  const ids = [config.nodeId, ...config.replicas.map((r) => r.nodeId)];
+  for (const [i, id] of ids.entries()) {
+    checkName('the nodeId of a replica', id);
+    if (ids.indexOf(id) === i) continue;
+    throw contradiction(`the nodeId ${id} is named twice among this node and replicas`);
+  }
+}
+
+function checkPlaces(config: NodeConfig): void {
+  const { listen, advertise, replicas, coordinator, key } = config;
+  if (replicas.length >= MEMBERS_MAX) {
+    throw contradiction(`replicas are ${replicas.length}, not at most ${MEMBERS_MAX - 1}`);
+  }
+  for (const replica of replicas) checkReach(replica, 'a host in replicas', key);
+  if (listen) checkReach(listen, 'listen.host', key);
+  if (advertise) checkReach(advertise, 'advertise.host', key);
+  if (advertise && !listen) throw contradiction('advertise is given without listen');
+  if (coordinator.kind === 'etcd') checkEtcd(config, coordinator);
+}
+
+function checkEtcd(
+  { listen, advertise, replicas, key }: NodeConfig,
+  { endpoints }: Extract<CoordinatorConfig, { kind: 'etcd' }>,
+): void {
+  if (!listen) throw contradiction('coordinator etcd without listen: other nodes must reach it');
+  const { host } = advertise ?? listen;
+  if (isWildcard(host)) {
+    throw contradiction(`${host} cannot be dialled by other nodes: give advertise, host and port`);
+  }
+  if (replicas.length > 0) {
+    throw contradiction('coordinator etcd with replicas: etcd says where a space goes');
+  }
+  for (const endpoint of endpoints) {
+    checkReach({ host: new URL(endpoint).hostname, port: 0 }, 'a coordinator.endpoints host', key);
+  }
+}
+
+function checkSizes(config: NodeConfig): void {
+  const problem = sizesProblem(config) ?? compressionProblem(config.compression);
+  if (problem) throw contradiction(problem);
+  const { memoryBudgetBytes, groupBytes } = config;
+  const least = leastMemoryBytes(groupBytes);
+  const four = `four groups of groupBytes, ${groupBytes}`;
+  if (least > MEMORY_BUDGET_MAX_BYTES) {
+    throw contradiction(`${four}, are ${least} bytes, more than ${MEMORY_BUDGET_MAX_BYTES}`);
+  }
+  if (memoryBudgetBytes >= least) return;
+  throw contradiction(`memoryBudgetBytes is ${memoryBudgetBytes}, not at least ${least}: ${four}`);
+}

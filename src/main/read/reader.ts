@@ -1,0 +1,436 @@
+/**
+ * Reading the log of one space: from the segments, up to the durable end, and live from there.
+ * Works the same on a primary and on a replica.
+ */
+
+import { type EngramError, failure } from '../../shared/errors.js';
+import {
+  ENTRY_HEADER_BYTES,
+  INDEX_GAP_BYTES,
+  LOOK_UPS_AT_ONCE,
+  READ_LEAST_BYTES,
+} from '../../shared/limits.js';
+import {
+  type Entry,
+  readEpoch,
+  readHeaderCrc,
+  readPayloadSize,
+  readSequence,
+  readSpaceIdWord,
+  readTimestamp,
+} from '../../shared/log/entry.js';
+import { EntryCopies } from '../../shared/log/entry-copies.js';
+import { isVoided } from '../../shared/log/rewind.js';
+import { type Found, look } from '../../shared/log/segment.js';
+import { type SegmentIndex, type Stretches, stretchOf } from '../../shared/log/segment-index.js';
+import { type Cursor, cursorAt } from '../../shared/log/truth.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
+import type { Lsn, Position, Sequence } from '../../shared/position.js';
+import { rewoundError, type SpaceState, type SpaceTable } from '../log/space-table.js';
+import type { Disk } from '../segments/disk.js';
+import { OpenSegments } from '../segments/open-segments.js';
+import type { Segment, Segments } from '../segments/segments.js';
+import { type Damage, isOfDamage } from './damage.js';
+import { EntryStreams } from './entry-stream.js';
+import { type Place, SegmentIndexes } from './indexes.js';
+import { LiveRuns } from './live-runs.js';
+import { ReadingMemory } from './memory.js';
+
+/** Which entry of a space is looked for. */
+export interface Wanted {
+  readonly space: SpaceState;
+  readonly sequence: Sequence;
+}
+
+export interface LookedUp {
+  /** undefined: the log does not hold the entry. */
+  readonly position: Position | undefined;
+  /** Where the entry behind it stands. */
+  readonly next: Lsn | undefined;
+  /** Of the entry behind it. */
+  readonly timestamp: bigint;
+}
+
+/** Where a window stands in a segment, and what of a space is looked for in it. */
+interface Part {
+  readonly space: SpaceState;
+  readonly lsn: Lsn;
+  readonly end: Lsn;
+  readonly segmentEnd: Lsn;
+  readonly next: Sequence;
+  readonly last: Sequence;
+}
+
+/** What a reading makes of an entry. */
+type Take<T> = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => T;
+
+interface EntryFacts {
+  readonly position: Position;
+  readonly timestamp: bigint;
+  readonly lsn: Lsn;
+}
+
+export class LogReader {
+  readonly #salt: number;
+  readonly #memory: NodeMemory;
+  readonly #segments: Segments;
+  readonly #open: OpenSegments;
+  readonly #live: LiveRuns;
+  readonly memory: ReadingMemory;
+  /** The iterators that hosts hold. */
+  readonly streams = new EntryStreams();
+  /** Set once, before anything is read. */
+  damage!: Damage;
+  readonly #indexes: SegmentIndexes;
+
+  constructor(
+    disk: Disk,
+    dir: string,
+    memory: NodeMemory,
+    spaces: SpaceTable,
+    segments: Segments,
+    salt: number,
+  ) {
+    this.#salt = salt;
+    this.#memory = memory;
+    this.#segments = segments;
+    this.#open = new OpenSegments(disk, segments);
+    const log = [disk, dir, memory, spaces, segments, salt, this.#open] as const;
+    this.#indexes = new SegmentIndexes(...log, () => this.damage);
+    this.memory = new ReadingMemory(memory.memory.slabs.byteLength);
+    this.#live = new LiveRuns(this.memory);
+  }
+
+  /** The index of a segment: from memory, its file, or by a scan. */
+  indexOf(segment: Segment): Promise<SegmentIndex> {
+    return this.#indexes.of(segment);
+  }
+
+  /** Where a reading of the space from `sequence` on may begin. */
+  async locate(space: SpaceState, sequence: Sequence): Promise<Lsn | undefined> {
+    const place = await this.#indexes.find(space, sequence);
+    return place && lsnIn(place, sequence);
+  }
+
+  /**
+   * From where on the log holds these entries: nothing of them stands between `lsn` and there.
+   * Nothing asked for: the durable end.
+   */
+  async seek(
+    lsn: Lsn,
+    wanted: readonly (readonly [SpaceState | undefined, Sequence])[],
+  ): Promise<Lsn> {
+    let found = this.#memory.durableLsn;
+    for (const [space, sequence] of wanted) {
+      // Where one of them is not known, nothing may be passed over.
+      found = Math.min(found, (space && (await this.locate(space, sequence))) ?? lsn);
+    }
+    return Math.max(lsn, found);
+  }
+
+  /**
+   * For many spaces: the position at a sequence, and where the entry behind it stands. Spaces that
+   * hold neither are absent from the answer.
+   */
+  async lookUp(wanted: readonly Wanted[]): Promise<Map<SpaceState, LookedUp>> {
+    const found = new Map<SpaceState, LookedUp>();
+    if (wanted.length > LOOK_UPS_AT_ONCE) {
+      // One look at what a segment holds of all of them.
+      for (const segment of [...this.#segments.list]) {
+        if (this.#segments.list.includes(segment)) await this.#indexes.of(segment);
+      }
+    }
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < wanted.length) {
+        const { space, sequence } = wanted[next++]!;
+        const answer = await this.#lookUp(space, sequence);
+        if (answer) found.set(space, answer);
+      }
+    };
+    await Promise.all(Array.from({ length: LOOK_UPS_AT_ONCE }, work));
+    return found;
+  }
+
+  async #lookUp(space: SpaceState, sequence: Sequence): Promise<LookedUp | undefined> {
+    const facts: EntryFacts[] = [];
+    if (sequence > 0) await this.#factsOf(space, sequence, sequence + 1, facts);
+    const own = facts.find(({ position }) => position.sequence === sequence);
+    // Its own entry may be freed or damaged, and what follows it retained.
+    if (facts.length < 2) await this.#factsOf(space, sequence + 1, sequence + 1, facts);
+    const next = facts.find(({ position }) => position.sequence === sequence + 1);
+    if (!own && !next) return undefined;
+    return { position: own?.position, next: next?.lsn, timestamp: next?.timestamp ?? 0n };
+  }
+
+  /** Facts of entries, as far as the log has them. */
+  async #factsOf(
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    facts: EntryFacts[],
+  ): Promise<void> {
+    const take = (_: Uint8Array, view: DataView, at: number, lsn: Lsn): EntryFacts => ({
+      position: {
+        epoch: readEpoch(view, at),
+        sequence: readSequence(view, at),
+        headerCrc: readHeaderCrc(view, at),
+      },
+      timestamp: readTimestamp(view, at),
+      lsn,
+    });
+    const last = Math.min(to, this.#memory.durable(space.slot));
+    let next = from;
+    let behind: Segment | undefined;
+    try {
+      while (next <= last) {
+        const place = await this.#indexes.find(space, next, behind);
+        if (!place || !this.#segments.list.includes(place.segment)) return;
+        for await (const piece of this.#readSegment(space, place, next, last, take)) {
+          facts.push(...piece);
+          next += piece.length;
+        }
+        behind = place.segment;
+      }
+    } catch (error) {
+      if (!isOfDamage(error as EngramError)) throw error;
+    }
+  }
+
+  /**
+   * Durable entries `from`..`to` of a space, in pieces as they come from the disk; 0: from the
+   * first retained one, whatever is freed before it is in somebody's hands.
+   * Throws Trimmed for what was freed, Rewound when what was given out is void from now on,
+   * CorruptionDetected where the log does not hold what it acknowledged.
+   * @param signal ends it, soon and without an error
+   * @param at where it stands; set back by who has not given out all of a piece
+   */
+  async *read(
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    signal?: AbortSignal,
+    at: Cursor = cursorAt(from),
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const { facts, truth, slot } = space;
+    if (at.mark < 0) at.mark = truth.mark;
+    const copies = new EntryCopies();
+    const take: Take<Entry> = (bytes, view, offset) => copies.take(bytes, view, offset);
+    let begun = at.next > 0;
+    at.next ||= facts.first;
+    let last = Math.min(to, this.#memory.durable(slot));
+    let place: Place | undefined;
+    let behind: Segment | undefined;
+    while (!signal?.aborted) {
+      if (isAnotherLog(space, at)) {
+        last = Math.min(to, this.#memory.durable(slot));
+        place = undefined;
+        behind = undefined;
+      }
+      if (!begun && at.next < facts.first) {
+        at.next = facts.first;
+        place = undefined;
+      }
+      if (at.next > last) return;
+      this.#checkReadable(space, at.next);
+      if (!place) {
+        place = await this.#indexes.find(space, at.next, behind);
+        // It may be that it was freed, or taken back, meanwhile.
+        if (place || at.next < facts.first || truth.mark !== at.mark) continue;
+        this.damage.check(space, at.next);
+        throw failure('CorruptionDetected', `entry ${at.next} of ${facts.name} is not in the log`);
+      }
+      const { segment } = place;
+      for await (const entries of this.#readSegment(space, place, at.next, last, take, signal)) {
+        if (truth.mark !== at.mark) break;
+        begun = true;
+        const held = this.#give(entries, at);
+        try {
+          yield entries;
+        } finally {
+          this.memory.release(held);
+        }
+        if (truth.mark !== at.mark) break;
+      }
+      if (truth.mark !== at.mark) continue;
+      behind = segment;
+      place = undefined;
+    }
+  }
+
+  /** In somebody's hands until it is released. */
+  #give(entries: Entry[], at: Cursor): number {
+    at.next = entries[entries.length - 1]!.sequence + 1;
+    return this.memory.hold(entries);
+  }
+
+  #checkReadable(space: SpaceState, sequence: Sequence): void {
+    const { name, first } = space.facts;
+    if (sequence < first) {
+      throw failure('Trimmed', `entry ${sequence} of ${name}: the first retained one is ${first}`, {
+        details: { firstSequence: first },
+      });
+    }
+    this.damage.check(space, sequence);
+  }
+
+  /**
+   * What `take` makes of the entries of a space in one segment. It is pinned in the turn of the
+   * first `next()`.
+   */
+  async *#readSegment<T>(
+    space: SpaceState,
+    { segment, row }: Place,
+    first: Sequence,
+    last: Sequence,
+    take: Take<T>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<T[], void, undefined> {
+    const file = await this.#open.enter(segment);
+    const segmentEnd = segment.start + segment.size;
+    const { stretches } = row;
+    let at = Math.max(0, stretchOf(stretches, first));
+    let lsn = 0;
+    let next = first;
+    let window = READ_LEAST_BYTES;
+    try {
+      while (!signal?.aborted && next <= last) {
+        while (at < stretches.length && lsn >= stretches[at + 1]! + stretches[at + 2]!) at += 3;
+        if (at >= stretches.length) return;
+        lsn = Math.max(lsn, stretches[at + 1]!);
+        const durable = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
+        const end = Math.min(durable, reachOf(stretches, at));
+        if (lsn >= end) return;
+        const bytes = new Uint8Array(Math.min(window, end - lsn));
+        const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
+        const part = { space, lsn, end, segmentEnd, next, last };
+        const { found, read, state, needs } = this.#entriesIn(got, part, take);
+        lsn += read;
+        next += found.length;
+        if (found.length > 0) yield found;
+        if (next > last) return;
+        const isStuck = read === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
+        const isBad = state === 'short' ? isStuck : state !== 'entry';
+        if (isBad && lsn < end) {
+          lsn = await this.#around(segment, lsn);
+          this.damage.check(space, next);
+        } else {
+          window = Math.max(needs, Math.min(2 * window, this.memory.pieceBytes));
+        }
+      }
+    } finally {
+      await this.#open.leave(segment);
+    }
+  }
+
+  /** What a window holds of a space from `next` on. */
+  #entriesIn<T>(
+    bytes: Uint8Array,
+    part: Part,
+    take: Take<T>,
+  ): { found: T[]; read: number; state: Found; needs: number } {
+    const { space, lsn, end, segmentEnd, last } = part;
+    const { voided } = space.facts;
+    const id = this.#memory.spaceId(space.slot);
+    const view = new DataView(bytes.buffer, 0, bytes.length);
+    const found: T[] = [];
+    let { next } = part;
+    let at = 0;
+    let state = look(bytes, view, 0, lsn, segmentEnd, this.#salt);
+    while (state === 'entry' && next <= last) {
+      const isNext = isOf(view, at, id) && readSequence(view, at) === next;
+      if (isNext && !isVoided(voided, next, lsn + at)) {
+        found.push(take(bytes, view, at, lsn + at));
+        next++;
+      }
+      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      if (lsn + at >= end) break;
+      state = look(bytes, view, at, lsn + at, segmentEnd, this.#salt);
+    }
+    const isHeader = state === 'short' && at + ENTRY_HEADER_BYTES <= bytes.length;
+    const needs = ENTRY_HEADER_BYTES + (isHeader ? readPayloadSize(view, at) : 0);
+    return { found, read: at, state, needs };
+  }
+
+  /** Where to go on behind a bad place. */
+  async #around(segment: Segment, lsn: Lsn): Promise<Lsn> {
+    if (!this.damage.at(lsn)) await this.damage.examine(segment);
+    const hole = this.damage.at(lsn);
+    // Bad a moment ago, and good now: the disk is not to be trusted with what it gives.
+    if (!hole) throw failure('Io', `LSN ${lsn} cannot be read reliably`);
+    return hole.end;
+  }
+
+  /**
+   * Durable entries from `from` on (0: from the first retained one), without end: history from the
+   * log, then live, in pieces. Ends when the signal is aborted. Throws Rewound when what was given
+   * out is void from now on; what is void and was not given out yet never is.
+   * @param at as for `read`
+   */
+  async *follow(
+    space: SpaceState,
+    from: Sequence,
+    signal: AbortSignal,
+    at: Cursor = cursorAt(from),
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const follower = this.#live.follow(space);
+    if (at.mark < 0) at.mark = space.truth.mark;
+    try {
+      while (!signal.aborted) {
+        isAnotherLog(space, at);
+        const live = follower.take(at.next, this.memory.pieceBytes);
+        if (live) {
+          const held = this.#give(live, at);
+          try {
+            yield live;
+          } finally {
+            this.memory.release(held);
+          }
+        } else if ((at.next || space.facts.first) <= this.#memory.durable(space.slot)) {
+          yield* this.read(space, at.next, Number.MAX_SAFE_INTEGER, signal, at);
+        } else {
+          at.next ||= space.facts.first;
+          await follower.wait(signal);
+        }
+      }
+    } finally {
+      follower.close();
+    }
+  }
+}
+
+/**
+ * Whether the log is another one since the cursor's mark. Throws Rewound where what was taken back
+ * stands before the cursor.
+ */
+function isAnotherLog(space: SpaceState, at: Cursor): boolean {
+  const { truth } = space;
+  if (truth.mark === at.mark) return false;
+  const first = truth.voidSince(at.mark);
+  if (at.next > first) throw rewoundError(space, first);
+  at.mark = truth.mark;
+  return true;
+}
+
+function lsnIn({ row }: Place, sequence: Sequence): Lsn | undefined {
+  return row.stretches[stretchOf(row.stretches, sequence) + 1];
+}
+
+/** Up to where stretches lie so close that they are read in one go. */
+function reachOf(stretches: Stretches, from: number): Lsn {
+  let at = from;
+  let end = stretches[at + 1]! + stretches[at + 2]!;
+  for (at += 3; at < stretches.length && stretches[at + 1]! - end <= INDEX_GAP_BYTES; at += 3) {
+    end = stretches[at + 1]! + stretches[at + 2]!;
+  }
+  return end;
+}
+
+function isOf(view: DataView, at: number, id: readonly number[]): boolean {
+  return (
+    readSpaceIdWord(view, at, 0) === id[0] &&
+    readSpaceIdWord(view, at, 1) === id[1] &&
+    readSpaceIdWord(view, at, 2) === id[2] &&
+    readSpaceIdWord(view, at, 3) === id[3]
+  );
+}

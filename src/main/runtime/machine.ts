@@ -1,0 +1,36 @@
+/** What a node needs of its machine besides the disk: sockets, and threads that ship. */
+import type { Address } from '../../shared/address.js';
+import type { FromShipper, ShipperStart, ToShipper } from '../../shared/link/control.js';
+import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+
+/** A listening socket. */
+export interface Listener {
+  /** @returns the address that was bound; rejects with the system's error */
+  listen(address: Address): Promise<Address>;
+  /** Resolves when it is closed, and every connection that it has accepted. */
+  close(): Promise<void>;
+}
+
+/** One shipper, on a thread of its own. */
+export interface ShipperThread {
+  post(message: ToShipper): void;
+  /** At once, whatever it does. */
+  terminate(): void;
+}
+
+export interface ShipperThreadHooks {
+  message(message: FromShipper): void;
+  /** It has ended; `reason` is undefined where it ended by itself. */
+  exit(reason: string | undefined): void;
+}
+
+export interface Sockets {
+  /** @param keepAliveMs from when on the system probes an idle connection */
+  listener(accepted: (socket: ByteSocket) => void, keepAliveMs: number): Listener;
+  /** Dials. Errors come as events of the socket. */
+  connect(address: Address, keepAliveMs: number): ByteSocket;
+}
+
+export interface ShipperThreads {
+  startShipper(start: ShipperStart, hooks: ShipperThreadHooks): ShipperThread;
+}

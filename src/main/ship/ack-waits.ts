@@ -1,0 +1,174 @@
+/**
+ * Waiting until replicas have flushed what was appended (DESIGN 5, step 7). A wait belongs to the
+ * history that it was begun in: `endWaits` ends it with that.
+ */
+import { failure } from '../../shared/errors.js';
+import { epochBegins } from '../../shared/log/space-facts.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
+import type { Sequence } from '../../shared/position.js';
+import { SequenceWaits } from '../log/sequence-waits.js';
+import type { DurableWait, SpaceState } from '../log/space-table.js';
+import type { Wal } from '../log/wal.js';
+import type { Quorum } from './quorum.js';
+import type { ShipperHandle } from './shipper-handle.js';
+
+interface AckWait extends DurableWait {
+  readonly space: SpaceState;
+  readonly replicas: number;
+}
+
+export class AckWaits {
+  readonly #memory: NodeMemory;
+  readonly #wal: Wal;
+  readonly #quorum: Quorum;
+  /** A coordinator says which nodes a space is on. */
+  readonly #isPlaced: boolean;
+  readonly #shippersOf: (space: SpaceState) => readonly ShipperHandle[];
+  readonly #waits = new Set<AckWait>();
+  /** Those that are durable here and wait for replicas alone; by how many each waits for. */
+  readonly #durable = new Map<SpaceState, Map<number, SequenceWaits<AckWait>>>();
+  #watching = false;
+  #isClosed = false;
+
+  constructor(
+    memory: NodeMemory,
+    wal: Wal,
+    quorum: Quorum,
+    shippersOf: (space: SpaceState) => readonly ShipperHandle[],
+    isPlaced: boolean,
+  ) {
+    this.#isPlaced = isPlaced;
+    this.#memory = memory;
+    this.#wal = wal;
+    this.#quorum = quorum;
+    this.#shippersOf = shippersOf;
+  }
+
+  /** Throws Configuration when the space has fewer than `replicas`, and nobody gives it more. */
+  requireConfigured(space: SpaceState, replicas: number): void {
+    // With etcd a space gets its replicas as nodes come.
+    if (space.replicas.length >= replicas || this.#isPlaced) return;
+    const { name } = space.facts;
+    const names = space.replicas.join(', ') || 'none';
+    const found = `${name} has fewer than ${replicas} replicas: ${names}`;
+    throw failure('Configuration', found, { details: { replicas: space.replicas } });
+  }
+
+  /** Waits until `sequence` is durable here and flushed on `replicas` replicas. */
+  async flushed(
+    space: SpaceState,
+    sequence: Sequence,
+    replicas: number,
+    timeoutMs: number,
+  ): Promise<void> {
+    if (this.#isFlushed(space, sequence, replicas)) return;
+    if (this.#isClosed) throw closedError(space);
+    await new Promise<void>((resolve, reject) => {
+      const settle = (): void => {
+        clearTimeout(timer);
+        this.#waits.delete(wait);
+        this.#leave(wait);
+        space.durableWaits.delete(wait);
+        space.hostWaits.delete(wait);
+      };
+      const failed = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const isHere = (): void => {
+        if (this.#isFlushed(space, sequence, replicas)) {
+          settle();
+          resolve();
+          return;
+        }
+        this.#waitForReplicas(wait);
+        void this.#watch();
+      };
+      const wait: AckWait = { space, sequence, replicas, resolve: isHere, reject: failed };
+      const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
+      const timer = setTimeout(late, timeoutMs);
+      this.#waits.add(wait);
+      space.hostWaits.add(wait);
+      this.#wal.addWait(space, wait);
+    });
+  }
+
+  #lateError(space: SpaceState, sequence: Sequence, replicas: number, timeoutMs: number): Error {
+    const { slot, facts } = space;
+    const least = Math.max(sequence, epochBegins(facts));
+    const flushedOn = this.#shippersOf(space)
+      .filter((s) => s.flushedOf(slot, facts.epoch) >= least)
+      .map((s) => s.replica.nodeId);
+    const durable = this.#memory.durable(slot) >= sequence;
+    const lastSequence = this.#memory.allocated(slot);
+    const learning = this.#quorum.learning(space);
+    const details = { sequence, flushedOn, learning, durable, lastSequence };
+    const idle = flushedOn.filter((id) => learning.includes(id)).join(', ');
+    // It has the entry, and waiting for longer does not help: say what it is that is missing.
+    const why = idle ? ` (${idle} counts once the members have agreed: status().members)` : '';
+    const found =
+      sequence > lastSequence
+        ? `${facts.name} has no ${sequence} after ${timeoutMs} ms, its last is ${lastSequence}`
+        : `entry ${sequence} of ${facts.name}: ${replicas} replicas asked for, flushed after ` +
+          `${timeoutMs} ms on ${flushedOn.join(', ') || 'none'}${why}, durable here: ${durable}`;
+    return failure('AckTimeout', found, { details });
+  }
+
+  #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
+    return this.#quorum.acknowledgedUpTo(space, replicas) >= sequence;
+  }
+
+  #waitForReplicas(wait: AckWait): void {
+    const { space, replicas } = wait;
+    const ofSpace = this.#durable.get(space) ?? new Map<number, SequenceWaits<AckWait>>();
+    this.#durable.set(space, ofSpace);
+    const waits = ofSpace.get(replicas) ?? new SequenceWaits<AckWait>();
+    ofSpace.set(replicas, waits);
+    waits.add(wait);
+  }
+
+  #leave(wait: AckWait): void {
+    const { space, replicas } = wait;
+    const ofSpace = this.#durable.get(space);
+    const waits = ofSpace?.get(replicas);
+    if (!waits) return;
+    waits.delete(wait);
+    if (waits.size > 0) return;
+    ofSpace!.delete(replicas);
+    if (ofSpace!.size === 0) this.#durable.delete(space);
+  }
+
+  /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
+  async #watch(): Promise<void> {
+    if (this.#watching) return;
+    this.#watching = true;
+    while (this.#durable.size > 0) {
+      const seen = this.#memory.ackTick;
+      for (const [space, ofSpace] of this.#durable) {
+        for (const [replicas, waits] of ofSpace) {
+          settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
+        }
+      }
+      if (this.#durable.size > 0) await this.#memory.waitAck(seen);
+    }
+    this.#watching = false;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const wait of this.#waits) wait.reject(closedError(wait.space));
+  }
+}
+
+/** All that wait for `sequence` or lower ones. */
+function settleAll(waits: SequenceWaits<AckWait>, sequence: Sequence): void {
+  let wait = waits.take(sequence);
+  while (wait) {
+    wait.resolve();
+    wait = waits.take(sequence);
+  }
+}
+
+function closedError({ facts }: SpaceState): Error {
+  return failure('Closed', `waiting for what is flushed of ${facts.name}, and the node closes`);
+}

@@ -1,0 +1,40 @@
+/** On which spaces a connection to a replica has seen verdicts, and who waits for one. */
+import type { SpaceState } from '../log/space-table.js';
+
+export class JudgedSpaces {
+  readonly #judged = new Set<SpaceState>();
+  #waits = new Map<SpaceState, (() => void)[]>();
+
+  has(space: SpaceState): boolean {
+    return this.#judged.has(space);
+  }
+
+  add(space: SpaceState): void {
+    this.#judged.add(space);
+    const waits = this.#waits.get(space);
+    if (!waits) return;
+    this.#waits.delete(space);
+    for (const wake of waits) wake();
+  }
+
+  delete(space: SpaceState): void {
+    this.#judged.delete(space);
+  }
+
+  /** The connection is lost: who waits is woken, and looks again. */
+  clear(): void {
+    this.#judged.clear();
+    const waits = this.#waits;
+    this.#waits = new Map();
+    for (const wakes of waits.values()) for (const wake of wakes) wake();
+  }
+
+  /** Resolves at the next verdict on the space, or when the connection is lost. */
+  next(space: SpaceState): Promise<void> {
+    return new Promise((resolve) => {
+      const waits = this.#waits.get(space);
+      if (waits) waits.push(resolve);
+      else this.#waits.set(space, [resolve]);
+    });
+  }
+}

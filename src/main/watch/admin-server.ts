@@ -1,0 +1,235 @@
+/**
+ * How people reach a running node with what only they may ask of it: a Unix socket, for whoever may
+ * read the file `admin` of the data directory (admin-socket.ts); nothing of it is on a port. One
+ * JSON line each way, one question a connection.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import net from 'node:net';
+import { EngramError, failure } from '../../shared/errors.js';
+import { ADMIN_LINE_MAX_BYTES } from '../../shared/limits.js';
+import { type AdminAddress, findSocket, folderSeen, placeSocket } from './admin-socket.js';
+import type { OperatedNode } from './seen-node.js';
+
+/** Questions at once: they are a person's. */
+const CONNECTIONS_MAX = 64;
+/** For how long a connection may say nothing. */
+const QUESTION_MS = 5_000;
+
+/** What a question shows of the file `admin`. */
+interface Shown {
+  readonly place?: unknown;
+  readonly secret?: unknown;
+}
+
+/** What may be asked. */
+export type AdminQuestion =
+  | {
+      readonly verb: 'promote';
+      readonly space: string;
+      readonly force?: boolean;
+      readonly dryRun?: boolean;
+      readonly replicas?: number;
+    }
+  | {
+      readonly verb: 'switchover';
+      readonly space: string;
+      readonly to: string;
+      readonly timeoutMs?: number;
+    }
+  | { readonly verb: 'locate'; readonly space: string }
+  | {
+      readonly verb: 'add-replica';
+      readonly nodeId: string;
+      readonly host: string;
+      readonly port: number;
+    }
+  | { readonly verb: 'remove-replica'; readonly nodeId: string; readonly force?: boolean }
+  | {
+      readonly verb: 'backup';
+      readonly target: string;
+      readonly nodeId?: string;
+      /** What the tool sees where the target is to be (folderSeen). */
+      readonly seen: string;
+    }
+  | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number };
+
+type AdminAnswer =
+  | { readonly result: unknown }
+  | { readonly code: string; readonly message: string; readonly details: unknown };
+
+async function carryOut(node: OperatedNode, question: AdminQuestion): Promise<unknown> {
+  switch (question.verb) {
+    case 'promote': {
+      const { verb: _, space, ...options } = question;
+      return await node.promote(space, options);
+    }
+    case 'switchover': {
+      const { verb: _, space, to, ...options } = question;
+      return await node.switchover(space, to, options);
+    }
+    case 'locate':
+      return await node.locate(question.space);
+    case 'add-replica': {
+      const { nodeId, host, port } = question;
+      return await node.addReplica({ nodeId, host, port });
+    }
+    case 'remove-replica':
+      return await node.removeReplica(question.nodeId, { force: question.force === true });
+    case 'backup': {
+      const { verb: _, target, seen, ...options } = question;
+      // A service may have a /tmp of its own: a backup there is none, and goes when it stops.
+      if (seen !== (await folderSeen(target))) {
+        const found = `${target} is another place for the node of this directory, or out of its`;
+        const why = '(PrivateTmp, ProtectHome, a container, rights of a folder above)';
+        throw failure('Configuration', `${found} reach ${why}; name one that both see`);
+      }
+      return await node.backup(target, options);
+    }
+    case 'checkpoint':
+      return await node.space(question.space).checkpoint(question.sequence);
+    default:
+      throw failure('Configuration', 'a verb that this node does not know');
+  }
+}
+
+/** Takes questions until it is closed. A failure to listen is a warning: the node runs without. */
+export async function openAdmin(
+  node: OperatedNode,
+  dir: string,
+): Promise<{ close(): Promise<void> }> {
+  const sockets = new Set<net.Socket>();
+  let own: Awaited<ReturnType<typeof placeSocket>> | undefined;
+  const server = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    serveOne(socket, (line) => answer(node, own, line));
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  const listen = (socketPath: string): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(socketPath, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  try {
+    own = await placeSocket(dir, listen);
+    // Nobody waits for its errors any more, and they must not end the host.
+    server.on('error', () => undefined);
+    server.unref();
+  } catch (error) {
+    process.emitWarning(`no admin socket: ${(error as Error).message}`, 'EngramWalWarning');
+  }
+  return {
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+      await own?.remove();
+    },
+  };
+}
+
+function serveOne(socket: net.Socket, answered: (line: string) => Promise<AdminAnswer>): void {
+  let line = '';
+  socket.setEncoding('utf8');
+  socket.on('error', () => socket.destroy());
+  // Who says nothing takes nobody's place.
+  const silent = setTimeout(() => socket.destroy(), QUESTION_MS);
+  silent.unref();
+  socket.on('close', () => clearTimeout(silent));
+  socket.on('data', (chunk: string) => {
+    line += chunk;
+    const end = line.indexOf('\n');
+    if (line.length > ADMIN_LINE_MAX_BYTES) socket.destroy();
+    else if (end >= 0) {
+      clearTimeout(silent);
+      socket.removeAllListeners('data');
+      void answered(line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
+    }
+  });
+}
+
+/** Who has read the file of this very directory may ask. */
+function mayAsk(own: AdminAddress | undefined, place: unknown, secret: unknown): boolean {
+  if (!own || place !== own.place || typeof secret !== 'string') return false;
+  const [given, wanted] = [secret, own.secret].map((text) => Buffer.from(text));
+  return given!.length === wanted!.length && timingSafeEqual(given!, wanted!);
+}
+
+async function answer(
+  node: OperatedNode,
+  own: AdminAddress | undefined,
+  line: string,
+): Promise<AdminAnswer> {
+  try {
+    const { place, secret, ...question } = JSON.parse(line) as AdminQuestion & Shown;
+    if (!mayAsk(own, place, secret)) {
+      throw failure('NotRunning', 'this node has another directory than the one that is meant');
+    }
+    return { result: await carryOut(node, question) };
+  } catch (error) {
+    if (!(error instanceof EngramError)) {
+      return { code: 'Configuration', message: String(error), details: {} };
+    }
+    return { code: error.code, message: error.message, details: error.details };
+  }
+}
+
+/** What a host threw is told by its message alone. */
+function textOf(said: AdminAnswer): string {
+  return JSON.stringify(said, (_, value) =>
+    value instanceof Error ? value.message : typeof value === 'bigint' ? String(value) : value,
+  );
+}
+
+/**
+ * Asks the running node of a data directory. Rejects as the node does; NotRunning where no node
+ * answers, with `details.wasAsked` where one took the question and ended before its answer.
+ */
+export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
+  const found = await findSocket(dir);
+  const { socket, place, secret } = found;
+  const text = await ask(dir, socket, { ...question, place, secret });
+  // An answer has its end: half a line is what a killed node leaves.
+  if (!text.endsWith('\n')) {
+    const found = `the node of ${dir} has ended before it answered`;
+    throw failure('NotRunning', found, { details: { wasAsked: true } });
+  }
+  const said = JSON.parse(text) as AdminAnswer;
+  if ('code' in said) throw new AdminError(said.code, said.message, said.details);
+  return said.result;
+}
+
+function ask(dir: string, socketPath: string, question: object): Promise<string> {
+  const socket = net.connect(socketPath);
+  socket.setEncoding('utf8');
+  return new Promise((resolve, reject) => {
+    let said = '';
+    let isConnected = false;
+    socket.on('connect', () => {
+      isConnected = true;
+    });
+    socket.on('data', (chunk) => {
+      said += chunk;
+    });
+    socket.on('error', (cause) => {
+      if (isConnected) return;
+      reject(failure('NotRunning', `no node answers for ${dir}: ${cause.message}`, { cause }));
+    });
+    socket.on('close', () => resolve(said));
+    socket.write(`${JSON.stringify(question)}\n`);
+  });
+}
+
+/** What the node has refused with: it is told as it came. */
+export class AdminError extends Error {
+  readonly code: string;
+  readonly details: unknown;
+
+  constructor(code: string, message: string, details: unknown) {
+    super(message);
+    this.code = code;
+    this.details = details;
+  }
+}

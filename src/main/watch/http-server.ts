@@ -1,0 +1,220 @@
+/**
+ * What a node answers over HTTP: metrics, probes, health, status, and the page for people. It only
+ * shows: nothing can be changed by it. Bounded in connections, sizes, times and requests.
+ */
+import fs from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import type { Address } from '../../shared/address.js';
+import { failure } from '../../shared/errors.js';
+import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
+import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
+import { noQuery, QueryError, statusQuery } from './http-query.js';
+import { loadPage, type PageFile } from './page-files.js';
+import type { SeenNode } from './seen-node.js';
+import { StatusBoard } from './status-board.js';
+import { healthJson, readyJson, statusJson } from './status-json.js';
+
+const CONNECTIONS_MAX = 64;
+const REQUEST_TIMEOUT_MS = 5_000;
+const KEEP_ALIVE_MS = 5_000;
+const HEADER_MAX_BYTES = 8 * 1024;
+const REQUESTS_PER_SOCKET = 1_000;
+const JSON_TYPE = 'application/json; charset=utf-8';
+
+const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+
+/** The listening side of a node for those who operate it. */
+export interface HttpSurface {
+  readonly address: Address;
+  close(): Promise<void>;
+}
+
+interface Answer {
+  readonly code: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | Buffer;
+}
+
+/** Answers a GET of one path. */
+type Route = (query: URLSearchParams, headers: http.IncomingHttpHeaders) => Promise<Answer>;
+
+/**
+ * Answers for this node until `close`.
+ * @param alertMs the lag from which on a replica counts as degraded
+ * Rejects Configuration for an address or a file that cannot be used.
+ */
+export async function openHttp(
+  node: SeenNode,
+  options: HttpOptions,
+  alertMs: number,
+): Promise<HttpSurface> {
+  const host = options.host ?? DEFAULT_HTTP_HOST;
+  const port = options.port ?? DEFAULT_HTTP_PORT;
+  const server = await makeServer(options);
+  const board = new StatusBoard(node);
+  const routes = routesOf(node, board, alertMs);
+  for (const file of await loadPage()) routes.set(file.path, pageRoute(file));
+  const refusalOf = guard(host, options);
+  server.on('request', (request, response) => {
+    void answer(request, response, routes, refusalOf);
+  });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host, port }, resolve);
+    });
+  } catch (error) {
+    board.close();
+    const why = (error as Error).message;
+    throw failure('Configuration', `option http: cannot listen on ${host}:${port}: ${why}`, {
+      cause: error,
+      details: { option: 'http' },
+    });
+  }
+  server.on('error', (error) => {
+    process.emitWarning(`the HTTP server: ${error.message}`, 'EngramWalWarning');
+  });
+  return {
+    address: { host, port: (server.address() as AddressInfo).port },
+    close: () => {
+      board.close();
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      });
+    },
+  };
+}
+
+async function makeServer({ tls }: HttpOptions): Promise<http.Server> {
+  const bounds = {
+    maxHeaderSize: HEADER_MAX_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    headersTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: REQUEST_TIMEOUT_MS,
+  };
+  const server = tls
+    ? https.createServer({ ...bounds, ...(await certificates(tls)) })
+    : http.createServer(bounds);
+  server.timeout = REQUEST_TIMEOUT_MS;
+  server.maxConnections = CONNECTIONS_MAX;
+  server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
+  return server;
+}
+
+async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<object> {
+  const read = async (key: keyof typeof tls, file: string): Promise<Buffer> => {
+    try {
+      return await fs.readFile(file);
+    } catch (error) {
+      throw failure('Configuration', `option http.tls.${key}: ${(error as Error).message}`, {
+        cause: error,
+        details: { option: 'http' },
+      });
+    }
+  };
+  const { certFile, keyFile, caFile } = tls;
+  const [cert, key] = [await read('certFile', certFile), await read('keyFile', keyFile)];
+  if (caFile === undefined) return { cert, key };
+  const ca = await read('caFile', caFile);
+  return { cert, key, ca, requestCert: true, rejectUnauthorized: true };
+}
+
+async function answer(
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  routes: ReadonlyMap<string, Route>,
+  refusalOf: (request: http.IncomingMessage, path: string) => Refusal | undefined,
+): Promise<void> {
+  const [path = '', ...query] = (request.url ?? '').split('?');
+  const route = routes.get(path);
+  let given: Answer;
+  try {
+    const refusal = refusalOf(request, path) ?? (route ? undefined : NOTHING_HERE);
+    given = refusal
+      ? refused(refusal)
+      : await route!(new URLSearchParams(query.join('?')), request.headers);
+  } catch (error) {
+    // What went wrong inside is nobody's business outside.
+    given = refused(
+      error instanceof QueryError
+        ? { code: 400, error: error.message }
+        : { code: 500, error: 'the node could not answer' },
+    );
+  }
+  const { code, headers, body } = given;
+  const length = code === 304 ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
+  const plain = { ...SECURITY_HEADERS, 'cache-control': 'no-store' };
+  response.writeHead(code, { ...plain, ...headers, ...length }).end(body);
+  // A body that nobody has asked for is not read.
+  if (!request.complete) request.resume();
+}
+
+const NOTHING_HERE: Refusal = { code: 404, error: 'nothing is here' };
+
+function refused({ code, error, headers = {} }: Refusal): Answer {
+  return { code, headers: { 'content-type': JSON_TYPE, ...headers }, body: text({ error }) };
+}
+
+function text(value: object): string {
+  return JSON.stringify(value);
+}
+
+function json(value: object, code = 200): Answer {
+  return { code, headers: { 'content-type': JSON_TYPE }, body: text(value) };
+}
+
+function pageRoute({ etag, type, bytes }: PageFile): Route {
+  const headers = { etag, 'cache-control': 'no-cache', 'content-type': type };
+  return async (query, asked) => {
+    noQuery(query);
+    const isKnown = asked['if-none-match'] === etag;
+    return { code: isKnown ? 304 : 200, headers, body: isKnown ? '' : bytes };
+  };
+}
+
+function routesOf(node: SeenNode, board: StatusBoard, alertMs: number): Map<string, Route> {
+  const plain =
+    (give: () => Promise<Answer>): Route =>
+    (query) => {
+      noQuery(query);
+      return give();
+    };
+  return new Map<string, Route>([
+    [
+      '/metrics',
+      plain(async () => {
+        const { contentType, body } = await node.metrics();
+        return { code: 200, headers: { 'content-type': contentType }, body };
+      }),
+    ],
+    ['/live', plain(async () => json({ live: true, uptimeMs: Math.round(board.uptimeMs) }))],
+    [
+      '/ready',
+      plain(async () => {
+        const ready = readyJson(await board.fresh(), node.isClosing);
+        return json(ready, ready.ready ? 200 : 503);
+      }),
+    ],
+    ['/cluster/health', plain(async () => json(healthJson(await board.fresh())))],
+    [
+      '/replication/status',
+      async (query) => {
+        const asked = statusQuery(query);
+        const told = { version, lagAlertThresholdMs: alertMs, events: node.recentEvents };
+        return json(statusJson(board, await board.fresh(), asked, told));
+      },
+    ],
+    [
+      '/replication/history',
+      plain(async () => {
+        const { atMs } = await board.fresh();
+        return json(board.history.json(Math.max(atMs, performance.now())));
+      }),
+    ],
+  ]);
+}

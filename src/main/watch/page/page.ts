@@ -1,0 +1,146 @@
+/**
+ * The page for people: asks the node every two seconds while somebody looks, draws what it says,
+ * and says so when it says nothing. Asks nobody else.
+ */
+import type { HistoryJson } from '#src/main/watch/history.js';
+import type { StatusJson } from '#src/main/watch/status-json.js';
+import { charts } from './charts.js';
+import { events } from './events.js';
+import { links, nodeFigures } from './figures.js';
+import { header, problems, staleness } from './overview.js';
+import { type ComponentChild, h, render } from './preact.js';
+import { spaces } from './spaces.js';
+import { type Choice, queryOf, readChoice, type View, writeChoice } from './view.js';
+import { capital } from './words.js';
+
+const POLL_MS = 2_000;
+const ANSWER_TIMEOUT_MS = 5_000;
+/** One lost answer is no silence. */
+const SILENT_MS = 5_000;
+/** Typing does not ask for every letter. */
+const SEARCH_MS = 150;
+
+const root = document.getElementById('page')!;
+let status: StatusJson | undefined;
+let history: HistoryJson = { agoMs: [], appended: [], replicas: [] };
+let choice: Choice = readChoice(location.hash);
+let trouble: string | undefined;
+let heardMs = performance.now();
+let timer: ReturnType<typeof setTimeout> | undefined;
+let asked = 0;
+
+function view(): View {
+  const silentMs = performance.now() - heardMs;
+  const isSilent = trouble !== undefined && (silentMs > SILENT_MS || !status);
+  return { status, history, choice, trouble: isSilent ? trouble : undefined, silentMs };
+}
+
+function draw(): void {
+  const shown = view();
+  const word = shown.trouble === undefined ? status?.health : 'no answer';
+  document.title = status ? `${capital(word ?? '')}: ${status.nodeId}` : 'engram-wal';
+  render(page(shown), root);
+}
+
+function page(shown: View): ComponentChild {
+  const isStale = shown.trouble !== undefined;
+  return h(
+    'div',
+    { class: `page ${isStale ? 'page-stale' : ''}` },
+    header(shown),
+    staleness(shown),
+    status &&
+      h(
+        'main',
+        {},
+        problems(status, isStale, (text) => choose({ search: text, health: undefined, offset: 0 })),
+        charts(history, status.node.lagAlertThresholdMs),
+        links(status),
+        h('div', { class: 'two' }, events(status), nodeFigures(status)),
+        spaces(status, choice, choose),
+      ),
+    footer(),
+  );
+}
+
+function footer(): ComponentChild {
+  const link = (to: string, text: string): ComponentChild => h('a', { href: to }, text);
+  return h(
+    'footer',
+    { class: 'quiet' },
+    link('/metrics', 'Metrics'),
+    link('/cluster/health', 'Health'),
+    link('/replication/status', 'Status'),
+    link('/ready', 'Ready'),
+  );
+}
+
+function choose(change: Partial<Choice>): void {
+  const before = queryOf(choice);
+  choice = { ...choice, ...change };
+  // Replaced, not pushed: Back leaves the page instead of unpicking a search.
+  window.history.replaceState(null, '', `${location.pathname}${writeChoice(choice)}`);
+  draw();
+  if (queryOf(choice) !== before) again(change.search === undefined ? 0 : SEARCH_MS);
+}
+
+function again(ms: number): void {
+  clearTimeout(timer);
+  timer = setTimeout(() => void ask(), ms);
+}
+
+async function get<T>(path: string): Promise<T> {
+  const response = await fetch(path, {
+    headers: { accept: 'application/json' },
+    signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+  });
+  if (!response.ok) throw new Error(refusal(response.status));
+  return (await response.json()) as T;
+}
+
+function refusal(code: number): string {
+  if (code === 401) return 'it wants a token: load the page again';
+  return code === 429 ? 'too many requests: it turns some away' : `it answers with ${code}`;
+}
+
+async function ask(): Promise<void> {
+  const own = ++asked;
+  clearTimeout(timer);
+  try {
+    const [first, second] = await Promise.all([
+      get<StatusJson>(`/replication/status?${queryOf(choice)}`),
+      get<HistoryJson>('/replication/history'),
+    ]);
+    // Something else has been chosen meanwhile: its answer is under way.
+    if (own !== asked) return;
+    [status, history, trouble] = [first, second, undefined];
+    heardMs = performance.now();
+  } catch (error) {
+    if (own !== asked) return;
+    trouble = said(error);
+  }
+  draw();
+  if (!document.hidden) again(POLL_MS);
+}
+
+function said(error: unknown): string {
+  if (error instanceof DOMException) return `nothing came within ${ANSWER_TIMEOUT_MS / 1_000} s`;
+  return error instanceof TypeError ? 'it cannot be reached' : (error as Error).message;
+}
+
+// Nobody looks: nothing is asked, and the first glance gets fresh figures.
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) clearTimeout(timer);
+  else void ask();
+});
+window.addEventListener('hashchange', () => {
+  choice = readChoice(location.hash);
+  void ask();
+});
+// The age of what is seen goes on growing while nothing comes.
+setInterval(() => {
+  if (trouble !== undefined) draw();
+}, 1_000);
+
+draw();
+void ask();

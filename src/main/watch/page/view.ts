@@ -1,0 +1,70 @@
+/** What the page shows at a moment, and what a person has chosen to see. */
+import type { HealthWord } from '#src/main/watch/health.js';
+import type { HistoryJson } from '#src/main/watch/history.js';
+import type { SORTS, StatusJson } from '#src/main/watch/status-json.js';
+
+export type Sort = (typeof SORTS)[number];
+
+export interface Choice {
+  readonly search: string;
+  readonly health: HealthWord | undefined;
+  readonly sort: Sort;
+  readonly offset: number;
+  /** Names of spaces that are shown in full. */
+  readonly open: readonly string[];
+}
+
+export interface View {
+  readonly status: StatusJson | undefined;
+  readonly history: HistoryJson;
+  readonly choice: Choice;
+  /** Why the node does not answer; undefined: it does. */
+  readonly trouble: string | undefined;
+  /** For how long it has not answered, ms. */
+  readonly silentMs: number;
+}
+
+export const ROWS = 25;
+
+export const NO_CHOICE: Choice = {
+  search: '',
+  health: undefined,
+  sort: 'health',
+  offset: 0,
+  open: [],
+};
+
+const WORDS: readonly HealthWord[] = ['corrupt', 'failed', 'degraded', 'lagging', 'healthy'];
+const SORT_NAMES: readonly Sort[] = ['health', 'name', 'lag', 'entries'];
+
+/** A choice is kept in the address: reloaded, or sent to a colleague, the page shows the same. */
+export function readChoice(hash: string): Choice {
+  const given = new URLSearchParams(hash.replace(/^#/, ''));
+  const offset = Number(given.get('offset') ?? 0);
+  return {
+    search: (given.get('search') ?? '').slice(0, 255),
+    health: WORDS.find((word) => word === given.get('health')),
+    sort: SORT_NAMES.find((sort) => sort === given.get('sort')) ?? NO_CHOICE.sort,
+    offset: Number.isInteger(offset) && offset > 0 && offset <= 1_000_000 ? offset : 0,
+    open: given.getAll('open').slice(0, ROWS),
+  };
+}
+
+export function writeChoice({ search, health, sort, offset, open }: Choice): string {
+  const written = new URLSearchParams();
+  if (search !== '') written.set('search', search);
+  if (health !== undefined) written.set('health', health);
+  if (sort !== NO_CHOICE.sort) written.set('sort', sort);
+  if (offset > 0) written.set('offset', String(offset));
+  for (const name of open) written.append('open', name);
+  const text = written.toString();
+  return text === '' ? '' : `#${text}`;
+}
+
+/** What is asked of the node. */
+export function queryOf({ search, health, sort, offset }: Choice): string {
+  const query = new URLSearchParams({ sort, limit: String(ROWS), offset: String(offset) });
+  if (search !== '') query.set('search', search);
+  if (health !== undefined) query.set('health', health);
+  return query.toString();
+}

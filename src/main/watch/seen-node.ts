@@ -1,0 +1,40 @@
+/** What those who look at a node, or operate it, ask of it. */
+import type { Member } from '../../shared/log/node-record.js';
+import type { Sequence } from '../../shared/position.js';
+import type { SwitchoverOptions } from '../lead/handover.js';
+import type { RemoveOptions } from '../lead/options.js';
+import type { PromoteOptions } from '../lead/promotion/promotion.js';
+import type { PairGlance } from '../ship/lag-monitor.js';
+import type { NodeEventName, NodeEvents } from '../tell/events.js';
+import type { RecentEvent } from '../tell/logger.js';
+import type { Scrape } from './metrics.js';
+import type { NodeSummary, SpaceGlance, SpaceStatus } from './status.js';
+
+export interface SeenSpace {
+  readonly name: string;
+  status(): SpaceStatus;
+}
+
+export interface SeenNode {
+  readonly isClosing: boolean;
+  readonly spaces: readonly SeenSpace[];
+  readonly recentEvents: readonly RecentEvent[];
+  summary(): NodeSummary;
+  metrics(): Promise<Scrape>;
+  /**
+   * A glance for lists of very many spaces: `status()` makes twenty times as much of it.
+   * @param pair holds the figures of one replica during each call of `each`
+   */
+  glance(space: string, pair: PairGlance, each: () => void): SpaceGlance;
+  on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): unknown;
+}
+
+export interface OperatedNode {
+  promote(space: string, options: PromoteOptions): Promise<unknown>;
+  switchover(space: string, to: string, options: SwitchoverOptions): Promise<unknown>;
+  locate(space: string): Promise<unknown>;
+  addReplica(replica: Member): Promise<void>;
+  removeReplica(replicaId: string, options: RemoveOptions): Promise<void>;
+  backup(target: string, options: object): Promise<unknown>;
+  space(name: string): { checkpoint(sequence: Sequence): Promise<void> };
+}

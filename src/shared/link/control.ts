@@ -1,0 +1,194 @@
+/** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
+
+import type { Verdict } from '../lead/epoch.js';
+import type { Member } from '../log/node-record.js';
+import type { Voided } from '../log/rewind.js';
+import type { MembersRow } from '../members/members.js';
+import type { SharedMemory } from '../memory/slab.js';
+import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../position.js';
+import type { Compression } from '../wire/compression.js';
+import type { PositionRow } from '../wire/protocol.js';
+import type { SnapshotFrame } from '../wire/snapshot-frames.js';
+
+/** What a shipper is started with. */
+export interface ShipperStart {
+  readonly memory: SharedMemory;
+  readonly progress: SharedArrayBuffer;
+  /** For metrics; they outlive the thread. */
+  readonly counters: SharedArrayBuffer;
+  readonly replica: Member;
+  readonly clusterId: string;
+  readonly nodeId: string;
+  /** 16 bytes, hex: the primary_node_id of batches. */
+  readonly nodeHash: string;
+  readonly incarnation: bigint;
+  readonly directoryId: string;
+  readonly dataDir: string;
+  readonly salt: number;
+  readonly maxEntryBytes: number;
+  readonly windowBytes: number;
+  readonly catchUpBatchBytes: number;
+  readonly catchUpBytesPerSecond: number;
+  readonly connectTimeoutMs: number;
+  readonly backoffStepsMs: readonly number[];
+  readonly maxRetries: number;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly batchEntries: number;
+  readonly batchDelayMs: number;
+  /** What batches are compressed with where the replica can undo it. */
+  readonly compression: Compression;
+  /** The pre-shared key (wire/auth.ts). */
+  readonly key: Uint8Array | undefined;
+}
+
+/** What batches have cost on the wire, frames included. */
+export interface Traffic {
+  /** Agreed on with the replica, on the newest connection. */
+  readonly compression: Compression;
+  /** What it would have been without compression, since the shipper was started. */
+  readonly rawBytes: number;
+  readonly sentBytes: number;
+}
+
+export interface ShippedSpace {
+  readonly slot: Slot;
+  readonly id: string;
+  readonly name: string;
+  readonly epoch: Epoch;
+  readonly members: readonly Member[];
+  /** Who counts: as many rows as a frame holds. */
+  readonly sets: readonly MembersRow[];
+  /** What rewinds of this node have made void in its log. */
+  readonly voided: readonly Voided[];
+}
+
+/** What a stream lacks first. */
+export interface WantedEntry {
+  readonly slot: Slot;
+  readonly next: Sequence;
+}
+
+export interface SegmentPlace {
+  readonly start: Lsn;
+  readonly size: number;
+  /** End of its last entry; undefined for the one that is being written. */
+  readonly end: Lsn | undefined;
+  /** Another one: its file was replaced since. */
+  readonly generation: number;
+}
+
+export interface VerdictAnswer {
+  readonly slot: Slot;
+  readonly verdict: Verdict;
+  readonly next: Sequence;
+  /** Where the log holds `next`; the durable end where nothing is lacking. */
+  readonly lsn: Lsn;
+  /** The space's epochs, where the replica may not know them. */
+  readonly history: readonly EpochStart[];
+}
+
+export type ToShipper =
+  | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
+  /** This replica gets nothing of the space: for good, or (cut) until it is introduced again. */
+  | { readonly kind: 'leave'; readonly slot: Slot; readonly isCut: boolean }
+  | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
+  | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
+  /** Nothing that was asked for stands before it. */
+  | { readonly kind: 'sought'; readonly lsn: Lsn }
+  | {
+      readonly kind: 'located';
+      readonly connection: number;
+      readonly slot: Slot;
+      readonly next: Sequence;
+      readonly lsn: Lsn;
+    }
+  | { readonly kind: 'ask'; readonly id: string; readonly name: string }
+  /** A whole frame, to be sent as it is. */
+  | { readonly kind: 'frame'; readonly connection: number; readonly bytes: Uint8Array }
+  /** Main could not answer: the link ends with this reason instead of waiting in silence. */
+  | {
+      readonly kind: 'give-up';
+      readonly connection: number;
+      readonly reason: string;
+      readonly code: string;
+    }
+  /** Somebody waits for an answer: dial now, and let it not count where that fails. */
+  | { readonly kind: 'again' }
+  /** The replica has dialled this node, in this life: it can be dialled, most likely. */
+  | { readonly kind: 'met'; readonly incarnation: bigint }
+  /** What ended the link is mended: dial now, not when the backoff is over. */
+  | { readonly kind: 'retry' }
+  | { readonly kind: 'close' };
+
+/** The named state of the link to one replica (DESIGN 7). */
+export const LINK_STATES = [
+  'connecting',
+  'handshake',
+  'catching-up',
+  'streaming',
+  'waiting',
+  'failed',
+  'closed',
+] as const;
+export type LinkState = (typeof LINK_STATES)[number];
+
+export interface LinkReport {
+  readonly state: LinkState;
+  readonly reason: string;
+  /** Links lost in a row; 0 while one is open. */
+  readonly failures: number;
+  /** The code of a fatal error: trying again soon will not help. */
+  readonly fatal: string | undefined;
+  /** Links that have ended because bytes were changed on the way, since the node was opened. */
+  readonly checksumFailures: number;
+}
+
+/** Where a replica stands, and what it had acknowledged when it was asked. */
+export type AnsweredRow = PositionRow & {
+  /** By this link; epoch 0: it has not followed the space from here, yet. */
+  readonly acked: { readonly epoch: Epoch; readonly flushed: Sequence };
+};
+
+export type FromShipper =
+  | ({ readonly kind: 'state' } & LinkReport)
+  | { readonly kind: 'traffic'; readonly traffic: Traffic }
+  /** The replica has welcomed us. `directoryId`: undefined where it speaks version 1. */
+  | {
+      readonly kind: 'welcomed';
+      readonly connection: number;
+      readonly version: number;
+      readonly directoryId: string | undefined;
+    }
+  | {
+      readonly kind: 'positions';
+      readonly connection: number;
+      readonly rows: readonly AnsweredRow[];
+    }
+  /** A higher epoch of the space is known there, or another node leads it in this one. */
+  | {
+      readonly kind: 'fenced';
+      readonly slot: Slot;
+      readonly epoch: Epoch;
+      readonly leader: Member | undefined;
+    }
+  | { readonly kind: 'segment'; readonly lsn: Lsn }
+  /** Where, from `lsn` on, is the first of these entries? */
+  | { readonly kind: 'seek'; readonly lsn: Lsn; readonly wanted: readonly WantedEntry[] }
+  | { readonly kind: 'snapshot'; readonly connection: number; readonly frame: SnapshotFrame }
+  /** The segment it was told last is not read any more. */
+  | { readonly kind: 'segment-left' }
+  /** The replica wants this space from `next` on (a gap). */
+  | {
+      readonly kind: 'locate';
+      readonly connection: number;
+      readonly slot: Slot;
+      readonly next: Sequence;
+    }
+  /** An answer, or `undefined` when there is no link to ask over. */
+  | {
+      readonly kind: 'answer';
+      readonly id: string;
+      readonly answer: { known: boolean; epoch: Epoch; primary: string } | undefined;
+    };

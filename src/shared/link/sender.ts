@@ -1,0 +1,448 @@
+/**
+ * One replica as its primary sees it: dialling, handshake, heartbeats, silence, backoff, and what
+ * is in flight. Pure: time and chance come in as arguments, effects go out; workers/ship/shipper.ts
+ * carries them out.
+ */
+
+import { failure } from '../errors.js';
+import {
+  ACK_FAST_MS,
+  ACK_SLOW_MS,
+  ACK_STALL_MS,
+  CHECKSUMS_TO_OPEN,
+  FRAME_FIRST_BYTES,
+  FRAME_SMALLEST_BYTES,
+  HANDSHAKE_DEADLINE_MS,
+  HEARTBEAT_MS,
+  MET_AGAIN_MS,
+  PAST_LIFE_MS,
+  REFUSED_STEP_MS,
+  STABLE_MS,
+} from '../limits.js';
+import { GIVEN_UP, type LossCause, lossCauseOf } from '../memory/loss-cause.js';
+import type { Epoch, Sequence } from '../position.js';
+import type { AckRow, Handle, PositionRow } from '../wire/protocol.js';
+import type { LinkReport, LinkState } from './control.js';
+
+export interface SenderOptions {
+  readonly connectTimeoutMs: number;
+  readonly backoffStepsMs: readonly number[];
+  /** Failures in a row that make it a failed one. */
+  readonly maxRetries: number;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  readonly windowBytes: number;
+  readonly catchUpBatchBytes: number;
+  /** What catch-up may read from disk, in all; 0: as much as it can. */
+  readonly catchUpBytesPerSecond: number;
+}
+
+export type SenderInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'connected' }
+  /** `isNewLife`: by another process than the one that welcomed us last. */
+  | { readonly kind: 'welcomed'; readonly isNewLife: boolean }
+  /** The replica has dialled this node, so it lives. `isNewLife`: not the process of this link. */
+  | { readonly kind: 'met'; readonly isNewLife: boolean }
+  /** Bytes have arrived. */
+  | { readonly kind: 'heard' }
+  /** Bytes have been handed to the socket, or taken by it. */
+  | { readonly kind: 'wrote' }
+  /** There is something new to ship: a wait for the next attempt is over. */
+  | { readonly kind: 'hurry' }
+  | { readonly kind: 'caught-up' }
+  | { readonly kind: 'fell-behind' }
+  | {
+      readonly kind: 'lost';
+      readonly reason: string;
+      /** Of the error that ended the link, where there is one. */
+      readonly code: string | undefined;
+      /** Trying again soon will not help. */
+      readonly isFatal: boolean;
+    }
+  /** Somebody waits for an answer: one attempt more, which backoff does not count. */
+  | { readonly kind: 'again' }
+  /** What ended the link is mended. */
+  | { readonly kind: 'retry' }
+  | { readonly kind: 'close' };
+
+export type SenderEffect =
+  | { readonly kind: 'dial' }
+  | { readonly kind: 'greet' }
+  | { readonly kind: 'introduce' }
+  | { readonly kind: 'heartbeat' }
+  | { readonly kind: 'drop' }
+  | { readonly kind: 'report' };
+
+/** How far one space has come on this replica. */
+interface SpaceProgress {
+  readonly epoch: Epoch;
+  sent: Sequence;
+  flushed: Sequence;
+  applied: Sequence;
+}
+
+interface InFlight {
+  readonly handle: Handle;
+  readonly last: Sequence;
+  readonly bytes: number;
+  readonly sentMs: number;
+}
+
+/** The breaker is open: one line, as any state's reason. */
+function spent(failures: number, last: string): string {
+  const found = `${failures} failure${failures === 1 ? '' : 's'} in a row, the last: ${last}`;
+  return failure('MaxRetriesExceeded', found).message.split('\n', 1)[0]!;
+}
+
+/** No process listens there, and the machine, or the net, says so: to ask again costs nothing. */
+function isToldAtOnce(cause: LossCause): boolean {
+  return cause === 'refused' || cause === 'unreachable';
+}
+
+export class Sender {
+  readonly #options: SenderOptions;
+  #state: LinkState = 'waiting';
+  #reason = 'not started';
+  #failures = 0;
+  #fatal: string | undefined;
+  /** Links lost in a row, but for one that has held for a while: what backoff goes by (row 38). */
+  #lostInRow = 0;
+  /** The attempt under way is one that backoff does not count. */
+  #isExtra = false;
+  /** When an attempt was last made because it had dialled us. */
+  #metMs = Number.NEGATIVE_INFINITY;
+  /** When a life after the one of this link was met; undefined: none was. */
+  #nextLifeMs: number | undefined;
+  #checksumsInRow = 0;
+  #checksums = 0;
+  #openSinceMs = 0;
+  #lastAckMs = 0;
+  #frameBytes: number;
+  #nextReadMs = 0;
+  #deadlineMs = 0;
+  #lastHeardMs = 0;
+  #lastWroteMs = 0;
+  #lastBeatMs = 0;
+  readonly #spaces = new Map<Handle, SpaceProgress>();
+  #flight: InFlight[] = [];
+  #flightBytes = 0;
+
+  constructor(options: SenderOptions) {
+    this.#options = options;
+    this.#frameBytes = Math.min(FRAME_FIRST_BYTES, options.catchUpBatchBytes);
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+  get failures(): number {
+    return this.#failures;
+  }
+  get fatal(): string | undefined {
+    return this.#fatal;
+  }
+  /** What the outside is told of the link. */
+  get report(): LinkReport {
+    const { state, failures, fatal } = this;
+    return { state, reason: this.#reason, failures, fatal, checksumFailures: this.#checksums };
+  }
+  /** How long the next frame of batches may be: what this replica acknowledges in good time. */
+  get frameBytes(): number {
+    return this.#frameBytes;
+  }
+  /** Positions have been exchanged: batches may go out. */
+  get isOpen(): boolean {
+    return this.#state === 'streaming' || this.#state === 'catching-up';
+  }
+
+  /** @param chance in [0, 1): where in the backoff step the next attempt falls */
+  step(input: SenderInput, nowMs: number, chance: number): SenderEffect[] {
+    switch (input.kind) {
+      case 'start':
+        return this.#dial(nowMs);
+      case 'connected':
+        this.#lastHeardMs = nowMs;
+        this.#lastWroteMs = nowMs;
+        this.#deadlineMs = nowMs + HANDSHAKE_DEADLINE_MS;
+        return [...this.#become('handshake', 'connected'), { kind: 'greet' }];
+      case 'welcomed':
+        this.#failures = 0;
+        this.#isExtra = false;
+        this.#fatal = undefined;
+        this.#openSinceMs = nowMs;
+        this.#nextLifeMs = undefined;
+        // What ended the lives before says nothing of this one (row 116).
+        if (input.isNewLife) this.#lostInRow = 0;
+        return [...this.#become('catching-up', 'positions are compared'), { kind: 'introduce' }];
+      case 'met':
+        return this.#met(input.isNewLife, nowMs);
+      case 'heard':
+        this.#lastHeardMs = nowMs;
+        return [];
+      case 'wrote':
+        this.#lastWroteMs = nowMs;
+        this.#lastBeatMs = nowMs;
+        return [];
+      case 'hurry':
+        if (this.#state !== 'waiting' && this.#state !== 'failed') return [];
+        // Once: what is lost again waits as long as it would have.
+        return this.#dial(nowMs);
+      case 'caught-up':
+        return this.isOpen ? this.#become('streaming', 'streams what becomes durable') : [];
+      case 'fell-behind':
+        return this.isOpen ? this.#become('catching-up', 'reads from segments') : [];
+      case 'lost':
+        return this.#lost(input.reason, nowMs, chance, input.code, input.isFatal);
+      case 'again':
+        if (this.#state !== 'waiting' && this.#state !== 'failed') return [];
+        this.#isExtra = true;
+        return this.#dial(nowMs);
+      case 'retry':
+        return this.#state === 'waiting' || this.#state === 'failed' ? this.#dial(nowMs) : [];
+      case 'close':
+        return [...this.#become('closed', 'the node closes'), { kind: 'drop' }];
+    }
+  }
+
+  /** @param isWriting the socket holds bytes that it has not taken yet */
+  tick(nowMs: number, isWriting: boolean, chance: number): SenderEffect[] {
+    switch (this.#state) {
+      case 'waiting':
+      case 'failed':
+        return nowMs >= this.#deadlineMs ? this.#dial(nowMs) : [];
+      case 'connecting':
+        if (nowMs < this.#deadlineMs) return [];
+        return this.#lost(GIVEN_UP.timeout, nowMs, chance);
+      case 'handshake':
+        if (nowMs < this.#deadlineMs) return [];
+        return this.#lost(GIVEN_UP.handshake, nowMs, chance);
+      case 'catching-up':
+      case 'streaming': {
+        if (nowMs - this.#lastHeardMs >= this.#options.readTimeoutMs) {
+          return this.#lost(GIVEN_UP.silent, nowMs, chance);
+        }
+        if (nowMs - this.#openSinceMs >= STABLE_MS) this.#lostInRow = 0;
+        if (this.#isOfPastLife(nowMs)) return this.#lost(GIVEN_UP.replaced, nowMs, chance);
+        if (this.#isUnacknowledged(nowMs)) {
+          return this.#lost(GIVEN_UP.unacknowledged, nowMs, chance);
+        }
+        if (isWriting && nowMs - this.#lastWroteMs >= this.#options.writeTimeoutMs) {
+          return this.#lost(GIVEN_UP.writeStalled, nowMs, chance);
+        }
+        if (isWriting || nowMs - this.#lastBeatMs < HEARTBEAT_MS) return [];
+        this.#lastBeatMs = nowMs;
+        return [{ kind: 'heartbeat' }];
+      }
+      case 'closed':
+        return [];
+    }
+  }
+
+  #dial(nowMs: number): SenderEffect[] {
+    this.#deadlineMs = nowMs + this.#options.connectTimeoutMs;
+    // While the breaker is open this is its half-open probe; the state keeps saying `failed`
+    // to the outside only through `failures`.
+    return [...this.#become('connecting', 'dialling'), { kind: 'dial' }];
+  }
+
+  /** It is dialled now, whatever backoff says, and nothing is counted where that fails. */
+  #met(isNewLife: boolean, nowMs: number): SenderEffect[] {
+    if (this.isOpen) {
+      if (isNewLife) this.#nextLifeMs ??= nowMs;
+      return [];
+    }
+    if (this.#state === 'closed') return [];
+    if (this.#state === 'connecting' || this.#state === 'handshake') {
+      // What waits for an answer may have been said to a life that is over.
+      this.#deadlineMs = Math.min(this.#deadlineMs, nowMs + MET_AGAIN_MS);
+      return [];
+    }
+    const soonestMs = this.#metMs + MET_AGAIN_MS;
+    if (nowMs < soonestMs) {
+      this.#deadlineMs = Math.min(this.#deadlineMs, soonestMs);
+      return [];
+    }
+    this.#metMs = nowMs;
+    this.#isExtra = true;
+    return this.#dial(nowMs);
+  }
+
+  /** Another process of that name is met, and this one is not heard any more. */
+  #isOfPastLife(nowMs: number): boolean {
+    if (this.#nextLifeMs === undefined) return false;
+    if (this.#lastHeardMs > this.#nextLifeMs) this.#nextLifeMs = undefined;
+    return nowMs - (this.#nextLifeMs ?? nowMs) >= PAST_LIFE_MS;
+  }
+
+  #isUnacknowledged(nowMs: number): boolean {
+    const oldest = this.#flight[0];
+    if (!oldest) return false;
+    return nowMs - Math.max(oldest.sentMs, this.#lastAckMs) >= ACK_STALL_MS;
+  }
+
+  #lost(
+    reason: string,
+    nowMs: number,
+    chance: number,
+    code?: string,
+    isFatal = false,
+  ): SenderEffect[] {
+    if (this.#state === 'closed' || this.#state === 'waiting' || this.#state === 'failed')
+      return [];
+    if (!this.#isExtra || this.#lostInRow === 0) this.#lostInRow++;
+    this.#isExtra = false;
+    this.#failures = this.#lostInRow;
+    this.#fatal = isFatal ? code : undefined;
+    if (code === 'ChecksumMismatch') {
+      this.#checksums++;
+      // One changed bit may happen; three in a row are a broken path (row 30).
+      if (++this.#checksumsInRow >= CHECKSUMS_TO_OPEN) this.#fatal = code;
+    }
+    const cause = lossCauseOf(reason, code);
+    this.linkLost(cause, this.#flight.length);
+    this.#spaces.clear();
+    this.#flight = [];
+    this.#flightBytes = 0;
+    this.#frameBytes = Math.min(FRAME_FIRST_BYTES, this.#options.catchUpBatchBytes);
+    const steps = this.#options.backoffStepsMs;
+    const last = steps.length - 1;
+    // A fatal error is tried again at the slowest pace: somebody may have mended it.
+    const atMost = isToldAtOnce(cause) ? Math.max(REFUSED_STEP_MS, steps[0]!) : Infinity;
+    const paced = this.#fatal ? steps[last]! : steps[Math.min(this.#failures - 1, last)]!;
+    const step = Math.min(paced, atMost);
+    this.#deadlineMs = nowMs + step * chance;
+    // A full disk may have room again soon; until then the replica has failed (row 50).
+    const isFull = code === 'DiskFull';
+    const isSpent = this.#failures >= this.#options.maxRetries;
+    const open = isFull || isSpent || this.#fatal !== undefined;
+    // A fatal error says itself what is wrong.
+    const why = isSpent && !this.#fatal && !isFull ? spent(this.#failures, reason) : reason;
+    return [...this.#become(open ? 'failed' : 'waiting', why), { kind: 'drop' }];
+  }
+
+  /** For who counts: a link, or an attempt at one, has ended with batches in flight. */
+  protected linkLost(_cause: LossCause, _unacknowledged: number): void {}
+
+  /** For who counts: so many batches are flushed, or not waited for any more. */
+  protected batchesDone(_count: number): void {}
+
+  #become(state: LinkState, reason: string): SenderEffect[] {
+    if (state === this.#state && reason === this.#reason) return [];
+    this.#state = state;
+    this.#reason = reason;
+    return [{ kind: 'report' }];
+  }
+
+  // --- spaces and what is in flight ----------------------------------------------------------
+
+  /** The replica has told where it stands and may have batches of this epoch. */
+  join(row: PositionRow, epoch: Epoch): void {
+    const { sequence } = row.position;
+    this.#spaces.set(row.handle, {
+      epoch,
+      sent: sequence,
+      flushed: sequence,
+      applied: row.applied,
+    });
+  }
+
+  /** The space goes to this replica no more; what is in flight of it frees its window. */
+  leave(handle: Handle, nowMs: number): void {
+    this.#spaces.delete(handle);
+    this.shrinkFlight(nowMs);
+  }
+
+  /** The last sequence handed to the socket; undefined where the space is not streamed. */
+  sent(handle: Handle): Sequence | undefined {
+    return this.#spaces.get(handle)?.sent;
+  }
+
+  /** The last sequence flushed there; undefined where the space is not streamed. */
+  flushed(handle: Handle): Sequence | undefined {
+    return this.#spaces.get(handle)?.flushed;
+  }
+
+  /** How many spaces the replica has told its position of. */
+  get streams(): number {
+    return this.#spaces.size;
+  }
+
+  /** The window leaves room for at least one more batch. */
+  get hasWindow(): boolean {
+    return this.#flightBytes < this.#options.windowBytes;
+  }
+
+  /** May catch-up read on? Otherwise: not before so many ms from now. */
+  readDelayMs(nowMs: number): number {
+    return Math.max(0, this.#nextReadMs - nowMs);
+  }
+
+  /** Catch-up has read so many bytes, of what it may per second. */
+  bytesRead(bytes: number, nowMs: number): void {
+    const perSecond = this.#options.catchUpBytesPerSecond;
+    if (perSecond === 0) return;
+    this.#nextReadMs = Math.max(this.#nextReadMs, nowMs) + (1_000 * bytes) / perSecond;
+  }
+
+  batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
+    const space = this.#spaces.get(handle)!;
+    // After a nack entries go out again: what was sent stays sent.
+    space.sent = Math.max(space.sent, last);
+    this.#flight.push({ handle, last, bytes, sentMs: nowMs });
+    this.#flightBytes += bytes;
+  }
+
+  /**
+   * Takes one row of an ack. @returns whether anything moved
+   * Throws ProtocolViolation for an ack of what was never sent, or one that goes back (row 33).
+   */
+  acked(row: AckRow, nowMs: number): boolean {
+    const space = this.#spaces.get(row.handle);
+    if (!space || row.epoch !== space.epoch) return false;
+    if (row.flushed > space.sent) {
+      throw failure('ProtocolViolation', `an ack of ${row.flushed}, sent is ${space.sent}`);
+    }
+    if (row.flushed < space.flushed) {
+      throw failure('ProtocolViolation', `an ack of ${row.flushed} behind ${space.flushed}`);
+    }
+    const moved = row.flushed > space.flushed || row.applied > space.applied;
+    if (row.flushed > space.flushed) {
+      this.#lastAckMs = nowMs;
+      this.#checksumsInRow = 0;
+    }
+    space.flushed = row.flushed;
+    space.applied = Math.max(space.applied, row.applied);
+    return moved;
+  }
+
+  /** The ack is of a higher epoch than the one that is streamed: another node leads (row 111). */
+  isOvertaken({ handle, epoch }: AckRow): boolean {
+    return epoch > (this.#spaces.get(handle)?.epoch ?? epoch);
+  }
+
+  /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
+  shrinkFlight(nowMs: number): void {
+    let done = 0;
+    for (; done < this.#flight.length; done++) {
+      const batch = this.#flight[done]!;
+      if ((this.#spaces.get(batch.handle)?.flushed ?? batch.last) < batch.last) break;
+      this.#flightBytes -= batch.bytes;
+    }
+    if (done === 0) return;
+    const tookMs = nowMs - this.#flight[done - 1]!.sentMs;
+    this.#flight.splice(0, done);
+    this.batchesDone(done);
+    const { catchUpBatchBytes } = this.#options;
+    if (tookMs < ACK_FAST_MS) {
+      this.#frameBytes = Math.min(catchUpBatchBytes, 2 * this.#frameBytes);
+    } else if (tookMs > ACK_SLOW_MS) {
+      const least = Math.min(FRAME_SMALLEST_BYTES, catchUpBatchBytes);
+      this.#frameBytes = Math.max(least, this.#frameBytes / 2);
+    }
+  }
+
+  get isDrained(): boolean {
+    return this.#flight.length === 0;
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The file of a segment's index. A row is found without reading the others, and trusted without
+ * them: rows are sorted by id, and each part has a CRC32C of its own. Little-endian:
+ *
+ * Head: magic "EGWI", format u32, start u64, end u64, spaces u32, CRC of all before it.
+ * Rows: id, first u64, last u64, at u32 (of its stretches, in the file), stretches u32, CRC of
+ * these, CRC of the row before it. Stretches: first u64, bytes from the segment's start u32,
+ * length u32.
+ */
+import { ByteReader, ByteWriter } from '../bytes.js';
+import { crc32c } from '../crc.js';
+import { failure } from '../errors.js';
+import type { Lsn, Sequence, Slot } from '../position.js';
+import { SegmentIndex, type Stretches } from './segment-index.js';
+
+const MAGIC = 0x49574745;
+const FORMAT = 2;
+export const INDEX_HEAD_BYTES = 32;
+export const INDEX_ROW_BYTES = 48;
+const STRETCH_BYTES = 16;
+
+/** One space in the file of an index. */
+export interface IndexRow {
+  readonly id: string;
+  readonly first: Sequence;
+  readonly last: Sequence;
+  /** Where its stretches are in the file, and how long. */
+  readonly at: number;
+  readonly bytes: number;
+  readonly crc: number;
+}
+
+/** @param idOf the space's id; the file outlives slots */
+export function encodeIndex(
+  index: SegmentIndex,
+  start: Lsn,
+  end: Lsn,
+  idOf: (slot: Slot) => string,
+): Uint8Array {
+  const rows = [...index.slots].map((slot) => ({ id: idOf(slot), slot }));
+  rows.sort((a, b) => (a.id < b.id ? -1 : 1));
+  const head = new ByteWriter().u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(rows.length);
+  head.u32(crc32c(head.bytes()));
+  // Two writers for all: one for each row would take longer than all else, in one turn.
+  const all = new ByteWriter();
+  const behindRows = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * rows.length;
+  for (const { id, slot } of rows) {
+    const [begin, at] = [head.length, all.length];
+    const stretches = index.stretches(slot);
+    encodeStretches(all, stretches, start);
+    head.id(id).u64(index.first(slot)!).u64(index.last(slot)!);
+    head.u32(behindRows + at).u32(stretches.length / 3);
+    head.u32(crc32c(all.bytes().subarray(at)));
+    head.u32(crc32c(head.bytes().subarray(begin)));
+  }
+  return head.raw(all.bytes()).bytes();
+}
+
+function encodeStretches(w: ByteWriter, stretches: Stretches, start: Lsn): void {
+  for (let i = 0; i < stretches.length; i += 3) {
+    w.u64(stretches[i]!)
+      .u32(stretches[i + 1]! - start)
+      .u32(stretches[i + 2]!);
+  }
+}
+
+/** One that an older version has written: nobody reads it, and it is built again when needed. */
+export function isOldIndex(bytes: Uint8Array): boolean {
+  if (bytes.length < INDEX_HEAD_BYTES) return false;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.getUint32(0, true) === MAGIC && view.getUint32(4, true) === FORMAT - 1;
+}
+
+/** How many rows follow. Throws CorruptionDetected where it is not the index of this segment. */
+export function decodeIndexHead(bytes: Uint8Array, start: Lsn, end: Lsn): number {
+  const r = reader(bytes, INDEX_HEAD_BYTES);
+  if (r.u32() !== MAGIC || r.u32() !== FORMAT) throw bad('another format');
+  if (r.u64() !== start || r.u64() !== end) throw bad('another segment');
+  const rows = r.u32();
+  checkCrc(bytes, INDEX_HEAD_BYTES);
+  return rows;
+}
+
+/** Reads the row at `offset`. Throws CorruptionDetected. */
+export function decodeIndexRow(bytes: Uint8Array, offset: number): IndexRow {
+  const part = bytes.subarray(offset, offset + INDEX_ROW_BYTES);
+  const r = reader(part, INDEX_ROW_BYTES);
+  const id = r.id();
+  const row = { id, first: r.u64(), last: r.u64(), at: r.u32(), bytes: r.u32() * STRETCH_BYTES };
+  const crc = r.u32();
+  checkCrc(part, INDEX_ROW_BYTES);
+  if (row.last < row.first || row.bytes === 0) throw bad('a row that contradicts itself');
+  return { ...row, crc };
+}
+
+/** @param bytes the stretches of the row. Throws CorruptionDetected. */
+export function decodeStretches(bytes: Uint8Array, row: IndexRow, start: Lsn): Stretches {
+  if (bytes.length !== row.bytes || crc32c(bytes) !== row.crc) throw bad('its CRC does not fit');
+  const r = new ByteReader(bytes, 'CorruptionDetected');
+  const stretches: Stretches = [];
+  while (r.left > 0) stretches.push(r.u64(), start + r.u32(), r.u32());
+  if (stretches[0] !== row.first) throw bad('a row that contradicts itself');
+  return stretches;
+}
+
+/** Reads head and rows. @param slotOf undefined for a space that is not here any more */
+export function decodeIndexRows(
+  bytes: Uint8Array,
+  start: Lsn,
+  end: Lsn,
+  slotOf: (id: string) => Slot | undefined,
+): SegmentIndex {
+  const count = decodeIndexHead(bytes, start, end);
+  const rows: [Slot, Sequence, Sequence][] = [];
+  for (let i = 0; i < count; i++) {
+    const row = decodeIndexRow(bytes, INDEX_HEAD_BYTES + INDEX_ROW_BYTES * i);
+    const slot = slotOf(row.id);
+    if (slot !== undefined) rows.push([slot, row.first, row.last]);
+  }
+  return SegmentIndex.settled(rows);
+}
+
+/** Reads a whole file, every byte of it. Throws CorruptionDetected. */
+export function decodeIndex(
+  bytes: Uint8Array,
+  start: Lsn,
+  end: Lsn,
+  slotOf: (id: string) => Slot | undefined,
+): SegmentIndex {
+  const count = decodeIndexHead(bytes, start, end);
+  const index = new SegmentIndex();
+  let at = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * count;
+  let before = '';
+  for (let i = 0; i < count; i++) {
+    const row = decodeIndexRow(bytes, INDEX_HEAD_BYTES + INDEX_ROW_BYTES * i);
+    if (row.at !== at || row.id <= before) throw bad('rows in another order');
+    const stretches = decodeStretches(bytes.subarray(at, at + row.bytes), row, start);
+    const slot = slotOf(row.id);
+    if (slot !== undefined) index.set(slot, stretches, row.last);
+    at += row.bytes;
+    before = row.id;
+  }
+  if (at !== bytes.length) throw bad(`${bytes.length} bytes, its rows take ${at}`);
+  return index;
+}
+
+function reader(bytes: Uint8Array, least: number): ByteReader {
+  if (bytes.length < least) throw bad('it is cut short');
+  return new ByteReader(bytes, 'CorruptionDetected');
+}
+
+function checkCrc(bytes: Uint8Array, length: number): void {
+  const found = crc32c(bytes.subarray(0, length - 4));
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(length - 4, true) !== found) throw bad('its CRC does not fit');
+}
+
+function bad(what: string): Error {
+  return failure('CorruptionDetected', `a segment index: ${what}`);
+}

@@ -1,0 +1,121 @@
+/**
+ * Sealing: a staged group becomes the exact bytes that go to the log. Runs of one space are
+ * brought together, headers completed, CRCs and stamps written, 64 zero bytes put behind.
+ * Synchronous and without allocation per entry; runs in the pool or on the main thread.
+ */
+
+import { assert } from '../errors.js';
+import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../limits.js';
+import {
+  type NodeMemory,
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_LAST,
+  RUN_OFFSET,
+  RUN_RECEIVED,
+  RUN_SLOT,
+  type Slab,
+} from '../memory/slab.js';
+import type { Lsn } from '../position.js';
+import { readPayloadSize, sealLocal, stampPlace } from './entry.js';
+
+/** What the main thread asks of a sealer. */
+export interface SealJob {
+  /** Index of the slab in which the group was staged. */
+  readonly staging: number;
+  /** Where the sealed group is to stand; `staging` itself when its runs are grouped already. */
+  readonly target: number;
+  readonly runs: number;
+  readonly bytes: number;
+  readonly startLsn: Lsn;
+  /** The durable end that the entries' `back` is to name. */
+  readonly durableLsn: Lsn;
+  readonly salt: number;
+}
+
+/** Scratch for grouping, one per thread. */
+export class Sealer {
+  readonly #memory: NodeMemory;
+  /** By slot: the group in which the slot was last met, and its last run there. */
+  readonly #metIn: Float64Array;
+  readonly #lastRun: Int32Array;
+  #groups = 0;
+
+  constructor(memory: NodeMemory) {
+    this.#memory = memory;
+    this.#metIn = new Float64Array(memory.memory.maxSpaces + 1);
+    this.#lastRun = new Int32Array(memory.memory.maxSpaces + 1);
+  }
+
+  /** Seals one group. @returns the number of runs in the target's run table */
+  seal(job: SealJob): number {
+    const staging = this.#memory.slabs[job.staging]!;
+    const target = this.#memory.slabs[job.target]!;
+    const runs = job.staging === job.target ? job.runs : this.#group(staging, target, job.runs);
+    for (let r = 0; r < runs; r++) this.#finishRun(target, r * RUN_FIELDS, job);
+    target.bytes.fill(0, job.bytes, job.bytes + TRAILER_BYTES);
+    return runs;
+  }
+
+  /**
+   * Copies the runs into the target in the order in which their spaces first appear, and joins
+   * those of one space. The order within a space stays: its sequences are contiguous.
+   */
+  #group(staging: Slab, target: Slab, runs: number): number {
+    const from = staging.runs;
+    const next = new Int32Array(runs).fill(-1);
+    const heads: number[] = [];
+    const stamp = ++this.#groups;
+    for (let r = 0; r < runs; r++) {
+      const slot = from[r * RUN_FIELDS + RUN_SLOT]!;
+      if (this.#metIn[slot] === stamp) next[this.#lastRun[slot]!] = r;
+      else heads.push(r);
+      this.#metIn[slot] = stamp;
+      this.#lastRun[slot] = r;
+    }
+    const to = target.runs;
+    let at = 0;
+    let made = 0;
+    for (const head of heads) {
+      const row = made * RUN_FIELDS;
+      const first = head * RUN_FIELDS;
+      for (let field = 0; field < RUN_FIELDS; field++) to[row + field] = from[first + field]!;
+      to[row + RUN_OFFSET] = at;
+      to[row + RUN_COUNT] = 0;
+      to[row + RUN_BYTES] = 0;
+      for (let r = head; r >= 0; r = next[r]!) {
+        const source = r * RUN_FIELDS;
+        const offset = from[source + RUN_OFFSET]!;
+        const bytes = from[source + RUN_BYTES]!;
+        target.bytes.set(staging.bytes.subarray(offset, offset + bytes), at);
+        to[row + RUN_COUNT]! += from[source + RUN_COUNT]!;
+        to[row + RUN_BYTES]! += bytes;
+        at += bytes;
+      }
+      made++;
+    }
+    return made;
+  }
+
+  #finishRun(slab: Slab, row: number, job: SealJob): void {
+    const { bytes, view, runs } = slab;
+    const received = runs[row + RUN_RECEIVED] === 1;
+    const id = this.#memory.spaceId(runs[row + RUN_SLOT]!);
+    const count = runs[row + RUN_COUNT]!;
+    const end = runs[row + RUN_OFFSET]! + runs[row + RUN_BYTES]!;
+    let at = runs[row + RUN_OFFSET]!;
+    let last = at;
+    for (let n = 0; n < count; n++) {
+      const lsn = job.startLsn + at;
+      const back = lsn - job.durableLsn;
+      if (received) stampPlace(view, at, job.salt, lsn, back);
+      else sealLocal(bytes, view, at, id, job.salt, lsn, back);
+      last = at;
+      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+    }
+    runs[row + RUN_LAST] = last;
+    assert(at === end, `run of slot ${runs[row + RUN_SLOT]} from ${runs[row + RUN_FIRST]} is torn`);
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * How many directories have an entry, and what that allows (DESIGN 14). Everybody counts by the
+ * newest members entry of its own log: while that is pending both sets must agree. Acks,
+ * promotions and changes of members all count here and nowhere else.
+ */
+
+import type { Epoch, EpochStart, Position, Sequence } from '../position.js';
+import { epochAt } from '../position.js';
+
+import { fits, isMember, type MemberId, type MemberSet, type MembersRow } from './members.js';
+
+/** What a primary knows of its own log, and of the directories that follow it. */
+export interface Progress {
+  readonly own: MemberId;
+  readonly ownFlushed: Sequence;
+  /** Durable there, as a part of this primary's log. */
+  readonly others: readonly { readonly member: MemberId; readonly flushed: Sequence }[];
+  /** Of the present epoch the first entry; Infinity: it has none yet. */
+  readonly first: Sequence;
+  /** Enough of version 0 follow this founder; true in every later epoch. */
+  readonly isFounded: boolean;
+}
+
+/** The word of etcd on a pending entry: the new set has it, the old one needs not be asked. */
+export interface Floor {
+  readonly epoch: Epoch;
+  readonly sequence: Sequence;
+}
+
+/** How many of a set have said something, of how many it takes. */
+export interface Count {
+  readonly set: MemberSet;
+  readonly needed: number;
+  readonly got: number;
+}
+
+/**
+ * The last entry that is acknowledged with `{ replicas: level }`; 0: none is. What an older epoch
+ * wrote is acknowledged together with the first entry of this one: alone it may yet be taken back.
+ * @param sets what `countingSets` gives; empty: carried over, every other directory counts
+ * @param level 0: this primary's own disk
+ */
+export function acknowledgedUpTo(
+  sets: readonly MemberSet[],
+  level: number,
+  progress: Progress,
+): Sequence {
+  if (level === 0) return progress.ownFlushed;
+  if (!progress.isFounded) return 0;
+  const others = progress.others.map((o) => o.flushed);
+  const flushed =
+    sets.length > 0
+      ? sets.map((set) => flushedBy(set, level + 1, progress))
+      : [nthLargest(others, level)];
+  const upTo = Math.min(progress.ownFlushed, ...flushed);
+  return upTo >= progress.first ? upTo : 0;
+}
+
+/**
+ * Whether the settled entry behind this pending one may be written: the old set cannot be led
+ * without it any more, for so many of it have it that every promotion meets it; or etcd says so.
+ */
+export function maySettle(row: MembersRow, progress: Progress, floor?: Floor): boolean {
+  if (!row.old || !isMember(row.next, progress.own)) return false;
+  if (floor?.epoch === row.epoch && floor.sequence === row.sequence) return true;
+  return isKeptBy(row.old, row.sequence, progress);
+}
+
+/** Whether the primary may ask etcd to be the witness of this pending entry. */
+export function mayWriteFloor(row: MembersRow, progress: Progress): boolean {
+  return row.old !== undefined && isKeptBy(row.next, row.sequence, progress);
+}
+
+/** Whether a change may begin: none is pending. Where no set is known there is none to change. */
+export function mayChange(rows: readonly MembersRow[]): boolean {
+  const row = rows.at(-1);
+  return row !== undefined && !row.old;
+}
+
+/** How many of a set a promotion needs, so that every one of them meets what was acknowledged. */
+export function answersNeeded(replicas: number, keep: number): number {
+  return Math.max(1, replicas - keep + 1);
+}
+
+/** @param keep what the operator asks to be kept; never less than what the set keeps */
+export function countAnswers(
+  sets: readonly MemberSet[],
+  answered: readonly MemberId[],
+  keep?: number,
+): Count[] {
+  return sets.map((set) => ({
+    set,
+    needed: answersNeeded(set.members.length - 1, Math.min(keep ?? set.keep, set.keep)),
+    got: set.members.filter((m) => answered.some((a) => fits(a, m))).length,
+  }));
+}
+
+export function isEnough(counts: readonly Count[]): boolean {
+  return counts.every(({ needed, got }) => got >= needed);
+}
+
+/**
+ * Whether a founder is the founder: so many of version 0, itself included, follow it that no other
+ * one can have as many.
+ */
+export function isFounded(set: MemberSet, followers: readonly MemberId[]): boolean {
+  const [count] = countAnswers([set], followers);
+  return count!.got >= Math.max(count!.needed, Math.floor(set.members.length / 2) + 1);
+}
+
+/** Whether a log that ends at `position` holds the entry that etcd's floor names. */
+export function holdsFloor(
+  log: {
+    readonly position: Position;
+    readonly history: readonly EpochStart[];
+    readonly rows: readonly MembersRow[];
+  },
+  floor: Floor | undefined,
+): boolean {
+  if (!floor) return true;
+  const { epoch, sequence } = floor;
+  if (log.rows.some((r) => r.epoch === epoch && r.sequence === sequence)) return true;
+  return log.position.sequence >= sequence && epochAt(log.history, sequence) === epoch;
+}
+
+/** So many of the set have it that a promotion by the set alone must meet one of them. */
+function isKeptBy(set: MemberSet, sequence: Sequence, progress: Progress): boolean {
+  if (!progress.isFounded) return false;
+  const many = Math.min(set.keep, set.members.length - 1) + 1;
+  const has = Math.min(progress.ownFlushed, flushedBy(set, many, progress));
+  return has >= Math.max(sequence, progress.first);
+}
+
+/** What so many members of the set have flushed; the primary itself counts where it is named. */
+function flushedBy(set: MemberSet, many: number, progress: Progress): Sequence {
+  const all = [{ member: progress.own, flushed: progress.ownFlushed }, ...progress.others];
+  const each = set.members.map((m) =>
+    all.reduce((most, o) => (fits(o.member, m) ? Math.max(most, o.flushed) : most), 0),
+  );
+  return nthLargest(each, many);
+}
+
+function nthLargest(values: readonly number[], n: number): number {
+  return [...values].sort((a, b) => b - a)[n - 1] ?? 0;
+}

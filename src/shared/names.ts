@@ -1,0 +1,38 @@
+/** Names become ids: the first 16 bytes of SHA-256 of the UTF-8 name (DESIGN 4, Names). */
+import { createHash } from 'node:crypto';
+import { failure } from './errors.js';
+import { SPACE_NAME_MAX_BYTES } from './limits.js';
+import { wrong } from './option-checks.js';
+
+const ALL_ZERO = '0'.repeat(32);
+const ALL_ONES = 'f'.repeat(32);
+
+/** @returns 16 bytes as lower-case hex */
+export function idOf(name: string): string {
+  return createHash('sha256').update(name, 'utf8').digest('hex').slice(0, 32);
+}
+
+/** The id of a space. Throws Configuration for a name that is not 1..255 bytes of UTF-8. */
+export function spaceIdOf(name: string): string {
+  checkName('the name of a space', name);
+  const id = idOf(name);
+  if (id === ALL_ZERO || id === ALL_ONES) {
+    throw failure(
+      'Configuration',
+      `the space name ${JSON.stringify(name)} hashes to a reserved id`,
+    );
+  }
+  return id;
+}
+
+/** Throws Configuration unless `name` is a string of 1..255 bytes of well-formed UTF-8. */
+export function checkName(what: string, name: unknown): asserts name is string {
+  if (typeof name !== 'string') throw wrong(what, name, 'a string of 1 to 255 bytes');
+  const bytes = Buffer.byteLength(name, 'utf8');
+  if (bytes < 1 || bytes > SPACE_NAME_MAX_BYTES) {
+    throw failure('Configuration', `${what} has ${bytes} bytes, allowed are 1..255`);
+  }
+  if (Buffer.from(name, 'utf8').toString('utf8') !== name) {
+    throw failure('Configuration', `${what} is no well-formed Unicode`);
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * What every frame is wrapped in: length u32 of the body, kind u8, 3 zero bytes, CRC32C of the
+ * body (0 for batches: each has its own), CRC32C of these 12 bytes, body. All integers
+ * little-endian. What the bodies say is in wire/protocol.ts and the files of codecs that it joins.
+ */
+import type { ByteReader, ByteWriter } from '../bytes.js';
+import { crc32c, crc32cTable } from '../crc.js';
+import { failure } from '../errors.js';
+import {
+  FRAME_HEADER_BYTES,
+  FRAME_LEAST_BYTES,
+  HELLO_FRAME_MAX_BYTES,
+  SPARE_FRAME_BUFFERS,
+} from '../limits.js';
+
+/** The one kind whose body carries CRCs of its own. */
+export const BATCHES = 6;
+
+/** How the body of one kind of frame is written and read. */
+export interface FrameCodec<F> {
+  /** The kind byte. */
+  readonly code: number;
+  write(w: ByteWriter, frame: F): void;
+  /** Throws ProtocolViolation; allocates by what is there only. */
+  read(r: ByteReader): F;
+  /** What version 2 of the protocol says instead, under a kind byte of its own. */
+  readonly since2?: Pick<FrameCodec<F>, 'code' | 'write' | 'read'>;
+}
+
+/** A codec for each member of a union of frames. */
+export type FrameCodecs<F extends { kind: string }> = {
+  readonly [K in F['kind']]: FrameCodec<Extract<F, { kind: K }>>;
+};
+
+/** All rows up to the end of the body. */
+export function readRows<T>(r: ByteReader, read: (r: ByteReader) => T): T[] {
+  const found: T[] = [];
+  while (r.left > 0) found.push(read(r));
+  return found;
+}
+
+/**
+ * Rows in parts that any frame holds.
+ * @param bytesOf the most that a row takes
+ */
+export function partsBySize<T>(rows: readonly T[], bytesOf: (row: T) => number): T[][] {
+  const parts: T[][] = [];
+  let left = 0;
+  for (const row of rows) {
+    const bytes = bytesOf(row);
+    if (bytes > left) {
+      parts.push([]);
+      left = FRAME_LEAST_BYTES;
+    }
+    parts[parts.length - 1]!.push(row);
+    left -= bytes;
+  }
+  return parts;
+}
+
+/** The word that a code stands for. Throws ProtocolViolation. */
+export function oneOf<T>(values: readonly T[], index: number): T {
+  const value = values[index];
+  if (value === undefined) throw failure('ProtocolViolation', `a code ${index} nobody defined`);
+  return value;
+}
+
+/** Writes a frame header for a body that the caller has put behind it. @param crc of the body */
+export function writeFrameHeader(
+  view: DataView,
+  at: number,
+  kind: number,
+  length: number,
+  crc: number,
+): void {
+  view.setUint32(at, length, true);
+  view.setUint32(at + 4, kind, true);
+  view.setUint32(at + 8, crc, true);
+  view.setUint32(at + 12, crc32cTable(view, at, 12), true);
+}
+
+/** A frame as its header announces it. */
+export interface FrameHead {
+  readonly kind: number;
+  readonly length: number;
+  /** CRC32C of the body; batches have their own. */
+  readonly crc: number;
+}
+
+/**
+ * Reads a frame header. Throws ProtocolViolation when the length exceeds `cap` bytes, or the bytes
+ * are no frame at all; ChecksumMismatch when a bit of it has changed on the way.
+ */
+export function readFrameHead(view: DataView, at: number, cap: number): FrameHead {
+  const length = view.getUint32(at, true);
+  const kind = view.getUint32(at + 4, true);
+  if (crc32cTable(view, at, 12) !== view.getUint32(at + 12, true)) {
+    if (kind === 0 || kind > 255) throw failure('ProtocolViolation', 'bytes that are no frame');
+    throw failure('ChecksumMismatch', 'a frame whose header does not fit its CRC');
+  }
+  if (length > cap) throw failure('ProtocolViolation', `a frame of ${length} bytes, cap ${cap}`);
+  return { kind, length, crc: view.getUint32(at + 8, true) };
+}
+
+/**
+ * Buffers of connections that are gone, for the next ones: a link that comes and goes leaves no
+ * garbage of its size each time.
+ */
+export class FrameBuffers {
+  readonly #spare: Uint8Array[] = [];
+
+  /** At least `bytes` long; what is in it is old. */
+  take(bytes: number): Uint8Array {
+    const at = this.#spare.findIndex((spare) => spare.length >= bytes);
+    return at < 0 ? new Uint8Array(bytes) : this.#spare.splice(at, 1)[0]!;
+  }
+
+  give(buffer: Uint8Array): void {
+    if (this.#spare.length < SPARE_FRAME_BUFFERS) this.#spare.push(buffer);
+  }
+}
+
+/** Brings a byte stream into frames in one buffer, as long as the longest that it takes. */
+export class FrameAssembler {
+  readonly #buffers: FrameBuffers | undefined;
+  #bytes: Uint8Array;
+  #view: DataView;
+  #used = 0;
+  #cap: number;
+
+  /** @param buffers where the buffer for longer frames comes from, and goes back to */
+  constructor(cap: number, buffers?: FrameBuffers) {
+    this.#buffers = buffers;
+    this.#cap = cap;
+    this.#bytes = new Uint8Array(FRAME_HEADER_BYTES + cap);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** From now on frames of up to `cap` bytes are taken. */
+  setCap(cap: number): void {
+    this.#cap = cap;
+    const wanted = FRAME_HEADER_BYTES + cap;
+    if (wanted <= this.#bytes.length) return;
+    const bytes = this.#buffers?.take(wanted) ?? new Uint8Array(wanted);
+    bytes.set(this.#bytes.subarray(0, this.#used));
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer);
+  }
+
+  /** Another stream begins, with frames of up to `cap` bytes at first. */
+  restart(cap: number): void {
+    this.#used = 0;
+    this.setCap(cap);
+  }
+
+  /** Nothing is fed any more, and no body that was handed over is read. */
+  release(): void {
+    if (this.#cap > HELLO_FRAME_MAX_BYTES) this.#buffers?.give(this.#bytes);
+    this.#bytes = new Uint8Array(0);
+    this.#used = 0;
+  }
+
+  /**
+   * Takes `chunk` and hands over each whole frame. The body is valid only during the call.
+   * `take` returns false to stop; the bytes not used up are returned, to be fed again.
+   */
+  feed(chunk: Uint8Array, take: (kind: number, body: Uint8Array) => boolean): Uint8Array {
+    let rest = chunk;
+    while (rest.length > 0) {
+      const wanted = this.#wanted();
+      const part = rest.subarray(0, wanted - this.#used);
+      this.#bytes.set(part, this.#used);
+      this.#used += part.length;
+      rest = rest.subarray(part.length);
+      if (this.#used < FRAME_HEADER_BYTES) break;
+      const head = readFrameHead(this.#view, 0, this.#cap);
+      const end = FRAME_HEADER_BYTES + head.length;
+      if (this.#used < end) continue;
+      this.#used = 0;
+      const body = this.#bytes.subarray(FRAME_HEADER_BYTES, end);
+      if (head.kind !== BATCHES && crc32c(body) !== head.crc) {
+        throw failure('ChecksumMismatch', `a frame of kind ${head.kind} does not fit its CRC`);
+      }
+      if (!take(head.kind, body)) break;
+    }
+    return rest;
+  }
+
+  #wanted(): number {
+    if (this.#used < FRAME_HEADER_BYTES) return FRAME_HEADER_BYTES;
+    return FRAME_HEADER_BYTES + readFrameHead(this.#view, 0, this.#cap).length;
+  }
+}

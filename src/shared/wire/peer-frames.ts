@@ -1,0 +1,227 @@
+/**
+ * What any node may ask a member of its cluster on a short connection of its own (a peer call):
+ * a hello with FEATURE_PEER_CALL, then requests one after the other. Each is answered by frames of
+ * its own kind and `peer-done`, or by `peer-declined`. Another request: two frames in a file like
+ * this one, and a handler in main/peer/handlers.ts.
+ */
+import type { ByteReader, ByteWriter } from '../bytes.js';
+import { failure } from '../errors.js';
+import { ASK_SPACES_MAX } from '../limits.js';
+import type { Role } from '../log/node-record.js';
+import { type MembersRow, readMembersRows, writeMembersRows } from '../members/members.js';
+import {
+  readDirectory,
+  rowBytes,
+  withDirectories,
+  writeDirectories,
+  writeDirectory,
+} from '../members/rows.js';
+import type { Epoch, EpochStart, Position, Sequence } from '../position.js';
+import { type FrameCodecs, oneOf, partsBySize, readRows } from './frame.js';
+
+/** In the features of a hello: the connection asks, and follows nothing. */
+export const FEATURE_PEER_CALL = 0x1_0000;
+/** Of a longer epoch history the newest rows are told: what any frame holds. */
+export const STANDING_HISTORY_MAX = 1_000;
+
+/** Where a node stands in one space. Of an unknown one only `id` says anything. */
+export interface StandingRow {
+  /** 16 bytes, lower-case hex. */
+  readonly id: string;
+  readonly isKnown: boolean;
+  readonly role: Role;
+  readonly epoch: Epoch;
+  readonly epochSeen: Epoch;
+  /** The node that leads it, as far as is known there. */
+  readonly primary: string;
+  readonly position: Position;
+  readonly flushed: Sequence;
+  readonly applied: Sequence;
+  /** The first retained entry. */
+  readonly first: Sequence;
+  /** Whether it can read all that it retains. */
+  readonly isWhole: boolean;
+  /** Oldest first. */
+  readonly history: readonly EpochStart[];
+  /** Of who answers; undefined in version 1. */
+  readonly directoryId: string | undefined;
+  /** Who counts by its log, the newest last; empty in version 1. */
+  readonly sets: readonly MembersRow[];
+  /** The directory that began the space; undefined: nobody knows it there, or version 1. */
+  readonly founder: string | undefined;
+  /** It has begun the space, and enough of those that it met then follow it. */
+  readonly isFounded: boolean;
+  /** The highest version of the protocol that it speaks. */
+  readonly protocol: number;
+}
+
+/** Why a node cannot give an entry. */
+export type LackReason = 'unknown' | 'trimmed' | 'beyond' | 'damaged';
+const LACKS: readonly LackReason[] = ['unknown', 'trimmed', 'beyond', 'damaged'];
+const ROLES: readonly Role[] = ['replica', 'primary'];
+
+export type PeerFrame =
+  | { readonly kind: 'standing-ask'; readonly ids: readonly string[] }
+  /** Rows in the order of the ids, over as many frames as it takes. */
+  | { readonly kind: 'standing'; readonly rows: readonly StandingRow[] }
+  | {
+      readonly kind: 'entries-ask';
+      readonly id: string;
+      readonly from: Sequence;
+      readonly to: Sequence;
+      /** The answer ends behind the entry that reaches so many bytes. */
+      readonly maxBytes: number;
+    }
+  /** One batch (batch.ts), as a primary would ship it. A view: valid as long as its frame is. */
+  | { readonly kind: 'entries'; readonly batch: Uint8Array }
+  /** The answer ends here, for the node does not have `sequence`. */
+  | {
+      readonly kind: 'entries-lack';
+      readonly sequence: Sequence;
+      readonly reason: LackReason;
+      /** What it retains and can name: `first` to `last`. */
+      readonly first: Sequence;
+      readonly last: Sequence;
+    }
+  /** The answer is complete. */
+  | { readonly kind: 'peer-done' }
+  /** There is no answer; the connection goes on. */
+  | { readonly kind: 'peer-declined'; readonly code: string; readonly message: string };
+
+export const PEER_CODECS: FrameCodecs<PeerFrame> = {
+  'standing-ask': {
+    code: 24,
+    write: (w, { ids }) => {
+      for (const id of ids) w.id(id);
+    },
+    read: (r) => {
+      const ids = readRows(r, (x) => x.id());
+      if (ids.length > ASK_SPACES_MAX) {
+        throw failure('ProtocolViolation', `${ids.length} spaces in one question`);
+      }
+      return { kind: 'standing-ask', ids };
+    },
+  },
+  standing: {
+    code: 25,
+    write: (w, { rows }) => {
+      for (const row of rows) writeStanding(w, row);
+    },
+    read: (r) => ({ kind: 'standing', rows: readRows(r, readStanding) }),
+    since2: {
+      code: 44,
+      write: (w, { rows }) => {
+        for (const row of rows) {
+          writeStanding(w, row);
+          writeDirectory(w, row.directoryId);
+          writeDirectories(w, row.history);
+          writeMembersRows(w, row.sets);
+          writeDirectory(w, row.founder);
+          w.u8(Number(row.isFounded)).u16(row.protocol);
+        }
+      },
+      read: (r) => ({
+        kind: 'standing',
+        rows: readRows(r, (x) => {
+          const row = readStanding(x);
+          return {
+            ...row,
+            directoryId: readDirectory(x),
+            history: withDirectories(x, row.history),
+            sets: readMembersRows(x, 'ProtocolViolation'),
+            founder: readDirectory(x),
+            isFounded: x.u8() === 1,
+            protocol: x.u16(),
+          };
+        }),
+      }),
+    },
+  },
+  'entries-ask': {
+    code: 26,
+    write: (w, f) => w.id(f.id).u64(f.from).u64(f.to).u32(f.maxBytes),
+    read: (r) => ({
+      kind: 'entries-ask',
+      id: r.id(),
+      from: r.u64(),
+      to: r.u64(),
+      maxBytes: r.u32(),
+    }),
+  },
+  entries: {
+    code: 27,
+    write: (w, { batch }) => w.raw(batch),
+    read: (r) => ({ kind: 'entries', batch: r.raw(r.left) }),
+  },
+  'entries-lack': {
+    code: 28,
+    write: (w, f) => w.u64(f.sequence).u8(LACKS.indexOf(f.reason)).u64(f.first).u64(f.last),
+    read: (r) => ({
+      kind: 'entries-lack',
+      sequence: r.u64(),
+      reason: oneOf(LACKS, r.u8()),
+      first: r.u64(),
+      last: r.u64(),
+    }),
+  },
+  'peer-done': { code: 30, write: () => undefined, read: () => ({ kind: 'peer-done' }) },
+  'peer-declined': {
+    code: 31,
+    write: (w, f) => w.text(f.code).text(f.message),
+    read: (r) => ({ kind: 'peer-declined', code: r.text(), message: r.text() }),
+  },
+};
+
+function writeStanding(w: ByteWriter, row: StandingRow): void {
+  w.id(row.id)
+    .u8(Number(row.isKnown))
+    .u8(ROLES.indexOf(row.role))
+    .u32(row.epoch)
+    .u32(row.epochSeen)
+    .text(row.primary);
+  const { epoch, sequence, headerCrc } = row.position;
+  w.u32(epoch).u64(sequence).u32(headerCrc);
+  w.u64(row.flushed).u64(row.applied).u64(row.first).u8(Number(row.isWhole));
+  w.u16(row.history.length);
+  for (const h of row.history) w.u32(h.epoch).u64(h.startSequence).id(h.primaryNodeId);
+}
+
+function readStanding(r: ByteReader): StandingRow {
+  return {
+    id: r.id(),
+    isKnown: r.u8() === 1,
+    role: oneOf(ROLES, r.u8()),
+    epoch: r.u32(),
+    epochSeen: r.u32(),
+    primary: r.text(),
+    position: { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() },
+    flushed: r.u64(),
+    applied: r.u64(),
+    first: r.u64(),
+    isWhole: r.u8() === 1,
+    history: readHistory(r),
+    directoryId: undefined,
+    sets: [],
+    founder: undefined,
+    isFounded: false,
+    protocol: 1,
+  };
+}
+
+function readHistory(r: ByteReader): EpochStart[] {
+  const count = r.u16();
+  const history: EpochStart[] = [];
+  for (let i = 0; i < count; i++) {
+    history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
+  }
+  return history;
+}
+
+/** Rows in parts that any frame holds. */
+export function standingInFrames(rows: readonly StandingRow[]): StandingRow[][] {
+  return partsBySize(rows, (row) => {
+    let bytes = 133 + 3 * row.primary.length + 44 * row.history.length;
+    for (const set of row.sets) bytes += rowBytes(set);
+    return bytes;
+  });
+}

@@ -1,0 +1,296 @@
+/**
+ * Where batches come from: the slabs while they hold what is next, the segments when they do
+ * not. One cursor over the log; each space is skipped up to what its replica has already.
+ */
+
+import type { SpaceIdWords } from '../../shared/bytes.js';
+import { BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
+import type { WantedEntry } from '../../shared/link/control.js';
+import {
+  readEpoch,
+  readPayloadSize,
+  readSequence,
+  readSpaceId,
+  readSpaceIdWord,
+} from '../../shared/log/entry.js';
+import { isVoided, type Voided, validBelow } from '../../shared/log/rewind.js';
+import {
+  type NodeMemory,
+  type PublishedGroup,
+  RUN_BYTES,
+  RUN_COUNT,
+  RUN_FIELDS,
+  RUN_FIRST,
+  RUN_OFFSET,
+  RUN_SLOT,
+} from '../../shared/memory/slab.js';
+import type { Epoch, Lsn, Sequence, Slot } from '../../shared/position.js';
+import type { FrameBuilder } from '../../shared/wire/frame-builder.js';
+import type { LoggedEntry, SegmentReader } from './segment-reader.js';
+
+/** A space that this replica follows, and what goes to it next. */
+export interface Stream {
+  readonly slot: Slot;
+  readonly id: string;
+  readonly epoch: Epoch;
+  /** What of its entries does not count. */
+  readonly voided: readonly Voided[];
+  next: Sequence;
+}
+
+/** Why filling stopped. `disk`: the window must be loaded at the cursor first. */
+export type Filled = 'full' | 'caught-up' | 'disk';
+
+export class BatchSource {
+  readonly #memory: NodeMemory;
+  readonly #reader: SegmentReader;
+  readonly #maxEntryBytes: number;
+  readonly streams = new Map<Slot, Stream>();
+  readonly #slots = new Map<string, Slot>();
+  cursor: Lsn = 0;
+  /** Bytes of segments that were passed over since an entry was taken from them. */
+  passed = 0;
+  /** Grows whenever something may be wanted that was not before. */
+  changes = 0;
+  #lastId: SpaceIdWords = [0, 0, 0, 0];
+  #lastSlot: Slot = -1;
+  /** Entries taken from segments, and not told yet. */
+  #replayed = 0;
+
+  constructor(memory: NodeMemory, reader: SegmentReader, maxEntryBytes: number) {
+    this.#memory = memory;
+    this.#reader = reader;
+    this.#maxEntryBytes = maxEntryBytes;
+  }
+
+  add(stream: Stream): void {
+    this.changes++;
+    this.streams.set(stream.slot, stream);
+    this.#slots.set(stream.id, stream.slot);
+    this.#lastSlot = -1;
+  }
+
+  remove(slot: Slot): void {
+    const stream = this.streams.get(slot);
+    if (stream) this.#slots.delete(stream.id);
+    this.streams.delete(slot);
+    this.#lastSlot = -1;
+  }
+
+  clear(): void {
+    this.changes++;
+    this.streams.clear();
+    this.#slots.clear();
+    this.#lastSlot = -1;
+  }
+
+  /** A stream goes on from there, once more. */
+  relocate(stream: Stream, next: Sequence, lsn: Lsn): void {
+    this.changes++;
+    stream.next = next;
+    this.cursor = Math.min(this.cursor, lsn);
+  }
+
+  /** What streams lack of what is durable; undefined where more than `most` lag. */
+  lagging(most: number): WantedEntry[] | undefined {
+    const wanted: WantedEntry[] = [];
+    for (const { slot, next } of this.streams.values()) {
+      if (next > this.#memory.durable(slot)) continue;
+      if (wanted.length === most) return undefined;
+      wanted.push({ slot, next });
+    }
+    return wanted;
+  }
+
+  /** How many entries came from segments since the last call. */
+  takeReplayed(): number {
+    const replayed = this.#replayed;
+    this.#replayed = 0;
+    return replayed;
+  }
+
+  /** Entries and bytes published and not yet taken, as far as the slabs know; capped. */
+  pending(enoughEntries: number, enoughBytes: number): boolean {
+    const durable = this.#memory.durableLsn;
+    if (durable - this.cursor >= enoughBytes) return true;
+    let entries = 0;
+    for (let lsn = this.cursor; lsn < durable; ) {
+      const group = this.#memory.groupAt(lsn);
+      if (!group) return true;
+      entries += group.entries;
+      if (entries >= enoughEntries) return true;
+      lsn = group.start + group.bytes;
+    }
+    return false;
+  }
+
+  /** Fills the frame from the cursor on and moves it past what was taken. */
+  fill(frame: FrameBuilder): Filled {
+    for (;;) {
+      if (this.cursor >= this.#memory.durableLsn) return 'caught-up';
+      const group = this.#memory.groupAt(this.cursor);
+      const filled = group ? this.#fromSlab(frame, group) : this.#fromWindow(frame);
+      if (filled !== 'go-on') return filled;
+    }
+  }
+
+  // --- slabs -------------------------------------------------------------------------------
+
+  /**
+   * Copies from a slab. What was copied counts only when the generation has not changed
+   * meanwhile; otherwise all of it is thrown away and the segment is read instead.
+   */
+  #fromSlab(frame: FrameBuilder, group: PublishedGroup): Filled | 'go-on' {
+    if (frame.isMostlyFull) return 'full';
+    frame.end();
+    const mark = frame.mark();
+    const moved: [Stream, Sequence][] = [];
+    const copied = this.#copyRuns(frame, group, moved);
+    if (!this.#memory.isUnchanged(group.slab.index, group.generation)) {
+      frame.rewind(mark);
+      return 'go-on';
+    }
+    frame.end();
+    for (const [stream, next] of moved) stream.next = next;
+    this.cursor = copied.cursor;
+    return copied.isFull ? 'full' : 'go-on';
+  }
+
+  #copyRuns(
+    frame: FrameBuilder,
+    group: PublishedGroup,
+    moved: [Stream, Sequence][],
+  ): { cursor: Lsn; isFull: boolean } {
+    const { runs } = group.slab;
+    const from = Math.max(0, this.cursor - group.start);
+    for (let r = 0; r < group.runs; r++) {
+      const row = r * RUN_FIELDS;
+      const offset = runs[row + RUN_OFFSET]!;
+      const bytes = runs[row + RUN_BYTES]!;
+      if (offset + bytes <= from) continue;
+      const stream = this.streams.get(runs[row + RUN_SLOT]!);
+      if (!stream) continue;
+      const stopped = this.#copyRun(frame, group, row, stream, Math.max(from, offset), moved);
+      if (stopped !== undefined) return { cursor: group.start + stopped, isFull: true };
+    }
+    return { cursor: group.start + group.bytes, isFull: false };
+  }
+
+  /** @returns the offset at which the frame was full; undefined when the run is done */
+  #copyRun(
+    frame: FrameBuilder,
+    group: PublishedGroup,
+    row: number,
+    stream: Stream,
+    from: number,
+    moved: [Stream, Sequence][],
+  ): number | undefined {
+    const { bytes, view, runs } = group.slab;
+    const start = runs[row + RUN_OFFSET]!;
+    const end = start + runs[row + RUN_BYTES]!;
+    const count = runs[row + RUN_COUNT]!;
+    let sequence = runs[row + RUN_FIRST]!;
+    if (sequence + count <= stream.next || isBehind(stream, view, start)) return undefined;
+    let at = start;
+    // Entries before the cursor, and those that the replica has already.
+    while (at < end && (at < from || sequence < stream.next)) {
+      at += this.#entryBytes(view, at);
+      sequence++;
+    }
+    const valid = validBelow(stream.voided, group.start + start);
+    const last = Math.min(runs[row + RUN_FIRST]! + count, valid);
+    while (at < end && sequence < last) {
+      const room = Math.min(frame.roomInNewBatch, end - at);
+      const isAll = end - at <= room && last - sequence <= BATCH_MAX_ENTRIES;
+      const whole = isAll && valid === Number.POSITIVE_INFINITY;
+      let to = at;
+      let taken = 0;
+      if (whole) {
+        to = end;
+        taken = last - sequence;
+      }
+      while (!whole && taken < BATCH_MAX_ENTRIES && sequence + taken < last) {
+        const size = this.#entryBytes(view, to);
+        // A frame that holds nothing takes an entry of any size.
+        if (to + size - at > room && (taken > 0 || !frame.isEmpty)) break;
+        to += size;
+        taken++;
+      }
+      if (taken === 0) return at;
+      frame.begin(stream.slot, stream.id, stream.epoch, sequence);
+      frame.add(bytes.subarray(at, to), taken);
+      at = to;
+      sequence += taken;
+      moved.push([stream, sequence]);
+    }
+    return undefined;
+  }
+
+  /** Bounded, for a slab may be overwritten while it is read; the generation then tells. */
+  #entryBytes(view: DataView, at: number): number {
+    if (at + ENTRY_HEADER_BYTES > view.byteLength) return ENTRY_HEADER_BYTES;
+    return ENTRY_HEADER_BYTES + Math.min(readPayloadSize(view, at), this.#maxEntryBytes);
+  }
+
+  // --- segments ----------------------------------------------------------------------------
+
+  #fromWindow(frame: FrameBuilder): Filled | 'go-on' {
+    const durable = this.#memory.durableLsn;
+    for (;;) {
+      const lsn = this.#reader.resolve(this.cursor);
+      if (lsn === undefined) return 'disk';
+      if (lsn !== this.cursor) {
+        this.cursor = lsn;
+        return 'go-on';
+      }
+      if (lsn >= durable) return 'caught-up';
+      const entry = this.#reader.at(lsn);
+      if (!entry) return 'disk';
+      const before = this.#replayed;
+      if (!this.#takeEntry(frame, entry)) return 'full';
+      this.passed = this.#replayed > before ? 0 : this.passed + entry.bytes.length;
+      this.cursor += entry.bytes.length;
+    }
+  }
+
+  /** @returns false when the frame has no room for it */
+  #takeEntry(frame: FrameBuilder, entry: LoggedEntry): boolean {
+    const stream = this.streams.get(this.#slotOf(entry.view, entry.offset));
+    if (!stream) return true;
+    const sequence = readSequence(entry.view, entry.offset);
+    if (sequence !== stream.next || isBehind(stream, entry.view, entry.offset)) return true;
+    if (isVoided(stream.voided, sequence, this.cursor)) return true;
+    const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
+    const room = continues ? frame.room : frame.roomInNewBatch;
+    if (entry.bytes.length > room && !frame.isEmpty) return false;
+    if (!continues) frame.begin(stream.slot, stream.id, stream.epoch, sequence);
+    frame.add(entry.bytes, 1);
+    this.#replayed++;
+    stream.next = sequence + 1;
+    return true;
+  }
+
+  /** -1 for a space that is not streamed. */
+  #slotOf(view: DataView, at: number): Slot {
+    const id = this.#lastId;
+    if (
+      this.#lastSlot >= 0 &&
+      readSpaceIdWord(view, at, 0) === id[0] &&
+      readSpaceIdWord(view, at, 1) === id[1] &&
+      readSpaceIdWord(view, at, 2) === id[2] &&
+      readSpaceIdWord(view, at, 3) === id[3]
+    ) {
+      return this.#lastSlot;
+    }
+    const slot = this.#slots.get(readSpaceId(view, at));
+    if (slot === undefined) return -1;
+    this.#lastSlot = slot;
+    this.#lastId = this.#memory.spaceId(slot);
+    return slot;
+  }
+}
+
+/** This node leads in a later epoch by now: what is of it goes out when it is introduced in it. */
+function isBehind(stream: Stream, view: DataView, at: number): boolean {
+  return at + ENTRY_HEADER_BYTES <= view.byteLength && readEpoch(view, at) > stream.epoch;
+}

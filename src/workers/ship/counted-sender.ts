@@ -1,0 +1,88 @@
+/** The sender of one replica, counting for metrics what passes through it. */
+import type { ShipperStart } from '../../shared/link/control.js';
+import { Sender, type SenderEffect, type SenderInput } from '../../shared/link/sender.js';
+import { CounterWords, observe } from '../../shared/memory/counter-words.js';
+import { LOSS_CAUSES, type LossCause } from '../../shared/memory/loss-cause.js';
+import {
+  BATCH_BYTES,
+  LINKS_LOST_FIRST,
+  SHIPPER_COUNTER,
+} from '../../shared/memory/metric-words.js';
+import { ReplicaProgress } from '../../shared/memory/slab.js';
+import type { Epoch, Sequence } from '../../shared/position.js';
+import type { AckRow, Handle, PositionRow } from '../../shared/wire/protocol.js';
+
+export class CountedSender extends Sender {
+  readonly #words: CounterWords;
+  readonly #progress: ReplicaProgress;
+  readonly #aheadMs: number;
+  /** At the other end last; '': not known to this thread. */
+  #directoryId: string | undefined = '';
+
+  /** @param aheadMs of the main thread's clock against this one's */
+  constructor(start: ShipperStart, aheadMs: number) {
+    super(start);
+    this.#words = new CounterWords(start.counters);
+    this.#progress = new ReplicaProgress(start.progress);
+    this.#aheadMs = aheadMs;
+    // A thread before this one may have died with batches in flight.
+    const { batchesSent, batchesAcked, batchesFailed } = SHIPPER_COUNTER;
+    const settled = this.#words.value(batchesAcked) + this.#words.value(batchesFailed);
+    this.#words.add(batchesFailed, Math.max(0, this.#words.value(batchesSent) - settled));
+    this.#progress.setStreams(0);
+  }
+
+  /**
+   * The replica has said which directory it is, and main is told next: what another one had is not
+   * this one's.
+   */
+  met(directoryId: string | undefined): void {
+    if (this.#directoryId !== directoryId) this.#progress.forget();
+    this.#directoryId = directoryId;
+  }
+
+  override step(input: SenderInput, nowMs: number, chance: number): SenderEffect[] {
+    if (input.kind === 'heard') this.#progress.setHeard(nowMs + this.#aheadMs);
+    return super.step(input, nowMs, chance);
+  }
+
+  override join(row: PositionRow, epoch: Epoch): void {
+    super.join(row, epoch);
+    this.#progress.setStreams(this.streams);
+  }
+
+  override leave(handle: Handle, nowMs: number): void {
+    super.leave(handle, nowMs);
+    this.#progress.setStreams(this.streams);
+  }
+
+  override batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
+    const before = this.sent(handle)!;
+    super.batchSent(handle, last, bytes, nowMs);
+    this.#words.add(SHIPPER_COUNTER.batchesSent, 1);
+    this.#words.add(SHIPPER_COUNTER.entriesSent, Math.max(0, last - before));
+    observe(this.#words, BATCH_BYTES, bytes);
+  }
+
+  override acked(row: AckRow, nowMs: number): boolean {
+    const before = this.flushed(row.handle) ?? 0;
+    const hasMoved = super.acked(row, nowMs);
+    if (hasMoved) this.#words.add(SHIPPER_COUNTER.entriesAcked, row.flushed - before);
+    return hasMoved;
+  }
+
+  /** So many of the entries sent were read back from segments. */
+  replayed(entries: number): void {
+    if (entries > 0) this.#words.add(SHIPPER_COUNTER.entriesReplayed, entries);
+  }
+
+  protected override linkLost(cause: LossCause, unacknowledged: number): void {
+    this.#words.add(LINKS_LOST_FIRST + LOSS_CAUSES.indexOf(cause), 1);
+    this.#words.add(SHIPPER_COUNTER.batchesFailed, unacknowledged);
+    this.#progress.setStreams(0);
+  }
+
+  protected override batchesDone(count: number): void {
+    this.#words.add(SHIPPER_COUNTER.batchesAcked, count);
+  }
+}

@@ -1,0 +1,61 @@
+/** Hello, welcome and proof on a link to a replica, as who dials sees them; one after the other. */
+import { randomBytes } from 'node:crypto';
+import { type ErrorCode, firstLine } from '../../shared/errors.js';
+import type { ShipperStart } from '../../shared/link/control.js';
+import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../../shared/wire/auth.js';
+import { directoryOf, helloOf, welcomeProblem } from '../../shared/wire/greeting.js';
+import type { PlainFrame, Welcome } from '../../shared/wire/protocol.js';
+
+/** What a welcome has come to. */
+export type Greeted =
+  | { readonly problem: { readonly reason: string; readonly code: ErrorCode } }
+  | {
+      readonly problem?: undefined;
+      /** Of our key; undefined where neither end has one. */
+      readonly proof: Uint8Array | undefined;
+      /** By another process than the one that welcomed us last. */
+      readonly isNewLife: boolean;
+      readonly directoryId: string | undefined;
+    };
+
+export class Handshake {
+  readonly #start: ShipperStart;
+  readonly #frameBytes: number;
+  #auth: DiallerAuth | undefined;
+  #life: bigint | undefined;
+  /** That the newest connection speaks. */
+  version = 1;
+
+  constructor(start: ShipperStart, frameBytes: number) {
+    this.#start = start;
+    this.#frameBytes = frameBytes;
+  }
+
+  /** On a connection that has just been made. */
+  hello(): PlainFrame {
+    const { clusterId, nodeId, directoryId, replica, key } = this.#start;
+    const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
+    this.#auth = new DiallerAuth(key, parties, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
+    return { kind: 'hello', hello: helloOf(this.#start, this.#frameBytes, this.#auth.hello) };
+  }
+
+  welcomed(welcome: Welcome): Greeted {
+    const problem = welcomeProblem(welcome, this.#start, this.#frameBytes);
+    if (problem) return { problem };
+    const { auth, version, incarnation } = welcome;
+    let proof: Uint8Array | undefined;
+    try {
+      proof = this.#auth!.welcomed(auth, version);
+    } catch (error) {
+      return { problem: { reason: firstLine(error as Error), code: 'AuthFailed' } };
+    }
+    const isNewLife = this.isNewLife(incarnation);
+    this.#life = incarnation;
+    this.version = version;
+    return { proof, isNewLife, directoryId: directoryOf(version, auth) };
+  }
+
+  isNewLife(incarnation: bigint): boolean {
+    return this.#life !== incarnation;
+  }
+}

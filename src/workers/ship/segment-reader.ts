@@ -1,0 +1,155 @@
+/**
+ * Catch-up from segments: one window of the log, read in order up to the durable end. What comes
+ * from the disk is verified (header, place, payload) before it is shipped.
+ */
+import path from 'node:path';
+import { failure } from '../../shared/errors.js';
+import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../../shared/limits.js';
+import type { SegmentPlace } from '../../shared/link/control.js';
+import { readPayloadSize } from '../../shared/log/entry.js';
+import { look, segmentName } from '../../shared/log/segment.js';
+import type { Lsn } from '../../shared/position.js';
+import { readAround } from '../../shared/read-around.js';
+import type { SegmentFile, ShipperWorld } from './world.js';
+
+/** A replica that lacks little is not read much for. */
+const FIRST_WINDOW_BYTES = 64 * 1024;
+
+/** An entry in the window; valid until the next `load`. */
+export interface LoggedEntry {
+  readonly view: DataView;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+export class SegmentReader {
+  readonly #world: Pick<ShipperWorld, 'openSegment'>;
+  readonly #dir: string;
+  readonly #salt: number;
+  readonly #window: Uint8Array;
+  readonly #maxEntryBytes: number;
+  #place: SegmentPlace | undefined;
+  #file: SegmentFile | undefined;
+  #base: Lsn = 0;
+  /** What one load asks for; it doubles while the log is read on. */
+  #most = FIRST_WINDOW_BYTES;
+  #length = 0;
+  #loaded: Uint8Array;
+  #view: DataView;
+
+  /** @param maxEntryBytes the longest entry that must fit the window, header included */
+  constructor(
+    world: Pick<ShipperWorld, 'openSegment'>,
+    dir: string,
+    salt: number,
+    maxEntryBytes: number,
+  ) {
+    this.#world = world;
+    this.#dir = dir;
+    this.#salt = salt;
+    this.#maxEntryBytes = maxEntryBytes;
+    this.#window = new Uint8Array(Math.max(READ_CHUNK_BYTES, 2 * maxEntryBytes));
+    this.#loaded = this.#window.subarray(0, 0);
+    this.#view = new DataView(this.#window.buffer, 0, 0);
+  }
+
+  /**
+   * Where to go on from `lsn`: there, or at the next segment's start.
+   * @returns undefined when the segment must be looked up first
+   */
+  resolve(lsn: Lsn): Lsn | undefined {
+    const place = this.#place;
+    if (!place || lsn < place.start || lsn > place.start + place.size) return undefined;
+    if (place.end !== undefined && lsn >= place.end) {
+      return lsn < place.start + place.size ? place.start + place.size : undefined;
+    }
+    return lsn < place.start + place.size ? lsn : undefined;
+  }
+
+  /** Forgets a place whose end was not known yet. */
+  get isOpenEnded(): boolean {
+    return this.#place?.end === undefined;
+  }
+
+  async enter(place: SegmentPlace): Promise<void> {
+    const isSame =
+      this.#place?.start === place.start && this.#place.generation === place.generation;
+    if (!isSame || !this.#file) {
+      await this.close();
+      this.#file = await this.#world.openSegment(path.join(this.#dir, segmentName(place.start)));
+    }
+    this.#place = place;
+  }
+
+  /** Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read */
+  async load(lsn: Lsn, durable: Lsn): Promise<number> {
+    const place = this.#place!;
+    if (place.end === undefined && durable > place.start + place.size) {
+      // It was the last one when main was asked, and is not any more: where does it end?
+      this.#forget();
+      return 0;
+    }
+    const end = Math.min(place.end ?? place.start + place.size, durable);
+    const isOn = lsn >= this.#base && lsn <= this.#base + this.#length;
+    this.#most = isOn ? Math.min(2 * this.#most, this.#window.length) : FIRST_WINDOW_BYTES;
+    const wanted = Math.min(this.#most, end - lsn);
+    this.#length = 0;
+    this.#base = lsn;
+    while (this.#length < wanted) {
+      const position = lsn - place.start + this.#length;
+      const part = this.#window.subarray(this.#length, wanted);
+      const got = await readAround((into, at) => this.#file!.read(into, at), part, position);
+      if (got === 0) break;
+      this.#length += got;
+    }
+    this.#loaded = this.#window.subarray(0, this.#length);
+    this.#view = new DataView(this.#window.buffer, 0, this.#length);
+    return this.#length;
+  }
+
+  /** The entry at `lsn`, if the window holds all of it. Throws CorruptionDetected for a bad one. */
+  at(lsn: Lsn): LoggedEntry | undefined {
+    const place = this.#place;
+    const offset = lsn - this.#base;
+    if (!place || offset < 0 || offset >= this.#length) return undefined;
+    const bytes = this.#loaded;
+    const view = this.#view;
+    const found = look(bytes, view, offset, lsn, place.start + place.size, this.#salt);
+    const isHeader = offset + ENTRY_HEADER_BYTES <= this.#length && found !== 'bad-header';
+    if (isHeader && ENTRY_HEADER_BYTES + readPayloadSize(view, offset) > this.#maxEntryBytes) {
+      // Written under another maxEntryBytes, of a node that did not note it yet (FAULTS row 91).
+      const size = readPayloadSize(view, offset);
+      const most = this.#maxEntryBytes - ENTRY_HEADER_BYTES;
+      throw failure(
+        'EntryTooLarge',
+        `${size} bytes in the log at LSN ${lsn}, maxEntryBytes ${most}`,
+      );
+    }
+    if (found === 'short') return undefined;
+    if (found !== 'entry') {
+      throw failure('CorruptionDetected', `${found} at LSN ${lsn} of the durable log`);
+    }
+    const end = offset + ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
+    return { view, offset, bytes: bytes.subarray(offset, end) };
+  }
+
+  /** The segment may be recycled from now on. @returns whether there was one */
+  leave(): boolean {
+    const isIn = this.#place !== undefined && this.#place.size > 0;
+    this.#forget();
+    return isIn;
+  }
+
+  #forget(): void {
+    if (this.#place) this.#place = { ...this.#place, size: 0, end: this.#place.start };
+    this.#length = 0;
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    this.#place = undefined;
+    this.#length = 0;
+    await file?.close();
+  }
+}

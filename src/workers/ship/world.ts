@@ -1,0 +1,22 @@
+/** What a shipper needs of the thread that it runs on. */
+
+import type { FromShipper } from '../../shared/link/control.js';
+import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+
+/** A segment that is open for reading. */
+export interface SegmentFile {
+  /** @returns bytes read, 0 at the end of the file */
+  read(into: Uint8Array, position: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface ShipperWorld {
+  /** What to add to `performance.now()` here to get the main thread's. */
+  readonly aheadMs: number;
+  /** To the main thread. */
+  tell(message: FromShipper): void;
+  connect(host: string, port: number): ByteSocket;
+  openSegment(path: string): Promise<SegmentFile>;
+  /** The shipper is done: its thread may end. */
+  ended(): void;
+}

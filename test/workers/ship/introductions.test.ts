@@ -1,0 +1,42 @@
+/** What a shipper keeps of introductions, and of what was known when it asked. */
+import { expect, test } from 'vitest';
+import { allocateProgress, ReplicaProgress } from '#src/shared/memory/slab.js';
+import { NO_POSITION } from '#src/shared/position.js';
+import { Introductions } from '#src/workers/ship/introductions.js';
+
+const SPACE = {
+  slot: 1,
+  id: '1'.repeat(32),
+  name: 's',
+  epoch: 3,
+  members: [],
+  sets: [],
+  voided: [],
+};
+
+function answer(sequence: number) {
+  const position = { ...NO_POSITION, epoch: 3, sequence };
+  return { handle: 1, answer: 'follows' as const, epochSeen: 3, position, applied: 0 };
+}
+
+test('FAULT-108 an answer is held against what was acknowledged when it was asked for', () => {
+  const progress = new ReplicaProgress(allocateProgress(4));
+  const introductions = new Introductions(progress);
+  introductions.add([SPACE]);
+  introductions.rowsOf([SPACE]);
+  expect(introductions.answered([answer(5)])[0]!.acked).toEqual({ epoch: 0, flushed: 0 });
+  progress.begin(1, 3, 5, 0);
+  progress.setFlushed(1, 8);
+  introductions.rowsOf([SPACE]);
+  // It has looked where it stands, acknowledges more, and answers then.
+  progress.setFlushed(1, 12);
+  // Asked once more meanwhile: the answers come in their order.
+  introductions.rowsOf([SPACE]);
+  expect(introductions.answered([answer(9)])[0]!.acked).toEqual({ epoch: 3, flushed: 8 });
+  expect(introductions.answered([answer(12)])[0]!.acked).toEqual({ epoch: 3, flushed: 8 });
+  expect(() => introductions.answered([answer(12)])).toThrow(/nobody asked for/);
+  // After another connection it is all that it has acknowledged.
+  introductions.disconnected();
+  introductions.rowsOf([SPACE]);
+  expect(introductions.answered([answer(12)])[0]!.acked).toEqual({ epoch: 3, flushed: 12 });
+});

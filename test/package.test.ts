@@ -67,7 +67,12 @@ test('its types serve a strict TypeScript project', () => {
   `;
   fs.writeFileSync(path.join(project, 'host.ts'), source);
   const flags = '--strict --noEmit --module nodenext --target es2023 --types node'.split(' ');
-  run(path.join(ROOT, 'node_modules/.bin/tsc'), ...flags, 'host.ts');
+  const installed = path.join(project, 'node_modules/engram-wal');
+  // People copy the examples: they serve as they stand.
+  fs.cpSync(path.join(installed, 'examples'), path.join(project, 'examples'), { recursive: true });
+  const examples = fs.readdirSync(path.join(project, 'examples')).map((f) => `examples/${f}`);
+  expect(examples.length).toBeGreaterThan(3);
+  run(path.join(ROOT, 'node_modules/.bin/tsc'), ...flags, 'host.ts', ...examples);
 });
 
 test('its command line runs', () => {

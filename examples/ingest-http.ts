@@ -1,0 +1,186 @@
+/**
+ * Takes events over HTTP and keeps them, each exactly once.
+ *
+ *     npx tsx examples/ingest-http.ts ./data 8080 tenant-a tenant-b
+ *     curl -i localhost:8080/tenant-a -H 'Idempotency-Key: 7f3a' -d '{"temperature":21}'
+ *     curl localhost:8080/tenant-a?from=1
+ *
+ * What it promises: an event that was answered with 200 is on the disk. A client that gets another
+ * answer, or none, sends the event again with the same key until it gets one: it is kept once,
+ * however often it was sent, and whenever this process was killed, among the last 100,000 of its
+ * tenant.
+ */
+import http from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { EngramError, openNode, type Space } from 'engram-wal';
+
+/** The types from 1000 up are the host's. Others in a space are the library's: no events. */
+const EVENT = 1000;
+const KEYS_REMEMBERED = 100_000;
+const BODY_MAX_BYTES = 256 * 1024;
+const KEY_MAX_LENGTH = 200;
+const CLOSE_MS = 5_000;
+
+/** Key and event are one entry: they are there together, or neither is. */
+interface Kept {
+  readonly key: string;
+  readonly event: unknown;
+}
+
+function keptIn(payload: Uint8Array): Kept {
+  return JSON.parse(Buffer.from(payload).toString('utf8')) as Kept;
+}
+
+/** An answer that is not 200. */
+class Refusal extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+class Tenant {
+  readonly #space: Space;
+  /** The sequence of each key, also of one that is on its way; the oldest first. */
+  readonly #sequences = new Map<string, Promise<number>>();
+
+  /** Behind it all keys are known that a client may send again. */
+  static async open(space: Space): Promise<Tenant> {
+    const tenant = new Tenant(space);
+    const { firstSequence, durableSequence } = space.status();
+    if (durableSequence === 0) return tenant;
+    const from = Math.max(firstSequence, durableSequence - KEYS_REMEMBERED + 1);
+    for await (const { type, sequence, payload } of space.read({ from })) {
+      if (type === EVENT) tenant.#remember(keptIn(payload).key, Promise.resolve(sequence));
+    }
+    return tenant;
+  }
+
+  private constructor(space: Space) {
+    this.#space = space;
+  }
+
+  #remember(key: string, sequence: Promise<number>): void {
+    this.#sequences.set(key, sequence);
+    if (this.#sequences.size <= KEYS_REMEMBERED) return;
+    const [oldest] = this.#sequences.keys();
+    this.#sequences.delete(oldest!);
+  }
+
+  /** @returns its sequence, once it is on the disk. Rejects what `append` does: it is not kept. */
+  async keep(kept: Kept): Promise<number> {
+    const known = this.#sequences.get(kept.key);
+    if (known) return await known;
+    // Not to wait for room: the client does, and holds nothing here meanwhile.
+    const payload = Buffer.from(JSON.stringify(kept));
+    const appended = this.#space.append(EVENT, payload, { wait: false });
+    const sequence = appended.then((a) => a.sequence);
+    this.#remember(kept.key, sequence);
+    try {
+      return await sequence;
+    } catch (error) {
+      this.#sequences.delete(kept.key);
+      throw error;
+    }
+  }
+
+  /** A line for each event from `from` on, as of now. */
+  async *lines(from: number): AsyncGenerator<string> {
+    const { firstSequence, durableSequence } = this.#space.status();
+    if (durableSequence === 0 || from > durableSequence) return;
+    for await (const entry of this.#space.read({ from: Math.max(from, firstSequence) })) {
+      if (entry.type !== EVENT) continue;
+      const { sequence, payload } = entry;
+      yield `${JSON.stringify({ sequence, ...keptIn(payload) })}\n`;
+    }
+  }
+}
+
+async function bodyOf(request: http.IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > BODY_MAX_BYTES) throw new Refusal(413, `more than ${BODY_MAX_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new Refusal(400, 'the body is no JSON');
+  }
+}
+
+const [dataDir, port, ...names] = process.argv.slice(2);
+if (dataDir === undefined || port === undefined || names.length === 0) {
+  throw new Error('usage: ingest-http.ts DATA_DIR PORT TENANT...');
+}
+const node = await openNode({ dataDir, nodeId: 'ingest', clusterId: 'example' });
+// A write or an fdatasync has failed for good. Whether what is under way is on the disk, only
+// opening the log again can tell: end without an answer, and be started again. The clients send
+// again what they got no answer for; those keys are known then.
+node.on('fatal', ({ error }) => {
+  console.error(error);
+  process.exit(1);
+});
+const tenants = new Map<string, Tenant>();
+for (const name of names) tenants.set(name, await Tenant.open(await node.openSpace(name)));
+
+async function handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+  const [name = '', query] = (request.url ?? '').slice(1).split('?');
+  const tenant = tenants.get(name);
+  if (!tenant) throw new Refusal(404, `tenants are ${names.join(', ')}`);
+  if (request.method === 'GET') {
+    const from = Number(new URLSearchParams(query).get('from') ?? 1);
+    if (!Number.isSafeInteger(from) || from < 1) throw new Refusal(400, 'from is a number from 1');
+    response.setHeader('content-type', 'application/x-ndjson');
+    // As fast as the client takes it, no faster.
+    await pipeline(Readable.from(tenant.lines(from)), response);
+    return;
+  }
+  if (request.method !== 'POST') throw new Refusal(405, 'methods are GET and POST');
+  const key = request.headers['idempotency-key'];
+  if (typeof key !== 'string' || key === '' || key.length > KEY_MAX_LENGTH) {
+    throw new Refusal(400, `a header Idempotency-Key of 1 to ${KEY_MAX_LENGTH} characters`);
+  }
+  const sequence = await tenant.keep({ key, event: await bodyOf(request) });
+  response.setHeader('content-type', 'application/json').end(`${JSON.stringify({ sequence })}\n`);
+}
+
+/** What an error means for the client: 503 is "again, later, with the same key". */
+function statusOf(error: unknown): number {
+  if (error instanceof Refusal) return error.status;
+  if (!(error instanceof EngramError)) return 500;
+  // The log has no room for it now: Backpressure, DiskFull, ReadOnly. It closes: Closed.
+  if (error.retryable || error.code === 'Closed') return 503;
+  return error.code === 'EntryTooLarge' ? 413 : 500;
+}
+
+const server = http.createServer((request, response) => {
+  handle(request, response).catch((error: Error) => {
+    // It has begun to answer, or the client has gone: all that can be told is the end.
+    if (response.headersSent) return response.destroy();
+    const status = statusOf(error);
+    if (status === 500) console.error(error);
+    if (status === 503) response.setHeader('retry-after', '1');
+    // What is left of a body is not read.
+    response.setHeader('connection', 'close');
+    response.writeHead(status).end(`${error.message.split('\n', 1)[0]}\n`);
+  });
+});
+server.listen(Number(port), '127.0.0.1', () => {
+  const { port: bound } = server.address() as { port: number };
+  console.log(`listens on http://127.0.0.1:${bound}`);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    // What is under way is answered; then the log is closed.
+    server.close(() => void node.close());
+    server.closeIdleConnections();
+    setTimeout(() => server.closeAllConnections(), CLOSE_MS).unref();
+  });
+}

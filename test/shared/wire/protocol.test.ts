@@ -198,7 +198,7 @@ const FRAMES_2: PlainFrame[] = [
 ];
 
 function golden(name: string): Record<string, string> {
-  const file = path.join(import.meta.dirname, `../golden/wire/${name}.json`);
+  const file = path.join(import.meta.dirname, `../../golden/wire/${name}.json`);
   return JSON.parse(fs.readFileSync(file, 'utf8')) as Record<string, string>;
 }
 

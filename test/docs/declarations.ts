@@ -167,7 +167,7 @@ function declaredIn(file: string, text: string): Map<string, Declaration> {
 }
 
 /** Splits where `separator` stands outside of brackets. */
-function splitAt(text: string, separator: string): string[] {
+export function splitAt(text: string, separator: string): string[] {
   const parts = [''];
   let depth = 0;
   for (let i = 0; i < text.length; i++) {

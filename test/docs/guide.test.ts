@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeFolder, removeFolder } from '../support/cluster.js';
 import {
   type Block,
+  blocksOf,
   documentOf,
   installInto,
   type Program,
@@ -31,6 +32,14 @@ test('it has programs for its chapters', () => {
 test.each(alone)('$title', async (program) => {
   const printed = (await runProgram(folder, program)).split('\n');
   expect(printed).toEqual(expect.arrayContaining(promisedLines(program)));
+});
+
+test('of README, one block is run by test/package.test.ts, the other by CI', () => {
+  const blocks = blocksOf(documentOf('README.md'));
+  expect(blocks.map(({ language }) => language)).toEqual(['sh', 'js']);
+  const commands = blocks[0]!.text.replace(/#.*/g, '').split(/&&|\n/);
+  const script = documentOf('.ci/run');
+  for (const command of commands) expect(script).toContain(command.trim());
 });
 
 test('a program that fails, or prints something else, is seen', async () => {

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { OPTION_NAMES } from '#src/main/options/config.js';
 import { EVENT_NAMES } from '#src/main/tell/event-lines.js';
 import { ERROR_CODES } from '#src/shared/errors.js';
+import { METRICS } from '#src/shared/metrics/catalog.js';
 import { documentOf } from './blocks.js';
 import { writtenDocuments } from './written.js';
 
@@ -18,4 +19,13 @@ test('the reference has every option, event and code', () => {
   const reference = DOCUMENTS.get('docs/REFERENCE.md')!;
   const missing = names.filter((name) => !reference.includes(`\n- **\`${name}\`**`));
   expect(missing).toEqual([]);
+});
+
+test('the handbook says of each metric what a scrape says', () => {
+  const handbook = documentOf('docs/METRICS.md').replace(/\s+/g, ' ');
+  const missing = METRICS.filter(({ name, type, help }) => {
+    const said = handbook.split(`- **\`engram_${name}\`** (${type}`)[1]?.split(' - **')[0];
+    return !said?.includes(`): ${help}`);
+  });
+  expect(missing.map(({ name }) => name)).toEqual([]);
 });

@@ -1,11 +1,11 @@
 /** The lists of docs/REFERENCE.md, made from the code: nothing in them can drift. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { readOptions } from '#src/main/options/config.js';
+import { OPTION_NAMES, readOptions } from '#src/main/options/config.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT } from '#src/main/options/http.js';
 import { type EngramError, ERROR_CODES, failure } from '#src/shared/errors.js';
 import { ROOT } from './blocks.js';
-import { type Declaration, Declarations, type Member } from './declarations.js';
+import { type Declaration, Declarations, type Member, splitAt } from './declarations.js';
 import { item, paragraph } from './lines.js';
 
 const said = new Declarations(path.join(ROOT, 'dist/main/index.d.ts'));
@@ -89,19 +89,39 @@ function sentences(doc: string): string {
 /** Where it depends on other options, the comment says how. */
 const DEPENDS = ['lead'];
 
+/** What a group of options is about, by the first of them. */
+const GROUPS: Readonly<Record<string, string>> = {
+  dataDir: 'Who and where',
+  apply: 'Functions of the host',
+  fsync: 'The log on disk',
+  windowBytes: 'Links between nodes',
+  lagAlertThresholdMs: 'Seen from outside',
+};
+
 function options(): string {
-  const { file, ...type } = exported('NodeOptions');
+  const members = said.membersOf(exported('NodeOptions'));
   const inForce = readOptions(NEEDED) as unknown as Record<string, unknown>;
-  const lines = said.membersOf({ file, ...type }).flatMap((member) => {
-    const value = DEPENDS.includes(member.name) ? undefined : inForce[member.name];
-    const line = optionItem(member, value);
-    if (member.name !== 'http' && member.name !== 'coordinator') return [line];
-    const parts = said.objectsIn(file, member.type)!.filter((part) => part.name !== 'kind');
-    const known = member.name === 'http' ? httpDefaults() : etcdDefaults();
-    for (const part of parts) checkDefault(part, known[part.name]);
-    return [line, ...fields(parts, 1)];
+  const lines = OPTION_NAMES.all.flatMap((name) => {
+    const member = members.find((one) => one.name === name)!;
+    const title = GROUPS[name] ? [`\n### ${GROUPS[name]}\n`] : [];
+    const line = optionItem(member, DEPENDS.includes(name) ? undefined : inForce[name]);
+    return [...title, line, ...partsOf(member)];
   });
-  return lines.join('\n');
+  return lines.join('\n').trim();
+}
+
+/** What is in an option: of an object its fields, of a function what it is given and gives. */
+function partsOf({ file, name, type }: Member): string[] {
+  const [, given, result] = /^\((.*)\) => (.*)$/.exec(type) ?? [];
+  if (given !== undefined) {
+    const args = splitAt(given, ', ').map((arg) => code(file, arg));
+    return [item(`Given: ${args.join(', ')}. Returns: ${code(file, result!)}.`, 1)];
+  }
+  if (name !== 'http' && name !== 'coordinator') return [];
+  const parts = said.objectsIn(file, type)!.filter((part) => part.name !== 'kind');
+  const known = name === 'http' ? httpDefaults() : etcdDefaults();
+  for (const part of parts) checkDefault(part, known[part.name]);
+  return fields(parts, 1);
 }
 
 function optionItem({ name, isOptional, doc }: Member, value: unknown): string {

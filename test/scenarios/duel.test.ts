@@ -1,10 +1,36 @@
 /** Candidates at the same moment, on timers of the same length (row 113). */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { Duels } from '#src/main/lead/promotion/duels.js';
+import type { SpaceState } from '#src/main/log/space-table.js';
 import { duelWaitMs } from '#src/shared/lead/duel.js';
 import { EachTest, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 
 const each = new EachTest();
+
+test('FAULT-113 of those who answer only candidates are let go first', async () => {
+  vi.useFakeTimers();
+  const position = { epoch: 2, sequence: 10, headerCrc: 0 };
+  const facts = { position, promisedTo: 'b', epochSeen: 3 };
+  const space = { facts } as unknown as SpaceState;
+  const others = ['a', 'z'].map((nodeId) => ({ nodeId, position }));
+  const duels = new Duels('b');
+  const waits = async (): Promise<number> => {
+    const startMs = performance.now();
+    const gone = duels.giveWay(space, others, 3, 1);
+    await vi.runAllTimersAsync();
+    expect(await gone).toBeUndefined();
+    return performance.now() - startMs;
+  };
+  duels.begins(space);
+  // z might be one: so might everybody.
+  expect(await waits()).toBeGreaterThanOrEqual(100);
+  duels.asked(space, 'a');
+  expect(await waits()).toBeLessThanOrEqual(50);
+  duels.asked(space, 'z');
+  expect(await waits()).toBeGreaterThanOrEqual(100);
+  vi.useRealTimers();
+});
 
 test('FAULT-113 the farthest goes first, of equal ones the higher id; steps grow', () => {
   const at = (nodeId: string, epoch: number, sequence: number) => ({

@@ -109,6 +109,7 @@ export class Promotion {
       throw refused(space, 'the host asks for it inside a callback that it waits for');
     }
     this.#running.add(space);
+    this.#duels.begins(space);
     try {
       return await this.#promote(space, options, handover, isInside);
     } finally {
@@ -210,6 +211,7 @@ export class Promotion {
   async promise(space: SpaceState, epoch: Epoch, candidate: string): Promise<void> {
     const { wal, memory, fence } = this.#parts;
     const { facts } = space;
+    if (candidate !== this.#parts.nodeId) this.#duels.asked(space, candidate);
     const judged = judgePromise({ ...facts, nodeId: this.#parts.nodeId }, epoch, candidate);
     if (judged === 'refuse') {
       throw refused(space, `epoch ${facts.epochSeen} is seen, of ${facts.promisedTo || 'another'}`);

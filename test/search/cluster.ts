@@ -68,6 +68,7 @@ export class Cluster {
   constructor(config: Config, rules: Rules) {
     this.config = config;
     this.rules = rules;
+    this.#all = [...Array(config.nodes).keys()];
   }
 
   first(): State {
@@ -131,9 +132,12 @@ export class Cluster {
     return founder === NOBODY ? UNKNOWN_DIRECTORY : this.rules.memberOf(founder, 0).directoryId;
   }
 
-  /** It may have acknowledged: after a restart nobody knows who has followed before. */
+  /**
+   * It may have acknowledged: after a restart nobody knows who has followed before. As the product
+   * says it (Quorum.standingOf): of who leads.
+   */
   #mayBeFounded(s: State, d: number): boolean {
-    if (s[S.FOUNDER + d] !== d) return false;
+    if (s[S.FOUNDER + d] !== d || s[S.ROLE + d] !== 1) return false;
     return (s[S.MATCH + d]! & S.RESTARTED) !== 0 || this.#isFounded(s, d);
   }
 
@@ -151,8 +155,10 @@ export class Cluster {
     return made;
   }
 
-  #nodes(): number[] {
-    return [...Array(this.config.nodes).keys()];
+  readonly #all: readonly number[];
+
+  #nodes(): readonly number[] {
+    return this.#all;
   }
 
   #progress(s: State, c: number): Progress {

@@ -1,6 +1,8 @@
 /** Walks through the states of a small cluster: all of them, breadth first, or some at random. */
 import { Cluster, type Config } from './cluster.js';
 import { healed, ledWithout } from './healing.js';
+import { forget } from './merging.js';
+import { Level, Packing, Seen, Trail } from './packing.js';
 import type { Rules } from './rules.js';
 import type { State } from './state.js';
 import * as S from './state.js';
@@ -14,6 +16,8 @@ export interface Bounds {
   readonly alike: readonly (readonly number[])[];
   /** Of every so many states one is healed; 0: none. */
   readonly healEvery: number;
+  /** false: states that differ in what nothing asks for any more are not one. */
+  readonly isMerged?: boolean;
   /** The steps that have been taken before, as `told`. */
   readonly start?: readonly string[] | undefined;
 }
@@ -33,106 +37,32 @@ export interface Result {
   readonly seconds: number;
 }
 
-/** Hashes of 64 bits that were seen. */
-class Seen {
-  readonly #mask: number;
-  readonly #low: Uint32Array;
-  readonly #high: Uint32Array;
-
-  constructor(states: number) {
-    const size = 2 ** Math.ceil(Math.log2(states * 1.5));
-    this.#mask = size - 1;
-    this.#low = new Uint32Array(size);
-    this.#high = new Uint32Array(size);
-  }
-
-  /** @returns whether it is new */
-  add(of: ArrayLike<number>, length: number): boolean {
-    const low = hash(of, length, 1);
-    const high = hash(of, length, 0x9747b28c) || 1;
-    let at = low & this.#mask;
-    while (this.#high[at] !== 0) {
-      if (this.#high[at] === high && this.#low[at] === low) return false;
-      at = (at + 1) & this.#mask;
-    }
-    this.#low[at] = low;
-    this.#high[at] = high;
-    return true;
-  }
-}
-
-function hash(of: ArrayLike<number>, length: number, seed: number): number {
-  let h = seed | 0;
-  for (let i = 0; i < length; i++) {
-    let k = Math.imul(of[i]!, 0xcc9e2d51);
-    k = (k << 15) | (k >>> 17);
-    h ^= Math.imul(k, 0x1b873593);
-    h = (h << 13) | (h >>> 19);
-    h = (Math.imul(h, 5) + 0xe6546b64) | 0;
-  }
-  h ^= h >>> 16;
-  h = Math.imul(h, 0x85ebca6b);
-  h ^= h >>> 13;
-  h = Math.imul(h, 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
-/** States of one depth, in pieces. */
-class Level {
-  static readonly PIECE = 1 << 14;
-  readonly #pieces: Int32Array[] = [];
-  count = 0;
-
-  push(state: State): void {
-    const at = this.count % Level.PIECE;
-    if (at === 0) this.#pieces.push(new Int32Array(Level.PIECE * S.WIDTH));
-    this.#pieces.at(-1)!.set(state, at * S.WIDTH);
-    this.count++;
-  }
-
-  get(i: number, into: State): void {
-    const piece = this.#pieces[Math.floor(i / Level.PIECE)]!;
-    const at = (i % Level.PIECE) * S.WIDTH;
-    into.set(piece.subarray(at, at + S.WIDTH));
-  }
-
-  /** What was visited is needed no more. */
-  forget(i: number): void {
-    if (i % Level.PIECE === Level.PIECE - 1) {
-      this.#pieces[Math.floor(i / Level.PIECE)] = new Int32Array(0);
-    }
-  }
-}
-
 export function explore(config: Config, rules: Rules, bounds: Bounds): Result {
   const beganMs = performance.now();
   const cluster = new Cluster(config, rules);
   const symmetry = new S.Symmetry(cluster.logs, cluster.answers, bounds.alike);
-  const seen = new Seen(bounds.states);
-  const parent = new Uint32Array(bounds.states + 1);
-  const action = new Uint32Array(bounds.states + 1);
-  const heals = new Heals(cluster, bounds);
-  const s = new Int32Array(S.WIDTH);
-  const t = new Int32Array(S.WIDTH);
+  const packing = new Packing(config);
+  const packed = new Int32Array(packing.words);
+  const seen = new Seen();
+  const trail = new Trail();
+  const heals = new Heals(cluster, bounds, packing);
   const start = bounds.start ?? [];
-  const first = started(cluster, start);
-  let level = new Level();
-  level.push(first);
-  seen.add(first, S.WIDTH);
-  let [count, base, depth, transitions] = [1, 0, 0, 0];
+  const s = started(cluster, start);
+  const t = new Int32Array(S.WIDTH);
+  let level = new Level(packing.words);
+  packing.pack(s, packed);
+  level.push(packed);
+  seen.add(packed);
+  let [base, depth, transitions] = [0, 0, 0];
   let violation = '';
   let trace: string[] = [];
   let isFull = false;
-  const traceTo = (of: number): string[] => {
-    const codes: number[] = [];
-    for (let i = of; i > 0; i = parent[i]!) codes.unshift(action[i]!);
-    return [...start, ...codes.map(told)];
-  };
+  const traceTo = (of: number): string[] => [...start, ...trail.to(of).map(told)];
   while (level.count > 0 && violation === '' && !isFull) {
-    const next = new Level();
-    const nextBase = count;
+    const next = new Level(packing.words);
+    const nextBase = trail.count;
     for (let i = 0; i < level.count && violation === '' && !isFull; i++) {
-      level.get(i, s);
+      packing.unpack(level.get(i), s);
       level.forget(i);
       violation = heals.problem(s, base + i);
       if (violation !== '') trace = traceTo(base + i);
@@ -145,13 +75,13 @@ export function explore(config: Config, rules: Rules, bounds: Bounds): Result {
           trace = [...traceTo(base + i), told(code)];
           return;
         }
+        if (bounds.isMerged !== false) forget(cluster, t);
         symmetry.canonical(t);
-        if (!seen.add(t, S.WIDTH)) return;
-        parent[count] = base + i;
-        action[count] = code;
-        count++;
-        next.push(t);
-        if (count >= bounds.states) isFull = true;
+        packing.pack(t, packed);
+        if (!seen.add(packed)) return;
+        trail.push(base + i, code);
+        next.push(packed);
+        if (trail.count >= bounds.states) isFull = true;
       });
       if ((i & 255) === 0) isFull ||= performance.now() - beganMs > bounds.seconds * 1000;
     }
@@ -164,7 +94,7 @@ export function explore(config: Config, rules: Rules, bounds: Bounds): Result {
     end: violation !== '' ? 'violation' : isFull ? 'bound' : 'exhausted',
     violation,
     steps: trace,
-    states: count,
+    states: trail.count,
     transitions,
     depth,
     healed: heals.count,
@@ -193,13 +123,16 @@ class Heals {
   count = 0;
   readonly #cluster: Cluster;
   readonly #every: number;
-  readonly #seen: Seen;
+  readonly #packing: Packing;
+  readonly #seen = new Seen();
   readonly #durable = new Int32Array(S.WIDTH);
+  readonly #packed: Int32Array;
 
-  constructor(cluster: Cluster, { healEvery, states }: Bounds) {
+  constructor(cluster: Cluster, { healEvery }: Bounds, packing: Packing) {
     this.#cluster = cluster;
     this.#every = healEvery;
-    this.#seen = new Seen(healEvery > 0 ? states / 2 : 1);
+    this.#packing = packing;
+    this.#packed = new Int32Array(packing.words);
   }
 
   problem(s: State, index: number): string {
@@ -208,7 +141,8 @@ class Heals {
     durable.set(s);
     durable.fill(0, S.MATCH, S.FLOOR);
     durable.fill(0, S.ENTRIES);
-    if (!this.#seen.add(durable, S.WIDTH)) return '';
+    this.#packing.pack(durable, this.#packed);
+    if (!this.#seen.add(this.#packed)) return '';
     this.count++;
     let problem = healed(this.#cluster, s);
     for (let away = 0; away < this.#cluster.config.nodes && problem === ''; away++) {
@@ -239,7 +173,7 @@ export function walk(
   };
   let cluster = new Cluster(config, rules);
   const t = new Int32Array(S.WIDTH);
-  const seen = new Seen(2 ** 23);
+  const seen = new Seen();
   let [walks, transitions, states, healedCount, logs] = [0, 0, 0, 0, 0];
   let violation = '';
   let trace: number[] = [];
@@ -269,7 +203,7 @@ export function walk(
       transitions++;
       trace.push(taken.code);
       s = taken.state;
-      if (states < 2 ** 22 && seen.add(s, S.WIDTH)) states++;
+      if (states < 2 ** 22 && seen.add(s)) states++;
     }
     if (violation === '' && bounds.healEvery > 0 && walks % bounds.healEvery === 0) {
       healedCount++;

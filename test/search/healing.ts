@@ -2,6 +2,8 @@
  * From every state a healed cluster leads again: all nodes live, no message is lost, and nodes try
  * one after the other, the one with the farthest log first. Then every log is the leader's, a
  * change that was pending is settled, and a new entry is acknowledged.
+ *
+ * Excused is what DESIGN 14 gives up, and no more: each excuse below names its line.
  */
 import { comparePositions } from '#src/shared/lead/epoch.js';
 import { countingSets, type MemberId, type MemberSet } from '#src/shared/members/members.js';
@@ -20,7 +22,11 @@ export function healed(cluster: Cluster, from: State): string {
     // Whoever asked, and did not hear, asks anew.
     t[S.ANSWERS + c] = 0;
   }
+  meet(cluster, t);
   const nodes = [...Array(config.nodes).keys()].filter((d) => t[S.FOUNDER + d] !== NOBODY);
+  // Who began it has lost its disk, and had told nobody.
+  const isForgotten = nodes.length === 0;
+  if (isForgotten) return t.slice(S.ACKED, S.ACKED + 8).some((log) => log > 0) ? 'all is lost' : '';
   nodes.sort((a, b) => ahead(cluster, t, b, a));
   const leader = soleLeader(t, nodes);
   if (leader !== undefined) return followed(cluster, t, leader);
@@ -29,18 +35,58 @@ export function healed(cluster: Cluster, from: State): string {
     if (cluster.bad !== '') return cluster.bad;
     return followed(cluster, t, c);
   }
-  // A member that was never told of the space has no word in it: the founder had not begun.
-  const isTold = (m: MemberId) => nodes.some((d) => LETTERS[d] === m.nodeId);
-  if (nodes.some((d) => !setsIn(cluster, t, d).every((set) => set.members.every(isTold))))
-    return '';
+  if (isGivenUp(cluster, t, nodes, nodes)) return '';
   const told = nodes.map((d) => `${LETTERS[d]} ${logs.show(t[S.LOG + d]!)}`).join('; ');
   return `nobody can lead: ${told}`;
 }
 
-/** Every set that has counted in a log, and may be all that others know of. */
-function setsIn(cluster: Cluster, t: State, d: number): MemberSet[] {
-  const rows = cluster.rowsOf(t[S.LOG + d]!, t[S.FOUNDER + d]!);
-  return rows.flatMap((row) => countingSets([row]));
+/** A founder that hears of another one's history: one of the two gives way. */
+function meet(cluster: Cluster, t: State, away = NOBODY): void {
+  const { founders, nodes } = cluster.config;
+  for (let c = 0; c < founders.length; c++) {
+    for (let r = 0; r < nodes; r++) {
+      const isOther = ![NOBODY, t[S.FOUNDER + c]].includes(t[S.FOUNDER + r]);
+      if (c !== away && r !== away && isOther && t[S.ROLE + c] === 1) cluster.ships(t, c, r);
+    }
+  }
+}
+
+/**
+ * Progress is promised with at most `keep` members of each counting set missing. Who was never told
+ * of the space, or has lost its disk, is missing; so is who has another founder's history: that is
+ * not comparable, and blocks promotions until it gives way. Where etcd has a floor only logs with
+ * its entry may lead, and so its set counts, too.
+ * @param live of the nodes that know of the space
+ */
+function isGivenUp(
+  cluster: Cluster,
+  t: State,
+  nodes: readonly number[],
+  live: readonly number[],
+): boolean {
+  return cluster.config.founders.every((_, founder) => {
+    const isOf = (d: number) => t[S.FOUNDER + d] === founder;
+    const here = present(cluster, t, live.filter(isOf));
+    const sets = nodes
+      .filter(isOf)
+      .flatMap((d) => countingSets(cluster.rowsOf(t[S.LOG + d]!, founder)));
+    if (t[S.FLOOR] !== 0)
+      sets.push(...countingSets(cluster.rowsOf(t[S.FLOOR]!, founder)).slice(-1));
+    return here.length === 0 || sets.some((set) => !mayLeadWith(set, here));
+  });
+}
+
+/** As directories. */
+function present({ rules }: Cluster, t: State, nodes: readonly number[]): MemberId[] {
+  return nodes.map((d) => rules.memberOf(d, t[S.WIPED + d]!));
+}
+
+function among({ members }: MemberSet, here: readonly MemberId[]): number {
+  return members.filter((m) => here.some((h) => h.directoryId === m.directoryId)).length;
+}
+
+function mayLeadWith(set: MemberSet, here: readonly MemberId[]): boolean {
+  return among(set, here) >= Math.max(1, set.members.length - set.keep);
 }
 
 function ahead({ logs }: Cluster, t: State, a: number, b: number): number {
@@ -56,22 +102,37 @@ export function ledWithout(cluster: Cluster, from: State, away: number): string 
   const { logs, config } = cluster;
   const t = from.slice();
   t.fill(0, S.ANSWERS, S.ANSWERS + config.nodes);
+  meet(cluster, t, away);
   const nodes = [...Array(config.nodes).keys()].filter((d) => t[S.FOUNDER + d] !== NOBODY);
   const live = nodes.filter((d) => d !== away);
-  const names = live.map((d) => LETTERS[d]!);
-  const lacksTooMany = nodes.some((d) =>
-    setsIn(cluster, t, d).some((set) => {
-      const here = set.members.filter((m) => names.includes(m.nodeId)).length;
-      return here < Math.max(1, set.members.length - set.keep);
-    }),
-  );
-  if (lacksTooMany || live.length === 0) return '';
+  if (isGivenUp(cluster, t, nodes, live)) return '';
   if (live.some((c) => elected(cluster, t, c, away))) return cluster.bad;
-  // The farthest log is with somebody whom it has sent away, and all others have parted from it.
-  const [last] = live.toSorted((a, b) => ahead(cluster, t, b, a));
-  if (!inSet(cluster.setOf(t, last!), last!)) return '';
+  // Only a member of the new set may lead, and a diverged farther log means that another must:
+  // nobody can, where the farthest log sends away who has it, and all others have parted from it.
+  const [last, ...others] = live.toSorted((a, b) => ahead(cluster, t, b, a));
+  const isSentAway = !inSet(cluster.setOf(t, last!), last!);
+  const isParted = (d: number) => !logs.isPrefix(t[S.LOG + d]!, t[S.LOG + last!]!);
+  if (isSentAway && (others.every(isParted) || isUnknown(cluster, t, live))) return '';
   const told = live.map((d) => `${LETTERS[d]} ${logs.show(t[S.LOG + d]!)}`).join('; ');
   return `without ${LETTERS[away]} nobody can lead: ${told}`;
+}
+
+/**
+ * Only a log with the entry of etcd's floor may lead, and it settled without who has it not. Here
+ * whoever has it is sent away by a change after that, and nobody else's log names one of them.
+ */
+function isUnknown(cluster: Cluster, t: State, live: readonly number[]): boolean {
+  const { logs } = cluster;
+  const floor = t[S.FLOOR]!;
+  if (floor === 0) return false;
+  const holds = (d: number) => logs.isPrefix(floor, t[S.LOG + d]!);
+  const holders = live.filter(holds);
+  const sets = (d: number) => countingSets(cluster.rowsOf(t[S.LOG + d]!, t[S.FOUNDER + d]!));
+  const names = (d: number) => sets(d).flatMap((set) => set.members.map((m) => m.nodeId));
+  return (
+    holders.every((d) => !inSet(cluster.setOf(t, d), d)) &&
+    live.every((d) => holds(d) || !holders.some((h) => names(d).includes(LETTERS[h]!)))
+  );
 }
 
 /** Who leads, where nobody has seen a higher epoch, or promised this one to somebody else. */
@@ -125,13 +186,15 @@ function followed(cluster: Cluster, t: State, c: number): string {
     const kept = `${LETTERS[other]} keeps ${logs.show(t[S.LOG + other]!)}`;
     return `${kept}, ${LETTERS[c]} has ${logs.show(log)}`;
   }
-  if (config.wipes > 0) return '';
-  if (cluster.newest(t, c).old) return `a change stays pending: ${logs.show(log)}`;
+  const here = present(cluster, t, [...Array(config.nodes).keys()]);
+  const row = cluster.newest(t, c);
+  // A change settles once min(keep, N) + 1 of the old set have it: with fewer it takes `force`.
+  const isLost = (set: MemberSet) => among(set, here) <= Math.min(set.keep, set.members.length - 1);
+  if (row.old) return isLost(row.old) ? '' : `a change stays pending: ${logs.show(log)}`;
   cluster.append(t, c, DATA);
   shipped(cluster, t, c);
-  const set = cluster.setOf(t, c);
-  const members = LETTERS.split('').filter((_, d) => inSet(set, d)).length;
-  const isHigh = members <= 1 + (set >> 8);
+  // A level takes so many members and the primary; a set that has fewer reaches it never.
+  const isHigh = among(row.next, here) <= row.next.keep;
   if (isHigh || logs.length[t[S.ACKED + t[S.EPOCH_OF + c]!]!] === logs.length[t[S.LOG + c]!]) {
     return cluster.bad;
   }

@@ -41,13 +41,9 @@ export const PLANS: readonly Plan[] = [
   plan('three members, no change', { founders: [ABC], changes: 0, data: 2 }, BC),
   plan('messages late and twice', { founders: [ABC], changes: 0, late: true }, BC),
   plan('messages late and twice, a change', { changes: 1, epochs: 2, late: true }),
-  plan('two founders', { founders: [ABC, ABC], changes: 0, data: 2 }, { isHealed: false }),
+  plan('two founders', { founders: [ABC, ABC], changes: 0, data: 2 }),
   plan('a restart of who leads', { founders: [ABC], changes: 0, crashes: true, splits: true }, BC),
-  plan(
-    'a disk that is wiped',
-    { founders: [ABC], changes: 1, data: 0, epochs: 2, wipes: 1 },
-    { isHealed: false },
-  ),
+  plan('a disk that is wiped', { founders: [ABC], changes: 1, data: 0, epochs: 2, wipes: 1 }),
   plan(
     'the level that is kept changes',
     { founders: [ABC], changes: 1, epochs: 2, keeps: true },

@@ -20,6 +20,18 @@ describe('every interleaving of a small cluster, over the decisions of src/share
     expect(merged.states).toBeLessThan(0.55 * all.states);
     expect(merged.depth).toBe(all.depth);
   });
+
+  test.each([
+    ['lost', { founders: [0b111], changes: 0 }],
+    ['late', { founders: [0b111], changes: 0, late: true }],
+  ])('what nothing asks for is forgotten, messages %s: the same logs, fewer states', (_, of) => {
+    const bounds = { seconds: 50, states: 1e6, healEvery: 0, alike: [] };
+    const all = explore({ ...BASE, ...of }, PRODUCT, { ...bounds, isMerged: false });
+    const merged = explore({ ...BASE, ...of }, PRODUCT, bounds);
+    expect([all.end, merged.end]).toEqual(['exhausted', 'exhausted']);
+    expect(merged.states).toBeLessThan(0.9 * all.states);
+    expect(merged.logs).toBe(all.logs);
+  });
 });
 
 describe('a bug in one decision is found', () => {

@@ -48,15 +48,19 @@ export function withMatch(match: number, node: number, value: number): number {
  * whose end it has promised (the product's answers carry positions; log 0 where it is not ahead).
  */
 export class Answers {
-  readonly #ids = new Map<string, number>();
+  /** By those of the first two nodes, and of the last two. */
+  readonly #ids = new Map<number, Map<number, number>>();
   readonly #all: (readonly number[])[] = [[]];
 
   id(answers: readonly number[]): number {
-    const key = answers.join();
-    const known = this.#ids.get(key);
+    const [a, b, c, d] = answers as [number, number, number, number];
+    const first = a * 2 ** 24 + b;
+    const ids = this.#ids.get(first) ?? new Map<number, number>();
+    this.#ids.set(first, ids);
+    const known = ids.get(c * 2 ** 24 + d);
     if (known !== undefined) return known;
     const id = this.#all.length;
-    this.#ids.set(key, id);
+    ids.set(c * 2 ** 24 + d, id);
     this.#all.push([...answers]);
     return id;
   }

@@ -26,6 +26,8 @@ interface Mutant extends Edit {
   readonly what: string;
   /** What looks for it; `sim`, where nothing is said. */
   readonly by?: keyof typeof LOOKERS;
+  /** Other places that are a part of it. */
+  readonly and?: readonly Edit[];
   /** Other lines of defence, which would hide it. */
   readonly also?: readonly Edit[];
 }
@@ -50,6 +52,13 @@ const NOTHING_BEHIND: Edit = {
   find: 'const limit = Math.min(Math.max(known ?? 0,',
   put: `if (known !== undefined && x > known) throw corrupt('entries behind the end');
         const limit = Math.min(Math.max(known ?? 0,`,
+};
+
+/** What a replica answers over its link says nothing of higher epochs. */
+const FENCED_UNHEARD: Edit = {
+  file: 'main/tell/part-events.js',
+  find: 'fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),',
+  put: 'fenced: () => undefined,',
 };
 
 const MUTANTS: readonly Mutant[] = [
@@ -311,6 +320,49 @@ const MUTANTS: readonly Mutant[] = [
     put: 'return true;',
   },
   {
+    what: 'who is asked to lead says that it does, in the epoch of who leads since (row 111)',
+    by: 'roles-sim',
+    file: 'main/lead/promotion/promotion.js',
+    find: 'isPromoted: true, epoch: facts.epoch, passedOver',
+    put: 'isPromoted: true, passedOver',
+    and: [
+      {
+        file: 'main/lead/leadership.js',
+        find: 'heardIn(frame, peerId) {',
+        put: 'heardIn(frame, peerId) { return;',
+      },
+    ],
+    also: [FENCED_UNHEARD],
+  },
+  {
+    what: 'candidates that meet ask again at once, and nobody gives way (row 113)',
+    by: 'roles-sim',
+    file: 'main/lead/promotion/duels.js',
+    find: 'async giveWay(space, others, asked, round) {',
+    put: 'async giveWay(space, others, asked, round) { return undefined;',
+    and: [
+      {
+        file: 'main/lead/promotion/duels.js',
+        find: 'async led(space) {',
+        put: 'async led(space) { return undefined;',
+      },
+    ],
+  },
+  {
+    what: 'who comes back makes itself heard nowhere, and waits for a dial (row 116)',
+    by: 'roles-sim',
+    file: 'main/lead/knocking.js',
+    find: '!stop.aborted; round++',
+    put: 'false; round++',
+  },
+  {
+    what: 'who has just begun to lead refuses what asks for replicas (row 117)',
+    by: 'roles-sim',
+    file: 'main/ship/link-waits.js',
+    find: 'if (timeoutMs === 0 || !this.#isHope(space, replicas))',
+    put: 'if (true)',
+  },
+  {
     what: 'what a candidate fetches is added to what another primary streams',
     by: 'roles-sim',
     file: 'main/lead/refill.js',
@@ -434,8 +486,8 @@ function copyWith(edits: readonly Edit[], what: string): string {
 
 /** Each fault still has its place in the code: `--check`, without looking for any. */
 function check(): void {
-  for (const { what, also, ...edit } of MUTANTS) {
-    for (const { file, find } of [edit, ...(also ?? [])]) {
+  for (const { what, and, also, ...edit } of MUTANTS) {
+    for (const { file, find } of [edit, ...(and ?? []), ...(also ?? [])]) {
       const text = fs.readFileSync(path.join(ROOT, 'dist', file), 'utf8');
       if (text.split(find).length === 2) continue;
       process.stdout.write(`not once in ${file}: ${what}\n`);
@@ -445,9 +497,9 @@ function check(): void {
 }
 
 function tryOne(mutant: Mutant): Caught {
-  const { what, also } = mutant;
+  const { what, and, also } = mutant;
   const around = also ?? [];
-  const dir = copyWith([mutant, ...around], what);
+  const dir = copyWith([mutant, ...(and ?? []), ...around], what);
   const sane = copyWith(around, what);
   const sim = LOOKERS[mutant.by ?? 'sim'];
   try {

@@ -152,6 +152,8 @@ export class SimNetwork {
     number,
     { machine: Machine; accept: (from: Machine) => SimSocket }
   >();
+  /** Whose port it is, whether anybody listens there now or not. */
+  readonly #machines = new Map<number, Machine>();
   readonly #sockets = new Set<SimSocket>();
   /** Ordered pairs "from>to" that deliver nothing, and since when. */
   readonly #blocked = new Map<string, number>();
@@ -258,6 +260,7 @@ export class SimNetwork {
           return socket;
         };
         this.#listeners.set(port, { machine, accept });
+        this.#machines.set(port, machine);
         return address;
       },
       close: async () => {
@@ -272,9 +275,10 @@ export class SimNetwork {
     this.clock.after(this.#latency(), undefined, () => {
       const listener = this.#listeners.get(port);
       if (socket.destroyed) return;
-      const target = listener?.machine;
+      const target = this.#machines.get(port);
       const pair = target && [`${machine.name}>${target.name}`, `${target.name}>${machine.name}`];
-      if (pair?.some((link) => this.#blocked.has(link))) return;
+      // Nobody says no for who is cut off, or has no power.
+      if (target?.isUp === false || pair?.some((link) => this.#blocked.has(link))) return;
       if (!listener) {
         socket.destroy(new Error('ECONNREFUSED'));
         return;

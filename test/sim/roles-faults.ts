@@ -135,6 +135,10 @@ function usurp(host: RolesFaultHost, node: SimNode, times: number, ms: number): 
     const next = others[chance(others.length)]!;
     if (!isHealing() && next.isRunning) host.promote(next);
   });
+  host.later(ms, `ask ${name}`, () => {
+    // Nobody may have told it yet that another one leads: what it is asked brings it to light.
+    if (!isHealing() && before.isRunning) host.promote(before, () => host.load(before));
+  });
   if (times === 1) return;
   host.later(ms + chance(300), 'usurp again', () => {
     if (!isHealing()) usurp(host, node, times - 1, ms);

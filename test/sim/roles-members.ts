@@ -69,10 +69,7 @@ export function memberFaults(host: MembersHost): readonly (readonly [string, Wor
   const { cluster, chance, spaces } = host;
   const wiped: Work = (node, _, ms) => {
     if (!spaces.every((space) => isFollowed(cluster.nodes, space))) return;
-    node.losePower();
-    node.disk.restore(new Map());
-    host.wiped(node);
-    host.note(`wiped ${node.name}`);
+    wipe(host, node);
     host.restartLater(node, ms);
   };
   /** An operator asks the leader of a space for one more of those that are none, or one less. */
@@ -103,5 +100,111 @@ export function memberFaults(host: MembersHost): readonly (readonly [string, Wor
   };
   const wipes = Array.from({ length: 5 }, () => ['wiped', wiped] as const);
   if (!host.hasOperators) return wipes;
-  return [...wipes, ...Array.from({ length: 5 }, () => ['members', changed] as const)];
+  return [
+    ...wipes,
+    ...Array.from({ length: 5 }, () => ['members', changed] as const),
+    ...Array.from({ length: 3 }, () => ['forgets', () => forgets(host)] as const),
+    ...Array.from({ length: 3 }, () => ['added', () => addedAlone(host)] as const),
+  ];
+}
+
+function wipe(host: MembersHost, node: SimNode): void {
+  node.losePower();
+  node.disk.restore(new Map());
+  host.wiped(node);
+  host.note(`wiped ${node.name}`);
+}
+
+const STEP_MS = 5;
+
+/** Who leads one of the spaces, and two others that count in it: all that do, and they follow. */
+function three(host: MembersHost): { space: string; trio: SimNode[] } | undefined {
+  const { cluster, chance, spaces } = host;
+  const space = spaces[chance(spaces.length)]!;
+  if (!spaces.every((one) => isFollowed(cluster.nodes, one))) return undefined;
+  const leader = leaderOf(cluster.nodes, space)!;
+  const counting = countingIn(cluster.nodes, space);
+  const others = cluster.nodes.filter((n) => n !== leader && counting.includes(n.name));
+  return others.length === 2 ? { space, trio: [leader, ...others] } : undefined;
+}
+
+/** Asks again and again until it holds, or the time is over. */
+function once(host: MembersHost, ms: number, holds: () => boolean, work: () => void): void {
+  host.later(STEP_MS, 'look', () => {
+    if (host.isHealing() || ms <= 0) return;
+    if (holds()) work();
+    else once(host, ms - STEP_MS, holds, work);
+  });
+}
+
+/**
+ * A replica that has what the other one lacks is emptied; it is given the space again, and who
+ * gives it dies before all is there. Then the other one is promoted: what two had is with one that
+ * is away, and who has forgotten it is no witness.
+ */
+function forgets(host: MembersHost): void {
+  const { restartLater } = host;
+  const found = three(host);
+  if (!found) return;
+  const { space, trio } = found;
+  const [leader, emptied, other] = trio as [SimNode, SimNode, SimNode];
+  host.quiet(11_000);
+  host.faults().cut(other.name, [leader.name, emptied.name], 2_500);
+  for (let n = 0; n < 20; n++) host.load(leader);
+  let isDone = false;
+  host.wait(leader, other, () => {
+    if (isDone || host.isHealing() || !leader.isRunning || !emptied.isRunning) return;
+    isDone = true;
+    const had = statusOn(leader, space)!.lastSequence;
+    wipe(host, emptied);
+    restartLater(emptied, 50);
+    const knows = (): boolean => statusOn(emptied, space) !== undefined;
+    once(host, 2_000, knows, () => {
+      // So slow that it has little of it for a while.
+      emptied.disk.delay = { only: 'fdatasync', ms: 400 };
+      const { lastSequence = 0 } = statusOn(emptied, space) ?? {};
+      host.note(`${emptied.name} has ${space} up to ${lastSequence} of ${had}`);
+      leader.kill();
+      restartLater(leader, 7_000);
+    });
+  });
+  for (const ms of [3_500, 4_500, 5_500]) {
+    host.later(ms, `promote ${other.name}`, () => {
+      emptied.disk.delay = undefined;
+      if (!host.isHealing() && other.isRunning) host.promote(other);
+    });
+  }
+}
+
+/**
+ * A node is added while both others are away, and acknowledges; then who leads dies, and one of the
+ * two is promoted, which knows nothing of all that.
+ */
+function addedAlone(host: MembersHost): void {
+  const { cluster } = host;
+  const found = three(host);
+  const spare = cluster.nodes.find((n) => !found?.trio.includes(n));
+  if (!found || !spare?.isRunning) return;
+  const [leader, one, other] = found.trio as [SimNode, SimNode, SimNode];
+  host.quiet(12_000);
+  for (const { name } of [one, other]) {
+    host.faults().cut(name, [leader.name, spare.name], 4_000);
+  }
+  const { name: nodeId, port } = spare;
+  host.ask(leader, () => leader.node!.addReplica({ nodeId, host: '127.0.0.1', port }));
+  for (const ms of [1_000, 1_500, 2_000, 2_500]) {
+    host.later(ms, `load ${leader.name}`, () => {
+      if (!host.isHealing() && leader.isRunning) host.load(leader);
+    });
+  }
+  host.later(3_900, `kill ${leader.name}`, () => {
+    if (host.isHealing() || !leader.node) return;
+    leader.kill();
+    host.restartLater(leader, 6_000);
+  });
+  for (const ms of [4_200, 5_200, 6_200]) {
+    host.later(ms, `promote ${one.name}`, () => {
+      if (!host.isHealing() && one.isRunning) host.promote(one);
+    });
+  }
 }

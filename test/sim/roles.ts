@@ -12,6 +12,7 @@ import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Acknowledged } from './acknowledged.js';
 import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
+import { type DrillHost, drills } from './drills.js';
 import { ETCD_ENDPOINT } from './etcd.js';
 import { Faults } from './faults.js';
 import { Followers, type FollowerWorld } from './followers.js';
@@ -240,12 +241,16 @@ export class RolesRun {
     );
   }
 
-  async #append(node: SimNode, name: string): Promise<void> {
+  async #append(
+    node: SimNode,
+    name: string,
+    replicas = this.#chance(2),
+    timeoutMs = 2_000,
+  ): Promise<void> {
     const { owner } = node;
     if (roleOf(node.node!, name) !== 'primary') return;
     const payload = `${name} ${++this.#count} `.padEnd(this.#chance(200), '.');
-    const replicas = this.#chance(2);
-    const ack = replicas > 0 ? { ack: { replicas, timeoutMs: 2_000 } } : undefined;
+    const ack = replicas > 0 ? { ack: { replicas, timeoutMs } } : undefined;
     const space = node.node!.space(name);
     const { sequence, epoch } = await space.append(1, Buffer.from(payload), ack);
     if (owner.isDead) return;
@@ -293,10 +298,16 @@ export class RolesRun {
   }
 
   async #promote(node: SimNode, name: string): Promise<void> {
+    const { owner } = node;
     const status = statusOf(node.node!, name);
+    if (!status) return;
     // One that was fenced still calls itself the primary.
-    if (!status || (status.role === 'primary' && !status.refusal)) return;
-    const { epoch } = await node.node!.promote(name);
+    const isLed = status.role === 'primary' && !status.refusal;
+    const { epoch } = await node.node!.promote(name, { dryRun: isLed && this.#chance(2) === 0 });
+    if (owner.isDead) return;
+    // Whoever leads says the epoch, too: it acknowledges nothing below it any more (row 111).
+    this.#acknowledged.told(node, name, epoch);
+    if (isLed) return;
     this.#note(`${node.name} was promoted: ${name} in ${epoch}`);
     this.#report.promotions++;
   }
@@ -415,6 +426,18 @@ export class RolesRun {
     for (const name of SPACES) await this.#oneLeads(name);
     if (stuck) stuck.stuckUntilMs = 0;
     await this.#check();
+    if (!this.#hasLeases) await drills(this.#drillHost, SPACES[this.#chance(SPACES.length)]!);
+    if (this.#failure) throw this.#failure;
+  }
+
+  get #drillHost(): DrillHost {
+    return {
+      cluster: this.#cluster,
+      note: (line) => this.#note(line),
+      start: (node) => this.#start(node),
+      whole: (name) => this.#oneLeads(name),
+      append: (...of) => this.#append(...of),
+    };
   }
 
   /** Where nobody leads an operator promotes, or etcd sees to it; then everybody follows. */

@@ -13,6 +13,7 @@ interface Machine {
 interface Row {
   readonly case: string;
   readonly payloadBytes: number | null;
+  readonly spaces: number | null;
   readonly entriesPerSecond: number | null;
   readonly appendP50Ms: number | null;
   readonly appendP99Ms: number | null;
@@ -39,18 +40,18 @@ function kept(file: string): unknown {
   return JSON.parse(fs.readFileSync(path.join(RESULTS, file), 'utf8'));
 }
 
-/** The rows of the newest result of a benchmark. */
-function newest(name: string): readonly Row[] {
+/** The rows of the newest result of a benchmark; undefined where none is kept. */
+function newest(name: string): readonly Row[] | undefined {
   const files = fs
     .readdirSync(RESULTS)
     .filter((f) => new RegExp(`^${name}-[0-9a-f]+\\.json$`).test(f));
   const all = files.map((file) => kept(file) as readonly Row[]);
-  return all.sort((a, b) => b[0]!.date.localeCompare(a[0]!.date))[0]!;
+  return all.sort((a, b) => b[0]!.date.localeCompare(a[0]!.date))[0];
 }
 
 function rowOf(name: string, begins: string, payloadBytes = 256): Row {
   const isIt = (r: Row): boolean => r.case.startsWith(begins) && r.payloadBytes === payloadBytes;
-  return newest(name).find(isIt)!;
+  return newest(name)!.find(isIt)!;
 }
 
 /** Three digits that count: 734 K, 2.46 M. */
@@ -70,9 +71,10 @@ function table(rows: readonly (readonly [string, string])[]): string[] {
 /** When and where, as the results say it themselves. */
 function origin(): string {
   const names = ['append', 'replicate', 'latency', 'isolation', 'restart', 'switchover'];
+  if (newest('mass-failover')) names.push('mass-failover');
   const { runs } = kept('failover.json') as Failovers;
   const all = [
-    ...names.map((name) => ({ name, ...newest(name)[0]! })),
+    ...names.map((name) => ({ name, ...newest(name)![0]! })),
     { name: 'failover', ...runs[0]! },
   ];
   const days = new Map<string, string[]>();
@@ -86,6 +88,14 @@ function origin(): string {
     'One machine ran all nodes of each. In brackets, its load before: above 0 others were ';
   const rest = 'at work. The failovers ran at real-time priority for that reason.';
   return [paragraph(`${about}${rest}`, 98), '', ...told].join('\n');
+}
+
+/** A lost node that led thousands of spaces: counted as the failovers are. */
+function massRows(): [string, string][] {
+  const row = newest('mass-failover')?.find((one) => one.case.startsWith('etcd'));
+  if (!row) return [];
+  const what = `... where it led ${row.spaces!.toLocaleString('en-US')} spaces: p50, the last`;
+  return [[what, `${ms(row.more.p50Ms!)}, ${ms(row.more.lastMs!)}`]];
 }
 
 export function figuresText(): string {
@@ -125,13 +135,14 @@ export function figuresText(): string {
     ['Opening a log of 8 GiB, after a close and after a kill', opened.map(ms).join(', ')],
     ['A planned hand-over stops appends for: p50, p99', `${ms(pauseP50Ms!)}, ${ms(pauseP99Ms!)}`],
     [
-      'A leader dies, etcd, lease of 2 s: its next acknowledgement',
+      'A leader is killed, etcd, lease of 2 s: the next append: p50, p99',
       `${ms(fromSigkillMs.p50)}, ${ms(fromSigkillMs.p99)}`,
     ],
     [
       `... from the end of its lease (${count(electedMs.count)} failovers)`,
       `${ms(electedMs.p50)}, ${ms(electedMs.p99)}`,
     ],
+    ...massRows(),
     [
       'SIGKILLs under load, simulated power losses',
       `${count(kills.kills)}, ${count(losses)}: nothing lost`,

@@ -77,3 +77,13 @@ test('FAULT-107 a node whose address is not known yet is shipped to once it is',
   await space.append(1, Buffer.from('two'), { ack: { replicas: 1, timeoutMs: 20_000 } });
   expect(await contentOf(late.space('s'))).toEqual(await contentOf(space));
 }, 60_000);
+
+test('FAULT-107 who comes to an empty space leads it when its founder is lost', async () => {
+  const a = await open('a');
+  const space = await a.openSpace('s', { lead: true });
+  const b = await open('b');
+  await until('b counts', () => counting(space) === 'a,b', 30_000);
+  await a.close();
+  await until('b leads', () => b.space('s').status().role === 'primary', 30_000);
+  await b.space('s').append(1, Buffer.from('one'));
+}, 90_000);

@@ -270,12 +270,14 @@ export class MemberChanges {
 
   /**
    * It leads, and its epoch has an entry. A space begins with whatever its host appends: who learns
-   * waits for that, who is to go does not.
+   * waits for that, who is to go does not. With a witness nobody waits: should the founder be lost
+   * before it has appended, others are to lead by themselves.
    */
   #mayChange(space: SpaceState, change: Change): boolean {
     const { facts, isFenced, pause, refusal } = space;
     if (isFenced || pause || refusal || this.#parts.wal.refusal) return false;
     if (facts.position.sequence > 0) return facts.history.at(-1)?.epoch === facts.epoch;
+    if (this.#parts.writeFloor) return true;
     return !this.#currentOf(space).members.every((m) => this.#isWished(m, change));
   }
 

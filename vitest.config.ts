@@ -1,18 +1,16 @@
-import { spawnSync } from 'node:child_process';
 import { configDefaults, defineConfig } from 'vitest/config';
+import { leftOut, NEEDS } from './test/support/needs.js';
 
-// Tests against a real etcd: left out, and said so, where there is none and nobody insists.
-const hasEtcd = spawnSync('etcd', ['--version']).status === 0;
-const exclude = [...configDefaults.exclude];
-if (!hasEtcd && !process.env.CI) {
-  console.warn('test/etcd is LEFT OUT: etcd is not installed (Debian: apt-get install etcd-server)');
-  exclude.push('test/etcd/**');
-}
+// Left out where the machine lacks it and nobody insists; said behind everything else.
+const missing = process.env.CI ? [] : Object.values(NEEDS).filter((need) => !need.isHere());
+process.once('exit', () => {
+  for (const line of leftOut(missing)) console.log(line);
+});
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude,
+    exclude: [...configDefaults.exclude, ...missing.flatMap((need) => need.files)],
     // Processes, sockets and two cores: one file at a time.
     pool: 'forks',
     fileParallelism: false,

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { leftOut, NEEDS } from './support/needs.js';
 
 const ROOT = path.join(import.meta.dirname, '..');
 
@@ -15,6 +16,8 @@ const IMPURE_IMPORT =
   /(from|import)\s*\(?\s*'(node:)?(fs|net|tls|http|https|dgram|worker_threads|timers|child_process|os|process)(\/[a-z]+)?'/;
 const IMPURE_USE =
   /\b(Date\b(?!\w)|performance\.|process\.|Math\.random|set(Timeout|Interval|Immediate)\b|queueMicrotask)/;
+/** What a machine lacks is said in support/needs.ts, and listed; nothing else leaves tests out. */
+const LEAVES_OUT = /\b(test|it|describe|context|ctx)\.(skip|skipIf|runIf|only|todo|fails)\b/;
 
 /** What each room may import, in the order of the tables of docs/ARCHITECTURE.md. */
 function roomsOf(doc: string): ReadonlyMap<string, readonly string[]> {
@@ -96,9 +99,7 @@ function problems(file: string, text: string): string[] {
       if (IMPURE_IMPORT.test(line)) say(i, 'imports what shared must not');
       if (IMPURE_USE.test(line)) say(i, 'reads a clock, chance or the process');
     }
-    if (file.startsWith('test/') && /\b(test|it|describe)\.(skip|only|todo|fails)\b/.test(line)) {
-      say(i, 'leaves a test out');
-    }
+    if (file.startsWith('test/') && LEAVES_OUT.test(line)) say(i, 'leaves a test out');
   }
   return found;
 }
@@ -158,6 +159,20 @@ describe('tidy', () => {
     expect(without).toEqual([]);
   });
 
+  test('what may be left out for want of something is there, and is named with it', () => {
+    const files = filesBelow('test');
+    for (const need of Object.values(NEEDS)) {
+      for (const glob of need.files) {
+        const pattern = glob.replace('**/', '(.+/)?').replace('*', '[^/]+');
+        const found = files.filter((file) => new RegExp(`^${pattern}$`).test(file));
+        expect(found, `${need.name}: ${glob}`).not.toEqual([]);
+      }
+      const told = leftOut([need]).join(' ');
+      for (const text of [need.name, need.untried, need.howToHaveIt]) expect(told).toContain(text);
+    }
+    expect(leftOut([])).toEqual([]);
+  });
+
   test.each([
     ['src/shared/a.ts', "import fs from 'node:fs';"],
     ['src/shared/a.ts', "import { readFile } from 'fs/promises';"],
@@ -182,6 +197,8 @@ describe('tidy', () => {
     ['src/main/log/a.ts', `const s = '${'x'.repeat(100)}';`],
     ['src/main/log/a.ts', '\n'.repeat(600)],
     ['test/a.test.ts', `test${'.skip'}('x', () => undefined);`],
+    ['test/a.test.ts', `test${'.skipIf'}(!has)('x', () => undefined);`],
+    ['test/a.test.ts', `context${'.skip'}('there is none');`],
   ])('a breach in %s is seen: %s', (file, text) => {
     expect(problems(file, text)).not.toEqual([]);
   });

@@ -18,12 +18,14 @@ import { at, makeFolder, openSmall, removeFolder, SMALL, until } from '../suppor
 import { freePort } from '../support/etcd.js';
 import { TINY } from '../support/fake-cluster.js';
 import { FakeDisk } from '../support/fake-disk.js';
-import { type FiringAlert, PrometheusServer, requirePrometheus } from '../support/prometheus.js';
+import { NEEDS, requireHere } from '../support/needs.js';
+import { type FiringAlert, PrometheusServer, promtool } from '../support/prometheus.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
-const RULES = path.join(import.meta.dirname, '../../deploy/prometheus/alerts.yml');
+const DEPLOY = path.join(import.meta.dirname, '../../deploy');
+const RULES = path.join(DEPLOY, 'prometheus/alerts.yml');
 const BUSY_NODE = path.join(import.meta.dirname, '../crash/busy-node.mjs');
-const DASHBOARD = path.join(import.meta.dirname, '../../deploy/grafana/engram-wal.json');
+const DASHBOARD = path.join(DEPLOY, 'grafana/engram-wal.json');
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const WITHIN_MS = 60_000;
 
@@ -287,7 +289,7 @@ describe('every alert', () => {
   const seen: FiringAlert[] = [];
 
   beforeAll(async () => {
-    requirePrometheus();
+    requireHere(NEEDS.prometheus);
     folder = makeFolder();
     await Promise.all([
       healthyPair(),
@@ -353,5 +355,35 @@ describe('every alert', () => {
       if ((await prometheus.query(filled)).length === 0) empty.push(query);
     }
     expect(empty).toEqual([]);
+  });
+
+  describe('promtool', () => {
+    test('reads /metrics; it remarks on nothing but units and names that are kept', async () => {
+      for (const name of ['healthy', 'healthy-b']) {
+        const text = await (await fetch(`http://${targets[name]}/metrics`)).text();
+        const { code, output } = promtool(['check', 'metrics'], text);
+        expect([0, 3], output).toContain(code);
+        // DESIGN 11 gives milliseconds and these names; anything else it remarks on is a fault.
+        const kept = [
+          /"milliseconds"/,
+          /abbreviated units/,
+          /^engram_wal_(bytes_written|fsync_count) /,
+        ];
+        const isFault = (line: string): boolean => line !== '' && !kept.some((k) => k.test(line));
+        const faults = output.split('\n').filter(isFault);
+        expect(faults).toEqual([]);
+      }
+    });
+
+    test('refuses what is no exposition, so that its word means something', () => {
+      expect(promtool(['check', 'metrics'], 'engram_wal_segments{a="b} 1\n').code).toBe(1);
+    });
+
+    test('accepts the rules, and the configuration that names them', () => {
+      const rules = promtool(['check', 'rules', RULES]);
+      expect(rules.code, rules.output).toBe(0);
+      const config = promtool(['check', 'config', path.join(DEPLOY, 'prometheus/prometheus.yml')]);
+      expect(config.code, config.output).toBe(0);
+    });
   });
 });

@@ -6,7 +6,6 @@ import type { Node } from '#src/main/index.js';
 import { METRICS } from '#src/shared/metrics/catalog.js';
 import { makeFolder, openSmall, removeFolder } from '../support/cluster.js';
 import { samplesOf } from '../support/exposition.js';
-import { promtool, requirePrometheus } from '../support/prometheus.js';
 
 const DEPLOY = path.join(import.meta.dirname, '../../deploy');
 const RULES = path.join(DEPLOY, 'prometheus/alerts.yml');
@@ -18,7 +17,6 @@ let b: Node;
 let scrapes: string;
 
 beforeAll(async () => {
-  requirePrometheus();
   folder = makeFolder();
   b = await openSmall(path.join(folder, 'b'), 'b', {
     listen: { host: '127.0.0.1', port: 0 },
@@ -61,37 +59,6 @@ const dashboard = JSON.parse(fs.readFileSync(DASHBOARD, 'utf8')) as {
   templating: { list: { name: string; definition?: string }[] };
 };
 const queries = dashboard.panels.flatMap((p) => (p.targets ?? []).map((t) => t.expr));
-
-describe('promtool', () => {
-  test('reads /metrics; it remarks on nothing but units and names that are kept', async () => {
-    for (const node of [a, b]) {
-      const { host, port } = node.httpAddress!;
-      const text = await (await fetch(`http://${host}:${port}/metrics`)).text();
-      const { code, output } = promtool(['check', 'metrics'], text);
-      expect([0, 3], output).toContain(code);
-      // DESIGN 11 gives milliseconds and these names; anything else it remarks on is a fault.
-      const kept = [
-        /"milliseconds"/,
-        /abbreviated units/,
-        /^engram_wal_(bytes_written|fsync_count) /,
-      ];
-      const isFault = (line: string): boolean => line !== '' && !kept.some((k) => k.test(line));
-      const faults = output.split('\n').filter(isFault);
-      expect(faults).toEqual([]);
-    }
-  });
-
-  test('refuses what is no exposition, so that its word means something', () => {
-    expect(promtool(['check', 'metrics'], 'engram_wal_segments{a="b} 1\n').code).toBe(1);
-  });
-
-  test('accepts the rules, and the configuration that names them', () => {
-    const rules = promtool(['check', 'rules', RULES]);
-    expect(rules.code, rules.output).toBe(0);
-    const config = promtool(['check', 'config', path.join(DEPLOY, 'prometheus/prometheus.yml')]);
-    expect(config.code, config.output).toBe(0);
-  });
-});
 
 describe('the dashboard and the rules', () => {
   test('name metrics that a real scrape has', () => {

@@ -19,9 +19,6 @@ let acks: { node: NodeProcess; ack: Ack }[] = [];
 beforeAll(async () => {
   folder = makeFolder();
   cluster = await Cluster.start(folder, { ttlMs: TTL_MS });
-  if (cluster.hosts.kind === 'loopback') {
-    console.warn('no network namespaces here: these tests run on loopback, with proxies');
-  }
   checker = new Checker();
   cluster.onAck = (node, ack) => {
     checker.ack(node.nodeId, ack);

@@ -6,6 +6,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { type EtcdPlace, freePort } from '../support/etcd.js';
+import { mayMakeNamespaces, NEEDS, requireHere } from '../support/needs.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
 export interface Host {
@@ -41,22 +42,11 @@ function ip(...args: string[]): void {
   execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
-/** Whether this process may make network namespaces, and was not told to do without. */
-export function mayMakeNamespaces(): boolean {
-  if (process.env.FAILOVER_HOSTS === 'loopback') return false;
-  const name = `ewtry${process.pid}`;
-  const made = spawnSync('ip', ['netns', 'add', name], { stdio: 'ignore' });
-  if (made.status !== 0) return false;
-  const link = ['-n', name, 'link', 'add', 'br0', 'type', 'bridge'];
-  const hasBridge = spawnSync('ip', link, { stdio: 'ignore' });
-  spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
-  return hasBridge.status === 0;
-}
-
 let made = 0;
 
-/** @param count of nodes */
+/** @param count of nodes. Throws where CI=true and there are no namespaces, unless told to. */
 export async function makeHosts(count: number): Promise<Hosts> {
+  if (process.env.CI && process.env.FAILOVER_HOSTS !== 'loopback') requireHere(NEEDS.namespaces);
   return mayMakeNamespaces() ? makeNamespaces(count) : await makeProxies(count);
 }
 

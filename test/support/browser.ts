@@ -4,8 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import axe from 'axe-core';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import { CHROMIUM, NEEDS, requireHere } from './needs.js';
 
-const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -16,14 +16,9 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-/** Undefined where there is no Chromium; with CI=true that is a failure. */
-export async function openBrowser(): Promise<Browser | undefined> {
-  const executablePath = PLACES.find((place) => fs.existsSync(place));
-  if (executablePath) return await chromium.launch({ executablePath, args: FLAGS });
-  const what = `no Chromium at ${PLACES.join(', ')}: the page is not looked at`;
-  if (process.env.CI) throw new Error(what);
-  console.warn(what);
-  return undefined;
+export async function openBrowser(): Promise<Browser> {
+  requireHere(NEEDS.chromium);
+  return await chromium.launch({ executablePath: CHROMIUM!, args: FLAGS });
 }
 
 /** What a page has asked for and complained of. */

@@ -1,20 +1,10 @@
 /** A real etcd of one member on loopback, with its data in a folder: started, killed, stopped. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import net from 'node:net';
 import path from 'node:path';
 import { Etcd3 } from 'etcd3';
-
-export const NO_ETCD = 'etcd is not installed: apt-get install etcd-server';
-
-export function hasEtcd(): boolean {
-  try {
-    execFileSync('etcd', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
+import { NEEDS, requireHere } from './needs.js';
 
 /**
  * A port that nobody listens on at this moment, below those that systems give to connections: one
@@ -55,7 +45,7 @@ export class EtcdServer {
 
   /** Starts one below `folder`. Throws where etcd is not installed, or does not come up. */
   static async start(folder: string, place?: EtcdPlace): Promise<EtcdServer> {
-    if (!hasEtcd()) throw new Error(NO_ETCD);
+    requireHere(NEEDS.etcd);
     const at = place ?? {
       host: '127.0.0.1',
       port: await freePort(),

@@ -1,22 +1,9 @@
 /** A real Prometheus on loopback, scraping nodes; and its promtool. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { freePort } from './etcd.js';
-
-const NO_PROMETHEUS =
-  'MISSING: prometheus and promtool, which this test drives: apt-get install prometheus';
-
-/** Throws with what to install where it is not there: no test goes without in silence. */
-export function requirePrometheus(): void {
-  for (const program of ['prometheus', 'promtool']) {
-    try {
-      execFileSync(program, ['--version'], { stdio: 'ignore' });
-    } catch {
-      throw new Error(NO_PROMETHEUS);
-    }
-  }
-}
+import { NEEDS, requireHere } from './needs.js';
 
 /** What promtool says, and its exit code: 1 is unreadable, 3 are remarks on style. */
 export function promtool(args: string[], input = ''): { code: number; output: string } {
@@ -54,7 +41,7 @@ export class PrometheusServer {
     rules: string,
     targets: Readonly<Record<string, string>>,
   ): Promise<PrometheusServer> {
-    requirePrometheus();
+    requireHere(NEEDS.prometheus);
     const rulesFile = path.join(folder, 'rules.yml');
     fs.writeFileSync(rulesFile, rules);
     const config = {

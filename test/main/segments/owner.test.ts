@@ -2,9 +2,10 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openNode } from '#src/main/index.js';
 import { makeFolder, removeFolder } from '../../support/cluster.js';
+import { NEEDS, requireHere } from '../../support/needs.js';
 
 const ROOT = path.join(import.meta.dirname, '../../..');
 const CLI = path.join(ROOT, 'dist/main/cli.js');
@@ -13,6 +14,8 @@ const OTHER = 64_322;
 
 let folder: string;
 let dir: string;
+
+beforeAll(() => requireHere(NEEDS.root));
 
 beforeEach(async () => {
   folder = makeFolder();
@@ -52,19 +55,8 @@ function openAs(uid: number): { code: number | null; err: string } {
   return { code: status, err: stderr };
 }
 
-function isRoot(): boolean {
-  if (process.getuid!() === 0) return true;
-  console.warn('FAULT-90 is LEFT OUT: only root can make files of several owners');
-  return false;
-}
-
 describe('whose a data directory is', () => {
-  test('the tests of owners run as root, as CI does', () => {
-    if (process.env.CI) expect(process.getuid!()).toBe(0);
-  });
-
   test('FAULT-90 tools that root runs leave every file its owner and mode', () => {
-    if (!isRoot()) return;
     give(OWNER);
     // A full copy of what the service finds there, for it opens it again afterwards.
     const before = owners();
@@ -80,7 +72,6 @@ describe('whose a data directory is', () => {
   });
 
   test('FAULT-90 another user, root as well, opens nothing and changes nothing', () => {
-    if (!isRoot()) return;
     give(OWNER);
     const before = owners();
     const asRoot = openAs(0);

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
@@ -9,8 +8,8 @@ import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { HttpOptions } from '#src/main/options/http.js';
 import type { HealthJson, ReadyJson, StatusJson } from '#src/main/watch/status-json.js';
+import { makeCertificates } from '../../support/certificates.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from '../../support/cluster.js';
-import { EtcdServer } from '../../support/etcd.js';
 import { FakeDisk } from '../../support/fake-disk.js';
 
 const ANY = { host: '127.0.0.1', port: 0 };
@@ -181,26 +180,6 @@ describe('what a node answers over HTTP', () => {
     expect((await fetch(urlOf(node, '/live'))).status).toBe(200);
     const health = await json<HealthJson>(node, '/cluster/health');
     expect(health).toMatchObject({ health: 'failed', problems: [{ kind: 'log-failed' }] });
-  });
-
-  test('a node whose lease of etcd has run out is not ready, and says so', async () => {
-    const etcd = await EtcdServer.start(dir);
-    try {
-      const coordinator = { kind: 'etcd' as const, endpoints: [etcd.endpoint], ttlMs: 2_000 };
-      const a = await open('a', { listen: ANY, coordinator });
-      await jsonUntil<ReadyJson>(a, '/ready', 'it is ready', (r) => r.ready);
-      await etcd.kill();
-      const ready = await jsonUntil<ReadyJson>(a, '/ready', 'it is not', (r) => !r.ready);
-      expect(ready.checks.filter((check) => !check.ok)).toMatchObject([{ check: 'lease' }]);
-      const health = await json<HealthJson>(a, '/cluster/health');
-      expect(health.problems.map((p) => p.kind)).toEqual(
-        expect.arrayContaining(['lease-lost', 'coordinator-away']),
-      );
-      await etcd.start();
-      await jsonUntil<ReadyJson>(a, '/ready', 'it is ready again', (r) => r.ready);
-    } finally {
-      await etcd.kill();
-    }
   });
 
   test('spaces by page, by part of the name, by problem and from the worst', async () => {
@@ -447,28 +426,3 @@ describe('who may look', () => {
     await expect(open('a', { http: { ...ANY, tls } })).rejects.toThrow('http.tls.certFile');
   });
 });
-
-/** An authority and one certificate of it, by openssl. */
-function makeCertificates(into: string): { ca: string; cert: string; key: string } {
-  const file = (name: string) => path.join(into, name);
-  const openssl = (...args: string[]) =>
-    execFileSync('openssl', args, { cwd: into, stdio: ['ignore', 'ignore', 'pipe'] });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const self = ['-x509', '-days', '2', '-subj', '/CN=test'];
-  openssl('req', ...key, ...self, '-keyout', 'ca.key', '-out', 'ca.pem');
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  openssl('req', ...key, ...name, '-keyout', 'own.key', '-out', 'own.csr');
-  const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2'];
-  openssl(
-    'x509',
-    '-req',
-    '-in',
-    'own.csr',
-    ...signed,
-    '-copy_extensions',
-    'copy',
-    '-out',
-    'own.pem',
-  );
-  return { ca: file('ca.pem'), cert: file('own.pem'), key: file('own.key') };
-}

@@ -11,7 +11,7 @@ const ANY = { host: '127.0.0.1', port: 0 };
 const QUICK = { lagPollMs: 200, lagAlertThresholdMs: 400, lagDegradedThresholdMs: 1_000 };
 const PATIENT = { timeout: 40_000 };
 
-let browser: Browser | undefined;
+let browser: Browser;
 let dir: string;
 let nodes: Node[];
 let proxies: TcpProxy[];
@@ -23,8 +23,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close();
 });
-beforeEach((context) => {
-  if (!browser) context.skip('there is no Chromium');
+beforeEach(() => {
   dir = makeFolder();
   nodes = [];
   proxies = [];
@@ -69,7 +68,7 @@ async function fill(a: Node, spaces: number): Promise<void> {
 }
 
 async function look(node: Node, hash = ''): Promise<Page> {
-  seen = await openPage(browser!, `${urlOf(node)}${hash}`);
+  seen = await openPage(browser, `${urlOf(node)}${hash}`);
   await seen.page.getByRole('heading', { level: 1, name: node.nodeId }).waitFor(PATIENT);
   return seen.page;
 }

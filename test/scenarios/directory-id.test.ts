@@ -16,8 +16,9 @@ const OWN = { nodeId: 'a', clusterId: 'golden' };
 const DIR = '/data';
 const life = new EachTest();
 
+/** Nobody is there whom it could ask, so it is not to wait for one. */
 function openOld(disk: FakeDisk): Promise<Node> {
-  return openFake(disk, { ...OWN });
+  return openFake(disk, { ...OWN, openConfirmMs: 0 });
 }
 
 async function idOf(disk: FakeDisk): Promise<string | undefined> {

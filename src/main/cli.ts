@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { acceptLoss, skipEntry } from './cli/closed-node.js';
 import { addCopyCommands } from './cli/copies.js';
-import { DemoError, type DemoOptions, runDemo } from './cli/demo/demo.js';
+import { type DemoOptions, runDemo } from './cli/demo/demo.js';
+import { DemoError } from './cli/demo/process.js';
 import { inspectLog } from './cli/inspect.js';
 import { addRoleCommands } from './cli/roles.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './cli/status.js';
@@ -25,6 +26,9 @@ function count(text: string): number {
   throw new InvalidArgumentError('Expected a whole number from 1. Example: 10');
 }
 
+type Given = 'input' | 'format' | 'repeat';
+type DemoFlags = Omit<DemoOptions, Given> & Partial<Pick<DemoOptions, Given>>;
+
 interface InspectFlags {
   readonly space?: string;
   readonly from?: number;
@@ -39,14 +43,21 @@ const program = new Command('engram-wal')
 program
   .command('demo')
   .description('replicate real input from a primary to two replicas on this machine')
-  .option('--input <file>', 'lines or NDJSON instead of the State of the Union speeches')
-  .option('--repeat <n>', 'log the input so many times', count, 1)
+  .option('--input <file>', 'a file, a FIFO, or - (standard input) instead of the speeches')
+  .addOption(
+    new Option(
+      '--format <format>',
+      'what the input is; default: by its name or first line',
+    ).choices(['lines', 'ndjson']),
+  )
+  .option('--repeat <n>', 'log the input so many times, and show nothing else', count)
   .option('--keep', 'leave the data directories, and the log of each node', false)
   .option('--serve', 'go on at a walking pace until Ctrl-C, to look at the page', false)
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
-  .action(async (options: Omit<DemoOptions, 'input'> & { input?: string }) => {
-    process.exitCode = (await runDemo({ ...options, input: options.input })) ? OK : FAILED;
+  .action(async (flags: DemoFlags) => {
+    const { input, format, repeat, ...others } = flags;
+    process.exitCode = (await runDemo({ input, format, repeat, ...others })) ? OK : FAILED;
   });
 
 program

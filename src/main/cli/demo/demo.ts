@@ -2,60 +2,32 @@
  * The main job, on one machine: a primary and two replicas as processes of their own, real
  * input, and a proof from the data on disk that all three hold the same.
  */
-import { type ChildProcess, fork } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import Table from 'cli-table3';
 import { failure } from '../../../shared/errors.js';
-import { nodeDisk } from '../../segments/node-disk.js';
-import { checkInput } from './input.js';
-import type { DemoFigures, DemoMessage, DemoStart } from './node.js';
-import { type Proof, verifyLogs } from './verify.js';
+import { type CheckedInput, checkInput, type InputFormat } from './input.js';
+import type { DemoFlushed, DemoMessage, DemoStart } from './node.js';
+import { DemoError, type DemoNews, DemoProcess } from './process.js';
+import { type DemoResult, Report } from './report.js';
+import { loadFor, type Shown, show } from './show.js';
+import { type Proof, readElsewhere, verifyLogs } from './verify.js';
 
 export interface DemoOptions {
+  /** A file, a FIFO, `-` for standard input; undefined: the speeches. */
   readonly input: string | undefined;
-  readonly repeat: number;
+  readonly format: InputFormat | undefined;
+  /** undefined: once, and behind the speeches the show. */
+  readonly repeat: number | undefined;
   readonly keep: boolean;
   readonly json: boolean;
   /** Go on until a signal, so that somebody can look at the page; then prove. */
   readonly serve: boolean;
 }
 
-/** The object of `--json`. */
-export interface DemoResult {
-  readonly entries: number;
-  /** Bytes of payload. */
-  readonly bytes: number;
-  readonly spaces: number;
-  readonly seconds: number;
-  readonly entriesPerSecond: number;
-  readonly replicas: readonly {
-    readonly id: string;
-    readonly entries: number;
-    readonly identical: boolean;
-    readonly lagMs: number | 'unknown';
-  }[];
-  /** The primary's first. They are gone when the demo ends, unless --keep was given. */
-  readonly dataDirs: readonly string[];
-}
-
 const PRIMARY = 'primary';
 const REPLICAS = ['replica-1', 'replica-2'];
-const LINE_EVERY_MS = 1_000;
-const END_TIMEOUT_MS = 15_000;
-const STDERR_KEPT = 2_000;
-
-/** A failure of the demo or one of its processes; the message is for people. */
-export class DemoError extends Error {
-  /** The code of the error that a process ended with; undefined where it had none. */
-  readonly code: string | undefined;
-
-  constructor(message: string, code?: string) {
-    super(message);
-    this.code = code;
-  }
-}
+const IDS = [PRIMARY, ...REPLICAS];
 
 /**
  * Runs the demo. @returns whether all three logs are identical
@@ -63,25 +35,27 @@ export class DemoError extends Error {
  * processes have ended and, without `keep`, the data is gone when it settles.
  */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
-  if (options.input !== undefined) await checkInput(options.input);
   const { interrupted, enough, stop } = watchSignals(options.serve);
   const base = await mkdtemp(path.join(os.tmpdir(), 'engram-wal-demo-'));
-  const processes: DemoProcess[] = [];
-  const progress = options.json ? undefined : new Progress();
+  const report = options.json ? undefined : new Report();
+  const demo = new Demo(options, base, stop.signal, report);
   try {
-    const work = replicateAndProve(options, base, processes, stop.signal, enough, progress);
-    const { result, proofs } = await Promise.race([interrupted, work]);
-    if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
-    else printTable(result, proofs);
+    const { result, proofs } = await Promise.race([interrupted, demo.run(enough)]);
+    if (report) report.result(result, proofs, IDS);
+    else process.stdout.write(`${JSON.stringify(result)}\n`);
     return result.replicas.every((r) => r.identical);
   } finally {
     stop.abort();
-    progress?.end();
-    // What is thrown away needs no orderly end; what is kept does.
-    await Promise.all(processes.map((p) => (options.keep ? p.end() : p.kill())));
+    report?.end();
+    await demo.end();
     if (!options.keep) await rm(base, { recursive: true, force: true });
-    else (options.json ? console.error : console.log)(`The data directories are in ${base}`);
+    else if (demo.isStarted) tell(options, `The data directories are in ${base}`);
   }
+}
+
+/** For people; with --json not where the object goes. */
+function tell({ json }: DemoOptions, line: string): void {
+  (json ? console.error : console.log)(line);
 }
 
 /**
@@ -113,66 +87,167 @@ function watchSignals(serve: boolean): {
   return { interrupted, enough: enough.signal, stop };
 }
 
-async function replicateAndProve(
-  options: DemoOptions,
-  base: string,
-  processes: DemoProcess[],
-  stopped: AbortSignal,
-  enough: AbortSignal,
-  progress: Progress | undefined,
-): Promise<{ result: DemoResult; proofs: readonly Proof[] }> {
-  const start = (nodeId: string, replicas: DemoStart['replicas']): DemoProcess => {
-    // Behind an interrupt nobody would end it.
-    stopped.throwIfAborted();
-    const dataDir = path.join(base, nodeId);
-    const { input, repeat, serve } = options;
-    const logFile = path.join(base, `${nodeId}.log`);
-    const own = { nodeId, dataDir, replicas, input, repeat, serve, logFile };
-    const child = new DemoProcess(own, (figures) => progress?.show(figures));
-    processes.push(child);
-    return child;
-  };
-  progress?.title(options.input ?? 'the State of the Union speeches');
-  const replicas = REPLICAS.map((nodeId) => start(nodeId, []));
-  const members = await Promise.all(
-    replicas.map(async (r) => {
-      const { host, port } = await r.until('listening');
-      return { nodeId: r.nodeId, host, port };
-    }),
-  );
-  const primary = start(PRIMARY, members);
-  void primary.until('page').then(
-    ({ url }) => tellPage(url, options),
-    () => undefined,
-  );
-  const isEnough = (): void => primary.enough();
-  if (enough.aborted) isEnough();
-  else enough.addEventListener('abort', isEnough, { once: true });
-  // A replica that dies meanwhile ends the demo as well.
-  const done = await Promise.race([primary.until('done'), ...replicas.map((r) => r.until('done'))]);
-  progress?.show(done.figures, true);
-  if (done.figures.entries === 0) throw failure('Configuration', 'the input has no entry');
-  await primary.endWell();
-  await Promise.all(replicas.map((r) => r.endWell()));
-  const dataDirs = [PRIMARY, ...REPLICAS].map((id) => path.join(base, id));
-  // Nobody writes them now.
-  const proofs = await verifyLogs(nodeDisk, dataDirs, new Map(done.logged));
-  return { result: resultOf(done, proofs, dataDirs), proofs };
-}
+class Demo {
+  readonly #options: DemoOptions;
+  readonly #base: string;
+  readonly #stopped: AbortSignal;
+  readonly #report: Report | undefined;
+  /** By node id: the one that lives, or lived last. */
+  readonly #processes = new Map<string, DemoProcess>();
+  /** Rejects when one of them fails or dies. */
+  readonly #failed: Promise<never>;
+  #fail!: (error: Error) => void;
+  /** What each node has told last of its disk. */
+  readonly #flushed = new Map<string, DemoFlushed>();
+  #checked: CheckedInput | undefined;
+  /** Entries of the show's load; 0: no show. */
+  #load = 0;
 
-/** Where to look while it lasts. */
-function tellPage(url: string, { json, serve }: DemoOptions): void {
-  const say = json ? console.error : console.log;
-  if (json && !serve) return;
-  say(`Look at it: ${url}  (metrics: ${url}metrics)`);
-  if (serve) say('It goes on until Ctrl-C; then the logs are compared.');
+  constructor(
+    options: DemoOptions,
+    base: string,
+    stopped: AbortSignal,
+    report: Report | undefined,
+  ) {
+    this.#options = options;
+    this.#base = base;
+    this.#stopped = stopped;
+    this.#report = report;
+    this.#failed = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    this.#failed.catch(() => undefined);
+  }
+
+  /** There is something to keep. */
+  get isStarted(): boolean {
+    return this.#processes.size > 0;
+  }
+
+  async run(enough: AbortSignal): Promise<{ result: DemoResult; proofs: readonly Proof[] }> {
+    const { input, format, repeat, serve } = this.#options;
+    if (input !== undefined) {
+      const copy = path.join(this.#base, 'input');
+      const waits = (name: string): void =>
+        this.#report?.say(`engram-wal demo: reads ${name} to its end first`);
+      this.#checked = await checkInput(input, format, copy, waits, this.#stopped);
+    } else if (format !== undefined) {
+      throw failure('Configuration', '--format says what an --input is, and there is none');
+    } else if (repeat === undefined && !serve) this.#load = await loadFor(this.#base);
+    this.#title();
+    const replicas = REPLICAS.map((nodeId) => this.#start(nodeId, { port: 0 }));
+    const members = await Promise.all(
+      replicas.map(async (r) => {
+        const { host, port } = await r.until('listening');
+        return { nodeId: r.nodeId, host, port };
+      }),
+    );
+    const primary = this.#start(PRIMARY, { replicas: members });
+    void primary.until('page').then(
+      ({ url }) => this.#tellPage(url),
+      () => undefined,
+    );
+    const isEnough = (): void => primary.tell('enough');
+    if (enough.aborted) isEnough();
+    else enough.addEventListener('abort', isEnough, { once: true });
+    const work = this.#load === 0 ? undefined : this.#show(primary, replicas, members);
+    const shown = await Promise.race([work, this.#failed]);
+    const done = await Promise.race([primary.until('done'), this.#failed]);
+    if (!shown) this.#report?.progress(done.figures, true);
+    if (done.figures.entries === 0) throw failure('Configuration', 'the input has no entry');
+    await this.#endWell();
+    return await this.#prove(done, shown);
+  }
+
+  #show(
+    primary: DemoProcess,
+    replicas: readonly DemoProcess[],
+    members: DemoStart['replicas'],
+  ): Promise<Shown> {
+    return show({
+      ...{ primary, replicas, flushed: this.#flushed, most: this.#load },
+      ...{ report: this.#report, stopped: this.#stopped },
+      restart: (nodeId) =>
+        this.#start(nodeId, { port: members.find((m) => m.nodeId === nodeId)!.port }),
+    });
+  }
+
+  #start(nodeId: string, more: Partial<DemoStart>): DemoProcess {
+    // Behind an interrupt nobody would end it.
+    this.#stopped.throwIfAborted();
+    const { repeat = 1, serve } = this.#options;
+    const input = this.#checked?.input;
+    const start: DemoStart = {
+      nodeId,
+      dataDir: path.join(this.#base, nodeId),
+      logFile: path.join(this.#base, `${nodeId}.log`),
+      ...{ replicas: [], port: 0, input, repeat, serve, load: this.#load },
+      ...more,
+    };
+    const news: DemoNews = {
+      progress: (figures) => {
+        if (this.#load === 0) this.#report?.progress(figures);
+      },
+      flushed: (id, flushed) => this.#flushed.set(id, flushed),
+    };
+    const child = new DemoProcess(start, news);
+    this.#processes.set(nodeId, child);
+    child.failed.catch(this.#fail);
+    return child;
+  }
+
+  #title(): void {
+    const report = this.#report;
+    const nodes = 'from a primary to two replicas, three processes';
+    if (this.#checked) {
+      const { input, entries, spaces, why } = this.#checked;
+      const places = spaces === 1 ? 'one space' : `${spaces} spaces`;
+      const lines = `${entries.toLocaleString('en')} entries in ${places}`;
+      report?.say(`engram-wal demo: ${input.name}, ${nodes}`);
+      report?.say(`${lines}, read as ${input.format} (${why})`);
+    } else report?.say(`engram-wal demo: the State of the Union speeches, ${nodes}`);
+    if (this.#load > 0) {
+      report?.say('1. The text: a space for each president, an entry for each paragraph.');
+    }
+  }
+
+  /** Where to look while it lasts. */
+  #tellPage(url: string): void {
+    const { json, serve } = this.#options;
+    if (serve || !json) tell(this.#options, `Look at it: ${url}  (metrics: ${url}metrics)`);
+    if (serve) tell(this.#options, 'It goes on until Ctrl-C; then the logs are compared.');
+  }
+
+  async #prove(
+    done: DemoMessage & { kind: 'done' },
+    shown: Shown | undefined,
+  ): Promise<{ result: DemoResult; proofs: readonly Proof[] }> {
+    if (shown) this.#report?.say('4. The proof: all three logs, read back from their disks.');
+    const dataDirs = IDS.map((id) => path.join(this.#base, id));
+    const read = (dir: string) => readElsewhere(dir, this.#stopped);
+    const proofs = await verifyLogs(read, dataDirs, new Map(done.logged));
+    return { result: { ...resultOf(done, proofs), ...shown, dataDirs }, proofs };
+  }
+
+  /** What is to be kept, or read, needs an orderly end: nobody writes it then. */
+  async #endWell(): Promise<void> {
+    const process = (id: string): DemoProcess => this.#processes.get(id)!;
+    await process(PRIMARY).endWell();
+    await Promise.all(REPLICAS.map((id) => process(id).endWell()));
+  }
+
+  /** What is thrown away needs no orderly end; what is kept does. */
+  async end(): Promise<void> {
+    const { keep } = this.#options;
+    const all = [...this.#processes.values()];
+    await Promise.all(all.map((p) => (keep ? p.end() : p.kill())));
+  }
 }
 
 function resultOf(
   { figures, lags }: DemoMessage & { kind: 'done' },
   proofs: readonly Proof[],
-  dataDirs: readonly string[],
-): DemoResult {
+): Omit<DemoResult, 'dataDirs'> {
   const [primary, ...others] = proofs;
   const { entries, bytes, spaces } = primary!;
   const { seconds } = figures;
@@ -187,180 +262,5 @@ function resultOf(
       const rounded = lagMs === 'unknown' ? lagMs : Math.round(lagMs * 1_000) / 1_000;
       return { id, entries: proof.entries, identical: proof.identical, lagMs: rounded };
     }),
-    dataDirs,
   };
-}
-
-function printTable(result: DemoResult, proofs: readonly Proof[]): void {
-  const table = new Table({
-    head: ['node', 'spaces', 'entries', 'bytes', 'lag ms', 'identical'],
-    colAligns: ['left', 'right', 'right', 'right', 'right', 'left'],
-    style: { head: [], border: [] },
-  });
-  for (const [i, proof] of proofs.entries()) {
-    const replica = result.replicas[i - 1];
-    const whole = replica ? 'yes' : 'is the original';
-    table.push([
-      replica?.id ?? PRIMARY,
-      String(proof.spaces),
-      proof.entries.toLocaleString('en'),
-      proof.bytes.toLocaleString('en'),
-      replica ? lagText(replica.lagMs) : '-',
-      proof.identical ? whole : 'NO',
-    ]);
-  }
-  console.log(table.toString());
-  const rate = result.entriesPerSecond.toLocaleString('en');
-  const entries = result.entries.toLocaleString('en');
-  console.log(
-    `${entries} entries in ${result.seconds.toFixed(2)} s, flushed on all three: ${rate} a second.`,
-  );
-  if (proofs.every((p) => p.identical)) {
-    console.log(
-      'Every entry of every space is identical on all three: SHA-256 over what is on disk.',
-    );
-    return;
-  }
-  console.log('THE LOGS DIFFER. Run again with --keep and compare the data directories.');
-  for (const [i, { difference }] of proofs.entries()) {
-    if (difference) console.log(`  ${result.replicas[i - 1]?.id ?? PRIMARY}: ${difference}`);
-  }
-}
-
-function lagText(lagMs: number | 'unknown'): string {
-  return lagMs === 'unknown' ? lagMs : lagMs.toFixed(1);
-}
-
-/** On a terminal one line that changes; elsewhere a line a second. */
-class Progress {
-  readonly #isTerminal = process.stdout.isTTY;
-  #printedMs = performance.now();
-  #before = { entries: 0, seconds: 0 };
-  /** The terminal's line has no end yet. */
-  #isOpen = false;
-
-  title(input: string): void {
-    console.log(`engram-wal demo: ${input}, from a primary to two replicas, three processes`);
-  }
-
-  show(figures: DemoFigures, isLast = false): void {
-    const now = performance.now();
-    if (!this.#isTerminal && !isLast && now - this.#printedMs < LINE_EVERY_MS) return;
-    this.#printedMs = now;
-    const { entries, seconds } = figures;
-    const passed = seconds - this.#before.seconds;
-    const rate = passed > 0 ? Math.round((entries - this.#before.entries) / passed) : 0;
-    this.#before = { entries, seconds };
-    const lags = figures.replicas.map(({ id, lagMs }) => `${id} ${lagText(lagMs)}`);
-    const parts = [
-      `${seconds.toFixed(1)} s`,
-      `${entries.toLocaleString('en')} entries`,
-      `${rate.toLocaleString('en')}/s`,
-      `lag ms: ${lags.join(', ')}`,
-    ];
-    const line = parts.join('  ');
-    if (!this.#isTerminal) {
-      console.log(line);
-      return;
-    }
-    // A line that wraps could not be taken back.
-    process.stdout.write(`\r\x1b[2K${line.slice(0, (process.stdout.columns || 80) - 1)}`);
-    this.#isOpen = true;
-    if (isLast) this.end();
-  }
-
-  /** What comes next begins on a line of its own. */
-  end(): void {
-    if (this.#isOpen) process.stdout.write('\n');
-    this.#isOpen = false;
-  }
-}
-
-/** A child of the demo: what it says, and its end. */
-class DemoProcess {
-  readonly nodeId: string;
-  readonly #child: ChildProcess;
-  /** How it ended; undefined when well. */
-  readonly #exited: Promise<string | undefined>;
-  readonly #failed: Promise<never>;
-  readonly #heard = new Map<string, (message: DemoMessage) => void>();
-  #stderr = '';
-  #ending = false;
-
-  constructor(start: DemoStart, say: (figures: DemoFigures) => void) {
-    this.nodeId = start.nodeId;
-    const file = new URL('./node.js', import.meta.url);
-    // A group of its own: a terminal's interrupt reaches the parent, which ends it in order.
-    this.#child = fork(file, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true });
-    this.#child.stderr!.on('data', (chunk: Buffer) => {
-      this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-STDERR_KEPT);
-    });
-    this.#exited = new Promise((resolve) => {
-      // `close`, not `exit`: then all of its stderr has come.
-      this.#child.once('close', (code, signal) => {
-        resolve(code === 0 ? undefined : (signal ?? `exit code ${code}`));
-      });
-      // Without a pid it never ran, and closes nothing.
-      this.#child.on('error', (error) => {
-        if (this.#child.pid === undefined) resolve(error.message);
-      });
-    });
-    this.#failed = new Promise((_, reject) => {
-      this.#child.on('message', (message: DemoMessage) => {
-        if (message.kind === 'failed') {
-          reject(new DemoError(`${this.nodeId}: ${message.message}`, message.code));
-        } else if (message.kind === 'progress') say(message.figures);
-        else this.#heard.get(message.kind)?.(message);
-      });
-      void this.#exited.then((how) => {
-        if (!this.#ending) reject(this.#died(how ?? 'exit code 0'));
-      });
-    });
-    this.#failed.catch(() => undefined);
-    this.#child.send(start, () => undefined);
-  }
-
-  /** The message of this kind; rejects when the process fails or dies before it comes. */
-  until<K extends 'listening' | 'page' | 'done'>(kind: K): Promise<DemoMessage & { kind: K }> {
-    const heard = new Promise<DemoMessage & { kind: K }>((resolve) => {
-      this.#heard.set(kind, (message) => resolve(message as DemoMessage & { kind: K }));
-    });
-    return Promise.race([heard, this.#failed]);
-  }
-
-  /** A primary that serves takes no more input. */
-  enough(): void {
-    if (this.#child.connected) this.#child.send('enough', () => undefined);
-  }
-
-  #died(how: string): DemoError {
-    return new DemoError(`${this.nodeId} died (${how})\n${this.#stderr}`.trim());
-  }
-
-  /**
-   * Asks the process to close its node and waits; after 15 s it is killed.
-   * @returns how it ended; undefined when well
-   */
-  async end(): Promise<string | undefined> {
-    this.#ending = true;
-    // It may be gone already, which the callback is told as an error.
-    if (this.#child.connected) this.#child.send('end', () => undefined);
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), END_TIMEOUT_MS);
-    const how = await this.#exited;
-    clearTimeout(timer);
-    return how;
-  }
-
-  /** As `end`; throws DemoError unless the node was closed in order. */
-  async endWell(): Promise<void> {
-    const how = await this.end();
-    if (how !== undefined) throw this.#died(how);
-  }
-
-  /** Ends the process at once and waits for its end. */
-  async kill(): Promise<void> {
-    this.#ending = true;
-    this.#child.kill('SIGKILL');
-    await this.#exited;
-  }
 }

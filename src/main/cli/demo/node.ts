@@ -6,7 +6,8 @@ import type { Node } from '../../node/node.js';
 import { openNode } from '../../node/open-node.js';
 import type { Space } from '../../node/space.js';
 import type { NodeOptions } from '../../options/options.js';
-import { demoInput } from './input.js';
+import { type DemoInput, demoInput, sentences, speeches } from './input.js';
+import { load } from './load.js';
 
 /** What the demo asks of a process when it starts it. */
 export interface DemoStart {
@@ -14,12 +15,26 @@ export interface DemoStart {
   readonly dataDir: string;
   /** Empty for a replica. */
   readonly replicas: readonly { nodeId: string; host: string; port: number }[];
-  readonly input: string | undefined;
+  /** Of a replica: 0, or where it listened before. */
+  readonly port: number;
+  /** undefined: the speeches. */
+  readonly input: DemoInput | undefined;
   readonly repeat: number;
+  /** Behind the input, when it is told to go: so many entries more, until it is enough. */
+  readonly load: number;
   /** A primary goes on at a walking pace until it is told that it is enough. */
   readonly serve: boolean;
   /** Where its log lines go. */
   readonly logFile: string;
+}
+
+/** What a node has on its disk. */
+export interface DemoFlushed {
+  /** The machine's monotonic clock. */
+  readonly atMs: number;
+  readonly entries: number;
+  /** Of its log, headers included. */
+  readonly logBytes: number;
 }
 
 export interface DemoFigures {
@@ -31,10 +46,19 @@ export interface DemoFigures {
 
 /** What a process tells the demo. */
 export type DemoMessage =
-  | { readonly kind: 'listening'; readonly host: string; readonly port: number }
+  | {
+      readonly kind: 'listening';
+      readonly host: string;
+      readonly port: number;
+      /** What was there when it was opened. */
+      readonly flushed: DemoFlushed;
+    }
   /** Where its page is. */
   | { readonly kind: 'page'; readonly url: string }
   | { readonly kind: 'progress'; readonly figures: DemoFigures }
+  | { readonly kind: 'flushed'; readonly flushed: DemoFlushed }
+  /** The input is on the disks of all. The load waits to be told to go. */
+  | { readonly kind: 'logged'; readonly figures: DemoFigures }
   | {
       readonly kind: 'done';
       readonly figures: DemoFigures;
@@ -52,6 +76,7 @@ const ENTRIES_PER_TURN = 256;
 const LOOK_MS = 1_000;
 const STALLED_MS = 30_000;
 const CLUSTER = 'demo';
+const REDIAL_MS = 100;
 
 /** Entries a second of a demo that serves, and how many come at once. */
 const WALK_PER_SECOND = 200;
@@ -59,7 +84,10 @@ const WALK_STEP = 20;
 
 /** Aborted when the demo says `end`, at whatever moment. */
 const ending = new AbortController();
-/** Aborted when a demo that serves has been looked at. */
+/** Aborted when the load may begin, and when it may end. */
+const going = new AbortController();
+const rest = new AbortController();
+/** Aborted when a demo that serves has been looked at, or one that shows has shown its load. */
 const enough = new AbortController();
 
 function tell(message: DemoMessage): void {
@@ -76,26 +104,38 @@ function fail(error: unknown): void {
 
 /** A node as every process of the demo has one: with a page, and a log of its own. */
 async function open(start: DemoStart, more: Partial<NodeOptions>): Promise<Node> {
-  const { nodeId, dataDir, logFile } = start;
+  const { nodeId, dataDir, logFile, load } = start;
   const logger = pino(pino.destination({ dest: logFile, sync: false }));
   const http = { host: '127.0.0.1', port: 0 };
   const node = await openNode({ nodeId, dataDir, clusterId: CLUSTER, http, logger, ...more });
   node.on('fatal', ({ error }) => fail(error));
   const { host, port } = node.httpAddress!;
   tell({ kind: 'page', url: `http://${host}:${port}/` });
+  if (load > 0) {
+    const tellFlushed = (): void => tell({ kind: 'flushed', flushed: flushedBy(node) });
+    setInterval(tellFlushed, PROGRESS_MS).unref();
+  }
   return node;
 }
 
+function flushedBy(node: Node): DemoFlushed {
+  let entries = 0;
+  for (const space of node.spaces) entries += space.status().durableSequence;
+  const atMs = Number(process.hrtime.bigint()) / 1e6;
+  return { atMs, entries, logBytes: node.summary().durableLsn };
+}
+
 async function runReplica(start: DemoStart): Promise<void> {
-  const node = await open(start, { listen: { host: '127.0.0.1', port: 0 } });
-  tell({ kind: 'listening', ...node.address! });
+  const node = await open(start, { listen: { host: '127.0.0.1', port: start.port } });
+  tell({ kind: 'listening', ...node.address!, flushed: flushedBy(node) });
   await toldToEnd();
   await node.close();
 }
 
 async function runPrimary(start: DemoStart): Promise<void> {
   const { replicas } = start;
-  const node = await open(start, { replicas });
+  // One that comes back is not waited for any longer than it takes.
+  const node = await open(start, { replicas, backoffStepsMs: [REDIAL_MS] });
   const spaces = new Map<string, Space>();
   const logged = new Map<string, number>();
   // From the first entry on: starting the processes and loading the input do not count.
@@ -107,6 +147,7 @@ async function runPrimary(start: DemoStart): Promise<void> {
     const ms = began === undefined ? 0 : performance.now() - began;
     return { entries, seconds: ms / 1_000, replicas: lags() };
   };
+  const flushed = (): Promise<void> => flushedEverywhere([...spaces.values()], replicas.length);
   const timer = setInterval(() => tell({ kind: 'progress', figures: figures() }), PROGRESS_MS);
   for await (const { space: name, payload } of inputOf(start)) {
     if (ending.signal.aborted) break;
@@ -121,11 +162,27 @@ async function runPrimary(start: DemoStart): Promise<void> {
     entries++;
     if (entries % ENTRIES_PER_TURN === 0) await turn();
   }
+  if (start.load > 0 && !ending.signal.aborted) {
+    await flushed();
+    clearInterval(timer);
+    const text = await speeches(sentences);
+    tell({ kind: 'logged', figures: figures() });
+    await told(AbortSignal.any([going.signal, ending.signal]));
+    const until = AbortSignal.any([rest.signal, ending.signal]);
+    const again = text.map(({ space, payload }) => ({ space: node.space(space), payload }));
+    for (const [name, count] of await load(node, again, start.load, until)) {
+      logged.set(name, (logged.get(name) ?? 0) + count);
+      entries += count;
+    }
+    // Who is away and comes back may take its time: only then all are waited for.
+    await told(AbortSignal.any([enough.signal, ending.signal]));
+  }
   if (!ending.signal.aborted) {
     const seen = lags();
-    await flushedEverywhere([...spaces.values()], replicas.length);
-    const known = seen.every((r) => r.lagMs !== 'unknown');
-    tell({ kind: 'done', figures: figures(), lags: known ? seen : lags(), logged: [...logged] });
+    await flushed();
+    // After a show of one that was away it says nothing.
+    const isTold = start.load === 0 && seen.every((r) => r.lagMs !== 'unknown');
+    tell({ kind: 'done', figures: figures(), lags: isTold ? seen : lags(), logged: [...logged] });
   }
   clearInterval(timer);
   await toldToEnd();
@@ -199,8 +256,12 @@ function turn(): Promise<void> {
 }
 
 function toldToEnd(): Promise<void> {
-  if (ending.signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => ending.signal.addEventListener('abort', () => resolve()));
+  return told(ending.signal);
+}
+
+function told(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
 }
 
 // Without its parent a process has nothing to do and nobody to tell.
@@ -208,13 +269,14 @@ process.on('disconnect', () => process.exit(2));
 // The parent hears an interrupt itself and ends its processes in order.
 process.on('SIGINT', () => undefined);
 
-process.on('message', (message: DemoStart | 'enough' | 'end') => {
-  if (message === 'enough') {
-    enough.abort();
-    return;
-  }
-  if (message === 'end') {
-    ending.abort();
+const orders = { go: going, rest, enough, end: ending } as const;
+
+/** Besides its start, what a process is told: each once. */
+export type DemoOrder = keyof typeof orders;
+
+process.on('message', (message: DemoStart | DemoOrder) => {
+  if (typeof message === 'string') {
+    orders[message].abort();
     return;
   }
   const run = message.replicas.length > 0 ? runPrimary(message) : runReplica(message);

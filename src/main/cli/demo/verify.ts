@@ -2,10 +2,12 @@
  * The proof of the demo: three data directories, read by nobody else, against what was logged.
  * It trusts no counter of a node: what is not on disk, in order and whole, is not there.
  */
+import { fork } from 'node:child_process';
 import type { EngramError } from '../../../shared/errors.js';
 import { spaceIdOf } from '../../../shared/names.js';
-import type { Disk } from '../../segments/disk.js';
-import { digestLog, type SpaceDigest, sameLogs } from '../log-digest.js';
+import { type SpaceDigest, sameLogs } from '../log-digest.js';
+import type { Digested } from './digest.js';
+import { DemoError } from './process.js';
 
 /** What one data directory was found to hold. */
 export interface Proof {
@@ -24,19 +26,37 @@ export interface Proof {
 
 type Log = ReadonlyMap<string, SpaceDigest>;
 
+/** What one closed data directory holds. Rejects as `digestLog` does. */
+export type ReadLog = (dir: string) => Promise<Log>;
+
+/** Reads in a process of its own, which ends with the signal. Rejects as `digestLog` does. */
+export function readElsewhere(dir: string, ended: AbortSignal): Promise<Log> {
+  const file = new URL('./digest.js', import.meta.url);
+  const child = fork(file, [dir], { signal: ended, killSignal: 'SIGKILL', detached: true });
+  return new Promise((resolve, reject) => {
+    child.once('message', (digested: Digested) => {
+      if ('rows' in digested) resolve(new Map(digested.rows));
+      else reject(new DemoError(digested.message, digested.code));
+    });
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      reject(new DemoError(`reading ${dir} has ended (${signal ?? `exit code ${code}`})`));
+    });
+  });
+}
+
 /**
  * Reads the closed data directories, the primary's first, and compares them.
  * @param logged the entries that were logged, by the name of their space
  * Rejects Io; damage is no error but a difference.
  */
 export async function verifyLogs(
-  disk: Disk,
+  read: ReadLog,
   dataDirs: readonly string[],
   logged: ReadonlyMap<string, number>,
 ): Promise<Proof[]> {
   const names = new Map([...logged.keys()].map((name) => [spaceIdOf(name), name]));
-  const logs: { log: Log; damage: string | undefined }[] = [];
-  for (const dir of dataDirs) logs.push(await readLog(disk, dir));
+  const logs = await Promise.all(dataDirs.map((dir) => logOrDamage(read, dir)));
   const primary = logs[0]!;
   const primaryDiffers = primary.damage ?? missing(names, logged, primary.log);
   return logs.map(({ log, damage }, i) => {
@@ -53,9 +73,12 @@ export async function verifyLogs(
   });
 }
 
-async function readLog(disk: Disk, dir: string): Promise<{ log: Log; damage: string | undefined }> {
+async function logOrDamage(
+  read: ReadLog,
+  dir: string,
+): Promise<{ log: Log; damage: string | undefined }> {
   try {
-    return { log: await digestLog(disk, dir), damage: undefined };
+    return { log: await read(dir), damage: undefined };
   } catch (error) {
     if ((error as EngramError).code !== 'CorruptionDetected') throw error;
     return { log: new Map(), damage: (error as Error).message.split('\n', 1)[0]! };

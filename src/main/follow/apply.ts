@@ -79,6 +79,11 @@ export class Applier {
     hooks: ApplyHooks & { readonly closing: AbortSignal },
   ) {
     this.#closing = hooks.closing;
+    // One listener for all runs: a signal of signals for each is not to be had for nothing.
+    const endAll = (): void => {
+      for (const { stop } of this.#runs.values()) stop.abort();
+    };
+    this.#closing.addEventListener('abort', endAll, { once: true });
     this.#quarantineOf = quarantineOf;
     this.#options = options;
     this.#reader = reader;
@@ -110,8 +115,7 @@ export class Applier {
       return;
     const stop = manyListeners(new AbortController());
     const run: Run = { stop, done: before?.done ?? Promise.resolve() };
-    const signal = AbortSignal.any([this.#closing, stop.signal]);
-    setMaxListeners(0, signal);
+    const { signal } = stop;
     run.done = run.done.then(() => this.#keepRunning(space, signal));
     this.#runs.set(space, run);
   }

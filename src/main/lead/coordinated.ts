@@ -40,6 +40,8 @@ export interface CoordinatedParts {
   /** Aborted when the node closes. */
   readonly stop: AbortSignal;
   readonly emit: Emit<LeadEvents>;
+  /** The node ships to this one. */
+  readonly isLinked: (nodeId: string) => boolean;
   address(): Address | undefined;
 }
 
@@ -130,9 +132,14 @@ export class Coordinated implements CoordinatedNode {
     this.#told(name);
   }
 
-  heard(name: string, epoch: Epoch, leader: Member | undefined): void {
+  heard(name: string, epoch: Epoch, leader: Member | undefined, isNews: boolean): void {
     const space = this.#parts.spaces.byName(name);
-    if (space) this.#parts.leadership.fencing.heard(space, epoch, leader);
+    if (!space) return;
+    const { role, primary } = space.facts;
+    // Whoever was given it asks for this node's promise next, which makes it durable as well: of
+    // thousands that change hands each would cost one more record. Nobody ships it meanwhile.
+    if (isNews && role === 'replica' && !this.#parts.isLinked(primary)) return;
+    this.#parts.leadership.fencing.heard(space, epoch, leader);
   }
 
   setMembers(members: readonly Member[]): void {

@@ -77,8 +77,11 @@ export interface CoordinatedNode {
   stepDown(space: string, reason: string): void;
   /** This node leads the space in this very epoch still: what `stepDown` has stopped goes on. */
   resume(space: string, epoch: Epoch): void;
-  /** A record names this epoch of the space, as given to another node; `leader` leads in it. */
-  heard(space: string, epoch: Epoch, leader: Member | undefined): void;
+  /**
+   * A record names this epoch of the space, as given to another node; `leader` leads in it.
+   * @param isNews the record is new; it is told again while it stands, once a second
+   */
+  heard(space: string, epoch: Epoch, leader: Member | undefined, isNews: boolean): void;
   /** The nodes that take part have changed, or their addresses. */
   setMembers(members: readonly Member[]): void;
   /** A led space is to be on these nodes (this one among them); durable when it resolves. */

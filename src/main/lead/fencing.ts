@@ -170,7 +170,7 @@ export class Fencing {
   halt(space: SpaceState): void {
     space.isFenced = true;
     this.#replication.drop(space);
-    endWaits(space, fencedError(space), 1);
+    endWaits(space, () => fencedError(space), 1);
   }
 
   /**
@@ -209,9 +209,10 @@ export class Fencing {
   stepDown(space: SpaceState, reason: string): void {
     if (space.facts.role !== 'primary' || space.isFenced) return;
     space.isFenced = true;
-    space.pause = failure('LeaseLost', `${space.facts.name}: ${reason}`);
+    const why = failure('LeaseLost', `${space.facts.name}: ${reason}`);
+    space.pause = why;
     // Shipped on: what it has is lost to nobody while members can still have it (rows 62, 69).
-    endWaits(space, space.pause, 1);
+    endWaits(space, () => why, 1);
   }
 
   /** This node leads the space in this very epoch still: what was stopped goes on. */
@@ -228,7 +229,7 @@ export class Fencing {
 /** In the turn in which the record of it becomes durable. What it led it has applied itself. */
 export function becomeReplica(space: SpaceState): void {
   const { facts } = space;
-  if (facts.role === 'primary') endWaits(space, fencedError(space));
+  if (facts.role === 'primary') endWaits(space, () => fencedError(space));
   if (facts.role === 'primary' && space.hasLed) facts.applied = facts.position.sequence;
   facts.role = 'replica';
   // They say what was acknowledged to it as this epoch's primary.

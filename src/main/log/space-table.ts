@@ -208,7 +208,7 @@ export class SpaceTable {
   }
 
   setEpoch(space: SpaceState, epoch: number): void {
-    if (epoch !== space.facts.epoch) endWaits(space, overtakenError(space, epoch));
+    if (epoch !== space.facts.epoch) endWaits(space, () => overtakenError(space, epoch));
     space.facts.epoch = epoch;
     seeEpoch(space.facts, epoch);
     this.#memory.setEpoch(space.slot, epoch);
@@ -225,8 +225,14 @@ function words(id: string): SpaceIdWords {
   return [idWord(id, 0), idWord(id, 1), idWord(id, 2), idWord(id, 3)];
 }
 
-/** Whatever its host waits for is rejected. @param replicas those alone that ask for so many */
-export function endWaits({ hostWaits }: SpaceState, error: Error, replicas = 0): void {
+/**
+ * Whatever its host waits for is rejected.
+ * @param why made only where somebody waits: thousands of spaces change hands in one moment
+ * @param replicas those alone that ask for so many
+ */
+export function endWaits({ hostWaits }: SpaceState, why: () => Error, replicas = 0): void {
+  if (hostWaits.size === 0) return;
+  const error = why();
   for (const wait of hostWaits) if (wait.replicas >= replicas) wait.reject(error);
 }
 
@@ -248,7 +254,7 @@ export function takeBack(space: SpaceState, first: Sequence): void {
   space.truth.takeBack(first);
   space.durableTimes.length = 0;
   for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
-  if (first < Number.POSITIVE_INFINITY) endWaits(space, rewoundError(space, first));
+  if (first < Number.POSITIVE_INFINITY) endWaits(space, () => rewoundError(space, first));
 }
 
 /** The space has become durable up to `sequence`. */

@@ -244,11 +244,11 @@ export class EtcdCoordinator implements Coordinator {
     if (this.#session.lease !== undefined && this.#announced !== this.#session.lease) {
       void this.#announce();
     }
-    for (const id of this.#records.spaceIds()) this.#compareOne(id);
+    for (const id of this.#records.spaceIds()) this.#compareOne(id, false);
     this.#adoptOwn();
   }
 
-  #compareOne(id: string): void {
+  #compareOne(id: string, isNews = true): void {
     if (!this.#node || this.#isClosed) return;
     const known = this.#records.space(id);
     if (!known) return;
@@ -256,7 +256,8 @@ export class EtcdCoordinator implements Coordinator {
     const isLed = leads(row, this.#records.sessions);
     this.#tellLeader(row, isLed);
     if (row.leader && row.leader.nodeId !== this.#nodeId) {
-      this.#node.heard(row.name, row.epoch, isLed ? this.#records.leaderOf(row) : undefined);
+      const leader = isLed ? this.#records.leaderOf(row) : undefined;
+      this.#node.heard(row.name, row.epoch, leader, isNews);
     }
     if (isLed && row.leader!.nodeId === this.#nodeId && this.#isOwn(row)) {
       this.#compareLed(known);

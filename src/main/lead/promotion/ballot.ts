@@ -84,9 +84,11 @@ export class Ballot {
   /** @param keep as `promote` was given it */
   question(space: SpaceState, poll: Poll, keep: number | undefined): PromotionQuestion {
     const { electorate, quorum, coordinator } = this.#parts;
+    const own = quorum.standingOf(space);
     return {
       floor: coordinator.floorOf(space.facts.name),
-      own: quorum.standingOf(space),
+      // As of now: what is fetched meanwhile may add to them.
+      own: { ...own, rows: [...own.rows] },
       isOwnCounted: !isRegressed(space) && !space.facts.copied,
       answers: poll.answers.map(standingIn),
       keep,
@@ -227,6 +229,8 @@ function newlyNamed(
   now: PromotionQuestion,
   promises: readonly PromiseAnswer[],
 ): string[] {
+  // As a rule the log has not changed between the two questions.
+  if (before.own.rows.at(-1) === now.own.rows.at(-1)) return [];
   const known = judgePromotion(before).asks;
   const heard = new Set([...promises, ...before.answers].map((a) => a.nodeId));
   const { asks } = judgePromotion(now);

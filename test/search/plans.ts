@@ -56,6 +56,14 @@ export const PLANS: readonly Plan[] = [
   plan('two members of three nodes, two changes', {}),
   plan('three members, two changes', { founders: [ABC] }, BC),
   plan('with etcd, two changes', { etcd: true }),
+  plan('three members, two changes, two entries', { founders: [ABC], data: 2 }, BC),
+  plan('three members, two changes, messages late and twice', { founders: [ABC], late: true }, BC),
+  plan('two members of three nodes, two changes, messages late and twice', { late: true }),
+  plan(
+    'three members, two changes, two entries, messages late and twice',
+    { founders: [ABC], data: 2, late: true },
+    BC,
+  ),
   plan('four nodes, to a depth', { nodes: 4, founders: [ABC], data: 2, late: true }, BC),
   plan(
     'four nodes, at random',

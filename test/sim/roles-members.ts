@@ -108,6 +108,12 @@ export function memberFaults(host: MembersHost): readonly (readonly [string, Wor
   ];
 }
 
+/** Half of the runs begin with one of the two that tell most: later all is seldom well enough. */
+export function beginsWith(host: MembersHost): void {
+  const play = [forgets, addedAlone][host.chance(4)];
+  if (play) host.later(FIRST_MS, 'play', () => play(host));
+}
+
 function wipe(host: MembersHost, node: SimNode): void {
   node.losePower();
   node.disk.restore(new Map());
@@ -116,6 +122,8 @@ function wipe(host: MembersHost, node: SimNode): void {
 }
 
 const STEP_MS = 5;
+/** Before any fault. */
+const FIRST_MS = 450;
 
 /** Who leads one of the spaces, and two others that count in it: all that do, and they follow. */
 function three(host: MembersHost): { space: string; trio: SimNode[] } | undefined {

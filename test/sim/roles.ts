@@ -20,6 +20,7 @@ import { contentOf, Histories, type Seen } from './histories.js';
 import { RoleHost, type RoleHostWorld } from './role-host.js';
 import { isolations, leaseFaults, type RolesFaultHost } from './roles-faults.js';
 import {
+  beginsWith,
   countingIn,
   isSettled,
   leaderOf,
@@ -147,7 +148,7 @@ export class RolesRun {
         await clock.runFor(1 + this.#chance(20));
         if (this.#failure) throw this.#failure;
         for (let n = this.#chance(4); n > 0; n--) this.#offer();
-        if (clock.nowMs < nextFault) continue;
+        if (clock.nowMs < Math.max(nextFault, this.#quietUntilMs)) continue;
         this.#report.faults++;
         faults.one();
         nextFault = Math.max(this.#quietUntilMs, clock.nowMs + this.#chance(1_500));
@@ -386,7 +387,9 @@ export class RolesRun {
       faults: () => faults,
     };
     const ofEtcd = this.#hasLeases ? leaseFaults(host) : [];
-    const ofMembers = this.#areChanging ? memberFaults(this.#membersHost(host)) : [];
+    const members = this.#membersHost(host);
+    const ofMembers = this.#areChanging ? memberFaults(members) : [];
+    if (this.#areChanging && !this.#hasLeases) beginsWith(members);
     const faults = new Faults(host, [...isolations(host), ...ofEtcd, ...ofMembers]);
     return faults;
   }

@@ -25,7 +25,6 @@ import { epochsNamed } from '../../shared/wire/named-epochs.js';
 import type { StandingRow } from '../../shared/wire/peer-frames.js';
 import type { Frame } from '../../shared/wire/protocol.js';
 import type { Applier } from '../follow/apply.js';
-import type { ReceiverServer } from '../follow/server.js';
 import type { LogEvents } from '../log/events.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
@@ -87,7 +86,8 @@ export interface LeadershipParts {
   readonly isLinked: (nodeId: string) => boolean;
   readonly emit: Emit<LeadEvents & LogEvents>;
   address(): Address | undefined;
-  receiver(): ReceiverServer | undefined;
+  /** Nothing of the space is taken from whoever was its primary. */
+  fence(space: SpaceState): void;
   appliedTo(space: SpaceState): Sequence;
   isInstalling(space: SpaceState): boolean;
   /** What the host needs of a space may reach farther back than before. */
@@ -144,7 +144,7 @@ export class Leadership {
       ...shared,
       applier,
       refill: new Refill(memory, wal, peers, config.maxEntryBytes),
-      fence: (space) => parts.receiver()?.fence(space),
+      fence: (space) => parts.fence(space),
       settle: (space) => this.changes.settle(space),
       changed: (space) => this.#changed(space),
       promoted: (_, report, tookMs) => parts.emit('promoted', { ...report, tookMs }),
@@ -168,7 +168,7 @@ export class Leadership {
       incident: (space, epoch, otherId) => this.#incident(space, epoch, otherId),
       isMet: (space) => this.founders.met(space),
       asksFor: (space) => this.#promotion.asksFor(space),
-      seen: (space) => this.#parts.receiver()?.fence(space),
+      seen: (space) => this.#parts.fence(space),
       failed: (error) => emit('state-failed', { error }),
     });
   }

@@ -5,7 +5,6 @@
  */
 import { failure } from '../../shared/errors.js';
 import type { Sequence } from '../../shared/position.js';
-import type { ReceiverServer } from '../follow/server.js';
 import type { LogEvents } from '../log/events.js';
 import type { StateKeeper } from '../log/retention/state-keeper.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
@@ -27,8 +26,8 @@ export interface RenewalParts {
   readonly spaces: SpaceTable;
   readonly state: StateKeeper;
   readonly replication: Replication;
-  leadership(): Leadership;
-  receiver(): ReceiverServer | undefined;
+  readonly leadership: Leadership;
+  refuseAll(error: Error): void;
   readonly emit: Emit<LeadEvents & LogEvents>;
 }
 
@@ -42,15 +41,15 @@ export class Renewal {
 
   /** At once: nothing more is taken, or acknowledged, as who this directory was. */
   told(primaryId: string, space: SpaceState | undefined, flushed: Sequence): void {
-    const { receiver, leadership, emit } = this.#parts;
+    const { leadership, emit } = this.#parts;
     const name = space?.facts.name ?? 'a space';
     const why = `${primaryId} was told of ${name} up to ${flushed}: more than there is here`;
-    const refuse = (): void => receiver()?.refuseAll(failure('ConnectionLost', why));
+    const refuse = (): void => this.#parts.refuseAll(failure('ConnectionLost', why));
     refuse();
     if (this.#isUnderWay) return;
     this.#isUnderWay = true;
-    leadership()
-      .roles.serially(() => this.#renew())
+    leadership.roles
+      .serially(() => this.#renew())
       // Who has come meanwhile was greeted under the old one.
       .then(refuse)
       .catch((error) => emit('state-failed', { error }))
@@ -68,7 +67,7 @@ export class Renewal {
     (own as Writable<PeerIdentity>).directoryId = directoryId;
     await state.renamed(directoryId);
     // What it has led it has led as another one.
-    const { fencing } = this.#parts.leadership();
+    const { fencing } = this.#parts.leadership;
     for (const space of spaces.spaces) {
       const { role, epochSeen } = space.facts;
       if (role !== 'primary') continue;

@@ -1,68 +1,90 @@
-/** What the host holds of a node. How it is made is behind it, out of reach. */
+/** What the host holds of a node: its parts are behind it, out of reach. */
 
 import type { Address } from '../../shared/address.js';
+import { failure } from '../../shared/errors.js';
+import { readGiven } from '../../shared/host-input.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { SwitchoverOptions, SwitchoverReport } from '../lead/handover.js';
 import type { Located } from '../lead/leadership.js';
 import type { OpenSpaceOptions, RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
 import type { PromotionReport } from '../lead/promotion/report.js';
+import { checkReplica } from '../options/relations.js';
+import { stayAlive } from '../runtime/alive.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { RecentEvent } from '../tell/logger.js';
 import type { Scrape } from '../watch/metrics.js';
 import type { NodeStatus, NodeSummary } from '../watch/status.js';
 import type { BackupOptions, BackupReport } from './backup.js';
-import type { NodeCore } from './core.js';
+import type { FollowPart } from './follow-part.js';
+import type { LeadPart } from './lead-part.js';
+import type { LogPart } from './log-part.js';
+import { endAll, type Ground, type Parts } from './parts.js';
 import type { Space } from './space.js';
+import type { SpaceHandles } from './space-handles.js';
+import type { WatchPart } from './watch-part.js';
 
 /** For `openNode`; no host can reach it. */
-export let handleTo: (core: NodeCore) => Node;
+export let handleTo: (ground: Ground, parts: Parts, release: () => Promise<void>) => Node;
 
 /** Made by `openNode`. */
 export class Node {
-  readonly #core: NodeCore;
+  readonly #ground: Ground;
+  readonly #log: LogPart;
+  readonly #follow: FollowPart;
+  readonly #lead: LeadPart;
+  readonly #watch: WatchPart;
+  readonly #handles: SpaceHandles;
+  readonly #end: () => Promise<void>;
+  readonly #closed: { yet?: Promise<void> } = {};
 
   static {
-    handleTo = (core) => new Node(core);
+    handleTo = (ground, parts, release) => new Node(ground, parts, release);
   }
 
-  private constructor(core: NodeCore) {
-    this.#core = core;
+  private constructor(ground: Ground, parts: Parts, release: () => Promise<void>) {
+    this.#ground = ground;
+    this.#log = parts.log;
+    this.#follow = parts.follow;
+    this.#lead = parts.lead;
+    this.#watch = parts.watch;
+    this.#handles = parts.handles;
+    this.#end = () => endAll(ground, parts).finally(release);
   }
 
   get nodeId(): string {
-    return this.#core.nodeId;
+    return this.#ground.config.nodeId;
   }
 
   /** Where this node listens, with the port that was bound; undefined without `listen`. */
   get address(): Address | undefined {
-    return this.#core.address;
+    return this.#follow.address;
   }
 
   /** Where this node answers over HTTP, with the port that was bound; undefined without `http`. */
   get httpAddress(): Address | undefined {
-    return this.#core.httpAddress;
+    return this.#watch.http?.address;
   }
 
   /** `close()` was called: it takes no more work. */
   get isClosing(): boolean {
-    return this.#core.isClosing;
+    return this.#ground.stop.signal.aborted;
   }
 
   /** Throws Configuration for an event that there is not, or a listener that is no function. */
   on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
-    this.#core.on(name, listener);
+    this.#ground.emitter.on(name, listener);
     return this;
   }
 
   off<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
-    this.#core.off(name, listener);
+    this.#ground.emitter.off(name, listener);
     return this;
   }
 
   /** The last events, oldest first, as people are told of them. */
   get recentEvents(): readonly RecentEvent[] {
-    return this.#core.recentEvents;
+    return this.#watch.recentEvents;
   }
 
   // --- spaces ------------------------------------------------------------------------------
@@ -72,18 +94,22 @@ export class Node {
    * append of a led space its reachable replicas have told where they stand.
    * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
    */
-  openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
-    return this.#core.openSpace(name, options);
+  async openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
+    this.#checkOpen();
+    return this.#handles.of(await stayAlive(this.#lead.leadership.openSpace(name, options)));
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
   space(name: string): Space {
-    return this.#core.space(name);
+    this.#checkOpen();
+    const state = this.#log.spaces.byName(name);
+    if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.nodeId}`);
+    return this.#handles.of(state);
   }
 
   /** Handles to all spaces that are here. */
   get spaces(): readonly Space[] {
-    return this.#core.spaces;
+    return this.#watch.spaces;
   }
 
   // --- who leads, and who follows ------------------------------------------------------------
@@ -94,8 +120,15 @@ export class Node {
    * members have agreed; that goes on by itself (`status().spaces[].members`, `members-changed`).
    * Rejects Configuration, WalFailed, DiskFull, Closed.
    */
-  addReplica(replica: Member): Promise<void> {
-    return this.#core.addReplica(replica);
+  async addReplica(replica: Member): Promise<void> {
+    this.#checkOpen();
+    const { config, emitter } = this.#ground;
+    if (config.coordinator.kind === 'etcd') {
+      throw failure('Configuration', 'addReplica: etcd says which nodes a space is on');
+    }
+    const member = checkReplica(replica, config);
+    await stayAlive(this.#lead.leadership.replicas.add(member));
+    emitter.emit('replica-set', { replicaId: member.nodeId, change: 'added' });
   }
 
   /**
@@ -105,8 +138,11 @@ export class Node {
    * Rejects ReplicaNotFound, NotEnoughReplicas (too few of the members answer: it goes on, and
    * `force` does it without them), Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
    */
-  removeReplica(replicaId: string, options?: RemoveOptions): Promise<void> {
-    return this.#core.removeReplica(replicaId, options);
+  async removeReplica(replicaId: string, options?: RemoveOptions): Promise<void> {
+    this.#checkOpen();
+    await stayAlive(this.#lead.leadership.removeReplica(replicaId, options));
+    this.#ground.emitter.emit('replica-set', { replicaId, change: 'removed' });
+    await stayAlive(this.#log.retention.run());
   }
 
   /**
@@ -116,8 +152,10 @@ export class Node {
    * @param target a directory that is not there yet
    * Rejects Configuration, CorruptionDetected (the copy is not sound), DiskFull, Io, Closed.
    */
-  backup(target: string, options?: BackupOptions): Promise<BackupReport> {
-    return this.#core.backup(target, options);
+  async backup(target: string, options?: BackupOptions): Promise<BackupReport> {
+    this.#checkOpen();
+    const given = readGiven<BackupOptions>('backup', options, ['nodeId']);
+    return await stayAlive(this.#log.backups.take(target, given));
   }
 
   /**
@@ -126,8 +164,9 @@ export class Node {
    * is lost.
    * Rejects PromotionRefused (it says what would be lost, against whom), SpaceUnknown, WalFailed.
    */
-  promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
-    return this.#core.promote(space, options);
+  async promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
+    this.#checkOpen();
+    return await stayAlive(this.#lead.leadership.promote(space, options));
   }
 
   /**
@@ -135,33 +174,40 @@ export class Node {
    * (SwitchingOver) for the time that the report tells. Rejects NotPrimary, ReplicaNotFound,
    * NotEnoughReplicas, AckTimeout, PromotionRefused; then this node leads on.
    */
-  switchover(space: string, to: string, options?: SwitchoverOptions): Promise<SwitchoverReport> {
-    return this.#core.switchover(space, to, options);
+  async switchover(
+    space: string,
+    to: string,
+    options?: SwitchoverOptions,
+  ): Promise<SwitchoverReport> {
+    this.#checkOpen();
+    return await stayAlive(this.#lead.leadership.switchover(space, to, options));
   }
 
   /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */
-  locate(space: string): Promise<Located> {
-    return this.#core.locate(space);
+  async locate(space: string): Promise<Located> {
+    this.#checkOpen();
+    return await stayAlive(this.#lead.leadership.locate(space));
   }
 
   // --- status and end ------------------------------------------------------------------------
 
   /** The figures of this node and all its spaces, as of now: plain objects. */
   status(): NodeStatus {
-    return this.#core.status();
+    return { ...this.summary(), spaces: this.spaces.map((space) => space.status()) };
   }
 
   /** `status()` without the spaces: it costs the same however many there are. */
   summary(): NodeSummary {
-    return this.#core.summary();
+    return this.#watch.summary();
   }
 
   /**
    * All metrics as of now, in the text format of Prometheus (or of the host's own registry): to be
    * served as it is. Rejects WorkerLost, Closed.
    */
-  metrics(): Promise<Scrape> {
-    return this.#core.metrics();
+  async metrics(): Promise<Scrape> {
+    this.#checkOpen();
+    return await stayAlive(this.#watch.metrics());
   }
 
   /**
@@ -170,6 +216,11 @@ export class Node {
    * comes again. Safe to call twice. What could not be flushed has rejected already.
    */
   close(): Promise<void> {
-    return this.#core.close();
+    this.#closed.yet ??= stayAlive(this.#end());
+    return this.#closed.yet;
+  }
+
+  #checkOpen(): void {
+    if (this.isClosing) throw failure('Closed', `node ${this.nodeId} is closed`);
   }
 }

@@ -1,24 +1,40 @@
 /** openNode(): takes a data directory, recovers its log, starts the node. */
+import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { type EngramError, failure } from '../../shared/errors.js';
+import { frameBytesOf } from '../../shared/limits.js';
 import { makeCopied } from '../../shared/log/space-facts.js';
+import { manyListeners } from '../follow/apply.js';
+import { leaseRefusal } from '../lead/coordinator.js';
 import { readOptions } from '../options/config.js';
 import type { NodeConfig, NodeOptions } from '../options/options.js';
+import type { PeerIdentity } from '../peer/client.js';
 import { settleEntryLimit } from '../recovery/entry-limit.js';
 import { type OpenedNodeFile, openNodeFile } from '../recovery/node-file.js';
 import { openingError } from '../recovery/opening-error.js';
 import { Openings } from '../recovery/openings.js';
+import type { Recovered } from '../recovery/recovery.js';
 import { recover } from '../recovery/recovery.js';
 import { stayAlive } from '../runtime/alive.js';
+import type { Emit } from '../runtime/emit.js';
 import { checkHost } from '../runtime/threads.js';
 import { type Disk, makeDirDurably } from '../segments/disk.js';
 import { DiskInUse } from '../segments/disk-in-use.js';
 import { nodeDisk } from '../segments/node-disk.js';
+import { NodeEmitter } from '../tell/emitter.js';
+import type { NodeEvents } from '../tell/events.js';
 import { openAdmin } from '../watch/admin-server.js';
 import { isCopyInUse } from '../watch/admin-socket.js';
-import { NodeCore } from './core.js';
+import { FollowPart } from './follow-part.js';
+import { LeadPart } from './lead-part.js';
+import { LogPart } from './log-part.js';
 import { nodePlatform, type Platform } from './machine.js';
 import { handleTo, type Node } from './node.js';
+import { endAll, type Ground, type Parts } from './parts.js';
+import { repairing } from './repair-part.js';
+import { ShipPart } from './ship-part.js';
+import { SpaceHandles } from './space-handles.js';
+import { WatchPart } from './watch-part.js';
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
@@ -104,20 +120,22 @@ async function open(
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
-    const core = new NodeCore(config, own, platform, dir, file, recovered);
-    const node = handleTo(core);
+    const ground = groundOf(config, platform);
+    if (openings.isLoop) ground.emitter.emit('crash-loop', openings.told);
+    const opened = { disk: own, dir, file, recovered, openings };
+    const parts: Building = {};
     try {
-      core.attach({ openings });
-      await core.start(recovered, file);
-      await answerOverHttp(core, config);
-      if (administer) core.attach({ admin: await administer(node, dir) });
-      core.release();
+      const all = await build(ground, platform, opened, parts);
+      const node = handleTo(ground, all, () => own.release());
+      await all.watch.answerOverHttp();
+      if (administer) await all.watch.operatedBy(administer(node, dir));
+      ground.emitter.release();
+      return node;
     } catch (error) {
       // Why it could not be opened is what its host must know.
-      await node.close().catch(() => undefined);
+      await endAll(ground, parts).catch(() => undefined);
       throw error;
     }
-    return node;
   } catch (error) {
     await own.release(!isOurs);
     throw error;
@@ -141,12 +159,64 @@ function rootError(dir: string, error: unknown): never {
   throw failure('DataRootUnavailable', found, { cause: error, details: { option: 'dataDir' } });
 }
 
-/** Loaded only where it is asked for: most hosts need no server. */
-async function answerOverHttp(
-  core: NodeCore,
-  { http, lagAlertThresholdMs }: NodeConfig,
-): Promise<void> {
-  if (!http) return;
-  const { openHttp } = await import('../watch/http-server.js');
-  core.attach({ http: await openHttp(core, http, lagAlertThresholdMs) });
+function groundOf(config: NodeConfig, platform: Platform): Ground {
+  const emitter = new NodeEmitter(config.nodeId, config.logger);
+  const stop = manyListeners(new AbortController());
+  return { config, emitter, stop, coordinator: platform.coordinator(config) };
+}
+
+/** As who this node greets others, and answers them. */
+function identityOf(config: NodeConfig, { directoryId }: OpenedNodeFile): PeerIdentity {
+  const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
+  const { readTimeoutMs, keepAliveMs } = config;
+  const incarnation = randomBytes(8).readBigUInt64LE();
+  const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
+  const limits = { maxEntryBytes, maxFrameBytes, readTimeoutMs, keepAliveMs };
+  return { clusterId, nodeId, incarnation, directoryId, ...limits, key };
+}
+
+type Building = { -readonly [K in keyof Parts]?: Parts[K] };
+
+interface Opened {
+  readonly disk: DiskInUse;
+  readonly dir: string;
+  readonly file: OpenedNodeFile;
+  readonly recovered: Recovered;
+  readonly openings: Openings;
+}
+
+/**
+ * The log, what ships, what follows, who leads, what mends, what watches: each is finished before
+ * the next one gets it. @param parts where each is put as soon as it is there
+ */
+async function build(
+  ground: Ground,
+  platform: Platform,
+  { openings, ...opened }: Opened,
+  parts: Building,
+): Promise<Parts> {
+  const { config, emitter, coordinator } = ground;
+  const { signal: stop } = ground.stop;
+  const emit: Emit<NodeEvents> = (name, event) => emitter.emit(name, event);
+  const own = identityOf(config, opened.file);
+  const ackRefusal = (): EngramError | undefined => leaseRefusal(coordinator);
+
+  const log = await LogPart.open({ config, ...opened, ackRefusal, emit });
+  parts.log = log;
+  const ship = new ShipPart(platform, config, own, log, emit);
+  parts.ship = ship;
+  const follow = await FollowPart.open({ config, own, log, ship, stop, emit });
+  parts.follow = follow;
+  const given = { config, sockets: platform, own, coordinator, log, ship, follow, stop, emit };
+  const lead = new LeadPart(given);
+  parts.lead = lead;
+  if (config.listen) await follow.listen(config.listen, platform, lead.leading);
+  const repairer = repairing(config, log, ship, follow, lead, emit);
+  parts.repairer = repairer;
+  await repairer.first(config.openConfirmMs);
+  await lead.leadership.start();
+  if (opened.recovered.leftovers.length > 0) void log.retention.run();
+  const handles = SpaceHandles.of({ config, log, ship, follow, lead, ackRefusal, stop });
+  const watch = new WatchPart({ config, own, log, ship, follow, handles, openings, stop, emitter });
+  return Object.assign(parts, { log, ship, follow, lead, repairer, watch, handles });
 }

@@ -1,22 +1,43 @@
 /** What the host holds of the spaces of a node: one handle each. */
 
 import type { SpaceState } from '../log/space-table.js';
+import type { FollowPart } from './follow-part.js';
+import type { LeadPart } from './lead-part.js';
+import type { LogPart } from './log-part.js';
+import type { ShipPart } from './ship-part.js';
 import { makeSpace, type Space, type SpaceParts } from './space.js';
 
-export class SpaceHandles {
-  readonly #make: () => SpaceParts;
-  readonly #all = new Map<SpaceState, Space>();
-  #parts: SpaceParts | undefined;
+interface HandlesGiven extends Pick<SpaceParts, 'config' | 'ackRefusal' | 'stop'> {
+  readonly log: LogPart;
+  readonly ship: ShipPart;
+  readonly follow: FollowPart;
+  readonly lead: LeadPart;
+}
 
-  /** @param make asked once, when the first handle is wanted: then all parts are there */
-  constructor(make: () => SpaceParts) {
-    this.#make = make;
+export class SpaceHandles {
+  readonly #parts: SpaceParts;
+  readonly #all = new Map<SpaceState, Space>();
+
+  static of({ config, log, ship, follow, lead, ackRefusal, stop }: HandlesGiven): SpaceHandles {
+    const { memory, wal, reader, retention } = log;
+    return new SpaceHandles({
+      ...{ config, memory, wal, reader, retention, ackRefusal, stop },
+      replication: ship.replication,
+      appliedTo: (space) => follow.appliedTo(space),
+      versionOf: (primaryId) => follow.primaries.versionOf(primaryId),
+      applier: follow.applier,
+      snapshots: follow.snapshots,
+      membersOf: (space) => lead.leadership.changes.statusOf(space),
+    });
+  }
+
+  private constructor(parts: SpaceParts) {
+    this.#parts = parts;
   }
 
   of(state: SpaceState): Space {
     let handle = this.#all.get(state);
     if (!handle) {
-      this.#parts ??= this.#make();
       handle = makeSpace(this.#parts, state);
       this.#all.set(state, handle);
     }

@@ -14,7 +14,6 @@ import type { Segments } from '../segments/segments.js';
 import type { Replication } from '../ship/replication.js';
 import type { NodeSummary } from '../watch/status.js';
 
-/** Those that are undefined are made while the node opens. */
 export interface SummaryParts {
   readonly config: NodeConfig;
   readonly directoryId: string;
@@ -24,9 +23,9 @@ export interface SummaryParts {
   readonly damage: Damage;
   readonly writer: LogWriter;
   readonly reader: LogReader;
-  readonly wal: Wal | undefined;
-  readonly retention: Retention | undefined;
-  readonly replication: Replication | undefined;
+  readonly wal: Wal;
+  readonly retention: Retention;
+  readonly replication: Replication;
   readonly primaries: PrimaryLinks;
 }
 
@@ -41,22 +40,22 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     segments: segments.list.length,
     retention: {
       retainedBytes: segments.retainedBytes,
-      hostBytes: retention?.hostBytes ?? 0,
-      refusal: retention?.refusal && firstLine(retention.refusal),
+      hostBytes: retention.hostBytes,
+      refusal: retention.refusal && firstLine(retention.refusal),
       spareSegments: segments.spareCount,
       recycledSegments: segments.recycled,
     },
     holes: [...parts.damage.holes],
     memory: {
       slabs: memory.memory.slabCount,
-      inUse: wal?.slabsInUse ?? 0,
+      inUse: wal.slabsInUse,
       bytes: memory.memory.slabs.byteLength,
       readAhead: parts.reader.memory.bytes,
     },
-    log: wal?.health.status ?? { state: 'ok', reason: '' },
+    log: wal.health.status,
     fdatasync: { ...parts.writer.times },
-    failure: wal?.failure && firstLine(wal.failure),
-    replicas: parts.replication?.monitor.links() ?? [],
+    failure: wal.failure && firstLine(wal.failure),
+    replicas: parts.replication.monitor.links(),
     primaries: parts.primaries.status(),
   };
 }

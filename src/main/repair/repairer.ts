@@ -5,7 +5,6 @@
 import { type EngramError, failure } from '../../shared/errors.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
-import type { ReceiverServer } from '../follow/server.js';
 import type { Retention } from '../log/retention/retention.js';
 import type { StateKeeper } from '../log/retention/state-keeper.js';
 import type { RepairStatus, SpaceState, SpaceTable } from '../log/space-table.js';
@@ -26,7 +25,8 @@ import { damagedExtents, type RepairNode, type Round, repairSegment } from './se
 export interface RepairLinks {
   readonly peers: PeerClient;
   readonly replication: Replication;
-  receiver(): ReceiverServer | undefined;
+  /** Whoever leads the space is to dial this node anew. */
+  dialAgain(space: SpaceState): void;
 }
 
 /** Why members are not asked, though they may have what a space lacks. */
@@ -211,12 +211,12 @@ export class Repairer {
 
   /** What was said of it before no longer holds. */
   #restored(space: SpaceState): void {
-    const { replication, receiver } = this.#links;
+    const { replication } = this.#links;
     replication.retry();
     const { role } = space.facts;
     // One that is fenced, or waits for its coordinator, is shipped to nobody.
     if (role === 'primary' && !space.isFenced) replication.lead([space]);
-    else if (role === 'replica') receiver()?.dialAgain(space);
+    else if (role === 'replica') this.#links.dialAgain(space);
   }
 
   #become(

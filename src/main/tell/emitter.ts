@@ -41,7 +41,7 @@ export class NodeEmitter {
   }
 
   /** Logs the event, and soon calls every listener; what one throws stops nobody (row 79). */
-  protected emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
+  emit<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
     this.#counts.set(name, this.#counts.get(name)! + 1);
     // Never in the middle of what has led to it: a listener or a logger may call the node.
     queueMicrotask(() => {
@@ -71,12 +71,12 @@ export class NodeEmitter {
   }
 
   /** No event comes any more. */
-  protected endLog(): void {
+  close(): void {
     this.#log.close();
   }
 
   /** How often each event was emitted, and how many lines of the log are lost. */
-  protected get told(): {
+  get told(): {
     events: ReadonlyMap<NodeEventName, number>;
     lines: { readonly dropped: number };
   } {

@@ -3,13 +3,10 @@ import path from 'node:path';
 import type { ApplyHooks } from '../follow/apply.js';
 import type { ReceiverHost } from '../follow/host.js';
 import type { PrimaryLinks } from '../follow/primary-links.js';
-import type { ReceiverServer } from '../follow/server.js';
-import type { Leadership } from '../lead/leadership.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { DamagedEntries } from '../read/events.js';
 import type { OpenedNodeFile } from '../recovery/node-file.js';
 import type { Recovered } from '../recovery/recovery.js';
-import type { Repairer } from '../repair/repairer.js';
 import type { Emit as TellAny } from '../runtime/emit.js';
 import { QUARANTINE } from '../segments/log-end.js';
 import type { Replication, ReplicationHooks } from '../ship/replication.js';
@@ -19,19 +16,17 @@ import type { NodeEvents } from './events.js';
 
 type Emit = TellAny<NodeEvents>;
 
-/** @param repairer what a link says may concern it, too */
-export function replicationEvents(
-  emit: Emit,
-  leadership: () => Leadership | undefined,
-  repairer: () => Repairer | undefined,
-  receiver: () => ReceiverServer | undefined,
-): ReplicationHooks {
+/** What is done besides about links to replicas, and what they say. */
+export interface LinkNews
+  extends Pick<ReplicationHooks, 'twin' | 'unreadable' | 'fenced' | 'met' | 'stale'> {
+  connected(replicaId: string): void;
+}
+
+/** @param later asked at each call: it grows while the node opens */
+export function replicationEvents(emit: Emit, later: LinkNews): ReplicationHooks {
   return {
     state: ({ replica, link, isConnected }) => {
-      if (isConnected) {
-        repairer()?.heard(replica.nodeId);
-        leadership()?.changes.linked(replica.nodeId);
-      }
+      if (isConnected) later.connected(replica.nodeId);
       emit('replica-state', {
         replicaId: replica.nodeId,
         state: link.state,
@@ -42,14 +37,14 @@ export function replicationEvents(
         directoryId: link.directoryId,
       });
     },
-    twin: async (...twin) => await receiver()?.twinOf(...twin),
-    unreadable: (segment) => repairer()?.unreadable(segment),
+    twin: (...twin) => later.twin(...twin),
+    unreadable: (segment) => later.unreadable(segment),
     lost: ({ replica }, reason) => emit('shipper-lost', { replicaId: replica.nodeId, reason }),
     refused: ({ facts: { name: space } }, replicaId, verdict) => {
       if (verdict === 'rewind') emit('replica-rewinds', { space, replicaId });
       else emit('replica-refused', { space, replicaId, verdict });
     },
-    fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),
+    fenced: (space, epoch, leader) => later.fenced(space, epoch, leader),
     regressed: ({ facts: { name: space } }, { replica, link }, flushed, sequence) =>
       emit('member-regressed', {
         space,
@@ -58,8 +53,8 @@ export function replicationEvents(
         flushed,
         sequence,
       }),
-    met: (space) => leadership()?.founders.met(space),
-    stale: (space) => leadership()?.stale(space),
+    met: (space) => later.met(space),
+    stale: (space) => later.stale(space),
     snapshot: (space, replicaId, kind, news) => tellSnapshot(emit, space, replicaId, kind, news),
     lag: {
       lagAlert: (change) => emit('lag-alert', change),
@@ -73,17 +68,17 @@ export function replicationEvents(
 export function primaryEvents(
   emit: Emit,
   primaries: PrimaryLinks,
-  repairer: () => Repairer | undefined,
+  connected: (primaryId: string) => void,
   replication: Replication,
 ): Pick<ReceiverHost, 'connection' | 'stalled' | 'livingDirectory' | 'duplicate' | 'met'> {
   return {
     met: (...life) => replication.met(...life),
     livingDirectory: (nodeId) => replication.livingDirectory(nodeId),
-    connection: (primaryId, connected, reason, peer) => {
-      if (connected) repairer()?.heard(primaryId);
-      primaries.connection(primaryId, connected, reason, peer);
+    connection: (primaryId, isThere, reason, peer) => {
+      if (isThere) connected(primaryId);
+      primaries.connection(primaryId, isThere, reason, peer);
       const { directoryId } = peer;
-      emit('primary-connection', { primaryId, connected, reason, directoryId });
+      emit('primary-connection', { primaryId, connected: isThere, reason, directoryId });
     },
     stalled: (primaryId, stalledMs) => {
       primaries.stalled(primaryId, stalledMs > 0);

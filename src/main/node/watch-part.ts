@@ -1,0 +1,120 @@
+/** A node as it is seen from outside: figures, metrics, what answers over HTTP. */
+import type { NodeConfig } from '../options/options.js';
+import type { PeerIdentity } from '../peer/client.js';
+import type { Openings } from '../recovery/openings.js';
+import { inTurn } from '../runtime/in-order.js';
+import type { PairGlance } from '../ship/lag-monitor.js';
+import type { NodeEmitter } from '../tell/emitter.js';
+import type { NodeEventName, NodeEvents } from '../tell/events.js';
+import type { RecentEvent } from '../tell/logger.js';
+import type { HttpSurface } from '../watch/http-server.js';
+import type { MetricParts } from '../watch/metric-facts.js';
+import { Metrics, type Scrape } from '../watch/metrics.js';
+import type { SeenNode } from '../watch/seen-node.js';
+import type { NodeSummary, SpaceGlance } from '../watch/status.js';
+import type { FollowPart } from './follow-part.js';
+import type { LogPart } from './log-part.js';
+import type { ShipPart } from './ship-part.js';
+import { glanceAt, type Space } from './space.js';
+import type { SpaceHandles } from './space-handles.js';
+import { type SummaryParts, summaryOf } from './summary.js';
+
+export interface WatchGiven {
+  readonly config: NodeConfig;
+  readonly own: PeerIdentity;
+  readonly log: LogPart;
+  readonly ship: ShipPart;
+  readonly follow: FollowPart;
+  readonly handles: SpaceHandles;
+  /** How often this directory was opened and not closed. */
+  readonly openings: Openings;
+  readonly stop: AbortSignal;
+  readonly emitter: NodeEmitter;
+}
+
+export class WatchPart implements SeenNode {
+  readonly #given: WatchGiven;
+  readonly #metrics: Metrics;
+  /** undefined: nothing answers over HTTP. */
+  #http: HttpSurface | undefined;
+  /** undefined: nobody operates it through a socket. */
+  #admin: { close(): Promise<void> } | undefined;
+
+  constructor(given: WatchGiven) {
+    this.#given = given;
+    this.#metrics = new Metrics(this.#seen, given.log.counts.buffer);
+  }
+
+  /** Loaded only where it is asked for: most hosts need no server. */
+  async answerOverHttp(): Promise<void> {
+    const { http, lagAlertThresholdMs } = this.#given.config;
+    if (!http) return;
+    const { openHttp } = await import('../watch/http-server.js');
+    this.#http = await openHttp(this, http, lagAlertThresholdMs);
+  }
+
+  /** The last step of opening: from now on the node can be operated. */
+  async operatedBy(admin: Promise<{ close(): Promise<void> }>): Promise<void> {
+    this.#admin = await admin;
+  }
+
+  get http(): HttpSurface | undefined {
+    return this.#http;
+  }
+
+  /** What status and metrics are made of, as of now. */
+  get #seen(): MetricParts & SummaryParts {
+    const { config, own, log, ship, follow, emitter } = this.#given;
+    const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
+    return {
+      ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
+      directoryId: own.directoryId,
+      address: follow.address,
+      replication: ship.replication,
+      applier: follow.applier,
+      primaries: follow.primaries,
+      ...emitter.told,
+    };
+  }
+
+  get isClosing(): boolean {
+    return this.#given.stop.aborted;
+  }
+
+  get spaces(): readonly Space[] {
+    const { log, handles } = this.#given;
+    return log.spaces.spaces.map((space) => handles.of(space));
+  }
+
+  get recentEvents(): readonly RecentEvent[] {
+    return this.#given.emitter.recentEvents;
+  }
+
+  on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): this {
+    this.#given.emitter.on(name, listener);
+    return this;
+  }
+
+  glance(name: string, pair: PairGlance, each: () => void): SpaceGlance {
+    const { log, handles } = this.#given;
+    return glanceAt(handles.of(log.spaces.byName(name)!), pair, each);
+  }
+
+  summary(): NodeSummary {
+    return { ...summaryOf(this.#seen), crashes: this.#given.openings.crashes };
+  }
+
+  metrics(): Promise<Scrape> {
+    return this.#metrics.scrape();
+  }
+
+  /** Nobody operates it any more; it answers to the end. */
+  async rest(): Promise<void> {
+    await this.#admin?.close();
+  }
+
+  async close(): Promise<void> {
+    const { openings } = this.#given;
+    await inTurn([() => this.#metrics.close(), () => this.#http?.close(), () => openings.closed()]);
+  }
+}

@@ -9,8 +9,6 @@ export class Ear {
   readonly #server: net.Server;
   readonly #sockets = new Set<net.Socket>();
   readonly #counts = new Map<string, number>();
-  /** How often spaces were introduced, several in a frame. */
-  introductions = 0;
   port = 0;
 
   /** @param targetPort where the listener is, on this machine */
@@ -35,9 +33,7 @@ export class Ear {
     });
   }
 
-  #count(frame: Frame): true {
-    const { kind } = frame;
-    if (frame.kind === 'spaces') this.introductions += frame.rows.length;
+  #count({ kind }: Frame): true {
     this.#counts.set(kind, this.of(kind) + 1);
     return true;
   }

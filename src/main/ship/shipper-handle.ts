@@ -214,12 +214,6 @@ export class ShipperHandle {
     this.#telling ??= setImmediate(() => this.#tellNews());
   }
 
-  /** Its replica is, or is about to be, introduced to the space as it is led now. */
-  isTold({ slot, facts }: SpaceState): boolean {
-    const told = this.#spaces.get(slot);
-    return told?.epoch === facts.epoch && told.members === facts.members;
-  }
-
   #tellNews(): void {
     clearImmediate(this.#telling);
     this.#telling = undefined;

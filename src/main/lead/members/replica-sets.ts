@@ -91,18 +91,6 @@ export class ReplicaSets {
     replication.lead([space]);
   }
 
-  /** It goes to these nodes alone already, and each of them was, or is about to be, told so. */
-  #isShippedTo(space: SpaceState, nodeIds: readonly string[]): boolean {
-    const { facts, replicas } = space;
-    const kept = [...replicas, ...facts.slots.keys()];
-    return (
-      replicas.length === nodeIds.length &&
-      kept.every((id) => nodeIds.includes(id)) &&
-      sameMembers(facts.members, this.membersOf(nodeIds)) &&
-      this.#parts.replication.shippersOf(space).every((shipper) => shipper.isTold(space))
-    );
-  }
-
   /** Wishes led spaces onto other nodes; they have confirmed when it resolves. */
   async replicateTo(wishes: ReadonlyMap<SpaceState, readonly string[]>): Promise<void> {
     await inParts([...wishes], async ([space, wish]) => {
@@ -146,9 +134,10 @@ export class ReplicaSets {
       this.meet(nodes);
       const shipped = changes.want(space, wish);
       const known = replication.members.map((m) => m.nodeId);
-      const ids = shipped.filter((id) => known.includes(id));
-      // As a rule its promotion has begun to, a moment ago: nobody is introduced to it twice.
-      if (!this.#isShippedTo(space, ids)) await this.shipTo(space, ids);
+      await this.shipTo(
+        space,
+        shipped.filter((id) => known.includes(id)),
+      );
     }, space);
   }
 

@@ -128,8 +128,13 @@ type AnyFunction = (...values: unknown[]) => unknown;
 const WALL_START_MS = 1_767_225_600_000;
 const realImmediate = globalThis.setImmediate;
 
+/**
+ * Whose code is running. One for all clocks: Node hands on every one that was ever used to each
+ * promise that is made.
+ */
+const CURRENT = new AsyncLocalStorage<Owner | undefined>();
+
 export class VirtualClock {
-  readonly #current = new AsyncLocalStorage<Owner | undefined>();
   readonly #chance: Chance;
   readonly #heap: Timer[] = [];
   readonly #waits = new Map<SharedArrayBuffer, Map<number, WordWait[]>>();
@@ -144,12 +149,12 @@ export class VirtualClock {
   }
 
   get owner(): Owner | undefined {
-    return this.#current.getStore();
+    return CURRENT.getStore();
   }
 
   /** Runs `work` as a part of `owner`; what it leads to belongs to it, too. */
   as<T>(owner: Owner | undefined, work: () => T): T {
-    return this.#current.run(owner, work);
+    return CURRENT.run(owner, work);
   }
 
   /** Calls `run` after `ms` as a part of `owner`. */

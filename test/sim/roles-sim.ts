@@ -1,15 +1,28 @@
 /** `npm run sim:roles -- --seeds N [--from SEED]`: promotions, hand-overs and two primaries. */
 import { RolesRun } from './roles.js';
-import { runSeeds, sumOf } from './seeds.js';
+import { runSeeds, sumsOf } from './seeds.js';
 
 await runSeeds({
   script: 'sim:roles',
   description: 'Simulates three nodes that take the lead from each other; docs/SIMULATOR.md.',
+  result: 'sim-roles.json',
   run: (seed, trace) => new RolesRun(seed, trace).run(),
-  summary: (all) =>
-    `${sumOf(all, (r) => r.faults)} faults, ${sumOf(all, (r) => r.promotions)} promotions, ` +
-    `${sumOf(all, (r) => r.switchovers)} hand-overs, ${sumOf(all, (r) => r.rewinds)} rewinds, ` +
-    `${sumOf(all, (r) => r.told)} told to subscribers, ${sumOf(all, (r) => r.waits)} waits, ` +
-    `${sumOf(all, (r) => r.wiped)} wiped, ` +
-    `${sumOf(all, (r) => r.epochs)} epochs, ${sumOf(all, (r) => r.acked)} entries acknowledged`,
+  figures: (all) => {
+    const { acked: acknowledged, ...sums } = sumsOf(all, [
+      'faults',
+      'promotions',
+      'switchovers',
+      'rewinds',
+      'told',
+      'waits',
+      'wiped',
+      'epochs',
+      'acked',
+    ]);
+    return { ...sums, acknowledged };
+  },
+  summary: (sums) =>
+    `${sums.faults} faults, ${sums.promotions} promotions, ${sums.switchovers} hand-overs, ` +
+    `${sums.rewinds} rewinds, ${sums.told} told to subscribers, ${sums.waits} waits, ` +
+    `${sums.wiped} wiped, ${sums.epochs} epochs, ${sums.acknowledged} entries acknowledged`,
 });

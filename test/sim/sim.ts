@@ -1,13 +1,18 @@
 /** `npm run sim -- --seeds N [--from SEED]`: simulates whole clusters, one seed after the other. */
 import { Run } from './run.js';
-import { runSeeds, sumOf } from './seeds.js';
+import { runSeeds, sumsOf } from './seeds.js';
 
 await runSeeds({
   script: 'sim',
   description: 'Simulates a primary and two replicas under faults; docs/SIMULATOR.md says how.',
+  result: 'sim.json',
   run: (seed, trace) => new Run(seed, trace).run(),
-  summary: (all) =>
-    `${sumOf(all, (r) => r.faults)} faults, ${sumOf(all, (r) => r.acked)} entries acknowledged, ` +
-    `${sumOf(all, (r) => r.snapshots)} snapshots, ` +
-    `${Math.round(sumOf(all, (r) => r.virtualMs) / 1_000)} s of cluster time`,
+  figures: (all) => {
+    const { virtualMs, ...sums } = sumsOf(all, ['faults', 'acked', 'snapshots', 'virtualMs']);
+    const { faults, acked: acknowledged, snapshots } = sums;
+    return { faults, acknowledged, snapshots, clusterSeconds: Math.round(virtualMs / 1_000) };
+  },
+  summary: (sums) =>
+    `${sums.faults} faults, ${sums.acknowledged} entries acknowledged, ${sums.snapshots} snapshots, ` +
+    `${sums.clusterSeconds} s of cluster time`,
 });

@@ -157,6 +157,8 @@ export class AckWaits {
   close(): void {
     this.#isClosed = true;
     for (const wait of this.#waits) wait.reject(closedError(wait.space));
+    // What waits for a word lives until the word is notified, and with it the whole node.
+    this.#memory.wakeMain();
   }
 }
 

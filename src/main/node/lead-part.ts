@@ -87,6 +87,6 @@ export class LeadPart {
   /** Nobody is asked any more; what is under way has ended. */
   async close(): Promise<void> {
     this.peers.close();
-    await this.leadership.roles.settled;
+    await this.leadership.close();
   }
 }

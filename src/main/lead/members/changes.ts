@@ -226,6 +226,7 @@ export class MemberChanges {
     return before.members.filter((m) => !next.members.some((o) => fits(o, m)));
   }
 
+  /** Nothing is looked at any more. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);

@@ -13,6 +13,6 @@ await runSeeds({
     return { faults, acknowledged, snapshots, clusterSeconds: Math.round(virtualMs / 1_000) };
   },
   summary: (sums) =>
-    `${sums.faults} faults, ${sums.acknowledged} entries acknowledged, ${sums.snapshots} snapshots, ` +
-    `${sums.clusterSeconds} s of cluster time`,
+    `${sums.faults} faults, ${sums.acknowledged} entries acknowledged, ` +
+    `${sums.snapshots} snapshots, ${sums.clusterSeconds} s of cluster time`,
 });

@@ -1,4 +1,4 @@
-/** A simulator of nothing: a seed says which process it ran in, some fail, some end their process. */
+/** A simulator of nothing: a seed says which process it ran in; some fail, or end theirs. */
 import { runSeeds } from '../sim/seeds.js';
 
 await runSeeds({

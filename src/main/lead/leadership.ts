@@ -262,6 +262,12 @@ export class Leadership {
     this.#parts.emit('leader-conflict', { space: space.facts.name, epoch, otherId });
   }
 
+  /** Looks at nothing any more; resolves when what was under way has settled. */
+  async close(): Promise<void> {
+    this.changes.close();
+    await this.roles.settled;
+  }
+
   /** The log is open, the node listens: what it led it leads on, where nobody says otherwise. */
   async start(): Promise<void> {
     const { config, replication, spaces } = this.#parts;

@@ -106,15 +106,17 @@ describe('disks of replicas', () => {
     const disk = new FakeDisk();
     const b = await start('b', { ...TINY, listen: LISTEN });
     const replicas = [at('b', b.address!.port)];
-    const options = { ...TINY, nodeId: 'a', dataDir: '/data', replicas };
+    // The word of `b` is what this is about, however long it takes.
+    const waits = { replicas, openConfirmMs: 20_000 };
+    const options = { ...TINY, nodeId: 'a', dataDir: '/data', ...waits };
     const first = await openNodeOn(disk.mount(), options);
     const space = await first.openSpace('s');
-    await space.append(1, payload(1), { ack: { replicas: 1 } });
+    await space.append(1, payload(1), { ack: { replicas: 1, timeoutMs: 20_000 } });
     await first.close();
     const image = disk.image();
     const second = await openNodeOn(disk.mount(), options);
     const again = await second.openSpace('s');
-    await again.append(1, payload(2), { ack: { replicas: 1 } });
+    await again.append(1, payload(2), { ack: { replicas: 1, timeoutMs: 20_000 } });
     await second.close();
     disk.restore(image);
     const third = kept(await openNodeOn(disk.mount(), options));
@@ -126,7 +128,7 @@ describe('disks of replicas', () => {
     // What comes back of its own candidacy is no rival's.
     expect(fenced).toEqual([]);
     expect(await refilled.append(1, payload(3))).toEqual({ sequence: 4, epoch: 2 });
-    await refilled.flushed(4, { replicas: 1 });
+    await refilled.flushed(4, { replicas: 1, timeoutMs: 20_000 });
     expect(await contentOf(b.space('s'))).toEqual(await contentOf(refilled));
     expect(await contentOf(refilled)).toHaveLength(4);
   });

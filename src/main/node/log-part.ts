@@ -65,9 +65,10 @@ export interface LogGiven {
 /** All that needs no segment that is open. */
 function prepared({ config, disk, dir, file, recovered }: LogGiven) {
   const memory = reserveMemory(config);
+  const spaces = new SpaceTable(memory);
+  // The table begins with the node's own space, and with an empty one.
   memory.setAllocated(0, recovered.nodeSequence);
   memory.setDurable(0, recovered.nodeSequence);
-  const spaces = new SpaceTable(memory);
   const counts = new NodeCounts();
   const writer = new LogWriter(memory.memory.slabs, counts);
   const files = [recovered.segments, recovered.spares, recovered.leftovers] as const;

@@ -19,15 +19,41 @@ class QuickFirst extends BaseSequencer {
   }
 }
 
+/** What measures memory or a rate, or keeps the machine busy by itself: one file at a time. */
+const ALONE = [
+  'test/crash/{kill,soak,campaign}.test.ts',
+  'test/deploy/alerts.test.ts',
+  'test/scenarios/{mass-promotion,many-spaces,compression}.test.ts',
+];
+const exclude = [...configDefaults.exclude, ...missing.flatMap((need) => need.files)];
+// Each file in a process of its own: memory, open files and flags are then its own.
+const each = { pool: 'forks', testTimeout: 60_000, hookTimeout: 60_000 } as const;
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, ...missing.flatMap((need) => need.files)],
-    // Most wait for disks, links and timers: two files at a time have room on two cores.
-    pool: 'forks',
-    maxWorkers: 2,
     sequence: { sequencer: QuickFirst },
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    projects: [
+      {
+        // Most wait for disks, links and timers: two files at a time have room on two cores.
+        test: {
+          ...each,
+          name: 'side by side',
+          include: ['test/**/*.test.ts'],
+          exclude: [...exclude, ...ALONE],
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...each,
+          name: 'alone',
+          include: ALONE,
+          exclude,
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
   },
 });

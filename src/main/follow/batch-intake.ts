@@ -4,7 +4,7 @@
  */
 
 import { type EngramError, failure } from '../../shared/errors.js';
-import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES, INDEX_PART_BYTES } from '../../shared/limits.js';
+import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
 import type { Receiver } from '../../shared/link/receiver.js';
 import { readPayloadSize, readType } from '../../shared/log/entry.js';
 import { MEMBERS_ENTRY } from '../../shared/members/members.js';
@@ -39,7 +39,7 @@ function entryBytes(view: DataView, at: number): number {
   return ENTRY_HEADER_BYTES + readPayloadSize(view, at);
 }
 
-/** Whole entries from `at` on, as many as the log's index tells apart: a group takes them. */
+/** As many whole entries from `at` on as a group takes. */
 export function wholeEntries(
   view: DataView,
   at: number,
@@ -49,12 +49,9 @@ export function wholeEntries(
   let to = at;
   let count = 0;
   let holdsMembers = false;
-  const most = Math.min(groupBytes, INDEX_PART_BYTES);
-  while (to < end) {
-    const next = to + entryBytes(view, to);
-    if (count > 0 && next - at > most) break;
+  while (to < end && to + entryBytes(view, to) - at <= groupBytes) {
     if (readType(view, to) === MEMBERS_ENTRY) holdsMembers = true;
-    to = next;
+    to += entryBytes(view, to);
     count++;
   }
   return { to, count, holdsMembers };

@@ -224,7 +224,10 @@ export function checkEntries(
     ) {
       throw invalid(`entry ${sequence} belongs to another space`);
     }
-    if (readType(view, at) === MEMBERS_ENTRY) checkMembers(bytes, at + ENTRY_HEADER_BYTES, size);
+    if (readType(view, at) === MEMBERS_ENTRY) {
+      const from = at + ENTRY_HEADER_BYTES;
+      decodeMembers(bytes.subarray(from, from + size), 'ProtocolViolation');
+    }
     const entryEpoch = readEpoch(view, at);
     if (entryEpoch < epoch || entryEpoch > batch.epoch) {
       throw invalid(`entry ${sequence} of epoch ${entryEpoch} in a batch of ${batch.epoch}`);
@@ -233,11 +236,6 @@ export function checkEntries(
     at += ENTRY_HEADER_BYTES + size;
   }
   if (at !== end) throw invalid(`${end - at} bytes behind the last entry`);
-}
-
-/** Rare, and so not among what is done for each entry. Throws ProtocolViolation. */
-function checkMembers(bytes: Uint8Array, at: number, size: number): void {
-  decodeMembers(bytes.subarray(at, at + size), 'ProtocolViolation');
 }
 
 function truncated(sequence: Sequence): EngramError {

@@ -1,6 +1,6 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
 
-import { ENTRY_HEADER_BYTES, INDEX_PART_BYTES } from '../../../shared/limits.js';
+import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
 import { stageHeader } from '../../../shared/log/entry.js';
 import type { Group } from '../../../shared/log/group-commit.js';
 import { MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
@@ -39,8 +39,6 @@ export interface LogGroup extends Group {
   readonly markOnly: boolean;
   /** An entry in it says who counts in its space. */
   readonly holdsMembers: boolean;
-  /** See OpenGroup; undefined where sealing has moved its runs. */
-  readonly marks: readonly number[] | undefined;
   /** What it held, when its slab was given up before it became durable. */
   aside: readonly RunSummary[] | undefined;
 }
@@ -65,12 +63,6 @@ export class OpenGroup {
   markOnly = true;
   /** An entry in it says who counts in its space: what is published is looked through. */
   holdsMembers = false;
-  /**
-   * Sequence and offset of an entry in each so many bytes, in turn: the index tells long runs apart
-   * by them, and no header is read again for it.
-   */
-  readonly marks: number[] = [];
-  #markedAt = 0;
   readonly #number: number;
   readonly #stagedIn: Float64Array;
 
@@ -104,10 +96,6 @@ export class OpenGroup {
 
   /** Accounts for entries whose bytes have been put at the group's end. */
   add(slot: Slot, first: Sequence, count: number, bytes: number, received: 0 | 1): void {
-    if (this.bytes + bytes - this.#markedAt > INDEX_PART_BYTES) {
-      this.#markedAt = this.bytes;
-      this.marks.push(first, this.bytes);
-    }
     const { runs } = this.slab;
     const row = (this.runs - 1) * RUN_FIELDS;
     const continues =
@@ -146,7 +134,6 @@ export function closedGroup(open: OpenGroup): LogGroup {
     appended: open.appended,
     markOnly: open.markOnly,
     holdsMembers: open.holdsMembers,
-    marks: open.grouped ? open.marks : undefined,
     aside: undefined,
     startLsn: 0,
     previousEnd: 0,

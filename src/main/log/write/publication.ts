@@ -1,7 +1,7 @@
 /** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
 
 import { nameOwners, UNKNOWN_OWNER } from '../../../shared/lead/epoch.js';
-import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES, INDEX_PART_BYTES } from '../../../shared/limits.js';
+import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES } from '../../../shared/limits.js';
 import { rememberTime } from '../../../shared/link/lag.js';
 import {
   readEpoch,
@@ -125,10 +125,9 @@ export function publishGroup(
   spaces: SpaceTable,
   nowMs: number,
 ): SpaceState[] {
-  const { slab, aside, marks, previousEnd, startLsn: start, bytes, runs, entries } = group;
+  const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
   const found = aside ?? summarise(group, spaces);
-  const bytesIn = aside ? undefined : slab;
-  for (const run of found) publishRun(run, marks, bytesIn, memory, segments, nowMs);
+  for (const run of found) publishRun(run, aside ? undefined : slab, memory, segments, nowMs);
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
   return found.map((run) => run.space);
 }
@@ -136,7 +135,6 @@ export function publishGroup(
 /** The run is durable: says so everywhere. @param slab that still holds its bytes, if one does */
 function publishRun(
   run: RunSummary,
-  marks: readonly number[] | undefined,
   slab: Slab | undefined,
   memory: NodeMemory,
   segments: Segments,
@@ -153,7 +151,7 @@ function publishRun(
   trimHistory(facts.history);
   facts.position = position;
   facts.timestamp = run.timestamp;
-  indexRun(run, marks, slab, segments);
+  indexRun(run, slab, segments);
   space.durableBytes += run.size;
   rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
   memory.setDurable(space.slot, position.sequence);
@@ -164,49 +162,21 @@ function publishRun(
 }
 
 /** A long run in parts, so that an entry in the middle is found without reading all before it. */
-function indexRun(
-  run: RunSummary,
-  marks: readonly number[] | undefined,
-  slab: Slab | undefined,
-  segments: Segments,
-): void {
-  const { space, first, count, lsn, size } = run;
+function indexRun(run: RunSummary, slab: Slab | undefined, segments: Segments): void {
+  const { space, first, count, lsn, offset, size } = run;
+  if (!slab || size <= INDEX_EVERY_BYTES) {
+    segments.addToIndex(space.slot, first, count, lsn, size);
+    return;
+  }
+  const { view } = slab;
   let begin = 0;
   let begun = 0;
-  const end = (at: number, n: number): void => {
+  let at = 0;
+  for (let n = 1; n <= count; n++) {
+    at += ENTRY_HEADER_BYTES + readPayloadSize(view, offset + at);
+    if (n < count && at - begin < INDEX_EVERY_BYTES / 2) continue;
     segments.addToIndex(space.slot, first + begun, n - begun, lsn + begin, at - begin);
     begin = at;
     begun = n;
-  };
-  if (size > INDEX_EVERY_BYTES && marks) endMarked(run, marks, end);
-  else if (size > INDEX_EVERY_BYTES && slab) endWalked(run, slab, end);
-  end(size, count);
-}
-
-/** @param end told where a part ends, and after how many entries of the run */
-function endMarked(
-  { first, offset, size }: RunSummary,
-  marks: readonly number[],
-  end: (at: number, n: number) => void,
-): void {
-  for (let i = 0; i < marks.length; i += 2) {
-    const at = marks[i + 1]! - offset;
-    if (at > 0 && at < size) end(at, marks[i]! - first);
-  }
-}
-
-/** The same of a run that sealing has put together: its entries are looked at. */
-function endWalked(
-  { count, offset }: RunSummary,
-  { view }: Slab,
-  end: (at: number, n: number) => void,
-): void {
-  let begin = 0;
-  let at = 0;
-  for (let n = 1; n < count; n++) {
-    at += ENTRY_HEADER_BYTES + readPayloadSize(view, offset + at);
-    if (at - begin < INDEX_PART_BYTES) continue;
-    end(at, n);
-    begin = at;
   }
 }

@@ -57,7 +57,7 @@ const NOTHING_BEHIND: Edit = {
 /** What a replica answers over its link says nothing of higher epochs. */
 const FENCED_UNHEARD: Edit = {
   file: 'main/tell/part-events.js',
-  find: 'fenced: (space, epoch, leader) => leadership()?.fencing.heard(space, epoch, leader),',
+  find: 'fenced: (space, epoch, leader) => later.fenced(space, epoch, leader),',
   put: 'fenced: () => undefined,',
 };
 
@@ -190,7 +190,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'a promise does not end what is followed in an epoch before it',
     by: 'roles-sim',
     file: 'main/lead/leadership.js',
-    find: 'fence: (space) => parts.receiver()?.fence(space),',
+    find: 'fence: (space) => parts.fence(space),',
     put: 'fence: () => undefined,',
     also: [
       {

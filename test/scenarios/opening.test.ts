@@ -1,5 +1,7 @@
 /** Openings that are refused: always with a code of ours, and the directory is left as it was. */
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { NodeOptions } from '#src/main/index.js';
@@ -165,4 +167,15 @@ test('spares of another size and what was never finished go at the next opening'
   const unfinished = (): string[] => disk.list('/data').filter((name) => name.endsWith('.tmp'));
   await until('nothing is unfinished', () => unfinished().join() === 'mine.tmp');
   await node.close();
+});
+
+test('an opening that is refused half-way is no crash of the node', async () => {
+  const taken = net.createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  each.finally(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+  expect(await refusal({ listen: { host: '127.0.0.1', port } })).toBeInstanceOf(EngramError);
+  const node = await openSmall(each.folder, 'a');
+  each.finally(() => node.close());
+  expect(node.summary().crashes).toBe(0);
 });

@@ -120,9 +120,9 @@ async function open(
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
-    const ground = groundOf(config, platform);
+    const ground = groundOf(config, platform, openings);
     if (openings.isLoop) ground.emitter.emit('crash-loop', openings.told);
-    const opened = { disk: own, dir, file, recovered, openings };
+    const opened = { disk: own, dir, file, recovered };
     const parts: Building = {};
     try {
       const all = await build(ground, platform, opened, parts);
@@ -159,10 +159,10 @@ function rootError(dir: string, error: unknown): never {
   throw failure('DataRootUnavailable', found, { cause: error, details: { option: 'dataDir' } });
 }
 
-function groundOf(config: NodeConfig, platform: Platform): Ground {
+function groundOf(config: NodeConfig, platform: Platform, openings: Openings): Ground {
   const emitter = new NodeEmitter(config.nodeId, config.logger);
   const stop = manyListeners(new AbortController());
-  return { config, emitter, stop, coordinator: platform.coordinator(config) };
+  return { config, emitter, stop, openings, coordinator: platform.coordinator(config) };
 }
 
 /** As who this node greets others, and answers them. */
@@ -182,7 +182,6 @@ interface Opened {
   readonly dir: string;
   readonly file: OpenedNodeFile;
   readonly recovered: Recovered;
-  readonly openings: Openings;
 }
 
 /**
@@ -192,10 +191,10 @@ interface Opened {
 async function build(
   ground: Ground,
   platform: Platform,
-  { openings, ...opened }: Opened,
+  opened: Opened,
   parts: Building,
 ): Promise<Parts> {
-  const { config, emitter, coordinator } = ground;
+  const { config, emitter, coordinator, openings } = ground;
   const { signal: stop } = ground.stop;
   const emit: Emit<NodeEvents> = (name, event) => emitter.emit(name, event);
   const own = identityOf(config, opened.file);

@@ -5,6 +5,7 @@
 import { failure } from '../../shared/errors.js';
 import type { Coordinator } from '../lead/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
+import type { Openings } from '../recovery/openings.js';
 import type { Repairer } from '../repair/repairer.js';
 import { inTurn } from '../runtime/in-order.js';
 import type { NodeEmitter } from '../tell/emitter.js';
@@ -20,6 +21,8 @@ export interface Ground {
   readonly config: NodeConfig;
   readonly emitter: NodeEmitter;
   readonly coordinator: Coordinator;
+  /** How often this directory was opened and not closed. */
+  readonly openings: Openings;
   /** Aborted when the node closes. */
   readonly stop: AbortController;
 }
@@ -36,7 +39,7 @@ export interface Parts {
 
 /** @param parts those that there are: a node that could not be opened lacks the last ones */
 export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<void> {
-  const { config, emitter, coordinator, stop } = ground;
+  const { config, emitter, coordinator, openings, stop } = ground;
   const { log, ship, follow, lead, repairer, watch } = parts;
   stop.abort();
   const reading = log?.reader.streams.close(failure('Closed', `node ${config.nodeId} has closed`));
@@ -54,5 +57,6 @@ export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<voi
     () => follow?.close(),
     () => log?.close(reading),
     () => watch?.close(),
+    () => openings.closed(),
   ]).finally(() => emitter.close());
 }

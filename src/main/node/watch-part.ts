@@ -114,7 +114,6 @@ export class WatchPart implements SeenNode {
   }
 
   async close(): Promise<void> {
-    const { openings } = this.#given;
-    await inTurn([() => this.#metrics.close(), () => this.#http?.close(), () => openings.closed()]);
+    await inTurn([() => this.#metrics.close(), () => this.#http?.close()]);
   }
 }

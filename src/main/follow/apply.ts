@@ -189,7 +189,9 @@ export class Applier {
       pollMs = now === reached ? Math.min(last, 2 * pollMs) : first;
       reached = now;
       if (performance.now() - sinceMs >= this.#calls.timeoutMs) {
-        return { sequence: applied + 1, reason: 'silent', error: undefined };
+        // Where it is in one: that call, though its own time may be over a moment later.
+        const call = this.#calls.callOf(space) ?? { sequence: applied + 1 };
+        return { ...call, reason: 'silent', error: undefined };
       }
       await pause(pollMs, this.#closing);
     }

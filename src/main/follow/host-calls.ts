@@ -23,6 +23,7 @@ export interface HostCallHooks {
 export class HostCalls {
   readonly timeoutMs: number;
   readonly #hooks: HostCallHooks;
+  readonly #underWay = new Map<SpaceState, SilentCall>();
   readonly #silent = new Map<SpaceState, SilentCall>();
   readonly #waiting = new Map<SpaceState, Set<() => void>>();
   /** Whose callback has the thread in this very moment. */
@@ -43,10 +44,12 @@ export class HostCalls {
     const silent: SilentCall = { callback, sequence };
     const timer = setTimeout(() => this.#fellSilent(space, silent), this.timeoutMs);
     timer.unref();
+    this.#underWay.set(space, silent);
     try {
       return await this.#called(space, call);
     } finally {
       clearTimeout(timer);
+      this.#underWay.delete(space);
       if (this.#silent.get(space) === silent) {
         this.#silent.delete(space);
         this.#hooks.returned(space, silent);
@@ -73,6 +76,11 @@ export class HostCalls {
   /** Whether who asks is called by a callback for this space, and so would wait for himself. */
   isInside(space: SpaceState): boolean {
     return this.#running === space;
+  }
+
+  /** The call that the host is in. */
+  callOf(space: SpaceState): SilentCall | undefined {
+    return this.#underWay.get(space);
   }
 
   silentOf(space: SpaceState): SilentCall | undefined {

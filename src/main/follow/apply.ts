@@ -189,9 +189,8 @@ export class Applier {
       pollMs = now === reached ? Math.min(last, 2 * pollMs) : first;
       reached = now;
       if (performance.now() - sinceMs >= this.#calls.timeoutMs) {
-        // Where it is in one: that call, though its own time may be over a moment later.
-        const call = this.#calls.callOf(space) ?? { sequence: applied + 1 };
-        return { ...call, reason: 'silent', error: undefined };
+        const still: ApplyBlock = { sequence: applied + 1, reason: 'silent', error: undefined };
+        return this.blockOf(space) ?? still;
       }
       await pause(pollMs, this.#closing);
     }

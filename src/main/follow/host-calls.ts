@@ -23,7 +23,7 @@ export interface HostCallHooks {
 export class HostCalls {
   readonly timeoutMs: number;
   readonly #hooks: HostCallHooks;
-  readonly #underWay = new Map<SpaceState, SilentCall>();
+  readonly #underWay = new Map<SpaceState, { call: SilentCall; sinceMs: number }>();
   readonly #silent = new Map<SpaceState, SilentCall>();
   readonly #waiting = new Map<SpaceState, Set<() => void>>();
   /** Whose callback has the thread in this very moment. */
@@ -44,7 +44,7 @@ export class HostCalls {
     const silent: SilentCall = { callback, sequence };
     const timer = setTimeout(() => this.#fellSilent(space, silent), this.timeoutMs);
     timer.unref();
-    this.#underWay.set(space, silent);
+    this.#underWay.set(space, { call: silent, sinceMs: performance.now() });
     try {
       return await this.#called(space, call);
     } finally {
@@ -78,13 +78,10 @@ export class HostCalls {
     return this.#running === space;
   }
 
-  /** The call that the host is in. */
-  callOf(space: SpaceState): SilentCall | undefined {
-    return this.#underWay.get(space);
-  }
-
+  /** By the clock: a thread that was busy has its timers late. */
   silentOf(space: SpaceState): SilentCall | undefined {
-    return this.#silent.get(space);
+    const { call, sinceMs = Number.POSITIVE_INFINITY } = this.#underWay.get(space) ?? {};
+    return performance.now() - sinceMs >= this.timeoutMs ? call : this.#silent.get(space);
   }
 
   /** What the work gives, or `silent` as soon as a call of the space does not return. */

@@ -177,6 +177,11 @@ export class FakeDisk {
     return inode.firstUnsettled(from, to);
   }
 
+  /** Whether these bytes may be others at the next look, since a failed sync covered them. */
+  mayVanish(file: string, from: number, to: number): boolean {
+    return this.#inode(file, 'look at').mayVanish(from, to);
+  }
+
   /** The bytes of a file as they are now; what changes does so on the disk, durably. */
   edit(file: string, change: (bytes: Uint8Array) => void): void {
     this.#inode(file, 'edit').edit(change);

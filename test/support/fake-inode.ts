@@ -147,6 +147,11 @@ export class FakeInode {
     }
   }
 
+  /** Whether the cache shows there what a failed sync may not have brought to the disk. */
+  mayVanish(from: number, to: number): boolean {
+    return [...sectorsOf(from, to)].some(([sector]) => this.#failed.has(sector));
+  }
+
   /** What a power loss leaves of it. */
   lose(chance: Chance): void {
     // Nothing, the newest of all, any version of each sector by itself, or torn ones among them;

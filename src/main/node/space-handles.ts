@@ -5,7 +5,8 @@ import type { FollowPart } from './follow-part.js';
 import type { LeadPart } from './lead-part.js';
 import type { LogPart } from './log-part.js';
 import type { ShipPart } from './ship-part.js';
-import { makeSpace, type Space, type SpaceParts } from './space.js';
+import type { SpaceParts } from './space/parts.js';
+import { makeSpace, type Space } from './space.js';
 
 interface HandlesGiven extends Pick<SpaceParts, 'config' | 'ackRefusal' | 'stop'> {
   readonly log: LogPart;

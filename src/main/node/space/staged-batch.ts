@@ -1,12 +1,12 @@
 /** The payloads of one call on their way into the log, in one go or as room comes free. */
-import { EngramError, failure } from '../../shared/errors.js';
-import { checkUnchanged } from '../../shared/host-input.js';
-import type { NodeMemory } from '../../shared/memory/slab.js';
-import type { Epoch, Sequence } from '../../shared/position.js';
-import { fencedError, mayAcknowledge } from '../lead/fencing.js';
-import type { SpaceState } from '../log/space-table.js';
-import type { Wal } from '../log/wal.js';
-import type { Settled } from '../log/write/open-group.js';
+import { EngramError, failure } from '../../../shared/errors.js';
+import { checkUnchanged } from '../../../shared/host-input.js';
+import type { NodeMemory } from '../../../shared/memory/slab.js';
+import type { Epoch, Sequence } from '../../../shared/position.js';
+import { fencedError, mayAcknowledge } from '../../lead/fencing.js';
+import type { SpaceState } from '../../log/space-table.js';
+import type { Wal } from '../../log/wal.js';
+import type { Settled } from '../../log/write/open-group.js';
 
 export class StagedBatch {
   readonly #wal: Wal;

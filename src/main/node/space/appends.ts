@@ -1,0 +1,150 @@
+/** Entries of the host on their way into one space: checked, staged, waited for. */
+import { failure } from '../../../shared/errors.js';
+import { payloadBytes, readGiven } from '../../../shared/host-input.js';
+import { isAppendableType } from '../../../shared/log/entry.js';
+import { describe } from '../../../shared/option-checks.js';
+import type { Epoch, Sequence } from '../../../shared/position.js';
+import { fencedError, mayAcknowledge, notLedHere } from '../../lead/fencing.js';
+import type { SpaceState } from '../../log/space-table.js';
+import { stayAlive } from '../../runtime/alive.js';
+import { type AckLevel, type Appended, type AppendOptions, readAck } from './options.js';
+import type { SpaceParts } from './parts.js';
+import { StagedBatch } from './staged-batch.js';
+
+export class Appends {
+  readonly #parts: SpaceParts;
+  readonly #state: SpaceState;
+
+  constructor(parts: SpaceParts, state: SpaceState) {
+    this.#parts = parts;
+    this.#state = state;
+  }
+
+  /** The plain case, one promise an entry; undefined when it must wait for room. */
+  quick(type: number, payload: Uint8Array): Promise<Appended> | undefined {
+    try {
+      this.checkLeads();
+      const size = this.check(type, payload);
+      const waiting = new WaitingAppend(this.#state);
+      const sequence = this.#parts.wal.stage(this.#state, type, payload, size, waiting);
+      if (sequence === 0) return undefined;
+      waiting.sequence = sequence;
+      return waiting.promise;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Stages all payloads, in one go or as room comes free. */
+  async staged(
+    what: string,
+    type: number,
+    payloads: readonly Uint8Array[],
+    options: AppendOptions | undefined,
+  ): Promise<{ first: Sequence; last: Sequence; epoch: Epoch }> {
+    // Read before anything else: nothing that the host does from here on changes it.
+    const { ack: asked, wait = true } = readGiven<AppendOptions>(what, options, ['ack', 'wait']);
+    if (typeof wait !== 'boolean') {
+      throw failure('Configuration', `${what}: wait ${describe(wait)} is neither true nor false`);
+    }
+    let ack = asked === undefined ? undefined : readAck('ack', asked);
+    this.checkLeads();
+    let sizes = payloads.map((payload) => this.check(type, payload));
+    const linked = ack && this.#whenLinked(ack, wait);
+    if (ack && linked) {
+      ack = { ...ack, timeoutMs: await linked };
+      // Time has passed, and the payloads are the host's.
+      this.checkLeads();
+      sizes = payloads.map((payload) => this.check(type, payload));
+    }
+    const batch = new StagedBatch(this.#parts.wal, this.#state, type, payloads, sizes);
+    try {
+      await batch.staged(wait);
+      if (ack) {
+        await this.whenFlushed(batch.last, ack);
+        if (!mayAcknowledge(this.#state, batch.epoch)) throw fencedError(this.#state);
+      }
+    } catch (error) {
+      throw await batch.settledError(error, this.#parts.memory);
+    }
+    return batch;
+  }
+
+  /**
+   * Enough replicas are connected before a sequence is taken, or may be soon (row 117).
+   * @returns undefined: they are; else what is left of the time, once they are
+   */
+  #whenLinked({ replicas, timeoutMs }: AckLevel, wait: boolean): Promise<number> | undefined {
+    const { acks, links } = this.#parts.replication;
+    acks.requireConfigured(this.#state, replicas);
+    const sinceMs = performance.now();
+    const linked = links.whenConnected(this.#state, replicas, wait ? timeoutMs! : 0);
+    const leftMs = (): number => Math.max(1, timeoutMs! - (performance.now() - sinceMs));
+    return linked && stayAlive(linked).then(leftMs);
+  }
+
+  checkLeads(): void {
+    const { facts, refusal, pause, isFenced } = this.#state;
+    if (this.#parts.stop.aborted) throw failure('Closed', 'append on a closed node');
+    if (pause) throw pause;
+    if (isFenced) throw fencedError(this.#state);
+    if (facts.role !== 'primary') throw notLedHere('NotPrimary', this.#state);
+    if (refusal) throw refusal;
+    if (this.#parts.retention.refusal) throw this.#parts.retention.refusal;
+  }
+
+  /** @returns the bytes of the payload */
+  check(type: number, payload: Uint8Array): number {
+    if (typeof type !== 'number' || !isAppendableType(type)) {
+      const allowed = 'allowed are 1-4, 6, and 1000 to 2^32-1';
+      throw failure('Configuration', `entry type ${describe(type)}: ${allowed}`);
+    }
+    const size = payloadBytes(payload);
+    const { maxEntryBytes } = this.#parts.config;
+    if (size > maxEntryBytes) {
+      throw failure('EntryTooLarge', `a payload of ${size} bytes, cap ${maxEntryBytes}`);
+    }
+    return size;
+  }
+
+  async whenFlushed(sequence: Sequence, ack: Required<AckLevel>): Promise<void> {
+    const { replicas, timeoutMs } = ack;
+    const { acks } = this.#parts.replication;
+    await stayAlive(acks.flushed(this.#state, sequence, replicas, timeoutMs));
+    const { facts, isFenced } = this.#state;
+    if (replicas > 0 && isFenced) throw fencedError(this.#state);
+    const refusal = facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
+    if (refusal) throw refusal;
+  }
+}
+
+/** An append on its way to the disk. */
+class WaitingAppend {
+  readonly promise: Promise<Appended>;
+  readonly #space: SpaceState;
+  readonly #epoch: Epoch;
+  #resolve!: (appended: Appended) => void;
+  #reject!: (error: Error) => void;
+  sequence = 0;
+
+  constructor(space: SpaceState) {
+    this.#space = space;
+    this.#epoch = space.facts.epoch;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  resolve(): void {
+    if (mayAcknowledge(this.#space, this.#epoch)) {
+      this.#resolve({ sequence: this.sequence, epoch: this.#epoch });
+    } else {
+      this.#reject(fencedError(this.#space));
+    }
+  }
+
+  reject(error: Error): void {
+    this.#reject(error);
+  }
+}

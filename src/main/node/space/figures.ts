@@ -1,0 +1,92 @@
+/** The figures of one space, as of now. */
+import { keepsOf } from '../../follow/checkpoint-follower.js';
+import { fencedError } from '../../lead/fencing.js';
+import type { SpaceState } from '../../log/space-table.js';
+import type { PairGlance } from '../../ship/lag-monitor.js';
+import { pairOf } from '../../snapshot/supply.js';
+import type { SpaceGlance, SpaceStatus } from '../../watch/status.js';
+import type { SpaceParts } from './parts.js';
+
+export function glanceOf(
+  parts: SpaceParts,
+  space: SpaceState,
+  pair: PairGlance,
+  each: () => void,
+): SpaceGlance {
+  const { memory, replication, applier } = parts;
+  const { facts, slot, refusal, isFenced } = space;
+  let isTroubled = facts.damage.length > 0 || refusal !== undefined || isFenced;
+  isTroubled ||= applier?.blockOf(space) !== undefined;
+  if (facts.role === 'primary') {
+    const nowMs = performance.now();
+    for (const shipper of replication.shippersOf(space)) {
+      replication.monitor.glance(space, shipper, nowMs, pair);
+      isTroubled ||= pair.status === 'degraded' || pair.status === 'failed';
+      each();
+    }
+  }
+  return {
+    name: facts.name,
+    role: facts.role,
+    primaryNodeId: facts.primary,
+    durableSequence: memory.durable(slot),
+    isTroubled,
+  };
+}
+
+function repairOf({ repair }: SpaceState): SpaceStatus['repair'] {
+  if (!repair) return undefined;
+  const { state, reason, unreachable, sinceMs } = repair;
+  return { state, reason, unreachable, since: performance.now() - sinceMs };
+}
+
+/** The figures of this space, as of now. */
+export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
+  const { memory, replication, retention } = parts;
+  const { facts, slot } = space;
+  const durable = memory.durable(slot);
+  const shippers = replication.shippersOf(space);
+  const replicas = replication.monitor.statusOf(space, shippers).map((replica) => ({
+    ...replica,
+    slot: retention.slotState(space, replica.replicaId),
+    snapshot: replication.snapshots.statusOf(pairOf(space, replica.replicaId)),
+  }));
+  // One that has failed holds nothing back, unless all have.
+  const living = replicas.filter((r) => r.status !== 'failed');
+  const acked = (living.length > 0 ? living : replicas).map((r) => r.ackedSequence);
+  const lagEntries = replicas.map((r) => r.lagEntries);
+  const rpoMs = replicas.map((r) => r.lagMs).filter((ms) => ms !== 'unknown');
+  return {
+    name: facts.name,
+    id: facts.id,
+    role: facts.role,
+    epoch: facts.epoch,
+    primaryNodeId: facts.primary,
+    firstSequence: durable > 0 ? facts.first : 0,
+    checkpoint: facts.checkpoint,
+    keeps: keepsOf(space, parts.config.follow, parts.versionOf),
+    damage: facts.damage.map(({ from, to, accepted }) => ({ from, to, accepted })),
+    repair: repairOf(space),
+    lastSequence: memory.allocated(slot),
+    durableSequence: durable,
+    appliedSequence: parts.appliedTo(space),
+    refusal: refusalOf(space),
+    applyBlocked: parts.applier?.blockOf(space),
+    skipped: [...facts.skipped],
+    snapshot: parts.snapshots.progressOf(space),
+    replicas,
+    members: parts.membersOf(space),
+    minAckedSequence: acked.length > 0 ? Math.min(...acked) : durable,
+    isReplicated: (n) => replication.quorum.acknowledgedUpTo(space, n) >= durable,
+    rpo: {
+      // A replica that has not spoken yet has what its slot is known to have.
+      entries: facts.role === 'primary' ? Math.min(durable, ...lagEntries) : 0,
+      ms: rpoMs.length > 0 ? Math.min(...rpoMs) : durable === 0 ? 0 : 'unknown',
+    },
+  };
+}
+
+function refusalOf(space: SpaceState): SpaceStatus['refusal'] {
+  const refusal = space.refusal ?? (space.isFenced ? fencedError(space) : undefined);
+  return refusal && { code: refusal.code, message: refusal.message.split('\n', 1)[0]! };
+}

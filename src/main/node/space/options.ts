@@ -1,0 +1,48 @@
+/** What a host gives to a space, and is given. */
+import { failure } from '../../../shared/errors.js';
+import { readGiven } from '../../../shared/host-input.js';
+import { DEFAULT_ACK_TIMEOUT_MS } from '../../../shared/limits.js';
+import { checkTimeout, describe, wrong } from '../../../shared/option-checks.js';
+import type { Epoch, Sequence } from '../../../shared/position.js';
+
+export interface AckLevel {
+  /** So many replicas have flushed the entry, besides this node. */
+  readonly replicas: number;
+  /** Default 5,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface AppendOptions {
+  /** Default: durable on this node. */
+  readonly ack?: AckLevel;
+  /** false: reject Backpressure at once instead of waiting for room. */
+  readonly wait?: boolean;
+}
+
+export interface Appended {
+  readonly sequence: Sequence;
+  readonly epoch: Epoch;
+}
+
+export interface AppendedBatch {
+  readonly firstSequence: Sequence;
+  readonly lastSequence: Sequence;
+  readonly epoch: Epoch;
+}
+
+export function readAck(what: string, given: unknown, fewest?: number): Required<AckLevel> {
+  const read = readGiven<AckLevel>(what, given, ['replicas', 'timeoutMs']);
+  const { replicas = fewest, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = read;
+  if (replicas === undefined || !Number.isSafeInteger(replicas) || replicas < 0) {
+    throw wrong(`${what}: replicas`, replicas, 'a whole number from 0: { replicas: 1 }');
+  }
+  checkTimeout(`${what}: timeoutMs`, timeoutMs);
+  return { replicas, timeoutMs };
+}
+
+export function checkSequence(what: string, sequence: unknown): asserts sequence is number {
+  if (Number.isSafeInteger(sequence) && (sequence as number) >= 1) return;
+  const isNumber = typeof sequence === 'number';
+  const expected = isNumber ? 'sequences are whole numbers from 1' : 'a sequence is a number';
+  throw failure('Configuration', `${what} is ${describe(sequence)}: ${expected}`);
+}

@@ -1,0 +1,31 @@
+/** The parts of a node that a space works with. */
+import type { EngramError } from '../../../shared/errors.js';
+import type { NodeMemory } from '../../../shared/memory/slab.js';
+import type { Sequence } from '../../../shared/position.js';
+import type { Applier } from '../../follow/apply.js';
+import type { MembersStatus } from '../../lead/members/changes.js';
+import type { Retention } from '../../log/retention/retention.js';
+import type { SpaceState } from '../../log/space-table.js';
+import type { Wal } from '../../log/wal.js';
+import type { NodeConfig } from '../../options/options.js';
+import type { LogReader } from '../../read/reader.js';
+import type { Replication } from '../../ship/replication.js';
+import type { SnapshotIntake } from '../../snapshot/intake.js';
+
+export interface SpaceParts {
+  readonly config: NodeConfig;
+  readonly memory: NodeMemory;
+  readonly wal: Wal;
+  readonly reader: LogReader;
+  readonly replication: Replication;
+  readonly retention: Retention;
+  /** Why nothing may be acknowledged at this moment, whatever has been flushed. */
+  ackRefusal(): EngramError | undefined;
+  readonly stop: AbortSignal;
+  appliedTo(space: SpaceState): Sequence;
+  /** That the connected primary speaks; undefined: none is. */
+  versionOf(primaryId: string): number | undefined;
+  readonly applier: Applier | undefined;
+  readonly snapshots: SnapshotIntake;
+  membersOf(space: SpaceState): MembersStatus;
+}

@@ -16,6 +16,9 @@ const IMPURE_IMPORT =
   /(from|import)\s*\(?\s*'(node:)?(fs|net|tls|http|https|dgram|worker_threads|timers|child_process|os|process)(\/[a-z]+)?'/;
 const IMPURE_USE =
   /\b(Date\b(?!\w)|performance\.|process\.|Math\.random|set(Timeout|Interval|Immediate)\b|queueMicrotask)/;
+/** What reaches a terminal or a host's stderr goes through these, which show what is hidden. */
+const SPEAKS = /\b(console\.|process\.std(out|err)\.write\b|process\.emitWarning\b)/;
+const SPEAKERS = ['cli/output.ts', 'tell/line-output.ts', 'runtime/warn.ts'];
 /** What a machine lacks is said in support/needs.ts, and listed; nothing else leaves tests out. */
 const LEAVES_OUT = /\b(test|it|describe|context|ctx)\.(skip|skipIf|runIf|only|todo|fails)\b/;
 
@@ -99,6 +102,9 @@ function problems(file: string, text: string): string[] {
       if (IMPURE_IMPORT.test(line)) say(i, 'imports what shared must not');
       if (IMPURE_USE.test(line)) say(i, 'reads a clock, chance or the process');
     }
+    const mayNotSpeak = file.startsWith('src/') && !SPEAKERS.some((one) => file.endsWith(one));
+    if (mayNotSpeak && SPEAKS.test(line))
+      say(i, 'speaks by itself: cli/output.ts, runtime/warn.ts');
     if (file.startsWith('test/') && LEAVES_OUT.test(line)) say(i, 'leaves a test out');
   }
   return found;
@@ -191,6 +197,9 @@ describe('tidy', () => {
     ['src/main/lead/a.ts', "export { x } from '../options/config.js';"],
     ['src/main/log/a.ts', "import { x } from '../index.js';"],
     ['src/workers/a.ts', "import { x } from '../main/node/space.js';"],
+    ['src/main/log/a.ts', "console.log('x');"],
+    ['src/main/cli/a.ts', 'process.stdout.write(name);'],
+    ['src/workers/a.ts', 'process.emitWarning(name);'],
     ['src/main/new/a.ts', ''],
     ['src/main/a.ts', ''],
     ['src/main/log/aB.ts', ''],

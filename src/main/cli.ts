@@ -2,11 +2,13 @@
 /** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
+import { shown } from '../shared/shown.js';
 import { acceptLoss, skipEntry } from './cli/closed-node.js';
 import { addCopyCommands } from './cli/copies.js';
 import { type DemoOptions, runDemo } from './cli/demo/demo.js';
 import { DemoError } from './cli/demo/process.js';
 import { inspectLog } from './cli/inspect.js';
+import { complain, say, sayLine } from './cli/output.js';
 import { addRoleCommands } from './cli/roles.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './cli/status.js';
 import { inspectedText, verifiedText } from './cli/tool-output.js';
@@ -38,6 +40,8 @@ interface InspectFlags {
 
 const program = new Command('engram-wal')
   .description('A crash-safe, replicated write-ahead log for Node.js.')
+  // What it refuses is told with what was typed.
+  .configureOutput({ writeErr: (text) => complain(text.trimEnd()) })
   .exitOverride();
 
 program
@@ -96,7 +100,7 @@ program
   .exitOverride()
   .action(async (dir: string, options: InspectFlags) => {
     const inspected = await inspectLog(nodeDisk, dir, options);
-    console.log(options.json ? JSON.stringify(inspected) : inspectedText(inspected));
+    say(inspected, options.json, inspectedText);
   });
 
 program
@@ -107,7 +111,7 @@ program
   .exitOverride()
   .action(async (dir: string, options: { json: boolean }) => {
     const verified = await verifyLog(nodeDisk, dir);
-    console.log(options.json ? JSON.stringify(verified) : verifiedText(dir, verified));
+    say(verified, options.json, (clean) => verifiedText(shown(dir), clean));
     if (verified.rot > 0) process.exitCode = CORRUPT;
   });
 
@@ -127,7 +131,7 @@ program
     const { space, from, to } = options;
     actAsOwner(dir);
     await acceptLoss(nodeDisk, dir, space, from, to);
-    console.log(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
+    sayLine(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
   });
 
 program
@@ -140,7 +144,7 @@ program
   .action(async (dir: string, { space, sequence }: { space: string; sequence: number }) => {
     actAsOwner(dir);
     await skipEntry(nodeDisk, dir, space, sequence);
-    console.log(`${space}: entry ${sequence} will not be applied`);
+    sayLine(`${space}: entry ${sequence} will not be applied`);
   });
 
 addRoleCommands(program);
@@ -155,10 +159,12 @@ try {
 function exitCodeOf(error: unknown): number {
   // commander has printed its own; help and version are no errors.
   if (error instanceof CommanderError) return error.exitCode === 0 ? OK : USAGE;
-  console.error(`engram-wal: ${error instanceof Error ? error.message : String(error)}`);
   // In a child's report the error's class is lost, its code is not.
   const isTold = error instanceof DemoError || error instanceof AdminError;
   const known = error instanceof EngramError || isTold;
+  const found = error instanceof Error ? error.message : String(error);
+  // Ours has lines of advice; the system's may have those of whoever named a file.
+  complain(`engram-wal: ${known ? found : shown(found)}`);
   if (known && error.code === 'CorruptionDetected') return CORRUPT;
   return known && error.code === 'Configuration' ? USAGE : FAILED;
 }

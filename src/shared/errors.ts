@@ -2,6 +2,7 @@
  * The three error families and their closed set of codes. Each code says once what was
  * expected, what to do and shows an example; the message names what was found.
  */
+import { shown } from './shown.js';
 
 type Family = 'StorageError' | 'MemorySpaceError' | 'ReplicationError';
 
@@ -286,9 +287,8 @@ export class EngramError extends Error {
 
   constructor(code: ErrorCode, found: string, options: ErrorDetails = {}) {
     const f = CODES[code];
-    const told = oneLine(code, found);
     super(
-      `${code}: ${told}\n  expected: ${f.expected}\n  to do: ${f.remedy}\n  example: ${f.example}`,
+      `${code}: ${oneLine(code, found)}${adviceOf(f)}`,
       options.cause === undefined ? undefined : { cause: options.cause },
     );
     this.name = f.family;
@@ -301,11 +301,20 @@ export class EngramError extends Error {
   }
 }
 
-/** An error told within another: its advice would be taken for this one's, its code is said. */
+function adviceOf({ expected, remedy, example }: CodeFacts): string {
+  return `\n  expected: ${expected}\n  to do: ${remedy}\n  example: ${example}`;
+}
+
+/**
+ * An error told within another: its advice would be taken for this one's, its code is said. What
+ * else may be lines of somebody's is shown as one.
+ */
 function oneLine(code: ErrorCode, found: string): string {
-  const isAdvice = (line: string): boolean => /^ {2}(expected|to do|example): /.test(line);
-  const lines = found.split('\n').filter((line) => !isAdvice(line));
-  return `: ${lines.join(' ')}`.split(`: ${code}: `).join(': ').slice(2);
+  let told = `: ${found}`;
+  if (told.includes('\n')) {
+    for (const other of Object.values(CODES)) told = told.replaceAll(adviceOf(other), '');
+  }
+  return shown(told.split(`: ${code}: `).join(': ').slice(2));
 }
 
 /** What was found, without the advice that follows; of any error, or of what else was thrown. */

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { failure } from './errors.js';
 import { SPACE_NAME_MAX_BYTES } from './limits.js';
 import { wrong } from './option-checks.js';
+import { hasHidden } from './shown.js';
 
 const ALL_ZERO = '0'.repeat(32);
 const ALL_ONES = 'f'.repeat(32);
@@ -23,6 +24,17 @@ export function spaceIdOf(name: string): string {
     );
   }
   return id;
+}
+
+/**
+ * A name that somebody gives to what is new. What is here under another one keeps it: a leader has
+ * introduced it, or an earlier release took it. Throws Configuration.
+ */
+export function checkNewName(what: string, name: unknown): asserts name is string {
+  checkName(what, name);
+  if (!hasHidden(name)) return;
+  const kinds = 'control characters, line separators, or characters that turn the direction';
+  throw failure('Configuration', `${what} is ${JSON.stringify(name)}, which has ${kinds}`);
 }
 
 /** Throws Configuration unless `name` is a string of 1..255 bytes of well-formed UTF-8. */

@@ -26,7 +26,7 @@ beforeAll(async () => {
     replicas: [{ nodeId: 'b', ...b.address! }],
     http: { port: 0 },
   });
-  const space = await a.openSpace('a "space" with \\ and \n in its name');
+  const space = await a.openSpace('a "space" with \\ and \\n in its name');
   for (let n = 0; n < 20; n++) {
     await space.append(1, Buffer.alloc(100), { ack: { replicas: 1 } });
   }

@@ -93,7 +93,7 @@ describe('errors', () => {
     ]);
     expect(failure('WalFailed', outer.message).message).toBe(outer.message);
     // Of others, nothing is lost.
-    expect(failure('Io', 'a\nb').message.split('\n')[0]).toBe('Io: a b');
+    expect(failure('Io', 'a\nb').message.split('\n')[0]).toBe('Io: a\\u{a}b');
     expect(firstLine(outer)).toBe(outer.message.split('\n')[0]);
     expect([firstLine('x\ny'), firstLine(undefined)]).toEqual(['x', 'undefined']);
   });

@@ -8,6 +8,7 @@ import { actAsOwner } from '../segments/owner.js';
 import { askAdmin } from '../watch/admin-server.js';
 import { folderSeen } from '../watch/admin-socket.js';
 import { adoptCopy } from './closed-node.js';
+import { say, sayLine } from './output.js';
 
 /** Adds them to the program. */
 export function addCopyCommands(program: Command): void {
@@ -22,7 +23,7 @@ export function addCopyCommands(program: Command): void {
     .action(async (dir: string, target: string, flags: { node?: string; json: boolean }) => {
       const nodeId = flags.node === undefined ? {} : { nodeId: flags.node };
       const report = await backup(dir, path.resolve(target), nodeId);
-      console.log(flags.json ? JSON.stringify(report) : backupText(report));
+      say(report, flags.json, backupText);
     });
 
   program
@@ -32,9 +33,7 @@ export function addCopyCommands(program: Command): void {
     .exitOverride()
     .action(async (dir: string) => {
       actAsOwner(dir);
-      console.log(
-        `${dir}: directory id ${await adoptCopy(nodeDisk, dir)}; it leads by force alone`,
-      );
+      sayLine(`${dir}: directory id ${await adoptCopy(nodeDisk, dir)}; it leads by force alone`);
     });
 }
 

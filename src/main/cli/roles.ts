@@ -6,6 +6,7 @@ import type { PromotionReport } from '../lead/promotion/report.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { listQuarantine, readQuarantine } from '../snapshot/quarantine.js';
 import { askAdmin } from '../watch/admin-server.js';
+import { say, sayLine, sayMore } from './output.js';
 
 const DEGRADED = 1;
 
@@ -46,7 +47,7 @@ export function addRoleCommands(program: Command): void {
     .option('--replicas <n>', 'keep what was acknowledged by so many replicas (default: 1)', whole)
     .action(async (dir: string, { json, ...options }: PromoteFlags) => {
       const report = (await askAdmin(dir, { verb: 'promote', ...options })) as PromotionReport;
-      console.log(json ? JSON.stringify(report) : promotionText(report));
+      say(report, json, promotionText);
       if (options.dryRun && !report.isQualified) process.exitCode = DEGRADED;
     });
 
@@ -61,11 +62,10 @@ export function addRoleCommands(program: Command): void {
       ) => {
         const asked = { verb: 'switchover' as const, ...options };
         const report = (await askAdmin(dir, asked)) as SwitchoverReport;
-        const { space, to, epoch, pauseMs } = report;
-        const pause = `no append for ${pauseMs.toFixed(1)} ms`;
-        console.log(
-          json ? JSON.stringify(report) : `${space}: ${to} leads, epoch ${epoch}; ${pause}`,
-        );
+        say(report, json, ({ space, to, epoch, pauseMs }) => {
+          const pause = `no append for ${pauseMs.toFixed(1)} ms`;
+          return `${space}: ${to} leads, epoch ${epoch}; ${pause}`;
+        });
       },
     );
 
@@ -73,9 +73,10 @@ export function addRoleCommands(program: Command): void {
     .requiredOption('--space <name>', 'which')
     .action(async (dir: string, { space, json }: { space: string; json: boolean }) => {
       const found = (await askAdmin(dir, { verb: 'locate', space })) as Located;
-      const { nodeId, epoch, address } = found;
-      const where = address ? `${address.host}:${address.port}` : 'an address that nobody told';
-      console.log(json ? JSON.stringify(found) : `${space}: ${nodeId} at ${where}, epoch ${epoch}`);
+      say(found, json, ({ space, nodeId, epoch, address }) => {
+        const where = address ? `${address.host}:${address.port}` : 'an address that nobody told';
+        return `${space}: ${nodeId} at ${where}, epoch ${epoch}`;
+      });
     });
 
   onNode('add-replica', 'ship the spaces of this node to one more')
@@ -88,7 +89,7 @@ export function addRoleCommands(program: Command): void {
         { node: nodeId, host, port }: { node: string; host: string; port: number },
       ) => {
         await askAdmin(dir, { verb: 'add-replica', nodeId, host, port });
-        console.log(`${nodeId} gets what this node leads`);
+        sayLine(`${nodeId} gets what this node leads`);
       },
     );
 
@@ -97,7 +98,7 @@ export function addRoleCommands(program: Command): void {
     .option('--force', 'also where too few members are there to agree: what it alone has is lost')
     .action(async (dir: string, { node: nodeId, force }: { node: string; force?: true }) => {
       await askAdmin(dir, { verb: 'remove-replica', nodeId, ...(force && { force }) });
-      console.log(`${nodeId} gets nothing from this node any more`);
+      sayLine(`${nodeId} gets nothing from this node any more`);
     });
 
   onNode('checkpoint', 'say that nothing of a space below an entry is needed here any more')
@@ -105,8 +106,9 @@ export function addRoleCommands(program: Command): void {
     .requiredOption('--sequence <n>', 'the first entry that is still needed', whole)
     .action(async (dir: string, { space, sequence, json }: CheckpointFlags) => {
       await askAdmin(dir, { verb: 'checkpoint', space, sequence });
-      const told = `${space}: nothing below ${sequence} is kept any more for who reads it here`;
-      console.log(json ? JSON.stringify({ space, checkpoint: sequence }) : told);
+      say({ space, checkpoint: sequence }, json, ({ space, checkpoint }) => {
+        return `${space}: nothing below ${checkpoint} is kept any more for who reads it here`;
+      });
     });
 
   addQuarantineCommands(program);
@@ -150,14 +152,16 @@ function addQuarantineCommands(program: Command): void {
     .option('--json', 'one JSON object on stdout, nothing else', false)
     .exitOverride()
     .action(async (dir: string, { json }: { json: boolean }) => {
-      const list = await listQuarantine(nodeDisk, dir);
-      if (json) return console.log(JSON.stringify(list));
-      for (const r of list.rewinds) {
-        const who = `${r.primary} leads since epoch ${r.primaryEpoch}`;
-        console.log(`${r.file}  ${r.space} ${r.from} to ${r.to}, ${r.entries} entries; ${who}`);
-      }
-      for (const { file, bytes } of list.others) console.log(`${file}  ${bytes} bytes`);
-      if (list.rewinds.length + list.others.length === 0) console.log('nothing is in quarantine');
+      say(await listQuarantine(nodeDisk, dir), json, ({ rewinds, others }) => {
+        if (rewinds.length + others.length === 0) return 'nothing is in quarantine';
+        const rewound = rewinds.map((r) => {
+          const who = `${r.primary} leads since epoch ${r.primaryEpoch}`;
+          return `${r.file}  ${r.space} ${r.from} to ${r.to}, ${r.entries} entries; ${who}`;
+        });
+        return [...rewound, ...others.map(({ file, bytes }) => `${file}  ${bytes} bytes`)].join(
+          '\n',
+        );
+      });
     });
 
   quarantine
@@ -170,9 +174,7 @@ function addQuarantineCommands(program: Command): void {
       for await (const entry of readQuarantine(nodeDisk, dir, file)) {
         const { sequence, epoch, type, timestamp } = entry;
         const payload = Buffer.from(entry.payload).toString('base64');
-        const row = { sequence, epoch, type, timestampNs: String(timestamp), payload };
-        const isTaken = process.stdout.write(`${JSON.stringify(row)}\n`);
-        if (!isTaken) await new Promise((resolve) => process.stdout.once('drain', resolve));
+        await sayMore({ sequence, epoch, type, timestampNs: String(timestamp), payload });
       }
     });
 }

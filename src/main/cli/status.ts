@@ -1,9 +1,11 @@
 /** `engram-wal status`: asks a node over HTTP, says what is wrong, and ends with its exit code. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../shared/errors.js';
+import { shown } from '../../shared/shown.js';
 import { DEFAULT_HTTP_PORT } from '../options/http.js';
 import { HEALTH_WORDS, type HealthWord } from '../watch/health.js';
 import type { StatusJson } from '../watch/status-json.js';
+import { complain, say, wipe } from './output.js';
 import { statusText } from './status-text.js';
 
 export interface StatusFlags {
@@ -46,7 +48,7 @@ export async function showStatus(flags: StatusFlags): Promise<number> {
   while (!stop.signal.aborted) {
     const answer = await ask(url);
     // Only a terminal can be wiped; elsewhere one report follows the other.
-    if (process.stdout.isTTY && !flags.json) process.stdout.write('\x1b[H\x1b[2J\x1b[3J');
+    if (!flags.json) wipe();
     code = show(flags, answer);
     await sleep(1_000 * flags.every, undefined, { signal: stop.signal }).catch(() => undefined);
   }
@@ -100,13 +102,13 @@ async function ask(url: URL): Promise<Answer> {
 
 function show(flags: StatusFlags, answer: Answer): number {
   if ('unreachable' in answer) {
-    if (flags.json)
-      console.log(JSON.stringify({ health: 'unreachable', reason: answer.unreachable }));
-    else console.error(`engram-wal: ${answer.unreachable}`);
+    const { unreachable: reason } = answer;
+    if (flags.json) say({ health: 'unreachable', reason }, true, () => reason);
+    else complain(`engram-wal: ${shown(reason)}`);
     return UNREACHABLE;
   }
   const { status } = answer;
-  console.log(flags.json ? JSON.stringify(status) : statusText(status));
+  say(status, flags.json, statusText);
   if (flags.space !== undefined && status.rows.length === 0) {
     throw failure('SpaceUnknown', `${flags.space} is not on node ${status.nodeId}`);
   }

@@ -31,6 +31,7 @@ import type { HistoryRow } from '../../shared/wire/role-frames.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../../shared/wire/snapshot-frames.js';
 import type { SpaceState } from '../log/space-table.js';
 import { PeerConnection } from '../peer/answers.js';
+import { warn } from '../runtime/warn.js';
 import type { SnapshotLink } from '../snapshot/intake.js';
 import { BatchIntake } from './batch-intake.js';
 import type { ReceiverHost } from './host.js';
@@ -211,7 +212,7 @@ export class ReceiverConnection implements SnapshotLink {
   refuse(error: unknown): void {
     if (!(error instanceof EngramError)) {
       // Whatever a peer has brought about, the host goes on; the connection does not.
-      process.emitWarning(`a connection ended: ${String(error)}`, 'EngramWalWarning');
+      warn(`a connection ended: ${String(error)}`);
       this.drop(`a fault of ours: ${String(error)}`);
       return;
     }

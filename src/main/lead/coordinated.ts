@@ -8,6 +8,7 @@ import type { Address } from '../../shared/address.js';
 import { dialable } from '../../shared/address.js';
 import { type EngramError, failure } from '../../shared/errors.js';
 import type { Member } from '../../shared/log/node-record.js';
+import { checkNewName } from '../../shared/names.js';
 import type { Epoch } from '../../shared/position.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
@@ -203,6 +204,7 @@ export class Coordinated implements CoordinatedNode {
       const mayCreate = options.lead ?? config.lead;
       const leader = coordinator.leaderOf(name);
       if (!mayCreate && !leader) throw this.#unknown(name);
+      if (!leader) checkNewName('the name of a space', name);
       const placement = await coordinator.place(name, options.lead);
       if (!placement?.nodeIds.includes(this.nodeId)) throw this.#unknown(name);
     }

@@ -13,7 +13,7 @@ import { roleRecord } from '../../shared/log/state.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../../shared/members/members.js';
 import { joinRows, sameRows } from '../../shared/members/rows.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
-import { idOf, spaceIdOf } from '../../shared/names.js';
+import { checkNewName, idOf, spaceIdOf } from '../../shared/names.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import type { PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
 import type { Introducer } from '../follow/host.js';
@@ -152,6 +152,7 @@ export class Roles {
     if (answers.silent.length > 0) this.#unconfirmed(name, answers.silent);
     const best = answers.known.sort((a, b) => b.epoch - a.epoch)[0];
     if (best) return await this.#join(id, name, best);
+    checkNewName('the name of a space', name);
     const facts = this.#ledFacts(id, name, 1, replicas);
     facts.sets = this.#firstSets(1, answers.met);
     const state = await this.#create(facts);

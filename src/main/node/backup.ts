@@ -11,7 +11,7 @@ import { READ_CHUNK_BYTES } from '../../shared/limits.js';
 import { segmentName, segmentStart } from '../../shared/log/segment.js';
 import type { Hole } from '../../shared/log/state.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
-import { checkName } from '../../shared/names.js';
+import { checkNewName } from '../../shared/names.js';
 import type { Lsn } from '../../shared/position.js';
 import type { StateKeeper } from '../log/retention/state-keeper.js';
 import {
@@ -186,7 +186,7 @@ interface EndedSegment extends Extent {
 type OwnFile = NodeFile & { readonly directoryId: string };
 
 function ownOf(file: NodeFile, nodeId: string | undefined): OwnFile {
-  if (nodeId !== undefined) checkName('the nodeId of a backup', nodeId);
+  if (nodeId !== undefined) checkNewName('the nodeId of a backup', nodeId);
   const directoryId = newDirectoryId();
   return { ...file, nodeId: nodeId ?? file.nodeId, directoryId, copied: true };
 }

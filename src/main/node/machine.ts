@@ -8,6 +8,7 @@ import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
 import type { ShipperThreads, Sockets } from '../runtime/machine.js';
 import { startThread } from '../runtime/threads.js';
+import { warn } from '../runtime/warn.js';
 
 /**
  * Names the directory on this very machine, as it runs now. Its lock is one process's: whoever has
@@ -43,7 +44,7 @@ export const nodePlatform: Platform = {
           server.listen(address, () => {
             // Nobody waits for its errors any more, and they must not end the host.
             server.on('error', (error) => {
-              process.emitWarning(`the listening socket: ${error.message}`, 'EngramWalWarning');
+              warn(`the listening socket: ${error.message}`);
             });
             resolve({ host: address.host, port: (server.address() as net.AddressInfo).port });
           });

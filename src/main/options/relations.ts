@@ -11,7 +11,7 @@ import {
   sizesProblem,
 } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
-import { checkName } from '../../shared/names.js';
+import { checkNewName } from '../../shared/names.js';
 import { addressProblem, checkOption } from '../../shared/option-checks.js';
 import { compressionProblem } from '../../shared/wire/compression.js';
 import type { CoordinatorConfig } from '../lead/options.js';
@@ -32,14 +32,14 @@ export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): 
   const member = copied('addReplica', given) as Member;
   checkOption('replica', member, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
   checkReach(member, 'the replica', key);
-  checkName('the nodeId of a replica', member.nodeId);
+  checkNewName('the nodeId of a replica', member.nodeId);
   return member;
 }
 
 /** Throws Configuration, naming the options that contradict each other. */
 export function checkTogether(config: NodeConfig): void {
-  checkName('nodeId', config.nodeId);
-  checkName('clusterId', config.clusterId);
+  checkNewName('nodeId', config.nodeId);
+  checkNewName('clusterId', config.clusterId);
   checkPlaces(config);
   checkSizes(config);
   if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
@@ -61,7 +61,7 @@ export function checkTogether(config: NodeConfig): void {
   }
   const ids = [config.nodeId, ...config.replicas.map((r) => r.nodeId)];
   for (const [i, id] of ids.entries()) {
-    checkName('the nodeId of a replica', id);
+    checkNewName('the nodeId of a replica', id);
     if (ids.indexOf(id) === i) continue;
     throw contradiction(`the nodeId ${id} is named twice among this node and replicas`);
   }

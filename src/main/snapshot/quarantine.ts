@@ -18,6 +18,7 @@ import {
 } from '../../shared/log/entry.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
+import { jsonText } from '../../shared/shown.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { LogReader } from '../read/reader.js';
 import { type Disk, type DiskFile, readSmallFile, replaceFile } from '../segments/disk.js';
@@ -77,7 +78,7 @@ export async function keepSuffix(
     primaryEpoch,
     takenBackAt: new Date().toISOString(),
   };
-  const text = new TextEncoder().encode(`${JSON.stringify(summary, null, 2)}\n`);
+  const text = new TextEncoder().encode(`${jsonText(summary, undefined, 2)}\n`);
   await replaceFile(disk, folder, `${name}.json`, text);
   await disk.syncDir(dir);
   return file;

@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events';
 import { failure } from '../../shared/errors.js';
 import { nameOf, textOf } from '../../shared/host-input.js';
 import { describe, wrong } from '../../shared/option-checks.js';
+import { warn } from '../runtime/warn.js';
 import { EVENT_NAMES, lineOf } from './event-lines.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import { line } from './line.js';
@@ -67,7 +68,7 @@ export class NodeEmitter {
     const fields = { listenerOf: name, errorName: kind };
     this.#log.line('listener-threw', line('error', name, `a listener of ${name} threw`, fields));
     if (!this.#log.isSilent) return;
-    process.emitWarning(`a listener of '${name}' threw: ${textOf(error)}`, 'EngramWalWarning');
+    warn(`a listener of '${name}' threw: ${textOf(error)}`);
   }
 
   /** No event comes any more. */

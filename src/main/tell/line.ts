@@ -1,5 +1,6 @@
 /** One line of a log, as events become it: short, clean, with its level and fields. */
 import { LINE_TEXT_MAX } from '../../shared/limits.js';
+import { shown, shownAll } from '../../shared/shown.js';
 
 export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
@@ -28,14 +29,11 @@ export function line(
 }
 
 function shortened(value: unknown): unknown {
-  return typeof value === 'string' ? clipped(value) : value;
+  return typeof value === 'string' ? clipped(value) : shownAll(value);
 }
-
-/** Characters that turn the direction of what stands around them. */
-const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /** One line of bounded length: peers, systems and names may say anything. */
 export function clipped(text: string): string {
-  const one = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').replace(TURNING, '\ufffd');
+  const one = shown(text);
   return one.length > LINE_TEXT_MAX ? `${one.slice(0, LINE_TEXT_MAX)}…` : one;
 }

@@ -8,6 +8,7 @@
 import { textOf } from '../../shared/host-input.js';
 import { RECENT_EVENTS_MAX } from '../../shared/limits.js';
 import { LineGate } from '../../shared/metrics/line-gate.js';
+import { warn } from '../runtime/warn.js';
 import { LEVELS, type Level, type Line } from './line.js';
 
 /** What a logger must have: pino does, and so do bunyan, console and many others. */
@@ -153,7 +154,7 @@ export class EventLog {
     // Once: a broken logger would break with every line.
     if (this.#hasWarned) return;
     this.#hasWarned = true;
-    process.emitWarning(`the logger threw: ${textOf(error)}`, 'EngramWalWarning');
+    warn(`the logger threw: ${textOf(error)}`);
   }
 
   /** Tells what is still held back. */

@@ -7,6 +7,7 @@ import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
 import { EngramError, failure } from '../../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../../shared/limits.js';
+import { warn } from '../runtime/warn.js';
 import { type AdminAddress, findSocket, folderSeen, placeSocket } from './admin-socket.js';
 import type { OperatedNode } from './seen-node.js';
 
@@ -119,7 +120,7 @@ export async function openAdmin(
     server.on('error', () => undefined);
     server.unref();
   } catch (error) {
-    process.emitWarning(`no admin socket: ${(error as Error).message}`, 'EngramWalWarning');
+    warn(`no admin socket: ${(error as Error).message}`);
   }
   return {
     async close() {

@@ -9,7 +9,9 @@ import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
+import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
+import { warn } from '../runtime/warn.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { noQuery, QueryError, statusQuery } from './http-query.js';
 import { loadPage, type PageFile } from './page-files.js';
@@ -75,7 +77,7 @@ export async function openHttp(
     });
   }
   server.on('error', (error) => {
-    process.emitWarning(`the HTTP server: ${error.message}`, 'EngramWalWarning');
+    warn(`the HTTP server: ${error.message}`);
   });
   return {
     address: { host, port: (server.address() as AddressInfo).port },
@@ -161,7 +163,7 @@ function refused({ code, error, headers = {} }: Refusal): Answer {
 }
 
 function text(value: object): string {
-  return JSON.stringify(value);
+  return jsonText(value);
 }
 
 function json(value: object, code = 200): Answer {

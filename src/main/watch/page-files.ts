@@ -20,13 +20,16 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 const FOLDER = new URL('./page/', import.meta.url);
 /** Drawing is left to a library; browsers are given it under a path, as they resolve no names. */
-const LIBRARY = { path: '/preact.js', url: import.meta.resolve('preact') };
+const ELSEWHERE = [
+  { path: '/preact.js', url: import.meta.resolve('preact') },
+  { path: '/shown.js', url: import.meta.resolve('../../shared/shown.js') },
+];
 
 export async function loadPage(): Promise<PageFile[]> {
   const names = (await fs.readdir(FOLDER)).filter((name) => TYPES[ending(name)] !== undefined);
   return await Promise.all([
     ...names.map((name) => load(name === 'index.html' ? '/' : `/${name}`, new URL(name, FOLDER))),
-    load(LIBRARY.path, new URL(LIBRARY.url)),
+    ...ELSEWHERE.map(({ path, url }) => load(path, new URL(url))),
   ]);
 }
 

@@ -5,6 +5,7 @@
 import type { LinkState } from '../link/control.js';
 import { CounterWords } from '../memory/counter-words.js';
 import { PairRows } from '../memory/pair-rows.js';
+import { shownAsLabel } from '../shown.js';
 
 /** The link to one replica, as main knows it. */
 export interface ReplicaFacts {
@@ -108,18 +109,27 @@ export class MetricView {
     this.counters = new CounterWords(counters);
   }
 
+  /** Names become labels here, and nowhere else. */
   update({ facts, places }: ScrapeAsked): void {
-    this.facts = facts;
+    const { nodeId, clusterId, replicas, primaries } = facts;
+    this.facts = {
+      ...facts,
+      nodeId: shownAsLabel(nodeId),
+      clusterId: shownAsLabel(clusterId),
+      replicas: replicas.map((r) => ({ ...r, replicaId: shownAsLabel(r.replicaId) })),
+      primaries: primaries.map((p) => ({ ...p, primaryId: shownAsLabel(p.primaryId) })),
+    };
     if (places) this.#move(places);
     this.replicas = this.#places.replicas.flatMap(({ replicaId, counters }) => {
-      const own = facts.replicas.find((r) => r.replicaId === replicaId);
+      const own = this.facts.replicas.find((r) => r.replicaId === replicaId);
       return own ? [{ facts: own, ...this.#known.get(counters)! }] : [];
     });
   }
 
   #move(places: MetricPlaces): void {
-    this.#places = places;
-    this.spaceNames = places.spaceNames;
+    const replicas = places.replicas.map((r) => ({ ...r, replicaId: shownAsLabel(r.replicaId) }));
+    this.spaceNames = places.spaceNames.map(shownAsLabel);
+    this.#places = { replicas, spaceNames: this.spaceNames };
     const known = this.#known;
     this.#known = new Map();
     for (const { counters, pairs } of places.replicas) {

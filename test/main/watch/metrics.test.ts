@@ -106,7 +106,7 @@ describe('a scrape', () => {
   test('escapes what a name of a space may hold', async () => {
     const b = await open('b', { listen: LISTEN });
     const a = await open('a', { replicas: [{ nodeId: 'b', ...b.address! }] });
-    const names = ['quote " brace } comma ,', 'back \\ slash \\n', 'line\nfeed', 'ünï ☃ 𝄞', '{}='];
+    const names = ['quote " brace } comma ,', 'back \\ slash \\n', 'ünï ☃ 𝄞', '{}='];
     for (const name of names) await a.openSpace(name);
     const seen = samplesOf(await textOf(a))
       .filter((s) => s.name === 'engram_replication_lag_entries')

@@ -232,7 +232,7 @@ describe('the page', () => {
     const wild = `<img src=x onerror="document.title='taken'"><script>1</script>&amp;`;
     await (await a.openSpace(wild)).append(1, Buffer.from('x'));
     await a.openSpace('x'.repeat(255));
-    await a.openSpace('日本語のスペース ‮abc');
+    await a.openSpace('日本語のスペース עברית abc');
     const page = await look(a);
     await page.getByRole('button', { name: wild }).click();
     await untilText(rows(page), 'Flushed');

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { failure } from '../../../shared/errors.js';
+import { complain, say, sayLine } from '../output.js';
 import { type CheckedInput, checkInput, type InputFormat } from './input.js';
 import type { DemoFlushed, DemoMessage, DemoStart } from './node.js';
 import { DemoError, type DemoNews, DemoProcess } from './process.js';
@@ -42,7 +43,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   try {
     const { result, proofs } = await Promise.race([interrupted, demo.run(enough)]);
     if (report) report.result(result, proofs, IDS);
-    else process.stdout.write(`${JSON.stringify(result)}\n`);
+    else say(result, true, () => '');
     return result.replicas.every((r) => r.identical);
   } finally {
     stop.abort();
@@ -55,7 +56,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 
 /** For people; with --json not where the object goes. */
 function tell({ json }: DemoOptions, line: string): void {
-  (json ? console.error : console.log)(line);
+  (json ? complain : sayLine)(line);
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Node } from '../../node/node.js';
 import { openNode } from '../../node/open-node.js';
 import type { Space } from '../../node/space.js';
 import { pause } from '../../runtime/deadline.js';
+import { complain } from '../output.js';
 
 /** What the demo starts it with, as JSON in its only argument. */
 export interface FailoverStart {
@@ -155,7 +156,7 @@ async function run(): Promise<void> {
 }
 
 function fail(error: unknown): void {
-  console.error(error instanceof Error ? error.message : error);
+  complain(error instanceof Error ? error.message : String(error));
   process.exit(1);
 }
 

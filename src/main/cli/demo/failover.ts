@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { complain, sayLine } from '../output.js';
 import type { FromFailoverNode, ToFailoverNode } from './failover-node.js';
 
 const TTL_MS = 3_000;
@@ -24,7 +25,7 @@ function now(): number {
 }
 
 function say(line: string): void {
-  console.log(line);
+  sayLine(line);
 }
 
 function freePort(): Promise<number> {
@@ -257,7 +258,7 @@ async function startEtcd(base: string): Promise<{ endpoint: string; child: Child
 
 async function main(): Promise<number> {
   if (spawnSync('etcd', ['--version']).status !== 0) {
-    console.error(NO_ETCD);
+    complain(NO_ETCD);
     return 2;
   }
   const base = await mkdtemp(path.join(os.tmpdir(), 'engram-wal-failover-'));
@@ -282,7 +283,7 @@ async function main(): Promise<number> {
 main().then(
   (code) => process.exit(code),
   (error: Error) => {
-    console.error(error.message);
+    complain(error.message);
     process.exit(2);
   },
 );

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type EngramError, failure } from '../../../shared/errors.js';
 import { DEFAULT_MAX_ENTRY_BYTES, DEFAULT_MAX_SPACES } from '../../../shared/limits.js';
-import { spaceIdOf } from '../../../shared/names.js';
+import { checkNewName } from '../../../shared/names.js';
 
 export interface DemoEntry {
   readonly space: string;
@@ -135,7 +135,7 @@ function checkSpace(space: string, count: number, name: string, number: number):
     throw failure('Configuration', `line ${number} of ${name} names one more: ${most}`);
   }
   try {
-    spaceIdOf(space);
+    checkNewName('the name of a space', space);
   } catch (cause) {
     const found = (cause as Error).message.split('\n', 1)[0];
     throw failure('Configuration', `line ${number} of ${name}: ${found}`, { cause });

@@ -1,5 +1,6 @@
 /** What the demo says to people. */
 import Table from 'cli-table3';
+import { sayInPlace, sayLine, sayLines } from '../output.js';
 import type { DemoFigures, DemoFlushed } from './node.js';
 import type { Proof } from './verify.js';
 
@@ -82,7 +83,7 @@ export class Report {
   /** A line that stays. */
   say(line: string): void {
     this.end();
-    console.log(line);
+    sayLine(line);
     this.#printedMs = performance.now();
   }
 
@@ -92,11 +93,11 @@ export class Report {
     if (!this.#isTerminal && !isLast && now - this.#printedMs < LINE_EVERY_MS) return;
     this.#printedMs = now;
     if (!this.#isTerminal) {
-      console.log(line);
+      sayLine(line);
       return;
     }
     // A line that wraps could not be taken back.
-    process.stdout.write(`\r\x1b[2K${line.slice(0, (process.stdout.columns || 80) - 1)}`);
+    sayInPlace(line);
     this.#isOpen = true;
     if (isLast) this.end();
   }
@@ -118,7 +119,7 @@ export class Report {
 
   /** What comes next begins on a line of its own. */
   end(): void {
-    if (this.#isOpen) process.stdout.write('\n');
+    if (this.#isOpen) sayLine('');
     this.#isOpen = false;
   }
 
@@ -136,20 +137,20 @@ export class Report {
 
   result(result: DemoResult, proofs: readonly Proof[], ids: readonly string[]): void {
     this.end();
-    console.log(tableOf(result, proofs, ids));
+    sayLines(tableOf(result, proofs, ids));
     if (!result.load) {
       const rate = `${count(result.entriesPerSecond)} a second`;
       const took = `in ${result.seconds.toFixed(2)} s`;
-      console.log(`${count(result.entries)} entries ${took}, flushed on all three: ${rate}.`);
+      sayLine(`${count(result.entries)} entries ${took}, flushed on all three: ${rate}.`);
     }
     if (proofs.every((p) => p.identical)) {
       const what = 'Every entry of every space is identical on all three';
-      console.log(`${what}: SHA-256 over what is on disk.`);
+      sayLine(`${what}: SHA-256 over what is on disk.`);
       return;
     }
-    console.log('THE LOGS DIFFER. Run again with --keep and compare the data directories.');
+    sayLine('THE LOGS DIFFER. Run again with --keep and compare the data directories.');
     for (const [i, { difference }] of proofs.entries()) {
-      if (difference) console.log(`  ${ids[i]}: ${difference}`);
+      if (difference) sayLine(`  ${ids[i]}: ${difference}`);
     }
   }
 }

@@ -3,6 +3,7 @@ import { Piscina } from 'piscina';
 import { Sealer, type SealJob } from '../../../shared/log/seal.js';
 import type { NodeMemory, SharedMemory, Slab } from '../../../shared/memory/slab.js';
 import { threadFile, threadOptions } from '../../runtime/threads.js';
+import { warn } from '../../runtime/warn.js';
 import type { LogGroup } from './open-group.js';
 
 export class SealerPool {
@@ -27,7 +28,7 @@ export class SealerPool {
     });
     // A worker that cannot start fails its task, and main seals instead.
     pool.on('error', (error: Error) => {
-      process.emitWarning(`a sealer died: ${error.message}`, 'EngramWalWarning');
+      warn(`a sealer died: ${error.message}`);
     });
     return pool;
   }

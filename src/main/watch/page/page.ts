@@ -8,7 +8,8 @@ import { charts } from './charts.js';
 import { events } from './events.js';
 import { links, nodeFigures } from './figures.js';
 import { header, problems, staleness } from './overview.js';
-import { type ComponentChild, h, render } from './preact.js';
+import { type ComponentChild, h, options, render } from './preact.js';
+import { shown } from './shown.js';
 import { spaces } from './spaces.js';
 import { type Choice, queryOf, readChoice, type View, writeChoice } from './view.js';
 import { capital } from './words.js';
@@ -36,19 +37,19 @@ function view(): View {
 }
 
 function draw(): void {
-  const shown = view();
-  const word = shown.trouble === undefined ? status?.health : 'no answer';
-  document.title = status ? `${capital(word ?? '')}: ${status.nodeId}` : 'engram-wal';
-  render(page(shown), root);
+  const now = view();
+  const word = now.trouble === undefined ? status?.health : 'no answer';
+  document.title = status ? shown(`${capital(word ?? '')}: ${status.nodeId}`) : 'engram-wal';
+  render(page(now), root);
 }
 
-function page(shown: View): ComponentChild {
-  const isStale = shown.trouble !== undefined;
+function page(now: View): ComponentChild {
+  const isStale = now.trouble !== undefined;
   return h(
     'div',
     { class: `page ${isStale ? 'page-stale' : ''}` },
-    header(shown),
-    staleness(shown),
+    header(now),
+    staleness(now),
     status &&
       h(
         'main',
@@ -126,6 +127,18 @@ async function ask(): Promise<void> {
 function said(error: unknown): string {
   if (error instanceof DOMException) return `nothing came within ${ANSWER_TIMEOUT_MS / 1_000} s`;
   return error instanceof TypeError ? 'it cannot be reached' : (error as Error).message;
+}
+
+/** Whatever is drawn comes by here: names turn nothing around, and end no line. */
+options.vnode = ({ type, props }) => {
+  if (typeof type !== 'string') return;
+  const own = props as Record<string, unknown>;
+  for (const key of ['children', 'title', 'aria-label']) if (key in own) own[key] = clean(own[key]);
+};
+
+function clean(drawn: unknown): unknown {
+  if (typeof drawn === 'string') return shown(drawn);
+  return Array.isArray(drawn) ? drawn.map(clean) : drawn;
 }
 
 // Nobody looks: nothing is asked, and the first glance gets fresh figures.

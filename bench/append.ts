@@ -25,7 +25,7 @@ export async function append(plan: Plan): Promise<Result[]> {
           const seconds = plan.seconds ?? DEFAULT_SECONDS;
           const node = { dataDir, nodeId: 'primary', clusterId: 'bench' };
           const job = { node, payloadBytes, maxBytes, burst, seconds, callers: CALLERS };
-          runs.push(await runAlone<Figures>('append', job, plan.profileDir));
+          runs.push(await runAlone<Figures>('append', job, plan));
         }
         const labels = { name: 'append', case: regime, payloadBytes, replicas: 0, spaces: 1 };
         results.push(summarise({ ...labels, tmpfs: dirs.isTmpfs }, runs));

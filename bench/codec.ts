@@ -17,7 +17,7 @@ export async function codec(plan: Plan): Promise<Result[]> {
   const job = { seconds: plan.seconds ?? DEFAULT_SECONDS };
   for (let run = 1; run <= plan.runs; run++) {
     plan.progress(`codec, run ${run} of ${plan.runs}`);
-    runs.push(await runAlone<Piece[]>('codec', job, plan.profileDir));
+    runs.push(await runAlone<Piece[]>('codec', job, plan));
   }
   return runs[0]!.map(({ piece, payloadBytes }, i) => {
     const figures = runs.map((pieces): Figures => {

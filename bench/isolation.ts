@@ -67,24 +67,18 @@ async function one(plan: Plan, dirs: readonly string[]): Promise<Figures> {
     rate: RATE,
   };
   try {
-    const { result, replicas } = await runCluster<Figures>(
-      'isolation',
-      dirs,
-      job,
-      plan.profileDir,
-      {
-        to: async (replica, port) => {
-          if (replica !== BLACK_HOLE && replica !== SLOW) return port;
-          const proxy = new TcpProxy(port);
-          proxies.set(replica, proxy);
-          return await proxy.listen();
-        },
-        marked: () => {
-          proxies.get(BLACK_HOLE)?.stall('forth', 'back');
-          proxies.get(SLOW)?.limit(SLOW_BYTES_PER_SECOND);
-        },
+    const { result, replicas } = await runCluster<Figures>('isolation', dirs, job, plan, {
+      to: async (replica, port) => {
+        if (replica !== BLACK_HOLE && replica !== SLOW) return port;
+        const proxy = new TcpProxy(port);
+        proxies.set(replica, proxy);
+        return await proxy.listen();
       },
-    );
+      marked: () => {
+        proxies.get(BLACK_HOLE)?.stall('forth', 'back');
+        proxies.get(SLOW)?.limit(SLOW_BYTES_PER_SECOND);
+      },
+    });
     return { ...result, healthyCpuSeconds: replicas[0]!.cpuSeconds };
   } finally {
     for (const proxy of proxies.values()) await proxy.close();

@@ -44,7 +44,7 @@ async function ticks(plan: Plan, spaces: number, behind: boolean): Promise<Resul
   for (let run = 1; run <= plan.runs; run++) {
     plan.progress(`lag-overhead ${name}, ${spaces} spaces, run ${run} of ${plan.runs}`);
     const job = { spaces, replicas: REPLICAS, ticks: TICKS, behind };
-    const done = await runAlone<Ticks>('lag-ticks', job, plan.profileDir);
+    const done = await runAlone<Ticks>('lag-ticks', job, plan);
     const cpuPercent = (100 * done.cpuMicrosPerTick) / (1_000 * PERIOD_MS);
     runs.push({ ...done, cpuPercentOfOneCore: cpuPercent });
   }
@@ -65,7 +65,7 @@ async function recording(
     const [dataDir] = dirs.prepare(1, 'fresh', 0);
     const node = { dataDir, nodeId: 'primary', clusterId: 'bench' };
     const job = { node, seconds, isBurst };
-    runs.push(await runAlone<Figures>('recording', job, plan.profileDir));
+    runs.push(await runAlone<Figures>('recording', job, plan));
   }
   const labels = { name: 'lag-overhead', case: name, payloadBytes: 256, tmpfs: dirs.isTmpfs };
   return summarise({ ...labels, replicas: 0, spaces: 1 }, runs);
@@ -84,7 +84,7 @@ async function scrapes(
     const of = async (lagPollMs: number): Promise<Figures> => {
       const nodes = dirs.prepare(1 + REPLICAS, 'fresh', 0);
       const job = { spaces, scrapes: SCRAPES, seconds, lagPollMs };
-      return (await runCluster<Figures>('scrape', nodes, job, plan.profileDir)).result;
+      return (await runCluster<Figures>('scrape', nodes, job, plan)).result;
     };
     const often = await of(OFTEN_MS);
     const { cpuMicrosPerEntry, ...figures } = await of(NEVER_MS);

@@ -15,7 +15,11 @@ export interface Plan {
   readonly burst: number;
   /** Spaces of a benchmark of many; undefined: its own number. */
   readonly spaces: number | undefined;
+  /** Without the bare pipeline beside it. */
+  readonly alone: boolean;
   readonly profileDir: string | undefined;
+  /** The root of another checkout, built: it is measured instead of this one. */
+  readonly checkout: string | undefined;
   /** Told what is measured now; for people. */
   readonly progress: (text: string) => void;
 }

@@ -21,6 +21,16 @@ type Message =
   | { readonly kind: 'used'; readonly used: Used }
   | { readonly kind: 'mark' };
 
+const OTHER_CHECKOUT = new URL('children/other-checkout.mjs', import.meta.url).href;
+
+/** How the processes of a run are started. */
+export interface Started {
+  /** Where each writes a CPU profile. */
+  readonly profileDir?: string | undefined;
+  /** The root of another checkout, built, whose code is measured instead of this one's. */
+  readonly checkout?: string | undefined;
+}
+
 const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -32,13 +42,15 @@ class Child {
   readonly #name: string;
   readonly exited: Promise<unknown>;
 
-  constructor(name: string, job: unknown, profileDir: string | undefined) {
+  constructor(name: string, job: unknown, { profileDir, checkout }: Started) {
     const file = fileURLToPath(new URL(`children/${name}.mjs`, import.meta.url));
     const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}/${name}`] : [];
+    const other = checkout ? ['--import', OTHER_CHECKOUT] : [];
     this.#name = name;
     this.#process = fork(file, [JSON.stringify(job)], {
-      execArgv: ['--expose-gc', ...profile],
+      execArgv: ['--expose-gc', ...profile, ...other],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      env: { ...process.env, ...(checkout ? { BENCH_CHECKOUT: checkout } : {}) },
     });
     running.add(this.#process);
     this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));
@@ -82,8 +94,8 @@ class Child {
 }
 
 /** Runs one job in one process. @returns its result */
-export async function runAlone<T>(name: string, job: unknown, profileDir?: string): Promise<T> {
-  const child = new Child(name, job, profileDir);
+export async function runAlone<T>(name: string, job: unknown, started: Started = {}): Promise<T> {
+  const child = new Child(name, job, started);
   try {
     const { result } = await child.next('result');
     await child.exited;
@@ -109,6 +121,7 @@ export interface Route {
 
 /**
  * Runs a primary and, one for each further directory, its replicas.
+ * @param name of the primary's file; the bare pipeline has replicas of its own
  * @param dirs data directories, the primary's first
  * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node; `options`
  *   are more of them
@@ -117,9 +130,10 @@ export async function runCluster<T>(
   name: string,
   dirs: readonly string[],
   job: object & { readonly options?: Partial<NodeOptions> },
-  profileDir?: string,
+  started: Started = {},
   route?: Route,
 ): Promise<ClusterRun<T>> {
+  const replicaName = name.startsWith('bare/') ? 'bare/replica' : 'replica';
   const children: Child[] = [];
   const start = (child: Child): Child => {
     children.push(child);
@@ -133,7 +147,7 @@ export async function runCluster<T>(
   try {
     const replicas = dirs
       .slice(1)
-      .map((_, i) => start(new Child('replica', optionsOf(i + 1), profileDir)));
+      .map((_, i) => start(new Child(replicaName, optionsOf(i + 1), started)));
     const heard = await Promise.all(replicas.map((replica) => replica.next('listening')));
     const members = await Promise.all(
       heard.map(async ({ port }, i) => {
@@ -142,7 +156,7 @@ export async function runCluster<T>(
       }),
     );
     const node: NodeOptions = { ...optionsOf(0), replicas: members, ...job.options };
-    const primary = start(new Child(name, { ...job, node }, profileDir));
+    const primary = start(new Child(name, { ...job, node }, started));
     primary.onMark(() => {
       route?.marked();
       for (const replica of replicas) replica.send({ kind: 'mark' });

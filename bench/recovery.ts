@@ -23,7 +23,7 @@ async function fill(dataDir: string, bytes: number, isKilled: boolean): Promise<
 }
 
 function reopen(dataDir: string, plan: Plan): Promise<Reopened> {
-  return runAlone<Reopened>('reopen', { node: { ...NODE, dataDir } }, plan.profileDir);
+  return runAlone<Reopened>('reopen', { node: { ...NODE, dataDir } }, plan);
 }
 
 /** MB of log read back a second, with the page cache warm: everything from LSN 0, no state. */

@@ -28,7 +28,7 @@ export async function recycle(plan: Plan): Promise<Result[]> {
     const node = { dataDir, nodeId: 'primary', clusterId: 'bench' };
     const { burst } = plan;
     const job = { node, payloadBytes: PAYLOAD, seconds, burst, checkpointSegments };
-    return runAlone<Figures>('recycle', job, plan.profileDir);
+    return runAlone<Figures>('recycle', job, plan);
   };
   try {
     for (let pair = 1; pair <= pairs; pair++) {

@@ -4,7 +4,9 @@ import path from 'node:path';
 import Table from 'cli-table3';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { append } from './append.js';
+import { ceiling } from './ceiling.js';
 import { codec } from './codec.js';
+import { compare, comparisonTable } from './compare.js';
 import { compression } from './compression.js';
 import type { Regime } from './data-dir.js';
 import { isolation } from './isolation.js';
@@ -24,6 +26,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   append,
   replicate,
   latency,
+  ceiling,
   isolation,
   compression,
   recovery,
@@ -34,8 +37,13 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   'mass-failover': massFailover,
   spaces,
 };
+/** Only where they are named: `replicate` and `latency` have it beside them already. */
+const BY_NAME: ReadonlySet<string> = new Set(['ceiling']);
+const USUAL = Object.keys(BENCHES).filter((one) => !BY_NAME.has(one));
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };
+/** `compare A B`, and the benchmarks to compare checkouts by. */
+const COMPARE = 'compare';
 const USAGE_ERROR = 4;
 const MiB = 1024 * 1024;
 
@@ -51,6 +59,7 @@ interface Options {
   leadMib: number;
   burst: number;
   spaces?: number;
+  alone?: true;
   cpuProf?: string;
 }
 
@@ -80,13 +89,17 @@ function regime(text: string): Regime {
 }
 
 function name(text: string, before: string[] = []): string[] {
-  if (text in BENCHES) return [...before, text];
+  const isCompared = before[0] === COMPARE && before.length < 3;
+  if (text in BENCHES || isCompared || (text === COMPARE && before.length === 0)) {
+    return [...before, text];
+  }
   throw new InvalidArgumentError(`There are: ${Object.keys(BENCHES).join(', ')}.`);
 }
 
 const program = new Command('npm run bench --')
   .description('Measures engram-wal; bench/README.md says how, and how to read it.')
-  .argument('[names...]', `of ${Object.keys(BENCHES).join(', ')}; all without`, name)
+  .argument('[names...]', `of ${Object.keys(BENCHES).join(', ')}; most without`, name)
+  .usage('[options] [names...]\n       npm run bench -- compare [options] A B [names...]')
   .option('--json', 'one JSON array on standard output, nothing else')
   .option('--save', 'write bench/results/<name>-<commit>.json')
   .option('--runs <n>', 'runs of each case; medians are told', whole(1), 3)
@@ -103,6 +116,7 @@ const program = new Command('npm run bench --')
   .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
   .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
   .option('--spaces <n>', 'spaces of mass-failover, instead of 3,000', whole(1))
+  .option('--alone', 'replicate and latency without the bare pipeline beside them')
   .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')
   .exitOverride();
 
@@ -110,8 +124,12 @@ async function main(): Promise<void> {
   program.parse();
   const options = program.opts<Options>();
   const names = (program.processedArgs[0] as string[] | undefined) ?? [];
+  if (names[0] === COMPARE) {
+    await runCompare(names.slice(1), options);
+    return;
+  }
   const all: SavedResult[] = [];
-  for (const one of names.length > 0 ? [...new Set(names)] : Object.keys(BENCHES)) {
+  for (const one of names.length > 0 ? [...new Set(names)] : USUAL) {
     const facts = environment();
     const results = await BENCHES[one]!(planOf(one, options));
     const rows = results.map((result) => ({ ...result, ...facts }));
@@ -120,6 +138,13 @@ async function main(): Promise<void> {
     all.push(...rows);
   }
   if (options.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`);
+}
+
+async function runCompare([a, b, ...by]: string[], options: Options): Promise<void> {
+  if (a === undefined || b === undefined) throw new InvalidArgumentError('compare A B');
+  const rows = await compare(a, b, by, BENCHES, planOf(by[0] ?? 'replicate', options));
+  if (options.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
+  else process.stdout.write(`${comparisonTable(rows)}\n`);
 }
 
 function planOf(bench: string, options: Options): Plan {
@@ -133,6 +158,8 @@ function planOf(bench: string, options: Options): Plan {
     leadBytes: options.leadMib * MiB,
     burst: options.burst,
     spaces: options.spaces,
+    alone: options.alone ?? false,
+    checkout: undefined,
     profileDir: options.cpuProf && path.resolve(options.cpuProf),
     progress: (text) => process.stderr.write(`${text}\n`),
   };

@@ -18,7 +18,7 @@ async function among(count: number, plan: Plan, dirs: DataDirs): Promise<Figures
   const sizes = { segmentBytes: SEGMENT_BYTES, groupBytes: MiB / 2, maxEntryBytes: MiB / 4 };
   const node = { ...NODE, ...sizes, dataDir };
   const job = { node, spaces: count, segments: SEGMENTS };
-  const found = await runAlone<Record<string, number>>('spaces', job, plan.profileDir);
+  const found = await runAlone<Record<string, number>>('spaces', job, plan);
   const [emptyDir] = dirs.prepare(1, 'fresh', 0);
   const reads = { kind: 'tenant', spaces: count, bytes: SEGMENTS * MiB, reads: 50 };
   const reader = { node: { ...NODE, ...sizes, dataDir: emptyDir }, ...reads };

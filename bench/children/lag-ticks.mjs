@@ -4,7 +4,6 @@
 import { SpaceTable } from '../../dist/main/log/space-table.js';
 import { LagMonitor } from '../../dist/main/ship/lag-monitor.js';
 import { ShipperHandle } from '../../dist/main/ship/shipper-handle.js';
-import { rememberTime } from '../../dist/shared/link/lag.js';
 import { PairWatch } from '../../dist/shared/link/pair-watch.js';
 import { newSpaceFacts } from '../../dist/shared/log/state.js';
 import { allocateShipperCounters } from '../../dist/shared/memory/metric-words.js';
@@ -28,8 +27,7 @@ await runJob(async ({ spaces, replicas, ticks, behind }) => {
     const name = `space-${n}`;
     const space = table.add({ ...newSpaceFacts(idOf(name), name), role: 'primary', epoch: 1 });
     const now = performance.now();
-    for (let group = 1; group <= GROUPS; group++)
-      rememberTime(space.durableTimes, group, now, group);
+    for (let group = 1; group <= GROUPS; group++) space.times.add(group, group, 1, now, GROUPS);
     memory.setDurable(space.slot, GROUPS);
   }
   const platform = { startShipper: () => ({ post: () => undefined, terminate: () => undefined }) };
@@ -56,8 +54,9 @@ await runJob(async ({ spaces, replicas, ticks, behind }) => {
   }
   let told = 0;
   const hook = () => told++;
+  const reader = { lookUp: async () => new Map(), bytesOf: async () => 0 };
   const hooks = { lagAlert: hook, replicaStatus: hook, stalled: hook };
-  const monitor = new LagMonitor(LIMITS, memory, table, () => shippers, hooks);
+  const monitor = new LagMonitor(LIMITS, memory, table, () => shippers, reader, hooks);
   for (let n = 0; n < 200; n++) monitor.tick();
   const before = process.cpuUsage();
   const beganMs = performance.now();

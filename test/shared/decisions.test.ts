@@ -1,9 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { verdictOf } from '#src/shared/lead/epoch.js';
-import { lagOf, rememberTime } from '#src/shared/link/lag.js';
 import { Receiver } from '#src/shared/link/receiver.js';
 import {
   decodeNodeRecord,
@@ -137,57 +135,6 @@ describe('where a segment ends', () => {
     for (const name of ['wal-0.log', 'wal-000040000000000G.log', 'wal-ffffffffffffffff.log', 'x']) {
       expect(segmentStart(name)).toBeUndefined();
     }
-  });
-});
-
-describe('lag', () => {
-  test('is the age of the oldest entry that is not flushed there', () => {
-    const times: number[] = [];
-    for (let i = 1; i <= 10; i++) rememberTime(times, i * 10, i * 100, i * 1_000);
-    const of = (flushed: number) => lagOf(times, 100, 10_000, 5, flushed, undefined, true, 2_000);
-    expect(of(100)).toEqual({ entries: 0, bytes: 0, ms: 0 });
-    expect(of(99)).toEqual({ entries: 1, bytes: 1_000, ms: 1_000 });
-    expect(of(40)).toEqual({ entries: 60, bytes: 6_000, ms: 1_500 });
-    expect(lagOf(times, 100, 10_000, 5, 0, undefined, false, 2_000).ms).toBe('unknown');
-    const backlog = { sinceMs: -500, bytes: 77 };
-    expect(lagOf(times, 100, 10_000, 5, 3, backlog, true, 2_000)).toEqual({
-      entries: 97,
-      bytes: 10_077,
-      ms: 2_500,
-    });
-    // Behind what was on disk at opening, and nobody has looked how old that is: never 0.
-    expect(lagOf(times, 100, 10_000, 5, 3, undefined, true, 2_000).ms).toBe('unknown');
-    expect(lagOf([], 5, 0, 5, 3, undefined, true, 2_000).ms).toBe('unknown');
-  });
-
-  test('is never understated, however many groups have come', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 2_000 }), fc.nat(2_000), (groups, flushed) => {
-        const times: number[] = [];
-        for (let i = 1; i <= groups; i++) rememberTime(times, i, i, i);
-        if (flushed >= groups) return;
-        const { ms } = lagOf(times, groups, groups, 0, flushed, undefined, true, 5_000);
-        expect(ms).toBeGreaterThanOrEqual(5_000 - (flushed + 1));
-        expect(times.length).toBeLessThanOrEqual(3 * 48);
-      }),
-    );
-  });
-
-  test('is at most doubled, however long the log has run', () => {
-    const times: number[] = [];
-    const everyMs = 20;
-    const groups = 500_000;
-    for (let i = 1; i <= groups; i++) {
-      rememberTime(times, i, i * everyMs, i);
-      if (i % 4_999 > 2) continue;
-      for (let behind = 1; behind < i; behind = Math.ceil(behind * 1.5)) {
-        const nowMs = (i + 1) * everyMs;
-        const { ms } = lagOf(times, i, i, 0, i - behind, undefined, true, nowMs);
-        expect(ms, `${behind} of ${i} groups behind`).toBeLessThanOrEqual(2 * behind * everyMs);
-        expect(ms).toBeGreaterThanOrEqual(behind * everyMs);
-      }
-    }
-    expect(times.length).toBeLessThanOrEqual(3 * 48);
   });
 });
 

@@ -2,6 +2,7 @@
 
 import { idWord, type SpaceIdWords } from '../../shared/bytes.js';
 import { type EngramError, failure } from '../../shared/errors.js';
+import { DurableTimes } from '../../shared/link/durable-times.js';
 import { type Member, NODE_SPACE_ID } from '../../shared/log/node-record.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../../shared/log/space-facts.js';
 import { LogTruth } from '../../shared/log/truth.js';
@@ -51,10 +52,8 @@ export interface SpaceState {
   consumers: readonly RunConsumer[];
   /** The last sequence when the node was opened; 0 for a space made since. */
   readonly openedAt: Sequence;
-  /** When recent entries became durable here: last sequence, monotonic ms, bytes, in turn. */
-  readonly durableTimes: number[];
-  /** Bytes of entries that became durable since the node was opened. */
-  durableBytes: number;
+  /** When the entries that its replicas may lack became durable here. */
+  readonly times: DurableTimes;
   readonly durableWaits: SequenceWaits<DurableWait>;
   /** What its host waits for: each belongs to the history that it was begun in (row 109). */
   readonly hostWaits: Set<HostWait>;
@@ -177,8 +176,7 @@ export class SpaceTable {
       timeHigh: Number(facts.timestamp >> 32n),
       consumers: NO_CONSUMERS,
       openedAt: facts.position.sequence,
-      durableTimes: [],
-      durableBytes: 0,
+      times: new DurableTimes(facts.position.sequence),
       durableWaits: new SequenceWaits(),
       hostWaits: new Set(),
       replicas: replicasIn(facts),
@@ -252,7 +250,7 @@ export function rewoundError({ facts }: SpaceState, first: Sequence): EngramErro
  */
 export function takeBack(space: SpaceState, first: Sequence): void {
   space.truth.takeBack(first);
-  space.durableTimes.length = 0;
+  space.times.takeBack(first);
   for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
   if (first < Number.POSITIVE_INFINITY) endWaits(space, () => rewoundError(space, first));
 }

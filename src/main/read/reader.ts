@@ -152,6 +152,20 @@ export class LogReader {
     return found;
   }
 
+  /** About how many bytes entries `from`..`to` take in the log: short ones of others count. */
+  async bytesOf(space: SpaceState, from: Sequence, to: Sequence): Promise<number> {
+    let bytes = 0;
+    let behind: Segment | undefined;
+    for (let next = from; next <= to; ) {
+      const place = await this.#indexes.find(space, next, behind);
+      if (!place) break;
+      bytes += bytesIn(place.row, next, to);
+      next = Math.max(next, place.row.last + 1);
+      behind = place.segment;
+    }
+    return bytes;
+  }
+
   async #lookUp(space: SpaceState, sequence: Sequence): Promise<LookedUp | undefined> {
     const facts: EntryFacts[] = [];
     if (sequence > 0) await this.#factsOf(space, sequence, sequence + 1, facts);
@@ -414,6 +428,18 @@ function isAnotherLog(space: SpaceState, at: Cursor): boolean {
 
 function lsnIn({ row }: Place, sequence: Sequence): Lsn | undefined {
   return row.stretches[stretchOf(row.stretches, sequence) + 1];
+}
+
+/** Bytes of the stretches of a row from one entry to another; of a part by its entries. */
+function bytesIn({ stretches, last }: Place['row'], from: Sequence, to: Sequence): number {
+  let bytes = 0;
+  for (let at = 0; at < stretches.length; at += 3) {
+    const first = stretches[at]!;
+    const end = (stretches[at + 3] ?? last + 1) - 1;
+    const lacks = Math.min(end, to) - Math.max(first, from) + 1;
+    if (lacks > 0) bytes += Math.round((stretches[at + 2]! * lacks) / (end - first + 1));
+  }
+  return bytes;
 }
 
 /** Up to where stretches lie so close that they are read in one go. */

@@ -4,7 +4,7 @@
  * shared/link (lag.ts, pair-watch.ts) decides; here it is measured, and changes become events.
  */
 
-import { type Backlog, lagOf, type ReplicaStatus } from '../../shared/link/lag.js';
+import { lagOf, type ReplicaStatus } from '../../shared/link/lag.js';
 import {
   LAG_ALERTS,
   PAIR_STATES,
@@ -22,6 +22,7 @@ import type { Lsn, Sequence } from '../../shared/position.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { LookedUp } from '../read/reader.js';
 import { Turns } from '../runtime/turns.js';
+import { type BacklogReader, Backlogs } from './backlogs.js';
 import { LagChanges, type LagHooks } from './lag-changes.js';
 import type { ShipperHandle } from './shipper-handle.js';
 import type { ReplicaLinkStatus, SpaceReplicaStatus } from './status.js';
@@ -53,13 +54,9 @@ export class LagMonitor {
   readonly #spaces: SpaceTable;
   readonly #shippers: () => readonly ShipperHandle[];
   readonly #changes: LagChanges;
-  readonly #backlogs = new Map<ShipperHandle, Map<SpaceState, Backlog>>();
+  readonly #backlogs: Backlogs;
   readonly #paces = new Map<ShipperHandle, Pace>();
   readonly #timer: NodeJS.Timeout;
-  /** Both clocks when the node was opened: a wall clock that is set later changes nothing here. */
-  readonly #openedMs = performance.now();
-  readonly #openedWallMs = Date.now();
-  readonly #openedLsn: Lsn;
   #flush: NodeJS.Immediate | undefined;
   #ticking: Promise<void> | undefined;
   #isClosed = false;
@@ -69,12 +66,13 @@ export class LagMonitor {
     memory: NodeMemory,
     spaces: SpaceTable,
     shippers: () => readonly ShipperHandle[],
+    reader: BacklogReader,
     hooks: LagHooks,
   ) {
     this.#memory = memory;
     this.#spaces = spaces;
     this.#shippers = shippers;
-    this.#openedLsn = memory.durableLsn;
+    this.#backlogs = new Backlogs(reader, memory.durableLsn);
     this.#changes = new LagChanges(hooks);
     this.#timer = setInterval(() => this.tick(), limits.lagPollMs);
     this.#timer.unref();
@@ -97,6 +95,27 @@ export class LagMonitor {
       if (!this.#shippers().includes(shipper)) this.#forget(shipper);
     }
     this.#changes.tell();
+    await this.#forgetTimes();
+    await this.#backlogs.refresh((shipper, { slot, facts }) =>
+      shipper.flushedOf(slot, facts.epoch),
+    );
+  }
+
+  /** What every replica has flushed nobody asks for any more. */
+  async #forgetTimes(): Promise<void> {
+    const turns = new Turns();
+    for (const space of this.#spaces.bySlot) {
+      if (turns.isOver) await turns.next();
+      turns.spaces--;
+      const { slot, facts, times } = space;
+      if (times.rows === 0) continue;
+      let least = this.#memory.durable(slot);
+      for (const shipper of this.#shippers()) {
+        if (!shipper.watch.pairs.isFollowed(slot)) continue;
+        least = Math.min(least, shipper.flushedOf(slot, facts.epoch));
+      }
+      times.forget(least);
+    }
   }
 
   /** Brings every row up to now, so many in a turn. */
@@ -132,18 +151,8 @@ export class LagMonitor {
       if (!link.wasConnected) known = Math.max(flushed, slotFacts?.flushed ?? 0);
     }
     const pair = { durable, flushed, isSlotLost };
-    const { durableTimes, durableBytes, openedAt } = space;
-    const backlog = flushed < openedAt ? this.#backlogs.get(shipper)?.get(space) : undefined;
-    const lag = lagOf(
-      durableTimes,
-      durable,
-      durableBytes,
-      openedAt,
-      known,
-      backlog,
-      link.wasConnected,
-      nowMs,
-    );
+    const backlog = this.#backlogs.of(shipper, space, known);
+    const lag = lagOf(space.times, durable, known, backlog, link.wasConnected, nowMs);
     if (watch.look(slot, link, pair, progress, lag, nowMs)) {
       this.#changes.add(shipper, space);
       // Whoever asked has the new word already; the event follows in the next turn.
@@ -155,28 +164,14 @@ export class LagMonitor {
     return pair;
   }
 
-  /** For lag: since when the replica lacks what was on disk before this node was opened. */
-  rememberBacklog(
-    shipper: ShipperHandle,
-    space: SpaceState,
-    next: Sequence,
-    { next: lsn, timestamp }: LookedUp,
-  ): void {
-    if (lsn === undefined || next > space.openedAt) return;
-    const nowMs = performance.now();
-    const wallMs = this.#openedWallMs + nowMs - this.#openedMs;
-    const age = wallMs - Number(timestamp / 1_000_000n);
-    const backlogs = this.#backlogs.get(shipper) ?? new Map<SpaceState, Backlog>();
-    this.#backlogs.set(shipper, backlogs);
-    backlogs.set(space, {
-      sinceMs: nowMs - Math.max(0, age),
-      bytes: Math.max(0, this.#openedLsn - lsn),
-    });
+  /** A replica's position was compared, and what follows it was looked up. */
+  met(shipper: ShipperHandle, space: SpaceState, flushed: Sequence, found: LookedUp): void {
+    this.#backlogs.met(shipper, space, flushed, found);
   }
 
   #forget(shipper: ShipperHandle): void {
     this.#paces.delete(shipper);
-    this.#backlogs.delete(shipper);
+    this.#backlogs.forget(shipper);
   }
 
   #measurePace(shipper: ShipperHandle, nowMs: number): void {

@@ -110,7 +110,7 @@ export class Replication {
     this.quorum = new Quorum(own, memory, shippersOf);
     this.acks = new AckWaits(memory, wal, this.quorum, shippersOf, isPlaced);
     this.links = new LinkWaits(shippersOf, isPlaced);
-    this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, hooks.lag);
+    this.monitor = new LagMonitor(config, memory, spaces, () => this.shippers, reader, hooks.lag);
     this.#threads = threads;
     this.#facts = facts;
     const frameBytes = frameBytesOf(config.maxEntryBytes, config.catchUpBatchBytes);
@@ -405,7 +405,7 @@ export class Replication {
       else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
       const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
       const lsn = there?.next ?? durableLsn;
-      if (there) this.monitor.rememberBacklog(shipper, space, sequence + 1, there);
+      if (there) this.monitor.met(shipper, space, sequence, there);
       shipper.watch.judged(space.slot, verdict);
       this.questions.judgedBy(shipper).add(space);
       const slot = space.facts.slots.get(shipper.replica.nodeId);

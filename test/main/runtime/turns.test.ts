@@ -37,7 +37,12 @@ class World {
     this.shippers = ['b', 'c'].map((nodeId) => this.#shipper(nodeId));
     const told = () => undefined;
     const hooks = { lagAlert: told, replicaStatus: told, stalled: told };
-    this.monitor = new LagMonitor(LIMITS, this.memory, this.spaces, () => this.shippers, hooks);
+    const reader = {
+      lookUp: () => Promise.resolve(new Map()),
+      bytesOf: () => Promise.resolve(0),
+    };
+    const shippers = () => this.shippers;
+    this.monitor = new LagMonitor(LIMITS, this.memory, this.spaces, shippers, reader, hooks);
   }
 
   /** A replica that has never been connected. */

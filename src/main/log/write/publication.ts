@@ -2,7 +2,7 @@
 
 import { nameOwners, UNKNOWN_OWNER } from '../../../shared/lead/epoch.js';
 import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES } from '../../../shared/limits.js';
-import { rememberTime } from '../../../shared/link/lag.js';
+import { rowsEach } from '../../../shared/link/durable-times.js';
 import {
   readEpoch,
   readHeaderCrc,
@@ -127,7 +127,13 @@ export function publishGroup(
 ): SpaceState[] {
   const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
   const found = aside ?? summarise(group, spaces);
-  for (const run of found) publishRun(run, aside ? undefined : slab, memory, segments, nowMs);
+  const rowsMax = rowsEach(spaces.bySlot.length);
+  for (const run of found) {
+    const { space, first, position, size } = run;
+    if (space.replicas.length > 0) space.times.add(first, position.sequence, size, nowMs, rowsMax);
+    else space.times.startAt(position.sequence);
+    publishRun(run, aside ? undefined : slab, memory, segments);
+  }
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
   return found.map((run) => run.space);
 }
@@ -138,7 +144,6 @@ function publishRun(
   slab: Slab | undefined,
   memory: NodeMemory,
   segments: Segments,
-  nowMs: number,
 ): void {
   const { space, first, count, position } = run;
   const { facts } = space;
@@ -152,8 +157,6 @@ function publishRun(
   facts.position = position;
   facts.timestamp = run.timestamp;
   indexRun(run, slab, segments);
-  space.durableBytes += run.size;
-  rememberTime(space.durableTimes, position.sequence, nowMs, space.durableBytes);
   memory.setDurable(space.slot, position.sequence);
   if (space.durableWaits.size > 0) wakeDurableWaits(space, position.sequence);
   for (const consumer of space.consumers) {

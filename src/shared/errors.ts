@@ -124,6 +124,11 @@ const CODES = {
     'open the space on the node that leads it, or pass { lead: true }',
     "await node.openSpace('tenant-a', { lead: true })",
   ]),
+  SequenceConflict: facts(M, false, [
+    'no entry of a host behind the one that `expected` names',
+    'read what is there behind it, decide anew, and append with details as `expected`',
+    'space.append(type, payload, { expected: { sequence: details.last, epoch: details.epoch } })',
+  ]),
   UnsupportedVersion: facts(R, false, [
     'a format or protocol version that this release knows',
     'run the same release on both ends, or the newer one here',

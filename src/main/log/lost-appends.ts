@@ -24,6 +24,7 @@ export function takeBackAllocation(
     rejectWaits(space, error);
     if (allocated === durable) continue;
     memory.setAllocated(space.slot, durable);
+    space.stagedOwn.length = 0;
     if (space.slot > 0) lost.push({ space: space.facts.name, from: durable + 1, to: allocated });
   }
   return lost;

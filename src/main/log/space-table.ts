@@ -54,6 +54,8 @@ export interface SpaceState {
   readonly openedAt: Sequence;
   /** When the entries that its replicas may lack became durable here. */
   readonly times: DurableTimes;
+  /** Entries of the library (types 5 and 7) that are staged and not durable yet. */
+  readonly stagedOwn: Sequence[];
   readonly durableWaits: SequenceWaits<DurableWait>;
   /** What its host waits for: each belongs to the history that it was begun in (row 109). */
   readonly hostWaits: Set<HostWait>;
@@ -177,6 +179,7 @@ export class SpaceTable {
       consumers: NO_CONSUMERS,
       openedAt: facts.position.sequence,
       times: new DurableTimes(facts.position.sequence),
+      stagedOwn: [],
       durableWaits: new SequenceWaits(),
       hostWaits: new Set(),
       replicas: replicasIn(facts),

@@ -61,7 +61,8 @@ export class Space {
    * one lost a moment ago), it is waited for within `timeoutMs`, before a sequence is taken: calls
    * that ask for fewer may get theirs before it.
    * Rejects Configuration (also for more `ack.replicas` than the space has), EntryTooLarge,
-   * NotPrimary, Backpressure, DiskFull, WalFailed, NotEnoughReplicas, AckTimeout, Closed.
+   * NotPrimary, SequenceConflict (for `expected`), Backpressure, DiskFull, WalFailed,
+   * NotEnoughReplicas, AckTimeout, Closed.
    */
   append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
     if (options === undefined && !this.#parts.wal.isCrowded) {

@@ -98,6 +98,11 @@ export interface SpaceStatus {
   /** The last one taken. */
   readonly lastSequence: Sequence;
   readonly durableSequence: Sequence;
+  /**
+   * The last durable one that a host has written, here or elsewhere; 0: none has. Behind it stands
+   * nothing but what the library writes (types 5 and 7). See `expected` of `append`.
+   */
+  readonly lastHostSequence: Sequence;
   /** On a replica: what the host's apply callback has returned for. */
   readonly appliedSequence: Sequence;
   /** Why this node leads the space and yet takes no appends, if so. */

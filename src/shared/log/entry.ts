@@ -56,6 +56,11 @@ export function isAppendableType(type: number): boolean {
   return Number.isInteger(type) && type >= HOST_ENTRY_TYPE_MIN && type < TWO_32;
 }
 
+/** Written by the library, never by a host: 5 and 7. */
+export function isOfLibrary(type: number): boolean {
+  return (type | 2) === 7;
+}
+
 /** Every field of a header, for reading by people and tools. */
 export interface EntryHeader {
   readonly magic: number;

@@ -1,7 +1,7 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
 
 import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
-import { stageHeader } from '../../../shared/log/entry.js';
+import { isOfLibrary, stageHeader } from '../../../shared/log/entry.js';
 import type { Group } from '../../../shared/log/group-commit.js';
 import { MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
 import {
@@ -81,7 +81,10 @@ export class OpenGroup {
     const { slot, facts, timeLow, timeHigh } = space;
     stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
     if (slot !== 0) this.#append(turnMs);
-    if (type === MEMBERS_ENTRY) this.holdsMembers = true;
+    if (isOfLibrary(type)) {
+      space.stagedOwn.push(sequence);
+      if (type === MEMBERS_ENTRY) this.holdsMembers = true;
+    }
     this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
   }
 

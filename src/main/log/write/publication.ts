@@ -156,6 +156,9 @@ function publishRun(
   trimHistory(facts.history);
   facts.position = position;
   facts.timestamp = run.timestamp;
+  while (space.stagedOwn.length > 0 && space.stagedOwn[0]! <= position.sequence) {
+    space.stagedOwn.shift();
+  }
   indexRun(run, slab, segments);
   memory.setDurable(space.slot, position.sequence);
   if (space.durableWaits.size > 0) wakeDurableWaits(space, position.sequence);

@@ -5,9 +5,16 @@ import { isAppendableType } from '../../../shared/log/entry.js';
 import { describe } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 import { fencedError, mayAcknowledge, notLedHere } from '../../lead/fencing.js';
+import type { Conflict, Expected } from '../../log/host-entries.js';
 import type { SpaceState } from '../../log/space-table.js';
 import { stayAlive } from '../../runtime/alive.js';
-import { type AckLevel, type Appended, type AppendOptions, readAck } from './options.js';
+import {
+  type AckLevel,
+  type Appended,
+  type AppendOptions,
+  readAck,
+  readExpected,
+} from './options.js';
 import type { SpaceParts } from './parts.js';
 import { StagedBatch } from './staged-batch.js';
 
@@ -43,11 +50,16 @@ export class Appends {
     options: AppendOptions | undefined,
   ): Promise<{ first: Sequence; last: Sequence; epoch: Epoch }> {
     // Read before anything else: nothing that the host does from here on changes it.
-    const { ack: asked, wait = true } = readGiven<AppendOptions>(what, options, ['ack', 'wait']);
+    const given = readGiven<AppendOptions>(what, options, ['ack', 'wait', 'expected']);
+    const { ack: asked, wait = true } = given;
     if (typeof wait !== 'boolean') {
       throw failure('Configuration', `${what}: wait ${describe(wait)} is neither true nor false`);
     }
     let ack = asked === undefined ? undefined : readAck('ack', asked);
+    const expected = given.expected === undefined ? undefined : readExpected(given.expected);
+    if (expected && what !== 'append') {
+      throw failure('Configuration', `${what}: expected is for one entry, not for several`);
+    }
     this.checkLeads();
     let sizes = payloads.map((payload) => this.check(type, payload));
     const linked = ack && this.#whenLinked(ack, wait);
@@ -57,17 +69,45 @@ export class Appends {
       this.checkLeads();
       sizes = payloads.map((payload) => this.check(type, payload));
     }
-    const batch = new StagedBatch(this.#parts.wal, this.#state, type, payloads, sizes);
+    const { wal, memory } = this.#parts;
+    const batch = new StagedBatch(wal, memory, this.#state, type, payloads, sizes, expected);
     try {
-      await batch.staged(wait);
+      await batch.staged(wait, false);
+      while (batch.conflict) {
+        await this.#whenFinal(batch.conflict, expected!, batch.epoch);
+        this.checkLeads();
+        await batch.staged(wait, true);
+      }
       if (ack) {
         await this.whenFlushed(batch.last, ack);
         if (!mayAcknowledge(this.#state, batch.epoch)) throw fencedError(this.#state);
       }
     } catch (error) {
-      throw await batch.settledError(error, this.#parts.memory);
+      throw batch.conflict ? error : await batch.settledError(error, memory);
     }
     return batch;
+  }
+
+  /**
+   * Throws SequenceConflict once that is the truth: the entry that stands against the append is
+   * durable, in an epoch that goes on here. Resolves where it was lost: judged anew.
+   */
+  async #whenFinal(conflict: Conflict, expected: Expected, epoch: Epoch): Promise<void> {
+    const space = this.#state;
+    const isDurable = await stayAlive(this.#parts.wal.whenDurable(space, conflict.last)).then(
+      () => true,
+      () => false,
+    );
+    if (!isDurable) return;
+    if (!mayAcknowledge(space, epoch)) throw fencedError(space);
+    const refusal = this.#parts.ackRefusal();
+    if (refusal) throw refusal;
+    const { name } = space.facts;
+    const asked = expected.epoch === undefined ? '' : ` of epoch ${expected.epoch}`;
+    const found = `${name}: ${expected.sequence}${asked} was expected to be its last entry`;
+    throw failure('SequenceConflict', `${found}, and that is ${conflict.last}`, {
+      details: { last: conflict.last, epoch: conflict.epoch },
+    });
   }
 
   /**

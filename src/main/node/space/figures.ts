@@ -1,6 +1,7 @@
 /** The figures of one space, as of now. */
 import { keepsOf } from '../../follow/checkpoint-follower.js';
 import { fencedError } from '../../lead/fencing.js';
+import { lastHostSequence } from '../../log/host-entries.js';
 import type { SpaceState } from '../../log/space-table.js';
 import type { PairGlance } from '../../ship/lag-monitor.js';
 import { pairOf } from '../../snapshot/supply.js';
@@ -69,6 +70,7 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
     repair: repairOf(space),
     lastSequence: memory.allocated(slot),
     durableSequence: durable,
+    lastHostSequence: lastHostSequence(facts, durable),
     appliedSequence: parts.appliedTo(space),
     refusal: refusalOf(space),
     applyBlocked: parts.applier?.blockOf(space),

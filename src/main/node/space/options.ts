@@ -4,6 +4,7 @@ import { readGiven } from '../../../shared/host-input.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../../../shared/limits.js';
 import { checkTimeout, describe, wrong } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
+import type { Expected } from '../../log/host-entries.js';
 
 export interface AckLevel {
   /** So many replicas have flushed the entry, besides this node. */
@@ -17,6 +18,13 @@ export interface AppendOptions {
   readonly ack?: AckLevel;
   /** false: reject Backpressure at once instead of waiting for room. */
   readonly wait?: boolean;
+  /**
+   * Only where no host has written behind this entry: its sequence, or what its append resolved
+   * with; 0: the space has no entry of a host. Not for `appendBatch`. Else it rejects
+   * SequenceConflict: `details.last` and `details.epoch` name the last entry of a host, which is
+   * durable here. What the library writes into a space (types 5 and 7) conflicts with nobody.
+   */
+  readonly expected?: Sequence | Appended;
 }
 
 export interface Appended {
@@ -38,6 +46,21 @@ export function readAck(what: string, given: unknown, fewest?: number): Required
   }
   checkTimeout(`${what}: timeoutMs`, timeoutMs);
   return { replicas, timeoutMs };
+}
+
+/** Throws Configuration for what is no sequence, and nothing that an append resolves with. */
+export function readExpected(given: unknown): Expected {
+  const { sequence, epoch } =
+    typeof given === 'number'
+      ? { sequence: given, epoch: undefined }
+      : readGiven<Appended>('expected', given, ['sequence', 'epoch']);
+  if (!Number.isSafeInteger(sequence) || sequence! < 0) {
+    throw wrong('expected', sequence, 'a sequence, or { sequence, epoch }; 0 for none');
+  }
+  if (epoch !== undefined && (!Number.isSafeInteger(epoch) || epoch < 0)) {
+    throw wrong('expected: epoch', epoch, 'a whole number, as an append resolves with it');
+  }
+  return { sequence: sequence!, epoch };
 }
 
 export function checkSequence(what: string, sequence: unknown): asserts sequence is number {

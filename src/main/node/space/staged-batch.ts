@@ -4,6 +4,7 @@ import { checkUnchanged } from '../../../shared/host-input.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 import { fencedError, mayAcknowledge } from '../../lead/fencing.js';
+import { type Conflict, conflictWith, type Expected } from '../../log/host-entries.js';
 import type { SpaceState } from '../../log/space-table.js';
 import type { Wal } from '../../log/wal.js';
 import type { Settled } from '../../log/write/open-group.js';
@@ -14,25 +15,36 @@ export class StagedBatch {
   readonly #type: number;
   readonly #payloads: readonly Uint8Array[];
   readonly #sizes: readonly number[];
+  readonly #memory: NodeMemory;
+  readonly #expected: Expected | undefined;
   readonly epoch: Epoch;
   /** How many of the payloads are staged. */
   #count = 0;
+  /** What stands against them: nothing was taken. */
+  conflict: Conflict | undefined;
   /** The last sequence taken; 0: none. */
   last: Sequence = 0;
 
-  /** @param sizes of the payloads, as they were checked */
+  /**
+   * @param sizes of the payloads, as they were checked
+   * @param expected up to where their host knows the space: asked when the first sequence is taken
+   */
   constructor(
     wal: Wal,
+    memory: NodeMemory,
     space: SpaceState,
     type: number,
     payloads: readonly Uint8Array[],
     sizes: readonly number[],
+    expected: Expected | undefined,
   ) {
     this.#wal = wal;
     this.#space = space;
     this.#type = type;
     this.#payloads = payloads;
     this.#sizes = sizes;
+    this.#memory = memory;
+    this.#expected = expected;
     this.epoch = space.facts.epoch;
   }
 
@@ -41,8 +53,12 @@ export class StagedBatch {
     return this.last === 0 ? 0 : this.last - this.#count + 1;
   }
 
-  /** Resolves when all are acknowledged at level `local`. @param wait whether to wait for room */
-  staged(wait: boolean): Promise<void> {
+  /**
+   * Resolves when all are acknowledged at level `local`, or where there is a conflict.
+   * @param wait whether to wait for room
+   * @param isLater than the call in which the sizes were looked at
+   */
+  staged(wait: boolean, isLater: boolean): Promise<void> {
     const { isCrowded } = this.#wal;
     return new Promise((resolve, reject) => {
       const settled = {
@@ -52,7 +68,7 @@ export class StagedBatch {
         },
         reject,
       };
-      if (!isCrowded && this.#stage(settled, false) === true) return;
+      if (!isCrowded && this.#stage(settled, isLater) === true) return;
       if (wait) this.#wal.whenRoom(() => this.#stage(settled, true)).catch(reject);
       else reject(failure('Backpressure', 'no room in the memory budget, and it was not to wait'));
     });
@@ -63,6 +79,13 @@ export class StagedBatch {
     // It may have waited for room: who leads now?
     if (this.#space.pause) throw this.#space.pause;
     if (!mayAcknowledge(this.#space, this.epoch)) throw fencedError(this.#space);
+    if (this.#expected && this.#count === 0) {
+      this.conflict = conflictWith(this.#space, this.#memory, this.#expected);
+      if (this.conflict) {
+        settled.resolve();
+        return true;
+      }
+    }
     const before = this.#count;
     while (this.#count < this.#payloads.length) {
       const next = this.#count;

@@ -50,9 +50,9 @@ function step16(c: number, view: DataView, at: number): number {
   );
 }
 
-/** The table form over `length` bytes at `offset`. @returns u32 */
-export function crc32cTable(view: DataView, offset: number, length: number): number {
-  let c = -1;
+/** The table form over `length` bytes at `offset`; `initial` as in `crc32c`. @returns u32 */
+export function crc32cTable(view: DataView, offset: number, length: number, initial = 0): number {
+  let c = ~initial;
   let at = offset;
   const end = offset + length;
   for (; at + 16 <= end; at += 16) c = step16(c, view, at);
@@ -69,15 +69,19 @@ export function crc32cHeader(view: DataView, offset: number): number {
   return ~step4(step16(c, view, offset + 36), view.getInt32(offset + 52, true)) >>> 0;
 }
 
-/** CRC32C of `length` bytes at `offset`, by whichever form is cheaper. @returns u32 */
+/**
+ * CRC32C of `length` bytes at `offset`, by whichever form is cheaper; `initial` as in `crc32c`.
+ * @returns u32
+ */
 export function crc32cRange(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
   length: number,
+  initial = 0,
 ): number {
-  if (length < NATIVE_FROM_BYTES) return crc32cTable(view, offset, length);
-  return native(bytes.subarray(offset, offset + length) as Buffer);
+  if (length < NATIVE_FROM_BYTES) return crc32cTable(view, offset, length, initial);
+  return native(bytes.subarray(offset, offset + length) as Buffer, initial);
 }
 
 /** CRC32C of all of `bytes`; `initial` chains it behind what was summed before. @returns u32 */

@@ -1,6 +1,6 @@
 /** A primary made by hand: speaks the wire to a replica, and can say what no primary would. */
 import net from 'node:net';
-import { idWord } from '#src/shared/bytes.js';
+import { idWords } from '#src/shared/bytes.js';
 import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { idOf } from '#src/shared/names.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
@@ -98,9 +98,9 @@ export function batchFrame(
   epochOf: (sequence: number) => number = () => epoch,
 ): Buffer {
   const id = idOf(name);
-  const words = [0, 1, 2, 3].map((i) => idWord(id, i)) as [number, number, number, number];
+  const words = idWords(id);
   const builder = new FrameBuilder(256 * 1024, idOf(PRIMARY));
-  builder.begin(1, id, epoch, first);
+  builder.begin(1, words, epoch, first);
   for (let sequence = first; sequence <= last; sequence++) {
     const payload = Buffer.from(`entry ${sequence}`);
     const bytes = new Uint8Array(64 + payload.length);

@@ -8,12 +8,7 @@ import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
 import type { Receiver } from '../../shared/link/receiver.js';
 import { readPayloadSize, readType } from '../../shared/log/entry.js';
 import { MEMBERS_ENTRY } from '../../shared/members/members.js';
-import {
-  type BatchBody,
-  type BatchHeader,
-  checkEntries,
-  decodeBatch,
-} from '../../shared/wire/batch.js';
+import { checkEntries, decodeBatch, type ReadBatch } from '../../shared/wire/batch.js';
 import { CompressionCode, decompressed } from '../../shared/wire/compression.js';
 import type { PlainFrame } from '../../shared/wire/protocol.js';
 import type { SpaceState } from '../log/space-table.js';
@@ -162,7 +157,7 @@ export class BatchIntake {
   }
 
   /** Throws InvalidBatchSize where all batches of a frame together become more than one may. */
-  #open(body: Uint8Array, view: DataView, at: number, batch: BatchHeader & BatchBody): Opened {
+  #open(body: Uint8Array, view: DataView, at: number, batch: ReadBatch): Opened {
     const { compression, sentSize, totalSize } = batch;
     const start = at + BATCH_HEADER_BYTES;
     if (compression === CompressionCode.none) {

@@ -1,6 +1,6 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 
-import { idWord, type SpaceIdWords } from '../../shared/bytes.js';
+import { idWords } from '../../shared/bytes.js';
 import { type EngramError, failure } from '../../shared/errors.js';
 import { DurableTimes } from '../../shared/link/durable-times.js';
 import { type Member, NODE_SPACE_ID } from '../../shared/log/node-record.js';
@@ -199,7 +199,7 @@ export class SpaceTable {
     this.bySlot.push(space);
     this.#byId.set(facts.id, space);
     if (slot > 0) this.#byName.set(facts.name, space);
-    this.#memory.setSpace(slot, words(facts.id), facts.epoch, facts.position.sequence);
+    this.#memory.setSpace(slot, idWords(facts.id), facts.epoch, facts.position.sequence);
     return space;
   }
 
@@ -220,10 +220,6 @@ export class SpaceTable {
 function replicasIn({ role, members, primary }: SpaceFacts): string[] {
   if (role !== 'primary') return [];
   return members.map((m) => m.nodeId).filter((id) => id !== primary);
-}
-
-function words(id: string): SpaceIdWords {
-  return [idWord(id, 0), idWord(id, 1), idWord(id, 2), idWord(id, 3)];
 }
 
 /**

@@ -6,8 +6,11 @@
 import { failure } from '../errors.js';
 import { HEARTBEAT_MS } from '../limits.js';
 import type { Epoch, Sequence } from '../position.js';
-import type { BatchHeader } from '../wire/batch.js';
+import type { ReadBatch } from '../wire/batch.js';
 import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from '../wire/protocol.js';
+
+/** What of a batch decides. */
+type JudgedBatch = Pick<ReadBatch, 'spaceId' | 'epoch' | 'startSequence' | 'entryCount'>;
 
 /** One space as this connection follows it. */
 interface Followed {
@@ -110,7 +113,7 @@ export class Receiver {
    * Throws Fenced for an epoch other than the one introduced, ProtocolViolation for a space that
    * is not streamed.
    */
-  judge(batch: BatchHeader): BatchDecision {
+  judge(batch: JudgedBatch): BatchDecision {
     const followed = this.#byId.get(batch.spaceId);
     if (followed?.isFenced) return { kind: 'fenced' };
     if (!followed?.isStreaming) {

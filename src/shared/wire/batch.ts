@@ -14,8 +14,8 @@
  *   63   1  flags            zero
  */
 
-import { hexOf, idWord } from '../bytes.js';
-import { crc32c } from '../crc.js';
+import { idWords, KnownIds, type SpaceIdWords } from '../bytes.js';
+import { crc32cRange, crc32cTable } from '../crc.js';
 import { type EngramError, failure } from '../errors.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../limits.js';
 import {
@@ -43,18 +43,31 @@ const CRC = 55;
 const EPOCH = 59;
 const FLAGS = 63;
 
-const ZERO_CRC = new Uint8Array(4);
+const TWO_32 = 2 ** 32;
+const FOUR_ZEROS = new DataView(new ArrayBuffer(4));
+const SPACE_IDS = new KnownIds();
 
-export interface BatchHeader {
-  /** 16 bytes, lower-case hex. */
-  readonly primaryNodeId: string;
-  /** 16 bytes, lower-case hex. */
-  readonly spaceId: string;
+/** What a header says beside whose batch it is. */
+export interface BatchFacts {
   readonly startSequence: Sequence;
   readonly entryCount: number;
   /** Bytes of the entries, uncompressed. */
   readonly totalSize: number;
   readonly epoch: Epoch;
+}
+
+export interface BatchHeader extends BatchFacts {
+  /** 16 bytes, lower-case hex. */
+  readonly primaryNodeId: string;
+  /** 16 bytes, lower-case hex. */
+  readonly spaceId: string;
+}
+
+/** A batch as it was read. Who sent it is known from the connection. */
+export interface ReadBatch extends BatchFacts, BatchBody {
+  /** 16 bytes, lower-case hex. */
+  readonly spaceId: string;
+  readonly spaceWords: SpaceIdWords;
 }
 
 /** The bytes that stand behind a batch's header. */
@@ -83,22 +96,53 @@ export function encodeBatchHeader(
   view: DataView,
   offset: number,
   header: BatchHeader,
-  body: BatchBody = { compression: CompressionCode.none, sentSize: header.totalSize },
+  body?: BatchBody,
+): void {
+  const [primary, space] = [idWords(header.primaryNodeId), idWords(header.spaceId)];
+  writeBatchHeader(bytes, view, offset, primary, space, header, body);
+}
+
+/** The same, for ids whose words are known. */
+export function writeBatchHeader(
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  primary: SpaceIdWords,
+  space: SpaceIdWords,
+  facts: BatchFacts,
+  body: BatchBody = { compression: CompressionCode.none, sentSize: facts.totalSize },
 ): void {
   view.setUint16(offset, BATCH_VERSION, true);
   for (let i = 0; i < 4; i++) {
-    view.setUint32(offset + PRIMARY + 4 * i, idWord(header.primaryNodeId, i), true);
-    view.setUint32(offset + SPACE + 4 * i, idWord(header.spaceId, i), true);
+    view.setUint32(offset + PRIMARY + 4 * i, primary[i]!, true);
+    view.setUint32(offset + SPACE + 4 * i, space[i]!, true);
   }
-  view.setBigUint64(offset + START, BigInt(header.startSequence), true);
-  view.setUint32(offset + COUNT, header.entryCount, true);
-  view.setBigUint64(offset + SIZE, BigInt(header.totalSize), true);
+  writeSafe(view, offset + START, facts.startSequence);
+  view.setUint32(offset + COUNT, facts.entryCount, true);
+  writeSafe(view, offset + SIZE, facts.totalSize);
   view.setUint8(offset + COMPRESSION, body.compression);
-  view.setUint32(offset + CRC, 0, true);
-  view.setUint32(offset + EPOCH, header.epoch, true);
+  view.setUint32(offset + EPOCH, facts.epoch, true);
   view.setUint8(offset + FLAGS, 0);
   const end = offset + BATCH_HEADER_BYTES + body.sentSize;
-  view.setUint32(offset + CRC, crc32c(bytes.subarray(offset, end)), true);
+  view.setUint32(offset + CRC, batchCrc(bytes, view, offset, end), true);
+}
+
+/** A safe integer as a u64: no BigInt is made for it. */
+function writeSafe(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value % TWO_32, true);
+  view.setUint32(at + 4, Math.floor(value / TWO_32), true);
+}
+
+/** A u64 that is compared with safe integers: above 2^53 it is not exact. */
+function readSafe(view: DataView, at: number): number {
+  return view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
+}
+
+/** Whatever stands in the field of batch_crc. */
+function batchCrc(bytes: Uint8Array, view: DataView, offset: number, end: number): number {
+  const head = crc32cTable(FOUR_ZEROS, 0, 4, crc32cTable(view, offset, CRC));
+  const rest = offset + CRC + 4;
+  return crc32cRange(bytes, view, rest, end - rest, head);
 }
 
 /**
@@ -112,7 +156,7 @@ export function decodeBatch(
   offset: number,
   end: number,
   terms: BatchTerms = UNCOMPRESSED,
-): BatchHeader & BatchBody {
+): ReadBatch {
   if (end - offset < BATCH_HEADER_BYTES) {
     throw failure('TruncatedBatch', `${end - offset} bytes where a 64-byte batch header stands`);
   }
@@ -131,19 +175,22 @@ export function decodeBatch(
   if (entryCount > BATCH_MAX_ENTRIES || entryCount * ENTRY_HEADER_BYTES > totalSize) {
     throw failure('InvalidBatchSize', `${entryCount} entries in ${totalSize} bytes`);
   }
-  const startSequence = Number(view.getBigUint64(offset + START, true));
+  const startSequence = readSafe(view, offset + START);
   if (startSequence < 1 || !Number.isSafeInteger(startSequence + entryCount)) {
     throw failure('InvalidBatchSize', `a batch that begins at entry ${startSequence}`);
   }
   const stored = view.getUint32(offset + CRC, true);
-  const head = crc32c(bytes.subarray(offset, offset + CRC));
-  const computed = crc32c(bytes.subarray(offset + CRC + 4, end), crc32c(ZERO_CRC, head));
+  const computed = batchCrc(bytes, view, offset, end);
   if (stored !== computed) {
-    throw failure('ChecksumMismatch', `batch_crc ${hex(stored)}, computed ${hex(computed)}`);
+    throw failure(
+      'ChecksumMismatch',
+      `batch_crc ${hexOfCrc(stored)}, computed ${hexOfCrc(computed)}`,
+    );
   }
+  const { hex: spaceId, words: spaceWords } = SPACE_IDS.at(view, offset + SPACE);
   return {
-    primaryNodeId: hexOf(view, offset + PRIMARY, 16),
-    spaceId: hexOf(view, offset + SPACE, 16),
+    spaceId,
+    spaceWords,
     startSequence,
     entryCount,
     totalSize,
@@ -161,18 +208,18 @@ function readTotalSize(
   compression: number,
   maxBytes: number,
 ): number {
-  const size = view.getBigUint64(offset + SIZE, true);
+  const size = readSafe(view, offset + SIZE);
   if (compression === CompressionCode.none) {
-    if (size > BigInt(sentSize)) {
+    if (size > sentSize) {
       throw failure('TruncatedBatch', `${sentSize} bytes of entries, announced ${size}`);
     }
-    if (size < BigInt(sentSize)) {
+    if (size < sentSize) {
       throw failure('InvalidBatchSize', `${sentSize} bytes of entries, announced ${size}`);
     }
-  } else if (size <= BigInt(sentSize) || size > BigInt(maxBytes)) {
+  } else if (size <= sentSize || size > maxBytes) {
     throw failure('InvalidBatchSize', `${sentSize} bytes become ${size}, cap ${maxBytes}`);
   }
-  return Number(size);
+  return size;
 }
 
 /** Checks every entry of a decoded, uncompressed batch. `offset` is the batch header's. */
@@ -180,7 +227,7 @@ export function checkBatchEntries(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
-  batch: BatchHeader,
+  batch: ReadBatch,
   maxEntryBytes: number,
 ): void {
   checkEntries(bytes, view, offset + BATCH_HEADER_BYTES, batch, maxEntryBytes);
@@ -195,15 +242,12 @@ export function checkEntries(
   bytes: Uint8Array,
   view: DataView,
   start: number,
-  batch: BatchHeader,
+  batch: ReadBatch,
   maxEntryBytes: number,
 ): void {
   let at = start;
   const end = at + batch.totalSize;
-  const id0 = idWord(batch.spaceId, 0);
-  const id1 = idWord(batch.spaceId, 1);
-  const id2 = idWord(batch.spaceId, 2);
-  const id3 = idWord(batch.spaceId, 3);
+  const [id0, id1, id2, id3] = batch.spaceWords;
   let epoch = 0;
   for (let n = 0; n < batch.entryCount; n++) {
     const sequence = batch.startSequence + n;
@@ -250,6 +294,6 @@ function invalid(found: string): EngramError {
   return failure('InvalidBatchSize', found);
 }
 
-function hex(crc: number): string {
+function hexOfCrc(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }

@@ -1,8 +1,9 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 
+import { idWords, type SpaceIdWords } from '../bytes.js';
 import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from '../limits.js';
 import type { Epoch, Sequence, Slot } from '../position.js';
-import { type BatchHeader, encodeBatchHeader } from './batch.js';
+import { type BatchFacts, writeBatchHeader } from './batch.js';
 import { type Codec, compressed } from './compression.js';
 import { BATCHES, writeFrameHeader } from './frame.js';
 
@@ -17,7 +18,8 @@ export interface BuiltBatch {
   bytes: number;
   /** Where its length stands. */
   readonly at: number;
-  readonly header: BatchHeader;
+  readonly space: SpaceIdWords;
+  readonly facts: BatchFacts;
 }
 
 /** See `mark`. */
@@ -28,7 +30,7 @@ export interface FrameMark {
 
 interface OpenBatch {
   readonly slot: Slot;
-  readonly spaceId: string;
+  readonly space: SpaceIdWords;
   readonly epoch: Epoch;
   readonly start: Sequence;
   readonly at: number;
@@ -38,7 +40,7 @@ interface OpenBatch {
 export class FrameBuilder {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
-  readonly #nodeHash: string;
+  readonly #primary: SpaceIdWords;
   #codec: Codec | undefined;
   /** What the frame would have without compression. */
   #rawBytes = 0;
@@ -51,7 +53,7 @@ export class FrameBuilder {
   constructor(capacity: number, nodeHash: string) {
     this.bytes = new Uint8Array(capacity);
     this.#view = new DataView(this.bytes.buffer);
-    this.#nodeHash = nodeHash;
+    this.#primary = idWords(nodeHash);
   }
 
   /**
@@ -107,9 +109,9 @@ export class FrameBuilder {
     return this.#open?.count ?? 0;
   }
 
-  begin(slot: Slot, spaceId: string, epoch: Epoch, start: Sequence): void {
+  begin(slot: Slot, space: SpaceIdWords, epoch: Epoch, start: Sequence): void {
     this.end();
-    this.#open = { slot, spaceId, epoch, start, at: this.#used, count: 0 };
+    this.#open = { slot, space, epoch, start, at: this.#used, count: 0 };
     this.#used += PREFIX_BYTES;
   }
 
@@ -125,21 +127,19 @@ export class FrameBuilder {
     const open = this.#open;
     if (!open) return;
     this.#open = undefined;
-    const header: BatchHeader = {
-      primaryNodeId: this.#nodeHash,
-      spaceId: open.spaceId,
+    const facts: BatchFacts = {
       startSequence: open.start,
       entryCount: open.count,
       totalSize: this.#used - open.at - PREFIX_BYTES,
       epoch: open.epoch,
     };
-    const { at, slot } = open;
+    const { at, slot, space } = open;
     const last = open.start + open.count - 1;
     if (!this.#codec) {
       this.#view.setUint32(at, this.#used - at - LENGTH_BYTES, true);
-      encodeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, header);
+      writeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, this.#primary, space, facts);
     }
-    this.batches.push({ slot, last, bytes: this.#used - at, at, header });
+    this.batches.push({ slot, last, bytes: this.#used - at, at, space, facts });
   }
 
   /**
@@ -149,9 +149,9 @@ export class FrameBuilder {
   #compress(codec: Codec): void {
     let to = FRAME_HEADER_BYTES;
     for (const batch of this.batches) {
-      const { at, header } = batch;
+      const { at, space, facts } = batch;
       const start = at + PREFIX_BYTES;
-      const raw = this.bytes.subarray(start, start + header.totalSize);
+      const raw = this.bytes.subarray(start, start + facts.totalSize);
       const body = compressed(codec, raw);
       const sentSize = body?.length ?? raw.length;
       if (body) this.bytes.set(body, to + PREFIX_BYTES);
@@ -159,7 +159,8 @@ export class FrameBuilder {
       this.#view.setUint32(to, BATCH_HEADER_BYTES + sentSize, true);
       const compression = body ? codec.code : 0;
       const sent = { compression, sentSize };
-      encodeBatchHeader(this.bytes, this.#view, to + LENGTH_BYTES, header, sent);
+      const header = to + LENGTH_BYTES;
+      writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, facts, sent);
       batch.bytes = PREFIX_BYTES + sentSize;
       to += batch.bytes;
     }

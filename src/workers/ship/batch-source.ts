@@ -32,6 +32,7 @@ import type { LoggedEntry, SegmentReader } from './segment-reader.js';
 export interface Stream {
   readonly slot: Slot;
   readonly id: string;
+  readonly words: SpaceIdWords;
   readonly epoch: Epoch;
   /** What of its entries does not count. */
   readonly voided: readonly Voided[];
@@ -217,7 +218,7 @@ export class BatchSource {
         taken++;
       }
       if (taken === 0) return at;
-      frame.begin(stream.slot, stream.id, stream.epoch, sequence);
+      frame.begin(stream.slot, stream.words, stream.epoch, sequence);
       frame.add(bytes.subarray(at, to), taken);
       at = to;
       sequence += taken;
@@ -263,7 +264,7 @@ export class BatchSource {
     const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
     const room = continues ? frame.room : frame.roomInNewBatch;
     if (entry.bytes.length > room && !frame.isEmpty) return false;
-    if (!continues) frame.begin(stream.slot, stream.id, stream.epoch, sequence);
+    if (!continues) frame.begin(stream.slot, stream.words, stream.epoch, sequence);
     frame.add(entry.bytes, 1);
     this.#replayed++;
     stream.next = sequence + 1;

@@ -4,6 +4,7 @@
  * gives it a thread.
  */
 
+import { idWords } from '../../shared/bytes.js';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import {
   CLOSE_DEADLINE_MS,
@@ -403,7 +404,7 @@ export class Shipper {
       if (this.#source.streams.get(row.slot)?.epoch === space.epoch) continue;
       this.#sender.join(position, space.epoch);
       const { slot, id, epoch, voided } = space;
-      this.#source.add({ slot, id, epoch, voided, next: row.next });
+      this.#source.add({ slot, id, words: idWords(id), epoch, voided, next: row.next });
       this.#vitals.joined();
       this.#progress.begin(slot, epoch, position.position.sequence, position.applied);
       this.#outbox.joinAt(row.lsn);

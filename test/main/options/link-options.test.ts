@@ -121,7 +121,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
     },
     fill: (frame: FrameBuilder) => {
       if (entries > 0) {
-        frame.begin(1, '0'.repeat(32), 1, 1);
+        frame.begin(1, [0, 0, 0, 0], 1, 1);
         frame.add(new Uint8Array(64 * entries), entries);
         frame.end();
       }

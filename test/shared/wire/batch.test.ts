@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { idWord } from '#src/shared/bytes.js';
+import { idWord, idWords } from '#src/shared/bytes.js';
 import { crc32c } from '#src/shared/crc.js';
 import { EngramError } from '#src/shared/errors.js';
 import { encodeHeader, sealLocal, stageHeader } from '#src/shared/log/entry.js';
@@ -67,8 +67,8 @@ describe('a batch', () => {
   test('comes back as it was written', () => {
     const { bytes, view } = batch();
     expect(decodeBatch(bytes, view, 0, bytes.length)).toEqual({
-      primaryNodeId: NODE,
       spaceId: SPACE,
+      spaceWords: idWords(SPACE),
       startSequence: 5,
       entryCount: 3,
       totalSize: 3 * 64 + 310,

@@ -4,6 +4,7 @@ import path from 'node:path';
 import zlib from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { idWords } from '#src/shared/bytes.js';
 import { EngramError } from '#src/shared/errors.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { checkEntries, decodeBatch, encodeBatchHeader } from '#src/shared/wire/batch.js';
@@ -132,13 +133,13 @@ describe.each(CODECS)('$name', (codec) => {
     ];
     const raw = parts.map(({ first, payloads }) => entriesOf(payloads, first));
     for (const [i, { first, payloads }] of parts.entries()) {
-      builder.begin(1, SPACE, 1, first);
+      builder.begin(1, idWords(SPACE), 1, first);
       builder.add(raw[i]!, payloads.length);
       builder.end();
     }
     // Thrown away: what was copied while its slab was written anew.
     const mark = builder.mark();
-    builder.begin(1, SPACE, 1, 6);
+    builder.begin(1, idWords(SPACE), 1, 6);
     builder.add(entriesOf([text(500)], 6), 1);
     builder.end();
     builder.rewind(mark);
@@ -164,7 +165,7 @@ describe.each(CODECS)('$name', (codec) => {
     expect(codes).toEqual([codec.code, 0, 0, codec.code]);
     // The buffer is used again.
     builder.reset(64 * 1024, codec);
-    builder.begin(1, SPACE, 1, 1);
+    builder.begin(1, idWords(SPACE), 1, 1);
     builder.add(raw[0]!, 2);
     expect(builder.finish().length).toBeLessThan(1_000);
     expect(builder.batches).toHaveLength(1);

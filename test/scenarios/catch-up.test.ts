@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
@@ -42,7 +42,10 @@ test('catching up is throttled and tells how long it takes; who is live goes on'
   await space.flushed(220, { replicas: 2, timeoutMs: 60_000 });
   expect(performance.now() - begun).toBeGreaterThan((0.5 * 1_000 * behindBytes) / perSecond);
   expect(link().catchUp).toMatchObject({ etaMs: expect.any(Number) });
-  expect(await contentOf(again.space('s'))).toEqual(await contentOf(space));
+  // That it is a member is settled by an entry of its own, a moment later.
+  const isSame = async () =>
+    expect(await contentOf(again.space('s'))).toEqual(await contentOf(space));
+  await vi.waitFor(isSame, { timeout: 10_000, interval: 100 });
 }, 90_000);
 
 test('a slot goes from reserved to extended to lost, each of them visible', async () => {

@@ -3,11 +3,12 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-
-const ROOT = path.join(import.meta.dirname, '..');
+import { pack, ROOT } from './support/installed.js';
 
 /** A project of somebody else, with the packed package and its dependencies installed. */
 let project: string;
+/** Of the package, as seen from its root. */
+let files: readonly string[];
 
 function run(command: string, ...args: string[]): string {
   return execFileSync(command, args, { cwd: project, encoding: 'utf8', timeout: 60_000 });
@@ -17,16 +18,10 @@ beforeAll(() => {
   project = fs.mkdtempSync(path.join(os.tmpdir(), 'engram-wal-package-'));
   const modules = path.join(project, 'node_modules');
   fs.mkdirSync(path.join(modules, 'engram-wal'), { recursive: true });
-  const packed = execFileSync(
-    'npm',
-    ['pack', '--ignore-scripts', '--json', '--pack-destination', project],
-    { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
-  );
-  const listed: unknown = JSON.parse(packed);
-  const first = (Array.isArray(listed) ? listed : Object.values(listed as object))[0];
-  const tarball = path.join(project, (first as { filename: string }).filename);
+  const packed = pack(project);
+  files = packed.files;
   const into = path.join(modules, 'engram-wal');
-  execFileSync('tar', ['-xzf', tarball, '-C', into, '--strip-components=1']);
+  execFileSync('tar', ['-xzf', packed.tarball, '-C', into, '--strip-components=1']);
   for (const name of fs.readdirSync(path.join(ROOT, 'node_modules'))) {
     if (name === 'engram-wal' || name.startsWith('.')) continue;
     fs.symlinkSync(path.join(ROOT, 'node_modules', name), path.join(modules, name));
@@ -73,6 +68,34 @@ test('its types serve a strict TypeScript project', () => {
   const examples = fs.readdirSync(path.join(project, 'examples')).map((f) => `examples/${f}`);
   expect(examples.length).toBeGreaterThan(3);
   run(path.join(ROOT, 'node_modules/.bin/tsc'), ...flags, 'host.ts', ...examples);
+});
+
+test('every link of a packed document leads to a file of the pack, or to another site', () => {
+  const documents = files.filter((file) => file.endsWith('.md'));
+  expect(documents).toContain('README.md');
+  const dead = documents.flatMap((file) => {
+    const prose = fs.readFileSync(path.join(ROOT, file), 'utf8').replace(/^```[\s\S]*?^```$/gm, '');
+    return [...prose.matchAll(/\]\(([^)\s#]+)[^)]*\)/g)]
+      .map(([, link]) => link!)
+      .filter((link) => !/^https:/.test(link))
+      .map((link) => path.posix.join(path.posix.dirname(file), link))
+      .filter((to) => !files.some((one) => one === to || one.startsWith(to.replace(/\/?$/, '/'))))
+      .map((to) => `${file} leads to ${to}`);
+  });
+  expect(dead).toEqual([]);
+});
+
+test('package.json says what a stranger looks for; all comes from the public registry', () => {
+  const read = (name: string): Record<string, unknown> =>
+    JSON.parse(fs.readFileSync(path.join(ROOT, name), 'utf8')) as Record<string, unknown>;
+  const facts = read('package.json');
+  for (const name of ['description', 'keywords', 'homepage', 'license', 'author', 'engines']) {
+    expect(facts[name], name).toBeTruthy();
+  }
+  expect(JSON.stringify(facts).match(/https?:\/\/[^/"]+/g)).toEqual(['https://www.npmjs.com']);
+  const locked = Object.values(read('package-lock.json').packages as { resolved?: string }[]);
+  const hosts = locked.flatMap(({ resolved }) => (resolved ? [new URL(resolved).host] : []));
+  expect(hosts.filter((host) => host !== 'registry.npmjs.org')).toEqual([]);
 });
 
 test('its command line runs', () => {

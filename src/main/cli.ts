@@ -13,6 +13,7 @@ import { addRoleCommands } from './cli/roles.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './cli/status.js';
 import { inspectedText, verifiedText } from './cli/tool-output.js';
 import { verifyLog } from './repair/verify.js';
+import { requirePackage } from './runtime/packages.js';
 import { nodeDisk } from './segments/node-disk.js';
 import { actAsOwner } from './segments/owner.js';
 import { AdminError } from './watch/admin-server.js';
@@ -60,6 +61,7 @@ program
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
   .action(async (flags: DemoFlags) => {
+    for (const name of ['pino', 'prom-client']) requirePackage(name, 'the demo');
     const { input, format, repeat, ...others } = flags;
     process.exitCode = (await runDemo({ input, format, repeat, ...others })) ? OK : FAILED;
   });
@@ -70,6 +72,7 @@ program
   .requiredOption('--config <file>', 'JSON: the options of openNode, spaces, logLevel')
   .exitOverride()
   .action(async ({ config }: { config: string }) => {
+    for (const name of ['pino', 'jsonc-parser']) requirePackage(name, 'serve');
     const { serve } = await import('./cli/serve.js');
     // At once: lines that nobody reads would keep the process.
     process.exit(await serve(config).then((isSound) => (isSound ? OK : FAILED), exitCodeOf));

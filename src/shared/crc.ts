@@ -1,15 +1,29 @@
 /**
  * CRC32C (Castagnoli, reflected 0x82F63B78, initial value and final xor 0xFFFFFFFF), in two
- * forms with one result: the native call, about 100 ns plus 0.15 ns a byte, and a table form
- * (slicing by sixteen) that needs no view and no call out, cheaper for the 52 bytes of a header.
+ * forms with one result: the native call, about 100 ns plus 0.2 ns a byte, and a table form
+ * (slicing by sixteen), 0.6 ns a byte, that needs no view and no call out: cheaper for the 52 bytes
+ * of a header, and all there is where the binary of @node-rs/crc32 is not: it has none for some
+ * platforms, and `npm install --omit=optional` leaves every one of them out.
  */
-import { crc32c as native } from '@node-rs/crc32';
+import { createRequire } from 'node:module';
 
 /** crc32c("123456789"). */
 export const CRC32C_CHECK = 0xe3069283;
 
 /** Below this length the table form is cheaper than making a view and calling out. */
 const NATIVE_FROM_BYTES = 320;
+
+type Crc32c = (bytes: Buffer, initial?: number) => number;
+
+function nativeCrc32c(): Crc32c | undefined {
+  try {
+    return (createRequire(import.meta.url)('@node-rs/crc32') as { crc32c: Crc32c }).crc32c;
+  } catch {
+    return undefined;
+  }
+}
+
+const native = nativeCrc32c();
 
 const T = makeTables();
 
@@ -80,11 +94,14 @@ export function crc32cRange(
   length: number,
   initial = 0,
 ): number {
-  if (length < NATIVE_FROM_BYTES) return crc32cTable(view, offset, length, initial);
+  if (length < NATIVE_FROM_BYTES || !native) return crc32cTable(view, offset, length, initial);
   return native(bytes.subarray(offset, offset + length) as Buffer, initial);
 }
 
 /** CRC32C of all of `bytes`; `initial` chains it behind what was summed before. @returns u32 */
 export function crc32c(bytes: Uint8Array, initial = 0): number {
-  return bytes.length === 0 ? initial : native(bytes as Buffer, initial);
+  if (bytes.length === 0) return initial;
+  if (native) return native(bytes as Buffer, initial);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return crc32cTable(view, 0, bytes.length, initial);
 }

@@ -104,6 +104,11 @@ const CODES = {
     'mark engram-wal as external in your bundler; leave out what takes threads or fsync from Node',
     'esbuild main.ts --bundle --platform=node --external:engram-wal',
   ]),
+  PackageMissing: facts(S, false, [
+    'the optional packages of what is asked for (npm install --omit=optional leaves them out)',
+    'install the package that the message names, beside engram-wal',
+    'npm install prom-client',
+  ]),
   Closed: facts(S, false, [
     'a node that is open',
     'do not use a node or its spaces after close()',

@@ -5,11 +5,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { ShipperStart, ToShipper } from '../shared/link/control.js';
 import { CounterWords } from '../shared/memory/counter-words.js';
 import { SHIPPER_COUNTER } from '../shared/memory/metric-words.js';
+import { featureOf, loadCodecs } from '../shared/wire/compression.js';
 import { countedSocket } from '../shared/wire/counted-socket.js';
 import { Shipper } from './ship/shipper.js';
 
 const port = parentPort!;
 const { start, mainOriginMs } = workerData as { start: ShipperStart; mainOriginMs: number };
+// Messages wait in the port until somebody listens.
+await loadCodecs(featureOf(start.compression));
 const words = new CounterWords(start.counters);
 const shipper = new Shipper(start, {
   aheadMs: clockOriginMs() - mainOriginMs,

@@ -62,6 +62,13 @@ export const NEEDS = {
     untried: 'hosts whose links are cut: test/etcd has proxies on loopback instead',
     howToHaveIt: 'apt-get install iproute2, and run as root (in a container: --privileged)',
   },
+  registry: {
+    name: "npm's registry",
+    isHere: () => says('npm', 'ping', '--fetch-retries=0', '--fetch-timeout=3000'),
+    files: ['test/install.test.ts'],
+    untried: 'the package as somebody else installs it: test/install.test.ts',
+    howToHaveIt: 'let npm reach its registry (npm ping)',
+  },
   root: {
     name: 'root',
     isHere: () => process.getuid?.() === 0,

@@ -11,7 +11,7 @@ import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../../shared/wire/auth.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
-import { takenFeatures } from '../../shared/wire/compression.js';
+import { loadCodecs, takenFeatures } from '../../shared/wire/compression.js';
 import { FrameAssembler, type FrameBuffers } from '../../shared/wire/frame.js';
 import { checkHello, directoryOf } from '../../shared/wire/greeting.js';
 import { FEATURE_PEER_CALL } from '../../shared/wire/peer-frames.js';
@@ -39,9 +39,7 @@ import type { ReceiverHost } from './host.js';
 /** What a peer that does not read may leave unread. */
 const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
 
-function isCall(hello: Hello): boolean {
-  return (hello.features & FEATURE_PEER_CALL) !== 0;
-}
+const isCall = (hello: Hello): boolean => (hello.features & FEATURE_PEER_CALL) !== 0;
 
 /** Those of the hello that this end takes. */
 function featuresFor(hello: Hello): number {
@@ -85,8 +83,8 @@ export class ReceiverConnection implements SnapshotLink {
   #pongs: (() => void)[] = [];
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
-  /** Frames wait for a registration or for room; the socket is paused meanwhile. */
-  #busy = false;
+  /** Frames wait for so many works: a registration, room; the socket is paused meanwhile. */
+  #works = 0;
   /** The primary sends no more; what it has sent may still be to do. */
   #hasEnded = false;
   #rest: Uint8Array = new Uint8Array(0);
@@ -112,11 +110,11 @@ export class ReceiverConnection implements SnapshotLink {
     });
     socket.on('end', () => {
       this.#hasEnded = true;
-      if (!this.#busy) socket.destroySoon();
+      if (this.#works === 0) socket.destroySoon();
     });
     socket.on('close', () => {
       // Work that is under way may still read out of it.
-      if (!this.#busy) this.#assembler.release();
+      if (this.#works === 0) this.#assembler.release();
       this.#host.snapshots.closed(this);
       this.#hooks.closed(this, this.#reason);
     });
@@ -155,7 +153,7 @@ export class ReceiverConnection implements SnapshotLink {
       return;
     }
     // While we do not read, the silence is ours.
-    if (this.#busy) this.#receiver.heard(nowMs);
+    if (this.#works > 0) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
     if (due?.kind === 'drop') this.drop(GIVEN_UP.silent);
     else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
@@ -179,7 +177,7 @@ export class ReceiverConnection implements SnapshotLink {
     try {
       this.#rest = this.#assembler.feed(chunk, (kind, body) => {
         this.#take(kind, body);
-        return !this.#busy && !this.#socket.destroyed;
+        return this.#works === 0 && !this.#socket.destroyed;
       });
     } catch (error) {
       this.refuse(error);
@@ -188,19 +186,19 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Goes on with what had arrived when reading was stopped. */
   #resume(): void {
-    this.#busy = false;
-    if (this.#socket.destroyed) return;
+    this.#works -= 1;
+    if (this.#works > 0 || this.#socket.destroyed) return;
     const rest = this.#rest;
     this.#rest = new Uint8Array(0);
     if (rest.length > 0) this.#data(rest);
-    if (this.#busy) return;
+    if (this.#works > 0) return;
     if (this.#hasEnded) this.#socket.destroySoon();
     else this.#socket.resume();
   }
 
   /** Stops reading until the work is done. */
   #during(work: Promise<void>): void {
-    this.#busy = true;
+    this.#works += 1;
     this.#socket.pause();
     work.then(
       () => this.#resume(),
@@ -316,6 +314,9 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #hello(hello: Hello): void {
+    const loading = loadCodecs(hello.features);
+    if (loading) this.#during(loading.then(() => this.#hello(hello)));
+    if (loading || this.#socket.destroyed) return;
     const { clusterId, nodeId, directoryId, key } = this.#host;
     this.version = checkHello(hello, this.#host);
     this.directoryId = directoryOf(hello.maxVersion, hello.auth);

@@ -7,6 +7,7 @@ import { type Coordinator, StaticCoordinator } from '../lead/coordinator.js';
 import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
 import type { ShipperThreads, Sockets } from '../runtime/machine.js';
+import { requirePackage } from '../runtime/packages.js';
 import { startThread } from '../runtime/threads.js';
 import { warn } from '../runtime/warn.js';
 
@@ -73,10 +74,11 @@ export const nodePlatform: Platform = {
     };
   },
 
-  coordinator: ({ coordinator, clusterId, nodeId, dataDir }) =>
-    coordinator.kind === 'etcd'
-      ? new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator)
-      : new StaticCoordinator(),
+  coordinator({ coordinator, clusterId, nodeId, dataDir }) {
+    if (coordinator.kind !== 'etcd') return new StaticCoordinator();
+    requirePackage('etcd3', 'coordinator etcd');
+    return new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator);
+  },
 };
 
 /** Where `performance.now()` of this thread began, on the clock that all threads share. */

@@ -38,7 +38,7 @@ import { WatchPart } from './watch-part.js';
 
 /**
  * Opens a node: takes the lock of its directory, recovers its log, listens and dials.
- * Rejects Configuration, HostUnsuitable, DataRootUnavailable, Locked, WrongUser,
+ * Rejects Configuration, HostUnsuitable, PackageMissing, DataRootUnavailable, Locked, WrongUser,
  * CorruptionDetected, EngramDirectory, UnsupportedVersion, Io.
  */
 export async function openNode(options: NodeOptions): Promise<Node> {

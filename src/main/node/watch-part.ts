@@ -3,6 +3,7 @@ import type { NodeConfig } from '../options/options.js';
 import type { PeerIdentity } from '../peer/client.js';
 import type { Openings } from '../recovery/openings.js';
 import { inTurn } from '../runtime/in-order.js';
+import { requirePackage } from '../runtime/packages.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
@@ -47,8 +48,10 @@ export class WatchPart implements SeenNode {
 
   /** Loaded only where it is asked for: most hosts need no server. */
   async answerOverHttp(): Promise<void> {
-    const { http, lagAlertThresholdMs } = this.#given.config;
+    const { http, metricsRegistry, lagAlertThresholdMs } = this.#given.config;
     if (!http) return;
+    requirePackage('preact', 'http');
+    if (!metricsRegistry) requirePackage('prom-client', 'http');
     const { openHttp } = await import('../watch/http-server.js');
     this.#http = await openHttp(this, http, lagAlertThresholdMs);
   }

@@ -14,7 +14,7 @@ export interface ShipOptions {
   readonly catchUpBytesPerSecond?: number;
   /**
    * What is shipped is compressed, for replicas that can undo it; others get it as it is. `zstd`
-   * needs Node 22.15. Default: `none`.
+   * is in Node from 22.15 on, before in the optional package @foxglove/wasm-zstd. Default: `none`.
    */
   readonly compression?: Compression;
   /** For how long a connection to another node may take to come about. */

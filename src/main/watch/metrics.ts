@@ -15,6 +15,7 @@ import {
   type ScrapeAsked,
 } from '../../shared/metrics/view.js';
 import type { MetricsRegistry } from '../options/options.js';
+import { requirePackage } from '../runtime/packages.js';
 import { startThread } from '../runtime/threads.js';
 import { type MetricParts, MetricPlacesOf, metricFacts } from './metric-facts.js';
 
@@ -49,7 +50,10 @@ export class Metrics {
     if (this.#registry) this.#register(this.#registry);
   }
 
-  /** All metrics as of now. Rejects WorkerLost, Closed, or what the host's registry rejects. */
+  /**
+   * All metrics as of now. Rejects PackageMissing, WorkerLost, Closed, or what the host's registry
+   * rejects.
+   */
   scrape(): Promise<Scrape> {
     this.#running ??= this.#scrape().finally(() => {
       this.#running = undefined;
@@ -72,6 +76,7 @@ export class Metrics {
   }
 
   #start(): Worker {
+    requirePackage('prom-client', 'a scrape');
     const start: FormatterStart = {
       prefix: this.#parts.config.metricsPrefix,
       counters: this.#counters,

@@ -3,12 +3,18 @@
  * both ways of it. A batch says how many bytes it has become of; no other word of a peer decides
  * what is allocated.
  *
- *   1 zstd   one zstd frame; in node:zlib from Node 22.15 on
+ *   1 zstd   one zstd frame (zstd.ts)
  *   2 lz4    u32 LE, total_size once more; then one LZ4 block
  */
 import { createRequire } from 'node:module';
-import zlib from 'node:zlib';
 import { failure } from '../errors.js';
+import {
+  hasPackagedZstd,
+  loadPackagedZstd,
+  nodeZstd,
+  ZSTD_PACKAGE,
+  type ZstdCalls,
+} from './zstd.js';
 
 export type Compression = 'none' | 'zstd' | 'lz4';
 
@@ -27,45 +33,6 @@ export interface Codec {
   compress(bytes: Uint8Array): Uint8Array;
   /** Never gives, nor holds, more than `size` bytes, whatever `bytes` say. Throws anything. */
   decompress(bytes: Uint8Array, size: number): Uint8Array;
-}
-
-/** The part of node:zlib that Node 20 does not have. */
-interface Zstd {
-  zstdCompressSync(bytes: Uint8Array, options: object): Buffer;
-  zstdDecompressSync(
-    bytes: Uint8Array,
-    options: Readonly<Record<string, unknown>> & { info: true },
-  ): { buffer: Buffer; engine: { bytesWritten: number } };
-  readonly constants: Readonly<Record<string, number>>;
-}
-
-/** A level that keeps up with a disk: what is shipped is compressed once per replica. */
-const ZSTD_LEVEL = 1;
-const ZSTD_LEAST_WINDOW_LOG = 10;
-
-function zstd(): Codec | undefined {
-  if (!('zstdCompressSync' in zlib)) return undefined;
-  const { zstdCompressSync, zstdDecompressSync, constants } = zlib as unknown as Zstd;
-  return {
-    name: 'zstd',
-    code: CompressionCode.zstd,
-    compress: (bytes) =>
-      zstdCompressSync(bytes, {
-        params: { [constants.ZSTD_c_compressionLevel!]: ZSTD_LEVEL },
-        // The frame then needs a window of no more than its own content.
-        pledgedSrcSize: bytes.length,
-      }),
-    decompress: (bytes, size) => {
-      const log = Math.max(ZSTD_LEAST_WINDOW_LOG, Math.ceil(Math.log2(size)));
-      const { buffer, engine } = zstdDecompressSync(bytes, {
-        params: { [constants.ZSTD_d_windowLogMax!]: log },
-        maxOutputLength: size,
-        info: true,
-      });
-      if (engine.bytesWritten !== bytes.length) throw new Error('bytes behind the frame');
-      return buffer;
-    },
-  };
 }
 
 function lz4(): Codec | undefined {
@@ -91,20 +58,35 @@ function lz4(): Codec | undefined {
   };
 }
 
+function zstd(calls: ZstdCalls | undefined): Codec | undefined {
+  return calls && { name: 'zstd', code: CompressionCode.zstd, ...calls };
+}
+
 const made = new Map<Compression, Codec | undefined>();
 
-/** @returns undefined for none, and where this Node or platform cannot */
+/** @returns undefined for none, where this Node or platform cannot, and before it is loaded */
 export function codecOf(name: Compression): Codec | undefined {
   if (name === 'none') return undefined;
-  if (!made.has(name)) made.set(name, name === 'zstd' ? zstd() : lz4());
+  if (!made.has(name)) made.set(name, name === 'zstd' ? zstd(nodeZstd()) : lz4());
   return made.get(name);
+}
+
+/** What takes time to load of what decides about `features`; undefined where nothing does. */
+export function loadCodecs(features: number): Promise<void> | undefined {
+  if ((features & FEATURES.zstd) === 0 || codecOf('zstd') || !hasPackagedZstd()) return undefined;
+  return loadPackagedZstd().then((calls) => {
+    made.set('zstd', zstd(calls));
+  });
 }
 
 /** Why this node cannot compress so; undefined where it can. */
 export function compressionProblem(name: Compression): string | undefined {
   if (name === 'none' || codecOf(name)) return undefined;
-  if (name === 'zstd') return "compression: 'zstd' needs Node.js 22.15 or newer";
-  return "compression: 'lz4' needs the binary of lz4-napi, which has none for this platform";
+  if (name === 'lz4') {
+    return "compression: 'lz4' needs the binary of lz4-napi for this system: npm install lz4-napi";
+  }
+  if (hasPackagedZstd()) return undefined;
+  return `compression: 'zstd' needs Node.js 22.15 or newer, or npm install ${ZSTD_PACKAGE}`;
 }
 
 /** The feature that a primary asks for in its hello. */

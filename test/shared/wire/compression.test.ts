@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import zlib from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
@@ -17,15 +16,16 @@ import {
   compressionProblem,
   decompressed,
   featureOf,
+  loadCodecs,
   takenFeatures,
 } from '#src/shared/wire/compression.js';
 import { FrameBuilder } from '#src/shared/wire/frame-builder.js';
+import { frameBytesOf, loadPackagedZstd, nodeZstd } from '#src/shared/wire/zstd.js';
 import { entriesOf, NODE, SPACE } from '../../support/batches.js';
 
 const MiB = 1024 * 1024;
-const HAS_ZSTD = 'zstdCompressSync' in zlib;
-/** What this Node can do: lz4 on each, zstd where node:zlib has it. */
-const CODECS = ([codecOf('lz4'), codecOf('zstd')] as const).filter((c) => c !== undefined);
+await loadCodecs(featureOf('zstd'));
+const CODECS = [codecOf('lz4')!, codecOf('zstd')!];
 
 const text = (bytes: number): Buffer => Buffer.alloc(bytes, 'all work and no play ');
 
@@ -73,33 +73,56 @@ function open(
   return entries;
 }
 
-test('lz4 is there; zstd is, or the option says what it needs', () => {
-  expect(compressionProblem('none')).toBeUndefined();
-  expect(compressionProblem('lz4')).toBeUndefined();
-  expect(compressionProblem('zstd') === undefined).toBe(HAS_ZSTD);
-  if (!HAS_ZSTD) expect(compressionProblem('zstd')).toContain('Node.js 22.15');
-  expect(CODECS.length).toBe(HAS_ZSTD ? 2 : 1);
+test('both are there, on every Node.js; what is loaded is not loaded again', () => {
+  for (const name of ['none', 'lz4', 'zstd'] as const) {
+    expect(compressionProblem(name)).toBeUndefined();
+  }
+  expect(CODECS.map((codec) => codec.name)).toEqual(['lz4', 'zstd']);
+  expect(loadCodecs(featureOf('zstd') | featureOf('lz4'))).toBeUndefined();
+});
+
+test('zstd of the package and that of Node read each other; nothing may stand behind', async () => {
+  const theirs = (await loadPackagedZstd())!;
+  const all = Buffer.concat([text(70_000), randomBytes(500), Buffer.alloc(200_000)]);
+  for (const bytes of [all, all.subarray(0, 300), Buffer.alloc(1), Buffer.alloc(0)]) {
+    const made = theirs.compress(bytes);
+    expect(frameBytesOf(made)).toBe(made.length);
+    expect(bytes.equals(theirs.decompress(made, bytes.length))).toBe(true);
+    const own = nodeZstd();
+    if (!own) continue;
+    expect(bytes.equals(own.decompress(made, bytes.length))).toBe(true);
+    const ours = own.compress(bytes);
+    expect(frameBytesOf(ours)).toBe(ours.length);
+    expect(bytes.equals(theirs.decompress(ours, bytes.length))).toBe(true);
+  }
+  const made = theirs.compress(all);
+  // Another frame, one to be skipped, or nothing of the kind: zstd itself would take the second.
+  const skipped = Buffer.from('502a4d180400000001020304', 'hex');
+  for (const more of [made, skipped, Buffer.from([0])]) {
+    const two = Buffer.concat([made, more]);
+    expect(() => theirs.decompress(two, all.length)).toThrow('bytes behind the frame');
+  }
 });
 
 test('both ends use what both can, and nothing else', () => {
   const all = featureOf('lz4') | featureOf('zstd');
   expect(takenFeatures(0)).toBe(0);
   expect(takenFeatures(featureOf('lz4') | 0xff00)).toBe(featureOf('lz4'));
-  expect(takenFeatures(all)).toBe(HAS_ZSTD ? all : featureOf('lz4'));
+  expect(takenFeatures(all)).toBe(all);
   expect(agreedCodec('none', all)).toBeUndefined();
   expect(agreedCodec('lz4', 0)).toBeUndefined();
   expect(agreedCodec('lz4', featureOf('zstd'))).toBeUndefined();
   expect(agreedCodec('lz4', all)?.name).toBe('lz4');
 });
 
-test('a golden batch of LZ4 is read', () => {
-  const file = path.join(import.meta.dirname, '../../golden/wire/batch-lz4.hex');
+test.each(['lz4', 'zstd'] as const)('a golden batch of %s is read', (name) => {
+  const file = path.join(import.meta.dirname, `../../golden/wire/batch-${name}.hex`);
   const bytes = Uint8Array.from(
     Buffer.from(fs.readFileSync(file, 'utf8').replace(/\s/g, ''), 'hex'),
   );
   const golden = { bytes, view: new DataView(bytes.buffer) };
   const entries = entriesOf([text(10), text(300), text(0)]);
-  expect(Uint8Array.from(open(golden, codecOf('lz4')!))).toEqual(entries);
+  expect(Uint8Array.from(open(golden, codecOf(name)!))).toEqual(entries);
 });
 
 describe.each(CODECS)('$name', (codec) => {

@@ -60,6 +60,12 @@ export type { MetricsRegistry, NodeOptions } from './options/options.js';
 export type { DamagedEntries, DamageEvents } from './read/events.js';
 export type { RecoveryEvents } from './recovery/events.js';
 export type { RecoveryReport } from './recovery/recovery.js';
+export type {
+  CertificateStatus,
+  CredentialEvents,
+  CredentialsNews,
+  TlsOptions,
+} from './runtime/credentials.js';
 export type { ShipEvents } from './ship/events.js';
 export type { LagAlertChange, ReplicaStatusChange, StalledChange } from './ship/lag-changes.js';
 export type { ShipOptions } from './ship/options.js';

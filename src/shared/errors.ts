@@ -190,9 +190,14 @@ const CODES = {
     "openSpace('tenant-a', { replicas: ['node-b'] })",
   ]),
   AuthFailed: facts(R, false, [
-    'both ends of a connection to have the same key',
-    'give every node of the cluster the same key; the node keeps trying',
-    "openNode({ ..., key: fs.readFileSync('/etc/engram-wal/key') })",
+    'the same key at both ends of a connection, and certificates of one authority for both nodes',
+    'give both nodes the same key, or the one named a certificate of its own; it is tried again',
+    'engram-wal cert node /etc/engram-wal/ca --cluster prod --node node-b',
+  ]),
+  TlsMismatch: facts(R, false, [
+    'TLS on both ends of a connection, or on none',
+    'give the option tls to every node of the cluster, and restart those that lack it',
+    "openNode({ ..., tls: { caFile: 'ca.pem', certFile: 'cert.pem', keyFile: 'key.pem' } })",
   ]),
   WrongCluster: facts(R, false, [
     'both ends to name the same clusterId',

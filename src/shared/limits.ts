@@ -136,6 +136,9 @@ export const DUPLICATE_PING_MS = 1_000;
 export const MAIN_BEAT_MS = 250;
 export const MAIN_STALLED_MS = 2_000;
 export const CONNECT_TIMEOUT_MS = 5_000;
+/** How often it is looked whether files of keys and certificates have changed, and their size. */
+export const CREDENTIALS_LOOK_MS = 5_000;
+export const SECRET_FILE_MAX_BYTES = 256 * KiB;
 export const HANDSHAKE_DEADLINE_MS = 5_000;
 /** From when on the system probes an idle connection; it counts in seconds. */
 export const DEFAULT_KEEP_ALIVE_MS = 10_000;

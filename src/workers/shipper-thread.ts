@@ -1,12 +1,14 @@
 /** The thread of one shipper: gives it its socket, its files and its port to the main thread. */
 import fs from 'node:fs/promises';
 import net from 'node:net';
+import tls from 'node:tls';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ShipperStart, ToShipper } from '../shared/link/control.js';
 import { CounterWords } from '../shared/memory/counter-words.js';
 import { SHIPPER_COUNTER } from '../shared/memory/metric-words.js';
 import { featureOf, loadCodecs } from '../shared/wire/compression.js';
 import { countedSocket } from '../shared/wire/counted-socket.js';
+import { securely } from '../shared/wire/tls/late-socket.js';
 import { Shipper } from './ship/shipper.js';
 
 const port = parentPort!;
@@ -17,18 +19,17 @@ const words = new CounterWords(start.counters);
 const shipper = new Shipper(start, {
   aheadMs: clockOriginMs() - mainOriginMs,
   tell: (message) => port.postMessage(message),
-  connect: (host, port) =>
-    countedSocket(
-      net.connect({
-        host,
-        port,
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: start.keepAliveMs,
-      }),
+  connect: ({ host, port }, security) => {
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: start.keepAliveMs };
+    const raw = net.connect({ host, port, noDelay: true, ...keepAlive });
+    const secured =
+      security && securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
+    return countedSocket(
+      secured ?? raw,
       (bytes) => words.add(SHIPPER_COUNTER.bytesReceived, bytes),
       (bytes) => words.add(SHIPPER_COUNTER.bytesSent, bytes),
-    ),
+    );
+  },
   openSegment: async (path) => {
     const file = await fs.open(path, 'r');
     return {

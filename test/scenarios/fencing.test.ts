@@ -7,6 +7,7 @@ import { PeerClient } from '#src/main/peer/client.js';
 import { newestState } from '#src/main/recovery/recovery.js';
 import { type Disk, type DiskFile, ioError } from '#src/main/segments/disk.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { NO_CREDENTIALS } from '#src/shared/wire/tls/certificates.js';
 import { contentOf, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 import { WireClient } from '../support/wire-client.js';
@@ -51,7 +52,7 @@ async function fill(space: Space, from: number, to: number, replicas = 0): Promi
 
 /** A candidate that asks a member for its promises, and never leads. */
 function candidateAt(nodeId: string, space: Space) {
-  const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, key: undefined };
+  const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, credentials: NO_CREDENTIALS };
   const directoryId = 'b'.repeat(32);
   const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024, ...TIMES };
   const peers = new PeerClient(nodePlatform, { ...own, directoryId, ...caps });

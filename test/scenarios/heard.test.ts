@@ -5,6 +5,7 @@ import { nodePlatform } from '#src/main/node/machine.js';
 import { PeerClient } from '#src/main/peer/client.js';
 import type { StandingRow } from '#src/shared/wire/peer-frames.js';
 import type { Frame, PlainFrame } from '#src/shared/wire/protocol.js';
+import { NO_CREDENTIALS } from '#src/shared/wire/tls/certificates.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
 import { Trio } from '../support/trio.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
@@ -38,7 +39,7 @@ async function met(): Promise<Met> {
 
 /** A call of `x`, which is nobody's member, to a node. */
 function caller(node: Node) {
-  const own = { clusterId: 'test', nodeId: 'x', incarnation: 1n, key: undefined };
+  const own = { clusterId: 'test', nodeId: 'x', incarnation: 1n, credentials: NO_CREDENTIALS };
   const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024 };
   const times = { readTimeoutMs: 10_000, keepAliveMs: 10_000 };
   const peers = new PeerClient(nodePlatform, {

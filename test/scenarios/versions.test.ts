@@ -39,10 +39,10 @@ const NONCE = nonceOf(DIRECTORY, Buffer.alloc(CHANCE_BYTES, 5));
 const GREETINGS: Record<string, { hello: Hello } | { welcome: Welcome }> = {
   'hello, version 1': { hello: { ...HELLO, maxVersion: 1 } },
   'hello, version 2': {
-    hello: { ...HELLO, auth: new DiallerAuth(undefined, PARTIES, NONCE).hello },
+    hello: { ...HELLO, auth: new DiallerAuth([], PARTIES, NONCE).hello },
   },
   'hello, version 2, key': {
-    hello: { ...HELLO, auth: new DiallerAuth(KEY, PARTIES, NONCE).hello },
+    hello: { ...HELLO, auth: new DiallerAuth([KEY], PARTIES, NONCE).hello },
   },
   'welcome, version 1': { welcome: { ...WHO, nodeId: 'b', version: 1 } },
   'welcome, version 2': { welcome: { ...WHO, nodeId: 'b', version: 2, auth: AUTH } },

@@ -160,7 +160,7 @@ export class SimNode {
                 if (!hasEnded) hooks.message(copy);
               });
             },
-            connect: (_, port) => {
+            connect: ({ port }) => {
               const socket = network.connect(this.machine, thread, port);
               sockets.splice(0, sockets.length, socket);
               return socket;

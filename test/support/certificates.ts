@@ -1,74 +1,93 @@
-/** An authority and one certificate of it, of a day, as files: X.509 without openssl. */
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+/** An authority, and what it gives to nodes, as files: made by what `engram-wal cert` runs. */
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import * as x509 from '@peculiar/x509';
+import {
+  makeAuthority,
+  makeNodeCertificate,
+  type Pair,
+  type Validity,
+  validFor,
+} from '#src/main/cli/certificates.js';
+import type { NodeOptions } from '#src/main/index.js';
+import { certificateName } from '#src/shared/wire/tls/certificates.js';
 
-/** DER: a tag, the length, what is in it. */
-function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const body = Buffer.concat(parts);
-  const { length } = body;
-  const size = length < 128 ? [length] : [0x82, length >> 8, length & 255];
-  return Buffer.concat([Buffer.from([tag, ...size]), body]);
-}
+type Tls = NonNullable<NodeOptions['tls']>;
 
-const sequence = (...parts: readonly Uint8Array[]): Buffer => der(0x30, ...parts);
-const oid = (hex: string): Buffer => der(0x06, Buffer.from(hex, 'hex'));
-const bits = (bytes: Uint8Array): Buffer => der(0x03, Buffer.from([0]), bytes);
-const text = (tag: number, value: string): Buffer => der(tag, Buffer.from(value));
+const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
-const ECDSA_WITH_SHA256 = sequence(oid('2a8648ce3d040302'));
-const COMMON_NAME = oid('550403');
-const IS_CRITICAL = der(0x01, Buffer.from([255]));
-/** basicConstraints: an authority. */
-const IS_AUTHORITY = [oid('551d13'), IS_CRITICAL, der(0x04, sequence(IS_CRITICAL))];
-/** subjectAltName: localhost and 127.0.0.1. */
-const OF_LOCALHOST = [
-  oid('551d11'),
-  der(0x04, sequence(text(0x82, 'localhost'), der(0x87, Buffer.from([127, 0, 0, 1])))),
-];
+/** A certificate that is over, and was good for a day. */
+export const EXPIRED: Validity = {
+  from: new Date(Date.now() - 2 * 86_400_000),
+  until: new Date(Date.now() - 86_400_000),
+};
 
-const nameOf = (name: string): Buffer =>
-  sequence(der(0x31, sequence(COMMON_NAME, text(0x0c, name))));
+export class Authority {
+  readonly #pair: Pair;
+  readonly #folder: string;
+  #made = 0;
 
-function timeAt(ms: number): Buffer {
-  const digits = new Date(ms).toISOString().replace(/\D/g, '');
-  return text(0x17, `${digits.slice(2, 14)}Z`);
-}
+  static async make(folder: string, clusterId = 'test', days = 1): Promise<Authority> {
+    return new Authority(await makeAuthority(clusterId, validFor(days)), folder);
+  }
 
-function certificate(
-  issuer: { name: string; key: KeyObject },
-  subject: { name: string; key: KeyObject },
-  extension: readonly Uint8Array[],
-): string {
-  const DAY_MS = 86_400_000;
-  const body = sequence(
-    der(0xa0, der(0x02, Buffer.from([2]))),
-    der(0x02, Buffer.from([1]), randomBytes(8)),
-    ECDSA_WITH_SHA256,
-    nameOf(issuer.name),
-    sequence(timeAt(Date.now() - DAY_MS), timeAt(Date.now() + DAY_MS)),
-    nameOf(subject.name),
-    subject.key.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(sequence(...extension))),
-  );
-  const whole = sequence(body, ECDSA_WITH_SHA256, bits(sign('sha256', body, issuer.key)));
-  const lines = whole.toString('base64').replace(/.{64}/g, '$&\n');
-  return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
+  private constructor(pair: Pair, folder: string) {
+    this.#pair = pair;
+    this.#folder = folder;
+  }
+
+  /** PEM. */
+  get ca(): string {
+    return this.#pair.cert;
+  }
+
+  /** What the option `tls` of this node is, in files of its own. */
+  async tlsOf(
+    nodeId: string,
+    more: { clusterId?: string; validity?: Validity; ca?: string; hosts?: string[] } = {},
+  ): Promise<Tls> {
+    const { clusterId = 'test', validity = validFor(1), ca = this.ca, hosts = [] } = more;
+    const names = { clusterId, nodeId, hosts };
+    return this.#write(nodeId, ca, await makeNodeCertificate(this.#pair, names, validity));
+  }
+
+  /** Under the right name, and nobody else vouches for it. */
+  async signedByItself(nodeId: string): Promise<Tls> {
+    const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
+    const url = certificateName('test', nodeId).slice('URI:'.length);
+    const made = await x509.X509CertificateGenerator.createSelfSigned({
+      keys: keys as webcrypto.CryptoKeyPair,
+      signingAlgorithm: ALGORITHM,
+      extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'url', value: url }])],
+    });
+    const key = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
+    const pem = x509.PemConverter.encode(key, 'PRIVATE KEY');
+    return this.#write(nodeId, this.ca, { cert: made.toString('pem'), key: pem });
+  }
+
+  #write(nodeId: string, ca: string, { cert, key }: Pair): Tls {
+    const dir = path.join(this.#folder, `tls-${nodeId}-${process.hrtime.bigint()}-${this.#made++}`);
+    fs.mkdirSync(dir, { recursive: true });
+    const write = (name: string, text: string): string => {
+      fs.writeFileSync(path.join(dir, name), text, { mode: 0o600 });
+      return path.join(dir, name);
+    };
+    return {
+      caFile: write('ca.pem', ca),
+      certFile: write('cert.pem', cert),
+      keyFile: write('key.pem', key),
+    };
+  }
 }
 
 /** Files in a folder: the authority's certificate, and one for localhost with its key. */
-export function makeCertificates(into: string): { ca: string; cert: string; key: string } {
-  const [authority, own] = [1, 2].map(() => generateKeyPairSync('ec', { namedCurve: 'P-256' }));
-  const issuer = { name: 'test', key: authority!.privateKey };
-  const write = (name: string, content: string | Buffer): string => {
-    fs.writeFileSync(path.join(into, name), content);
-    return path.join(into, name);
-  };
-  const ca = certificate(issuer, { name: 'test', key: authority!.publicKey }, IS_AUTHORITY);
-  const cert = certificate(issuer, { name: 'localhost', key: own!.publicKey }, OF_LOCALHOST);
-  return {
-    ca: write('ca.pem', ca),
-    cert: write('own.pem', cert),
-    key: write('own.key', own!.privateKey.export({ type: 'pkcs8', format: 'pem' })),
-  };
+export async function makeCertificates(
+  into: string,
+): Promise<{ ca: string; cert: string; key: string }> {
+  const authority = await Authority.make(into);
+  const hosts = ['localhost', '127.0.0.1'];
+  const { caFile, certFile, keyFile } = await authority.tlsOf('localhost', { hosts });
+  return { ca: caFile, cert: certFile, key: keyFile };
 }

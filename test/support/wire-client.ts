@@ -22,8 +22,9 @@ export class WireClient {
   readonly #assembler = new FrameAssembler(4 * 1024 * 1024);
   #wake: (() => void)[] = [];
 
-  constructor(port: number) {
-    this.socket = net.connect({ host: '127.0.0.1', port });
+  /** @param to a port of this machine, or a socket of its own kind */
+  constructor(to: number | net.Socket) {
+    this.socket = typeof to === 'number' ? net.connect({ host: '127.0.0.1', port: to }) : to;
     this.socket.on('error', () => undefined);
     this.closed = new Promise((resolve) => this.socket.once('close', () => resolve()));
     this.socket.on('data', (chunk) => {

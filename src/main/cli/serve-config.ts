@@ -1,7 +1,7 @@
 /**
  * The file of `engram-wal serve`: JSON (comments are allowed), every option of openNode that JSON
- * can express, the spaces to open and the level of the log. Secrets may stand in files of their
- * own (`keyFile`, `http.tokenFile`). Whatever is wrong is named with its line.
+ * can express, the spaces to open and the level of the log. Keys stand in files of their own or in
+ * the environment, never in this one. Whatever is wrong is named with its line.
  */
 import fs from 'node:fs/promises';
 import path from 'node:path';
@@ -18,6 +18,7 @@ import { checkName } from '../../shared/names.js';
 import type { OpenSpaceOptions } from '../lead/options.js';
 import { OPTION_NAMES, readOptions } from '../options/config.js';
 import type { NodeOptions } from '../options/options.js';
+import { keysIn } from '../runtime/credentials.js';
 import { LEVELS } from '../tell/line.js';
 
 export interface ServeConfig {
@@ -28,10 +29,12 @@ export interface ServeConfig {
 
 /** What a file cannot give: the host's own code. */
 const FUNCTIONS = OPTION_NAMES.functions;
-const OWN_KEYS = ['spaces', 'logLevel', 'keyFile'];
+const OWN_KEYS = ['spaces', 'logLevel'];
+/** Keys as in a file of `keyFile`, a line each. */
+export const KEY_VARIABLE = 'ENGRAM_WAL_KEY';
 
 /**
- * Reads and checks the file. Relative names of files (`dataDir`, `keyFile`, in `http`)
+ * Reads and checks the file. Relative names of files (`dataDir`, `keyFile`, in `http` and `tls`)
  * are meant from the file’s own folder. Throws Configuration with file, line and column.
  */
 export async function readServeConfig(file: string): Promise<ServeConfig> {
@@ -60,6 +63,10 @@ export async function readServeConfig(file: string): Promise<ServeConfig> {
   for (const key of FUNCTIONS) {
     if (given[key] === undefined) continue;
     throw failure('Configuration', `${at(key)}: ${key} is code: import the library to give it`);
+  }
+  if (given.key !== undefined) {
+    const found = `key is a secret: give it as keyFile, or as the variable ${KEY_VARIABLE}`;
+    throw failure('Configuration', `${at('key')}: ${found}`);
   }
   const { spaces = [], logLevel = 'info', ...rest } = given;
   if (typeof logLevel !== 'string' || !(LEVELS as readonly string[]).includes(logLevel)) {
@@ -117,13 +124,18 @@ function withPaths(given: Record<string, unknown>, dir: string): Record<string, 
     typeof value === 'string' && value !== '' ? path.resolve(dir, value) : value;
   const found = { ...given };
   for (const key of ['dataDir', 'keyFile']) if (key in found) found[key] = from(found[key]);
+  const resolved = (files: Record<string, unknown>): Record<string, unknown> =>
+    Object.fromEntries(
+      Object.entries(files).map(([key, value]) => [
+        key,
+        key.endsWith('File') ? from(value) : value,
+      ]),
+    );
+  if (isObject(found.tls)) found.tls = resolved(found.tls);
   if (isObject(found.http)) {
     const http = { ...found.http };
     if ('tokenFile' in http) http.tokenFile = from(http.tokenFile);
-    if (isObject(http.tls)) {
-      const tls = Object.entries(http.tls).map(([key, value]) => [key, from(value)]);
-      http.tls = Object.fromEntries(tls);
-    }
+    if (isObject(http.tls)) http.tls = resolved(http.tls);
     found.http = http;
   }
   return found;
@@ -147,8 +159,9 @@ async function withSecrets(
       throw failure('Configuration', `${where}: ${(error as Error).message}`, { cause: error });
     }
   };
-  const { keyFile, ...found } = given;
-  if (keyFile !== undefined) found.key = await read(keyFile, at('keyFile'), 'key' in found);
+  const found = { ...given };
+  const inEnvironment = process.env[KEY_VARIABLE];
+  if (inEnvironment !== undefined) found.key = keysIn(inEnvironment, KEY_VARIABLE);
   if (isObject(found.http) && found.http.tokenFile !== undefined) {
     const { tokenFile, ...http } = found.http;
     const token = await read(tokenFile, at('http', 'tokenFile'), 'token' in http);

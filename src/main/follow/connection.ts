@@ -11,10 +11,9 @@ import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../../shared/wire/auth.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
-import { loadCodecs, takenFeatures } from '../../shared/wire/compression.js';
+import { loadCodecs } from '../../shared/wire/compression.js';
 import { FrameAssembler, type FrameBuffers } from '../../shared/wire/frame.js';
-import { checkHello, directoryOf } from '../../shared/wire/greeting.js';
-import { FEATURE_PEER_CALL } from '../../shared/wire/peer-frames.js';
+import { checkHello, directoryOf, featuresFor, isCall } from '../../shared/wire/greeting.js';
 import {
   decodeFrame,
   encodeFrame,
@@ -29,6 +28,7 @@ import {
 } from '../../shared/wire/protocol.js';
 import type { HistoryRow } from '../../shared/wire/role-frames.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../../shared/wire/snapshot-frames.js';
+import { checkCertificate } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import { PeerConnection } from '../peer/answers.js';
 import { warn } from '../runtime/warn.js';
@@ -38,13 +38,6 @@ import type { ReceiverHost } from './host.js';
 
 /** What a peer that does not read may leave unread. */
 const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
-
-const isCall = (hello: Hello): boolean => (hello.features & FEATURE_PEER_CALL) !== 0;
-
-/** Those of the hello that this end takes. */
-function featuresFor(hello: Hello): number {
-  return isCall(hello) ? FEATURE_PEER_CALL : takenFeatures(hello.features);
-}
 
 export interface ConnectionHooks {
   /** For whole frames; shared by the connections of one server. */
@@ -106,7 +99,8 @@ export class ReceiverConnection implements SnapshotLink {
     });
     socket.on('data', (chunk) => this.#data(chunk));
     socket.on('error', (error) => {
-      this.#reason = error.message;
+      if (error instanceof EngramError) this.refuse(error);
+      else this.#reason = error.message;
     });
     socket.on('end', () => {
       this.#hasEnded = true;
@@ -226,7 +220,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   #take(kind: number, body: Uint8Array): void {
     const frame = decodeFrame(kind, body);
-    if (!this.#isGreeted) {
+    if (!this.#isGreeted && frame.kind !== 'bye') {
       if (frame.kind !== 'hello')
         throw failure('ProtocolViolation', `a ${frame.kind} before hello`);
       this.#isGreeted = true;
@@ -314,15 +308,19 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #hello(hello: Hello): void {
+    const { clusterId, nodeId, directoryId, credentials } = this.#host;
+    const { keys, tls } = credentials.now;
+    const { proven } = this.#socket;
+    if (tls) checkCertificate(proven, { tls, clusterId, nodeId: hello.nodeId });
     const loading = loadCodecs(hello.features);
     if (loading) this.#during(loading.then(() => this.#hello(hello)));
     if (loading || this.#socket.destroyed) return;
-    const { clusterId, nodeId, directoryId, key } = this.#host;
     this.version = checkHello(hello, this.#host);
     this.directoryId = directoryOf(hello.maxVersion, hello.auth);
-    const auth = new ListenerAuth(key, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
+    const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
+    const auth = new ListenerAuth(keys, nonce, proven?.channel);
     const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
-    const ours = auth.hello(hello.auth, parties, this.version);
+    const ours = auth.hello(hello.auth, parties, { ...hello, version: this.version });
     if (!auth.asks) {
       this.#welcome(hello, () => this.#sendWelcome(hello, ours));
       return;

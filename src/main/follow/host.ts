@@ -3,6 +3,7 @@ import type { History } from '../../shared/lead/epoch.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { Epoch, EpochStart, Sequence } from '../../shared/position.js';
 import type { Frame, PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
+import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { PeerHandlers } from '../peer/answers.js';
@@ -18,7 +19,7 @@ export interface ReceiverHost {
   readonly maxFrameBytes: number;
   readonly readTimeoutMs: number;
   readonly keepAliveMs: number;
-  readonly key: Uint8Array | undefined;
+  readonly credentials: CredentialsNow;
   readonly wal: Wal;
   readonly snapshots: SnapshotIntake;
   spaceById(id: string): SpaceState | undefined;

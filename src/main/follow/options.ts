@@ -4,7 +4,7 @@ import type { Entry } from '../../shared/log/entry.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 
 export interface FollowOptions {
-  /** Where primaries may dial this node. Loopback only, unless there is a key. */
+  /** Where primaries may dial this node. Loopback only, unless there is a key or `tls`. */
   readonly listen?: Address;
   /**
    * Replica: gets entries in order within a space; resolves = applied. What it throws is an

@@ -32,7 +32,11 @@ export class ReceiverServer {
 
   constructor(sockets: Sockets, host: ReceiverHost) {
     this.#host = host;
-    this.#listener = sockets.listener((socket) => this.#accept(socket), host.keepAliveMs);
+    this.#listener = sockets.listener(
+      (socket) => this.#accept(socket),
+      host.keepAliveMs,
+      host.credentials,
+    );
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }

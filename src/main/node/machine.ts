@@ -1,13 +1,16 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
+import tls from 'node:tls';
 import { CONNECTIONS_MAX } from '../../shared/limits.js';
 import type { FromShipper } from '../../shared/link/control.js';
+import { securely } from '../../shared/wire/tls/late-socket.js';
 import { type Coordinator, StaticCoordinator } from '../lead/coordinator.js';
 import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
 import type { ShipperThreads, Sockets } from '../runtime/machine.js';
 import { requirePackage } from '../runtime/packages.js';
+import { SecureDoor } from '../runtime/secure-door.js';
 import { startThread } from '../runtime/threads.js';
 import { warn } from '../runtime/warn.js';
 
@@ -32,11 +35,12 @@ export interface Platform extends Sockets, ShipperThreads {
 
 /** Real sockets, real threads. */
 export const nodePlatform: Platform = {
-  listener(accepted, keepAliveMs) {
+  listener(accepted, keepAliveMs, credentials) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
     // What came before the end may still wait for work that is under way.
     const options = { noDelay: true, allowHalfOpen: true, ...keepAlive };
-    const server = net.createServer(options, accepted);
+    const door = credentials.now.tls && new SecureDoor(credentials);
+    const server = net.createServer(options, (socket) => accepted(door?.accept(socket) ?? socket));
     server.maxConnections = CONNECTIONS_MAX;
     return {
       listen: (address) =>
@@ -54,9 +58,11 @@ export const nodePlatform: Platform = {
     };
   },
 
-  connect({ host, port }, keepAliveMs) {
+  connect({ host, port }, keepAliveMs, security) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
-    return net.connect({ host, port, noDelay: true, ...keepAlive });
+    const raw = net.connect({ host, port, noDelay: true, ...keepAlive });
+    if (!security) return raw;
+    return securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
   },
 
   startShipper(start, hooks) {

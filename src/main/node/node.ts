@@ -146,6 +146,16 @@ export class Node {
   }
 
   /**
+   * Reads the files of `keyFile` and `tls` now; they are looked at every 5 s anyway. Connections
+   * that stand go on; new ones are made with what was read.
+   * Rejects Configuration where a file is wrong: what was in force stays so. Closed.
+   */
+  async reloadCredentials(): Promise<void> {
+    this.#checkOpen();
+    await stayAlive(this.#ground.credentials.reload());
+  }
+
+  /**
    * Copies this directory while the node runs: what is durable now, verified as a whole before the
    * target gets its name. The copy has a directory id of its own; opened, it follows whoever leads,
    * and leads by force alone. What it is copied from is kept until it is done.

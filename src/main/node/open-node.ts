@@ -16,6 +16,7 @@ import { Openings } from '../recovery/openings.js';
 import type { Recovered } from '../recovery/recovery.js';
 import { recover } from '../recovery/recovery.js';
 import { stayAlive } from '../runtime/alive.js';
+import { CredentialStore } from '../runtime/credentials.js';
 import type { Emit } from '../runtime/emit.js';
 import { checkHost } from '../runtime/threads.js';
 import { type Disk, makeDirDurably } from '../segments/disk.js';
@@ -105,6 +106,7 @@ async function open(
   followOf: (file: OpenedNodeFile) => 'checkpoint' | 'nothing',
 ): Promise<Node> {
   const dir = path.resolve(given.dataDir);
+  const credentials = await CredentialStore.open(given);
   await makeDirDurably(disk, dir).catch((error) => rootError(dir, error));
   const own = await DiskInUse.take(disk, dir).catch((error) => rootError(dir, error));
   // A directory that is refused is left as it was found.
@@ -120,13 +122,17 @@ async function open(
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
-    const ground = groundOf(config, platform, openings);
+    const ground = groundOf(config, platform, openings, credentials);
     if (openings.isLoop) ground.emitter.emit('crash-loop', openings.told);
     const opened = { disk: own, dir, file, recovered };
     const parts: Building = {};
     try {
       const all = await build(ground, platform, opened, parts);
       const node = handleTo(ground, all, () => own.release());
+      credentials.watch((news) => {
+        if (news.change === 'reloaded') all.ship.renew(credentials);
+        ground.emitter.emit('credentials', news);
+      });
       await all.watch.answerOverHttp();
       if (administer) await all.watch.operatedBy(administer(node, dir));
       ground.emitter.release();
@@ -159,20 +165,27 @@ function rootError(dir: string, error: unknown): never {
   throw failure('DataRootUnavailable', found, { cause: error, details: { option: 'dataDir' } });
 }
 
-function groundOf(config: NodeConfig, platform: Platform, openings: Openings): Ground {
+function groundOf(
+  config: NodeConfig,
+  platform: Platform,
+  openings: Openings,
+  credentials: CredentialStore,
+): Ground {
   const emitter = new NodeEmitter(config.nodeId, config.logger);
   const stop = manyListeners(new AbortController());
-  return { config, emitter, stop, openings, coordinator: platform.coordinator(config) };
+  const coordinator = platform.coordinator(config);
+  return { config, emitter, stop, openings, credentials, coordinator };
 }
 
 /** As who this node greets others, and answers them. */
-function identityOf(config: NodeConfig, { directoryId }: OpenedNodeFile): PeerIdentity {
-  const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes, key } = config;
+function identityOf({ config, credentials }: Ground, file: OpenedNodeFile): PeerIdentity {
+  const { directoryId } = file;
+  const { clusterId, nodeId, maxEntryBytes, catchUpBatchBytes } = config;
   const { readTimeoutMs, keepAliveMs } = config;
   const incarnation = randomBytes(8).readBigUInt64LE();
   const maxFrameBytes = frameBytesOf(maxEntryBytes, catchUpBatchBytes);
   const limits = { maxEntryBytes, maxFrameBytes, readTimeoutMs, keepAliveMs };
-  return { clusterId, nodeId, incarnation, directoryId, ...limits, key };
+  return { clusterId, nodeId, incarnation, directoryId, ...limits, credentials };
 }
 
 type Building = { -readonly [K in keyof Parts]?: Parts[K] };
@@ -194,10 +207,10 @@ async function build(
   opened: Opened,
   parts: Building,
 ): Promise<Parts> {
-  const { config, emitter, coordinator, openings } = ground;
+  const { config, emitter, coordinator, openings, credentials } = ground;
   const { signal: stop } = ground.stop;
   const emit: Emit<NodeEvents> = (name, event) => emitter.emit(name, event);
-  const own = identityOf(config, opened.file);
+  const own = identityOf(ground, opened.file);
   const ackRefusal = (): EngramError | undefined => leaseRefusal(coordinator);
 
   const log = await LogPart.open({ config, ...opened, ackRefusal, emit });
@@ -216,6 +229,17 @@ async function build(
   await lead.leadership.start();
   if (opened.recovered.leftovers.length > 0) void log.retention.run();
   const handles = SpaceHandles.of({ config, log, ship, follow, lead, ackRefusal, stop });
-  const watch = new WatchPart({ config, own, log, ship, follow, handles, openings, stop, emitter });
+  const watch = new WatchPart({
+    config,
+    own,
+    log,
+    ship,
+    follow,
+    handles,
+    openings,
+    credentials,
+    stop,
+    emitter,
+  });
   return Object.assign(parts, { log, ship, follow, lead, repairer, watch, handles });
 }

@@ -7,6 +7,7 @@ import type { Coordinator } from '../lead/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Openings } from '../recovery/openings.js';
 import type { Repairer } from '../repair/repairer.js';
+import type { CredentialStore } from '../runtime/credentials.js';
 import { inTurn } from '../runtime/in-order.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { FollowPart } from './follow-part.js';
@@ -21,6 +22,7 @@ export interface Ground {
   readonly config: NodeConfig;
   readonly emitter: NodeEmitter;
   readonly coordinator: Coordinator;
+  readonly credentials: CredentialStore;
   /** How often this directory was opened and not closed. */
   readonly openings: Openings;
   /** Aborted when the node closes. */
@@ -39,9 +41,10 @@ export interface Parts {
 
 /** @param parts those that there are: a node that could not be opened lacks the last ones */
 export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<void> {
-  const { config, emitter, coordinator, openings, stop } = ground;
+  const { config, emitter, coordinator, openings, credentials, stop } = ground;
   const { log, ship, follow, lead, repairer, watch } = parts;
   stop.abort();
+  credentials.close();
   const reading = log?.reader.streams.close(failure('Closed', `node ${config.nodeId} has closed`));
   lead?.peers.close();
   await inTurn([

@@ -10,6 +10,7 @@ import type { LogWriter } from '../log/write/writer.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
 import type { LogReader } from '../read/reader.js';
+import type { CredentialStore } from '../runtime/credentials.js';
 import type { Segments } from '../segments/segments.js';
 import type { Replication } from '../ship/replication.js';
 import type { NodeSummary } from '../watch/status.js';
@@ -18,6 +19,7 @@ export interface SummaryParts {
   readonly config: NodeConfig;
   readonly directoryId: string;
   readonly address: Address | undefined;
+  readonly credentials: CredentialStore;
   readonly memory: NodeMemory;
   readonly segments: Segments;
   readonly damage: Damage;
@@ -36,6 +38,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     clusterId: config.clusterId,
     directoryId: parts.directoryId,
     address: parts.address,
+    certificate: parts.credentials.certificate,
     durableLsn: memory.durableLsn,
     segments: segments.list.length,
     retention: {

@@ -2,6 +2,7 @@
 import type { NodeConfig } from '../options/options.js';
 import type { PeerIdentity } from '../peer/client.js';
 import type { Openings } from '../recovery/openings.js';
+import type { CredentialStore } from '../runtime/credentials.js';
 import { inTurn } from '../runtime/in-order.js';
 import { requirePackage } from '../runtime/packages.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
@@ -29,6 +30,7 @@ export interface WatchGiven {
   readonly handles: SpaceHandles;
   /** How often this directory was opened and not closed. */
   readonly openings: Openings;
+  readonly credentials: CredentialStore;
   readonly stop: AbortSignal;
   readonly emitter: NodeEmitter;
 }
@@ -67,11 +69,12 @@ export class WatchPart implements SeenNode {
 
   /** What status and metrics are made of, as of now. */
   get #seen(): MetricParts & SummaryParts {
-    const { config, own, log, ship, follow, emitter } = this.#given;
+    const { config, own, log, ship, follow, credentials, emitter } = this.#given;
     const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
     return {
       ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
       directoryId: own.directoryId,
+      credentials,
       address: follow.address,
       replication: ship.replication,
       applier: follow.applier,

@@ -58,13 +58,13 @@ import {
   wholeMs,
   wrong,
 } from '../../shared/option-checks.js';
-import { KEY_MIN_BYTES } from '../../shared/wire/auth.js';
 import type { CoordinatorConfig } from '../lead/options.js';
 import { loggerProblem } from '../tell/logger.js';
 import { coordinatorConfig, coordinatorProblem } from './coordinator.js';
 import { httpProblem } from './http.js';
 import type { MetricsRegistry, NodeConfig, NodeOptions } from './options.js';
 import { checkTogether } from './relations.js';
+import { keyProblem, keysOf, tlsProblem } from './tls.js';
 
 const registryProblem: Check = (v) => {
   const { registerMetric, removeSingleMetric, metrics } = Object(v) as Partial<MetricsRegistry>;
@@ -83,13 +83,9 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
     const problems = v.map((member, i) => addressProblem(member, `replicas[${i}]`, 1, 'nodeId'));
     return problems.find((problem) => problem !== undefined);
   },
-  key: (v) => {
-    const bytes =
-      typeof v === 'string' ? Buffer.byteLength(v) : v instanceof Uint8Array && v.length;
-    return bytes !== false && bytes >= KEY_MIN_BYTES
-      ? undefined
-      : `a string or Uint8Array of at least ${KEY_MIN_BYTES} bytes`;
-  },
+  key: keyProblem,
+  keyFile: pathText,
+  tls: tlsProblem,
   lead: flag,
   coordinator: coordinatorProblem,
   apply: callback,
@@ -179,7 +175,7 @@ export function readOptions(asked: NodeOptions): NodeConfig {
   }
   const entries = Object.entries(options).filter(([, value]) => value !== undefined);
   for (const [key, value] of entries) checkOption(key, value, CHECKS[key as keyof NodeOptions]);
-  const given = Object.fromEntries(entries) as unknown as NodeOptions;
+  const { key, ...given } = Object.fromEntries(entries) as unknown as NodeOptions;
   const sizes = fittingSizes(given);
   const { lagDegradedThresholdMs: degradedMs = DEFAULT_LAG_DEGRADED_MS } = given;
   const alertMs = given.lagAlertThresholdMs ?? Math.min(DEFAULT_LAG_ALERT_MS, degradedMs);
@@ -220,7 +216,7 @@ export function readOptions(asked: NodeOptions): NodeConfig {
     metricsPrefix: DEFAULT_METRICS_PREFIX,
     ...given,
     ...advertised(given),
-    key: given.key === undefined ? undefined : Buffer.from(given.key as Uint8Array),
+    keys: keysOf(key),
   };
   checkTogether(config);
   return config;

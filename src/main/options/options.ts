@@ -2,6 +2,7 @@
 import type { FollowOptions } from '../follow/options.js';
 import type { CoordinatorConfig, LeadOptions } from '../lead/options.js';
 import type { LogOptions } from '../log/options.js';
+import type { TlsOptions } from '../runtime/credentials.js';
 import type { ShipOptions } from '../ship/options.js';
 import type { SnapshotOptions } from '../snapshot/options.js';
 import type { Logger } from '../tell/logger.js';
@@ -22,9 +23,17 @@ export interface NodeOptions
   readonly clusterId: string;
   /**
    * The same on every node of the cluster, at least 16 bytes: both ends of a connection prove that
-   * they have it. It keeps strangers out; what is sent is not encrypted.
+   * they have it. It keeps strangers out; what is sent is encrypted with `tls` alone. Two of them
+   * while one is changed for another: the first proves, each is accepted.
    */
-  readonly key?: string | Uint8Array;
+  readonly key?: string | Uint8Array | readonly (string | Uint8Array)[];
+  /** The same in a file, a key a line: read again when it changes, without a restart. */
+  readonly keyFile?: string;
+  /**
+   * TLS 1.3 on every connection to and from other nodes. Each end shows a certificate of the
+   * cluster's own authority that names its node. The files are read again when they change.
+   */
+  readonly tls?: TlsOptions;
   /** Gets one structured line for each event, rate-limited. Default: none, nothing is written. */
   readonly logger?: Logger;
   /** Metrics, health, status and a page for people over HTTP. Default: none, nothing listens. */
@@ -47,6 +56,8 @@ export interface MetricsRegistry {
 }
 
 type WithoutDefault =
+  | 'keyFile'
+  | 'tls'
   | 'listen'
   | 'advertise'
   | 'apply'
@@ -62,6 +73,7 @@ type WithoutDefault =
 /** The options with every default filled in. */
 export type NodeConfig = Required<Omit<NodeOptions, WithoutDefault | 'key' | 'coordinator'>> &
   Pick<NodeOptions, WithoutDefault> & {
-    readonly key: Uint8Array | undefined;
+    /** Those that were given as `key`. */
+    readonly keys: readonly Uint8Array[];
     readonly coordinator: CoordinatorConfig;
   };

@@ -21,17 +21,21 @@ function contradiction(found: string): Error {
   return failure('Configuration', found);
 }
 
-/** Beyond loopback nothing listens or dials without a key (DESIGN 6). Throws Configuration. */
-function checkReach({ host }: Address, what: string, key: Uint8Array | undefined): void {
-  if (key || isLoopback(host)) return;
-  throw contradiction(`${what} is ${host}, and there is no key: without one, loopback hosts only`);
+/** What keeps strangers out. */
+type Guards = Pick<NodeConfig, 'keys' | 'keyFile' | 'tls'>;
+
+/** Beyond loopback nothing listens or dials without key or TLS. Throws Configuration. */
+function checkReach({ host }: Address, what: string, { keys, keyFile, tls }: Guards): void {
+  if (keys.length > 0 || keyFile !== undefined || tls || isLoopback(host)) return;
+  const found = `${what} is ${host}, and there is neither key nor tls`;
+  throw contradiction(`${found}: without either, loopback hosts only`);
 }
 
 /** A copy of the replica given to addReplica, checked. Throws Configuration. */
-export function checkReplica(given: unknown, { key }: Pick<NodeConfig, 'key'>): Member {
+export function checkReplica(given: unknown, guards: Guards): Member {
   const member = copied('addReplica', given) as Member;
   checkOption('replica', member, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
-  checkReach(member, 'the replica', key);
+  checkReach(member, 'the replica', guards);
   checkNewName('the nodeId of a replica', member.nodeId);
   return member;
 }
@@ -42,6 +46,9 @@ export function checkTogether(config: NodeConfig): void {
   checkNewName('clusterId', config.clusterId);
   checkPlaces(config);
   checkSizes(config);
+  if (config.keys.length > 0 && config.keyFile !== undefined) {
+    throw contradiction('key and keyFile are both given: leave out one');
+  }
   if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
     throw contradiction("fsync is 'none', which ships nothing: leave out replicas and listen");
   }
@@ -68,21 +75,22 @@ export function checkTogether(config: NodeConfig): void {
 }
 
 function checkPlaces(config: NodeConfig): void {
-  const { listen, advertise, replicas, coordinator, key } = config;
+  const { listen, advertise, replicas, coordinator } = config;
   if (replicas.length >= MEMBERS_MAX) {
     throw contradiction(`replicas are ${replicas.length}, not at most ${MEMBERS_MAX - 1}`);
   }
-  for (const replica of replicas) checkReach(replica, 'a host in replicas', key);
-  if (listen) checkReach(listen, 'listen.host', key);
-  if (advertise) checkReach(advertise, 'advertise.host', key);
+  for (const replica of replicas) checkReach(replica, 'a host in replicas', config);
+  if (listen) checkReach(listen, 'listen.host', config);
+  if (advertise) checkReach(advertise, 'advertise.host', config);
   if (advertise && !listen) throw contradiction('advertise is given without listen');
   if (coordinator.kind === 'etcd') checkEtcd(config, coordinator);
 }
 
 function checkEtcd(
-  { listen, advertise, replicas, key }: NodeConfig,
+  config: NodeConfig,
   { endpoints }: Extract<CoordinatorConfig, { kind: 'etcd' }>,
 ): void {
+  const { listen, advertise, replicas } = config;
   if (!listen) throw contradiction('coordinator etcd without listen: other nodes must reach it');
   const { host } = advertise ?? listen;
   if (isWildcard(host)) {
@@ -92,7 +100,8 @@ function checkEtcd(
     throw contradiction('coordinator etcd with replicas: etcd says where a space goes');
   }
   for (const endpoint of endpoints) {
-    checkReach({ host: new URL(endpoint).hostname, port: 0 }, 'a coordinator.endpoints host', key);
+    const at = { host: new URL(endpoint).hostname, port: 0 };
+    checkReach(at, 'a coordinator.endpoints host', config);
   }
 }
 

@@ -3,7 +3,13 @@
  * follows nothing and takes nobody's place. What may be asked: shared/wire/peer-frames.ts.
  */
 import { randomBytes } from 'node:crypto';
-import { ERROR_CODES, type ErrorCode, failure } from '../../shared/errors.js';
+import {
+  EngramError,
+  ERROR_CODES,
+  type ErrorCode,
+  failure,
+  firstLine,
+} from '../../shared/errors.js';
 import { HELLO_FRAME_MAX_BYTES, PEER_ANSWER_MAX_BYTES } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
 import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../../shared/wire/auth.js';
@@ -18,6 +24,7 @@ import {
   type Frame,
   type PlainFrame,
 } from '../../shared/wire/protocol.js';
+import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
 import type { Sockets } from '../runtime/machine.js';
 
 /** As whom a node asks, and what it takes. */
@@ -30,7 +37,7 @@ export interface PeerIdentity {
   readonly maxFrameBytes: number;
   readonly readTimeoutMs: number;
   readonly keepAliveMs: number;
-  readonly key: Uint8Array | undefined;
+  readonly credentials: CredentialsNow;
 }
 
 export type AnswerHeard = (frame: Frame, member: Member) => void;
@@ -79,7 +86,10 @@ export class PeerClient {
   /** A greeted connection for several questions; the caller closes it. Rejects as `ask` does. */
   async open(member: Member, timeoutMs: number): Promise<PeerCall> {
     if (this.#isClosed) throw failure('Closed', 'a question to a member by a closed node');
-    const socket = this.#sockets.connect(member, this.#own.keepAliveMs);
+    const { keepAliveMs, clusterId, credentials } = this.#own;
+    const { tls } = credentials.now;
+    const security = tls && { tls, clusterId, nodeId: member.nodeId };
+    const socket = this.#sockets.connect(member, keepAliveMs, security);
     const ended = (): unknown => this.#calls.delete(call);
     const call: PeerCall = new PeerCall(socket, member, this.#own, this.#heard, ended);
     this.#calls.add(call);
@@ -107,7 +117,7 @@ export class PeerCall {
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #answered: AnswerHeard;
   readonly #ended: () => void;
-  readonly #auth: DiallerAuth;
+  #auth: DiallerAuth | undefined;
   #waiting: Waiting | undefined;
   #isConnected = false;
   #failure: Error | undefined;
@@ -131,14 +141,12 @@ export class PeerCall {
     this.#own = own;
     this.#answered = answered;
     this.#ended = ended;
-    const parties = { clusterId: own.clusterId, dialler: own.nodeId, listener: member.nodeId };
-    const nonce = nonceOf(own.directoryId, randomBytes(CHANCE_BYTES));
-    this.#auth = new DiallerAuth(own.key, parties, nonce);
     let cause: Error | undefined;
     socket.on('connect', () => this.#connected());
     socket.on('data', (chunk) => this.#heard(chunk));
     socket.on('error', (error) => {
       cause = error;
+      if (error instanceof EngramError) this.#refuse(error);
     });
     socket.on('close', () => this.fail(this.#lost(cause)));
   }
@@ -160,9 +168,22 @@ export class PeerCall {
     });
   }
 
+  /** The other end is not who was dialled, and is told so. */
+  #refuse(error: EngramError): void {
+    const message = firstLine(error);
+    this.#socket.write(encodeFrame({ kind: 'bye', fatal: true, code: error.code, message }));
+    this.#socket.destroySoon();
+    this.#end(failure(error.code, `${this.#name}: ${message}`, { cause: error }));
+  }
+
   #connected(): void {
     this.#isConnected = true;
     const { clusterId, nodeId, incarnation, maxFrameBytes, maxEntryBytes } = this.#own;
+    const { credentials, directoryId } = this.#own;
+    const parties = { clusterId, dialler: nodeId, listener: this.#member.nodeId };
+    const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
+    const { proven } = this.#socket;
+    this.#auth = new DiallerAuth(credentials.now.keys, parties, nonce, proven?.channel);
     const caps = { maxFrameBytes, maxEntryBytes };
     const peerId = this.#member.nodeId;
     const features = FEATURE_PEER_CALL;
@@ -187,7 +208,7 @@ export class PeerCall {
       if (!isSpoken(version)) {
         throw failure('UnsupportedVersion', `${this.#name} chose version ${version}`);
       }
-      const proof = this.#auth.welcomed(auth, version);
+      const proof = this.#auth!.welcomed(auth, version);
       this.version = version;
       this.directoryId = directoryOf(version, auth);
       if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
@@ -284,8 +305,12 @@ export class PeerCall {
   /** Ends the call; what it waits for rejects. */
   fail(error: Error): void {
     if (this.#failure) return;
-    this.#failure = error;
     this.#socket.destroy();
+    this.#end(error);
+  }
+
+  #end(error: Error): void {
+    this.#failure = error;
     this.#waiting?.reject(error);
     this.#ended();
   }

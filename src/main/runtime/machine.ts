@@ -2,6 +2,7 @@
 import type { Address } from '../../shared/address.js';
 import type { FromShipper, ShipperStart, ToShipper } from '../../shared/link/control.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+import type { CredentialsNow, Security } from '../../shared/wire/tls/certificates.js';
 
 /** A listening socket. */
 export interface Listener {
@@ -25,10 +26,20 @@ export interface ShipperThreadHooks {
 }
 
 export interface Sockets {
-  /** @param keepAliveMs from when on the system probes an idle connection */
-  listener(accepted: (socket: ByteSocket) => void, keepAliveMs: number): Listener;
-  /** Dials. Errors come as events of the socket. */
-  connect(address: Address, keepAliveMs: number): ByteSocket;
+  /**
+   * @param keepAliveMs from when on the system probes an idle connection
+   * @param credentials with TLS: whoever is accepted has to show a certificate of our authority
+   */
+  listener(
+    accepted: (socket: ByteSocket) => void,
+    keepAliveMs: number,
+    credentials: CredentialsNow,
+  ): Listener;
+  /**
+   * Dials. Errors come as events of the socket.
+   * @param security with it `connect` is told when the other end is who it must be
+   */
+  connect(address: Address, keepAliveMs: number, security: Security | undefined): ByteSocket;
 }
 
 export interface ShipperThreads {

@@ -1,10 +1,11 @@
 /** The options of shipping: to whom, over what links, and from when on a replica lags. */
 import type { Member } from '../../shared/log/node-record.js';
 import type { Compression } from '../../shared/wire/compression.js';
+import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
 import type { SnapshotConfig } from '../snapshot/options.js';
 
 export interface ShipOptions {
-  /** The nodes that this one ships its spaces to. Loopback only, unless there is a key. */
+  /** The nodes that this one ships its spaces to. Loopback only, unless there is a key or `tls`. */
   readonly replicas?: readonly Member[];
   /** Per replica: what may be sent and not yet flushed there. */
   readonly windowBytes?: number;
@@ -53,7 +54,7 @@ export interface ShipOptions {
 export interface ShipConfig extends Required<ShipOptions>, Omit<SnapshotConfig, keyof ShipOptions> {
   readonly clusterId: string;
   readonly nodeId: string;
-  readonly key: Uint8Array | undefined;
+  readonly credentials: CredentialsNow;
   /** Whether an unknown space may be created here. */
   readonly lead: boolean;
   readonly coordinator: { readonly kind: 'static' | 'etcd' };

@@ -17,6 +17,7 @@ import { rowsToTell } from '../../shared/members/rows.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
 import { idOf } from '../../shared/names.js';
 import type { Sequence } from '../../shared/position.js';
+import type { Credentials } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import { pause } from '../runtime/deadline.js';
 import type { ShipperThread, ShipperThreads } from '../runtime/machine.js';
@@ -90,7 +91,7 @@ export class ShipperHandle {
     lastSuccess: undefined,
   };
   readonly #threads: ShipperThreads;
-  readonly #start: ShipperStart;
+  #start: ShipperStart;
   readonly #hooks: ShipperHooks;
   readonly #spaces = new Map<number, ShippedSpace>();
   /** Of them, those that its thread is told of at the end of this turn. */
@@ -225,6 +226,13 @@ export class ShipperHandle {
   /** A question that was put at `askedMs` was waited for in vain. */
   unanswered(askedMs: number): void {
     this.#unansweredMs = Math.max(this.#unansweredMs, askedMs);
+  }
+
+  /** What it dials with from now on; at once, where it was refused with what it had. */
+  renew(credentials: Credentials): void {
+    this.#start = { ...this.#start, credentials };
+    this.post({ kind: 'credentials', credentials });
+    if (this.link.fatal === 'AuthFailed') this.post({ kind: 'retry' });
   }
 
   /** Nothing has come from it since a question was put that it has not answered. */
@@ -370,6 +378,6 @@ export function shipperOptions(config: ShipConfig) {
     keepAliveMs: config.keepAliveMs,
     batchEntries: config.batchEntries,
     batchDelayMs: config.batchDelayMs,
-    key: config.key,
+    credentials: config.credentials.now,
   };
 }

@@ -34,6 +34,15 @@ const WRITERS: Writers = {
     const fields = { replicaId, state, reason, ...more };
     return line(found, replicaId, text, fatal === undefined ? fields : { ...fields, fatal });
   },
+  credentials: ({ change, reason }) =>
+    line(
+      change === 'reloaded' ? 'info' : 'error',
+      change,
+      change === 'reloaded'
+        ? `keys and certificates were read anew: ${reason}`
+        : `new keys or certificates are not taken, those before stay in force: ${reason}`,
+      { change, reason },
+    ),
   'replica-status': ({ replicaId, status, before, spaces, reason }) =>
     line(
       // A few milliseconds more or less are no news.

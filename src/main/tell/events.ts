@@ -4,6 +4,7 @@ import type { LeadEvents } from '../lead/events.js';
 import type { LogEvents } from '../log/events.js';
 import type { DamageEvents } from '../read/events.js';
 import type { RecoveryEvents } from '../recovery/events.js';
+import type { CredentialEvents } from '../runtime/credentials.js';
 import type { ShipEvents } from '../ship/events.js';
 import type { SnapshotEvents } from '../snapshot/events.js';
 
@@ -11,6 +12,7 @@ import type { SnapshotEvents } from '../snapshot/events.js';
 export interface NodeEvents
   extends RecoveryEvents,
     LogEvents,
+    CredentialEvents,
     DamageEvents,
     SnapshotEvents,
     ShipEvents,

@@ -10,6 +10,7 @@ import type { PrimaryStatus } from '../follow/primary-links.js';
 import type { MembersStatus } from '../lead/members/changes.js';
 import type { LogStatus } from '../log/health.js';
 import type { SyncTimes } from '../log/write/writer.js';
+import type { CertificateStatus } from '../runtime/credentials.js';
 import type { ReplicaLinkStatus, SpaceReplicaStatus } from '../ship/status.js';
 
 /** The figures of a node, but for its spaces. */
@@ -19,6 +20,8 @@ export interface NodeSummary {
   /** Of the data directory: no other has it. 32 hex digits. */
   readonly directoryId: string;
   readonly address: Address | undefined;
+  /** How long what this node shows others lasts; undefined without `tls`. */
+  readonly certificate: CertificateStatus | undefined;
   readonly durableLsn: Lsn;
   readonly segments: number;
   readonly retention: {

@@ -9,6 +9,7 @@ import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../position.js';
 import type { Compression } from '../wire/compression.js';
 import type { PositionRow } from '../wire/protocol.js';
 import type { SnapshotFrame } from '../wire/snapshot-frames.js';
+import type { Credentials } from '../wire/tls/certificates.js';
 
 /** What a shipper is started with. */
 export interface ShipperStart {
@@ -39,8 +40,8 @@ export interface ShipperStart {
   readonly batchDelayMs: number;
   /** What batches are compressed with where the replica can undo it. */
   readonly compression: Compression;
-  /** The pre-shared key (wire/auth.ts). */
-  readonly key: Uint8Array | undefined;
+  /** As they were when it was started; newer ones come as a message. */
+  readonly credentials: Credentials;
 }
 
 /** What batches have cost on the wire, frames included. */
@@ -118,6 +119,8 @@ export type ToShipper =
   | { readonly kind: 'again' }
   /** The replica has dialled this node, in this life: it can be dialled, most likely. */
   | { readonly kind: 'met'; readonly incarnation: bigint }
+  /** For the next connection. */
+  | { readonly kind: 'credentials'; readonly credentials: Credentials }
   /** What ended the link is mended: dial now, not when the backoff is over. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'close' };

@@ -12,6 +12,12 @@ export function countedSocket(
     get destroyed() {
       return socket.destroyed;
     },
+    get proven() {
+      return socket.proven;
+    },
+    get remoteAddress() {
+      return socket.remoteAddress;
+    },
     get writableLength() {
       return socket.writableLength;
     },

@@ -12,6 +12,7 @@ import {
   HELLO_FRAME_MAX_BYTES,
   SPARE_FRAME_BUFFERS,
 } from '../limits.js';
+import { isTls, unexpectedTls } from './tls/certificates.js';
 
 /** The one kind whose body carries CRCs of its own. */
 export const BATCHES = 6;
@@ -126,6 +127,8 @@ export class FrameAssembler {
   #bytes: Uint8Array;
   #view: DataView;
   #used = 0;
+  /** Not yet known to be frames at all. */
+  #isUnknown = true;
   #cap: number;
 
   /** @param buffers where the buffer for longer frames comes from, and goes back to */
@@ -150,6 +153,7 @@ export class FrameAssembler {
   /** Another stream begins, with frames of up to `cap` bytes at first. */
   restart(cap: number): void {
     this.#used = 0;
+    this.#isUnknown = true;
     this.setCap(cap);
   }
 
@@ -163,6 +167,7 @@ export class FrameAssembler {
   /**
    * Takes `chunk` and hands over each whole frame. The body is valid only during the call.
    * `take` returns false to stop; the bytes not used up are returned, to be fed again.
+   * Throws ProtocolViolation, ChecksumMismatch, TlsMismatch.
    */
   feed(chunk: Uint8Array, take: (kind: number, body: Uint8Array) => boolean): Uint8Array {
     let rest = chunk;
@@ -172,6 +177,10 @@ export class FrameAssembler {
       this.#bytes.set(part, this.#used);
       this.#used += part.length;
       rest = rest.subarray(part.length);
+      if (this.#isUnknown && this.#used >= 3) {
+        if (isTls(this.#bytes)) throw unexpectedTls();
+        this.#isUnknown = false;
+      }
       if (this.#used < FRAME_HEADER_BYTES) break;
       const head = readFrameHead(this.#view, 0, this.#cap);
       const end = FRAME_HEADER_BYTES + head.length;

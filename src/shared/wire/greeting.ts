@@ -8,7 +8,8 @@ import { hexOf } from '../bytes.js';
 import { type ErrorCode, failure } from '../errors.js';
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../limits.js';
 import { DIRECTORY_BYTES } from './auth.js';
-import { type Compression, featureOf } from './compression.js';
+import { type Compression, featureOf, takenFeatures } from './compression.js';
+import { FEATURE_PEER_CALL } from './peer-frames.js';
 import type { Hello, Welcome } from './protocol.js';
 
 /** What a hello of this release says that it speaks. */
@@ -61,6 +62,16 @@ export function checkHello(
     throw failure('ProtocolViolation', 'a hello without the id of a directory');
   }
   return Math.min(hello.maxVersion, PROTOCOL_VERSION);
+}
+
+/** Who says so is no primary: it asks, and nothing else. */
+export function isCall(hello: Hello): boolean {
+  return (hello.features & FEATURE_PEER_CALL) !== 0;
+}
+
+/** Those of the hello that this end takes. */
+export function featuresFor(hello: Hello): number {
+  return isCall(hello) ? FEATURE_PEER_CALL : takenFeatures(hello.features);
 }
 
 /** Why a replica's welcome cannot be accepted; undefined where it can. All are fatal. */

@@ -5,6 +5,7 @@ import type { ShipperStart } from '../../shared/link/control.js';
 import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../../shared/wire/auth.js';
 import { directoryOf, helloOf, welcomeProblem } from '../../shared/wire/greeting.js';
 import type { PlainFrame, Welcome } from '../../shared/wire/protocol.js';
+import type { Credentials, Proven, Security } from '../../shared/wire/tls/certificates.js';
 
 /** What a welcome has come to. */
 export type Greeted =
@@ -23,19 +24,30 @@ export class Handshake {
   readonly #frameBytes: number;
   #auth: DiallerAuth | undefined;
   #life: bigint | undefined;
+  /** For the next connection. */
+  credentials: Credentials;
   /** That the newest connection speaks. */
   version = 1;
 
   constructor(start: ShipperStart, frameBytes: number) {
     this.#start = start;
     this.#frameBytes = frameBytes;
+    this.credentials = start.credentials;
+  }
+
+  /** With what the replica is dialled; undefined: without TLS. */
+  get security(): Security | undefined {
+    const { clusterId, replica } = this.#start;
+    const { tls } = this.credentials;
+    return tls && { tls, clusterId, nodeId: replica.nodeId };
   }
 
   /** On a connection that has just been made. */
-  hello(): PlainFrame {
-    const { clusterId, nodeId, directoryId, replica, key } = this.#start;
+  hello(proven: Proven | undefined): PlainFrame {
+    const { clusterId, nodeId, directoryId, replica } = this.#start;
     const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
-    this.#auth = new DiallerAuth(key, parties, nonceOf(directoryId, randomBytes(CHANCE_BYTES)));
+    const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
+    this.#auth = new DiallerAuth(this.credentials.keys, parties, nonce, proven?.channel);
     return { kind: 'hello', hello: helloOf(this.#start, this.#frameBytes, this.#auth.hello) };
   }
 

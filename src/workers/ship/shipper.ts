@@ -153,7 +153,7 @@ export class Shipper {
         this.#dial();
         return;
       case 'greet':
-        this.#send(this.#handshake.hello());
+        this.#send(this.#handshake.hello(this.#socket?.proven));
         return;
       case 'introduce':
         this.#introduce(this.#introductions.all);
@@ -187,8 +187,7 @@ export class Shipper {
 
   #dial(): void {
     const connection = ++this.#connection;
-    const { host, port } = this.#start.replica;
-    const socket = this.#world.connect(host, port);
+    const socket = this.#world.connect(this.#start.replica, this.#handshake.security);
     this.#socket = socket;
     this.#assembler.restart(HELLO_FRAME_MAX_BYTES);
     let reason: string = GIVEN_UP.closed;
@@ -198,6 +197,8 @@ export class Shipper {
     });
     socket.on('error', (error) => {
       reason = error.message;
+      if (connection !== this.#connection || !(error instanceof EngramError)) return;
+      this.#giveUp(firstLine(error), error.code);
     });
     socket.on('close', () => {
       if (connection === this.#connection) this.#lost(reason);
@@ -210,7 +211,7 @@ export class Shipper {
   }
 
   #giveUp(reason: string, code: string): void {
-    if (code === 'DuplicateNode') {
+    if (code === 'DuplicateNode' || code === 'AuthFailed') {
       this.#send({ kind: 'bye', fatal: true, code, message: reason });
       const socket = this.#socket!;
       this.#socket = undefined;
@@ -378,6 +379,9 @@ export class Shipper {
         return;
       case 'met':
         this.#step({ kind: 'met', isNewLife: this.#handshake.isNewLife(message.incarnation) });
+        return;
+      case 'credentials':
+        this.#handshake.credentials = message.credentials;
         return;
       case 'again':
       case 'retry':

@@ -1,7 +1,9 @@
 /** What a shipper needs of the thread that it runs on. */
 
+import type { Address } from '../../shared/address.js';
 import type { FromShipper } from '../../shared/link/control.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+import type { Security } from '../../shared/wire/tls/certificates.js';
 
 /** A segment that is open for reading. */
 export interface SegmentFile {
@@ -15,7 +17,8 @@ export interface ShipperWorld {
   readonly aheadMs: number;
   /** To the main thread. */
   tell(message: FromShipper): void;
-  connect(host: string, port: number): ByteSocket;
+  /** @param security with it `connect` is told when the other end is who it must be */
+  connect(address: Address, security: Security | undefined): ByteSocket;
   openSegment(path: string): Promise<SegmentFile>;
   /** The shipper is done: its thread may end. */
   ended(): void;

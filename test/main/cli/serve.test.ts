@@ -121,16 +121,42 @@ describe('the file of serve', () => {
     fs.writeFileSync(path.join(dir, 'secret'), `${secret}\n`);
     const own = { ...BASE, keyFile: 'secret', http: { port: 0, tokenFile: './secret' } };
     const { options } = await readServeConfig(config(own));
-    expect(options).toMatchObject({ key: secret, http: { port: 0, token: secret } });
+    const keyFile = path.join(dir, 'secret');
+    expect(options).toMatchObject({ keyFile, http: { port: 0, token: secret } });
+    expect(options.key).toBeUndefined();
     for (const [wrong, why] of [
-      [{ ...own, key: secret }, 'given as well'],
-      [{ ...own, keyFile: 'none' }, 'ENOENT'],
-      [{ ...own, keyFile: 7 }, 'no name of a file'],
+      [{ ...own, key: secret }, 'key is a secret: give it as keyFile, or as the variable'],
+      [{ ...own, keyFile: 7 }, 'option keyFile is 7, not a path'],
       [{ ...own, segmentBytes: 1 }, 'segmentBytes'],
     ] as const) {
       const read = readServeConfig(config(wrong));
       await expect(read).rejects.toThrow(why);
       await expect(read).rejects.not.toThrow(secret);
+    }
+  });
+
+  test('keys may come from the environment, certificates from the file’s folder', async () => {
+    const secret = 'a secret of more than thirty-two bytes';
+    const tls = {
+      caFile: 'ca.pem',
+      certFile: 'cert.pem',
+      keyFile: '/etc/key.pem',
+      names: { x: 'DNS:x' },
+    };
+    process.env.ENGRAM_WAL_KEY = `${secret}\n${secret}!\n`;
+    try {
+      const { options } = await readServeConfig(config({ ...BASE, tls }));
+      expect(options.key).toEqual([Buffer.from(secret), Buffer.from(`${secret}!`)]);
+      expect(options.tls).toEqual({
+        ...{ caFile: path.join(dir, 'ca.pem'), certFile: path.join(dir, 'cert.pem') },
+        ...{ keyFile: '/etc/key.pem', names: { x: 'DNS:x' } },
+      });
+      const both = readServeConfig(config({ ...BASE, keyFile: 'secret' }));
+      await expect(both).rejects.toThrow('key and keyFile are both given');
+      process.env.ENGRAM_WAL_KEY = 'too short';
+      await expect(readServeConfig(config(BASE))).rejects.toThrow('shorter than 16 bytes');
+    } finally {
+      delete process.env.ENGRAM_WAL_KEY;
     }
   });
 

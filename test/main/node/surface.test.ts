@@ -20,8 +20,16 @@ const NODE = [
   'locate',
   'metrics',
 ];
-NODE.push('nodeId', 'off', 'on', 'openSpace', 'promote', 'recentEvents', 'removeReplica', 'space');
-NODE.push('spaces', 'status', 'summary', 'switchover');
+NODE.push('nodeId', 'off', 'on', 'openSpace', 'promote', 'recentEvents');
+NODE.push(
+  'reloadCredentials',
+  'removeReplica',
+  'space',
+  'spaces',
+  'status',
+  'summary',
+  'switchover',
+);
 const SPACE = ['append', 'appendBatch', 'checkpoint', 'flushed', 'name', 'read', 'skip', 'status'];
 SPACE.push('subscribe', 'tryAppend');
 

@@ -55,7 +55,7 @@ describe('coordinator', () => {
     const advertise = { host: '10.0.0.1', port: 7 };
     expect(refusal({ coordinator: { ...ETCD, advertise }, ...anywhere })).toBe('');
     const far = { ...ETCD, endpoints: ['http://10.0.0.9:2379'] };
-    expect(refusal({ coordinator: far })).toContain('no key');
+    expect(refusal({ coordinator: far })).toContain('neither key nor tls');
     expect(refusal({ coordinator: far, key })).toBe('');
   });
 });

@@ -15,6 +15,7 @@ const LISTEN = { host: '127.0.0.1', port: 0 };
 const KEY = 'a key of sixteen bytes, and more';
 const PARTIES = { clusterId: 'test', dialler: PRIMARY, listener: 'b' };
 const NONCE = Buffer.alloc(32, 7);
+const VERSIONS = { minVersion: 1, maxVersion: 2 };
 
 let folder: string;
 const nodes: Node[] = [];
@@ -51,7 +52,7 @@ describe('a key', () => {
       const client = new PeerClient(nodePlatform, {
         ...own,
         ...caps,
-        key: key === undefined ? undefined : Buffer.from(key),
+        credentials: { now: { keys: key === undefined ? [] : [Buffer.from(key)], tls: undefined } },
       });
       const question = { kind: 'standing-ask', ids: [space.status().id] } as const;
       const member = { nodeId: 'b', ...b.address! };
@@ -88,22 +89,22 @@ describe('a key', () => {
     const b = await open('b', { listen: LISTEN, key: KEY });
     // No proof but a question, and no way to be anybody meanwhile.
     const hasty = new WireClient(b.address!.port);
-    const first = (await hasty.hello('b', { auth: NONCE })).auth!;
+    const first = (await hasty.hello('b', { ...VERSIONS, auth: NONCE })).auth!;
     hasty.send({ kind: 'ask', id: '00112233445566778899aabbccddeeff', name: 'x' });
     expect((await hasty.next('bye')).code).toBe('ProtocolViolation');
 
     // What another connection has proved is worth nothing on this one.
-    const dialler = new DiallerAuth(Buffer.from(KEY), PARTIES, NONCE);
-    const proof = dialler.welcomed(first, 1)!;
+    const dialler = new DiallerAuth([Buffer.from(KEY)], PARTIES, NONCE);
+    const proof = dialler.welcomed(first, 2)!;
     const replayed = new WireClient(b.address!.port);
-    expect((await replayed.hello('b', { auth: NONCE })).auth).not.toEqual(first);
+    expect((await replayed.hello('b', { ...VERSIONS, auth: NONCE })).auth).not.toEqual(first);
     replayed.send({ kind: 'proof', proof });
     expect(await replayed.next('bye')).toMatchObject({ code: 'AuthFailed', fatal: true });
 
     // The right proof comes in.
     const right = new WireClient(b.address!.port);
-    const { auth } = await right.hello('b', { auth: NONCE });
-    right.send({ kind: 'proof', proof: dialler.welcomed(auth, 1)! });
+    const { auth } = await right.hello('b', { ...VERSIONS, auth: NONCE });
+    right.send({ kind: 'proof', proof: dialler.welcomed(auth, 2)! });
     right.send({ kind: 'ask', id: '00112233445566778899aabbccddeeff', name: 'x' });
     expect((await right.next('answer')).known).toBe(false);
     for (const client of [hasty, replayed, right]) client.socket.destroy();
@@ -112,9 +113,9 @@ describe('a key', () => {
   test('a proof is bound to its side, both nodes, the cluster and both nonces', () => {
     const key = Buffer.from(KEY);
     const other = Buffer.alloc(32, 8);
-    const listener = new ListenerAuth(key, other);
-    const welcome = listener.hello(NONCE, PARTIES, 1)!;
-    expect(() => new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome, 1)).not.toThrow();
+    const listener = new ListenerAuth([key], other);
+    const welcome = listener.hello(NONCE, PARTIES, { ...VERSIONS, version: 2 })!;
+    expect(() => new DiallerAuth([key], PARTIES, NONCE).welcomed(welcome, 2)).not.toThrow();
     const wrong = [
       { ...PARTIES, clusterId: 'tes' },
       { ...PARTIES, dialler: 'c' },
@@ -123,13 +124,15 @@ describe('a key', () => {
       { ...PARTIES, dialler: `${PRIMARY}b`, listener: '' },
     ];
     for (const parties of wrong) {
-      expect(() => new DiallerAuth(key, parties, NONCE).welcomed(welcome, 1)).toThrow('AuthFailed');
+      expect(() => new DiallerAuth([key], parties, NONCE).welcomed(welcome, 2)).toThrow(
+        'AuthFailed',
+      );
     }
-    expect(() => new DiallerAuth(key, PARTIES, other).welcomed(welcome, 1)).toThrow('AuthFailed');
+    expect(() => new DiallerAuth([key], PARTIES, other).welcomed(welcome, 2)).toThrow('AuthFailed');
     // What the listener has said is no proof of the dialler.
     expect(() => listener.proved(welcome.subarray(32))).toThrow('AuthFailed');
     // And after a wrong one the right one comes too late.
-    const proof = new DiallerAuth(key, PARTIES, NONCE).welcomed(welcome, 1)!;
+    const proof = new DiallerAuth([key], PARTIES, NONCE).welcomed(welcome, 2)!;
     expect(() => listener.proved(proof)).toThrow('AuthFailed');
   });
 

@@ -10,6 +10,7 @@ import { idOf } from '#src/shared/names.js';
 import { checkBatchEntries, decodeBatch } from '#src/shared/wire/batch.js';
 import { FEATURE_PEER_CALL } from '#src/shared/wire/peer-frames.js';
 import { decodeFrame, encodeFrame } from '#src/shared/wire/protocol.js';
+import { NO_CREDENTIALS } from '#src/shared/wire/tls/certificates.js';
 import { makeFolder, openSmall, removeFolder, until } from '../../support/cluster.js';
 import { WireClient } from '../../support/wire-client.js';
 
@@ -19,7 +20,7 @@ const OWN: PeerIdentity = {
   incarnation: 9n,
   directoryId: '9'.repeat(32),
   maxEntryBytes: 16 * 1024,
-  key: undefined,
+  credentials: NO_CREDENTIALS,
   maxFrameBytes: 128 * 1024,
   readTimeoutMs: 10_000,
   keepAliveMs: 10_000,

@@ -65,6 +65,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     checksumFailures: 0,
     directoryId: 'd'.repeat(32),
   },
+  credentials: { change: 'refused', reason: 'tls.keyFile: no private key' },
   fenced: { space: 's', epoch: 2, leader: { nodeId: 'b', host: '127.0.0.1', port: 7402 } },
   'member-regressed': {
     space: 's',

@@ -411,7 +411,7 @@ describe('who may look', () => {
   });
 
   test('TLS, and clients that must show a certificate', async () => {
-    const ca = makeCertificates(dir);
+    const ca = await makeCertificates(dir);
     const tls = { certFile: ca.cert, keyFile: ca.key, caFile: ca.ca };
     const a = await open('a', { http: { host: '0.0.0.0', port: 0, tls } });
     const url = urlOf(a, '/live').replace('http:', 'https:');

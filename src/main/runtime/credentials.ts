@@ -1,0 +1,323 @@
+/**
+ * What a node proves itself with to others: its keys and certificates, read from their files and
+ * read again when these change, by links or in place. What is wrong is refused, and what was in
+ * force stays so: a slip in a file ends no link. Links that stand go on as they are.
+ */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import fs from 'node:fs/promises';
+import tls from 'node:tls';
+import { type EngramError, failure, firstLine } from '../../shared/errors.js';
+import { CREDENTIALS_LOOK_MS, SECRET_FILE_MAX_BYTES } from '../../shared/limits.js';
+import { KEY_MIN_BYTES, KEYS_MAX } from '../../shared/wire/auth.js';
+import {
+  type Credentials,
+  type CredentialsNow,
+  nameOfNode,
+  namesIn,
+  type TlsCredentials,
+} from '../../shared/wire/tls/certificates.js';
+
+export interface TlsOptions {
+  /** PEM: the cluster's own authority, and no other; two of them while one takes over. */
+  readonly caFile: string;
+  /** PEM: this node's certificate, and those between it and the authority, if any. */
+  readonly certFile: string;
+  readonly keyFile: string;
+  /**
+   * By node id: the name in the certificate of that node, `DNS:...` or `URI:...`, where it is not
+   * `URI:engram-wal:<clusterId>/<nodeId>`.
+   */
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+export interface CredentialOptions {
+  readonly clusterId: string;
+  readonly nodeId: string;
+  /** Those that were given themselves. */
+  readonly keys: readonly Uint8Array[];
+  readonly keyFile?: string | undefined;
+  readonly tls?: TlsOptions | undefined;
+}
+
+/** How long certificates last. */
+export interface CertificateStatus {
+  /** Days until this node's own one has expired, or one between it and its authority. */
+  readonly daysLeft: number;
+  /** For how many days it was made. */
+  readonly lifetimeDays: number;
+  /** Days until the authority has expired that has made it. */
+  readonly caDaysLeft: number;
+  /** Why newer files are not taken; undefined: there are none. */
+  readonly refusal: string | undefined;
+}
+
+/** What was read anew, and whether it is in force. */
+export interface CredentialsNews {
+  readonly change: 'reloaded' | 'refused';
+  readonly reason: string;
+}
+
+export interface CredentialEvents {
+  /** Files of keys or certificates were read anew: they are in force, or are wrong. */
+  credentials: CredentialsNews;
+}
+
+/** From and to, wall clock in ms. */
+interface Life {
+  readonly fromMs: number;
+  readonly untilMs: number;
+  readonly caUntilMs: number;
+}
+
+interface Loaded {
+  readonly now: Credentials;
+  readonly life: Life | undefined;
+}
+
+const DAY_MS = 86_400_000;
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+export class CredentialStore implements CredentialsNow {
+  readonly #options: CredentialOptions;
+  #loaded: Loaded;
+  /** Of the files as they were read last, whether they were taken or not. */
+  #seen: string;
+  #refusal: string | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+  #reading: Promise<void> = Promise.resolve();
+  #changed: (news: CredentialsNews) => void = () => undefined;
+
+  /** Throws Configuration, naming the file and what is wrong with it. */
+  static async open(options: CredentialOptions): Promise<CredentialStore> {
+    const seen = await printOf(options);
+    return new CredentialStore(options, await load(options), seen);
+  }
+
+  private constructor(options: CredentialOptions, loaded: Loaded, seen: string) {
+    this.#options = options;
+    this.#loaded = loaded;
+    this.#seen = seen;
+  }
+
+  get now(): Credentials {
+    return this.#loaded.now;
+  }
+
+  /** From now on the files are looked at. @param changed told of what was read anew */
+  watch(changed: (news: CredentialsNews) => void): void {
+    this.#changed = changed;
+    if (filesOf(this.#options).length > 0) this.#lookSoon();
+  }
+
+  /** One look after the other, however long one takes. */
+  #lookSoon(): void {
+    this.#timer = setTimeout(async () => {
+      await this.#inTurn(false).catch(() => undefined);
+      if (!this.#isClosed) this.#lookSoon();
+    }, CREDENTIALS_LOOK_MS);
+    this.#timer.unref();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Reads all files now. Rejects Configuration: what was in force stays so. */
+  async reload(): Promise<void> {
+    await this.#inTurn(true);
+  }
+
+  #inTurn(isAsked: boolean): Promise<void> {
+    const reading = this.#reading.then(() => this.#read(isAsked));
+    this.#reading = reading.catch(() => undefined);
+    return reading;
+  }
+
+  async #read(isAsked: boolean): Promise<void> {
+    const seen = await printOf(this.#options);
+    if (this.#isClosed || (seen === this.#seen && !isAsked)) return;
+    this.#seen = seen;
+    try {
+      const loaded = await load(this.#options);
+      refuseUntimely(loaded.life);
+      this.#loaded = loaded;
+      this.#refusal = undefined;
+    } catch (error) {
+      this.#refusal = firstLine(error);
+      this.#changed({ change: 'refused', reason: this.#refusal });
+      throw error;
+    }
+    this.#changed({ change: 'reloaded', reason: this.#told() });
+  }
+
+  #told(): string {
+    const { keys } = this.now;
+    const { certificate } = this;
+    const days = certificate && Math.floor(certificate.daysLeft);
+    const parts = [
+      ...(keys.length > 0 ? [`${keys.length} key${keys.length === 1 ? '' : 's'}`] : []),
+      ...(days === undefined ? [] : [`a certificate for ${days} days`]),
+    ];
+    return parts.join(', ');
+  }
+
+  /** As of now; undefined without TLS. */
+  get certificate(): CertificateStatus | undefined {
+    const { life } = this.#loaded;
+    if (!life) return undefined;
+    const nowMs = Date.now();
+    const { fromMs, untilMs, caUntilMs } = life;
+    return {
+      daysLeft: (untilMs - nowMs) / DAY_MS,
+      lifetimeDays: (untilMs - fromMs) / DAY_MS,
+      caDaysLeft: (caUntilMs - nowMs) / DAY_MS,
+      refusal: this.#refusal,
+    };
+  }
+}
+
+/** The options that name files, and the files. */
+function filesOf({ keyFile, tls }: CredentialOptions): [string, string][] {
+  const found: [string, string][] = keyFile === undefined ? [] : [['keyFile', keyFile]];
+  if (!tls) return found;
+  const { caFile, certFile, keyFile: tlsKeyFile } = tls;
+  return [
+    ...found,
+    ['tls.caFile', caFile],
+    ['tls.certFile', certFile],
+    ['tls.keyFile', tlsKeyFile],
+  ];
+}
+
+/** Changes with any of the files, be it that a link on the way leads elsewhere. */
+async function printOf(options: CredentialOptions): Promise<string> {
+  const prints = filesOf(options).map(async ([, file]) => {
+    try {
+      const { dev, ino, size, mtimeNs, ctimeNs } = await fs.stat(file, { bigint: true });
+      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+    } catch (error) {
+      return String((error as NodeJS.ErrnoException).code);
+    }
+  });
+  return (await Promise.all(prints)).join('\n');
+}
+
+async function load(options: CredentialOptions): Promise<Loaded> {
+  const { keyFile, tls } = options;
+  const fromFile = keyFile === undefined ? [] : keysIn(await read('keyFile', keyFile), keyFile);
+  const now = { keys: [...options.keys, ...fromFile], tls: undefined };
+  if (!tls) return { now, life: undefined };
+  const { caFile, certFile, keyFile: own, names = {} } = tls;
+  const material: TlsCredentials = {
+    ca: await read('tls.caFile', caFile),
+    cert: await read('tls.certFile', certFile),
+    key: await read('tls.keyFile', own),
+    names,
+  };
+  return { now: { ...now, tls: material }, life: checked(material, options, tls) };
+}
+
+function wrong(option: string, file: string, found: string, cause?: unknown): EngramError {
+  const at = option.split('.', 1)[0];
+  return failure('Configuration', `${option} ${file}: ${found}`, {
+    cause,
+    details: { option: at },
+  });
+}
+
+async function read(option: string, file: string): Promise<string> {
+  let bytes: Buffer;
+  try {
+    const { size } = await fs.stat(file);
+    if (size > SECRET_FILE_MAX_BYTES) throw new Error(`it has ${size} bytes`);
+    bytes = await fs.readFile(file);
+  } catch (error) {
+    throw wrong(option, file, (error as Error).message, error);
+  }
+  const text = bytes.toString('utf8');
+  if (Buffer.compare(Buffer.from(text), bytes) === 0) return text;
+  throw wrong(option, file, 'it is no text; bytes of chance may be written as base64');
+}
+
+/** A key a line, the one that proves first. @param where they stand  Throws Configuration. */
+export function keysIn(text: string, where: string): Uint8Array[] {
+  const lines = text.replace(/\r?\n$/, '').split(/\r?\n/);
+  const found =
+    lines.length > KEYS_MAX
+      ? `it has ${lines.length} lines, not at most ${KEYS_MAX}: a key each`
+      : keysProblem(lines);
+  if (found)
+    throw failure('Configuration', `${where}: ${found}`, { details: { option: 'keyFile' } });
+  return lines.map((line) => Buffer.from(line));
+}
+
+/** What is wrong with keys; undefined: nothing. */
+export function keysProblem(keys: readonly (string | Uint8Array)[]): string | undefined {
+  const short = keys.find((key) => Buffer.from(key as string).length < KEY_MIN_BYTES);
+  if (short !== undefined) return `a key is shorter than ${KEY_MIN_BYTES} bytes`;
+  const [first, second] = keys.map((key) => Buffer.from(key as string));
+  return second && first!.equals(second) ? 'both keys are the same' : undefined;
+}
+
+/** Holds the files of one node against each other. Throws Configuration. */
+function checked(
+  material: TlsCredentials,
+  { clusterId, nodeId }: CredentialOptions,
+  files: TlsOptions,
+): Life {
+  const { caFile, certFile, keyFile } = files;
+  const authorities = certificatesIn('tls.caFile', caFile, material.ca);
+  const odd = authorities.find((one) => !one.ca);
+  if (odd) throw wrong('tls.caFile', caFile, `${oneLine(odd.subject)} is no authority`);
+  const chain = certificatesIn('tls.certFile', certFile, material.cert);
+  const own = chain[0]!;
+  const name = nameOfNode(material, clusterId, nodeId);
+  const names = namesIn(own.subjectAltName);
+  if (!names.includes(name)) {
+    const found = `it is of ${names.join(', ') || 'no name'}, not of this node (${name})`;
+    throw wrong('tls.certFile', certFile, found);
+  }
+  let isPair: boolean;
+  try {
+    isPair = own.checkPrivateKey(createPrivateKey(material.key));
+    tls.createSecureContext({ ca: material.ca, cert: material.cert, key: material.key });
+  } catch (error) {
+    throw wrong('tls.keyFile', keyFile, `no private key that TLS takes`, error);
+  }
+  if (!isPair)
+    throw wrong('tls.keyFile', keyFile, `the key of another certificate than ${certFile}`);
+  const until = (one: X509Certificate): number => Date.parse(one.validTo);
+  const last = chain.at(-1)!;
+  const makers = authorities.filter((one) => last.checkIssued(one));
+  return {
+    fromMs: Date.parse(own.validFrom),
+    untilMs: Math.min(...chain.map(until)),
+    caUntilMs: Math.max(...(makers.length > 0 ? makers : authorities).map(until)),
+  };
+}
+
+function certificatesIn(option: string, file: string, pem: string): X509Certificate[] {
+  const blocks = pem.match(CERTIFICATE) ?? [];
+  if (blocks.length === 0) throw wrong(option, file, 'it holds no certificate in PEM');
+  return blocks.map((block) => {
+    try {
+      return new X509Certificate(block);
+    } catch (error) {
+      throw wrong(option, file, 'a certificate in it cannot be read', error);
+    }
+  });
+}
+
+function oneLine(name: string): string {
+  return name.replaceAll('\n', ', ');
+}
+
+/** One that is in force for now stays so, rather than one that nobody takes. */
+function refuseUntimely(life: Life | undefined): void {
+  const nowMs = Date.now();
+  if (!life || (life.fromMs <= nowMs && nowMs < life.untilMs)) return;
+  const what = life.untilMs <= nowMs ? 'has expired' : 'is not valid yet';
+  throw failure('Configuration', `the certificate that was read anew ${what}`);
+}

@@ -4,9 +4,10 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
-import type { Disk, DiskFile } from '#src/main/segments/disk.js';
+import type { Disk } from '#src/main/segments/disk.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
+import { CountingDisk } from '../support/counting-disk.js';
 
 const each = new EachTest();
 const KiB = 1024;
@@ -14,37 +15,6 @@ const KiB = 1024;
 const SIZES = { ...SMALL, segmentBytes: 1024 * KiB, memoryBudgetBytes: 16 * 1024 * KiB };
 /** For one segment: a page of its index, its head, and a window. */
 const PER_SEGMENT = 16 * KiB;
-
-/** The real disk, and how many bytes were read from it. */
-class CountingDisk {
-  bytes = 0;
-  readonly disk: Disk = {
-    ...nodeDisk,
-    open: async (file, how) => {
-      const opened = await nodeDisk.open(file, how);
-      const read = async (into: Uint8Array, position: number): Promise<number> => {
-        const got = await opened.read(into, position);
-        this.bytes += got;
-        return got;
-      };
-      return new Proxy(opened, {
-        get: (target: DiskFile, name: keyof DiskFile) => {
-          const value = name === 'read' ? read : target[name];
-          return typeof value === 'function' ? value.bind(target) : value;
-        },
-        // A file that is renamed while it is open gets its new name.
-        set: (target, name, value) => Reflect.set(target, name, value),
-      });
-    },
-  };
-
-  /** What the work has read. */
-  async of(work: () => Promise<unknown>): Promise<number> {
-    const before = this.bytes;
-    await work();
-    return this.bytes - before;
-  }
-}
 
 /** What this process, threads and all, has read: from disk, and little from sockets. */
 function bytesRead(): number {
@@ -79,7 +49,7 @@ async function all(space: Space, range: { from?: number; to?: number } = {}): Pr
 
 describe('reading one tenant', () => {
   test.each([10, 1_000])('FAULT-103 reading two entries among %i spaces', async (tenants) => {
-    const counting = new CountingDisk();
+    const counting = new CountingDisk(nodeDisk);
     let node = await open('a', counting.disk);
     let small = await node.openSpace('small');
     await small.append(1, Buffer.from('one'));
@@ -114,7 +84,7 @@ describe('reading one tenant', () => {
   });
 
   test('FAULT-103 reading costs what a tenant has, wherever it stands', async () => {
-    const counting = new CountingDisk();
+    const counting = new CountingDisk(nodeDisk);
     let node = await open('a', counting.disk);
     await fill(node, 100, 8 * SIZES.segmentBytes);
     const big = await node.openSpace('big');
@@ -177,7 +147,7 @@ describe('reading one tenant', () => {
   });
 
   test('FAULT-103 reading after a restart: what was applied is not read again', async () => {
-    const counting = new CountingDisk();
+    const counting = new CountingDisk(nodeDisk);
     const applied = new Map<string, number>();
     const replica = {
       listen: { host: '127.0.0.1', port: 0 },

@@ -92,6 +92,23 @@ test('FAULT-110 who stands before what is taken back goes on in the true history
   await early.return(undefined);
 });
 
+test('FAULT-110 backwards: what was taken back, and whoever was given some of it', async () => {
+  const [a, b] = await diverged(5, 4);
+  const space = a.space('s');
+  const begun = space.read({ reverse: true });
+  const fresh = space.read({ reverse: true, to: 20 });
+  const below = space.read({ reverse: true, to: 5 });
+  const last = space.read({ last: 2 });
+  expect(await take(begun, 2)).toEqual(['1/9', '1/8']);
+  expect(await take(below, 2)).toEqual(['1/5', '1/4']);
+  await overtaken(a, b, 2);
+  expect(await take(begun, 9)).toEqual([`Rewound ${JSON.stringify({ from: 6 })}`]);
+  expect(await take(fresh, 3)).toEqual(['2/8', '2/7', '2/6']);
+  expect(await take(below, 9)).toEqual(['1/3', '1/2', '1/1']);
+  expect(await take(last, 9)).toEqual(['2/7', '2/8']);
+  await fresh.return(undefined);
+});
+
 test('FAULT-110 live runs that wait for a subscriber are void with what they hold', async () => {
   const [a, b] = await diverged(5, 0);
   const space = a.space('s');

@@ -23,6 +23,7 @@ import {
   openRead,
   openSubscription,
   type ReadRange,
+  readTime,
   type SubscribeOptions,
 } from './space/readings.js';
 
@@ -105,11 +106,24 @@ export class Space {
   }
 
   /**
-   * Durable entries `from` (default: the first retained one) to `to` (default: the durable end at
-   * the call), inclusive. Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
+   * Durable entries `from` (or `fromTime`, or the `last` n; default: from the first retained one
+   * on) to `to` (default: the durable end at the call), inclusive; with `reverse` the newest first.
+   * Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
   read(range?: ReadRange): AsyncGenerator<Entry, void, undefined> {
     return openRead(this.#parts, this.#state, range);
+  }
+
+  /**
+   * The first durable entry that is retained and was written at `time` or later, by the clock of
+   * its primary; where there is none, the sequence behind the last one.
+   * @param time a Date, or ns since the Unix epoch
+   * Rejects Configuration, CorruptionDetected, Io, Closed.
+   */
+  async seek(time: bigint | Date): Promise<Sequence> {
+    const ns = readTime('seek: time', time);
+    if (this.#parts.stop.aborted) throw failure('Closed', 'seek on a closed node');
+    return await stayAlive(this.#parts.reader.atTime(this.#state, ns));
   }
 
   /**

@@ -150,10 +150,16 @@ export class SegmentIndexes {
   /**
    * Where a reading of the space from `sequence` on may begin: the newest segment that holds
    * entries of it up to there, or the first one behind `behind` that holds any from there on.
+   * @param upTo none behind this one is asked: the entry is not there
    */
-  async find(space: SpaceState, sequence: Sequence, behind?: Segment): Promise<Place | undefined> {
+  async find(
+    space: SpaceState,
+    sequence: Sequence,
+    behind?: Segment,
+    upTo?: Segment,
+  ): Promise<Place | undefined> {
     const { list } = this.#segments;
-    let at = behind ? behind.start : Number.POSITIVE_INFINITY;
+    let at = behind ? behind.start : upTo ? upTo.start + 1 : Number.POSITIVE_INFINITY;
     for (;;) {
       // The list may change while one is looked up.
       const segment = behind

@@ -4,25 +4,16 @@
  */
 
 import { type EngramError, failure } from '../../shared/errors.js';
-import {
-  ENTRY_HEADER_BYTES,
-  INDEX_GAP_BYTES,
-  LOOK_UPS_AT_ONCE,
-  READ_LEAST_BYTES,
-} from '../../shared/limits.js';
+import { LOOK_UPS_AT_ONCE } from '../../shared/limits.js';
 import {
   type Entry,
   readEpoch,
   readHeaderCrc,
-  readPayloadSize,
   readSequence,
-  readSpaceIdWord,
   readTimestamp,
 } from '../../shared/log/entry.js';
 import { EntryCopies } from '../../shared/log/entry-copies.js';
-import { isVoided } from '../../shared/log/rewind.js';
-import { type Found, look } from '../../shared/log/segment.js';
-import { type SegmentIndex, type Stretches, stretchOf } from '../../shared/log/segment-index.js';
+import { type SegmentIndex, stretchOf } from '../../shared/log/segment-index.js';
 import { type Cursor, cursorAt } from '../../shared/log/truth.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Lsn, Position, Sequence } from '../../shared/position.js';
@@ -30,11 +21,14 @@ import { rewoundError, type SpaceState, type SpaceTable } from '../log/space-tab
 import type { Disk } from '../segments/disk.js';
 import { OpenSegments } from '../segments/open-segments.js';
 import type { Segment, Segments } from '../segments/segments.js';
+import { Backwards } from './backwards.js';
+import { ByTime } from './by-time.js';
 import { type Damage, isOfDamage } from './damage.js';
 import { EntryStreams } from './entry-stream.js';
 import { type Place, SegmentIndexes } from './indexes.js';
 import { LiveRuns } from './live-runs.js';
 import { ReadingMemory } from './memory.js';
+import { SegmentEntries, type Take } from './segment-entries.js';
 
 /** Which entry of a space is looked for. */
 export interface Wanted {
@@ -51,19 +45,6 @@ export interface LookedUp {
   readonly timestamp: bigint;
 }
 
-/** Where a window stands in a segment, and what of a space is looked for in it. */
-interface Part {
-  readonly space: SpaceState;
-  readonly lsn: Lsn;
-  readonly end: Lsn;
-  readonly segmentEnd: Lsn;
-  readonly next: Sequence;
-  readonly last: Sequence;
-}
-
-/** What a reading makes of an entry. */
-type Take<T> = (bytes: Uint8Array, view: DataView, at: number, lsn: Lsn) => T;
-
 interface EntryFacts {
   readonly position: Position;
   readonly timestamp: bigint;
@@ -71,10 +52,8 @@ interface EntryFacts {
 }
 
 export class LogReader {
-  readonly #salt: number;
   readonly #memory: NodeMemory;
   readonly #segments: Segments;
-  readonly #open: OpenSegments;
   readonly #live: LiveRuns;
   readonly memory: ReadingMemory;
   /** The iterators that hosts hold. */
@@ -82,6 +61,9 @@ export class LogReader {
   /** Set once, before anything is read. */
   damage!: Damage;
   readonly #indexes: SegmentIndexes;
+  readonly #entries: SegmentEntries;
+  readonly #backwards: Backwards;
+  readonly #byTime: ByTime;
 
   constructor(
     disk: Disk,
@@ -91,14 +73,20 @@ export class LogReader {
     segments: Segments,
     salt: number,
   ) {
-    this.#salt = salt;
     this.#memory = memory;
     this.#segments = segments;
-    this.#open = new OpenSegments(disk, segments);
-    const log = [disk, dir, memory, spaces, segments, salt, this.#open] as const;
+    const open = new OpenSegments(disk, segments);
+    const log = [disk, dir, memory, spaces, segments, salt, open] as const;
     this.#indexes = new SegmentIndexes(...log, () => this.damage);
     this.memory = new ReadingMemory(memory.memory.slabs.byteLength);
+    this.#entries = new SegmentEntries(salt, memory, open, this.memory, () => this.damage);
     this.#live = new LiveRuns(this.memory);
+    const [indexes, entries] = [this.#indexes, this.#entries];
+    this.#byTime = new ByTime(memory, segments, indexes, entries);
+    this.#backwards = new Backwards({
+      ...{ memory, indexes, entries, reading: this.memory },
+      checkReadable: (...what) => this.#checkReadable(...what),
+    });
   }
 
   /** The index of a segment: from memory, its file, or by a scan. */
@@ -200,7 +188,7 @@ export class LogReader {
       while (next <= last) {
         const place = await this.#indexes.find(space, next, behind);
         if (!place || !this.#segments.list.includes(place.segment)) return;
-        for await (const piece of this.#readSegment(space, place, next, last, take)) {
+        for await (const piece of this.#entries.read(space, place, next, last, take)) {
           facts.push(...piece);
           next += piece.length;
         }
@@ -255,7 +243,7 @@ export class LogReader {
         throw failure('CorruptionDetected', `entry ${at.next} of ${facts.name} is not in the log`);
       }
       const { segment } = place;
-      for await (const entries of this.#readSegment(space, place, at.next, last, take, signal)) {
+      for await (const entries of this.#entries.read(space, place, at.next, last, take, signal)) {
         if (truth.mark !== at.mark) break;
         begun = true;
         const held = this.#give(entries, at);
@@ -272,6 +260,25 @@ export class LogReader {
     }
   }
 
+  /**
+   * The same from the end, `to` down to `from`, in pieces of descending sequences. Throws so, too.
+   * @param at where it stands: the entry that is given next
+   */
+  readBack(
+    space: SpaceState,
+    from: Sequence,
+    to: Sequence,
+    signal: AbortSignal,
+    at: Cursor,
+  ): AsyncGenerator<Entry[], void, undefined> {
+    return this.#backwards.read(space, from, to, signal, at);
+  }
+
+  /** See ByTime. */
+  atTime(space: SpaceState, time: bigint): Promise<Sequence> {
+    return this.#byTime.find(space, time);
+  }
+
   /** In somebody's hands until it is released. */
   #give(entries: Entry[], at: Cursor): number {
     at.next = entries[entries.length - 1]!.sequence + 1;
@@ -286,93 +293,6 @@ export class LogReader {
       });
     }
     this.damage.check(space, sequence);
-  }
-
-  /**
-   * What `take` makes of the entries of a space in one segment. It is pinned in the turn of the
-   * first `next()`.
-   */
-  async *#readSegment<T>(
-    space: SpaceState,
-    { segment, row }: Place,
-    first: Sequence,
-    last: Sequence,
-    take: Take<T>,
-    signal?: AbortSignal,
-  ): AsyncGenerator<T[], void, undefined> {
-    const file = await this.#open.enter(segment);
-    const segmentEnd = segment.start + segment.size;
-    const { stretches } = row;
-    let at = Math.max(0, stretchOf(stretches, first));
-    let lsn = 0;
-    let next = first;
-    let window = READ_LEAST_BYTES;
-    try {
-      while (!signal?.aborted && next <= last) {
-        while (at < stretches.length && lsn >= stretches[at + 1]! + stretches[at + 2]!) at += 3;
-        if (at >= stretches.length) return;
-        lsn = Math.max(lsn, stretches[at + 1]!);
-        const durable = segment.end ?? Math.min(this.#memory.durableLsn, segmentEnd);
-        const end = Math.min(durable, reachOf(stretches, at));
-        if (lsn >= end) return;
-        const bytes = new Uint8Array(Math.min(window, end - lsn));
-        const got = bytes.subarray(0, await file.read(bytes, lsn - segment.start));
-        const part = { space, lsn, end, segmentEnd, next, last };
-        const { found, read, state, needs } = this.#entriesIn(got, part, take);
-        lsn += read;
-        next += found.length;
-        if (found.length > 0) yield found;
-        if (next > last) return;
-        const isStuck = read === 0 && (got.length < bytes.length || lsn + bytes.length >= end);
-        const isBad = state === 'short' ? isStuck : state !== 'entry';
-        if (isBad && lsn < end) {
-          lsn = await this.#around(segment, lsn);
-          this.damage.check(space, next);
-        } else {
-          window = Math.max(needs, Math.min(2 * window, this.memory.pieceBytes));
-        }
-      }
-    } finally {
-      await this.#open.leave(segment);
-    }
-  }
-
-  /** What a window holds of a space from `next` on. */
-  #entriesIn<T>(
-    bytes: Uint8Array,
-    part: Part,
-    take: Take<T>,
-  ): { found: T[]; read: number; state: Found; needs: number } {
-    const { space, lsn, end, segmentEnd, last } = part;
-    const { voided } = space.facts;
-    const id = this.#memory.spaceId(space.slot);
-    const view = new DataView(bytes.buffer, 0, bytes.length);
-    const found: T[] = [];
-    let { next } = part;
-    let at = 0;
-    let state = look(bytes, view, 0, lsn, segmentEnd, this.#salt);
-    while (state === 'entry' && next <= last) {
-      const isNext = isOf(view, at, id) && readSequence(view, at) === next;
-      if (isNext && !isVoided(voided, next, lsn + at)) {
-        found.push(take(bytes, view, at, lsn + at));
-        next++;
-      }
-      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
-      if (lsn + at >= end) break;
-      state = look(bytes, view, at, lsn + at, segmentEnd, this.#salt);
-    }
-    const isHeader = state === 'short' && at + ENTRY_HEADER_BYTES <= bytes.length;
-    const needs = ENTRY_HEADER_BYTES + (isHeader ? readPayloadSize(view, at) : 0);
-    return { found, read: at, state, needs };
-  }
-
-  /** Where to go on behind a bad place. */
-  async #around(segment: Segment, lsn: Lsn): Promise<Lsn> {
-    if (!this.damage.at(lsn)) await this.damage.examine(segment);
-    const hole = this.damage.at(lsn);
-    // Bad a moment ago, and good now: the disk is not to be trusted with what it gives.
-    if (!hole) throw failure('Io', `LSN ${lsn} cannot be read reliably`);
-    return hole.end;
   }
 
   /**
@@ -440,23 +360,4 @@ function bytesIn({ stretches, last }: Place['row'], from: Sequence, to: Sequence
     if (lacks > 0) bytes += Math.round((stretches[at + 2]! * lacks) / (end - first + 1));
   }
   return bytes;
-}
-
-/** Up to where stretches lie so close that they are read in one go. */
-function reachOf(stretches: Stretches, from: number): Lsn {
-  let at = from;
-  let end = stretches[at + 1]! + stretches[at + 2]!;
-  for (at += 3; at < stretches.length && stretches[at + 1]! - end <= INDEX_GAP_BYTES; at += 3) {
-    end = stretches[at + 1]! + stretches[at + 2]!;
-  }
-  return end;
-}
-
-function isOf(view: DataView, at: number, id: readonly number[]): boolean {
-  return (
-    readSpaceIdWord(view, at, 0) === id[0] &&
-    readSpaceIdWord(view, at, 1) === id[1] &&
-    readSpaceIdWord(view, at, 2) === id[2] &&
-    readSpaceIdWord(view, at, 3) === id[3]
-  );
 }

@@ -30,7 +30,17 @@ NODE.push(
   'summary',
   'switchover',
 );
-const SPACE = ['append', 'appendBatch', 'checkpoint', 'flushed', 'name', 'read', 'skip', 'status'];
+const SPACE = [
+  'append',
+  'appendBatch',
+  'checkpoint',
+  'flushed',
+  'name',
+  'read',
+  'seek',
+  'skip',
+  'status',
+];
 SPACE.push('subscribe', 'tryAppend');
 
 interface Declarations {

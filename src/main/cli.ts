@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0 ok, 1 degraded, 2 failed, 3 corrupt, 4 usage. */
+/** The command line; its exit codes: watch/health/words.ts. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { shown } from '../shared/shown.js';
@@ -17,6 +17,7 @@ import { requirePackage } from './runtime/packages.js';
 import { nodeDisk } from './segments/node-disk.js';
 import { actAsOwner } from './segments/owner.js';
 import { AdminError } from './watch/admin-server.js';
+import { EXIT_CODES_TEXT } from './watch/health/words.js';
 
 const OK = 0;
 const FAILED = 2;
@@ -43,6 +44,7 @@ const program = new Command('engram-wal')
   .description('A crash-safe, replicated write-ahead log for Node.js.')
   // What it refuses is told with what was typed.
   .configureOutput({ writeErr: (text) => complain(text.trimEnd()) })
+  .addHelpText('after', `\n${EXIT_CODES_TEXT}`)
   .exitOverride();
 
 program
@@ -80,13 +82,14 @@ program
 
 program
   .command('status')
-  .description('ask a running node: exit 0 healthy, 1 degraded, 2 failed or away, 3 corrupt')
+  .description('ask a running node what is to be done; the exit code says how soon')
   .option('--url <url>', 'where it answers over HTTP', DEFAULT_URL)
   .option('--space <name>', 'this space alone')
   .option('--json', 'one JSON object a report, nothing else', false)
   .option('--watch', 'again and again, until interrupted', false)
   .option('--every <seconds>', 'how often --watch looks', count, 2)
   .addHelpText('after', `\nThe token of a node that wants one is read from ${TOKEN_VARIABLE}.`)
+  .addHelpText('after', `\n${EXIT_CODES_TEXT}`)
   .exitOverride()
   .action(async (flags: StatusFlags) => {
     process.exitCode = await showStatus(flags);
@@ -169,5 +172,9 @@ function exitCodeOf(error: unknown): number {
   // Ours has lines of advice; the system's may have those of whoever named a file.
   complain(`engram-wal: ${known ? found : shown(found)}`);
   if (known && error.code === 'CorruptionDetected') return CORRUPT;
-  return known && error.code === 'Configuration' ? USAGE : FAILED;
+  return known && isUsage(error.code) ? USAGE : FAILED;
+}
+
+function isUsage(code: string | undefined): boolean {
+  return code === 'Configuration' || code === 'SpaceUnknown';
 }

@@ -337,6 +337,11 @@ export function firstLine(error: unknown): string {
   return String((error as Error | undefined)?.message ?? error).split('\n', 1)[0]!;
 }
 
+/** A first line that says its code, once: those of ours begin with it. */
+export function withCode(code: string, found: string): string {
+  return found.startsWith(`${code}: `) ? found : `${code}: ${found}`;
+}
+
 export interface ErrorDetails {
   readonly cause?: unknown;
   readonly details?: Readonly<Record<string, unknown>>;

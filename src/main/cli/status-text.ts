@@ -1,7 +1,7 @@
 /** What `engram-wal status` prints for people. */
 import Table from 'cli-table3';
-import { lagText } from '../watch/health.js';
-import type { ReplicaJson, SpaceJson, StatusJson } from '../watch/status-json.js';
+import { lagText } from '../watch/health/words.js';
+import type { ProblemJson, ReplicaJson, SpaceJson, StatusJson } from '../watch/status-json.js';
 
 const PLAIN = { style: { head: [], border: [] } };
 
@@ -27,16 +27,14 @@ export function statusText(status: StatusJson): string {
     .map((word) => `${number(spaces[word])} ${word}`);
   const log = node.log.reason === '' ? node.log.state : `${node.log.state} (${node.log.reason})`;
   const parts = [
-    `${node.nodeId} in ${node.clusterId}: ${health.toUpperCase()}`,
+    `${node.nodeId} in ${node.clusterId}: ${health.toUpperCase()}, ${TODO[status.todo]}`,
     `  directory ${node.directoryId}`,
     `  up ${lagText(node.uptimeMs)}, log ${log}, ${number(node.segments)} segments, ` +
       `${bytesText(node.retention.retainedBytes)} kept`,
     `  ${number(spaces.total)} spaces, ${number(spaces.led)} led here` +
       (counts.length > 0 ? `: ${counts.join(', ')}` : ''),
   ];
-  for (const { health: word, text, forMs } of problems) {
-    parts.push(`  ${word.toUpperCase()} for ${lagText(forMs)}: ${text}`);
-  }
+  parts.push(...problems.map(problemText));
   if (status.replicas.length > 0) parts.push(replicasTable(status));
   for (const { primaryId, isConnected, since, reason } of status.primaries) {
     const how = isConnected ? 'connected' : `gone (${reason})`;
@@ -46,6 +44,14 @@ export function statusText(status: StatusJson): string {
   const more = status.page.matching - status.rows.length;
   if (more > 0) parts.push(`  and ${number(more)} spaces that are no worse`);
   return parts.join('\n');
+}
+
+const TODO = { nothing: 'nothing to do', soon: 'something to do soon', now: 'something to do now' };
+
+/** What is wrong, and where docs/OPERATIONS.md says what to do. */
+function problemText({ health, todo, text, forMs, chapter }: ProblemJson): string {
+  const word = health === 'corrupt' ? health : todo;
+  return `  ${word.toUpperCase()} for ${lagText(forMs)}: ${text} (OPERATIONS.md#${chapter})`;
 }
 
 function replicasTable({ replicas }: StatusJson): string {
@@ -77,7 +83,8 @@ function spacesTable({ rows }: StatusJson): string {
 }
 
 function whoHasIt({ role, replicas, primaryNodeId, appliedSequence }: SpaceJson): string {
-  if (role === 'replica') return `from ${primaryNodeId}, applied ${number(appliedSequence)}`;
+  const applied = appliedSequence === null ? '' : `, applied ${number(appliedSequence)}`;
+  if (role === 'replica') return `from ${primaryNodeId}${applied}`;
   return replicas
     .map((r) => `${r.replicaId}: ${number(r.ackedSequence)} (${lagText(r.lagMs)}, ${r.status})`)
     .join('\n');

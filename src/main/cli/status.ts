@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../shared/errors.js';
 import { shown } from '../../shared/shown.js';
 import { DEFAULT_HTTP_PORT } from '../options/http.js';
-import { HEALTH_WORDS, type HealthWord } from '../watch/health.js';
+import { exitCodeOf, HEALTH_WORDS } from '../watch/health/words.js';
 import type { StatusJson } from '../watch/status-json.js';
 import { complain, say, wipe } from './output.js';
 import { statusText } from './status-text.js';
@@ -25,19 +25,13 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Spaces that are listed: the worst. */
 const ROWS = 20;
 
-const EXIT: Readonly<Record<HealthWord, number>> = {
-  healthy: 0,
-  lagging: 0,
-  degraded: 1,
-  failed: 2,
-  corrupt: 3,
-};
-const UNREACHABLE = 2;
+/** Somebody has to look at it now. */
+const UNREACHABLE = exitCodeOf('failed');
 
 /**
  * Prints the status, with `watch` again and again until a signal comes.
- * @returns the exit code: 0 healthy, 1 degraded, 2 failed or not to be reached, 3 corrupt
- * Throws Configuration for a URL that is none, or a token that is wrong.
+ * @returns the exit code (EXIT_CODES_TEXT), of one space where one is asked for
+ * Throws Configuration for a URL that is none, or a token that is wrong; SpaceUnknown.
  */
 export async function showStatus(flags: StatusFlags): Promise<number> {
   const url = urlOf(flags);
@@ -108,10 +102,9 @@ function show(flags: StatusFlags, answer: Answer): number {
     return UNREACHABLE;
   }
   const { status } = answer;
-  say(status, flags.json, statusText);
   if (flags.space !== undefined && status.rows.length === 0) {
     throw failure('SpaceUnknown', `${flags.space} is not on node ${status.nodeId}`);
   }
-  // Of one space, where one is asked for.
-  return EXIT[flags.space === undefined ? status.health : status.rows[0]!.health];
+  say(status, flags.json, statusText);
+  return exitCodeOf(status.health);
 }

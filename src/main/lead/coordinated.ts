@@ -14,6 +14,7 @@ import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { Emit } from '../runtime/emit.js';
 import type { CoordinatedNode, Coordinator, CoordinatorEvent, Standing } from './coordinator.js';
+import { CoordinatorState } from './coordinator-state.js';
 import type { LeadEvents } from './events.js';
 import type { Fencing } from './fencing.js';
 import type { ReplicaSets } from './members/replica-sets.js';
@@ -48,6 +49,8 @@ export interface CoordinatedParts {
 
 export class Coordinated implements CoordinatedNode {
   readonly #parts: CoordinatedParts;
+  /** As those see it who look at the node. */
+  readonly seen: CoordinatorState;
   readonly nodeId: string;
   readonly clusterId: string;
   /** Where nodes were last known to listen, living or not. */
@@ -59,6 +62,7 @@ export class Coordinated implements CoordinatedNode {
 
   constructor(parts: CoordinatedParts) {
     this.#parts = parts;
+    this.seen = new CoordinatorState(parts.coordinator);
     this.nodeId = parts.config.nodeId;
     this.clusterId = parts.config.clusterId;
     for (const space of parts.spaces.spaces) {
@@ -172,6 +176,7 @@ export class Coordinated implements CoordinatedNode {
 
   event(event: CoordinatorEvent): void {
     const { kind, ...told } = event;
+    this.seen.take(event);
     const { emit } = this.#parts;
     if (kind === 'link') emit('coordinator', told as Told<'link'>);
     else if (kind === 'lease') emit('lease', told as Told<'lease'>);

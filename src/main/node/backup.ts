@@ -22,7 +22,13 @@ import {
 } from '../recovery/node-file.js';
 import { newestState, STATE_FILES } from '../recovery/recovery.js';
 import { verifyLog } from '../repair/verify.js';
-import { type Disk, type DiskFile, makeDirDurably, replaceFile } from '../segments/disk.js';
+import {
+  type Disk,
+  type DiskFile,
+  makeDirDurably,
+  readSmallFile,
+  replaceFile,
+} from '../segments/disk.js';
 import type { Segments } from '../segments/segments.js';
 import { type BadPlace, type Extent, walkAround } from '../segments/walk.js';
 
@@ -47,6 +53,8 @@ export interface BackupReport {
 }
 
 const PARTIAL = '.partial';
+/** In the directory that was copied: when that was. */
+const NOTED = 'backed-up';
 
 /** Takes backups of a running node. */
 export class Backups {
@@ -58,6 +66,7 @@ export class Backups {
   readonly #memory: NodeMemory;
   readonly #holes: () => readonly Hole[];
   readonly #running = new Set<string>();
+  #lastMs: Promise<number | undefined> | undefined;
 
   /** @param holes damage that the node knows */
   constructor(
@@ -85,10 +94,32 @@ export class Backups {
     this.#running.add(to);
     try {
       const own = ownOf(this.#file, nodeId);
-      return await copyTo(this.#disk, this.#dir, to, own, (partial) => this.#copy(partial, own));
+      const copy = (partial: string): Promise<Copied> => this.#copy(partial, own);
+      const report = await copyTo(this.#disk, this.#dir, to, own, copy);
+      await this.#note();
+      return report;
     } finally {
       this.#running.delete(to);
     }
+  }
+
+  /** For the next life of this node, too; where it cannot be written the backup is as good. */
+  async #note(): Promise<void> {
+    this.#lastMs = Promise.resolve(Date.now());
+    const text = new TextEncoder().encode(`${await this.#lastMs}\n`);
+    await replaceFile(this.#disk, this.#dir, NOTED, text).catch(() => undefined);
+  }
+
+  /** When the last backup was complete, wall clock; undefined: none is known of. */
+  lastMs(): Promise<number | undefined> {
+    this.#lastMs ??= this.#noted();
+    return this.#lastMs;
+  }
+
+  async #noted(): Promise<number | undefined> {
+    const bytes = await readSmallFile(this.#disk, this.#dir, NOTED, 64).catch(() => undefined);
+    const ms = Number.parseInt(new TextDecoder().decode(bytes), 10);
+    return Number.isNaN(ms) ? undefined : ms;
   }
 
   async #copy(partial: string, own: OwnFile): Promise<Copied> {

@@ -235,6 +235,7 @@ async function build(
     log,
     ship,
     follow,
+    lead,
     handles,
     openings,
     credentials,

@@ -29,6 +29,7 @@ export class SpaceHandles {
       applier: follow.applier,
       snapshots: follow.snapshots,
       membersOf: (space) => lead.leadership.changes.statusOf(space),
+      leaderOf: ({ facts }) => lead.leadership.coordinated.seen.leaderOf(facts.name, facts.primary),
     });
   }
 

@@ -4,7 +4,9 @@ import type { Address } from '../../shared/address.js';
 import { firstLine } from '../../shared/errors.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { PrimaryLinks } from '../follow/primary-links.js';
+import type { CoordinatorState } from '../lead/coordinator-state.js';
 import type { Retention } from '../log/retention/retention.js';
+import type { SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { LogWriter } from '../log/write/writer.js';
 import type { NodeConfig } from '../options/options.js';
@@ -13,6 +15,7 @@ import type { LogReader } from '../read/reader.js';
 import type { CredentialStore } from '../runtime/credentials.js';
 import type { Segments } from '../segments/segments.js';
 import type { Replication } from '../ship/replication.js';
+import type { DiskRoom } from '../watch/health/disk-room.js';
 import type { NodeSummary } from '../watch/status.js';
 
 export interface SummaryParts {
@@ -29,6 +32,9 @@ export interface SummaryParts {
   readonly retention: Retention;
   readonly replication: Replication;
   readonly primaries: PrimaryLinks;
+  readonly spaces: SpaceTable;
+  readonly coordinator: CoordinatorState;
+  readonly room: DiskRoom;
 }
 
 export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
@@ -58,7 +64,17 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     log: wal.health.status,
     fdatasync: { ...parts.writer.times },
     failure: wal.failure && firstLine(wal.failure),
+    coordinator: parts.coordinator.status,
+    diskRoom: parts.room.status,
     replicas: parts.replication.monitor.links(),
-    primaries: parts.primaries.status(),
+    primaries: primariesOf(parts),
   };
+}
+
+/** One that leads nothing of what is here any more, and is gone, is no matter. */
+function primariesOf({ primaries, spaces }: SummaryParts): NodeSummary['primaries'] {
+  const all = primaries.status();
+  if (all.every((primary) => primary.isConnected)) return all;
+  const wanted = new Set(spaces.spaces.map(({ facts }) => facts.primary));
+  return all.filter(({ primaryId, isConnected }) => isConnected || wanted.has(primaryId));
 }

@@ -9,12 +9,14 @@ import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { RecentEvent } from '../tell/logger.js';
+import { DiskRoom } from '../watch/health/disk-room.js';
 import type { HttpSurface } from '../watch/http-server.js';
 import type { MetricParts } from '../watch/metric-facts.js';
 import { Metrics, type Scrape } from '../watch/metrics.js';
 import type { SeenNode } from '../watch/seen-node.js';
 import type { NodeSummary, SpaceGlance } from '../watch/status.js';
 import type { FollowPart } from './follow-part.js';
+import type { LeadPart } from './lead-part.js';
 import type { LogPart } from './log-part.js';
 import type { ShipPart } from './ship-part.js';
 import { glanceAt, type Space } from './space.js';
@@ -27,6 +29,7 @@ export interface WatchGiven {
   readonly log: LogPart;
   readonly ship: ShipPart;
   readonly follow: FollowPart;
+  readonly lead: LeadPart;
   readonly handles: SpaceHandles;
   /** How often this directory was opened and not closed. */
   readonly openings: Openings;
@@ -38,6 +41,7 @@ export interface WatchGiven {
 export class WatchPart implements SeenNode {
   readonly #given: WatchGiven;
   readonly #metrics: Metrics;
+  readonly #room: DiskRoom;
   /** undefined: nothing answers over HTTP. */
   #http: HttpSurface | undefined;
   /** undefined: nobody operates it through a socket. */
@@ -45,6 +49,7 @@ export class WatchPart implements SeenNode {
 
   constructor(given: WatchGiven) {
     this.#given = given;
+    this.#room = new DiskRoom(() => given.log.disk.freeBytes(given.log.dir));
     this.#metrics = new Metrics(this.#seen, given.log.counts.buffer);
   }
 
@@ -69,7 +74,7 @@ export class WatchPart implements SeenNode {
 
   /** What status and metrics are made of, as of now. */
   get #seen(): MetricParts & SummaryParts {
-    const { config, own, log, ship, follow, credentials, emitter } = this.#given;
+    const { config, own, log, ship, follow, lead, credentials, emitter } = this.#given;
     const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
     return {
       ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
@@ -79,6 +84,9 @@ export class WatchPart implements SeenNode {
       replication: ship.replication,
       applier: follow.applier,
       primaries: follow.primaries,
+      coordinator: lead.leadership.coordinated.seen,
+      room: this.#room,
+      lastBackupMs: () => log.backups.lastMs(),
       ...emitter.told,
     };
   }
@@ -104,6 +112,10 @@ export class WatchPart implements SeenNode {
   glance(name: string, pair: PairGlance, each: () => void): SpaceGlance {
     const { log, handles } = this.#given;
     return glanceAt(handles.of(log.spaces.byName(name)!), pair, each);
+  }
+
+  lookAtDisk(): Promise<void> {
+    return this.#room.look();
   }
 
   summary(): NodeSummary {

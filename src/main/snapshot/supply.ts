@@ -3,7 +3,7 @@
  * to the shippers piece by piece. shared/snapshot/queue.ts decides.
  */
 import { randomBytes } from 'node:crypto';
-import { EngramError, failure } from '../../shared/errors.js';
+import { EngramError, failure, withCode } from '../../shared/errors.js';
 import type { Position, Sequence, Slot } from '../../shared/position.js';
 import { epochAt } from '../../shared/position.js';
 import { historyUpTo, type SnapshotFacts, setsAt } from '../../shared/snapshot/facts.js';
@@ -220,7 +220,7 @@ export class SnapshotSupply {
 
   #failed(pair: Pair, failed: SnapshotNews['failed']): void {
     const wanting = this.#wanting.get(keyOf(pair));
-    if (wanting) wanting.failure = `${failed.code}: ${failed.reason}`;
+    if (wanting) wanting.failure = withCode(failed.code, failed.reason);
     this.#showPhase(pair);
     this.#hooks.news(pair, 'failed', failed);
   }

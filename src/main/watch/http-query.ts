@@ -1,5 +1,5 @@
 /** What may be asked for behind a `?`: every parameter is known, given once, within bounds. */
-import { HEALTH_WORDS } from './health.js';
+import { HEALTH_WORDS } from './health/words.js';
 import { SORTS, type SpaceQuery } from './status-json.js';
 
 const ROWS_MAX = 1_000;

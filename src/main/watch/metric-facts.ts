@@ -9,16 +9,19 @@ import type {
 } from '../../shared/metrics/view.js';
 import type { Applier } from '../follow/apply.js';
 import type { PrimaryLinks } from '../follow/primary-links.js';
+import type { CoordinatorState } from '../lead/coordinator-state.js';
 import type { Retention } from '../log/retention/retention.js';
-import type { SpaceTable } from '../log/space-table.js';
+import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
 import { Turns } from '../runtime/turns.js';
 import type { Segments } from '../segments/segments.js';
+import { isCopy, lacksCopies } from '../ship/copies.js';
 import type { Replication } from '../ship/replication.js';
 import type { ShipperHandle } from '../ship/shipper-handle.js';
 import type { NodeEventName } from '../tell/events.js';
+import type { DiskRoom } from './health/disk-room.js';
 
 /** The parts of a node that metrics are made of. */
 export interface MetricParts {
@@ -31,6 +34,10 @@ export interface MetricParts {
   readonly retention: Retention;
   readonly applier: Applier | undefined;
   readonly primaries: PrimaryLinks;
+  readonly coordinator: CoordinatorState;
+  readonly room: DiskRoom;
+  /** When the last backup was complete, wall clock; undefined: none is known of. */
+  lastBackupMs(): Promise<number | undefined>;
   readonly memory: NodeMemory;
   readonly events: ReadonlyMap<NodeEventName, number>;
   readonly lines: { readonly dropped: number };
@@ -39,8 +46,9 @@ export interface MetricParts {
 /** Facts and rows as of now: every pair and every space is looked at, so many in a turn. */
 export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
   const { config, segments, damage, wal, replication, retention, events } = parts;
-  await replication.monitor.look();
-  const { followed, slotsLost, ...counts } = await countSpaces(parts);
+  await Promise.all([replication.monitor.look(), parts.room.look()]);
+  const { followed, slotsLost, bare, ...counts } = await countSpaces(parts);
+  const lastBackupMs = await parts.lastBackupMs();
   return {
     nodeId: config.nodeId,
     clusterId: config.clusterId,
@@ -50,6 +58,10 @@ export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
     recycledSegments: segments.recycled,
     retainedBytes: segments.retainedBytes,
     hostBytes: retention.hostBytes,
+    isRetentionFull: retention.refusal !== undefined,
+    diskRoom: parts.room.status,
+    backupAgeMs: lastBackupMs === undefined ? undefined : Date.now() - lastBackupMs,
+    coordinator: parts.coordinator.status,
     tornTails: events.get('torn-tail') ?? 0,
     corruptRanges: damage.holes.length,
     slabs: parts.memory.memory.slabCount,
@@ -58,7 +70,7 @@ export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
     ...counts,
     events: [...events],
     droppedLines: parts.lines.dropped,
-    replicas: replicaFacts(replication, slotsLost),
+    replicas: replicaFacts(replication, slotsLost, bare),
     primaries: primaryFacts(parts.primaries, followed),
   };
 }
@@ -69,23 +81,34 @@ interface SpaceCounts {
   spacesFollowed: number;
   damagedSpaces: number;
   applyBlockedSpaces: number;
+  /** Nobody leads them, as the coordinator says. */
+  leaderlessSpaces: number;
   /** The primaries of spaces that are here. */
   readonly followed: Set<string>;
   /** By replica. */
   readonly slotsLost: Map<string, number>;
+  /** By replica that does not take what is appended: spaces of which too few others do. */
+  readonly bare: Map<string, number>;
 }
 
-async function countSpaces({ spaces, applier, config }: MetricParts): Promise<SpaceCounts> {
+async function countSpaces(parts: MetricParts): Promise<SpaceCounts> {
+  const { spaces, applier, config, coordinator } = parts;
   const none = { spacesLed: 0, spacesFollowed: 0, damagedSpaces: 0, applyBlockedSpaces: 0 };
-  const counts: SpaceCounts = { ...none, followed: new Set(), slotsLost: new Map() };
-  const { followed, slotsLost } = counts;
+  const by = { followed: new Set<string>(), slotsLost: new Map(), bare: new Map() };
+  const counts: SpaceCounts = { ...none, leaderlessSpaces: 0, ...by };
+  const { followed, slotsLost, bare } = counts;
   const turns = new Turns();
   for (const space of spaces.spaces) {
     if (turns.isOver) await turns.next();
     turns.spaces--;
-    const { role, primary, damage, slots } = space.facts;
-    if (role === 'primary') counts.spacesLed++;
-    else counts.spacesFollowed++;
+    const { name, role, primary, damage, slots } = space.facts;
+    if (role === 'primary') {
+      counts.spacesLed++;
+      for (const id of bareOf(parts, space)) bare.set(id, (bare.get(id) ?? 0) + 1);
+    } else {
+      counts.spacesFollowed++;
+    }
+    if (coordinator.leaderOf(name, primary).nodeId === undefined) counts.leaderlessSpaces++;
     if (role === 'replica' && primary !== config.nodeId) followed.add(primary);
     if (damage.some((d) => !d.accepted)) counts.damagedSpaces++;
     if (applier?.blockOf(space)) counts.applyBlockedSpaces++;
@@ -94,6 +117,21 @@ async function countSpaces({ spaces, applier, config }: MetricParts): Promise<Sp
     }
   }
   return counts;
+}
+
+/** The replicas that a space lacks, where too few others take what is appended. */
+function bareOf({ replication }: MetricParts, space: SpaceState): string[] {
+  const { slot, facts } = space;
+  const shippers = replication.shippersOf(space);
+  const watched = shippers.map(({ watch }) => watch.watchedCopy(slot));
+  // Whoever is well all over need not be asked who counts.
+  if (watched.every(({ status }) => status === 'healthy' || status === 'lagging')) return [];
+  const learning = replication.quorum.learning(space);
+  const copies = shippers.map(({ replica }, i) => {
+    return { ...watched[i]!, isLearner: learning.includes(replica.nodeId) };
+  });
+  if (!lacksCopies(copies, facts.sets.at(-1)?.next.keep)) return [];
+  return shippers.filter((_, i) => !isCopy(copies[i]!)).map(({ replica }) => replica.nodeId);
 }
 
 /**
@@ -117,6 +155,7 @@ function primaryFacts(primaries: PrimaryLinks, wanted: Set<string>): PrimaryFact
 function replicaFacts(
   replication: Replication,
   slotsLost: ReadonlyMap<string, number>,
+  bare: ReadonlyMap<string, number>,
 ): ReplicaFacts[] {
   const links = replication.monitor.links();
   return replication.shippers.map((shipper, i) => {
@@ -135,6 +174,7 @@ function replicaFacts(
       behindBytes: link.catchUp.behindBytes,
       entriesPerSecond: link.throughput.entriesPerSecond,
       slotsLost: slotsLost.get(id) ?? 0,
+      bareSpaces: bare.get(id) ?? 0,
     };
   });
 }

@@ -20,6 +20,8 @@ export interface SeenNode {
   readonly spaces: readonly SeenSpace[];
   readonly recentEvents: readonly RecentEvent[];
   summary(): NodeSummary;
+  /** Asks the file system of the directory how much room it has. */
+  lookAtDisk(): Promise<void>;
   metrics(): Promise<Scrape>;
   /**
    * A glance for lists of very many spaces: `status()` makes twenty times as much of it.

@@ -5,15 +5,9 @@
  */
 
 import type { PairGlance } from '../ship/lag-monitor.js';
-import {
-  type CoordinatorKnown,
-  HEALTH_WORDS,
-  type HealthWord,
-  nodeProblems,
-  type Problem,
-  SpaceProblems,
-  worse,
-} from './health.js';
+import { nodeProblems } from './health/node-problems.js';
+import { type Problem, SpaceProblems } from './health/problems.js';
+import { HEALTH_WORDS, type HealthWord, worse } from './health/words.js';
 import { History } from './history.js';
 import type { SeenNode, SeenSpace } from './seen-node.js';
 import type { NodeSummary } from './status.js';
@@ -40,6 +34,7 @@ const TELLING = [
   'space-role',
   'coordinator',
   'lease',
+  'leader',
   'fatal',
 ] as const;
 
@@ -90,7 +85,6 @@ export class StatusBoard {
   readonly #openedMs = performance.now();
   /** When each problem was seen first, monotonic ms. */
   readonly #seen = new Map<string, number>();
-  #etcd: CoordinatorKnown = { coordinator: undefined, lease: undefined };
   #snapshot: Snapshot | undefined;
   #pass: Promise<Snapshot> | undefined;
   readonly #timer: NodeJS.Timeout;
@@ -104,12 +98,6 @@ export class StatusBoard {
       else if (state === 'waiting' || state === 'failed') this.#losses.set(replicaId, reason);
     });
     node.on('replica-set', ({ replicaId }) => this.#losses.delete(replicaId));
-    node.on('coordinator', (coordinator) => {
-      this.#etcd = { ...this.#etcd, coordinator };
-    });
-    node.on('lease', (lease) => {
-      this.#etcd = { ...this.#etcd, lease };
-    });
     for (const name of TELLING) node.on(name, () => this.#soon());
     this.#timer = setInterval(() => {
       const age = performance.now() - (this.#snapshot?.atMs ?? Number.NEGATIVE_INFINITY);
@@ -148,6 +136,7 @@ export class StatusBoard {
   }
 
   async #survey(): Promise<Snapshot> {
+    await this.#node.lookAtDisk();
     const known = this.#node.summary().primaries;
     const primaries = new Map(known.map((primary) => [primary.primaryId, primary]));
     const problems = new SpaceProblems({ primaries, losses: this.#losses });
@@ -175,7 +164,7 @@ export class StatusBoard {
       rows.push({ space, name: glance.name, word, lagMs, entries: glance.durableSequence });
     }
     const node = this.#node.summary();
-    const found = [...nodeProblems(node, rows.length, this.#etcd), ...problems.list()];
+    const found = [...nodeProblems(node, rows.length), ...problems.list()];
     const atMs = performance.now();
     const snapshot: Snapshot = {
       atMs,
@@ -193,8 +182,16 @@ export class StatusBoard {
     return snapshot;
   }
 
+  /** What is wrong with one space, and with the node as far as that concerns all of them. */
+  problemsOf({ space }: SpaceRow, { node, atMs }: Snapshot): ProblemSince[] {
+    const primaries = new Map(node.primaries.map((primary) => [primary.primaryId, primary]));
+    const own = new SpaceProblems({ primaries, losses: this.#losses });
+    own.add(space.status());
+    const found = [...nodeProblems(node, 1), ...own.list()];
+    return found.map((one) => ({ ...one, forMs: atMs - (this.#seen.get(keyOf(one)) ?? atMs) }));
+  }
+
   #since(found: readonly Problem[], nowMs: number): ProblemSince[] {
-    const keyOf = ({ kind, subject }: Problem): string => `${kind} ${subject}`;
     const keys = new Set(found.map(keyOf));
     for (const key of this.#seen.keys()) if (!keys.has(key)) this.#seen.delete(key);
     const since = found.map((problem) => {
@@ -212,6 +209,8 @@ export class StatusBoard {
   }
 }
 
+const keyOf = ({ kind, subject }: Problem): string => `${kind} ${subject}`;
+
 /** NaN: never connected. */
 function finite(lagMs: number): number {
   return Number.isNaN(lagMs) ? Number.POSITIVE_INFINITY : lagMs;
@@ -228,7 +227,8 @@ function addTo(totals: Map<string, ReplicaTotals>, pair: PairGlance): void {
   total.lagEntries += pair.lagEntries;
   total.lagBytes += pair.lagBytes;
   total.ackedEntries += pair.acked;
-  total.word = worse(total.word, pair.status);
+  // A replica that has failed is one copy less: whether that matters, its spaces say.
+  total.word = worse(total.word, pair.status === 'failed' ? 'degraded' : pair.status);
 }
 
 function wordOf(

@@ -3,10 +3,11 @@
 import type { PrimaryStatus } from '../follow/primary-links.js';
 import type { ReplicaLinkStatus } from '../ship/status.js';
 import type { RecentEvent } from '../tell/logger.js';
-import type { HealthWord, Problem, ProblemKind } from './health.js';
-import { wordOfSpace } from './health.js';
+import type { ProblemKind } from './health/kinds.js';
+import { type Problem, wordOfSpace } from './health/problems.js';
+import { type HealthWord, type Todo, todoOf, worse } from './health/words.js';
 import type { NodeSummary, SpaceStatus } from './status.js';
-import type { Snapshot, SpaceRow, StatusBoard } from './status-board.js';
+import type { ProblemSince, Snapshot, SpaceRow, StatusBoard } from './status-board.js';
 
 export interface ProblemJson extends Omit<Problem, 'isUnready'> {
   readonly forMs: number;
@@ -23,8 +24,14 @@ export interface ReplicaJson extends ReplicaLinkStatus {
   readonly lagBytes: number;
 }
 
-export interface SpaceJson extends Omit<SpaceStatus, 'isReplicated' | 'applyBlocked' | 'skipped'> {
+export interface SpaceJson
+  extends Omit<
+    SpaceStatus,
+    'isReplicated' | 'isApplied' | 'applyBlocked' | 'skipped' | 'appliedSequence'
+  > {
   readonly health: HealthWord;
+  /** null: no host applies entries here. */
+  readonly appliedSequence: number | null;
   /** So many replicas have flushed all that is durable here. */
   readonly caughtUpReplicas: number;
   readonly applyBlocked: { readonly sequence: number; readonly reason: string } | undefined;
@@ -50,6 +57,8 @@ export interface NodeJson
 
 export interface HealthJson {
   readonly health: HealthWord;
+  /** What whoever reads it must do; `engram-wal status` ends with it. */
+  readonly todo: Todo;
   readonly nodeId: string;
   readonly clusterId: string;
   readonly problems: readonly ProblemJson[];
@@ -106,25 +115,36 @@ const PROBLEM_WORDS: readonly HealthWord[] = ['degraded', 'failed', 'corrupt'];
 
 export function healthJson(snapshot: Snapshot): HealthJson {
   const { node, rows, led, counts, word } = snapshot;
-  const now = performance.now();
   return {
     health: word,
+    todo: todoOf(word),
     nodeId: node.nodeId,
     clusterId: node.clusterId,
-    problems: snapshot.problems.map(({ kind, health, subject, text, spaces, examples, forMs }) => {
-      const rounded = Math.round(forMs + now - snapshot.atMs);
-      return { kind, health, subject, text, spaces, examples, forMs: rounded };
-    }),
+    problems: problemsJson(snapshot.problems, snapshot),
     spaces: { total: rows.length, led, ...counts },
     replicas: node.replicas.map((link) => replicaJson(link, snapshot)),
     primaries: node.primaries,
   };
 }
 
+function problemsJson(problems: readonly ProblemSince[], { atMs }: Snapshot): ProblemJson[] {
+  const agoMs = performance.now() - atMs;
+  return problems.map(({ isUnready: _, forMs, ...told }) => {
+    return { ...told, forMs: Math.round(forMs + agoMs) };
+  });
+}
+
+/** Of one space alone, and of the node as far as that concerns it. */
+function ofSpaceJson(board: StatusBoard, snapshot: Snapshot, row: SpaceRow): Partial<HealthJson> {
+  const problems = problemsJson(board.problemsOf(row, snapshot), snapshot);
+  const health = problems.reduce((word, one) => worse(word, one.health), row.word);
+  return { health, todo: todoOf(health), problems };
+}
+
 function replicaJson(link: ReplicaLinkStatus, { replicas, losses }: Snapshot): ReplicaJson {
   const total = replicas.get(link.replicaId);
   const isUp = link.state === 'streaming' || link.state === 'catching-up';
-  const alone: HealthWord = isUp ? 'healthy' : link.state === 'failed' ? 'failed' : 'degraded';
+  const alone: HealthWord = isUp ? 'healthy' : 'degraded';
   return {
     ...link,
     health: total?.word ?? alone,
@@ -145,8 +165,10 @@ export function statusJson(
   const { replicas: _, primaries: __, holes, ...node } = snapshot.node;
   const { matching, shown, offset } = select(snapshot.rows, query);
   const isLast = offset + shown.length >= matching;
+  const [only] = query.space === undefined ? [] : shown;
   return {
     ...healthJson(snapshot),
+    ...(only && ofSpaceJson(board, snapshot, only)),
     node: {
       ...node,
       ...own,
@@ -200,13 +222,14 @@ const ORDER: Record<(typeof SORTS)[number], (a: SpaceRow, b: SpaceRow) => number
 };
 
 function spaceJson(status: SpaceStatus, { primaries }: NodeSummary): SpaceJson {
-  const { isReplicated: _, applyBlocked, skipped, ...figures } = status;
+  const { isReplicated: _, isApplied, applyBlocked, skipped, ...figures } = status;
   const primary = primaries.find(({ primaryId }) => primaryId === status.primaryNodeId);
   const isFollowed = status.role === 'primary' || (primary?.isConnected ?? false);
   const caughtUp = status.replicas.filter((r) => r.ackedSequence >= status.durableSequence);
   return {
     ...figures,
     health: wordOfSpace(status, isFollowed),
+    appliedSequence: isApplied ? status.appliedSequence : null,
     caughtUpReplicas: caughtUp.length,
     // What the host threw stays here: it may hold a payload.
     applyBlocked: applyBlocked && {

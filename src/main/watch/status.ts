@@ -7,11 +7,13 @@ import type { Epoch, Lsn, Sequence } from '../../shared/position.js';
 import type { IntakeProgress } from '../../shared/snapshot/sink.js';
 import type { ApplyBlock } from '../follow/apply.js';
 import type { PrimaryStatus } from '../follow/primary-links.js';
+import type { CoordinatorStatus, LeaderWord } from '../lead/coordinator-state.js';
 import type { MembersStatus } from '../lead/members/changes.js';
 import type { LogStatus } from '../log/health.js';
 import type { SyncTimes } from '../log/write/writer.js';
 import type { CertificateStatus } from '../runtime/credentials.js';
 import type { ReplicaLinkStatus, SpaceReplicaStatus } from '../ship/status.js';
+import type { DiskRoomStatus } from './health/disk-room.js';
 
 /** The figures of a node, but for its spaces. */
 export interface NodeSummary {
@@ -52,6 +54,10 @@ export interface NodeSummary {
   readonly failure: string | undefined;
   /** Lives of this directory before this one, in a row, that ended in a crash within a minute. */
   readonly crashes: number;
+  /** undefined: the static one, which is always in reach. */
+  readonly coordinator: CoordinatorStatus | undefined;
+  /** Of the file system of the data directory; undefined: it does not say. */
+  readonly diskRoom: DiskRoomStatus | undefined;
   readonly replicas: readonly ReplicaLinkStatus[];
   /** Who has shipped to this node since it was opened. */
   readonly primaries: readonly PrimaryStatus[];
@@ -77,6 +83,8 @@ export interface SpaceStatus {
   readonly role: Role;
   readonly epoch: Epoch;
   readonly primaryNodeId: string;
+  /** Who leads it by now, as whoever decides that has said last. */
+  readonly leader: LeaderWord;
   /** The first retained entry; 0 where there is none yet. */
   readonly firstSequence: Sequence;
   /** The host needs nothing below on this node; 0: it has never said so. */
@@ -108,6 +116,8 @@ export interface SpaceStatus {
   readonly lastHostSequence: Sequence;
   /** On a replica: what the host's apply callback has returned for. */
   readonly appliedSequence: Sequence;
+  /** A host applies entries here; else `appliedSequence` says nothing. */
+  readonly isApplied: boolean;
   /** Why this node leads the space and yet takes no appends, if so. */
   readonly refusal: { readonly code: string; readonly message: string } | undefined;
   /** Why nothing is applied, if so. */

@@ -255,6 +255,15 @@ export class PairWatch {
     if (before < 2 && alert === 2) rows[at + PAIR.criticals]!++;
   }
 
+  /** What tells whether it takes what is appended. */
+  watchedCopy(slot: Slot): { status: ReplicaStatus; state: PairState; alert: LagAlert } {
+    return {
+      status: STATUSES[this.pairs.get(slot, PAIR.status)]!,
+      state: PAIR_STATES[this.pairs.get(slot, PAIR.state)]!,
+      alert: LAG_ALERTS[this.pairs.get(slot, PAIR.alert)]!,
+    };
+  }
+
   /** What is, and what was told last; from now on it is told. */
   takeChange(slot: Slot): PairChange {
     const { rows } = this.pairs;

@@ -1,11 +1,16 @@
 /** Every metric, as prom-client’s registry takes metrics: any thread may hold the registry. */
 
+import { COORDINATOR_METRICS } from './coordinator-metrics.js';
 import type { MetricDefinition, MetricRow } from './definition.js';
 import { LOG_METRICS } from './log-metrics.js';
 import { REPLICATION_METRICS } from './replication-metrics.js';
 import type { MetricView } from './view.js';
 
-export const METRICS: readonly MetricDefinition[] = [...LOG_METRICS, ...REPLICATION_METRICS];
+export const METRICS: readonly MetricDefinition[] = [
+  ...LOG_METRICS,
+  ...REPLICATION_METRICS,
+  ...COORDINATOR_METRICS,
+];
 
 /** What a registry of prom-client asks of a metric. */
 export interface RegisteredMetric {

@@ -55,6 +55,9 @@ export function histogram(
   };
 }
 
+/** Of a gauge that says whether. */
+export const yes = (is: boolean): number => (is ? 1 : 0);
+
 const NONE = {};
 
 /** One value, without labels. */

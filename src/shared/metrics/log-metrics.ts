@@ -15,6 +15,7 @@ import {
   type MetricDefinition,
   single,
   stateSet,
+  yes,
 } from './definition.js';
 import type { MetricView } from './view.js';
 
@@ -93,6 +94,27 @@ export const LOG_METRICS: readonly MetricDefinition[] = [
     'wal_host_bytes',
     'What of the log the host has not checkpointed; its bound is maxRetainedBytes; bytes.',
     single(({ facts }) => facts.hostBytes),
+  ),
+  gauge(
+    'wal_retention_full',
+    '1 where appends are refused until the host checkpoints, else 0.',
+    single(({ facts }) => yes(facts.isRetentionFull)),
+  ),
+  gauge(
+    'disk_free_bytes',
+    'What the file system of the data directory has room for; NaN: it does not say; bytes.',
+    single(({ facts }) => facts.diskRoom?.freeBytes ?? Number.NaN),
+  ),
+  gauge(
+    'disk_full_in_ms',
+    'When that is used up at the pace of the last minutes, or of the last hour; NaN: not within ' +
+      'a month; milliseconds.',
+    single(({ facts }) => facts.diskRoom?.fullInMs ?? Number.NaN),
+  ),
+  gauge(
+    'backup_age_ms',
+    'Since the last backup of this node was complete; NaN: none is known of; milliseconds.',
+    single(({ facts }) => facts.backupAgeMs ?? Number.NaN),
   ),
   counter(
     'wal_torn_tail_total',

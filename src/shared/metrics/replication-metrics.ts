@@ -13,12 +13,12 @@ import {
   perPair,
   perReplica,
   stateSet,
+  yes,
 } from './definition.js';
 import type { MetricView } from './view.js';
 
 const field = (of: PairField) => perPair(({ pairs }, slot) => pairs.get(slot, of));
 const counted = (of: number) => perReplica(({ counters }) => counters.value(of));
-const yes = (is: boolean): number => (is ? 1 : 0);
 
 /** Of both ends: what this node’s shippers and its listening side have moved. */
 function bytesMoved(view: MetricView): MetricRow[] {
@@ -196,6 +196,12 @@ const OF_LINKS: readonly MetricDefinition[] = [
     'replication_checksum_failures_total',
     'Links to the replica that ended because bytes were changed on the way; links.',
     perReplica(({ facts }) => facts.checksumFailures),
+  ),
+  gauge(
+    'replication_bare_spaces',
+    'Spaces of which the replica does not take what is appended, and too few others do: ' +
+      'acknowledgements by replicas are refused or late; spaces.',
+    perReplica(({ facts }) => facts.bareSpaces),
   ),
   gauge(
     'replication_lost_slots',

@@ -23,6 +23,8 @@ export interface ReplicaFacts {
   readonly behindBytes: number;
   readonly entriesPerSecond: number;
   readonly slotsLost: number;
+  /** Spaces of which it does not take what is appended, and too few others do. */
+  readonly bareSpaces: number;
 }
 
 /** A primary that has been connected to this node. */
@@ -43,6 +45,22 @@ export interface MetricFacts {
   readonly recycledSegments: number;
   readonly retainedBytes: number;
   readonly hostBytes: number;
+  readonly isRetentionFull: boolean;
+  /** undefined: the file system does not say. */
+  readonly diskRoom:
+    | { readonly freeBytes: number; readonly fullInMs: number | undefined }
+    | undefined;
+  /** Since the last backup was complete, ms; undefined: none is known of. */
+  readonly backupAgeMs: number | undefined;
+  /** undefined: the static one. */
+  readonly coordinator:
+    | {
+        readonly kind: string;
+        readonly connected: boolean;
+        readonly lease: { readonly held: boolean; readonly leftMs: number };
+      }
+    | undefined;
+  readonly leaderlessSpaces: number;
   readonly tornTails: number;
   readonly corruptRanges: number;
   readonly slabs: number;

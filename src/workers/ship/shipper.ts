@@ -5,7 +5,7 @@
  */
 
 import { idWords } from '../../shared/bytes.js';
-import { EngramError, failure, firstLine } from '../../shared/errors.js';
+import { EngramError, failure, firstLine, withCode } from '../../shared/errors.js';
 import {
   CLOSE_DEADLINE_MS,
   ENTRY_HEADER_BYTES,
@@ -288,7 +288,7 @@ export class Shipper {
         this.#questions.answered(frame);
         return;
       case 'bye':
-        this.#lost(`${frame.code}: ${frame.message}`, frame.code, frame.fatal);
+        this.#lost(withCode(frame.code, frame.message), frame.code, frame.fatal);
         return;
       case 'fenced': {
         const { handle: slot, epoch, leader } = frame;

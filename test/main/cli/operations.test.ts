@@ -5,6 +5,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { OPTION_NAMES } from '#src/main/options/config.js';
 import { EVENT_NAMES } from '#src/main/tell/event-lines.js';
+import { KINDS } from '#src/main/watch/health/kinds.js';
 import { ERROR_CODES } from '#src/shared/errors.js';
 import { PAIR_STATES, STAGES } from '#src/shared/link/pair-watch.js';
 import { makeFolder, openSmall, removeFolder } from '../../support/cluster.js';
@@ -38,6 +39,17 @@ test('its commands are commands', () => {
   expect(named.filter((name) => !new RegExp(`^  ${name}\\b`, 'm').test(help))).toEqual([]);
 });
 
+test('each problem has a chapter', () => {
+  const headings = [...TEXT.matchAll(/^##+ (.*)$/gm)].map(([, title]) =>
+    title!
+      .toLowerCase()
+      .replace(/[^a-z ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+  const chapters = new Set(Object.values(KINDS).map(({ chapter }) => chapter));
+  expect([...chapters].filter((chapter) => !headings.includes(chapter))).toEqual([]);
+});
+
 test('its codes, events, options and states exist', () => {
   const known = new Set<string>([
     ...ERROR_CODES,
@@ -45,7 +57,8 @@ test('its codes, events, options and states exist', () => {
     ...OPTION_NAMES.all,
     ...PAIR_STATES,
     ...STAGES.map((stage) => `stalled: ${stage}`),
-    // A word of the command line; systemd's.
+    // Words of the command line; systemd's.
+    'NOW',
     'TARGET',
     'LimitNOFILE',
     'PrivateTmp',

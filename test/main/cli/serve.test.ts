@@ -280,7 +280,7 @@ describe('status', () => {
     expect(json.code).toBe(2);
     expect(JSON.parse(json.stdout)).toMatchObject({ health: 'failed', nodeId: 'a' });
     const none = await run(['status', '--url', url, '--space', 'nobody'], env).ended;
-    expect(none.code).toBe(2);
+    expect(none.code).toBe(4);
     expect(none.stderr).toContain('SpaceUnknown');
     const refused = await run(['status', '--url', url]).ended;
     expect(refused.code).toBe(4);

@@ -96,7 +96,7 @@ describe('a scrape', () => {
       expect(body).toContain(`# TYPE engram_${name} ${type}\n`);
     }
     const known = ['memory_space', 'replica_id', 'primary_id'];
-    const more = ['direction', 'reason', 'state', 'severity', 'event', 'role', 'le'];
+    const more = ['kind', 'direction', 'reason', 'state', 'severity', 'event', 'role', 'le'];
     const labels = new Set(samplesOf(body).flatMap((s) => Object.keys(s.labels)));
     labels.delete('node_id');
     labels.delete('cluster_id');

@@ -3,8 +3,11 @@ import path from 'node:path';
 import type { Browser, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
 import { openBrowser, openPage, photograph, type Seen } from '../../support/browser.js';
 import { makeFolder, openSmall, removeFolder } from '../../support/cluster.js';
+import { TINY } from '../../support/fake-cluster.js';
+import { FakeDisk } from '../../support/fake-disk.js';
 import { TcpProxy } from '../../support/tcp-proxy.js';
 
 const ANY = { host: '127.0.0.1', port: 0 };
@@ -161,16 +164,16 @@ describe('the page', () => {
     const space = a.space('tenant-0003');
     await space.append(1, Buffer.from('x'));
     const problem = page.locator('.problem');
-    await untilText(problem, /Degraded.*Replica node-c is .* behind.*tenant-0003/s);
+    await untilText(problem, /Soon.*Replica node-c is .* behind.*tenant-0003/s);
     await untilText(problem, /for .*, since \d\d:\d\d:\d\d/);
-    await untilText(page.locator('.top'), 'Degraded');
+    await untilText(page.locator('.top'), /Degraded.*something to do soon/s);
     await page.getByRole('button', { name: /^Degraded/ }).click();
     await expect.poll(() => rows(page).count(), PATIENT).toBe(1);
-    await untilText(rows(page), /tenant-0003.*Degraded.*1 of 2 whole/s);
+    await untilText(rows(page), /tenant-0003.*Degraded.*1 of 2 caught up/s);
     expect(await photograph(page, 'lagging')).toEqual([]);
     await proxy.close();
-    await untilText(problem, /Failed.*Replica node-c has failed.*12 spaces/s);
-    await expect.poll(() => page.title(), PATIENT).toBe('Failed: node-a');
+    await untilText(problem, /Soon.*Replica node-c has failed.*12 spaces/s);
+    await expect.poll(() => page.title(), PATIENT).toBe('Degraded: node-a');
     await page.getByRole('button', { name: /^All/ }).click();
     await untilText(page.locator('.event'), /Error: replica node-c is failed/);
     expect(await photograph(page, 'failed')).toEqual([]);
@@ -196,6 +199,33 @@ describe('the page', () => {
     soundly();
   });
 
+  test('of a node whose every space is corrupt: nothing that sounds well', async () => {
+    const disk = new FakeDisk();
+    const options = { ...TINY, dataDir: '/data', nodeId: 'rotten', http: ANY };
+    const first = await openNodeOn(disk.mount(), options);
+    const space = await first.openSpace('s');
+    for (let n = 0; n < 40; n++) await space.append(1, Buffer.alloc(500, n));
+    await first.close();
+    const segment = disk.list('/data').find((name) => /^wal-.*[.]log$/.test(name))!;
+    disk.edit(`/data/${segment}`, (bytes) => {
+      bytes[3_000]! ^= 1;
+    });
+    const node = await openNodeOn(disk.mount(), options);
+    nodes.push(node);
+    const read = async (): Promise<void> => {
+      for await (const _ of node.space('s').read());
+    };
+    await read().catch(() => undefined);
+    const page = await look(node);
+    await untilText(page.locator('.problem'), /Corrupt.*Acknowledged entries cannot be read/s);
+    await untilText(page.locator('.top'), /Corrupt.*something to do now/s);
+    await untilText(page.locator('.node'), /takes none: every space is corrupt/);
+    await untilText(page.locator('.node'), /damaged ranges met so far/);
+    const text = await page.locator('body').innerText();
+    expect(text).not.toMatch(/takes entries|of \d whole|Nothing is wrong/);
+    soundly();
+  });
+
   test('of a replica: whom it follows, and that its primary is gone', async () => {
     const { a } = await three();
     await fill(a, 3);
@@ -203,7 +233,7 @@ describe('the page', () => {
     await untilText(page.locator('.card'), /node-a.*Healthy.*ships to node-b/s);
     await untilText(rows(page).first(), 'from node-a');
     await a.close();
-    await untilText(page.locator('.problem'), /Primary node-a is gone.*3 spaces/s);
+    await untilText(page.locator('.problem'), /Now.*Primary node-a is gone.*3 spaces/s);
     expect(await photograph(page, 'replica', ['light', 'phone-dark'])).toEqual([]);
     soundly();
   });

@@ -4,7 +4,7 @@
  */
 
 import type { Address } from '../../../shared/address.js';
-import { EngramError, failure } from '../../../shared/errors.js';
+import { EngramError, failure, withCode } from '../../../shared/errors.js';
 import { MEMBER_ASK_MS } from '../../../shared/limits.js';
 import type { Member } from '../../../shared/log/node-record.js';
 import { countingSets } from '../../../shared/members/members.js';
@@ -174,7 +174,7 @@ export class Electorate {
     const [answer] = await this.#peers.ask(member, question, ['took-over'], timeoutMs);
     if (!answer) throw failure('ProtocolViolation', `${nodeId} gave no answer`);
     if (answer.epoch > 0) return answer.epoch;
-    throw failure('PromotionRefused', `${nodeId}: ${answer.code}: ${answer.reason}`);
+    throw failure('PromotionRefused', `${nodeId}: ${withCode(answer.code, answer.reason)}`);
   }
 }
 

@@ -18,6 +18,7 @@ export function glanceOf(
   const { facts, slot, refusal, isFenced } = space;
   let isTroubled = facts.damage.length > 0 || refusal !== undefined || isFenced;
   isTroubled ||= applier?.blockOf(space) !== undefined;
+  isTroubled ||= parts.leaderOf(space).nodeId === undefined;
   if (facts.role === 'primary') {
     const nowMs = performance.now();
     for (const shipper of replication.shippersOf(space)) {
@@ -43,7 +44,7 @@ function repairOf({ repair }: SpaceState): SpaceStatus['repair'] {
 
 /** The figures of this space, as of now. */
 export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
-  const { memory, replication, retention } = parts;
+  const { memory, replication, retention, applier } = parts;
   const { facts, slot } = space;
   const durable = memory.durable(slot);
   const shippers = replication.shippersOf(space);
@@ -63,6 +64,7 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
     role: facts.role,
     epoch: facts.epoch,
     primaryNodeId: facts.primary,
+    leader: parts.leaderOf(space),
     firstSequence: durable > 0 ? facts.first : 0,
     checkpoint: facts.checkpoint,
     keeps: keepsOf(space, parts.config.follow, parts.versionOf),
@@ -72,8 +74,9 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
     durableSequence: durable,
     lastHostSequence: lastHostSequence(facts, durable),
     appliedSequence: parts.appliedTo(space),
+    isApplied: applier !== undefined,
     refusal: refusalOf(space),
-    applyBlocked: parts.applier?.blockOf(space),
+    applyBlocked: applier?.blockOf(space),
     skipped: [...facts.skipped],
     snapshot: parts.snapshots.progressOf(space),
     replicas,

@@ -3,6 +3,7 @@ import type { EngramError } from '../../../shared/errors.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
 import type { Sequence } from '../../../shared/position.js';
 import type { Applier } from '../../follow/apply.js';
+import type { LeaderWord } from '../../lead/coordinator-state.js';
 import type { MembersStatus } from '../../lead/members/changes.js';
 import type { Retention } from '../../log/retention/retention.js';
 import type { SpaceState } from '../../log/space-table.js';
@@ -28,4 +29,5 @@ export interface SpaceParts {
   readonly applier: Applier | undefined;
   readonly snapshots: SnapshotIntake;
   membersOf(space: SpaceState): MembersStatus;
+  leaderOf(space: SpaceState): LeaderWord;
 }

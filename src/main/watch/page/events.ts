@@ -1,5 +1,5 @@
 /** What happened last, newest first. */
-import type { HealthWord } from '#src/main/watch/health.js';
+import type { HealthWord } from '#src/main/watch/health/words.js';
 import type { StatusJson } from '#src/main/watch/status-json.js';
 import { healthIcon } from './health-badge.js';
 import { type ComponentChild, h } from './preact.js';

@@ -85,7 +85,7 @@ function saved({ compression, rawBytes, sentBytes }: ReplicaJson['traffic']): st
 
 function primaryCard(primary: PrimaryStatus, own: string): ComponentChild {
   const { primaryId, isConnected, isStalled, reason, since } = primary;
-  const health = !isConnected || isStalled ? 'degraded' : 'healthy';
+  const health = !isConnected || isStalled ? 'failed' : 'healthy';
   const what = isStalled ? 'its main thread does not move' : `ships to ${own}`;
   return h(
     'li',
@@ -100,6 +100,14 @@ function fact(name: string, value: ComponentChild): ComponentChild {
   return h('div', { key: name, class: 'fact' }, h('dt', {}, name), h('dd', {}, value));
 }
 
+/** The log may be well, and no space be. */
+function taken({ total, corrupt }: StatusJson['spaces']): string {
+  if (corrupt === 0) return 'takes entries';
+  return corrupt === total
+    ? 'takes none: every space is corrupt'
+    : 'takes entries, not of all spaces';
+}
+
 export function nodeFigures({ node, spaces }: StatusJson): ComponentChild {
   const { log, fdatasync, retention, memory } = node;
   const slow = fdatasync.count === 0 ? 'none yet' : span(fdatasync.lastCallMs);
@@ -111,7 +119,7 @@ export function nodeFigures({ node, spaces }: StatusJson): ComponentChild {
     h(
       'dl',
       { class: 'facts facts-wide' },
-      fact('log', log.state === 'ok' ? 'takes entries' : `${log.state}: ${log.reason}`),
+      fact('log', log.state === 'ok' ? taken(spaces) : `${log.state}: ${log.reason}`),
       fact('spaces', `${count(spaces.led)} led, ${count(notLed)} followed`),
       fact('last fdatasync', slow),
       fact('slowest fdatasync', fdatasync.count === 0 ? '–' : span(fdatasync.maxCallMs)),
@@ -122,7 +130,7 @@ export function nodeFigures({ node, spaces }: StatusJson): ComponentChild {
       fact('not checkpointed', bytes(retention.hostBytes)),
       fact('groups on their way', `${memory.inUse} of ${memory.slabs}`),
       node.address && fact('listens at', `${node.address.host}:${node.address.port}`),
-      node.holes > 0 && fact('damaged places', count(node.holes)),
+      node.holes > 0 && fact('damaged ranges met so far', count(node.holes)),
     ),
   );
 }

@@ -1,5 +1,5 @@
 /** A state in word, shape and colour: never in colour alone. */
-import type { HealthWord } from '#src/main/watch/health.js';
+import type { HealthWord } from '#src/main/watch/health/words.js';
 import { type ComponentChild, h } from './preact.js';
 import { capital } from './words.js';
 
@@ -28,6 +28,7 @@ export function healthIcon(health: ShownHealth): ComponentChild {
   );
 }
 
-export function healthBadge(health: ShownHealth, more = ''): ComponentChild {
-  return h('span', { class: `badge ${health} ${more}` }, healthIcon(health), capital(health));
+/** @param word what it says, where that is not the word of its colour */
+export function healthBadge(health: ShownHealth, more = '', word: string = health): ComponentChild {
+  return h('span', { class: `badge ${health} ${more}` }, healthIcon(health), capital(word));
 }

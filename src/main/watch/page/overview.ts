@@ -25,6 +25,7 @@ export function header({ status, trouble }: View): ComponentChild {
       'div',
       { class: 'top-health' },
       healthBadge(health, 'badge-large'),
+      status && trouble === undefined && h('p', { id: 'todo' }, TODO[status.todo]),
       h('p', { class: 'quiet', id: 'updated' }, updated(status, trouble)),
     ),
   );
@@ -35,6 +36,8 @@ function updated(status: StatusJson | undefined, trouble: string | undefined): s
   const at = clock(status.node.at, Date.now());
   return trouble === undefined ? `live · ${at}` : `as of ${at}`;
 }
+
+const TODO = { nothing: 'nothing to do', soon: 'something to do soon', now: 'something to do now' };
 
 /** Old figures never look like new ones. */
 export function staleness({ status, trouble, silentMs }: View): ComponentChild | undefined {
@@ -89,12 +92,12 @@ function problemRow(
   now: number,
   search: (text: string) => void,
 ): ComponentChild {
-  const { kind, subject, health, text, forMs, examples, spaces } = problem;
+  const { kind, subject, health, todo, text, forMs, examples, spaces } = problem;
   const rest = spaces - examples.length;
   return h(
     'li',
     { key: `${kind} ${subject}`, class: `problem ${health}` },
-    healthBadge(health),
+    healthBadge(health, '', health === 'corrupt' ? health : todo),
     h(
       'div',
       { class: 'problem-text' },

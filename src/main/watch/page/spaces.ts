@@ -1,7 +1,7 @@
 /** The spaces: searched, narrowed to a state, sorted, by pages; an opened one shows all. */
 
 import type { SpaceReplicaStatus } from '#src/main/ship/status.js';
-import type { HealthWord } from '#src/main/watch/health.js';
+import type { HealthWord } from '#src/main/watch/health/words.js';
 import type { SpaceJson, StatusJson } from '#src/main/watch/status-json.js';
 import { healthBadge, healthIcon } from './health-badge.js';
 import { type ComponentChild, h } from './preact.js';
@@ -194,11 +194,14 @@ function worstLag(replicas: readonly SpaceReplicaStatus[]): number | 'unknown' {
   return worst;
 }
 
-function copies({ role, replicas, caughtUpReplicas, applyBlocked }: SpaceJson): ComponentChild {
+function copies(space: SpaceJson): ComponentChild {
+  const { role, health, replicas, caughtUpReplicas, applyBlocked } = space;
   if (applyBlocked) return `apply is blocked at ${count(applyBlocked.sequence)}`;
   if (role === 'replica') return 'this is one';
   if (replicas.length === 0) return 'none: only here';
-  return `${caughtUpReplicas} of ${replicas.length} whole`;
+  // To have flushed all that came is not to be able to read it.
+  const damaged = health === 'corrupt' ? 'damaged here; ' : '';
+  return `${damaged}${caughtUpReplicas} of ${replicas.length} caught up`;
 }
 
 function whole(space: SpaceJson): ComponentChild {
@@ -239,7 +242,10 @@ function whole(space: SpaceJson): ComponentChild {
       fact('first kept', count(space.firstSequence)),
       fact('durable', count(space.durableSequence)),
       space.role === 'replica'
-        ? fact('applied', count(space.appliedSequence))
+        ? fact(
+            'applied',
+            space.appliedSequence === null ? 'no host here' : count(space.appliedSequence),
+          )
         : fact('only on this disk', lost(rpo.entries, replicas.length)),
       fact('checkpoint', space.checkpoint === 0 ? 'never' : count(space.checkpoint)),
     ),
@@ -294,9 +300,11 @@ function replicaTable(replicas: readonly SpaceReplicaStatus[]): ComponentChild {
               healthBadge(r.status),
               h('span', { class: 'quiet inner-state' }, r.state),
             ),
-            [r.sentSequence, r.receivedSequence, r.ackedSequence, r.appliedSequence].map((n) =>
+            [r.sentSequence, r.receivedSequence, r.ackedSequence].map((n) =>
               h('td', { class: 'number' }, count(n)),
             ),
+            // A node without a host has applied nothing, and need not.
+            h('td', { class: 'number' }, r.appliedSequence === 0 ? '–' : count(r.appliedSequence)),
             h('td', { class: 'number' }, lagOf(r)),
             h('td', {}, r.slot),
           ),

@@ -1,5 +1,5 @@
 /** What the page shows at a moment, and what a person has chosen to see. */
-import type { HealthWord } from '#src/main/watch/health.js';
+import type { HealthWord } from '#src/main/watch/health/words.js';
 import type { HistoryJson } from '#src/main/watch/history.js';
 import type { SORTS, StatusJson } from '#src/main/watch/status-json.js';
 

@@ -1,0 +1,85 @@
+/**
+ * Room on the file system of the data directory, and when it will be used up at the pace of late:
+ * who learns of a full disk by a refused append learns of it too late.
+ */
+const HOUR = 3_600_000;
+/** Samples are at least so far apart, and kept for so long. */
+const STEP_MS = 5_000;
+const KEPT_MS = HOUR;
+/** A pace is measured over these: a burst of minutes says nothing of tomorrow. */
+const PACES = [
+  { overMs: 5 * 60_000, atLeastMs: 60_000, withinMs: HOUR },
+  { overMs: HOUR, atLeastMs: 20 * 60_000, withinMs: 30 * 24 * HOUR },
+] as const;
+/** Below these something is to be done, at all times and at once. */
+export const DISK_SOON_MS = 24 * HOUR;
+export const DISK_NOW_MS = HOUR;
+
+export interface DiskRoomStatus {
+  readonly freeBytes: number;
+  /** At the pace of the last minutes, or of the last hour; undefined: not within a month. */
+  readonly fullInMs: number | undefined;
+}
+
+interface Sample {
+  readonly atMs: number;
+  readonly freeBytes: number;
+}
+
+export class DiskRoom {
+  readonly #freeBytes: () => Promise<number>;
+  readonly #samples: Sample[] = [];
+  #looking: Promise<void> | undefined;
+
+  /** @param freeBytes what the file system says */
+  constructor(freeBytes: () => Promise<number>) {
+    this.#freeBytes = freeBytes;
+  }
+
+  /** Asks the file system, unless it was asked a moment ago. Never rejects: it may not say. */
+  async look(): Promise<void> {
+    const last = this.#samples.at(-1);
+    if (last && performance.now() - last.atMs < STEP_MS) return;
+    this.#looking ??= this.#ask().finally(() => {
+      this.#looking = undefined;
+    });
+    await this.#looking;
+  }
+
+  async #ask(): Promise<void> {
+    try {
+      const freeBytes = await this.#freeBytes();
+      this.add(performance.now(), freeBytes);
+    } catch {
+      this.#samples.length = 0;
+    }
+  }
+
+  /** @param atMs monotonic */
+  add(atMs: number, freeBytes: number): void {
+    this.#samples.push({ atMs, freeBytes });
+    const old = this.#samples.findIndex((sample) => atMs - sample.atMs <= KEPT_MS);
+    this.#samples.splice(0, old);
+  }
+
+  get status(): DiskRoomStatus | undefined {
+    const last = this.#samples.at(-1);
+    if (!last) return undefined;
+    const { freeBytes } = last;
+    const soon = PACES.map((pace) => this.#fullIn(last, pace)).filter((ms) => ms !== undefined);
+    const fullInMs = soon.length > 0 ? Math.min(...soon) : undefined;
+    return { freeBytes, fullInMs };
+  }
+
+  #fullIn(
+    last: Sample,
+    { overMs, atLeastMs, withinMs }: (typeof PACES)[number],
+  ): number | undefined {
+    const first = this.#samples.find((sample) => last.atMs - sample.atMs <= overMs)!;
+    const tookMs = last.atMs - first.atMs;
+    const used = first.freeBytes - last.freeBytes;
+    if (tookMs < atLeastMs || used <= 0) return undefined;
+    const ms = Math.round((last.freeBytes * tookMs) / used);
+    return ms <= withinMs ? ms : undefined;
+  }
+}

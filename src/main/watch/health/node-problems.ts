@@ -1,0 +1,72 @@
+/** What is wrong with a node itself and with its links. */
+import type { ReplicaLinkStatus } from '../../ship/status.js';
+import type { NodeSummary } from '../status.js';
+import { DISK_NOW_MS, DISK_SOON_MS } from './disk-room.js';
+import { type Problem, problem } from './problems.js';
+import { lagText } from './words.js';
+
+/** @param spaces how many are here */
+export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
+  const found = [...logProblems(node), ...coordinatorProblems(node)];
+  for (const { primaryId: subject, isStalled, isConnected } of node.primaries) {
+    if (!isConnected || !isStalled) continue;
+    const text = `Primary ${subject} is stalled: its main thread does not move`;
+    found.push(problem('primary-stalled', text, { subject }));
+  }
+  if (spaces > 0) return found;
+  // Links that no space speaks of yet.
+  found.push(...node.replicas.flatMap(linkProblems));
+  const isAlone = !node.primaries.some((primary) => primary.isConnected);
+  if (node.address && isAlone && node.replicas.length === 0) {
+    const text = 'No space is here, and no primary is connected: nothing is copied';
+    found.push(problem('unused', text));
+  }
+  return found;
+}
+
+function logProblems({ log, retention, diskRoom }: NodeSummary): Problem[] {
+  const found: Problem[] = [];
+  const { state, reason } = log;
+  const isUnready = true;
+  if (state === 'failed') {
+    const text = `The log has failed, no append is taken: ${reason}`;
+    found.push(problem('log-failed', text, { isUnready }));
+  } else if (state === 'read-only') {
+    found.push(problem('log-read-only', `The log takes no appends: ${reason}`, { isUnready }));
+  } else if (state === 'slow-disk') {
+    found.push(problem('slow-disk', `The disk is slow: ${reason}`));
+  }
+  if (retention.refusal !== undefined) {
+    const text = `No append is taken: ${retention.refusal}`;
+    found.push(problem('retention-full', text, { isUnready }));
+  }
+  const inMs = diskRoom?.fullInMs ?? Number.POSITIVE_INFINITY;
+  if (state !== 'read-only' && inMs < DISK_SOON_MS) {
+    const left = `${(diskRoom!.freeBytes / 2 ** 30).toFixed(1)} GiB are left`;
+    const text = `The disk is full in ${lagText(inMs)} at the pace of late: ${left}`;
+    found.push(problem('disk-full-soon', text, inMs < DISK_NOW_MS ? { health: 'failed' } : {}));
+  }
+  return found;
+}
+
+/** A lease that is lost because etcd is out of reach is one problem, not two. */
+function coordinatorProblems({ coordinator }: NodeSummary): Problem[] {
+  if (!coordinator) return [];
+  const { connected, reason, lease } = coordinator;
+  const away = connected ? '' : `etcd cannot be reached (${reason})`;
+  if (!lease.held) {
+    const why = connected ? lease.reason : away;
+    const text = `No lease of etcd is held, nothing is acknowledged here: ${why}`;
+    return [problem('lease-lost', text, { isUnready: true })];
+  }
+  if (connected) return [];
+  const text = `${away}: appends go on for ${lagText(lease.leftMs)}, then nothing is acknowledged`;
+  return [problem('coordinator-away', text)];
+}
+
+function linkProblems(link: ReplicaLinkStatus): Problem[] {
+  const { replicaId: subject, state, reason, consecutiveFailures } = link;
+  if (state !== 'failed' && consecutiveFailures === 0) return [];
+  const text = `Replica ${subject} is not connected (${state}: ${reason})`;
+  return [problem(state === 'failed' ? 'replica-failed' : 'never-connected', text, { subject })];
+}

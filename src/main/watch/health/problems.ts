@@ -1,0 +1,267 @@
+/**
+ * What is wrong with a node, in words: one list of problems out of its figures, the same for the
+ * page, the JSON, the probes and the command line. Problems of many spaces are one, counted.
+ */
+import type { PrimaryStatus } from '../../follow/primary-links.js';
+import { isCopy, lacksCopies, type WatchedCopy } from '../../ship/copies.js';
+import type { SpaceReplicaStatus } from '../../ship/status.js';
+import { clipped } from '../../tell/line.js';
+import type { SpaceStatus } from '../status.js';
+import { type Chapter, KINDS, type ProblemKind, REFUSED_STATES } from './kinds.js';
+import { type HealthWord, lagText, type Todo, todoOf, worse } from './words.js';
+
+/** One thing that is wrong. */
+export interface Problem {
+  readonly kind: ProblemKind;
+  readonly health: HealthWord;
+  /** What whoever reads it must do. */
+  readonly todo: Todo;
+  /** Of docs/OPERATIONS.md: what to do about it. */
+  readonly chapter: Chapter;
+  /** The node itself (empty), a replica or a primary. */
+  readonly subject: string;
+  readonly text: string;
+  /** How many spaces it concerns; 0: not a matter of spaces. */
+  readonly spaces: number;
+  /** The first few of them. */
+  readonly examples: readonly string[];
+  /** Makes /ready fail: this node does not do what it was opened for. */
+  readonly isUnready: boolean;
+}
+
+/** What the problems of spaces are told with. */
+export interface LinksKnown {
+  /** By id: the primaries that have shipped to this node since it was opened. */
+  readonly primaries: ReadonlyMap<string, PrimaryStatus>;
+  /** By replica id: why its link was lost last. */
+  readonly losses: ReadonlyMap<string, string>;
+}
+
+/** A problem of this kind: `more` says what it is more than the least. */
+export function problem(
+  kind: ProblemKind,
+  text: string,
+  more: Partial<Omit<Problem, 'kind' | 'text' | 'todo' | 'chapter'>> = {},
+): Problem {
+  const { chapter, health: least } = KINDS[kind];
+  const { health = least, subject = '', spaces = 0, examples = [], isUnready = false } = more;
+  const told = { subject, text: clipped(text), spaces, examples, isUnready };
+  return { kind, health, todo: todoOf(health), chapter, ...told };
+}
+
+const EXAMPLES_MAX = 5;
+
+interface Group {
+  kind: ProblemKind;
+  health: HealthWord;
+  subject: string;
+  spaces: number;
+  examples: string[];
+  isUnready: boolean;
+  worstLagMs: number;
+  detail: string;
+  /** Spaces of which too few others have what is appended. */
+  bare: number;
+}
+
+function copyOf(replica: SpaceReplicaStatus, { members }: SpaceStatus): WatchedCopy {
+  return { ...replica, isLearner: members.learners.includes(replica.replicaId) };
+}
+
+function isBareSpace(space: SpaceStatus): boolean {
+  const copies = space.replicas.map((replica) => copyOf(replica, space));
+  return lacksCopies(copies, space.members.keep);
+}
+
+/** Nobody leads it, or the one who leads cannot be reached and nobody else says that it lives. */
+function lacksLeader({ leader }: SpaceStatus, isFollowed: boolean): boolean {
+  return leader.nodeId === undefined || (!isFollowed && leader.by === 'static');
+}
+
+/** The word of one space. @param isFollowed whether the primary of a followed space is there */
+export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
+  const isRepairing = space.repair?.state === 'repairing';
+  if (!isRepairing && space.damage.some((range) => !range.accepted)) return 'corrupt';
+  let word: HealthWord = isRepairing || !isFollowed ? 'degraded' : 'healthy';
+  if (space.applyBlocked) word = worse(word, healthOfBlock(space.applyBlocked));
+  if (space.refusal) word = worse(word, healthOfRefusal(space.refusal));
+  if (lacksLeader(space, isFollowed) || isBareSpace(space)) word = worse(word, 'failed');
+  for (const { status, slot } of space.replicas) {
+    if (status === 'lagging') word = worse(word, 'lagging');
+    else if (status !== 'healthy' || slot === 'unreserved') word = worse(word, 'degraded');
+  }
+  return word;
+}
+
+/** A space that another node leads is well there, whatever this one was. */
+function healthOfRefusal({ code }: NonNullable<SpaceStatus['refusal']>): HealthWord {
+  return code === 'Fenced' ? 'degraded' : 'failed';
+}
+
+/** A callback that has not returned yet may still. */
+function healthOfBlock({ reason }: NonNullable<SpaceStatus['applyBlocked']>): HealthWord {
+  return reason === 'silent' ? 'degraded' : 'failed';
+}
+
+/** Gathers the problems of all spaces, and counts their words. */
+export class SpaceProblems {
+  readonly counts: Record<HealthWord, number> = {
+    healthy: 0,
+    lagging: 0,
+    degraded: 0,
+    failed: 0,
+    corrupt: 0,
+  };
+  readonly #groups = new Map<string, Group>();
+  readonly #links: LinksKnown;
+
+  constructor(links: LinksKnown) {
+    this.#links = links;
+  }
+
+  /** A space whose primary is here, or connected. */
+  isFollowed({ role, primaryNodeId }: Pick<SpaceStatus, 'role' | 'primaryNodeId'>): boolean {
+    return role === 'primary' || (this.#links.primaries.get(primaryNodeId)?.isConnected ?? false);
+  }
+
+  /** Counts a space of which nothing is wrong. */
+  count(word: 'healthy' | 'lagging'): HealthWord {
+    this.counts[word]++;
+    return word;
+  }
+
+  /** @returns the space's word */
+  add(space: SpaceStatus): HealthWord {
+    const isFollowed = this.isFollowed(space);
+    const word = wordOfSpace(space, isFollowed);
+    this.counts[word]++;
+    if (word === 'corrupt') {
+      const { from, to } = space.damage.find((range) => !range.accepted)!;
+      const which = `entries ${from} ${to === 0 ? 'and on' : `to ${to}`}`;
+      this.#note('damaged', space, { detail: `${which} of ${space.name}`, isUnready: true });
+    } else if (space.repair) {
+      const detail = `${space.name} (${space.repair.reason})`;
+      const isUnready = space.refusal !== undefined;
+      this.#note('repairing', space, {
+        detail,
+        isUnready,
+        health: isUnready ? 'failed' : undefined,
+      });
+    } else if (space.refusal) {
+      const { code, message: detail } = space.refusal;
+      const more = { subject: code, isUnready: code === 'StalePrimary' };
+      this.#note('refused', space, { ...more, detail, health: healthOfRefusal(space.refusal) });
+    }
+    if (space.applyBlocked) {
+      const { sequence, reason, callback } = space.applyBlocked;
+      const why = callback ? `${callback}() does not return` : reason;
+      const detail = `${space.name} at ${sequence} (${why})`;
+      this.#note('apply-blocked', space, { detail, health: healthOfBlock(space.applyBlocked) });
+    }
+    if (space.leader.nodeId === undefined) {
+      this.#note('leaderless', space, { detail: space.leader.reason });
+    } else if (!isFollowed) {
+      const health = lacksLeader(space, isFollowed) ? undefined : 'degraded';
+      this.#note('primary-gone', space, { subject: space.primaryNodeId, health });
+    }
+    const isBare = isBareSpace(space);
+    for (const replica of space.replicas) this.#replica(space, replica, isBare);
+    return word;
+  }
+
+  /** @param isBare too few others take its place */
+  #replica(space: SpaceStatus, replica: SpaceReplicaStatus, isBare: boolean): void {
+    const { replicaId: subject, slot, status, state, lagMs, reason } = replica;
+    const health = isBare && !isCopy(copyOf(replica, space)) ? 'failed' : undefined;
+    const note = (kind: ProblemKind, detail: string): Group =>
+      this.#note(kind, space, { subject, detail, health });
+    const refused = REFUSED_STATES.find((known) => known === state);
+    const loss = this.#links.losses.get(subject) ?? reason;
+    if (slot === 'unreserved') note('slot-unreserved', '');
+    if (refused) note(refused, reason);
+    else if (status === 'failed') note('replica-failed', loss);
+    else if (status !== 'degraded') return;
+    else if (state === 'never-connected') note('never-connected', loss);
+    else if (state === 'silent' || state === 'stalled') note(state, reason);
+    else {
+      const group = note('replica-lagging', state);
+      const ms = lagMs === 'unknown' ? Number.POSITIVE_INFINITY : lagMs;
+      if (ms <= group.worstLagMs) return;
+      group.worstLagMs = ms;
+      // The worst stands first.
+      group.examples = [space.name, ...group.examples.filter((name) => name !== space.name)];
+      group.examples.length = Math.min(group.examples.length, EXAMPLES_MAX);
+    }
+  }
+
+  /** @param more.health where it is worse, or better, than the kind is by itself */
+  #note(
+    kind: ProblemKind,
+    { name }: SpaceStatus,
+    more: {
+      readonly subject?: string;
+      readonly detail?: string;
+      readonly isUnready?: boolean;
+      readonly health?: HealthWord | undefined;
+    },
+  ): Group {
+    const { subject = '', detail = '', isUnready = false, health = KINDS[kind].health } = more;
+    const key = `${kind} ${subject}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      const of = { kind, health, subject, detail, isUnready };
+      group = { ...of, spaces: 0, examples: [], worstLagMs: -1, bare: 0 };
+      this.#groups.set(key, group);
+    }
+    // One of them is enough.
+    group.isUnready ||= isUnready;
+    group.health = worse(group.health, health);
+    if (worse(health, KINDS[kind].health) !== KINDS[kind].health && subject !== '') group.bare++;
+    group.spaces++;
+    if (group.examples.length < EXAMPLES_MAX) group.examples.push(name);
+    return group;
+  }
+
+  list(): Problem[] {
+    return [...this.#groups.values()].map((group) =>
+      problem(group.kind, textOf(group, this.#links.primaries.get(group.subject)), group),
+    );
+  }
+}
+
+function textOf(group: Group, primary: PrimaryStatus | undefined): string {
+  const { kind, subject, spaces, detail, worstLagMs, bare } = group;
+  const of = spaces === 1 ? group.examples[0]! : `${spaces.toLocaleString('en')} spaces`;
+  const more = `and more: ${of} in all`;
+  const all = spaces === 1 ? detail : `${detail}, ${more}`;
+  const alone = bare === 0 ? '' : `; appends to ${bare === spaces ? of : `${bare} of them`} are`;
+  const copies = alone === '' ? '' : `${alone} on too few disks, ack is refused or late`;
+  switch (kind) {
+    case 'damaged':
+      return `Acknowledged entries cannot be read: ${all}`;
+    case 'repairing':
+      return `Damaged entries are asked for: ${all}`;
+    case 'refused':
+      return `No appends are taken here for ${of}: ${detail}`;
+    case 'apply-blocked':
+      return `Nothing is applied any more: ${all}`;
+    case 'leaderless':
+      return `Nobody leads ${of}, no appends are taken anywhere: ${detail}`;
+    case 'primary-gone': {
+      const why = primary ? `is gone (${primary.reason})` : 'has not connected';
+      return `Primary ${subject} ${why}: nothing new comes for ${of}`;
+    }
+    case 'slot-unreserved':
+      return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;
+    case 'never-connected': {
+      const unknown = `how far it has ${of} is not known`;
+      return `Replica ${subject} has never been connected (${detail}): ${unknown}${copies}`;
+    }
+    case 'replica-failed':
+      return `Replica ${subject} has failed (${detail}): it gets nothing of ${of}${copies}`;
+    case 'replica-lagging':
+      return `Replica ${subject} is ${lagText(worstLagMs)} behind (${detail}): ${of}${copies}`;
+    default:
+      return `Replica ${subject} is ${kind} (${detail}): ${of}${copies}`;
+  }
+}

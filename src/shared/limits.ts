@@ -171,6 +171,11 @@ export const SNAPSHOT_WINDOW_CHUNKS = 4;
 export const SNAPSHOT_HISTORY_MAX = 100;
 /** Full syncs at once, per primary (row 60). */
 export const DEFAULT_MAX_SNAPSHOTS = 1;
+/** The most bytes that a replica takes of one snapshot, and of how many spaces at once. */
+export const DEFAULT_MAX_SNAPSHOT_BYTES = 64 * 1024 * MiB;
+export const SNAPSHOT_INTAKES_MAX = 64;
+/** So many segments stay free on a disk that takes a snapshot: the log goes on. */
+export const SNAPSHOT_FREE_SEGMENTS = 4;
 /** For how long an interrupted snapshot is kept, at both ends, to go on where it was (row 56). */
 export const DEFAULT_SNAPSHOT_GRACE_MS = 60_000;
 /** A replica that makes no chunk durable for so long gives its place to the next one. */

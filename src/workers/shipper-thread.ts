@@ -31,7 +31,8 @@ const shipper = new Shipper(start, {
     );
   },
   openSegment: async (path) => {
-    const file = await fs.open(path, 'r');
+    const { O_RDONLY, O_NOFOLLOW = 0 } = fs.constants;
+    const file = await fs.open(path, O_RDONLY | O_NOFOLLOW);
     return {
       read: async (into, position) => (await file.read(into, 0, into.length, position)).bytesRead,
       close: () => file.close(),

@@ -19,6 +19,7 @@ import type { OpenSpaceOptions } from '../lead/options.js';
 import { OPTION_NAMES, readOptions } from '../options/config.js';
 import type { NodeOptions } from '../options/options.js';
 import { keysIn } from '../runtime/credentials.js';
+import { readSecret } from '../runtime/secret-file.js';
 import { LEVELS } from '../tell/line.js';
 
 export interface ServeConfig {
@@ -153,11 +154,7 @@ async function withSecrets(
   const read = async (file: unknown, where: string, isThere: boolean): Promise<string> => {
     if (typeof file !== 'string') throw failure('Configuration', `${where}: no name of a file`);
     if (isThere) throw failure('Configuration', `${where}: the secret itself is given as well`);
-    try {
-      return (await fs.readFile(file, 'utf8')).replace(/\r?\n$/, '');
-    } catch (error) {
-      throw failure('Configuration', `${where}: ${(error as Error).message}`, { cause: error });
-    }
+    return (await readSecret(where, file)).toString('utf8').replace(/\r?\n$/, '');
   };
   const found = { ...given };
   const inEnvironment = process.env[KEY_VARIABLE];

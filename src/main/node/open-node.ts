@@ -123,6 +123,8 @@ async function open(
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
     if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
     const ground = groundOf(config, platform, openings, credentials);
+    const { exposed } = own;
+    if (exposed) ground.emitter.emit('directory-exposed', { dataDir: dir, mode: exposed });
     if (openings.isLoop) ground.emitter.emit('crash-loop', openings.told);
     const opened = { disk: own, dir, file, recovered };
     const parts: Building = {};

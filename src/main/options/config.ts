@@ -20,6 +20,7 @@ import {
   DEFAULT_LAG_POLL_MS,
   DEFAULT_MAX_RETRIES,
   DEFAULT_MAX_SLOT_BYTES,
+  DEFAULT_MAX_SNAPSHOT_BYTES,
   DEFAULT_MAX_SNAPSHOTS,
   DEFAULT_MAX_SPACES,
   DEFAULT_MEMORY_BUDGET_BYTES,
@@ -97,6 +98,7 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   restore: callback,
   maxSnapshots: whole(1),
   snapshotChunkBytes: whole(1, SNAPSHOT_CHUNK_MAX_BYTES, 'bytes'),
+  maxSnapshotBytes: whole(1, Number.MAX_SAFE_INTEGER, 'bytes'),
   snapshotGraceMs: wholeMs(1),
   fsync: (v) => {
     if (v === 'per-batch' || v === 'per-write' || v === 'none') return undefined;
@@ -185,6 +187,7 @@ export function readOptions(asked: NodeOptions): NodeConfig {
     lead: given.listen === undefined || given.coordinator?.kind === 'etcd',
     maxSnapshots: DEFAULT_MAX_SNAPSHOTS,
     snapshotChunkBytes: SNAPSHOT_CHUNK_BYTES,
+    maxSnapshotBytes: DEFAULT_MAX_SNAPSHOT_BYTES,
     snapshotGraceMs: DEFAULT_SNAPSHOT_GRACE_MS,
     fsync: 'per-batch',
     memoryBudgetBytes: Math.max(DEFAULT_MEMORY_BUDGET_BYTES, leastMemoryBytes(sizes.groupBytes)),

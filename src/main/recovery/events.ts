@@ -9,6 +9,8 @@ export interface RecoveryEvents {
     /** So long to wait before the next start, if this one ends soon as well. */
     readonly restartHintMs: number;
   };
+  /** Others than its owner can look into the data directory: `mode` as `chmod` has it. */
+  'directory-exposed': { readonly dataDir: string; readonly mode: string };
   /** Recovery cut off an unacknowledged tail. */
   'torn-tail': {
     readonly lsn: Lsn;

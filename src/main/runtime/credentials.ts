@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import fs from 'node:fs/promises';
 import tls from 'node:tls';
 import { type EngramError, failure, firstLine } from '../../shared/errors.js';
-import { CREDENTIALS_LOOK_MS, SECRET_FILE_MAX_BYTES } from '../../shared/limits.js';
+import { CREDENTIALS_LOOK_MS } from '../../shared/limits.js';
 import { KEY_MIN_BYTES, KEYS_MAX } from '../../shared/wire/auth.js';
 import {
   type Credentials,
@@ -16,6 +16,7 @@ import {
   namesIn,
   type TlsCredentials,
 } from '../../shared/wire/tls/certificates.js';
+import { readOwn } from './secret-file.js';
 
 export interface TlsOptions {
   /** PEM: the cluster's own authority, and no other; two of them while one takes over. */
@@ -230,9 +231,7 @@ function wrong(option: string, file: string, found: string, cause?: unknown): En
 async function read(option: string, file: string): Promise<string> {
   let bytes: Buffer;
   try {
-    const { size } = await fs.stat(file);
-    if (size > SECRET_FILE_MAX_BYTES) throw new Error(`it has ${size} bytes`);
-    bytes = await fs.readFile(file);
+    bytes = await readOwn(file, option.endsWith('keyFile'));
   } catch (error) {
     throw wrong(option, file, (error as Error).message, error);
   }

@@ -8,11 +8,12 @@ import path from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 import { failure } from '../../shared/errors.js';
 import { segmentStart } from '../../shared/log/segment.js';
+import { checkAccess, NO_FOLLOW } from './access.js';
 import { ioError, type Lock } from './disk.js';
 import { requireOwner } from './owner.js';
 
 const NAME = 'lock';
-const READ_WRITE = fs.constants.O_RDWR;
+const READ_WRITE = fs.constants.O_RDWR | NO_FOLLOW;
 
 /** @returns false where another holder has it. Throws Io where there are no locks */
 export function lockFile(fd: number, file: string): boolean {
@@ -25,11 +26,12 @@ export function lockFile(fd: number, file: string): boolean {
   }
 }
 
-/** Throws Locked, WrongUser, Io, DiskFull. */
+/** Throws Locked, WrongUser, DataRootUnavailable, Io, DiskFull. */
 export function lockDirectory(dir: string): Lock {
   requireOwner(dir);
   try {
-    return takeLock(dir);
+    const exposed = checkAccess(dir);
+    return { ...takeLock(dir), exposed };
   } catch (error) {
     const cause = error as NodeJS.ErrnoException;
     throw cause.syscall === undefined ? error : ioError(`taking ${dir}`, cause);
@@ -88,7 +90,7 @@ function openLock(file: string): { fd: number; isNew: boolean } {
 
 function isNamed(fd: number, file: string): boolean {
   const held = fs.fstatSync(fd, { bigint: true });
-  const named = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
+  const named = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
   return named?.ino === held.ino && named.dev === held.dev;
 }
 

@@ -142,6 +142,11 @@ export class DiskInUse implements Disk {
     return new DiskInUse(disk, await disk.lock(dir));
   }
 
+  /** The directory's mode, where others than its owner can look into it. */
+  get exposed(): string | undefined {
+    return this.#lock.exposed;
+  }
+
   lock(dir: string): Promise<Lock> {
     return this.#calls.run(`lock of ${dir}`, () => this.#disk.lock(dir));
   }
@@ -194,8 +199,8 @@ export class DiskInUse implements Disk {
     return this.#calls.run(`remove of ${dir}`, () => this.#disk.removeDir(dir));
   }
 
-  makeDir(dir: string): Promise<string | undefined> {
-    return this.#calls.run(`making ${dir}`, () => this.#disk.makeDir(dir));
+  makeDir(dir: string, links?: 'followed' | 'refused'): Promise<string | undefined> {
+    return this.#calls.run(`making ${dir}`, () => this.#disk.makeDir(dir, links));
   }
 
   syncDir(dir: string): Promise<void> {

@@ -36,6 +36,8 @@ export interface DiskFile {
 export interface Lock {
   /** @param isUndone the directory is to be as it was before it was taken */
   release(isUndone?: boolean): void;
+  /** The directory's mode, where others than its owner can look into it. */
+  readonly exposed?: string | undefined;
   /** Why it protects nothing any more: moved, removed, replaced. Rejects Io: not known. */
   readonly displaced?: () => Promise<string | undefined>;
 }
@@ -44,16 +46,20 @@ export interface Disk {
   /** Takes a directory for this process. Rejects Locked, naming the holder's pid, WrongUser. */
   lock(dir: string): Promise<Lock>;
   /**
-   * `create`: read and write, made with mode 0600 when absent. What is opened to be written is
-   * locked until it is closed. Rejects Locked, Io, DiskFull.
+   * `create`: read and write, made with mode 0600 when absent. No link is followed. What is opened
+   * to be written is locked until it is closed. Rejects Locked, Io, DiskFull.
    */
   open(path: string, how: 'read' | 'write' | 'create'): Promise<DiskFile>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
   /** File names; empty when the directory is absent. */
   list(dir: string): Promise<string[]>;
-  /** Makes a directory and the parents that it lacks. @returns the first that was not there */
-  makeDir(dir: string): Promise<string | undefined>;
+  /**
+   * Makes a directory, mode 0700, and the parents that it lacks.
+   * @param links a link to a directory in its place: `refused` (default) inside a data directory
+   * @returns the first that was not there
+   */
+  makeDir(dir: string, links?: 'followed' | 'refused'): Promise<string | undefined>;
   /** Removes an empty directory. */
   removeDir(dir: string): Promise<void>;
   /** fsync of a directory: the names in it are durable. */
@@ -67,7 +73,8 @@ export interface Disk {
 /** `Io`, or `DiskFull`, of an operation that the system has refused. */
 export function ioError(what: string, cause: NodeJS.ErrnoException): EngramError {
   const code = cause.code === 'ENOSPC' || cause.code === 'EDQUOT' ? 'DiskFull' : 'Io';
-  return failure(code, `${what} failed: ${cause.message}`, { cause });
+  const why = cause.code === 'ELOOP' ? ' (a data directory holds no links: remove it)' : '';
+  return failure(code, `${what} failed: ${cause.message}${why}`, { cause });
 }
 
 /** How a directory that is not ours may refuse to be fsynced. */
@@ -80,7 +87,7 @@ const NOT_OURS = ['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'];
  */
 export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
   const full = path.resolve(dir);
-  const made = await disk.makeDir(full);
+  const made = await disk.makeDir(full, 'followed');
   for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
     const isMade = made !== undefined && child.length >= made.length;
     await disk.syncDir(path.dirname(child)).catch((error) => {

@@ -3,14 +3,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { failure } from '../../shared/errors.js';
+import { NO_FOLLOW } from './access.js';
 import { identityOf, lockDirectory, lockFile } from './directory-lock.js';
 import { codeOf, type Disk, type DiskFile, ioError } from './disk.js';
 import { OpenFile } from './disk-in-use.js';
 
+/** A link in the place of a file leads to somebody else's: it is not followed. */
 const FLAGS = {
-  read: fs.constants.O_RDONLY,
-  write: fs.constants.O_RDWR,
-  create: fs.constants.O_RDWR | fs.constants.O_CREAT,
+  read: fs.constants.O_RDONLY | NO_FOLLOW,
+  write: fs.constants.O_RDWR | NO_FOLLOW,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT | NO_FOLLOW,
 };
 
 /** The longest wait for a free file descriptor, of waits that double from 10 ms on. */
@@ -113,12 +115,13 @@ async function taken(file: string, fd: number, how: 'read' | 'write' | 'create')
 }
 
 /** Node's own way to make the parents, too, never ends where a file system answers ENOENT. */
-async function makeDirs(dir: string): Promise<string | undefined> {
+async function makeDirs(dir: string, links: 'followed' | 'refused'): Promise<string | undefined> {
+  const lookAt = links === 'followed' ? fs.statSync : fs.lstatSync;
   const make = (): Promise<string | undefined> =>
     call<void>(`making ${dir}`, (cb) => fs.mkdir(dir, 0o700, cb as fs.NoParamCallback)).then(
       () => dir,
       (error) => {
-        const isThere = fs.statSync(dir, { throwIfNoEntry: false })?.isDirectory();
+        const isThere = lookAt(dir, { throwIfNoEntry: false })?.isDirectory();
         if (isThere && codeOf(error) !== 'ENOENT') return undefined;
         throw error;
       },
@@ -128,7 +131,7 @@ async function makeDirs(dir: string): Promise<string | undefined> {
   } catch (error) {
     const parent = path.dirname(dir);
     if (codeOf(error) !== 'ENOENT' || parent === dir) throw error;
-    const first = await makeDirs(parent);
+    const first = await makeDirs(parent, 'followed');
     const made = await make();
     return first ?? made;
   }
@@ -163,7 +166,7 @@ export const nodeDisk: Disk = {
     );
     return names.sort();
   },
-  makeDir: (dir) => makeDirs(dir),
+  makeDir: (dir, links = 'refused') => makeDirs(dir, links),
   identity: (file) => identityOf(file),
   removeDir: (dir) => call(`remove of ${dir}`, (cb) => fs.rmdir(dir, cb as fs.NoParamCallback)),
   async freeBytes(dir) {

@@ -16,7 +16,7 @@ interface Owner {
 function ownerOf(dir: string): Owner | undefined {
   if (process.geteuid === undefined) return undefined;
   try {
-    const { uid, gid } = fs.statSync(path.join(dir, 'node.json'));
+    const { uid, gid } = fs.lstatSync(path.join(dir, 'node.json'));
     return { uid, gid };
   } catch {
     // Not there, or not to be looked at: whoever opens it next says why.

@@ -3,7 +3,11 @@
  * put in place. shared/snapshot/sink.ts decides, one for each space that gets one.
  */
 import { EngramError, failure } from '../../shared/errors.js';
-import { CLOSE_DEADLINE_MS } from '../../shared/limits.js';
+import {
+  CLOSE_DEADLINE_MS,
+  SNAPSHOT_FREE_SEGMENTS,
+  SNAPSHOT_INTAKES_MAX,
+} from '../../shared/limits.js';
 import type { SnapshotFacts, SnapshotWhole } from '../../shared/snapshot/facts.js';
 import type { Chunk } from '../../shared/snapshot/queue.js';
 import {
@@ -305,6 +309,7 @@ export class SnapshotIntake {
       await before()?.close();
       if (intake.generation !== generation || this.#isClosed) return;
       try {
+        this.#requirePlace();
         intake.spool = await Spool.create(this.#disk, this.#dir, intake.space.facts.id, facts);
       } catch (error) {
         if (intake.generation === generation) this.#failed(intake, error);
@@ -328,10 +333,30 @@ export class SnapshotIntake {
     intake.pending.push({ crc: chunk.crc, bytes: chunk.bytes.slice() });
     if (intake.pending.length > 1) return;
     this.#disked(intake, async (spool) => {
-      for (const next of intake.pending.splice(0)) await spool.append(next);
+      const chunks = intake.pending.splice(0);
+      await this.#requireRoom(chunks);
+      for (const next of chunks) await spool.append(next);
       await spool.sync();
       return { kind: 'stored', chunks: spool.chunks };
     });
+  }
+
+  /** A primary that begins one in each of its spaces fills no disk and opens no file for each. */
+  #requirePlace(): void {
+    const begun = [...this.#intakes.values()].filter(({ sink }) => sink.isBegun);
+    if (begun.length <= SNAPSHOT_INTAKES_MAX) return;
+    const found = `snapshots of ${SNAPSHOT_INTAKES_MAX} spaces are under way here`;
+    throw failure('SnapshotFailed', `${found}, and no more are taken at once`);
+  }
+
+  /** What others send must not stop the log: some of the disk is its own. */
+  async #requireRoom(chunks: readonly Chunk[]): Promise<void> {
+    const kept = SNAPSHOT_FREE_SEGMENTS * this.#config.segmentBytes;
+    const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0);
+    const free = await this.#disk.freeBytes(this.#dir);
+    if (free - bytes >= kept) return;
+    const found = `${free} bytes are free on the disk of a snapshot`;
+    throw failure('DiskFull', `${found}, and ${kept} are kept for the log`);
   }
 
   #discard(intake: Intake): void {

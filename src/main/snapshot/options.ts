@@ -37,6 +37,11 @@ export interface SnapshotOptions {
   readonly maxSnapshots?: number;
   /** The bytes of a snapshot that travel and are acknowledged together. */
   readonly snapshotChunkBytes?: number;
+  /**
+   * Replica: the most bytes that it takes of one snapshot. A larger one fails, and is asked for
+   * again at the slowest pace. However large, one never takes the last segments of the disk.
+   */
+  readonly maxSnapshotBytes?: number;
   /** For how long an interrupted snapshot is kept, at both ends, to go on where it was. */
   readonly snapshotGraceMs?: number;
 }
@@ -45,7 +50,9 @@ export interface SnapshotOptions {
 export interface SnapshotConfig extends SnapshotOptions {
   readonly maxSnapshots: number;
   readonly snapshotChunkBytes: number;
+  readonly maxSnapshotBytes: number;
   readonly snapshotGraceMs: number;
+  readonly segmentBytes: number;
   readonly nodeId: string;
   readonly maxEntryBytes: number;
   readonly catchUpBatchBytes: number;

@@ -128,6 +128,11 @@ const WRITERS: Writers = {
         `sooner than ${restartHintMs} ms after it ends`,
       { crashes, restartHintMs },
     ),
+  'directory-exposed': ({ dataDir, mode }) =>
+    line('warn', '', `others can look into ${dataDir} (mode ${mode}): chmod 700 it`, {
+      dataDir,
+      mode,
+    }),
   'torn-tail': ({ lsn, bytes, quarantine }) =>
     line('warn', '', `a torn tail of ${bytes} bytes at LSN ${lsn}, never acknowledged, was cut`, {
       lsn,

@@ -11,10 +11,11 @@
  * whoever reads it elsewhere asks nobody (row 86).
  */
 import { randomBytes } from 'node:crypto';
-import fs from 'node:fs/promises';
+import fs, { constants } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { failure } from '../../shared/errors.js';
+import { NO_FOLLOW } from '../segments/access.js';
 
 const FILE = 'admin';
 /** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. More is cut off. */
@@ -64,7 +65,10 @@ function isOurs(socket: string): boolean {
 }
 
 async function read(dir: string): Promise<AdminAddress | undefined> {
-  const text = await fs.readFile(path.join(dir, FILE), 'utf8').catch(() => undefined);
+  const flag = constants.O_RDONLY | NO_FOLLOW;
+  const text = await fs
+    .readFile(path.join(dir, FILE), { encoding: 'utf8', flag })
+    .catch(() => undefined);
   if (text === undefined) return undefined;
   const [address = '', place = '', secret = ''] = text.split('\n');
   const socket = address.startsWith(ABSTRACT) ? `\0${address.slice(1)}` : address;

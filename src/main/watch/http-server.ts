@@ -11,6 +11,7 @@ import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
 import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
+import { readSecret } from '../runtime/secret-file.js';
 import { warn } from '../runtime/warn.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { noQuery, QueryError, statusQuery } from './http-query.js';
@@ -120,7 +121,8 @@ async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<objec
     }
   };
   const { certFile, keyFile, caFile } = tls;
-  const [cert, key] = [await read('certFile', certFile), await read('keyFile', keyFile)];
+  const cert = await read('certFile', certFile);
+  const key = await readSecret('option http.tls.keyFile', keyFile);
   if (caFile === undefined) return { cert, key };
   const ca = await read('caFile', caFile);
   return { cert, key, ca, requestCert: true, rejectUnauthorized: true };

@@ -71,6 +71,7 @@ export interface IntakeProgress {
 }
 
 export interface SinkOptions {
+  readonly maxSnapshotBytes: number;
   readonly snapshotGraceMs: number;
   readonly backoffStepsMs: readonly number[];
 }
@@ -108,6 +109,11 @@ export class SnapshotSink {
     return this.#phase;
   }
 
+  /** Something of one is here, or on its way. */
+  get isBegun(): boolean {
+    return this.#facts !== undefined;
+  }
+
   get progress(): IntakeProgress {
     const sequence = this.#facts?.position.sequence ?? 0;
     const phase = this.#phase;
@@ -134,7 +140,7 @@ export class SnapshotSink {
       case 'begun':
         return this.#begun(input.facts, input.chunk, nowMs);
       case 'chunk':
-        return this.#chunk(input.index, input.chunk);
+        return this.#chunk(input.index, input.chunk, nowMs, chance);
       case 'stored':
         return this.#storedUpTo(input.chunks, nowMs);
       case 'ended':
@@ -235,7 +241,7 @@ export class SnapshotSink {
     return [{ kind: 'create', facts }, started];
   }
 
-  #chunk(index: number, chunk: Chunk): SinkEffect[] {
+  #chunk(index: number, chunk: Chunk, nowMs: number, chance: number): SinkEffect[] {
     // Of one that was given up: it was on its way.
     if (this.#phase !== 'receiving') return [];
     const { crc, bytes } = chunk;
@@ -247,6 +253,13 @@ export class SnapshotSink {
     }
     if (crc32c(bytes) !== crc) {
       throw failure('ChecksumMismatch', `chunk ${index} of a snapshot does not fit its CRC`);
+    }
+    const { maxSnapshotBytes } = this.#options;
+    if (this.#bytes + bytes.length > maxSnapshotBytes) {
+      // Another try brings the same: none soon.
+      this.#failures = this.#options.backoffStepsMs.length;
+      const reason = `it has more than maxSnapshotBytes, ${maxSnapshotBytes} bytes`;
+      return this.#failed('SnapshotFailed', reason, nowMs, chance);
     }
     this.#received++;
     this.#bytes += bytes.length;

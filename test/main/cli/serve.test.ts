@@ -118,7 +118,7 @@ describe('the file of serve', () => {
 
   test('secrets may stand in files of their own, and in no error', async () => {
     const secret = 'a secret of more than thirty-two bytes';
-    fs.writeFileSync(path.join(dir, 'secret'), `${secret}\n`);
+    fs.writeFileSync(path.join(dir, 'secret'), `${secret}\n`, { mode: 0o600 });
     const own = { ...BASE, keyFile: 'secret', http: { port: 0, tokenFile: './secret' } };
     const { options } = await readServeConfig(config(own));
     const keyFile = path.join(dir, 'secret');

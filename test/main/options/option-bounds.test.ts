@@ -49,7 +49,14 @@ const SIZES = [
   ...['catchUpBatchBytes', 'maxSpaces', 'sealerThreads', 'batchEntries'],
 ];
 const COUNTS = [
-  ...['maxSlotBytes', 'windowBytes', 'maxSnapshots', 'applyRetries', 'catchUpBytesPerSecond'],
+  ...[
+    'maxSlotBytes',
+    'windowBytes',
+    'maxSnapshots',
+    'maxSnapshotBytes',
+    'applyRetries',
+    'catchUpBytesPerSecond',
+  ],
   'slotIdleTimeoutMs',
   'maxRetries',
 ];

@@ -90,6 +90,9 @@ describe('whose a data directory is', () => {
     expect(tool.stderr).toContain('WrongUser');
     expect(owners()).toEqual(open);
     expect(Object.keys(before).sort()).toEqual(Object.keys(open).sort());
+    // Its owner is not let in either, before nobody else can write there.
+    expect(openAs(OWNER).err).toContain('DataRootUnavailable');
+    fs.chmodSync(dir, 0o700);
     expect(openAs(OWNER)).toEqual({ code: 0, err: '' });
   });
 });

@@ -146,6 +146,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
   },
   'unconfirmed-open': { spaces: new Array(5_000).fill('s'), silent: new Array(64).fill('b') },
   'crash-loop': { crashes: 3, restartHintMs: 4_000 },
+  'directory-exposed': { dataDir: '/data', mode: '0755' },
   'torn-tail': { lsn: 640, bytes: 64, quarantine: undefined },
   recovered: {
     decision: 'clean',

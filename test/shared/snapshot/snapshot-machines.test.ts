@@ -15,7 +15,12 @@ import {
 } from '#src/shared/snapshot/queue.js';
 import { type SinkEffect, type SinkInput, SnapshotSink } from '#src/shared/snapshot/sink.js';
 
-const OPTIONS = { maxSnapshots: 1, snapshotGraceMs: 1_000, backoffStepsMs: [100, 500] };
+const OPTIONS = {
+  maxSnapshots: 1,
+  maxSnapshotBytes: 1_000_000,
+  snapshotGraceMs: 1_000,
+  backoffStepsMs: [100, 500],
+};
 const B: Pair = { replicaId: 'b', slot: 1 };
 const C: Pair = { replicaId: 'c', slot: 1 };
 
@@ -193,6 +198,21 @@ describe('the snapshot of a space on its replica', () => {
     for (let n = 0; n < chunks; n++) s.step({ kind: 'chunk', index: n, chunk: chunkOf(n) });
     return s;
   }
+
+  test('one that is larger than it may be: given up at that chunk, and not soon again', () => {
+    const large = sinkOf();
+    large.step({ kind: 'wanted' });
+    large.step({ kind: 'begun', facts: factsOf('1'), chunk: 0 });
+    const bytes = new Uint8Array(500_000);
+    const chunk = { crc: crc32c(bytes), bytes };
+    for (let index = 0; index < 2; index++) {
+      expect(large.step({ kind: 'chunk', index, chunk })[0]?.kind).toBe('write');
+    }
+    const effects = large.step({ kind: 'chunk', index: 2, chunk });
+    expect(effects.map(({ kind }) => kind)).toEqual(['discard', 'lost', 'refuse']);
+    expect(effects[1]).toMatchObject({ code: 'SnapshotFailed', retryAfterMs: 500 });
+    expect(large.of.progress).toMatchObject({ phase: 'waiting', bytes: 0 });
+  });
 
   test('asked, received, stored, verified, installed', () => {
     const s = sinkOf();

@@ -15,6 +15,8 @@ export interface Plan {
   readonly burst: number;
   /** Spaces of a benchmark of many; undefined: its own number. */
   readonly spaces: number | undefined;
+  /** Cases of `peers` whose name has one of these in it; undefined: all. */
+  readonly only: readonly string[] | undefined;
   /** Without the bare pipeline beside it. */
   readonly alone: boolean;
   readonly profileDir: string | undefined;

@@ -14,10 +14,18 @@ export interface Used {
   readonly durableSequence: number;
 }
 
+/** Where a process takes connections; some have a second place. */
+interface Listening {
+  readonly kind: 'listening';
+  readonly port: number;
+  readonly tellPort?: number;
+  readonly httpPort?: number;
+}
+
 type Message =
   | { readonly kind: 'result'; readonly result: unknown }
   | { readonly kind: 'failed'; readonly message: string }
-  | { readonly kind: 'listening'; readonly port: number }
+  | Listening
   | { readonly kind: 'used'; readonly used: Used }
   | { readonly kind: 'mark' };
 
@@ -37,7 +45,7 @@ process.once('exit', () => {
 });
 
 /** A process with a file of bench/children in it and a job on its command line. */
-class Child {
+export class Child {
   readonly #process: ChildProcess;
   readonly #name: string;
   readonly exited: Promise<unknown>;
@@ -54,6 +62,10 @@ class Child {
     });
     running.add(this.#process);
     this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));
+  }
+
+  get pid(): number {
+    return this.#process.pid!;
   }
 
   send(message: { kind: 'mark' | 'used' | 'close' }): void {

@@ -40,6 +40,8 @@ export interface Result {
   readonly spread: Readonly<Record<string, readonly [number, number]>>;
   /** The data directories were in memory: nothing of this says how fast a disk is. */
   readonly tmpfs: boolean | null;
+  /** What an acknowledgement means, where that differs from case to case. */
+  readonly promise?: string;
 }
 
 export type SavedResult = Result & Environment;

@@ -13,6 +13,7 @@ import { isolation } from './isolation.js';
 import { lagOverhead } from './lag-overhead.js';
 import { latency } from './latency.js';
 import { massFailover } from './mass-failover.js';
+import { peers } from './peers.js';
 import type { Plan } from './plan.js';
 import { recovery, restart } from './recovery.js';
 import { recycle } from './recycle.js';
@@ -27,6 +28,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   replicate,
   latency,
   ceiling,
+  peers,
   isolation,
   compression,
   recovery,
@@ -37,8 +39,8 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   'mass-failover': massFailover,
   spaces,
 };
-/** Only where they are named: `replicate` and `latency` have it beside them already. */
-const BY_NAME: ReadonlySet<string> = new Set(['ceiling']);
+/** Only where they are named: the first stands beside two others, the second wants servers. */
+const BY_NAME: ReadonlySet<string> = new Set(['ceiling', 'peers']);
 const USUAL = Object.keys(BENCHES).filter((one) => !BY_NAME.has(one));
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };
@@ -59,6 +61,7 @@ interface Options {
   leadMib: number;
   burst: number;
   spaces?: number;
+  only?: string[];
   alone?: true;
   cpuProf?: string;
 }
@@ -116,6 +119,7 @@ const program = new Command('npm run bench --')
   .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
   .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
   .option('--spaces <n>', 'spaces of mass-failover, instead of 3,000', whole(1))
+  .option('--only <names>', 'peers: those with one of these in their name', list(String))
   .option('--alone', 'replicate and latency without the bare pipeline beside them')
   .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')
   .exitOverride();
@@ -158,6 +162,7 @@ function planOf(bench: string, options: Options): Plan {
     leadBytes: options.leadMib * MiB,
     burst: options.burst,
     spaces: options.spaces,
+    only: options.only,
     alone: options.alone ?? false,
     checkout: undefined,
     profileDir: options.cpuProf && path.resolve(options.cpuProf),
@@ -196,7 +201,7 @@ function print(rows: readonly SavedResult[]): void {
       range,
       short(appendP50Ms),
       short(appendP99Ms),
-      more.join('\n'),
+      [...(row.promise ? [row.promise] : []), ...more].join('\n'),
     ]);
   }
   process.stdout.write(`${table.toString()}\n`);
@@ -217,6 +222,7 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
   } else {
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-    process.exitCode = 1;
+    // Processes that still run go with this one.
+    process.exit(1);
   }
 }

@@ -8,7 +8,7 @@ const ROOT = path.join(import.meta.dirname, '..');
 function filesBelow(dir: string): string[] {
   return fs
     .readdirSync(path.join(ROOT, dir), { recursive: true, withFileTypes: true })
-    .filter((f) => f.isFile() && f.name.endsWith('.ts'))
+    .filter((f) => f.isFile() && f.name.endsWith('.ts') && !f.parentPath.includes('node_modules'))
     .map((f) => path.relative(ROOT, path.join(f.parentPath, f.name)));
 }
 

@@ -3,7 +3,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { shown } from '../shared/shown.js';
-import { acceptLoss, skipEntry } from './cli/closed-node.js';
+import { acceptLoss, proposedLoss, skipEntry } from './cli/closed-node.js';
 import { addCopyCommands } from './cli/copies.js';
 import { type DemoOptions, runDemo } from './cli/demo/demo.js';
 import { DemoError } from './cli/demo/process.js';
@@ -126,16 +126,20 @@ program
   .description('let a damaged space take entries again; what is lost stays lost')
   .argument('<dir>', 'the dataDir of a node that is closed')
   .requiredOption('--space <name>', 'whose damaged entries')
-  .requiredOption(
+  .option(
     '--from <sequence>',
-    'the first damaged entry, as status and errors name it',
+    'the first damaged entry; left out: nothing is changed, the ranges are told',
     count,
   )
   .option('--to <sequence>', 'the last one; left out where nobody knows it', count)
   .exitOverride()
-  .action(async (dir: string, options: { space: string; from: number; to?: number }) => {
+  .action(async (dir: string, options: { space: string; from?: number; to?: number }) => {
     const { space, from, to } = options;
     actAsOwner(dir);
+    if (from === undefined) {
+      for (const line of await proposedLoss(nodeDisk, dir, space)) console.log(line);
+      return;
+    }
     await acceptLoss(nodeDisk, dir, space, from, to);
     sayLine(`${space}: the loss of ${to ? `${from} to ${to}` : `${from} and on`} is accepted`);
   });

@@ -45,6 +45,7 @@ export type {
 export type { SilentMember } from './lead/promotion/electorate.js';
 export type { PromoteOptions } from './lead/promotion/promotion.js';
 export type { AnsweredMember, PassedOver, PromotionReport } from './lead/promotion/report.js';
+export type { SharingReport } from './lead/sharing.js';
 export type { LogEvents } from './log/events.js';
 export type { LogState, LogStatus } from './log/health.js';
 export type { LostAppends } from './log/lost-appends.js';

@@ -256,6 +256,11 @@ export const ETCD_TXNS_MAX = 4;
 export const PROMOTION_BACKOFF_MS = { first: 200, last: 2_000 } as const;
 /** How often what the coordinator has said is held against what this node does. */
 export const COORDINATOR_TICK_MS = 1_000;
+/** How often a node looks whether it leads more than others; for how long they were the same. */
+export const REBALANCE_EVERY_MS = 5_000;
+export const REBALANCE_CALM_MS = 30_000;
+/** Spaces that it hands over at one look, at most. */
+export const REBALANCE_STEP_MAX = 16;
 
 export const LAG_HEALTHY_MS = 10;
 export const DEFAULT_LAG_ALERT_MS = 1_000;

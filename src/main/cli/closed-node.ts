@@ -36,6 +36,23 @@ export async function acceptLoss(
 }
 
 /**
+ * The ranges that may be accepted, as the commands that accept them: what a person looks at first.
+ * Changes nothing; the node may run. Throws Configuration where there is no such space, Io.
+ */
+export async function proposedLoss(disk: Disk, dir: string, space: string): Promise<string[]> {
+  const full = path.resolve(dir);
+  const state = await newestState(disk, full);
+  const facts = state?.spaces.find((row) => row.facts.name === space)?.facts;
+  if (!facts) throw failure('Configuration', `no space ${space} in the state of ${dir}`);
+  const open = facts.damage.filter((range) => !range.accepted);
+  if (open.length === 0) return [`${space}: no damaged range is known that is not accepted`];
+  return open.map(({ from, to }) => {
+    const range = `--from ${from}${to === 0 ? '' : ` --to ${to}`}`;
+    return `engram-wal accept-loss ${dir} --space ${space} ${range}`;
+  });
+}
+
+/**
  * The host's apply callback is never given this entry again.
  * Throws Configuration where the state knows no such space, Locked, Io.
  */

@@ -3,8 +3,10 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { SwitchoverReport } from '../lead/handover.js';
 import type { Located } from '../lead/leadership.js';
 import type { PromotionReport } from '../lead/promotion/report.js';
+import type { SharingReport } from '../lead/sharing.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { listQuarantine, readQuarantine } from '../snapshot/quarantine.js';
+import { LEVELS } from '../tell/line.js';
 import { askAdmin } from '../watch/admin-server.js';
 import { say, sayLine, sayMore } from './output.js';
 
@@ -69,6 +71,16 @@ export function addRoleCommands(program: Command): void {
       },
     );
 
+  addSharingCommands(onNode);
+
+  onNode('log-level', 'change what a node of `serve` writes, until it is started again')
+    .argument('<level>', LEVELS.join(', '))
+    .action(async (dir: string, level: string, { json }: { json: boolean }) => {
+      await askAdmin(dir, { verb: 'log-level', level });
+      const told = `lines of level ${level} and above are written, until it is started again`;
+      console.log(json ? JSON.stringify({ level }) : told);
+    });
+
   onNode('locate', 'say who leads a space, and where')
     .requiredOption('--space <name>', 'which')
     .action(async (dir: string, { space, json }: { space: string; json: boolean }) => {
@@ -112,6 +124,28 @@ export function addRoleCommands(program: Command): void {
     });
 
   addQuarantineCommands(program);
+}
+
+function addSharingCommands(onNode: (name: string, what: string) => Command): void {
+  const share = async (verb: 'drain' | 'rebalance', dir: string, json: boolean): Promise<void> => {
+    const report = (await askAdmin(dir, { verb })) as SharingReport;
+    console.log(json ? JSON.stringify(report) : sharingText(report));
+    if (report.kept.length > 0) process.exitCode = DEGRADED;
+  };
+  onNode('drain', 'hand all spaces that this node leads to its replicas, before work on it').action(
+    (dir: string, { json }: { json: boolean }) => share('drain', dir, json),
+  );
+  onNode('rebalance', 'hand over what this node leads more than others').action(
+    (dir: string, { json }: { json: boolean }) => share('rebalance', dir, json),
+  );
+}
+
+function sharingText({ handed, led, kept }: SharingReport): string {
+  const by = Object.entries(handed).map(([id, n]) => `${id} leads ${n} more`);
+  return [
+    [...(by.length > 0 ? by : ['nothing was handed over']), `this node leads ${led}`].join('; '),
+    ...kept.map(({ space, reason }) => `  ${space} stays: ${reason}`),
+  ].join('\n');
 }
 
 function promotionText(report: PromotionReport): string {

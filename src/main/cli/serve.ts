@@ -6,6 +6,7 @@ import pino from 'pino';
 import { isWildcard } from '../../shared/address.js';
 import { openServed } from '../node/open-node.js';
 import type { NodeOptions } from '../options/options.js';
+import type { Level } from '../tell/line.js';
 import { LineOutput } from '../tell/line-output.js';
 import { readServeConfig } from './serve-config.js';
 
@@ -21,13 +22,15 @@ const KILLED = 143;
 export async function serve(file: string): Promise<boolean> {
   const config = await readServeConfig(file);
   const lines = new LineOutput();
-  const logger = Object.defineProperty(pino({ level: config.logLevel }, lines), 'dropped', {
-    get: () => lines.dropped,
-  });
+  const written = pino({ level: config.logLevel }, lines);
+  const logger = Object.defineProperty(written, 'dropped', { get: () => lines.dropped });
   const told = signalled();
   try {
     const options: NodeOptions = { ...config.options, logger };
-    const node = await openServed(options);
+    const setLogLevel = (level: Level): void => {
+      written.level = level;
+    };
+    const node = await openServed(options, { setLogLevel });
     const { nodeId, address, httpAddress } = node;
     for (const { name, options } of config.spaces) await node.openSpace(name, options);
     const scheme = options.http?.tls ? 'https' : 'http';

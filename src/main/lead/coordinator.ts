@@ -141,6 +141,16 @@ export interface Coordinator {
    * Rejects Configuration where it lives, ReplicaNotFound, CoordinatorUnavailable.
    */
   removeNode(nodeId: string): Promise<void>;
+  /**
+   * How many spaces each living node leads, as of what was heard last, without those that are
+   * drained. undefined: it does not know.
+   */
+  led(): ReadonlyMap<string, number> | undefined;
+  /**
+   * This node is to lead nothing that another one can, or takes its part again; until it closes.
+   * Rejects CoordinatorUnavailable.
+   */
+  drain(isDrained: boolean): Promise<void>;
   /** The log is at rest: leaderships and the lease are given up, so that others go on at once. */
   close(): Promise<void>;
 }
@@ -185,6 +195,15 @@ export class StaticCoordinator implements Coordinator {
 
   /** Whom a space goes to is its node's own business. */
   removeNode(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  led(): undefined {
+    return undefined;
+  }
+
+  /** Nobody gives it anything by himself. */
+  drain(): Promise<void> {
     return Promise.resolve();
   }
 

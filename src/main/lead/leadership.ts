@@ -55,6 +55,7 @@ import type { PromotionReport } from './promotion/report.js';
 import { Refill } from './refill.js';
 import { Rejoin } from './rejoin.js';
 import { Roles } from './roles.js';
+import { Sharing } from './sharing.js';
 
 /** Between attempts of a regressed space to lead again. */
 const RECOVER_POLL_MS = 1_000;
@@ -102,6 +103,8 @@ export class Leadership {
   readonly replicas: ReplicaSets;
   /** Who counts there. */
   readonly changes: MemberChanges;
+  /** How many of them this node leads, and others. */
+  readonly sharing: Sharing;
   /** As its coordinator sees this node. */
   readonly coordinated: Coordinated;
   readonly fencing: Fencing;
@@ -148,6 +151,11 @@ export class Leadership {
       settle: (space) => this.changes.settle(space),
       changed: (space) => this.#changed(space),
       promoted: (_, report, tookMs) => parts.emit('promoted', { ...report, tookMs }),
+    });
+    this.sharing = new Sharing({
+      ...parts,
+      nodeId,
+      switchover: (space, to) => this.#handover.switchover(space, to),
     });
     this.#handover = new Handover({
       ...shared,
@@ -291,6 +299,7 @@ export class Leadership {
     await this.roles.confirm(left);
     await inParts(left, (space) => this.#begin(space));
     await coordinator.start(this.coordinated);
+    this.sharing.start();
   }
 
   #known(): readonly Member[] {

@@ -9,6 +9,7 @@ import type { Located } from '../lead/leadership.js';
 import type { OpenSpaceOptions, RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
 import type { PromotionReport } from '../lead/promotion/report.js';
+import type { SharingReport } from '../lead/sharing.js';
 import { checkReplica } from '../options/relations.js';
 import { stayAlive } from '../runtime/alive.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
@@ -118,6 +119,7 @@ export class Node {
    * Ships to one more node: every led space that goes to all the others goes to it as well, and
    * is durably its. It counts, for acknowledgements and promotions, once it has caught up and the
    * members have agreed; that goes on by itself (`status().spaces[].members`, `members-changed`).
+   * One that is shipped to already, under another address: it has moved, and is dialled there.
    * Rejects Configuration, WalFailed, DiskFull, Closed.
    */
   async addReplica(replica: Member): Promise<void> {
@@ -191,6 +193,26 @@ export class Node {
   ): Promise<SwitchoverReport> {
     this.#checkOpen();
     return await stayAlive(this.#lead.leadership.switchover(space, to, options));
+  }
+
+  /**
+   * Before this node is worked on: hands every space that it leads to one of its replicas, to whom
+   * of them leads least; nothing is lost. With etcd it leads nothing that another node can until it
+   * is opened again, or until `rebalance`. What could not be handed over is led here still, and
+   * named in the report. Rejects CoordinatorUnavailable, Closed.
+   */
+  async drain(): Promise<SharingReport> {
+    this.#checkOpen();
+    return await stayAlive(this.#lead.leadership.sharing.drain());
+  }
+
+  /**
+   * Hands over as many of the spaces that this node leads as it leads more than others, to whom
+   * leads least. With etcd nodes do it by themselves, slowly. Rejects as `drain`.
+   */
+  async rebalance(): Promise<SharingReport> {
+    this.#checkOpen();
+    return await stayAlive(this.#lead.leadership.sharing.rebalance());
   }
 
   /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */

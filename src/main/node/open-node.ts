@@ -26,6 +26,7 @@ import { NodeEmitter } from '../tell/emitter.js';
 import type { NodeEvents } from '../tell/events.js';
 import { openAdmin } from '../watch/admin-server.js';
 import { isCopyInUse } from '../watch/admin-socket.js';
+import type { OperatedProcess } from '../watch/seen-node.js';
 import { FollowPart } from './follow-part.js';
 import { LeadPart } from './lead-part.js';
 import { LogPart } from './log-part.js';
@@ -51,10 +52,11 @@ export async function openNode(options: NodeOptions): Promise<Node> {
  * For `engram-wal serve`, which has no host: where `follow` is not given, a directory that this
  * release has made follows its primary's checkpoints. An older one keeps everything, as it did.
  */
-export async function openServed(options: NodeOptions): Promise<Node> {
+export async function openServed(options: NodeOptions, process?: OperatedProcess): Promise<Node> {
   checkHost();
   const followOf = ({ madeAs }: OpenedNodeFile) => (madeAs > 1 ? 'checkpoint' : 'nothing');
-  const opening = openNodeOn(nodeDisk, options, nodePlatform, openAdmin, followOf);
+  const administer: Administer = (node, dir) => openAdmin(node, dir, process);
+  const opening = openNodeOn(nodeDisk, options, nodePlatform, administer, followOf);
   return await stayAlive(sound(options, opening));
 }
 

@@ -8,8 +8,9 @@ import net from 'node:net';
 import { EngramError, failure } from '../../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../../shared/limits.js';
 import { warn } from '../runtime/warn.js';
+import { LEVELS } from '../tell/line.js';
 import { type AdminAddress, findSocket, folderSeen, placeSocket } from './admin-socket.js';
-import type { OperatedNode } from './seen-node.js';
+import type { OperatedNode, OperatedProcess } from './seen-node.js';
 
 /** Questions at once: they are a person's. */
 const CONNECTIONS_MAX = 64;
@@ -38,6 +39,8 @@ export type AdminQuestion =
       readonly timeoutMs?: number;
     }
   | { readonly verb: 'locate'; readonly space: string }
+  | { readonly verb: 'drain' | 'rebalance' }
+  | { readonly verb: 'log-level'; readonly level: string }
   | {
       readonly verb: 'add-replica';
       readonly nodeId: string;
@@ -58,7 +61,11 @@ type AdminAnswer =
   | { readonly result: unknown }
   | { readonly code: string; readonly message: string; readonly details: unknown };
 
-async function carryOut(node: OperatedNode, question: AdminQuestion): Promise<unknown> {
+async function carryOut(
+  node: OperatedNode,
+  process: OperatedProcess | undefined,
+  question: AdminQuestion,
+): Promise<unknown> {
   switch (question.verb) {
     case 'promote': {
       const { verb: _, space, ...options } = question;
@@ -67,6 +74,18 @@ async function carryOut(node: OperatedNode, question: AdminQuestion): Promise<un
     case 'switchover': {
       const { verb: _, space, to, ...options } = question;
       return await node.switchover(space, to, options);
+    }
+    case 'drain':
+      return await node.drain();
+    case 'rebalance':
+      return await node.rebalance();
+    case 'log-level': {
+      if (!process) {
+        throw failure('Configuration', 'its lines go to a logger of its host: set the level there');
+      }
+      const level = LEVELS.find((known) => known === question.level);
+      if (!level) throw failure('Configuration', `the level is none of ${LEVELS.join(', ')}`);
+      return process.setLogLevel(level);
     }
     case 'locate':
       return await node.locate(question.space);
@@ -93,17 +112,22 @@ async function carryOut(node: OperatedNode, question: AdminQuestion): Promise<un
   }
 }
 
-/** Takes questions until it is closed. A failure to listen is a warning: the node runs without. */
+/**
+ * Takes questions until it is closed. @param process undefined: it is a host's own, not `serve`.
+ * A failure to listen is a warning: the node runs without.
+ */
 export async function openAdmin(
   node: OperatedNode,
   dir: string,
+  process?: OperatedProcess,
 ): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<net.Socket>();
   let own: Awaited<ReturnType<typeof placeSocket>> | undefined;
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    serveOne(socket, (line) => answer(node, own, line));
+    const carried = (question: AdminQuestion) => carryOut(node, process, question);
+    serveOne(socket, (line) => answer(carried, own, line));
   });
   server.maxConnections = CONNECTIONS_MAX;
   const listen = (socketPath: string): Promise<void> =>
@@ -159,7 +183,7 @@ function mayAsk(own: AdminAddress | undefined, place: unknown, secret: unknown):
 }
 
 async function answer(
-  node: OperatedNode,
+  carriedOut: (question: AdminQuestion) => Promise<unknown>,
   own: AdminAddress | undefined,
   line: string,
 ): Promise<AdminAnswer> {
@@ -168,7 +192,7 @@ async function answer(
     if (!mayAsk(own, place, secret)) {
       throw failure('NotRunning', 'this node has another directory than the one that is meant');
     }
-    return { result: await carryOut(node, question) };
+    return { result: await carriedOut(question) };
   } catch (error) {
     if (!(error instanceof EngramError)) {
       return { code: 'Configuration', message: String(error), details: {} };

@@ -6,6 +6,7 @@ import type { RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
+import type { Level } from '../tell/line.js';
 import type { RecentEvent } from '../tell/logger.js';
 import type { Scrape } from './metrics.js';
 import type { NodeSummary, SpaceGlance, SpaceStatus } from './status.js';
@@ -31,9 +32,17 @@ export interface SeenNode {
   on<K extends NodeEventName>(name: K, listener: (event: NodeEvents[K]) => void): unknown;
 }
 
+/** What an operator may change in the process of a node that is nothing of the node itself. */
+export interface OperatedProcess {
+  /** From now on it writes lines of this level and above. */
+  setLogLevel(level: Level): void;
+}
+
 export interface OperatedNode {
   promote(space: string, options: PromoteOptions): Promise<unknown>;
   switchover(space: string, to: string, options: SwitchoverOptions): Promise<unknown>;
+  drain(): Promise<unknown>;
+  rebalance(): Promise<unknown>;
   locate(space: string): Promise<unknown>;
   addReplica(replica: Member): Promise<void>;
   removeReplica(replicaId: string, options: RemoveOptions): Promise<void>;

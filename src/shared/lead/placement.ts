@@ -19,6 +19,8 @@ export interface NodeRow {
   readonly port: number;
   /** Names the place where its directory is locked: no two living processes share one. */
   readonly place: string;
+  /** It hands over what it leads, and is to lead nothing else. */
+  readonly isDrained: boolean;
 }
 
 export interface LeaderRow {
@@ -44,16 +46,16 @@ export interface SpaceRow {
   readonly floor?: Floor | undefined;
 }
 
-export function encodeNodeRow({ host, port, place }: NodeRow): string {
-  return JSON.stringify({ host, port, place });
+export function encodeNodeRow({ host, port, place, isDrained }: NodeRow): string {
+  return JSON.stringify({ host, port, place, ...(isDrained && { isDrained }) });
 }
 
 /** @returns undefined where the value is not one of ours */
 export function decodeNodeRow(nodeId: string, session: string, value: string): NodeRow | undefined {
-  const { host, port, place } = fields(value);
+  const { host, port, place, isDrained } = fields(value);
   if (typeof host !== 'string' || host === '' || typeof place !== 'string') return undefined;
   if (!isWhole(port) || port < 1 || port > 65_535) return undefined;
-  return { nodeId, session, host, port, place };
+  return { nodeId, session, host, port, place, isDrained: isDrained === true };
 }
 
 export function encodeSpaceRow(row: SpaceRow): string {
@@ -121,15 +123,22 @@ export function affinity(space: string, nodeId: string): number {
 /**
  * Who should try first to lead a space without a leader: the one that led last, where it lives (it
  * has all that was acknowledged); before anybody ever led, the one that it was meant for; then by
- * affinity, so that the spaces of a lost node are spread over the others.
+ * affinity, so that the spaces of a lost node are spread over the others; a drained one at last.
  * @returns living nodes of the space, best first
  */
 export function candidates(row: SpaceRow, living: LivingNodes): string[] {
   const first = row.epoch === 0 ? row.nodeIds[0] : row.released ? undefined : row.leader?.nodeId;
-  const rank = (id: string): number => (id === first ? -1 : affinity(row.name, id));
+  const rank = (id: string): number =>
+    living.get(id)!.isDrained ? Infinity : id === first ? -1 : affinity(row.name, id);
   return row.nodeIds
     .filter((id) => living.has(id))
-    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+    .sort((a, b) => (rank(a) === rank(b) ? (a < b ? -1 : 1) : rank(a) - rank(b)));
+}
+
+/** How many spaces a node leads beyond what it would if it gave to whoever leads least. */
+export function surplus(nodeId: string, led: ReadonlyMap<string, number>): number {
+  const least = Math.min(...led.values());
+  return Math.max(0, Math.floor(((led.get(nodeId) ?? 0) - least) / 2));
 }
 
 /** What each node carries: kept up to date record by record, whatever their number. */
@@ -180,7 +189,8 @@ export function placeSpace(
   const others = [...living.keys()].filter((id) => id !== nodeId).sort(by(copies));
   const chosen = [nodeId, ...others.slice(0, replicas)];
   if (lead === true) return chosen;
-  return chosen.sort(by(led));
+  const isDrained = (id: string): number => Number(living.get(id)?.isDrained ?? false);
+  return chosen.sort((a, b) => isDrained(a) - isDrained(b) || by(led)(a, b));
 }
 
 /**

@@ -19,7 +19,7 @@ const living = (...ids: string[]): Map<string, NodeRow> =>
   new Map(
     ids.map((nodeId) => [
       nodeId,
-      { nodeId, session: `${nodeId}1`, host: 'h', port: 1, place: 'p' },
+      { nodeId, session: `${nodeId}1`, host: 'h', port: 1, place: 'p', isDrained: false },
     ]),
   );
 

@@ -8,6 +8,7 @@
  *   spaces/<space id>         name, nodes, epoch, leader and its lease: stays
  */
 
+import type { Address } from '../../../shared/address.js';
 import { type EngramError, failure } from '../../../shared/errors.js';
 import {
   encodeNodeRow,
@@ -30,6 +31,7 @@ import type { MakeLink } from './link.js';
 import { EtcdPlacing } from './placing.js';
 import { EtcdRecords, type Known } from './records.js';
 import { type EtcdOptions, EtcdSession } from './session.js';
+import { EtcdTold } from './told.js';
 
 /** A claim that has not become a leadership by then is given up. */
 const CLAIM_MS = 15_000;
@@ -53,14 +55,13 @@ export class EtcdCoordinator implements Coordinator {
   readonly #placing: EtcdPlacing;
   /** What this node has led without etcd is known there. */
   #hasAdopted = false;
-  /** Why spaces wait for a leader, as last told. */
-  readonly #waiting = new Map<string, string>();
+  readonly #told = new EtcdTold();
   /** The nodes of led spaces, as the node was last told. */
   readonly #replicated = new Map<string, string>();
-  readonly #leaders = new Map<string, { readonly nodeId: string; readonly epoch: Epoch }>();
   /** The key of this node stands in etcd, with the lease of now. */
   #announced: string | undefined;
   #isAnnouncing = false;
+  #isDrained = false;
   /** Who waits for the lease. */
   readonly #awaiting = new Set<() => void>();
   #tick: NodeJS.Timeout | undefined;
@@ -179,10 +180,7 @@ export class EtcdCoordinator implements Coordinator {
         this.#tellWaiting('', `another living node calls itself ${this.#nodeId}, at ${where}`);
         return;
       }
-      const key = this.#records.nodeKey(this.#nodeId, lease);
-      const row = { nodeId: this.#nodeId, session: lease, ...address, place: this.#place };
-      const value = encodeNodeRow(row);
-      await this.#session.write([{ key, exists: false }], [{ key, value, lease }]);
+      await this.#writeOwn(lease, address, false);
       if (this.#session.lease !== lease) return;
       this.#announced = lease;
       // It may be another etcd, or one that has lost what it had.
@@ -197,6 +195,19 @@ export class EtcdCoordinator implements Coordinator {
     } finally {
       this.#isAnnouncing = false;
     }
+  }
+
+  async #writeOwn(session: string, address: Address, exists: boolean): Promise<void> {
+    const [nodeId, place, isDrained] = [this.#nodeId, this.#place, this.#isDrained];
+    const key = this.#records.nodeKey(nodeId, session);
+    const value = encodeNodeRow({ nodeId, session, ...address, place, isDrained });
+    await this.#session.write([{ key, exists }], [{ key, value, lease: session }]);
+  }
+
+  async drain(isDrained: boolean): Promise<void> {
+    this.#isDrained = isDrained;
+    if (!this.#isAnnounced) throw this.#noLease('drain');
+    await this.#writeOwn(this.#session.lease!, this.#node!.address!, true);
   }
 
   /** Resolves when the lease is held, or when that has been waited for long enough. */
@@ -279,26 +290,13 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   #tellLeader(row: SpaceRow, isLed: boolean): void {
-    const before = this.#leaders.get(row.name);
-    const isSame = isLed
-      ? before?.nodeId === row.leader!.nodeId && before.epoch === row.epoch
-      : before === undefined;
-    if (isSame) return;
-    if (isLed) {
-      this.#leaders.set(row.name, { nodeId: row.leader!.nodeId, epoch: row.epoch });
-      this.#waiting.delete(row.name);
-      this.#candidacy.hasBegun(row.leader!.nodeId);
-    } else {
-      this.#leaders.delete(row.name);
-    }
+    if (!this.#told.leader(row, isLed)) return;
+    if (isLed) this.#candidacy.hasBegun(row.leader!.nodeId);
     this.#event({ kind: 'leader', space: row.name, leader: this.leaderOf(row.name) });
   }
 
-  /** Once for each reason. */
   #tellWaiting(space: string, reason: string): void {
-    if (this.#waiting.get(space) === reason) return;
-    this.#waiting.set(space, reason);
-    this.#event({ kind: 'waiting', space, reason });
+    if (this.#told.waiting(space, reason)) this.#event({ kind: 'waiting', space, reason });
   }
 
   /** A space that etcd says this node leads, with the lease of now. */
@@ -393,8 +391,7 @@ export class EtcdCoordinator implements Coordinator {
   /** Goes on in the epoch that this node was given last, and nobody has been given one since. */
   async #resume(known: Known, epoch: Epoch): Promise<void> {
     const leader = { nodeId: this.#nodeId, session: this.#session.lease ?? '' };
-    const before = known.row.leader;
-    const isOwnLife = before?.nodeId === this.#nodeId;
+    const isOwnLife = known.row.leader?.nodeId === this.#nodeId;
     const row = { ...known.row, leader, released: false };
     if (!(await this.#put(known, row, isOwnLife))) return;
     if (this.#session.lease !== leader.session) return;
@@ -459,9 +456,8 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   async holds(space: string, epoch: Epoch): Promise<boolean> {
-    const id = this.#records.idOf(space);
-    await this.#session.get(this.#records.spaceKey(id));
-    const row = this.#records.space(id)?.row;
+    await this.#session.get(this.#records.spaceKey(this.#records.idOf(space)));
+    const row = this.#rowOf(space);
     return this.#isAnnounced && row !== undefined && row.epoch === epoch && this.#isOwn(row);
   }
 
@@ -482,6 +478,10 @@ export class EtcdCoordinator implements Coordinator {
     const { nodeIds } = await this.#placing.place(space, lead);
     this.#compareOne(this.#records.idOf(space));
     return { nodeIds, leader: this.leaderOf(space) };
+  }
+
+  led(): ReadonlyMap<string, number> | undefined {
+    return this.#isAnnounced ? this.#records.led() : undefined;
   }
 
   removeNode(nodeId: string): Promise<void> {

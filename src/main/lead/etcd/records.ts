@@ -119,6 +119,12 @@ export class EtcdRecords {
     return [...this.#rows.values()].filter((row) => row.nodeId === nodeId);
   }
 
+  /** How many spaces each living node leads, or led last; without those that are drained. */
+  led(): Map<string, number> {
+    const rows = [...this.#living.values()].filter((row) => !row.isDrained);
+    return new Map(rows.map(({ nodeId }) => [nodeId, this.loads.led.get(nodeId) ?? 0]));
+  }
+
   members(): Member[] {
     return [...this.#living.values()].map(({ nodeId, host, port }) => ({ nodeId, host, port }));
   }

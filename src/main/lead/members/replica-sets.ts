@@ -151,10 +151,13 @@ export class ReplicaSets {
   /**
    * Ships to one more node: every led space that was to be on all the others is to be on it, too,
    * durably. It counts once it is caught up and the change is settled, which goes on by itself.
-   * Rejects Configuration where the id is taken.
+   * One that is shipped to already has moved: it is dialled there from now on.
+   * Rejects Configuration where it is this node, or is dialled there already.
    */
   add(replica: Member): Promise<void> {
     const { nodeId, replication, serially, changes } = this.#parts;
+    const known = replication.members.find((m) => m.nodeId === replica.nodeId);
+    if (known && !sameMembers([known], [replica])) return this.readdress([replica]);
     return serially(async () => {
       const { ids } = this;
       if ([nodeId, ...replication.members.map((m) => m.nodeId)].includes(replica.nodeId)) {

@@ -58,8 +58,8 @@ export const NEEDS = {
   namespaces: {
     name: 'network namespaces',
     isHere: mayMakeNamespaces,
-    files: [],
-    untried: 'hosts whose links are cut: test/etcd has proxies on loopback instead',
+    files: ['test/runbook/*.test.ts'],
+    untried: 'the runbook, followed: test/runbook; test/etcd has proxies on loopback instead',
     howToHaveIt: 'apt-get install iproute2, and run as root (in a container: --privileged)',
   },
   registry: {

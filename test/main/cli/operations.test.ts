@@ -60,6 +60,11 @@ test('its codes, events, options and states exist', () => {
     // Words of the command line; systemd's.
     'NOW',
     'TARGET',
+    // Of `status`; of deploy/backup.sh.
+    'HEALTHY',
+    'KEEP',
+    'FOLDER',
+    'DIR',
     'LimitNOFILE',
     'PrivateTmp',
   ]);

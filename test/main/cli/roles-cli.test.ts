@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { contentOf, until } from '../../support/cluster.js';
+import { freePort } from '../../support/etcd.js';
 import { Trio } from '../../support/trio.js';
 
 const CLI = path.join(import.meta.dirname, '../../../dist/main/cli.js');
@@ -82,6 +83,67 @@ describe('the command line about who leads', () => {
     const [atA, atB] = ['a', 'b'].map((id) => contentOf(trio.open.get(id)!.space('s')));
     expect(await atA).toEqual(await atB);
     expect(b).toBeDefined();
+  });
+
+  test('drain hands over, names what stays; rebalance gives what is too much', async () => {
+    trio = await Trio.make();
+    const dir = (id: string): string => path.join(trio.folder, id);
+    const nodes = [await trio.start('b'), await trio.start('c'), await trio.start('a')];
+    const a = nodes[2]!;
+    const led = (): number[] =>
+      nodes.map((node) => node.spaces.filter((s) => s.status().role === 'primary').length);
+    const names = ['s1', 's2', 's3', 's4', 's5', 's6'];
+    for (const name of names) {
+      const space = await a.openSpace(name, name === 's6' ? { replicas: ['c'] } : {});
+      await space.append(1, Buffer.from(name), { ack: { replicas: 1, timeoutMs: 20_000 } });
+    }
+    expect(led()).toEqual([0, 0, 6]);
+    const drained = await run('drain', dir('a'), '--json');
+    expect(drained).toMatchObject({ code: 0, err: '' });
+    expect(JSON.parse(drained.out)).toEqual({ handed: { b: 3, c: 3 }, led: 0, kept: [] });
+    expect(led()).toEqual([3, 3, 0]);
+
+    // Nobody but c and a has s6; c gives a what it leads more than a does.
+    const given = await run('rebalance', dir('c'));
+    expect(given).toMatchObject({ code: 0, out: 'a leads 1 more; this node leads 2\n' });
+    expect((await run('rebalance', dir('c'))).out).toContain('nothing was handed over');
+    for (const name of names) {
+      const here = nodes.flatMap((n) => n.spaces).filter((s) => s.name === name);
+      const space = here.find((s) => s.status().role === 'primary');
+      await space!.append(1, Buffer.from('goes on'), { ack: { replicas: 1, timeoutMs: 20_000 } });
+      const told = (await contentOf(space!)).map((e) => e.split(' ').at(-1)!);
+      const texts = told.map((text) => Buffer.from(text, 'base64').toString());
+      expect(texts.filter((text) => text === name || text === 'goes on')).toEqual([
+        name,
+        'goes on',
+      ]);
+    }
+
+    await trio.stop('c');
+    await trio.stop('a');
+    const alone = await run('drain', dir('b'));
+    expect(alone.code).toBe(1);
+    expect(alone.out).toContain('nothing was handed over; this node leads 3');
+    expect(alone.out).toContain('stays: none of its other nodes is connected');
+    expect(await run('log-level', dir('b'), 'debug')).toMatchObject({ code: 4 });
+  });
+
+  test('a node that has moved is dialled where it is now', async () => {
+    trio = await Trio.make(['a', 'b']);
+    const a = await trio.start('a');
+    await trio.start('b');
+    const space = await a.openSpace('s');
+    const ack = { ack: { replicas: 1, timeoutMs: 20_000 } };
+    await space.append(1, Buffer.from('before'), ack);
+    await trio.stop('b');
+    const port = await freePort();
+    await trio.start('b', { listen: { host: '127.0.0.1', port } });
+    const moved = ['--node', 'b', '--host', '127.0.0.1', '--port', String(port)];
+    expect((await run('add-replica', path.join(trio.folder, 'a'), ...moved)).code).toBe(0);
+    await space.append(1, Buffer.from('after'), ack);
+    const again = await run('add-replica', path.join(trio.folder, 'a'), ...moved);
+    expect(again).toMatchObject({ code: 4 });
+    expect(again.err).toContain('the nodeId b is taken');
   });
 
   test('only who may read the directory can ask; a node that is not there is told', async () => {

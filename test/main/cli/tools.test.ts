@@ -302,9 +302,14 @@ describe('our own directories', () => {
     expect(await contentOf(space, { from: to + 1, to: last })).toHaveLength(last - to);
     await node.close();
 
+    const proposed = cli('accept-loss', dir, '--space', name);
+    const command = `engram-wal accept-loss ${dir} --space ${name} --from ${from} --to ${to}\n`;
+    expect(proposed).toMatchObject({ code: 0, out: command });
     const range3 = ['--space', name, '--from', String(from), '--to', String(to)];
     expect(cli('accept-loss', dir, '--space', name, '--from', '1', '--to', '2').code).toBe(4);
     expect(cli('accept-loss', dir, ...range3).code).toBe(0);
+    expect(cli('accept-loss', dir, '--space', name).out).toContain('no damaged range');
+    expect(cli('accept-loss', dir, '--space', 'nosuch').code).toBe(4);
     node = await openSmall(dir, 'a');
     space = await node.openSpace(name);
     expect(space.status().damage).toEqual([{ from, to, accepted: true }]);

@@ -15,12 +15,13 @@ const NODE = [
   'address',
   'backup',
   'close',
+  'drain',
   'httpAddress',
   'isClosing',
   'locate',
   'metrics',
 ];
-NODE.push('nodeId', 'off', 'on', 'openSpace', 'promote', 'recentEvents');
+NODE.push('nodeId', 'off', 'on', 'openSpace', 'promote', 'rebalance', 'recentEvents');
 NODE.push(
   'reloadCredentials',
   'removeReplica',

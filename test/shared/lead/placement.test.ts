@@ -13,6 +13,7 @@ import {
   type NodeRow,
   placeSpace,
   type SpaceRow,
+  surplus,
 } from '#src/shared/lead/placement.js';
 
 const living = (...ids: string[]): Map<string, NodeRow> =>
@@ -88,6 +89,53 @@ describe('who goes first', () => {
     expect(given).toEqual(byAffinity);
     const never = row({ epoch: 0, leader: undefined, nodeIds: ['c', 'a', 'b'] });
     expect(candidates(never, living('a', 'b', 'c'))[0]).toBe('c');
+  });
+
+  test('a drained node goes last, and leads no new space', () => {
+    const nodes = new Map(living('a', 'b', 'c'));
+    nodes.set('a', { ...nodes.get('a')!, isDrained: true });
+    expect(candidates(row(), nodes).at(-1)).toBe('a');
+    expect(candidates(row(), new Map([...nodes].slice(0, 1)))).toEqual(['a']);
+    const made = placeSpace('new', 'a', undefined, 2, nodes, new Loads());
+    expect([made.length, made.at(-1)]).toEqual([3, 'a']);
+    const told = decodeNodeRow('a', 'a1', encodeNodeRow(nodes.get('a')!));
+    expect([
+      told?.isDrained,
+      decodeNodeRow('b', 'b1', encodeNodeRow(nodes.get('b')!))?.isDrained,
+    ]).toEqual([true, false]);
+  });
+
+  test('what a node leads too much goes to who leads least, and is not given back', () => {
+    expect(
+      surplus(
+        'a',
+        new Map([
+          ['a', 6],
+          ['b', 0],
+          ['c', 3],
+        ]),
+      ),
+    ).toBe(3);
+    expect(
+      surplus(
+        'b',
+        new Map([
+          ['a', 6],
+          ['b', 0],
+        ]),
+      ),
+    ).toBe(0);
+    // One more than others cannot be shared.
+    expect(
+      surplus(
+        'a',
+        new Map([
+          ['a', 1],
+          ['b', 0],
+        ]),
+      ),
+    ).toBe(0);
+    expect(surplus('drained', new Map([['b', 4]]))).toBe(0);
   });
 
   test('the spaces of a lost node are spread over the others', () => {

@@ -75,11 +75,13 @@ test('its codes, events, options and states exist', () => {
   // Reasons and states of the log, the slot and apply, the package itself, a command.
   const others = ['disk-full', 'read-only', 'slow-disk', 'read-only-file-system', 'access-denied'];
   others.push('too-many-open-files', 'before-log', 'engram-wal', 'accept-loss');
+  // The nodes of its examples.
+  others.push('node-a', 'node-b', 'node-c', 'node-d');
   expect(kebab.filter((word) => !known.has(word) && !others.includes(word))).toEqual([]);
   const camel = WORDS.filter((word) => /^[a-z]+([A-Z][a-z]+)+$/.test(word));
   expect(camel.length).toBeGreaterThan(5);
   const mine = ['keyFile', 'tokenFile', 'tryAppend', 'openNode', 'removeReplica', 'ttlMs'];
   // Of the report of `promote`.
-  mine.push('passedOver');
+  mine.push('passedOver', 'logLevel');
   expect(camel.filter((word) => !known.has(word) && !mine.includes(word))).toEqual([]);
 });

@@ -137,7 +137,7 @@ program
     const { space, from, to } = options;
     actAsOwner(dir);
     if (from === undefined) {
-      for (const line of await proposedLoss(nodeDisk, dir, space)) console.log(line);
+      for (const line of await proposedLoss(nodeDisk, dir, space)) sayLine(line);
       return;
     }
     await acceptLoss(nodeDisk, dir, space, from, to);

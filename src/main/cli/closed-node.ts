@@ -48,8 +48,13 @@ export async function proposedLoss(disk: Disk, dir: string, space: string): Prom
   if (open.length === 0) return [`${space}: no damaged range is known that is not accepted`];
   return open.map(({ from, to }) => {
     const range = `--from ${from}${to === 0 ? '' : ` --to ${to}`}`;
-    return `engram-wal accept-loss ${dir} --space ${space} ${range}`;
+    return `engram-wal accept-loss ${quoted(dir)} --space ${quoted(space)} ${range}`;
   });
+}
+
+/** One word for a shell, whatever is in it. */
+function quoted(word: string): string {
+  return /^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /**

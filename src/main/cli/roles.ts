@@ -78,7 +78,7 @@ export function addRoleCommands(program: Command): void {
     .action(async (dir: string, level: string, { json }: { json: boolean }) => {
       await askAdmin(dir, { verb: 'log-level', level });
       const told = `lines of level ${level} and above are written, until it is started again`;
-      console.log(json ? JSON.stringify({ level }) : told);
+      say({ level }, json, () => told);
     });
 
   onNode('locate', 'say who leads a space, and where')
@@ -129,7 +129,7 @@ export function addRoleCommands(program: Command): void {
 function addSharingCommands(onNode: (name: string, what: string) => Command): void {
   const share = async (verb: 'drain' | 'rebalance', dir: string, json: boolean): Promise<void> => {
     const report = (await askAdmin(dir, { verb })) as SharingReport;
-    console.log(json ? JSON.stringify(report) : sharingText(report));
+    say(report, json, sharingText);
     if (report.kept.length > 0) process.exitCode = DEGRADED;
   };
   onNode('drain', 'hand all spaces that this node leads to its replicas, before work on it').action(

@@ -40,6 +40,14 @@ interface InspectFlags {
   readonly json: boolean;
 }
 
+interface NodeCertificateFlags {
+  readonly ca: string;
+  readonly cluster: string;
+  readonly node: string;
+  readonly host?: readonly string[];
+  readonly days: number;
+}
+
 const program = new Command('engram-wal')
   .description('A crash-safe, replicated write-ahead log for Node.js.')
   // What it refuses is told with what was typed.
@@ -156,6 +164,45 @@ program
     await skipEntry(nodeDisk, dir, space, sequence);
     sayLine(`${space}: entry ${sequence} will not be applied`);
   });
+
+const cert = program
+  .command('cert')
+  .description('make an authority, and certificates of nodes for the option tls');
+
+cert
+  .command('ca')
+  .description('make the authority of a cluster: ca.pem for every node, ca.key for nobody')
+  .argument('<dir>', 'the directory to put them in')
+  .requiredOption('--cluster <clusterId>', 'whose it is')
+  .option('--days <n>', 'for how long it is valid', count, 3_650)
+  .exitOverride()
+  .action(async (dir: string, { cluster, days }: { cluster: string; days: number }) => {
+    const { writeAuthority } = await certificates();
+    for (const file of await writeAuthority(dir, cluster, days)) sayLine(file);
+  });
+
+cert
+  .command('node')
+  .description('make the certificate of one node: ca.pem, cert.pem and key.pem')
+  .argument('<dir>', 'the directory to put them in')
+  .requiredOption('--ca <dir>', 'where cert ca has put the authority')
+  .requiredOption('--cluster <clusterId>', 'as in the options of the node')
+  .requiredOption('--node <nodeId>', 'as in the options of the node')
+  .option('--host <name...>', 'names or addresses besides, so that http.tls may use it, too')
+  .option('--days <n>', 'for how long it is valid', count, 365)
+  .exitOverride()
+  .action(async (dir: string, flags: NodeCertificateFlags) => {
+    const { ca, cluster, node, host, days } = flags;
+    const names = { clusterId: cluster, nodeId: node, hosts: host ?? [] };
+    const { writeNodeCertificate } = await certificates();
+    for (const file of await writeNodeCertificate(ca, dir, names, days)) sayLine(file);
+  });
+
+/** Loaded here alone: most people never make one. */
+async function certificates(): Promise<typeof import('./cli/certificates.js')> {
+  for (const name of ['@peculiar/x509', 'reflect-metadata']) requirePackage(name, 'cert');
+  return await import('./cli/certificates.js');
+}
 
 addRoleCommands(program);
 addCopyCommands(program);

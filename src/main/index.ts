@@ -66,6 +66,7 @@ export type {
   CertificateStatus,
   CredentialEvents,
   CredentialsNews,
+  CredentialsStatus,
   TlsOptions,
 } from './runtime/credentials.js';
 export type { ShipEvents } from './ship/events.js';

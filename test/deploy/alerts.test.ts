@@ -14,6 +14,7 @@ import { nodePlatform } from '#src/main/node/machine.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { ShipperThread } from '#src/main/runtime/machine.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { Authority } from '../support/certificates.js';
 import { at, makeFolder, openSmall, removeFolder, SMALL, until } from '../support/cluster.js';
 import { freePort } from '../support/etcd.js';
 import { TINY } from '../support/fake-cluster.js';
@@ -220,6 +221,18 @@ async function rottenLog(): Promise<void> {
   await until('the hole is known', () => node.status().holes.length > 0);
 }
 
+/** A certificate that ends soon, and a file that is wrong. */
+async function badCertificates(): Promise<void> {
+  const authority = await Authority.make(folder, 'test', 1_000);
+  const from = new Date(Date.now() - 90 * 86_400_000);
+  const until10 = { from, until: new Date(Date.now() + 10 * 86_400_000) };
+  await start('expiring', { tls: await authority.tlsOf('expiring', { validity: until10 }) });
+  const tls = await authority.tlsOf('refusing');
+  const node = await start('refusing', { tls });
+  fs.writeFileSync(tls.keyFile, 'no key');
+  await node.reloadCredentials().catch(() => undefined);
+}
+
 async function poisonEntry(): Promise<void> {
   const apply = (): never => {
     throw new Error('the host cannot apply this');
@@ -261,6 +274,8 @@ const EXPECTED: readonly (readonly [string, string, Record<string, string>?])[] 
   ['EngramBackpressure', 'slow'],
   ['EngramCorruptRanges', 'rotten'],
   ['EngramApplyBlocked', 'poisoned'],
+  ['EngramCertificateExpires', 'expiring', { certificate: 'node' }],
+  ['EngramCredentialsRefused', 'refusing'],
   ['EngramReplicaNeverConnected', 'links', { replica_id: 'absent' }],
   ['EngramReplicaFailed', 'links', { replica_id: 'absent' }],
   ['EngramReplicationLag', 'links', { replica_id: 'silent-b' }],
@@ -296,6 +311,7 @@ describe('every alert', () => {
       absentAndSilent(),
       stuckReplica(),
       badLinks(),
+      badCertificates(),
       slotLost(),
       dyingShipper(),
       badDisks(),

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { METRICS } from '#src/shared/metrics/catalog.js';
+import { Authority } from '../support/certificates.js';
 import { makeFolder, openSmall, removeFolder } from '../support/cluster.js';
 import { samplesOf } from '../support/exposition.js';
 
@@ -18,12 +19,15 @@ let scrapes: string;
 
 beforeAll(async () => {
   folder = makeFolder();
+  const authority = await Authority.make(folder);
   b = await openSmall(path.join(folder, 'b'), 'b', {
     listen: { host: '127.0.0.1', port: 0 },
+    tls: await authority.tlsOf('b'),
     http: { port: 0 },
   });
   a = await openSmall(path.join(folder, 'a'), 'a', {
     replicas: [{ nodeId: 'b', ...b.address! }],
+    tls: await authority.tlsOf('a'),
     http: { port: 0 },
   });
   const space = await a.openSpace('a "space" with \\ and \\n in its name');

@@ -44,7 +44,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     clusterId: config.clusterId,
     directoryId: parts.directoryId,
     address: parts.address,
-    certificate: parts.credentials.certificate,
+    credentials: parts.credentials.status,
     durableLsn: memory.durableLsn,
     segments: segments.list.length,
     retention: {

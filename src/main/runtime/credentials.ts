@@ -40,15 +40,23 @@ export interface CredentialOptions {
   readonly tls?: TlsOptions | undefined;
 }
 
-/** How long certificates last. */
+/** How long a certificate lasts. */
 export interface CertificateStatus {
-  /** Days until this node's own one has expired, or one between it and its authority. */
+  /** Days until it has expired; below 0: since then. */
   readonly daysLeft: number;
   /** For how many days it was made. */
   readonly lifetimeDays: number;
-  /** Days until the authority has expired that has made it. */
-  readonly caDaysLeft: number;
-  /** Why newer files are not taken; undefined: there are none. */
+}
+
+/** What a node proves itself with to others. */
+export interface CredentialsStatus {
+  /** How many keys are in force; two while one is changed for another. */
+  readonly keys: number;
+  /** Its own certificate, or one between it and its authority; undefined: without `tls`. */
+  readonly certificate: CertificateStatus | undefined;
+  /** Of the authority that has made it. */
+  readonly authority: CertificateStatus | undefined;
+  /** Why files that have changed are not taken; undefined: all are in force. */
   readonly refusal: string | undefined;
 }
 
@@ -67,12 +75,14 @@ export interface CredentialEvents {
 interface Life {
   readonly fromMs: number;
   readonly untilMs: number;
-  readonly caUntilMs: number;
 }
+
+/** Of the certificate and its authority. */
+type Lives = readonly [Life, Life];
 
 interface Loaded {
   readonly now: Credentials;
-  readonly life: Life | undefined;
+  readonly lives: Lives | undefined;
 }
 
 const DAY_MS = 86_400_000;
@@ -142,7 +152,7 @@ export class CredentialStore implements CredentialsNow {
     this.#seen = seen;
     try {
       const loaded = await load(this.#options);
-      refuseUntimely(loaded.life);
+      refuseUntimely(loaded.lives);
       this.#loaded = loaded;
       this.#refusal = undefined;
     } catch (error) {
@@ -154,28 +164,23 @@ export class CredentialStore implements CredentialsNow {
   }
 
   #told(): string {
-    const { keys } = this.now;
-    const { certificate } = this;
+    const { keys, certificate } = this.status;
     const days = certificate && Math.floor(certificate.daysLeft);
     const parts = [
-      ...(keys.length > 0 ? [`${keys.length} key${keys.length === 1 ? '' : 's'}`] : []),
+      ...(keys > 0 ? [`${keys} key${keys === 1 ? '' : 's'}`] : []),
       ...(days === undefined ? [] : [`a certificate for ${days} days`]),
     ];
     return parts.join(', ');
   }
 
-  /** As of now; undefined without TLS. */
-  get certificate(): CertificateStatus | undefined {
-    const { life } = this.#loaded;
-    if (!life) return undefined;
+  get status(): CredentialsStatus {
+    const { now, lives } = this.#loaded;
     const nowMs = Date.now();
-    const { fromMs, untilMs, caUntilMs } = life;
-    return {
-      daysLeft: (untilMs - nowMs) / DAY_MS,
-      lifetimeDays: (untilMs - fromMs) / DAY_MS,
-      caDaysLeft: (caUntilMs - nowMs) / DAY_MS,
-      refusal: this.#refusal,
-    };
+    const [certificate, authority] = (lives ?? []).map(({ fromMs, untilMs }) => {
+      const [left, whole] = [untilMs - nowMs, untilMs - fromMs];
+      return { daysLeft: left / DAY_MS, lifetimeDays: whole / DAY_MS };
+    });
+    return { keys: now.keys.length, certificate, authority, refusal: this.#refusal };
   }
 }
 
@@ -209,7 +214,7 @@ async function load(options: CredentialOptions): Promise<Loaded> {
   const { keyFile, tls } = options;
   const fromFile = keyFile === undefined ? [] : keysIn(await read('keyFile', keyFile), keyFile);
   const now = { keys: [...options.keys, ...fromFile], tls: undefined };
-  if (!tls) return { now, life: undefined };
+  if (!tls) return { now, lives: undefined };
   const { caFile, certFile, keyFile: own, names = {} } = tls;
   const material: TlsCredentials = {
     ca: await read('tls.caFile', caFile),
@@ -217,7 +222,7 @@ async function load(options: CredentialOptions): Promise<Loaded> {
     key: await read('tls.keyFile', own),
     names,
   };
-  return { now: { ...now, tls: material }, life: checked(material, options, tls) };
+  return { now: { ...now, tls: material }, lives: checked(material, options, tls) };
 }
 
 function wrong(option: string, file: string, found: string, cause?: unknown): EngramError {
@@ -265,7 +270,7 @@ function checked(
   material: TlsCredentials,
   { clusterId, nodeId }: CredentialOptions,
   files: TlsOptions,
-): Life {
+): Lives {
   const { caFile, certFile, keyFile } = files;
   const authorities = certificatesIn('tls.caFile', caFile, material.ca);
   const odd = authorities.find((one) => !one.ca);
@@ -281,20 +286,25 @@ function checked(
   let isPair: boolean;
   try {
     isPair = own.checkPrivateKey(createPrivateKey(material.key));
-    tls.createSecureContext({ ca: material.ca, cert: material.cert, key: material.key });
+    if (isPair)
+      tls.createSecureContext({ ca: material.ca, cert: material.cert, key: material.key });
   } catch (error) {
     throw wrong('tls.keyFile', keyFile, `no private key that TLS takes`, error);
   }
   if (!isPair)
     throw wrong('tls.keyFile', keyFile, `the key of another certificate than ${certFile}`);
-  const until = (one: X509Certificate): number => Date.parse(one.validTo);
   const last = chain.at(-1)!;
   const makers = authorities.filter((one) => last.checkIssued(one));
-  return {
-    fromMs: Date.parse(own.validFrom),
-    untilMs: Math.min(...chain.map(until)),
-    caUntilMs: Math.max(...(makers.length > 0 ? makers : authorities).map(until)),
-  };
+  const longest = livesOf(makers.length > 0 ? makers : authorities).at(-1)!;
+  return [livesOf(chain)[0]!, longest];
+}
+
+/** The one that ends first stands first. */
+function livesOf(certificates: readonly X509Certificate[]): Life[] {
+  const lives = certificates.map(({ validFrom, validTo }) => {
+    return { fromMs: Date.parse(validFrom), untilMs: Date.parse(validTo) };
+  });
+  return lives.sort((a, b) => a.untilMs - b.untilMs);
 }
 
 function certificatesIn(option: string, file: string, pem: string): X509Certificate[] {
@@ -314,7 +324,7 @@ function oneLine(name: string): string {
 }
 
 /** One that is in force for now stays so, rather than one that nobody takes. */
-function refuseUntimely(life: Life | undefined): void {
+function refuseUntimely([life]: Lives | [] = []): void {
   const nowMs = Date.now();
   if (!life || (life.fromMs <= nowMs && nowMs < life.untilMs)) return;
   const what = life.untilMs <= nowMs ? 'has expired' : 'is not valid yet';

@@ -2,6 +2,7 @@
 
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import type {
+  CertificateFacts,
   MetricFacts,
   MetricPlaces,
   PrimaryFacts,
@@ -15,6 +16,7 @@ import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
+import type { CredentialsStatus } from '../runtime/credentials.js';
 import { Turns } from '../runtime/turns.js';
 import type { Segments } from '../segments/segments.js';
 import { isCopy, lacksCopies } from '../ship/copies.js';
@@ -41,6 +43,7 @@ export interface MetricParts {
   readonly memory: NodeMemory;
   readonly events: ReadonlyMap<NodeEventName, number>;
   readonly lines: { readonly dropped: number };
+  readonly credentials: { readonly status: CredentialsStatus };
 }
 
 /** Facts and rows as of now: every pair and every space is looked at, so many in a turn. */
@@ -70,9 +73,18 @@ export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
     ...counts,
     events: [...events],
     droppedLines: parts.lines.dropped,
+    certificates: certificateFacts(parts.credentials.status),
+    credentialsRefused: parts.credentials.status.refusal !== undefined,
     replicas: replicaFacts(replication, slotsLost, bare),
     primaries: primaryFacts(parts.primaries, followed),
   };
+}
+
+function certificateFacts({ certificate, authority }: CredentialsStatus): CertificateFacts[] {
+  return [
+    ...(certificate ? [{ certificate: 'node' as const, ...certificate }] : []),
+    ...(authority ? [{ certificate: 'ca' as const, ...authority }] : []),
+  ];
 }
 
 /** What is told of the spaces together. */

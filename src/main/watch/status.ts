@@ -11,7 +11,7 @@ import type { CoordinatorStatus, LeaderWord } from '../lead/coordinator-state.js
 import type { MembersStatus } from '../lead/members/changes.js';
 import type { LogStatus } from '../log/health.js';
 import type { SyncTimes } from '../log/write/writer.js';
-import type { CertificateStatus } from '../runtime/credentials.js';
+import type { CredentialsStatus } from '../runtime/credentials.js';
 import type { ReplicaLinkStatus, SpaceReplicaStatus } from '../ship/status.js';
 import type { DiskRoomStatus } from './health/disk-room.js';
 
@@ -22,8 +22,8 @@ export interface NodeSummary {
   /** Of the data directory: no other has it. 32 hex digits. */
   readonly directoryId: string;
   readonly address: Address | undefined;
-  /** How long what this node shows others lasts; undefined without `tls`. */
-  readonly certificate: CertificateStatus | undefined;
+  /** What it proves itself with to others, and how long that lasts. */
+  readonly credentials: CredentialsStatus;
   readonly durableLsn: Lsn;
   readonly segments: number;
   readonly retention: {

@@ -169,6 +169,27 @@ export const LOG_METRICS: readonly MetricDefinition[] = [
     single(({ facts }) => facts.droppedLines),
   ),
   gauge(
+    'node_certificate_days_left',
+    'Until the certificate for other nodes expires, or the authority that made it (ca); days.',
+    ({ facts }) =>
+      facts.certificates.map(({ certificate, daysLeft }) => {
+        return { labels: { certificate }, value: daysLeft };
+      }),
+  ),
+  gauge(
+    'node_certificate_lifetime_days',
+    'For how long the same certificates were made; days.',
+    ({ facts }) =>
+      facts.certificates.map(({ certificate, lifetimeDays }) => {
+        return { labels: { certificate }, value: lifetimeDays };
+      }),
+  ),
+  gauge(
+    'node_credentials_refused',
+    '1 while files of keys or certificates have changed and are wrong: those before are in force.',
+    single(({ facts }) => Number(facts.credentialsRefused)),
+  ),
+  gauge(
     'apply_blocked_spaces',
     'Spaces of which nothing is applied, because the host’s callback fails; spaces.',
     single(({ facts }) => facts.applyBlockedSpaces),

@@ -36,6 +36,13 @@ export interface PrimaryFacts {
   readonly bytesSent: number;
 }
 
+/** What a node shows others, with TLS. */
+export interface CertificateFacts {
+  readonly certificate: 'node' | 'ca';
+  readonly daysLeft: number;
+  readonly lifetimeDays: number;
+}
+
 export interface MetricFacts {
   readonly nodeId: string;
   readonly clusterId: string;
@@ -72,6 +79,8 @@ export interface MetricFacts {
   readonly applyBlockedSpaces: number;
   readonly events: readonly (readonly [string, number])[];
   readonly droppedLines: number;
+  readonly certificates: readonly CertificateFacts[];
+  readonly credentialsRefused: boolean;
   readonly replicas: readonly ReplicaFacts[];
   readonly primaries: readonly PrimaryFacts[];
 }

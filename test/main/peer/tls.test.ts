@@ -174,7 +174,7 @@ describe('FAULT-48: a certificate that is not the one', () => {
     const tlsA = await ours.tlsOf('a', { validity: soon });
     const a = await life.start('a', { replicas, tls: tlsA, backoffStepsMs: [20, 60_000] });
     const space = await a.openSpace('s');
-    await until('it is over', () => a.status().certificate!.daysLeft < 0);
+    await until('it is over', () => a.status().credentials.certificate!.daysLeft < 0);
     await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
     await b.close();
     const again = { listen: { ...LISTEN, port: b.address!.port }, tls: tlsB };
@@ -190,7 +190,7 @@ describe('FAULT-48: a certificate that is not the one', () => {
     await a.reloadCredentials();
     await until('it is linked', () => reasonAt(a).startsWith('streams'), 10_000);
     await space.append(1, Buffer.from('z'), { ack: { replicas: 1 } });
-    expect(a.status().certificate!.daysLeft).toBeGreaterThan(0.9);
+    expect(a.status().credentials.certificate!.daysLeft).toBeGreaterThan(0.9);
   });
 });
 

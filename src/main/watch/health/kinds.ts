@@ -34,6 +34,8 @@ export type ProblemKind =
   | 'primary-stalled'
   | 'lease-lost'
   | 'coordinator-away'
+  | 'certificate-expires'
+  | 'credentials-refused'
   | 'unused';
 
 /** Anchors of docs/OPERATIONS.md. */
@@ -44,6 +46,7 @@ export type Chapter =
   | 'a-disk-is-full'
   | 'a-range-is-corrupt'
   | 'a-promotion-fails'
+  | 'keys-and-certificates'
   | 'etcd';
 
 /**
@@ -80,5 +83,7 @@ export const KINDS: Readonly<
   'primary-stalled': { health: 'failed', chapter: 'a-promotion-fails' },
   'lease-lost': { health: 'failed', chapter: 'etcd' },
   'coordinator-away': { health: 'degraded', chapter: 'etcd' },
+  'certificate-expires': { health: 'degraded', chapter: 'keys-and-certificates' },
+  'credentials-refused': { health: 'degraded', chapter: 'keys-and-certificates' },
   unused: { health: 'degraded', chapter: 'as-a-service' },
 };

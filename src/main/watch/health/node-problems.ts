@@ -1,13 +1,23 @@
 /** What is wrong with a node itself and with its links. */
+import type { CertificateStatus, CredentialsStatus } from '../../runtime/credentials.js';
 import type { ReplicaLinkStatus } from '../../ship/status.js';
 import type { NodeSummary } from '../status.js';
 import { DISK_NOW_MS, DISK_SOON_MS } from './disk-room.js';
 import { type Problem, problem } from './problems.js';
 import { lagText } from './words.js';
 
+/** A certificate has not long to last: fewer days than this, and this part of its life. */
+const CERTIFICATE_SHORT_DAYS = 14;
+const CERTIFICATE_SHORT_PART = 0.2;
+
 /** @param spaces how many are here */
 export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
-  const found = [...logProblems(node), ...coordinatorProblems(node)];
+  const { credentials } = node;
+  const found = [
+    ...logProblems(node),
+    ...coordinatorProblems(node),
+    ...credentialProblems(credentials),
+  ];
   for (const { primaryId: subject, isStalled, isConnected } of node.primaries) {
     if (!isConnected || !isStalled) continue;
     const text = `Primary ${subject} is stalled: its main thread does not move`;
@@ -62,6 +72,33 @@ function coordinatorProblems({ coordinator }: NodeSummary): Problem[] {
   if (connected) return [];
   const text = `${away}: appends go on for ${lagText(lease.leftMs)}, then nothing is acknowledged`;
   return [problem('coordinator-away', text)];
+}
+
+function credentialProblems(given: CredentialsStatus): Problem[] {
+  const found: Problem[] = [];
+  for (const [subject, lasting] of [
+    ['its certificate', given.certificate],
+    ['the authority of its certificate', given.authority],
+  ] as const) {
+    if (!lasting || !isShort(lasting)) continue;
+    const days = Math.abs(lasting.daysLeft).toFixed(1);
+    const isOver = lasting.daysLeft <= 0;
+    const text = isOver
+      ? `The node is refused by others: ${subject} expired ${days} days ago`
+      : `The node will be refused by others: ${subject} expires in ${days} days`;
+    const health = isOver ? ({ health: 'failed' } as const) : {};
+    found.push(problem('certificate-expires', text, { subject, ...health }));
+  }
+  if (given.refusal !== undefined) {
+    const text = `New keys or certificates are not taken, those before stay: ${given.refusal}`;
+    found.push(problem('credentials-refused', text));
+  }
+  return found;
+}
+
+/** Whoever renews certificates has done so before: at two thirds of their life, most of them. */
+function isShort({ daysLeft, lifetimeDays }: CertificateStatus): boolean {
+  return daysLeft < CERTIFICATE_SHORT_DAYS && daysLeft < CERTIFICATE_SHORT_PART * lifetimeDays;
 }
 
 function linkProblems(link: ReplicaLinkStatus): Problem[] {

@@ -108,6 +108,19 @@ function taken({ total, corrupt }: StatusJson['spaces']): string {
     : 'takes entries, not of all spaces';
 }
 
+function proof({ keys, certificate }: StatusJson['node']['credentials']): string {
+  const parts = [
+    ...(keys > 0 ? [counted(keys, 'key')] : []),
+    ...(certificate ? [`a certificate, ${days(certificate.daysLeft)}`] : []),
+  ];
+  return parts.join(' and ') || 'nothing: loopback only';
+}
+
+function days(left: number): string {
+  if (left < 0) return 'expired';
+  return left < 2 ? `${Math.floor(24 * left)} hours left` : `${Math.floor(left)} days left`;
+}
+
 export function nodeFigures({ node, spaces }: StatusJson): ComponentChild {
   const { log, fdatasync, retention, memory } = node;
   const slow = fdatasync.count === 0 ? 'none yet' : span(fdatasync.lastCallMs);
@@ -130,6 +143,7 @@ export function nodeFigures({ node, spaces }: StatusJson): ComponentChild {
       fact('not checkpointed', bytes(retention.hostBytes)),
       fact('groups on their way', `${memory.inUse} of ${memory.slabs}`),
       node.address && fact('listens at', `${node.address.host}:${node.address.port}`),
+      fact('proves itself by', proof(node.credentials)),
       node.holes > 0 && fact('damaged ranges met so far', count(node.holes)),
     ),
   );

@@ -31,3 +31,14 @@ export function dialable(at: Address | undefined): Address | undefined {
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
+
+/** What kind of address a peer has; one of IPv4 that is written as IPv6 is what it is in IPv4. */
+export function addressClassOf(address: string): 'loopback' | 'private' | 'public' {
+  const plain = address.toLowerCase().replace(/^::ffff:(?=\d)/, '');
+  // A socket of this machine's file system has none.
+  if (plain === '' || isLoopback(plain)) return 'loopback';
+  const isPrivate =
+    /^(10|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\./.test(plain) ||
+    /^(f[cd]|fe[89ab])/.test(plain);
+  return isPrivate ? 'private' : 'public';
+}

@@ -199,6 +199,16 @@ const CODES = {
     'give the option tls to every node of the cluster, and restart those that lack it',
     "openNode({ ..., tls: { caFile: 'ca.pem', certFile: 'cert.pem', keyFile: 'key.pem' } })",
   ]),
+  NotMember: facts(R, true, [
+    'a node that is a member of a space here, or that replicas or mayReplicate names',
+    'name it on the node that refuses it: in replicas or mayReplicate, or by addReplica',
+    "openNode({ ..., replicas: [{ nodeId: 'node-c', host: '10.0.0.3', port: 7402 }] })",
+  ]),
+  EpochOutOfReach: facts(R, false, [
+    'an epoch at most 2^20 above the highest that is known here, and at most 2^32 - 2^20',
+    'look at the node that named it: nothing has so many promotions, and nothing was taken of it',
+    'engram-wal inspect ./data/a --space tenant-a',
+  ]),
   WrongCluster: facts(R, false, [
     'both ends to name the same clusterId',
     'correct clusterId or the address on one end',

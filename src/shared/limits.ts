@@ -20,6 +20,10 @@ export const HOLES_MAX = 1_024;
 /** Epochs of one space that are remembered, the newest; and rewinds that its host is told of. */
 export const HISTORY_MAX = 4_096;
 export const REWINDS_MAX = 16;
+/** So far above the highest that is known may an epoch be that others name, and no farther. */
+export const EPOCH_REACH = 2 ** 20;
+/** The last one that is taken from anybody: the words for epochs have 32 bits. */
+export const EPOCH_MAX = 2 ** 32 - EPOCH_REACH;
 /** Rewinds since a node was opened that are told apart to those who read. */
 export const TAKEN_BACK_MAX = 64;
 /** Freed segments that are kept to be used again; the others are removed. */
@@ -146,7 +150,26 @@ export const KEEP_ALIVE_LEAST_MS = 1_000;
 export const BACKOFF_STEPS_MS: readonly number[] = [100, 1_000, 10_000, 60_000];
 /** Failures in a row after which a replica counts as failed. */
 export const DEFAULT_MAX_RETRIES = 3;
-export const PRE_HELLO_CONNECTIONS_MAX = 64;
+/** Connections that have proved nothing yet: in all, of them for members' addresses alone. */
+export const PRE_TRUST_CONNECTIONS_MAX = 128;
+export const PRE_TRUST_KEPT = 32;
+/** The same from one address that is no member's, and where wrong proofs come from. */
+export const PRE_TRUST_PER_ADDRESS_MAX = 32;
+export const PRE_TRUST_PER_SUSPECT_MAX = 4;
+/** For how long after a wrong proof an address is suspected, and how many are remembered. */
+export const SUSPECT_MS = 60_000;
+export const SUSPECTS_MAX = 1_024;
+/** How late a wrong proof is answered; a right one is answered at once, wherever it comes from. */
+export const WRONG_PROOF_MS = 1_000;
+/** Addresses from which members have come that are remembered. */
+export const MEMBER_ADDRESSES_MAX = 256;
+/** Connections to the HTTP server, in all and from one address; the time for a whole request. */
+export const HTTP_CONNECTIONS_MAX = 128;
+export const HTTP_PER_ADDRESS_MAX = 64;
+export const HTTP_REQUEST_MS = 5_000;
+/** Nodes that members have named, and this node has in no set yet, that are remembered. */
+export const VOUCHED_MAX = 1_024;
+/** Connections that were let in. */
 export const CONNECTIONS_MAX = 256;
 /** Peer calls that are answered at once, how long each may take, what an answer may come to. */
 export const PEER_CALLS_MAX = 32;

@@ -48,3 +48,18 @@ export function checkName(what: string, name: unknown): asserts name is string {
     throw failure('Configuration', `${what} is no well-formed Unicode`);
   }
 }
+
+/**
+ * Names of spaces by node id; one that ends with `*` stands for all that begin so. undefined: every
+ * node may replicate every space.
+ */
+export type AllowedSpaces = Readonly<Record<string, readonly string[]>> | undefined;
+
+/** Whether a node may replicate a space with this one, either way. */
+export function mayReplicate(allowed: AllowedSpaces, nodeId: string, space: string): boolean {
+  if (!allowed) return true;
+  const names = Object.hasOwn(allowed, nodeId) ? allowed[nodeId]! : [];
+  return names.some((name) =>
+    name.endsWith('*') ? space.startsWith(name.slice(0, -1)) : name === space,
+  );
+}

@@ -22,6 +22,7 @@ import { FakeDisk } from '../support/fake-disk.js';
 import { NEEDS, requireHere } from '../support/needs.js';
 import { type FiringAlert, PrometheusServer, promtool } from '../support/prometheus.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
+import { WireClient } from '../support/wire-client.js';
 
 const DEPLOY = path.join(import.meta.dirname, '../../deploy');
 const RULES = path.join(DEPLOY, 'prometheus/alerts.yml');
@@ -243,6 +244,19 @@ async function poisonEntry(): Promise<void> {
   await shipped(space);
 }
 
+/** Somebody who does not have the key, and whoever says nothing of sense. */
+async function strangers(): Promise<void> {
+  const key = 'a key of sixteen bytes, and more';
+  const b = await start('besieged', { listen: LISTEN, key });
+  keepDoing(100, () => {
+    const guess = new WireClient(b.address!.port);
+    guess.hello('besieged').catch(() => undefined);
+    const noise = new WireClient(b.address!.port);
+    noise.socket.write('GET / HTTP/1.1\r\n\r\n');
+    for (let n = 0; n < 3; n++) new WireClient(b.address!.port).socket.write('x'.repeat(100));
+  });
+}
+
 /** A primary whose event loop is blocked, and one that has died. */
 async function lostPrimaries(): Promise<void> {
   for (const [name, message] of [
@@ -286,6 +300,8 @@ const EXPECTED: readonly (readonly [string, string, Record<string, string>?])[] 
   ['EngramReconnecting', 'bad-links', { replica_id: 'flapping-b' }],
   ['EngramShipperLost', 'dying', { replica_id: 'dying-b' }],
   ['EngramChecksumFailures', 'bad-links', { replica_id: 'corrupt-c' }],
+  ['EngramStrangers', 'besieged', { door: 'replication', reason: 'auth' }],
+  ['EngramFlood', 'besieged', { door: 'replication' }],
   ['EngramPrimaryGone', 'dead-primary', { primary_id: 'primary' }],
   ['EngramPrimaryStalled', 'stalled-primary', { primary_id: 'primary' }],
 ];
@@ -319,6 +335,7 @@ describe('every alert', () => {
       rottenLog(),
       poisonEntry(),
       lostPrimaries(),
+      strangers(),
       deadTarget(),
     ]);
     prometheus = await PrometheusServer.start(folder, scaledRules(), targets);

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import type { History } from '../../shared/lead/epoch.js';
-import { HANDSHAKE_DEADLINE_MS, HELLO_FRAME_MAX_BYTES, HISTORY_MAX } from '../../shared/limits.js';
+import { HELLO_FRAME_MAX_BYTES } from '../../shared/limits.js';
 import { Receiver } from '../../shared/link/receiver.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
@@ -26,15 +26,17 @@ import {
   type SpaceRow,
   type VerdictRow,
 } from '../../shared/wire/protocol.js';
-import type { HistoryRow } from '../../shared/wire/role-frames.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../../shared/wire/snapshot-frames.js';
 import { checkCertificate } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import { PeerConnection } from '../peer/answers.js';
+import { oneByOne } from '../runtime/in-order.js';
 import { warn } from '../runtime/warn.js';
 import type { SnapshotLink } from '../snapshot/intake.js';
 import { BatchIntake } from './batch-intake.js';
 import type { ReceiverHost } from './host.js';
+import { Pings } from './pings.js';
+import { ToldHistory } from './told-history.js';
 
 /** What a peer that does not read may leave unread. */
 const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
@@ -42,6 +44,13 @@ const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
 export interface ConnectionHooks {
   /** For whole frames; shared by the connections of one server. */
   readonly buffers: FrameBuffers;
+  readonly address: string;
+  /** It has said what a node of this cluster says. */
+  spoken(hello: Hello): void;
+  /** Throws where a node that has proved itself is not let in. */
+  admit(hello: Hello): void;
+  /** It is refused, or dropped for what it did. @returns for how long it waits to hear it, ms */
+  refused(connection: ReceiverConnection, error: EngramError): number;
   /** Rejects where the primary of this hello must not come in. */
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
   /** Throws where no more peer calls are taken. */
@@ -57,7 +66,8 @@ export class ReceiverConnection implements SnapshotLink {
   readonly #receiver: Receiver;
   readonly #intake: BatchIntake;
   readonly #assembler: FrameAssembler;
-  readonly #acceptedMs = performance.now();
+  /** Of the other side; '': not known. */
+  readonly address: string;
   primaryId: string | undefined;
   /** It is no primary's: a peer asks. */
   #peer: PeerConnection | undefined;
@@ -73,7 +83,7 @@ export class ReceiverConnection implements SnapshotLink {
   readonly #introduced = new Map<Handle, string>();
   /** Positions that were told and have no verdict yet. */
   readonly #unjudged = new Map<Handle, number>();
-  #pongs: (() => void)[] = [];
+  readonly #pings = new Pings();
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
   /** Frames wait for so many works: a registration, room; the socket is paused meanwhile. */
@@ -81,15 +91,16 @@ export class ReceiverConnection implements SnapshotLink {
   /** The primary sends no more; what it has sent may still be to do. */
   #hasEnded = false;
   #rest: Uint8Array = new Uint8Array(0);
-  #ackScheduled = false;
+  #acking: NodeJS.Immediate | undefined;
   /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
-  #told: HistoryRow[] = [];
+  readonly #told = new ToldHistory();
 
   constructor(host: ReceiverHost, socket: ByteSocket, hooks: ConnectionHooks) {
     this.#host = host;
     this.#socket = socket;
     this.#hooks = hooks;
-    this.#receiver = new Receiver(this.#acceptedMs, host.readTimeoutMs);
+    this.address = hooks.address;
+    this.#receiver = new Receiver(performance.now(), host.readTimeoutMs);
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, hooks.buffers);
     this.#intake = new BatchIntake(host, this.#receiver, {
       send: (frame) => this.#send(frame),
@@ -118,13 +129,7 @@ export class ReceiverConnection implements SnapshotLink {
   async answers(ms: number): Promise<boolean> {
     if (this.#socket.destroyed) return false;
     this.#send({ kind: 'ping' });
-    return await new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), ms);
-      this.#pongs.push(() => {
-        clearTimeout(timer);
-        resolve(true);
-      });
-    });
+    return await this.#pings.answered(ms);
   }
 
   drop(reason: string): void {
@@ -142,10 +147,7 @@ export class ReceiverConnection implements SnapshotLink {
       if (overdue) this.drop(overdue);
       return;
     }
-    if (this.primaryId === undefined) {
-      if (nowMs - this.#acceptedMs >= HANDSHAKE_DEADLINE_MS) this.drop('no hello within 5 s');
-      return;
-    }
+    if (this.primaryId === undefined) return;
     // While we do not read, the silence is ours.
     if (this.#works > 0) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
@@ -208,13 +210,21 @@ export class ReceiverConnection implements SnapshotLink {
       this.drop(`a fault of ours: ${String(error)}`);
       return;
     }
+    const waitsMs = this.#hooks.refused(this, error);
+    if (waitsMs === 0) this.#bye(error);
+    else {
+      // Who guesses keys guesses slowly; nothing more is read from now on.
+      this.#during(new Promise(() => setTimeout(() => this.#bye(error), waitsMs).unref()));
+    }
+  }
+
+  #bye(error: EngramError): void {
     this.#reason = firstLine(error);
     const message = this.#reason.slice(0, 200);
     // Bytes that were changed on the way come again, and most likely right.
     // So may a disk that has failed once.
     const isPassing = error.retryable || ['ChecksumMismatch', 'Io'].includes(error.code);
-    const fatal = !isPassing;
-    this.#send({ kind: 'bye', fatal, code: error.code, message });
+    this.#send({ kind: 'bye', fatal: !isPassing, code: error.code, message });
     this.#socket.destroySoon();
   }
 
@@ -241,7 +251,7 @@ export class ReceiverConnection implements SnapshotLink {
         this.#during(this.#register(frame.rows));
         return;
       case 'history':
-        this.#history(frame.rows);
+        this.#told.add(frame.rows);
         return;
       case 'verdicts':
         this.#verdicts(frame.rows);
@@ -261,10 +271,11 @@ export class ReceiverConnection implements SnapshotLink {
         this.#checkpoints(frame.rows);
         return;
       case 'pong':
-        for (const answered of this.#pongs.splice(0)) answered();
+        this.#pings.pong();
         return;
       case 'ask': {
-        const space = this.#host.spaceById(frame.id);
+        const isTold = this.#host.mayReplicate(this.primaryId!, frame.id);
+        const space = isTold ? this.#host.spaceById(frame.id) : undefined;
         const { epoch, primary } = space?.facts ?? { epoch: 0, primary: '' };
         this.#send({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
         return;
@@ -317,6 +328,7 @@ export class ReceiverConnection implements SnapshotLink {
     if (loading || this.#socket.destroyed) return;
     this.version = checkHello(hello, this.#host);
     this.directoryId = directoryOf(hello.maxVersion, hello.auth);
+    this.#hooks.spoken(hello);
     const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
     const auth = new ListenerAuth(keys, nonce, proven?.channel);
     const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
@@ -336,6 +348,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Lets the dialler in. @param tell where it has not been welcomed yet */
   #welcome(hello: Hello, tell?: () => void): void {
+    this.#hooks.admit(hello);
     const isPeerCall = isCall(hello);
     const { refusal } = this.#host.wal;
     if (refusal && !isPeerCall) throw refusal;
@@ -429,20 +442,13 @@ export class ReceiverConnection implements SnapshotLink {
     this.#send({ kind: 'fenced', handle, epoch: space.facts.epochSeen, leader });
   }
 
-  /** The newest ones, as the primary itself does; a release before this one might send more. */
-  #history(rows: readonly HistoryRow[]): void {
-    this.#told.push(...rows);
-    if (this.#told.length > HISTORY_MAX) this.#told.splice(0, this.#told.length - HISTORY_MAX);
-  }
-
   #verdicts(rows: readonly VerdictRow[]): void {
     const back: (() => Promise<void>)[] = [];
     for (const row of rows) {
       const { handle, verdict, next } = row;
       const unjudged = this.#unjudged.get(handle);
       if (unjudged) this.#unjudged.set(handle, unjudged - 1);
-      const history = this.#told.filter((h) => h.handle === handle);
-      if (history.length > 0) this.#told = this.#told.filter((h) => h.handle !== handle);
+      const history = this.#told.take(handle);
       const followed = this.#receiver.verdict(row);
       this.#judgedBySnapshot(row);
       if (!followed) continue;
@@ -478,10 +484,9 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Once per turn of the event loop, however many spaces have been applied in it. */
   #scheduleAcks(): void {
-    if (this.#ackScheduled) return;
-    this.#ackScheduled = true;
-    setImmediate(() => {
-      this.#ackScheduled = false;
+    if (this.#acking) return;
+    this.#acking = setImmediate(() => {
+      this.#acking = undefined;
       this.sendAcks();
     });
   }
@@ -491,8 +496,4 @@ export class ReceiverConnection implements SnapshotLink {
     const timestampMs = Date.now();
     for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
   }
-}
-
-async function oneByOne(works: readonly (() => Promise<void>)[]): Promise<void> {
-  for (const work of works) await work();
 }

@@ -1,4 +1,5 @@
 /** What a replica tells: of its primaries, and of what its host applies. */
+import type { Refused } from '../../shared/link/refusal.js';
 import type { Sequence } from '../../shared/position.js';
 import type { ApplyBlock } from './apply.js';
 
@@ -25,6 +26,11 @@ export interface FollowEvents {
     readonly nodeId: string;
     readonly directories: readonly (string | undefined)[];
   };
+  /**
+   * Somebody was not let in, or had to go: at the replication port or over HTTP. The first of one
+   * `reason` and `addressClass` at once, then one event for all that came in ten seconds.
+   */
+  'connection-refused': Refused;
   /** The host's apply callback has failed; it is called again with the same entries. */
   'apply-failed': {
     readonly space: string;

@@ -1,5 +1,6 @@
 /** What the receiving side of a node needs of the node. */
 import type { History } from '../../shared/lead/epoch.js';
+import type { RefusalReason } from '../../shared/link/refusal.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { Epoch, EpochStart, Sequence } from '../../shared/position.js';
 import type { Frame, PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
@@ -10,7 +11,21 @@ import type { PeerHandlers } from '../peer/answers.js';
 import type { SnapshotIntake } from '../snapshot/intake.js';
 import type { PrimaryLinks } from './primary-links.js';
 
+/** Who comes in at the listening socket, and what is told of those that do not. */
+export interface Doors {
+  /** A member of a space that is here, or configured. */
+  knows(nodeId: string): boolean;
+  /** A member is at this address, or was lately. */
+  isMembers(address: string): boolean;
+  /** Wrong proofs have come from there lately. */
+  isSuspect(address: string): boolean;
+  /** Throws NotMember for who has proved itself and is not to be let in. */
+  admit(nodeId: string, address: string): void;
+  refused(reason: RefusalReason, address: string, detail: string): void;
+}
+
 export interface ReceiverHost {
+  readonly doors: Doors;
   readonly clusterId: string;
   readonly nodeId: string;
   readonly incarnation: bigint;
@@ -33,8 +48,10 @@ export interface ReceiverHost {
   leaderOf(space: SpaceState): Member | undefined;
   /** A primary's frame names this epoch of the space. */
   heard(space: SpaceState, epoch: Epoch): void;
-  /** What a peer's question names of epochs. */
+  /** What a peer's question names of epochs. Throws NotMember, EpochOutOfReach. */
   heardIn(frame: Frame, peerId: string): void;
+  /** Whether the node may replicate the space with this one. @param id of the space */
+  mayReplicate(nodeId: string, id: string): boolean;
   /** The primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void;
   /** Goes back to what is shared with a primary whose history this is, and says where that is. */

@@ -4,12 +4,20 @@
  */
 
 import type { Address } from '../../shared/address.js';
-import { failure } from '../../shared/errors.js';
+import { type EngramError, type ErrorCode, failure, firstLine } from '../../shared/errors.js';
 import {
+  CONNECTIONS_MAX,
   DUPLICATE_PING_MS,
+  HANDSHAKE_DEADLINE_MS,
   PEER_CALLS_MAX,
-  PRE_HELLO_CONNECTIONS_MAX,
+  PRE_TRUST_CONNECTIONS_MAX,
+  PRE_TRUST_KEPT,
+  PRE_TRUST_PER_ADDRESS_MAX,
+  PRE_TRUST_PER_SUSPECT_MAX,
+  WRONG_PROOF_MS,
 } from '../../shared/limits.js';
+import { Places } from '../../shared/link/places.js';
+import type { RefusalReason } from '../../shared/link/refusal.js';
 import type { Sequence, Slot } from '../../shared/position.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { FrameBuffers } from '../../shared/wire/frame.js';
@@ -21,11 +29,30 @@ import type { Directories, ReceiverHost } from './host.js';
 
 const TICK_MS = 250;
 
+/** What is counted of those that are refused; the others have done nothing odd. */
+const REASONS: Partial<Record<ErrorCode, RefusalReason>> = {
+  AuthFailed: 'auth',
+  NotMember: 'not-member',
+  EpochOutOfReach: 'epoch',
+  WrongCluster: 'protocol',
+  WrongNode: 'protocol',
+  UnsupportedVersion: 'protocol',
+  ProtocolViolation: 'protocol',
+  ConnectionRefused: 'full',
+};
+
 export class ReceiverServer {
   readonly #host: ReceiverHost;
   readonly #listener: Listener;
   readonly #buffers = new FrameBuffers();
   readonly #connections = new Set<ReceiverConnection>();
+  /** Those that have not been let in yet. */
+  readonly #places = new Places<ReceiverConnection>({
+    most: PRE_TRUST_CONNECTIONS_MAX,
+    perAddress: PRE_TRUST_PER_ADDRESS_MAX,
+    perSuspect: PRE_TRUST_PER_SUSPECT_MAX,
+    kept: PRE_TRUST_KEPT,
+  });
   /** Who follows a space for us: one connection, by its handle there. */
   readonly #followers = new Map<Slot, { connection: ReceiverConnection; handle: number }>();
   readonly #timer: NodeJS.Timeout;
@@ -49,23 +76,54 @@ export class ReceiverServer {
     });
   }
 
+  /** Whoever comes gets a place; who has waited longest may have to go for it (row 47). */
   #accept(socket: ByteSocket): void {
-    const waiting = [...this.#connections].filter(
-      (c) => c.primaryId === undefined && !c.isPeerCall,
-    );
-    if (waiting.length >= PRE_HELLO_CONNECTIONS_MAX) {
-      socket.destroy();
-      return;
-    }
-    const counted = this.#host.primaries.counted(socket, () => connection.primaryId);
+    const { primaries, doors } = this.#host;
+    const address = socket.remoteAddress ?? '';
+    const counted = primaries.counted(socket, () => connection.primaryId);
     const connection: ReceiverConnection = new ReceiverConnection(this.#host, counted, {
       buffers: this.#buffers,
+      address,
+      spoken: (hello) => {
+        if (doors.knows(hello.nodeId)) this.#places.spoken(connection);
+      },
+      admit: (hello) => this.#admit(connection, hello),
+      refused: (c, error) => this.#refused(c, error),
       claim: (c, hello) => this.#claim(c, hello),
-      called: () => this.#called(),
+      called: () => this.#called(connection),
       follows: (space, handle) => this.#follows(space, connection, handle),
       closed: (c, reason) => this.#closed(c, reason),
     });
     this.#connections.add(connection);
+    const origin = {
+      address,
+      isMembers: doors.isMembers(address),
+      isSuspect: doors.isSuspect(address),
+    };
+    const goes = this.#places.take(connection, origin, performance.now());
+    if (goes) this.#letGo(goes, 'evicted', 'its place was needed for another one');
+  }
+
+  #letGo(connection: ReceiverConnection, reason: RefusalReason, detail: string): void {
+    this.#host.doors.refused(reason, connection.address, detail);
+    connection.drop(detail);
+  }
+
+  /** It has proved itself, where this is asked for. Throws NotMember, ConnectionRefused. */
+  #admit({ address }: ReceiverConnection, { nodeId }: Hello): void {
+    const { doors } = this.#host;
+    doors.admit(nodeId, address);
+    const letIn = this.#connections.size - this.#places.taken;
+    if (letIn < CONNECTIONS_MAX) return;
+    throw failure('ConnectionRefused', `${letIn} connections are open, and no more are taken`);
+  }
+
+  #refused({ address }: ReceiverConnection, error: EngramError): number {
+    const { doors } = this.#host;
+    const reason = REASONS[error.code];
+    const waitsMs = reason === 'auth' && doors.isSuspect(address) ? WRONG_PROOF_MS : 0;
+    if (reason) doors.refused(reason, address, firstLine(error));
+    return waitsMs;
   }
 
   /**
@@ -90,6 +148,7 @@ export class ReceiverServer {
       other.drop('the primary has dialled again');
     }
     if (!this.#connections.has(connection)) return;
+    this.#places.leave(connection);
     connection.primaryId = hello.nodeId;
     connection.incarnation = hello.incarnation;
     this.#host.connection(hello.nodeId, true, 'hello', connection);
@@ -124,14 +183,17 @@ export class ReceiverServer {
     follower?.connection.fence(space);
   }
 
-  #called(): void {
+  #called(connection: ReceiverConnection): void {
     const calls = [...this.#connections].filter((c) => c.isPeerCall);
-    if (calls.length < PEER_CALLS_MAX) return;
-    throw failure('ConnectionRefused', `${calls.length} peers ask at once`);
+    if (calls.length >= PEER_CALLS_MAX) {
+      throw failure('ConnectionRefused', `${calls.length} peers ask at once`);
+    }
+    this.#places.leave(connection);
   }
 
   #closed(connection: ReceiverConnection, reason: string): void {
     if (!this.#connections.delete(connection)) return;
+    this.#places.leave(connection);
     for (const [slot, follower] of this.#followers) {
       if (follower.connection === connection) this.#followers.delete(slot);
     }
@@ -143,7 +205,11 @@ export class ReceiverServer {
   }
 
   #tick(): void {
-    for (const connection of this.#connections) connection.tick(performance.now());
+    const nowMs = performance.now();
+    for (const connection of this.#places.overdue(nowMs, HANDSHAKE_DEADLINE_MS)) {
+      this.#letGo(connection, 'late', 'it has not proved who it is within 5 s');
+    }
+    for (const connection of this.#connections) connection.tick(nowMs);
   }
 
   /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */

@@ -6,7 +6,7 @@
 
 import type { Address } from '../../shared/address.js';
 import { dialable } from '../../shared/address.js';
-import { type EngramError, failure } from '../../shared/errors.js';
+import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import type { Member } from '../../shared/log/node-record.js';
 import { checkNewName } from '../../shared/names.js';
 import type { Epoch } from '../../shared/position.js';
@@ -144,7 +144,14 @@ export class Coordinated implements CoordinatedNode {
     // Whoever was given it asks for this node's promise next, which makes it durable as well: of
     // thousands that change hands each would cost one more record. Nobody ships it meanwhile.
     if (isNews && role === 'replica' && !this.#parts.isLinked(primary)) return;
-    this.#parts.leadership.fencing.heard(space, epoch, leader);
+    try {
+      this.#parts.leadership.fencing.heard(space, epoch, leader);
+    } catch (error) {
+      if (!(error instanceof EngramError)) throw error;
+      // Whoever has written it: what is out of reach is nobody's epoch.
+      const reason = `its record in etcd is not followed: ${firstLine(error)}`;
+      this.#parts.emit('leader-waiting', { space: name, reason });
+    }
   }
 
   setMembers(members: readonly Member[]): void {

@@ -5,7 +5,7 @@
  */
 import { dialable } from '../../shared/address.js';
 import { type EngramError, failure } from '../../shared/errors.js';
-import { judgeHeard } from '../../shared/lead/heard.js';
+import { checkReach, judgeHeard } from '../../shared/lead/heard.js';
 import type { Member } from '../../shared/log/node-record.js';
 import { seeEpoch } from '../../shared/log/space-facts.js';
 import { roleRecord } from '../../shared/log/state.js';
@@ -86,11 +86,12 @@ export class Fencing {
    * Somebody has named this epoch of the space, and who leads in it where that was said: by any
    * frame, answer or record, whoever had asked (row 111). A primary of a lower epoch acknowledges
    * nothing from this moment on; a replica takes nothing more of one once it is durable here. Of
-   * two that lead in one epoch the lower id gives way.
+   * two that lead in one epoch the lower id gives way. Throws EpochOutOfReach, and takes nothing.
    */
   heard(space: SpaceState, epoch: Epoch, leader: Member | undefined): void {
     // Its own candidacy comes back before its own promise is durable.
     if (!leader && this.#hooks.asksFor(space) === epoch) return;
+    checkReach(space.facts.epochSeen, epoch, `${space.facts.name} was named to this node`);
     const { role, epoch: led, epochSeen, primary, promisedTo } = space.facts;
     const own = { nodeId: this.#nodeId, role, epoch: led, epochSeen, primary, promisedTo };
     const heard = judgeHeard(own, epoch, leader?.nodeId);

@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
+import { checkReach } from '../../shared/lead/heard.js';
 import { DEFAULT_SWITCHOVER_MS } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
@@ -164,16 +165,20 @@ export class Handover {
   // --- what others ask of this node --------------------------------------------------------
 
   get handlers(): PeerHandlers {
-    const promise = (question: Question, isOfMany = false): Promise<Promised> =>
-      this.#promise(question, isOfMany);
+    const promise = (question: Question, from: string, isOfMany = false): Promise<Promised> => {
+      const { nodeId } = question.candidate;
+      // Nobody gets it for somebody else.
+      if (nodeId === from) return this.#promise(question, isOfMany);
+      throw failure('ProtocolViolation', `${from} asks for a promise to ${nodeId}`);
+    };
     const takeOver = (q: FrameOf<'take-over'>, from: string): Promise<PlainFrame> =>
       this.#takeOver(q, from);
     return {
-      promise: async function* (question) {
-        yield { kind: 'promised', ...(await promise(question)) };
+      promise: async function* (question, peer) {
+        yield { kind: 'promised', ...(await promise(question, peer.nodeId)) };
       },
-      promises: async function* ({ candidate, rows }) {
-        const asked = rows.map((row) => promise({ ...row, candidate, handover: 0n }, true));
+      promises: async function* ({ candidate, rows }, { nodeId }) {
+        const asked = rows.map((row) => promise({ ...row, candidate, handover: 0n }, nodeId, true));
         for await (const given of asDone(asked)) {
           for (const part of promisedInFrames(given)) yield { kind: 'promises-given', rows: part };
         }
@@ -211,6 +216,8 @@ export class Handover {
   /** In the queue of roles. A primary that promises leads no more. */
   async #give(space: SpaceState, epoch: Epoch, candidate: Member, handover: bigint): Promise<void> {
     const { promotion, fencing } = this.#parts;
+    // Before this node stops anything for it.
+    checkReach(space.facts.epochSeen, epoch, `${candidate.nodeId} would lead ${space.facts.name}`);
     const open = this.#open.get(space);
     const isPlanned = handover !== 0n;
     if (isPlanned && (open?.token !== handover || open.to !== candidate.nodeId)) {

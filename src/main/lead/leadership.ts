@@ -111,7 +111,7 @@ export class Leadership {
   /** Who else has made the spaces that this node has made. */
   readonly founders: Founders;
   readonly #parts: LeadershipParts;
-  readonly #electorate: Electorate;
+  readonly electorate: Electorate;
   readonly #promotion: Promotion;
   readonly #handover: Handover;
   readonly #rejoin: Rejoin;
@@ -129,11 +129,11 @@ export class Leadership {
     this.replicas = this.#makeReplicas(serially);
     this.roles = this.#makeRoles();
     // Where the coordinator has seen them last; else as configured, or as a primary has said.
-    const known = (): readonly Member[] => this.#known();
+    const known = (): readonly Member[] => this.known();
     const address = (): Address | undefined => this.coordinated.address;
     const lives = (id: string): boolean => coordinator.lives(id);
-    this.#electorate = new Electorate(nodeId, peers, known, address, lives);
-    const electorate = this.#electorate;
+    this.electorate = new Electorate(nodeId, peers, known, address, lives);
+    const electorate = this.electorate;
     const shared = { nodeId, memory, spaces, wal, replication, electorate, coordinator, serially };
     this.founders = new Founders({
       ...shared,
@@ -242,6 +242,7 @@ export class Leadership {
     const { config, spaces, wal, replication } = this.#parts;
     return new ReplicaSets({
       nodeId: config.nodeId,
+      mayReplicate: config.mayReplicate,
       spaces,
       wal,
       replication,
@@ -302,16 +303,17 @@ export class Leadership {
     this.sharing.start();
   }
 
-  #known(): readonly Member[] {
+  /** Where other nodes listen, as far as was configured or said. */
+  known(): readonly Member[] {
     return [...this.coordinated.members, ...this.#parts.replication.members];
   }
 
   /** Whoever can be dialled lets the primaries know, for as long as they do not come. */
   #knock(): void {
     const { peers, stop, isLinked, spaces } = this.#parts;
-    const reachable = (space: SpaceState): readonly Member[] => this.#electorate.reachable(space);
-    const known = (): readonly Member[] => this.#known();
-    void keepKnocking({ peers, stop, isLinked, known, reachable, spaces: () => spaces.spaces });
+    const reachable = (space: SpaceState): readonly Member[] => this.electorate.reachable(space);
+    const all = { known: () => this.known(), spaces: () => spaces.spaces };
+    void keepKnocking({ peers, stop, isLinked, reachable, ...all });
   }
 
   /** A crash may have come between a promotion and the first entry of its epoch (row 71). */
@@ -350,7 +352,7 @@ export class Leadership {
       const space = this.#parts.spaces.byId(id);
       if (!space || space.slot === 0) continue;
       const unknown = { nodeId: leader ?? '', host: '', port: 0 };
-      const member = leader && (this.#electorate.memberOf(space, leader) ?? unknown);
+      const member = leader && (this.electorate.memberOf(space, leader) ?? unknown);
       this.fencing.heard(space, epoch, member || undefined);
     }
   }
@@ -360,15 +362,15 @@ export class Leadership {
     const { nodeId } = this.#parts.config;
     const { primary, epoch, epochSeen, members } = space.facts;
     if (primary === '' || epoch < epochSeen || space.isFenced) return undefined;
-    if (primary === nodeId) return this.#electorate.self;
+    if (primary === nodeId) return this.electorate.self;
     const member = members.find((m) => m.nodeId === primary);
     return member ?? { nodeId: primary, host: '', port: 0 };
   }
 
   /** A primary has told the epochs of a space. */
   told(space: SpaceState, history: readonly EpochStart[]): void {
+    this.fencing.heard(space, Math.max(0, ...history.map((row) => row.epoch)), undefined);
     space.toldHistory = history;
-    this.fencing.heard(space, history.at(-1)?.epoch ?? 0, undefined);
     nameOwners(space.facts.history, history);
   }
 
@@ -468,14 +470,14 @@ export class Leadership {
     if (role === 'primary' && !space.isFenced) {
       return { space: name, nodeId, epoch, address: this.coordinated.address };
     }
-    const { answers } = await this.#electorate.poll(space);
+    const { answers } = await this.electorate.poll(space);
     const leaders = answers.filter(({ role }) => role === 'primary');
     const [leader] = leaders.sort((a, b) => b.epoch - a.epoch || later(b, a));
     const { primary } = space.facts;
     const isNewer = leader !== undefined && leader.epoch >= epoch;
     const found = isNewer ? leader.nodeId : primary;
     if (found === '') throw failure('NotPrimary', `${name} is led by nobody that can be reached`);
-    const member = this.#electorate.memberOf(space, found);
+    const member = this.electorate.memberOf(space, found);
     const address = dialable(member);
     return { space: name, nodeId: found, epoch: isNewer ? leader.epoch : epoch, address };
   }

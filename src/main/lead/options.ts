@@ -36,6 +36,12 @@ export interface LeadOptions {
    * where it listens on every address of its machine. Default: `listen`, where that can be dialled.
    */
   readonly advertise?: Address;
+  /**
+   * Which node may replicate which spaces with this one, either way: names of spaces by node id; a
+   * name that ends with `*` stands for all that begin so. A node that is not named may replicate
+   * none. Default: every member may replicate every space.
+   */
+  readonly mayReplicate?: Readonly<Record<string, readonly string[]>>;
   /** Whether openSpace creates unknown spaces. Default: true without `listen`, or with etcd. */
   readonly lead?: boolean;
   /** Who says who leads a space. With etcd, `listen` is needed and `replicas` is etcd's. */
@@ -48,7 +54,7 @@ export interface LeadOptions {
 }
 
 /** What leading goes by in a node: its options, and what else of it concerns them. */
-export interface LeadConfig extends Pick<LeadOptions, 'advertise'> {
+export interface LeadConfig extends Pick<LeadOptions, 'advertise' | 'mayReplicate'> {
   readonly lead: boolean;
   readonly coordinator: CoordinatorConfig;
   readonly openConfirmMs: number;

@@ -5,7 +5,7 @@
 
 import { EngramError, failure } from '../../shared/errors.js';
 import { founderOf, type History } from '../../shared/lead/epoch.js';
-import { judgeIntroduction } from '../../shared/lead/heard.js';
+import { checkReach, judgeIntroduction } from '../../shared/lead/heard.js';
 import { DEFAULT_KEEP } from '../../shared/limits.js';
 import { type Member, sameMembers } from '../../shared/log/node-record.js';
 import { newSpaceFacts, type SpaceFacts } from '../../shared/log/space-facts.js';
@@ -13,7 +13,7 @@ import { roleRecord } from '../../shared/log/state.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../../shared/members/members.js';
 import { joinRows, sameRows } from '../../shared/members/rows.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
-import { checkNewName, idOf, spaceIdOf } from '../../shared/names.js';
+import { checkNewName, idOf, mayReplicate, spaceIdOf } from '../../shared/names.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import type { PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
 import type { Introducer } from '../follow/host.js';
@@ -112,6 +112,8 @@ export class Roles {
         const names = ids.join(', ') || 'none';
         throw failure('ReplicaNotFound', `${replica} is none of the replicas: ${names}`);
       }
+      if (this.#may(name)(replica)) continue;
+      throw failure('Configuration', `mayReplicate does not let ${replica} have ${name}`);
     }
     // Most are here, and nothing about them is to change: thousands are opened in a moment.
     if (known && this.#queue.isIdle(id) && !this.#isToChange(known, options)) return opened(known);
@@ -119,20 +121,28 @@ export class Roles {
     return await this.#queue.run(() => this.#open(id, name, options), id);
   }
 
+  /** Whether a node may have the space, by the options. */
+  #may(name: string): (nodeId: string) => boolean {
+    return (nodeId) => mayReplicate(this.#config.mayReplicate, nodeId, name);
+  }
+
   /** @param space that is here: nobody goes because nobody has been named */
-  #replicasIn({ replicas }: OpenSpaceOptions, space?: SpaceState): readonly string[] {
+  #replicasIn(name: string, { replicas }: OpenSpaceOptions, space?: SpaceState): readonly string[] {
     const wished = space?.facts.role === 'primary' ? this.#changes.wishOf(space) : [];
-    return replicas ?? [...new Set([...wished, ...this.#replicas.ids])];
+    return replicas ?? [...new Set([...wished, ...this.#replicas.ids])].filter(this.#may(name));
   }
 
   #isToChange(space: SpaceState, options: OpenSpaceOptions): boolean {
     if (space.facts.role !== 'primary') return false;
-    return this.#replicasIn(options, space).join() !== this.#changes.wishOf(space).join();
+    return (
+      this.#replicasIn(space.facts.name, options, space).join() !==
+      this.#changes.wishOf(space).join()
+    );
   }
 
   async #open(id: string, name: string, options: OpenSpaceOptions): Promise<SpaceState> {
     const known = this.#spaces.byId(id);
-    const replicas = this.#replicasIn(options, known);
+    const replicas = this.#replicasIn(name, options, known);
     if (known) {
       if (this.#isToChange(known, options)) {
         await this.#replicas.replicateTo(new Map([[known, replicas]]));
@@ -231,6 +241,7 @@ export class Roles {
         `${answer.replicaId} has ${name} from this node in epoch ${answer.epoch}; it is not here`,
       );
     }
+    checkReach(undefined, answer.epoch, `${answer.replicaId} has ${name}`);
     const facts = newSpaceFacts(id, name);
     facts.epoch = answer.epoch;
     facts.epochSeen = answer.epoch;
@@ -273,6 +284,8 @@ export class Roles {
     const { handle } = row;
     const { nodeId: primaryId } = primary;
     let space = this.#spaces.byId(row.id);
+    const named = Math.max(row.epoch, ...row.sets.map((set) => set.epoch));
+    checkReach(space?.facts.epochSeen, named, `${primaryId} introduces ${row.name}`);
     if (!space) {
       if (spaceIdOf(row.name) !== row.id) {
         throw failure('ProtocolViolation', `the id ${row.id} is not that of ${row.name}`);

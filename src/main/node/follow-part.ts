@@ -35,7 +35,16 @@ export interface FollowGiven {
 /** What whoever leads decides about primaries that introduce themselves. */
 export type Leading = Pick<
   ReceiverHost,
-  'register' | 'regressed' | 'leaderOf' | 'heardIn' | 'heard' | 'told' | 'rejoin' | 'peers'
+  | 'doors'
+  | 'mayReplicate'
+  | 'register'
+  | 'regressed'
+  | 'leaderOf'
+  | 'heardIn'
+  | 'heard'
+  | 'told'
+  | 'rejoin'
+  | 'peers'
 >;
 
 export class FollowPart {

@@ -18,6 +18,7 @@ import { recover } from '../recovery/recovery.js';
 import { stayAlive } from '../runtime/alive.js';
 import { CredentialStore } from '../runtime/credentials.js';
 import type { Emit } from '../runtime/emit.js';
+import { Refusals } from '../runtime/refusals.js';
 import { checkHost } from '../runtime/threads.js';
 import { type Disk, makeDirDurably } from '../segments/disk.js';
 import { DiskInUse } from '../segments/disk-in-use.js';
@@ -177,8 +178,9 @@ function groundOf(
 ): Ground {
   const emitter = new NodeEmitter(config.nodeId, config.logger);
   const stop = manyListeners(new AbortController());
+  const refusals = new Refusals((refused) => emitter.emit('connection-refused', refused));
   const coordinator = platform.coordinator(config);
-  return { config, emitter, stop, openings, credentials, coordinator };
+  return { config, emitter, stop, openings, credentials, refusals, coordinator };
 }
 
 /** As who this node greets others, and answers them. */
@@ -223,8 +225,9 @@ async function build(
   parts.ship = ship;
   const follow = await FollowPart.open({ config, own, log, ship, stop, emit });
   parts.follow = follow;
-  const given = { config, sockets: platform, own, coordinator, log, ship, follow, stop, emit };
-  const lead = new LeadPart(given);
+  const { refusals } = ground;
+  const shared = { config, own, log, ship, follow, refusals, stop };
+  const lead = new LeadPart({ ...shared, sockets: platform, coordinator, emit });
   parts.lead = lead;
   if (config.listen) await follow.listen(config.listen, platform, lead.leading);
   const repairer = repairing(config, log, ship, follow, lead, emit);
@@ -233,18 +236,6 @@ async function build(
   await lead.leadership.start();
   if (opened.recovered.leftovers.length > 0) void log.retention.run();
   const handles = SpaceHandles.of({ config, log, ship, follow, lead, ackRefusal, stop });
-  const watch = new WatchPart({
-    config,
-    own,
-    log,
-    ship,
-    follow,
-    lead,
-    handles,
-    openings,
-    credentials,
-    stop,
-    emitter,
-  });
+  const watch = new WatchPart({ ...shared, lead, handles, openings, credentials, emitter });
   return Object.assign(parts, { log, ship, follow, lead, repairer, watch, handles });
 }

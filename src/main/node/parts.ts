@@ -9,6 +9,7 @@ import type { Openings } from '../recovery/openings.js';
 import type { Repairer } from '../repair/repairer.js';
 import type { CredentialStore } from '../runtime/credentials.js';
 import { inTurn } from '../runtime/in-order.js';
+import type { Refusals } from '../runtime/refusals.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { FollowPart } from './follow-part.js';
 import type { LeadPart } from './lead-part.js';
@@ -25,6 +26,8 @@ export interface Ground {
   readonly credentials: CredentialStore;
   /** How often this directory was opened and not closed. */
   readonly openings: Openings;
+  /** Counts whoever is not let in. */
+  readonly refusals: Refusals;
   /** Aborted when the node closes. */
   readonly stop: AbortController;
 }
@@ -41,7 +44,7 @@ export interface Parts {
 
 /** @param parts those that there are: a node that could not be opened lacks the last ones */
 export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<void> {
-  const { config, emitter, coordinator, openings, credentials, stop } = ground;
+  const { config, emitter, coordinator, openings, credentials, refusals, stop } = ground;
   const { log, ship, follow, lead, repairer, watch } = parts;
   stop.abort();
   credentials.close();
@@ -61,5 +64,8 @@ export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<voi
     () => log?.close(reading),
     () => watch?.close(),
     () => openings.closed(),
-  ]).finally(() => emitter.close());
+  ]).finally(() => {
+    refusals.close();
+    emitter.close();
+  });
 }

@@ -13,6 +13,7 @@ import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
 import type { LogReader } from '../read/reader.js';
 import type { CredentialStore } from '../runtime/credentials.js';
+import type { Refusals } from '../runtime/refusals.js';
 import type { Segments } from '../segments/segments.js';
 import type { Replication } from '../ship/replication.js';
 import type { DiskRoom } from '../watch/health/disk-room.js';
@@ -35,6 +36,7 @@ export interface SummaryParts {
   readonly spaces: SpaceTable;
   readonly coordinator: CoordinatorState;
   readonly room: DiskRoom;
+  readonly refusals: Refusals;
 }
 
 export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
@@ -68,6 +70,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     diskRoom: parts.room.status,
     replicas: parts.replication.monitor.links(),
     primaries: primariesOf(parts),
+    refused: parts.refusals.all,
   };
 }
 

@@ -5,6 +5,7 @@ import type { Openings } from '../recovery/openings.js';
 import type { CredentialStore } from '../runtime/credentials.js';
 import { inTurn } from '../runtime/in-order.js';
 import { requirePackage } from '../runtime/packages.js';
+import type { Refusals } from '../runtime/refusals.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
@@ -31,6 +32,7 @@ export interface WatchGiven {
   readonly follow: FollowPart;
   readonly lead: LeadPart;
   readonly handles: SpaceHandles;
+  readonly refusals: Refusals;
   /** How often this directory was opened and not closed. */
   readonly openings: Openings;
   readonly credentials: CredentialStore;
@@ -60,7 +62,7 @@ export class WatchPart implements SeenNode {
     requirePackage('preact', 'http');
     if (!metricsRegistry) requirePackage('prom-client', 'http');
     const { openHttp } = await import('../watch/http-server.js');
-    this.#http = await openHttp(this, http, lagAlertThresholdMs);
+    this.#http = await openHttp(this, http, lagAlertThresholdMs, this.#given.refusals);
   }
 
   /** The last step of opening: from now on the node can be operated. */
@@ -74,7 +76,7 @@ export class WatchPart implements SeenNode {
 
   /** What status and metrics are made of, as of now. */
   get #seen(): MetricParts & SummaryParts {
-    const { config, own, log, ship, follow, lead, credentials, emitter } = this.#given;
+    const { config, own, log, ship, follow, lead, credentials, refusals, emitter } = this.#given;
     const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
     return {
       ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
@@ -87,6 +89,7 @@ export class WatchPart implements SeenNode {
       coordinator: lead.leadership.coordinated.seen,
       room: this.#room,
       lastBackupMs: () => log.backups.lastMs(),
+      refusals,
       ...emitter.told,
     };
   }

@@ -52,6 +52,7 @@ import {
   checkOption,
   flag,
   isObjectOf,
+  isText,
   pathText,
   refuseUnknown,
   text,
@@ -87,6 +88,12 @@ const CHECKS: Record<keyof NodeOptions, Check> = {
   key: keyProblem,
   keyFile: pathText,
   tls: tlsProblem,
+  mayReplicate: (v) => {
+    const isRow = ([id, names]: [string, unknown]): boolean =>
+      id !== '' && Array.isArray(names) && names.every(isText);
+    const isRight = typeof v === 'object' && v !== null && Object.entries(v).every(isRow);
+    return isRight ? undefined : 'an object of arrays of names of spaces, by node id';
+  },
   lead: flag,
   coordinator: coordinatorProblem,
   apply: callback,

@@ -60,6 +60,7 @@ type WithoutDefault =
   | 'tls'
   | 'listen'
   | 'advertise'
+  | 'mayReplicate'
   | 'apply'
   | 'appliedUpTo'
   | 'follow'

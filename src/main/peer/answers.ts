@@ -29,12 +29,12 @@ export interface PeerHost {
   readonly readTimeoutMs: number;
   /** What a peer's question names of epochs. */
   heardIn(frame: Frame, peerId: string): void;
+  /** Whether it may be told of the space with this id. */
+  mayReplicate(nodeId: string, id: string): boolean;
 }
 
 export class PeerConnection {
-  readonly #handlers: PeerHandlers;
-  readonly #heard: PeerHost['heardIn'];
-  readonly #readTimeoutMs: number;
+  readonly #host: PeerHost;
   readonly #peer: Peer;
   /** Resolves when the system has taken the frame, or the connection has ended. */
   readonly #send: (frame: PlainFrame) => Promise<void>;
@@ -44,14 +44,12 @@ export class PeerConnection {
   #isAnswering = false;
 
   constructor(
-    { peers, readTimeoutMs, heardIn }: PeerHost,
+    host: PeerHost,
     peer: Peer,
     send: (frame: PlainFrame) => Promise<void>,
     isEnded: () => boolean,
   ) {
-    this.#handlers = peers;
-    this.#heard = heardIn;
-    this.#readTimeoutMs = readTimeoutMs;
+    this.#host = host;
     this.#peer = peer;
     this.#send = send;
     this.#isEnded = isEnded;
@@ -62,11 +60,15 @@ export class PeerConnection {
    * @returns when to go on reading
    */
   take(frame: Frame): Promise<void> {
-    const handler = this.#handlers[frame.kind] as PeerHandler<Frame['kind']> | undefined;
+    const { peers, heardIn, mayReplicate } = this.#host;
+    const handler = peers[frame.kind] as PeerHandler<Frame['kind']> | undefined;
     if (!handler) throw failure('ProtocolViolation', `a frame ${frame.kind} from a peer that asks`);
-    this.#heard(frame, this.#peer.nodeId);
+    const { nodeId } = this.#peer;
+    const question = allowedOf(frame, (id) => mayReplicate(nodeId, id));
+    if (question) heardIn(question, nodeId);
     this.#isAnswering = true;
-    return this.#answer(handler, frame).finally(() => {
+    const answer = question ? handler : notHere;
+    return this.#answer(answer, question ?? frame).finally(() => {
       this.#isAnswering = false;
       this.#heardMs = performance.now();
     });
@@ -90,7 +92,28 @@ export class PeerConnection {
   /** @returns why the call must end; undefined while it may go on */
   overdue(nowMs: number): string | undefined {
     if (nowMs - this.#sinceMs >= PEER_CALL_MAX_MS) return 'a peer call takes too long';
-    if (this.#isAnswering || nowMs - this.#heardMs < this.#readTimeoutMs) return undefined;
+    if (this.#isAnswering || nowMs - this.#heardMs < this.#host.readTimeoutMs) return undefined;
     return 'a peer call asks nothing';
   }
 }
+
+/** The part of a question that is about spaces of which the peer may hear; undefined: nothing. */
+function allowedOf(question: Frame, may: (id: string) => boolean): Frame | undefined {
+  switch (question.kind) {
+    case 'standing-ask':
+      return { ...question, ids: question.ids.filter(may) };
+    case 'promises':
+      return { ...question, rows: question.rows.filter(({ id }) => may(id)) };
+    case 'promise':
+    case 'take-over':
+    case 'entries-ask':
+      return may(question.id) ? question : undefined;
+    default:
+      return question;
+  }
+}
+
+/** As of a space that nobody knows. */
+const notHere: PeerHandler<Frame['kind']> = () => {
+  throw failure('SpaceUnknown', 'it is not here, or not for this node');
+};

@@ -15,3 +15,8 @@ export async function inTurn(
   }
   if (errors.length > 0) throw errors[0];
 }
+
+/** The same for what must not go on once a step has failed. */
+export async function oneByOne(steps: readonly (() => Promise<void>)[]): Promise<void> {
+  for (const step of steps) await step();
+}

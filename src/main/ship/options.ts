@@ -1,5 +1,6 @@
 /** The options of shipping: to whom, over what links, and from when on a replica lags. */
 import type { Member } from '../../shared/log/node-record.js';
+import type { AllowedSpaces } from '../../shared/names.js';
 import type { Compression } from '../../shared/wire/compression.js';
 import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
 import type { SnapshotConfig } from '../snapshot/options.js';
@@ -55,6 +56,7 @@ export interface ShipConfig extends Required<ShipOptions>, Omit<SnapshotConfig, 
   readonly clusterId: string;
   readonly nodeId: string;
   readonly credentials: CredentialsNow;
+  readonly mayReplicate?: AllowedSpaces;
   /** Whether an unknown space may be created here. */
   readonly lead: boolean;
   readonly coordinator: { readonly kind: 'static' | 'etcd' };

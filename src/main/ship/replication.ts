@@ -8,7 +8,6 @@ import { frameBytesOf, HEARTBEAT_MS } from '../../shared/limits.js';
 import type {
   AnsweredRow,
   FromShipper,
-  SegmentPlace,
   ShipperStart,
   VerdictAnswer,
 } from '../../shared/link/control.js';
@@ -17,6 +16,7 @@ import type { Member } from '../../shared/log/node-record.js';
 import type { MemberId } from '../../shared/members/members.js';
 import { allocateShipperCounters } from '../../shared/memory/metric-words.js';
 import { allocateProgress, type NodeMemory } from '../../shared/memory/slab.js';
+import { mayReplicate } from '../../shared/names.js';
 import type { Epoch, Sequence, Slot } from '../../shared/position.js';
 import type { Pair } from '../../shared/snapshot/queue.js';
 import { encodeFrame, type PositionRow } from '../../shared/wire/protocol.js';
@@ -33,7 +33,7 @@ import { LinkWaits } from './link-waits.js';
 import { MemberQuestions } from './member-questions.js';
 import type { ShipConfig } from './options.js';
 import { Quorum } from './quorum.js';
-import { ShipperHandle, shippedSpace, shipperOptions } from './shipper-handle.js';
+import { placeOf, ShipperHandle, shippedSpace, shipperOptions } from './shipper-handle.js';
 
 export interface ReplicationHooks {
   state(shipper: ShipperHandle): void;
@@ -236,6 +236,10 @@ export class Replication {
   lead(spaces: readonly SpaceState[]): void {
     // What was told when it led before says nothing of what its replicas need now.
     for (const { slot } of spaces) this.#memory.publishCheckpoint(slot, 0);
+    const { mayReplicate: allowed } = this.#config;
+    for (const s of spaces) {
+      s.replicas = s.replicas.filter((id) => mayReplicate(allowed, id, s.facts.name));
+    }
     for (const shipper of this.shippers) {
       for (const s of spaces) {
         if (s.replicas.includes(shipper.replica.nodeId)) continue;
@@ -493,8 +497,4 @@ export class Replication {
     this.acks.close();
     this.links.close();
   }
-}
-
-function placeOf({ start, size, end, generation }: Segment): SegmentPlace {
-  return { start, size, end, generation };
 }

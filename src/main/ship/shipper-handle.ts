@@ -5,6 +5,7 @@ import type {
   FromShipper,
   LinkReport,
   LinkState,
+  SegmentPlace,
   ShippedSpace,
   ShipperStart,
   ToShipper,
@@ -21,6 +22,7 @@ import type { Credentials } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import { pause } from '../runtime/deadline.js';
 import type { ShipperThread, ShipperThreads } from '../runtime/machine.js';
+import type { Segment } from '../segments/segments.js';
 import type { ShipConfig } from './options.js';
 
 const RESTART_MS = 1_000;
@@ -357,6 +359,11 @@ export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
   const { id, name, epoch, members, voided } = facts;
   const sets = rowsToTell(rowsKept(facts.sets, facts.first));
   return { slot, id, name, epoch, members, sets, voided };
+}
+
+/** What a shipper is told of a segment that it reads. */
+export function placeOf({ start, size, end, generation }: Segment): SegmentPlace {
+  return { start, size, end, generation };
 }
 
 /** What every shipper is told of its node's options. */

@@ -420,6 +420,10 @@ function inputOf(frame: SnapshotFrame, { facts: own }: SpaceState): SinkInput {
       if (epoch < own.epochSeen) {
         throw failure('Fenced', `a snapshot of epoch ${epoch}, seen is ${own.epochSeen}`);
       }
+      const named = [facts.position, ...facts.history, ...facts.sets].map((row) => row.epoch);
+      if (Math.max(...named) > epoch) {
+        throw failure('ProtocolViolation', `a snapshot of epoch ${epoch} that names later ones`);
+      }
       const isOurs = divergedFrom(own, facts) === undefined;
       if (isOurs && facts.position.sequence < own.position.sequence) {
         const found = `a snapshot of entry ${facts.position.sequence}`;

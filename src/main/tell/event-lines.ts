@@ -90,6 +90,13 @@ const WRITERS: Writers = {
     const text = `two living processes call themselves ${nodeId}${isCopy ? ': one is a copy' : ''}`;
     return line('error', nodeId, text, { duplicate: nodeId, directories });
   },
+  'connection-refused': ({ door, reason, addressClass, address, detail, times }) =>
+    line(
+      'warn',
+      `${door} ${reason} ${addressClass}`,
+      `${times} connections were refused (${door}, ${reason}), the last from ${address}: ${detail}`,
+      { door, reason, addressClass, address, times },
+    ),
   'keeps-all': ({ space, checkpoint }) =>
     line(
       'warn',

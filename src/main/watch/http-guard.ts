@@ -6,6 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { isLoopback } from '../../shared/address.js';
+import type { RefusalReason } from '../../shared/link/refusal.js';
 import type { HttpOptions } from '../options/http.js';
 
 const REQUESTS_PER_SECOND = 100;
@@ -28,6 +29,8 @@ export interface Refusal {
   readonly code: number;
   readonly error: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** It is counted and told of. */
+  readonly reason?: RefusalReason;
 }
 
 /** @returns why a request is not answered; undefined where it is */
@@ -50,6 +53,7 @@ export function guard(
 
 const TOO_MANY: Refusal = {
   code: 429,
+  reason: 'rate',
   error: `more than ${REQUESTS_PER_SECOND} requests a second`,
   headers: { 'retry-after': '1' },
 };
@@ -95,6 +99,8 @@ function tokenProblem(
   if (timingSafeEqual(digest(secret), token)) return undefined;
   return {
     code: 401,
+    // Browsers ask without one first.
+    ...(headers.authorization !== undefined && { reason: 'auth' }),
     error: 'the token is missing or wrong',
     headers: { 'www-authenticate': 'Basic realm="engram-wal", charset="UTF-8"' },
   };

@@ -9,19 +9,23 @@ import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
+import { HTTP_REQUEST_MS, WRONG_PROOF_MS } from '../../shared/limits.js';
 import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
+import { pause } from '../runtime/deadline.js';
+import type { Refusals } from '../runtime/refusals.js';
 import { readSecret } from '../runtime/secret-file.js';
 import { warn } from '../runtime/warn.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
+import { keepPlaces } from './http-places.js';
 import { noQuery, QueryError, statusQuery } from './http-query.js';
 import { loadPage, type PageFile } from './page-files.js';
 import type { SeenNode } from './seen-node.js';
 import { StatusBoard } from './status-board.js';
 import { healthJson, readyJson, statusJson } from './status-json.js';
 
-const CONNECTIONS_MAX = 64;
-const REQUEST_TIMEOUT_MS = 5_000;
+/** How often the server looks for requests that are not whole in time. */
+const CHECK_MS = 500;
 const KEEP_ALIVE_MS = 5_000;
 const HEADER_MAX_BYTES = 8 * 1024;
 const REQUESTS_PER_SOCKET = 1_000;
@@ -47,12 +51,14 @@ type Route = (query: URLSearchParams, headers: http.IncomingHttpHeaders) => Prom
 /**
  * Answers for this node until `close`.
  * @param alertMs the lag from which on a replica counts as degraded
+ * @param refusals told of whoever is not let in
  * Rejects Configuration for an address or a file that cannot be used.
  */
 export async function openHttp(
   node: SeenNode,
   options: HttpOptions,
   alertMs: number,
+  refusals: Refusals,
 ): Promise<HttpSurface> {
   const host = options.host ?? DEFAULT_HTTP_HOST;
   const port = options.port ?? DEFAULT_HTTP_PORT;
@@ -61,8 +67,17 @@ export async function openHttp(
   const routes = routesOf(node, board, alertMs);
   for (const file of await loadPage()) routes.set(file.path, pageRoute(file));
   const refusalOf = guard(host, options);
+  const told = keepPlaces(server, refusals);
+  const lateOf = (refusal: Refusal, request: http.IncomingMessage): number => {
+    if (!refusal.reason) return 0;
+    const { remoteAddress } = request.socket;
+    // Who guesses tokens guesses slowly; a right one is answered at once.
+    const isGuess = refusal.reason === 'auth' && refusals.isSuspect(remoteAddress ?? '');
+    told(refusal.reason, remoteAddress, refusal.error);
+    return isGuess ? WRONG_PROOF_MS : 0;
+  };
   server.on('request', (request, response) => {
-    void answer(request, response, routes, refusalOf);
+    void answer(request, response, routes, refusalOf, lateOf);
   });
   try {
     await new Promise<void>((resolve, reject) => {
@@ -95,16 +110,15 @@ export async function openHttp(
 async function makeServer({ tls }: HttpOptions): Promise<http.Server> {
   const bounds = {
     maxHeaderSize: HEADER_MAX_BYTES,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    headersTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: HTTP_REQUEST_MS,
+    headersTimeout: HTTP_REQUEST_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    connectionsCheckingInterval: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: CHECK_MS,
   };
   const server = tls
     ? https.createServer({ ...bounds, ...(await certificates(tls)) })
     : http.createServer(bounds);
-  server.timeout = REQUEST_TIMEOUT_MS;
-  server.maxConnections = CONNECTIONS_MAX;
+  server.timeout = HTTP_REQUEST_MS;
   server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
   return server;
 }
@@ -133,12 +147,15 @@ async function answer(
   response: http.ServerResponse,
   routes: ReadonlyMap<string, Route>,
   refusalOf: (request: http.IncomingMessage, path: string) => Refusal | undefined,
+  lateOf: (refusal: Refusal, request: http.IncomingMessage) => number,
 ): Promise<void> {
   const [path = '', ...query] = (request.url ?? '').split('?');
   const route = routes.get(path);
   let given: Answer;
   try {
     const refusal = refusalOf(request, path) ?? (route ? undefined : NOTHING_HERE);
+    const lateMs = refusal ? lateOf(refusal, request) : 0;
+    if (lateMs > 0) await pause(lateMs);
     given = refusal
       ? refused(refusal)
       : await route!(new URLSearchParams(query.join('?')), request.headers);

@@ -17,6 +17,7 @@ import type { Wal } from '../log/wal.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
 import type { CredentialsStatus } from '../runtime/credentials.js';
+import type { Refusals } from '../runtime/refusals.js';
 import { Turns } from '../runtime/turns.js';
 import type { Segments } from '../segments/segments.js';
 import { isCopy, lacksCopies } from '../ship/copies.js';
@@ -40,6 +41,7 @@ export interface MetricParts {
   readonly room: DiskRoom;
   /** When the last backup was complete, wall clock; undefined: none is known of. */
   lastBackupMs(): Promise<number | undefined>;
+  readonly refusals: Refusals;
   readonly memory: NodeMemory;
   readonly events: ReadonlyMap<NodeEventName, number>;
   readonly lines: { readonly dropped: number };
@@ -77,6 +79,7 @@ export async function metricFacts(parts: MetricParts): Promise<MetricFacts> {
     credentialsRefused: parts.credentials.status.refusal !== undefined,
     replicas: replicaFacts(replication, slotsLost, bare),
     primaries: primaryFacts(parts.primaries, followed),
+    refused: parts.refusals.all,
   };
 }
 

@@ -28,6 +28,7 @@ const TELLING = [
   'replica-stalled',
   'primary-connection',
   'primary-stalled',
+  'connection-refused',
   'slot-lost',
   'apply-blocked',
   'apply-resumed',

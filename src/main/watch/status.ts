@@ -1,6 +1,7 @@
 /** What openSpace takes, and what status() of a node and of a space give. */
 
 import type { Address } from '../../shared/address.js';
+import type { RefusalCount } from '../../shared/link/refusal.js';
 import type { Role } from '../../shared/log/node-record.js';
 import type { Hole } from '../../shared/log/state.js';
 import type { Epoch, Lsn, Sequence } from '../../shared/position.js';
@@ -61,6 +62,8 @@ export interface NodeSummary {
   readonly replicas: readonly ReplicaLinkStatus[];
   /** Who has shipped to this node since it was opened. */
   readonly primaries: readonly PrimaryStatus[];
+  /** Connections that were not let in since it was opened, by where, why and from where. */
+  readonly refused: readonly RefusalCount[];
 }
 
 export interface NodeStatus extends NodeSummary {

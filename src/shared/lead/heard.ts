@@ -3,8 +3,23 @@
  * whichever side asked (FAULTS row 111). One decision for all of them: what is heard is durable
  * first, and who led in a lower epoch leads no more from the moment it hears of a higher one.
  */
+import { failure } from '../errors.js';
+import { EPOCH_MAX, EPOCH_REACH } from '../limits.js';
 import type { Role } from '../log/node-record.js';
 import type { Epoch } from '../position.js';
+
+/**
+ * Whether an epoch that comes from outside may be taken: one frame must not use them up. What is
+ * known already is known. Throws EpochOutOfReach.
+ * @param known the highest that is known here; undefined: nothing is known of the space
+ * @param whose the space, and who has named it
+ */
+export function checkReach(known: Epoch | undefined, epoch: Epoch, whose: string): void {
+  const most = known === undefined ? EPOCH_MAX : Math.min(known + EPOCH_REACH, EPOCH_MAX);
+  if (epoch <= Math.max(most, known ?? 0)) return;
+  const here = known === undefined ? 'none' : `${known}`;
+  throw failure('EpochOutOfReach', `${whose}: epoch ${epoch}, known here: ${here}`);
+}
 
 export interface Hearer {
   readonly nodeId: string;

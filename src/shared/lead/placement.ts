@@ -10,6 +10,7 @@
 import { MEMBERS_MAX } from '../limits.js';
 import type { Floor } from '../members/quorum.js';
 import type { Epoch } from '../position.js';
+import { checkReach } from './heard.js';
 
 /** A living node, by one session of its. */
 export interface NodeRow {
@@ -101,6 +102,16 @@ function isWhole(value: unknown): value is number {
 
 /** The living nodes, one session each: the newest where a node has more than one. */
 export type LivingNodes = ReadonlyMap<string, NodeRow>;
+
+/**
+ * The epoch for who claims a space that is to be above `above`. Throws EpochOutOfReach.
+ * @param above the highest that the claimant has heard of; 0: no node has the space
+ */
+export function nextEpoch(row: SpaceRow, above: Epoch): Epoch {
+  const epoch = Math.max(row.epoch, above) + 1;
+  checkReach(above || undefined, epoch, `the record of ${row.name} in etcd`);
+  return epoch;
+}
 
 /** Whether the session that the record names lives. */
 export function leads(row: SpaceRow, sessions: ReadonlySet<string>): boolean {

@@ -1,5 +1,6 @@
 /** The metrics of replication: of each link, and of each (space, replica). */
 import { LINK_STATES } from '../link/control.js';
+import { ADDRESS_CLASSES, DOORS, REFUSAL_REASONS, type RefusalCount } from '../link/refusal.js';
 import { LOSS_CAUSES } from '../memory/loss-cause.js';
 import { BATCH_BYTES, LINKS_LOST_FIRST, SHIPPER_COUNTER } from '../memory/metric-words.js';
 import { PAIR, type PairField } from '../memory/pair-rows.js';
@@ -236,8 +237,35 @@ const OF_PRIMARIES: readonly MetricDefinition[] = [
   ),
 ];
 
+/** All kinds from the start: the first of a kind is an increase, too. */
+function* refusedRows({ facts }: MetricView): Generator<MetricRow> {
+  const times = new Map(facts.refused.map((one) => [kindOf(one), one.times]));
+  for (const door of DOORS) {
+    for (const reason of REFUSAL_REASONS) {
+      for (const addressClass of ADDRESS_CLASSES) {
+        const value = times.get(kindOf({ door, reason, addressClass })) ?? 0;
+        yield { labels: { door, reason, address_class: addressClass }, value };
+      }
+    }
+  }
+}
+
+function kindOf(of: Pick<RefusalCount, 'door' | 'reason' | 'addressClass'>): string {
+  return `${of.door} ${of.reason} ${of.addressClass}`;
+}
+
+const OF_STRANGERS: readonly MetricDefinition[] = [
+  counter(
+    'refused_connections_total',
+    'Connections, introductions and requests that were not let in, by where (replication or ' +
+      'http), why, and what kind of address they came from; connections.',
+    refusedRows,
+  ),
+];
+
 export const REPLICATION_METRICS: readonly MetricDefinition[] = [
   ...OF_PAIRS,
   ...OF_LINKS,
   ...OF_PRIMARIES,
+  ...OF_STRANGERS,
 ];

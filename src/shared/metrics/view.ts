@@ -3,6 +3,7 @@
  * that main tells with each scrape.
  */
 import type { LinkState } from '../link/control.js';
+import type { RefusalCount } from '../link/refusal.js';
 import { CounterWords } from '../memory/counter-words.js';
 import { PairRows } from '../memory/pair-rows.js';
 import { shownAsLabel } from '../shown.js';
@@ -44,6 +45,8 @@ export interface CertificateFacts {
 }
 
 export interface MetricFacts {
+  /** Connections that were not let in, by where, why and from where. */
+  readonly refused: readonly Omit<RefusalCount, 'agoMs'>[];
   readonly nodeId: string;
   readonly clusterId: string;
   readonly logState: string;

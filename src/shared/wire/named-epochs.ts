@@ -38,7 +38,8 @@ export function epochsNamed(frame: Frame, nodeId: string): NamedEpoch[] {
         // With a higher epoch seen, whom it follows may be of that one, or of an older one.
         const known = epoch >= epochSeen && primary !== '' ? primary : undefined;
         const leader = role === 'primary' ? nodeId : known;
-        const seen = { id, epoch: epochSeen, leader: undefined };
+        // No entry is of an epoch that its node has not seen.
+        const seen = { id, epoch: Math.max(epochSeen, row.position.epoch), leader: undefined };
         return [{ id, epoch, leader }, seen];
       });
     case 'promised':

@@ -46,11 +46,11 @@ describe('a key', () => {
     const [a, b] = await pair(KEY, KEY);
     const space = await a.openSpace('s');
     await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
-    const own = { clusterId: 'test', nodeId: 'c', incarnation: 1n, directoryId: 'c'.repeat(32) };
+    const own = { clusterId: 'test', incarnation: 1n, directoryId: 'c'.repeat(32) };
     const caps = { maxEntryBytes: 1_024, maxFrameBytes: 1_048_576, ...TIMES };
-    const ask = async (key: string | undefined): Promise<string> => {
+    const ask = async (key: string | undefined, nodeId = 'a'): Promise<string> => {
       const client = new PeerClient(nodePlatform, {
-        ...own,
+        ...{ ...own, nodeId },
         ...caps,
         credentials: { now: { keys: key === undefined ? [] : [Buffer.from(key)], tls: undefined } },
       });
@@ -62,6 +62,7 @@ describe('a key', () => {
       );
     };
     expect(await ask(KEY)).toBe('at 1');
+    expect(await ask(KEY, 'c')).toBe('NotMember');
     expect(await ask(`${KEY}!`)).toBe('AuthFailed');
     expect(await ask(undefined)).toBe('AuthFailed');
   });

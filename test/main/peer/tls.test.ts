@@ -58,12 +58,12 @@ describe('certificates on both ends', () => {
     await space.append(1, Buffer.from('the last'), { ack: { replicas: 1 } });
     expect(await contentOf(b.space('s'))).toEqual(await contentOf(space));
     const store = await CredentialStore.open({
-      ...{ clusterId: 'test', nodeId: 'c', tls: await ours.tlsOf('c') },
+      ...{ clusterId: 'test', nodeId: 'a', tls: await ours.tlsOf('a') },
       keys: 'key' in more ? [Buffer.from(more.key)] : [],
     });
     const question = { kind: 'standing-ask', ids: [space.status().id] } as const;
     const member = { nodeId: 'b', ...b.address! };
-    const [answer] = await peers('c', store).ask(member, question, ['standing'], 5_000);
+    const [answer] = await peers('a', store).ask(member, question, ['standing'], 5_000);
     expect(answer!.rows[0]!.flushed).toBe(201);
     const older = byHand(b.address!.port, tlsA, { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' });
     await expect(older.hello('b', { nodeId: 'a' })).rejects.toThrow('closed before');

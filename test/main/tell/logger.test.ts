@@ -56,6 +56,14 @@ const HOST_ERROR = new TypeError(`cannot take ${SECRET}`);
 
 /** One of each, as far as its shape goes. The compiler sees to it that none is left out. */
 const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
+  'connection-refused': {
+    door: 'replication',
+    reason: 'auth',
+    addressClass: 'public',
+    address: '192.0.2.1',
+    detail: 'x'.repeat(5_000),
+    times: 7,
+  },
   'replica-state': {
     replicaId: 'b',
     state: 'failed',

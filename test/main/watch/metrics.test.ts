@@ -97,6 +97,7 @@ describe('a scrape', () => {
     }
     const known = ['memory_space', 'replica_id', 'primary_id'];
     const more = ['kind', 'direction', 'reason', 'state', 'severity', 'event', 'role', 'le'];
+    more.push('door', 'address_class');
     const labels = new Set(samplesOf(body).flatMap((s) => Object.keys(s.labels)));
     labels.delete('node_id');
     labels.delete('cluster_id');

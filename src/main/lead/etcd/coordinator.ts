@@ -7,13 +7,13 @@
  *   nodes/<node id>/<lease>   address, with the node's lease: gone when the node is
  *   spaces/<space id>         name, nodes, epoch, leader and its lease: stays
  */
-
 import type { Address } from '../../../shared/address.js';
 import { type EngramError, failure } from '../../../shared/errors.js';
 import {
   encodeNodeRow,
   encodeSpaceRow,
   leads,
+  nextEpoch,
   type SpaceRow,
 } from '../../../shared/lead/placement.js';
 import { COORDINATOR_TICK_MS } from '../../../shared/limits.js';
@@ -406,7 +406,7 @@ export class EtcdCoordinator implements Coordinator {
     const { row } = known;
     const mayLive = row.leader?.nodeId === this.#nodeId || row.leader?.nodeId === from;
     if (leads(row, this.#records.sessions) && !mayLive) throw this.#notPrimary(row);
-    const epoch = Math.max(row.epoch, above) + 1;
+    const epoch = nextEpoch(row, above);
     const leader = { nodeId: this.#nodeId, session: this.#session.lease! };
     const next = { ...row, epoch, leader, released: false };
     this.#claiming.add(space);

@@ -7,6 +7,7 @@ import type { Address } from '../../../shared/address.js';
 import { failure } from '../../../shared/errors.js';
 import { type Member, sameMembers } from '../../../shared/log/node-record.js';
 import { roleRecord } from '../../../shared/log/state.js';
+import { type AllowedSpaces, mayReplicate } from '../../../shared/names.js';
 import type { SpaceState, SpaceTable } from '../../log/space-table.js';
 import type { Wal } from '../../log/wal.js';
 import { inParts } from '../../runtime/turns.js';
@@ -18,6 +19,7 @@ const REMOVE_WAIT_MS = 10_000;
 
 export interface ReplicaSetParts {
   readonly nodeId: string;
+  readonly mayReplicate: AllowedSpaces;
   readonly spaces: SpaceTable;
   readonly wal: Wal;
   readonly replication: Replication;
@@ -155,7 +157,7 @@ export class ReplicaSets {
    * Rejects Configuration where it is this node, or is dialled there already.
    */
   add(replica: Member): Promise<void> {
-    const { nodeId, replication, serially, changes } = this.#parts;
+    const { nodeId, replication, serially, changes, mayReplicate: allowed } = this.#parts;
     const known = replication.members.find((m) => m.nodeId === replica.nodeId);
     if (known && !sameMembers([known], [replica])) return this.readdress([replica]);
     return serially(async () => {
@@ -166,7 +168,10 @@ export class ReplicaSets {
       replication.add(replica);
       const wishes = this.#led
         .map((s) => [s, changes.wishOf(s)] as const)
-        .filter(([, wish]) => ids.every((id) => wish.includes(id)));
+        .filter(([s, wish]) => {
+          const may = (id: string): boolean => mayReplicate(allowed, id, s.facts.name);
+          return may(replica.nodeId) && ids.filter(may).every((id) => wish.includes(id));
+        });
       await this.replicateTo(new Map(wishes.map(([s, wish]) => [s, [...wish, replica.nodeId]])));
     });
   }

@@ -7,6 +7,7 @@
 import { EngramError, failure } from '../../../shared/errors.js';
 import type { Rival } from '../../../shared/lead/duel.js';
 import { comparePositions } from '../../../shared/lead/epoch.js';
+import { checkReach } from '../../../shared/lead/heard.js';
 import {
   judgePromotion,
   type LostEntries,
@@ -126,6 +127,7 @@ export class Ballot {
     const { name, epochSeen } = space.facts;
     let above = Math.max(epochSeen, ...how.question.answers.map((a) => a.epochSeen));
     for (let round = 1; ; round++) {
+      checkReach(epochSeen, above + 1, `a promotion in ${name}`);
       const epoch = await coordinator.claim(name, above, how.handover?.from);
       this.#parts.asks(space, epoch);
       try {

@@ -7,7 +7,7 @@
 
 import { failure } from '../../../shared/errors.js';
 import { comparePositions } from '../../../shared/lead/epoch.js';
-import { judgePromise } from '../../../shared/lead/heard.js';
+import { checkReach, judgePromise } from '../../../shared/lead/heard.js';
 import {
   judgePromotion,
   type LostEntries,
@@ -128,6 +128,9 @@ export class Promotion {
     const { electorate } = this.#parts;
     const { facts } = space;
     this.#checkFit(space);
+    // With dryRun and with force, too: there must be an epoch left to lead in.
+    if (!this.#isLed(space))
+      checkReach(undefined, facts.epochSeen + 1, `a promotion in ${facts.name}`);
     // With etcd there is one candidate at a time, and it says who.
     const isAlone = force || dryRun || handover || this.#parts.coordinator.kind === 'etcd';
     const leads = isAlone ? undefined : await this.#duels.led(space);

@@ -36,6 +36,7 @@ export type ProblemKind =
   | 'coordinator-away'
   | 'certificate-expires'
   | 'credentials-refused'
+  | 'strangers'
   | 'unused';
 
 /** Anchors of docs/OPERATIONS.md. */
@@ -47,6 +48,7 @@ export type Chapter =
   | 'a-range-is-corrupt'
   | 'a-promotion-fails'
   | 'keys-and-certificates'
+  | 'strangers-at-the-door'
   | 'etcd';
 
 /**
@@ -80,6 +82,8 @@ export const KINDS: Readonly<
   'apply-blocked': { health: 'failed', chapter: 'a-replica-lags' },
   leaderless: { health: 'failed', chapter: 'a-promotion-fails' },
   'primary-gone': { health: 'failed', chapter: 'a-promotion-fails' },
+  // What is turned away does no harm, and is to be seen.
+  strangers: { health: 'healthy', chapter: 'strangers-at-the-door' },
   'primary-stalled': { health: 'failed', chapter: 'a-promotion-fails' },
   'lease-lost': { health: 'failed', chapter: 'etcd' },
   'coordinator-away': { health: 'degraded', chapter: 'etcd' },

@@ -10,6 +10,9 @@ import { lagText } from './words.js';
 const CERTIFICATE_SHORT_DAYS = 14;
 const CERTIFICATE_SHORT_PART = 0.2;
 
+/** For so long after the last one people are told of those that were not let in. */
+const STRANGERS_MS = 300_000;
+
 /** @param spaces how many are here */
 export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
   const { credentials } = node;
@@ -17,6 +20,7 @@ export function nodeProblems(node: NodeSummary, spaces: number): Problem[] {
     ...logProblems(node),
     ...coordinatorProblems(node),
     ...credentialProblems(credentials),
+    ...strangers(node),
   ];
   for (const { primaryId: subject, isStalled, isConnected } of node.primaries) {
     if (!isConnected || !isStalled) continue;
@@ -99,6 +103,17 @@ function credentialProblems(given: CredentialsStatus): Problem[] {
 /** Whoever renews certificates has done so before: at two thirds of their life, most of them. */
 function isShort({ daysLeft, lifetimeDays }: CertificateStatus): boolean {
   return daysLeft < CERTIFICATE_SHORT_DAYS && daysLeft < CERTIFICATE_SHORT_PART * lifetimeDays;
+}
+
+/** Whoever was turned away within the last minutes. */
+function strangers({ refused }: NodeSummary): Problem[] {
+  const lately = refused.filter(({ agoMs }) => agoMs < STRANGERS_MS);
+  if (lately.length === 0) return [];
+  const each = lately.map(({ door, reason, addressClass, times }) => {
+    return `${times.toLocaleString('en')} ${reason} (${door}, ${addressClass})`;
+  });
+  const text = `Connections were refused lately; since this node was opened: ${each.join(', ')}`;
+  return [problem('strangers', text)];
 }
 
 function linkProblems(link: ReplicaLinkStatus): Problem[] {

@@ -1,0 +1,193 @@
+/** What strangers can do at a node's ports before they have proved anything: nothing for long. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import type { Node } from '#src/main/index.js';
+import { encodeFrame } from '#src/shared/wire/protocol.js';
+import { at, EachTest, heard, until } from '../support/cluster.js';
+import { WireClient } from '../support/wire-client.js';
+
+const LISTEN = { host: '127.0.0.1', port: 0 };
+const KEY = 'a key of sixteen bytes, and more';
+const TOKEN = 'a-token-of-sixteen-bytes';
+const CROWD = path.join(import.meta.dirname, '../support/crowd.mjs');
+/** A hello that its sender never finishes. */
+const HELLO = encodeFrame({
+  kind: 'hello',
+  hello: {
+    ...{ minVersion: 1, maxVersion: 1, clusterId: 'test', nodeId: 'x', peerId: 'b' },
+    ...{ incarnation: 1n, features: 0, maxFrameBytes: 65_536, maxEntryBytes: 1_024 },
+  },
+});
+
+const world = new EachTest();
+
+/** @param bytes what each of them says, one byte after the other; empty: nothing */
+function crowd(port: number, count: number, againMs: number, bytes: Uint8Array): ChildProcess {
+  const text = Buffer.from(bytes).toString('base64');
+  const args = [CROWD, `${port}`, `${count}`, `${againMs}`, text];
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  world.finally(async () => {
+    child.stdin!.end();
+    if (child.exitCode === null) await once(child, 'exit');
+  });
+  return child;
+}
+
+/** How many connections of the crowd have come about so far. */
+async function comeOf({ stdin, stdout }: ChildProcess): Promise<number> {
+  stdin!.write('?');
+  const [line] = await once(stdout!, 'data');
+  return Number(String(line));
+}
+
+async function untilCome(child: ChildProcess, count: number): Promise<void> {
+  for (;;) {
+    if ((await comeOf(child)) >= count) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** A primary comes in, and its entry is flushed on b. @returns how long that took, ms */
+async function comesIn(b: Node): Promise<number> {
+  const startMs = performance.now();
+  const replicas = [at('b', b.address!.port)];
+  const a = await world.start('a', { key: KEY, replicas });
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 30_000 } });
+  const tookMs = performance.now() - startMs;
+  await a.close();
+  return tookMs;
+}
+
+function refusedOf(node: Node, reason: string): number {
+  const rows = node.status().refused.filter((row) => row.reason === reason);
+  return rows.reduce((sum, { times }) => sum + times, 0);
+}
+
+describe('before trust', () => {
+  test('FAULT-47 connections that say nothing lock no member out, and this is told', async () => {
+    const b = await world.start('b', { key: KEY, listen: LISTEN });
+    const told = heard(b, 'connection-refused');
+    const idle = crowd(b.address!.port, 200, 50, new Uint8Array(0));
+    await untilCome(idle, 200);
+    expect(await comesIn(b)).toBeLessThan(5_000);
+    // A member that is started again, as often as it likes.
+    expect(await comesIn(b)).toBeLessThan(5_000);
+    await until('it is told', () => told.some(({ reason }) => reason === 'evicted'));
+    expect(told.find((one) => one.reason === 'evicted')).toMatchObject({ door: 'replication' });
+    // A flood is a line or two, and every one of it is counted.
+    expect(told.length).toBeLessThan(20);
+    expect(refusedOf(b, 'evicted')).toBeGreaterThan(told.length);
+    const { body } = await b.metrics();
+    expect(body).toMatch(/engram_refused_connections_total\{[^}]*reason="evicted"[^}]*\} [1-9]/);
+  });
+
+  test('FAULT-47 5,000 slow connections leave a pair alone, and let a member in', async () => {
+    const b = await world.start('b', { key: KEY, listen: LISTEN });
+    const replicas = [at('b', b.address!.port)];
+    const c = await world.start('c', { key: KEY, replicas, mayReplicate: { b: ['c*'] } });
+    const space = await c.openSpace('c1');
+    await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
+    const links = heard(c, 'replica-state');
+    const slow = crowd(b.address!.port, 5_000, 2_000, HELLO);
+    await untilCome(slow, 5_000);
+    for (let n = 0; n < 50; n++) {
+      await space.append(1, Buffer.from(`${n}`), { ack: { replicas: 1, timeoutMs: 10_000 } });
+    }
+    expect(links).toEqual([]);
+    expect(b.status().primaries).toMatchObject([{ primaryId: 'c', isConnected: true }]);
+    await slow.stdin!.end();
+  });
+
+  test('FAULT-47 five seconds are five seconds, for whoever dribbles', async () => {
+    const b = await world.start('b', { listen: LISTEN, key: KEY });
+    const startMs = performance.now();
+    const client = new WireClient(b.address!.port);
+    let sent = 0;
+    const drip = setInterval(() => client.socket.write(HELLO.subarray(sent, ++sent)), 250);
+    await client.closed;
+    clearInterval(drip);
+    expect(performance.now() - startMs).toBeGreaterThan(4_500);
+    expect(performance.now() - startMs).toBeLessThan(7_500);
+    expect(refusedOf(b, 'late')).toBe(1);
+  });
+
+  test('FAULT-45 wrong keys are told and slowed down; a right one from there is not', async () => {
+    const b = await world.start('b', { key: KEY, listen: LISTEN });
+    const told = heard(b, 'connection-refused');
+    const guesses = Array.from({ length: 40 }, () => new WireClient(b.address!.port));
+    const startMs = performance.now();
+    for (const guess of guesses) {
+      guess.hello('b', { auth: Buffer.alloc(32, 7) }).catch(() => undefined);
+      guess.send({ kind: 'proof', proof: Buffer.alloc(32) });
+    }
+    expect(await comesIn(b)).toBeLessThan(5_000);
+    await Promise.all(guesses.map((guess) => guess.closed));
+    // All but the first few have waited for their answer, or were let go for others.
+    expect(performance.now() - startMs).toBeGreaterThan(900);
+    expect(refusedOf(b, 'auth')).toBeGreaterThan(10);
+    expect(told.length).toBeLessThan(10);
+    expect(told.find(({ reason }) => reason === 'auth')?.detail).not.toContain(KEY.slice(0, 8));
+  });
+});
+
+describe('before a request is whole', () => {
+  const http = { ...LISTEN, token: TOKEN };
+  const ask = (node: Node, at: string, token?: string): Promise<Response> =>
+    fetch(`http://127.0.0.1:${node.httpAddress!.port}${at}`, {
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      signal: AbortSignal.timeout(3_000),
+    });
+
+  test('FAULT-47 slow requests silence no probe, and end after 5 s', async () => {
+    const node = await world.start('n', { http });
+    const slow: net.Socket[] = [];
+    const lives: Promise<number>[] = [];
+    for (let n = 0; n < 150; n++) {
+      const socket = net.connect({ host: '127.0.0.1', port: node.httpAddress!.port });
+      const startMs = performance.now();
+      socket.on('error', () => undefined);
+      socket.on('connect', () => socket.write('GET /live HTTP/1.1\r\nHost: localhost\r\nX: '));
+      const drip = setInterval(() => socket.write('x'), 500);
+      world.finally(() => clearInterval(drip));
+      world.finally(() => socket.destroy());
+      slow.push(socket);
+      const closed = new Promise((resolve) => socket.on('close', resolve));
+      lives.push(closed.then(() => performance.now() - startMs));
+    }
+    await until('all have come', () => slow.every((socket) => !socket.connecting));
+    for (let n = 0; n < 20; n++) {
+      expect((await ask(node, '/live')).status).toBe(200);
+      expect((await ask(node, '/ready')).status).toBe(200);
+    }
+    const longest = Math.max(...(await Promise.all(lives)));
+    expect(longest).toBeGreaterThan(4_000);
+    expect(longest).toBeLessThan(7_500);
+    expect(refusedOf(node, 'late') + refusedOf(node, 'evicted')).toBeGreaterThanOrEqual(150);
+  });
+
+  test('FAULT-45 wrong tokens are told and slowed down; the right one is not', async () => {
+    const node = await world.start('n', { http });
+    const told = heard(node, 'connection-refused');
+    expect((await ask(node, '/metrics')).status).toBe(401);
+    const startMs = performance.now();
+    let answered = 0;
+    const wrong = Array.from({ length: 20 }, async (_, n) => {
+      expect((await ask(node, '/metrics', `${TOKEN}${n}`)).status).toBe(401);
+      answered++;
+    });
+    expect((await ask(node, '/metrics', TOKEN)).status).toBe(200);
+    expect(answered).toBeLessThan(5);
+    await Promise.all(wrong);
+    expect(performance.now() - startMs).toBeGreaterThan(900);
+    await until('it is told', () => told.length > 0);
+    expect(told[0]).toMatchObject({ door: 'http', reason: 'auth', addressClass: 'loopback' });
+    expect(refusedOf(node, 'auth')).toBe(20);
+    const health = await (await ask(node, '/cluster/health', TOKEN)).text();
+    expect(JSON.parse(health)).toMatchObject({ health: 'healthy' });
+    expect(health).toContain('20 auth (http, loopback)');
+  });
+});

@@ -1,14 +1,12 @@
 /** The thread of one shipper: gives it its socket, its files and its port to the main thread. */
 import fs from 'node:fs/promises';
-import net from 'node:net';
-import tls from 'node:tls';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ShipperStart, ToShipper } from '../shared/link/control.js';
 import { CounterWords } from '../shared/memory/counter-words.js';
 import { SHIPPER_COUNTER } from '../shared/memory/metric-words.js';
 import { featureOf, loadCodecs } from '../shared/wire/compression.js';
 import { countedSocket } from '../shared/wire/counted-socket.js';
-import { securely } from '../shared/wire/tls/late-socket.js';
+import { dial } from './ship/dial.js';
 import { Shipper } from './ship/shipper.js';
 
 const port = parentPort!;
@@ -19,17 +17,12 @@ const words = new CounterWords(start.counters);
 const shipper = new Shipper(start, {
   aheadMs: clockOriginMs() - mainOriginMs,
   tell: (message) => port.postMessage(message),
-  connect: ({ host, port }, security) => {
-    const keepAlive = { keepAlive: true, keepAliveInitialDelay: start.keepAliveMs };
-    const raw = net.connect({ host, port, noDelay: true, ...keepAlive });
-    const secured =
-      security && securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
-    return countedSocket(
-      secured ?? raw,
+  connect: (address, security) =>
+    countedSocket(
+      dial(address, start.keepAliveMs, security),
       (bytes) => words.add(SHIPPER_COUNTER.bytesReceived, bytes),
       (bytes) => words.add(SHIPPER_COUNTER.bytesSent, bytes),
-    );
-  },
+    ),
   openSegment: async (path) => {
     const { O_RDONLY, O_NOFOLLOW = 0 } = fs.constants;
     const file = await fs.open(path, O_RDONLY | O_NOFOLLOW);

@@ -60,7 +60,7 @@ export const nodePlatform: Platform = {
 
   connect({ host, port }, keepAliveMs, security) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
-    const raw = net.connect({ host, port, noDelay: true, ...keepAlive });
+    const raw = net.connect({ host, port, noDelay: true, autoSelectFamily: true, ...keepAlive });
     if (!security) return raw;
     return securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
   },

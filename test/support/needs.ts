@@ -69,6 +69,13 @@ export const NEEDS = {
     untried: 'the package as somebody else installs it: test/install.test.ts',
     howToHaveIt: 'let npm reach its registry (npm ping)',
   },
+  systemd: {
+    name: 'systemd-analyze, systemd-notify',
+    isHere: () => says('systemd-analyze', '--version') && says('systemd-notify', '--version'),
+    files: ['test/deploy/systemd.test.ts'],
+    untried: 'the unit files, what systemd is told: test/deploy/systemd.test.ts',
+    howToHaveIt: 'apt-get install systemd',
+  },
   root: {
     name: 'root',
     isHere: () => process.getuid?.() === 0,

@@ -9,6 +9,7 @@ import type { NodeOptions } from '../options/options.js';
 import type { Level } from '../tell/line.js';
 import { LineOutput } from '../tell/line-output.js';
 import { readServeConfig } from './serve-config.js';
+import { systemdOf } from './systemd.js';
 
 /** 128 + 15: as a shell says that a signal has ended a process. */
 const KILLED = 143;
@@ -25,6 +26,9 @@ export async function serve(file: string): Promise<boolean> {
   const written = pino({ level: config.logLevel }, lines);
   const logger = Object.defineProperty(written, 'dropped', { get: () => lines.dropped });
   const told = signalled();
+  const systemd = systemdOf(process.env, (reason) => {
+    logger.error({ event: 'systemd-not-told', reason }, `systemd cannot be told: ${reason}`);
+  });
   try {
     const options: NodeOptions = { ...config.options, logger };
     const setLogLevel = (level: Level): void => {
@@ -37,16 +41,19 @@ export async function serve(file: string): Promise<boolean> {
     const page = httpAddress && `${scheme}://${hostOf(httpAddress.host)}:${httpAddress.port}/`;
     const spaces = node.spaces.length;
     logger.info({ event: 'serving', nodeId, address, page, spaces }, `${nodeId} serves`);
+    systemd.serves(`${nodeId} serves ${page ?? ''}`);
     // Waiting for a signal keeps no process alive by itself, nor does a node that nobody dials.
     const waits = setInterval(() => undefined, 60_000);
     const signal = await told;
     clearInterval(waits);
+    systemd.closes();
     logger.info({ event: 'closing', nodeId, signal }, `${nodeId} closes: ${signal}`);
     await node.close();
     const isSound = node.summary().failure === undefined;
     logger.info({ event: 'closed', nodeId, isSound }, `${nodeId} is closed`);
     return isSound;
   } finally {
+    systemd.end();
     await lines.end();
   }
 }

@@ -67,6 +67,7 @@ test('its codes, events, options and states exist', () => {
     'DIR',
     'LimitNOFILE',
     'PrivateTmp',
+    'WatchdogSec',
   ]);
   const codes = WORDS.filter((word) => /^[A-Z][A-Za-z]+$/.test(word));
   expect(codes.length).toBeGreaterThan(8);
@@ -76,6 +77,7 @@ test('its codes, events, options and states exist', () => {
   const others = ['disk-full', 'read-only', 'slow-disk', 'read-only-file-system', 'access-denied'];
   others.push('too-many-open-files', 'before-log', 'engram-wal', 'accept-loss');
   // The nodes of its examples.
+  others.push('systemd-notify', 'systemd-not-told');
   others.push('node-a', 'node-b', 'node-c', 'node-d');
   expect(kebab.filter((word) => !known.has(word) && !others.includes(word))).toEqual([]);
   const camel = WORDS.filter((word) => /^[a-z]+([A-Z][a-z]+)+$/.test(word));
@@ -83,5 +85,7 @@ test('its codes, events, options and states exist', () => {
   const mine = ['keyFile', 'tokenFile', 'tryAppend', 'openNode', 'removeReplica', 'ttlMs'];
   // Of the report of `promote`.
   mine.push('passedOver', 'logLevel');
+  // Of Kubernetes.
+  mine.push('fsGroup');
   expect(camel.filter((word) => !known.has(word) && !mine.includes(word))).toEqual([]);
 });

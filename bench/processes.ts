@@ -12,6 +12,22 @@ export interface Used {
   readonly maxRssBytes: number;
   /** Where the replica itself says that its log ends. */
   readonly durableSequence: number;
+  /** Where its threads are watched. */
+  readonly threads?: Watched;
+}
+
+/** What children/threads.cjs has seen of one process, since the mark. */
+export interface Watched {
+  /** By name of thread, those of one name summed. */
+  readonly threads: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** fdatasyncs of the log. */
+  readonly syncs: number;
+  /** Triples: kind, sequence, milliseconds on the clock that all share. */
+  readonly notes: readonly { readonly name: string; readonly values: readonly number[] }[];
+  /** By name of system call: how many. */
+  readonly calls: Readonly<Record<string, number>>;
+  readonly fromMs: number;
+  readonly toMs: number;
 }
 
 /** Where a process takes connections; some have a second place. */
@@ -30,6 +46,7 @@ type Message =
   | { readonly kind: 'mark' };
 
 const OTHER_CHECKOUT = new URL('children/other-checkout.mjs', import.meta.url).href;
+const THREADS = fileURLToPath(new URL('children/threads.cjs', import.meta.url));
 
 /** How the processes of a run are started. */
 export interface Started {
@@ -37,6 +54,10 @@ export interface Started {
   readonly profileDir?: string | undefined;
   /** The root of another checkout, built, whose code is measured instead of this one's. */
   readonly checkout?: string | undefined;
+  /** What children/threads.cjs does in each thread of theirs; undefined: it is not there. */
+  readonly threads?: 'count' | 'trace' | 'profile' | 'strace' | undefined;
+  /** Where profiles of threads go. */
+  readonly threadProfiles?: string | undefined;
 }
 
 const running = new Set<ChildProcess>();
@@ -50,15 +71,22 @@ export class Child {
   readonly #name: string;
   readonly exited: Promise<unknown>;
 
-  constructor(name: string, job: unknown, { profileDir, checkout }: Started) {
+  constructor(name: string, job: unknown, started: Started) {
+    const { profileDir, checkout, threads, threadProfiles } = started;
     const file = fileURLToPath(new URL(`children/${name}.mjs`, import.meta.url));
     const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}/${name}`] : [];
+    const watched = threads ? ['--require', THREADS] : [];
     const other = checkout ? ['--import', OTHER_CHECKOUT] : [];
     this.#name = name;
     this.#process = fork(file, [JSON.stringify(job)], {
-      execArgv: ['--expose-gc', ...profile, ...other],
+      execArgv: ['--expose-gc', ...profile, ...other, ...watched],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      env: { ...process.env, ...(checkout ? { BENCH_CHECKOUT: checkout } : {}) },
+      env: {
+        ...process.env,
+        ...(checkout ? { BENCH_CHECKOUT: checkout } : {}),
+        ...(threads ? { BENCH_THREADS: threads } : {}),
+        ...(threadProfiles ? { BENCH_PROFILES: threadProfiles } : {}),
+      },
     });
     running.add(this.#process);
     this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));

@@ -21,6 +21,7 @@ import { replicate } from './replicate.js';
 import { environment, type Result, type SavedResult } from './result.js';
 import { spaces } from './spaces.js';
 import { switchover } from './switchover.js';
+import { where } from './where.js';
 
 const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   codec,
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   latency,
   ceiling,
   peers,
+  where,
   isolation,
   compression,
   recovery,
@@ -39,8 +41,8 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   'mass-failover': massFailover,
   spaces,
 };
-/** Only where they are named: the first stands beside two others, the second wants servers. */
-const BY_NAME: ReadonlySet<string> = new Set(['ceiling', 'peers']);
+/** Only where they are named: the first stands beside two others, the others want much. */
+const BY_NAME: ReadonlySet<string> = new Set(['ceiling', 'peers', 'where']);
 const USUAL = Object.keys(BENCHES).filter((one) => !BY_NAME.has(one));
 /** Regimes of a benchmark for which none was named. */
 const REGIMES: Readonly<Record<string, readonly Regime[]>> = { replicate: ['warm', 'fresh'] };

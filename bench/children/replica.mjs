@@ -11,11 +11,17 @@ process.send({ kind: 'listening', port: node.address.port });
 
 let before = process.cpuUsage();
 process.on('message', (message) => {
-  if (message.kind === 'mark') before = process.cpuUsage();
+  if (message.kind === 'mark') {
+    before = process.cpuUsage();
+    globalThis.benchThreads?.mark();
+  }
   if (message.kind === 'used') {
     const { durableSequence } = node.space('bench').status();
     const used = { ...cpuSeconds(before), maxRssBytes: maxRssBytes(), durableSequence };
-    process.send({ kind: 'used', used });
+    // Only where bench/where.ts has preloaded threads.cjs.
+    const threads = globalThis.benchThreads?.read();
+    globalThis.benchThreads?.endProfiles();
+    process.send({ kind: 'used', used: { ...used, threads } });
   }
   if (message.kind === 'close') void node.close().then(() => process.disconnect());
 });

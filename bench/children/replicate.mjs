@@ -1,16 +1,8 @@
 /** A primary at full rate: until both replicas have flushed the last entry. */
 import { openNode } from '#src/main/index.js';
-import {
-  cpuSeconds,
-  randomPayload,
-  runJob,
-  sleep,
-  textPayloads,
-  turn,
-  whenStreaming,
-} from './child.mjs';
+import { cpuSeconds, randomPayload, runJob, sleep, textPayloads, whenStreaming } from './child.mjs';
+import { drive } from './drive.mjs';
 
-const TYPE = 1;
 const ENTRY_HEADER_BYTES = 64;
 /** How long before the clock starts: threads are up, hot code is compiled. */
 const WARM_UP_MS = 1_000;
@@ -57,30 +49,6 @@ await runJob(async (job) => {
     await node.close();
   }
 });
-
-/**
- * Appends in bursts, one a turn of the event loop, for `ms` or up to sequence `most`. Waits where
- * the budget is used up, or where the slower replica is `lead` entries behind.
- * @returns the last sequence
- */
-async function drive(space, payloads, burst, lead, ms, most) {
-  const end = performance.now() + ms;
-  let last = 0;
-  while (performance.now() < end && last < most) {
-    let room = burst;
-    if (lead > 0) room = Math.min(room, space.status().minAckedSequence + lead - last);
-    let n = 0;
-    for (; n < room; n++) {
-      const sequence = space.tryAppend(TYPE, payloads[(last + 1) % payloads.length]);
-      if (sequence === undefined) break;
-      last = sequence;
-    }
-    // Spinning would take the processor from those that we wait for.
-    if (n < room || room < burst) await sleep(1);
-    else await turn();
-  }
-  return last;
-}
 
 /** Per entry that was shipped; as the node tells it, once a second. */
 async function wireFigures(node, last) {

@@ -7,6 +7,7 @@ import { pack, ROOT } from './support/installed.js';
 
 /** A project of somebody else, with the packed package and its dependencies installed. */
 let project: string;
+let tarball: string;
 /** Of the package, as seen from its root. */
 let files: readonly string[];
 
@@ -20,6 +21,7 @@ beforeAll(() => {
   fs.mkdirSync(path.join(modules, 'engram-wal'), { recursive: true });
   const packed = pack(project);
   files = packed.files;
+  tarball = packed.tarball;
   const into = path.join(modules, 'engram-wal');
   execFileSync('tar', ['-xzf', packed.tarball, '-C', into, '--strip-components=1']);
   for (const name of fs.readdirSync(path.join(ROOT, 'node_modules'))) {
@@ -44,7 +46,8 @@ test("the README's example runs as it stands on the packed package", () => {
 
 test('its types serve a strict TypeScript project', () => {
   const source = `
-    import { type Entry, EngramError, EntryType, openNode, type SpaceStatus } from 'engram-wal';
+    import { EngramError, type Entry, EntryType, jsonCodec, openNode } from 'engram-wal';
+    import type { SpaceStatus } from 'engram-wal';
     const node = await openNode({ dataDir: './d', nodeId: 'a', clusterId: 'c' });
     const space = await node.openSpace('s');
     const { sequence }: { sequence: number } =
@@ -56,6 +59,18 @@ test('its types serve a strict TypeScript project', () => {
       console.log(at, status.rpo.entries);
     }
     node.on('replica-state', (e) => console.log(e.replicaId));
+    const notes = await node.openSpace('n', { codec: jsonCodec<{ words: string[] }>() });
+    await notes.append(EntryType.Host, { words: ['one'] }, { signal: AbortSignal.timeout(1_000) });
+    for await (const { value } of notes.read()) console.log(value.words.length);
+    for await (const { name, event } of node.events(['switched-over', 'fatal'])) {
+      if (name === 'fatal') console.log(event.error.message);
+    }
+    const { replicaId }: { replicaId: string } = await node.once('replica-state');
+    console.log(replicaId);
+    // @ts-expect-error a value of another kind
+    await notes.append(EntryType.Host, { words: 1 });
+    // @ts-expect-error an event that does not exist
+    await node.once('never');
     // @ts-expect-error an option that does not exist
     await openNode({ dataDir: './d', nodeId: 'a', clusterId: 'c', wrong: 1 });
     export const code = (error: unknown) => (error instanceof EngramError ? error.code : undefined);
@@ -96,6 +111,23 @@ test('package.json says what a stranger looks for; all comes from the public reg
   const locked = Object.values(read('package-lock.json').packages as { resolved?: string }[]);
   const hosts = locked.flatMap(({ resolved }) => (resolved ? [new URL(resolved).host] : []));
   expect(hosts.filter((host) => host !== 'registry.npmjs.org')).toEqual([]);
+});
+
+test('its types resolve for every kind of project that can load it', () => {
+  const bin = (name: string): string => path.join(ROOT, 'node_modules/.bin', name);
+  // CommonJS gets it by import() alone: there is no second copy of it.
+  const attw = run(
+    bin('attw'),
+    tarball,
+    '--profile',
+    'esm-only',
+    '--no-emoji',
+    '--format',
+    'ascii',
+  );
+  expect(attw).toContain('node16 (from ESM): OK (ESM)');
+  const linted = run(bin('publint'), tarball, '--strict');
+  expect(linted).toContain('All good!');
 });
 
 test('its command line runs', () => {

@@ -54,14 +54,26 @@ export type { SyncTimes } from './log/write/writer.js';
 export type { BackupOptions, BackupReport } from './node/backup.js';
 export type { Node } from './node/node.js';
 export { openNode } from './node/open-node.js';
+export {
+  type Codec,
+  decodeEntry,
+  jsonCodec,
+  type Msgpackr,
+  msgpackCodec,
+  type TypedEntry,
+  type WithCodec,
+} from './node/space/codec.js';
 export type { AckLevel, Appended, AppendedBatch, AppendOptions } from './node/space/options.js';
 export type { ReadRange, SubscribeOptions } from './node/space/readings.js';
+export type { LibraryEntries, TypedSpace } from './node/space/typed.js';
 export type { Space } from './node/space.js';
 export type { HttpOptions } from './options/http.js';
 export type { MetricsRegistry, NodeOptions } from './options/options.js';
+export type { Entries } from './read/entry-stream.js';
 export type { DamagedEntries, DamageEvents } from './read/events.js';
 export type { RecoveryEvents } from './recovery/events.js';
 export type { RecoveryReport } from './recovery/recovery.js';
+export type { Abortable } from './runtime/abort.js';
 export type {
   CertificateStatus,
   CredentialEvents,
@@ -77,6 +89,7 @@ export type { HostChunks } from './snapshot/chunks.js';
 export type { SnapshotEvents, SnapshotOf } from './snapshot/events.js';
 export type { HostSnapshot, ReceivedSnapshot, SnapshotOptions } from './snapshot/options.js';
 export type { SnapshotNews, SupplyStatus } from './snapshot/supply.js';
+export type { EventStream, NamedEvent } from './tell/event-waits.js';
 export type { NodeEventName, NodeEvents } from './tell/events.js';
 export type { Level } from './tell/line.js';
 export type { Logger, RecentEvent } from './tell/logger.js';

@@ -109,6 +109,16 @@ const CODES = {
     'install the package that the message names, beside engram-wal',
     'npm install prom-client',
   ]),
+  CodecFailed: facts(S, false, [
+    'a codec that takes every value and every payload of its space',
+    'look at the cause; the entry stays in the log, and space.bytes reads it without the codec',
+    "await node.openSpace('tenant-a', { codec: jsonCodec() })",
+  ]),
+  Aborted: facts(S, false, [
+    'the signal of the call not to be aborted before what is waited for',
+    'nothing; what had begun may still happen: space.status() and the log tell',
+    'await space.append(1000, payload, { signal: AbortSignal.timeout(1_000) })',
+  ]),
   Closed: facts(S, false, [
     'a node that is open',
     'do not use a node or its spaces after close()',

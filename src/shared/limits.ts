@@ -249,6 +249,8 @@ export const LINES_PER_EVENT = 100;
 export const LINE_TEXT_MAX = 300;
 /** Events that the page and /replication/status remember. */
 export const RECENT_EVENTS_MAX = 100;
+/** That a loop over events has not taken yet. */
+export const EVENTS_WAITING_MAX = 1_000;
 
 /** How long the lease of a node lives without a word of it (etcd grants no less than 2 s). */
 export const DEFAULT_LEASE_TTL_MS = 5_000;

@@ -53,8 +53,13 @@ function calls(): string {
   const open = exported('openNode');
   const signature = open.text.replace(/^.*?function |;$/g, '').replace(/\s+/g, ' ');
   const lines = call(signature, open.doc);
-  for (const name of ['Node', 'Space']) {
-    lines.push(`### ${name === 'Node' ? 'A node' : 'A space'}`, '');
+  for (const name of ['jsonCodec', 'msgpackCodec', 'decodeEntry']) {
+    const made = exported(name);
+    lines.push(...call(made.text.replace(/^.*?function |;$/g, '').replace(/\s+/g, ' '), made.doc));
+  }
+  const titles = { Node: 'A node', Space: 'A space', TypedSpace: 'A space with a codec' };
+  for (const [name, title] of Object.entries(titles)) {
+    lines.push(`### ${title}`, '');
     const type = exported(name);
     lines.push(paragraph(type.doc), '');
     const members = said.membersOf(type);

@@ -1,4 +1,5 @@
 /** The documents with the parts that are made from code and kept results as they should be. */
+import { API_REPORT, apiReport } from './api-report.js';
 import { documentOf } from './blocks.js';
 import { figuresText } from './figures.js';
 import { between } from './lines.js';
@@ -12,6 +13,7 @@ export function writtenDocuments(): Map<string, string> {
   }
   return new Map([
     ['docs/REFERENCE.md', reference],
+    [API_REPORT, apiReport()],
     ['README.md', between(documentOf('README.md'), 'figures', figuresText())],
   ]);
 }

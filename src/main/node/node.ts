@@ -10,8 +10,11 @@ import type { OpenSpaceOptions, RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
 import type { PromotionReport } from '../lead/promotion/report.js';
 import type { SharingReport } from '../lead/sharing.js';
+import type { SpaceState } from '../log/space-table.js';
 import { checkReplica } from '../options/relations.js';
+import { type Abortable, abortable, withoutSignal } from '../runtime/abort.js';
 import { stayAlive } from '../runtime/alive.js';
+import type { EventStream } from '../tell/event-waits.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { RecentEvent } from '../tell/logger.js';
 import type { Scrape } from '../watch/metrics.js';
@@ -21,6 +24,8 @@ import type { FollowPart } from './follow-part.js';
 import type { LeadPart } from './lead-part.js';
 import type { LogPart } from './log-part.js';
 import { endAll, type Ground, type Parts } from './parts.js';
+import { type Codec, checkCodec, type WithCodec } from './space/codec.js';
+import { TypedSpace } from './space/typed.js';
 import type { Space } from './space.js';
 import type { SpaceHandles } from './space-handles.js';
 import type { WatchPart } from './watch-part.js';
@@ -83,6 +88,25 @@ export class Node {
     return this;
   }
 
+  /**
+   * The next event of a name. Rejects Configuration, Aborted, and Closed when the node closes
+   * before.
+   */
+  async once<K extends NodeEventName>(name: K, options?: Abortable): Promise<NodeEvents[K]> {
+    const [signal] = withoutSignal('once', options, []);
+    return await this.#ground.emitter.once(name, signal);
+  }
+
+  /**
+   * Events from the call on, in order, each with its name: of these names, or of all. Ends when the
+   * signal is aborted, the loop is left or the node closes; throws Backpressure where 1,000 wait.
+   * Throws Configuration.
+   */
+  events<K extends NodeEventName>(names?: readonly K[], options?: Abortable): EventStream<K> {
+    const [signal] = withoutSignal('events', options, []);
+    return this.#ground.emitter.events(names, signal);
+  }
+
   /** The last events, oldest first, as people are told of them. */
   get recentEvents(): readonly RecentEvent[] {
     return this.#watch.recentEvents;
@@ -93,19 +117,46 @@ export class Node {
   /**
    * Opens a space: the one that is here or, where this node leads, a new one. Before the first
    * append of a led space its reachable replicas have told where they stand.
-   * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Closed.
+   * With a `codec` its entries are values of the host's.
+   * Rejects Configuration, SpaceUnknown, ReplicaNotFound, StalePrimary, WalFailed, Aborted, Closed.
    */
-  async openSpace(name: string, options?: OpenSpaceOptions): Promise<Space> {
+  openSpace<T>(
+    name: string,
+    options: OpenSpaceOptions & WithCodec<T> & Abortable,
+  ): Promise<TypedSpace<T>>;
+  openSpace(name: string, options?: OpenSpaceOptions & Abortable): Promise<Space>;
+  async openSpace<T>(
+    name: string,
+    options?: OpenSpaceOptions & Abortable & Partial<WithCodec<T>>,
+  ): Promise<Space | TypedSpace<T>> {
     this.#checkOpen();
-    return this.#handles.of(await stayAlive(this.#lead.leadership.openSpace(name, options)));
+    const [signal, given] = withoutSignal<OpenSpaceOptions & WithCodec<T>>('openSpace', options, [
+      'lead',
+      'replicas',
+      'codec',
+    ]);
+    const { codec, ...asked } = given;
+    if (codec !== undefined) checkCodec(codec);
+    const { leadership } = this.#lead;
+    const state = await waited('openSpace', signal, () => leadership.openSpace(name, asked));
+    return this.#handle(state, codec);
   }
 
-  /** A handle to a space that is here. Throws SpaceUnknown, Closed. */
-  space(name: string): Space {
+  /** A handle to a space that is here. Throws SpaceUnknown, Closed, Configuration. */
+  space<T>(name: string, options: WithCodec<T>): TypedSpace<T>;
+  space(name: string): Space;
+  space<T>(name: string, options?: Partial<WithCodec<T>>): Space | TypedSpace<T> {
     this.#checkOpen();
+    const { codec } = readGiven<WithCodec<T>>('space', options, ['codec']);
+    if (codec !== undefined) checkCodec(codec);
     const state = this.#log.spaces.byName(name);
     if (!state) throw failure('SpaceUnknown', `${name} is not on node ${this.nodeId}`);
-    return this.#handles.of(state);
+    return this.#handle(state, codec);
+  }
+
+  #handle<T>(state: SpaceState, codec: Codec<T> | undefined): Space | TypedSpace<T> {
+    const space = this.#handles.of(state);
+    return codec === undefined ? space : new TypedSpace(space, codec);
   }
 
   /** Handles to all spaces that are here. */
@@ -140,9 +191,11 @@ export class Node {
    * Rejects ReplicaNotFound, NotEnoughReplicas (too few of the members answer: it goes on, and
    * `force` does it without them), Configuration (etcd, and it lives), WalFailed, DiskFull, Closed.
    */
-  async removeReplica(replicaId: string, options?: RemoveOptions): Promise<void> {
+  async removeReplica(replicaId: string, options?: RemoveOptions & Abortable): Promise<void> {
     this.#checkOpen();
-    await stayAlive(this.#lead.leadership.removeReplica(replicaId, options));
+    const { leadership } = this.#lead;
+    const [signal, asked] = withoutSignal<RemoveOptions>('removeReplica', options, ['force']);
+    await waited('removeReplica', signal, () => leadership.removeReplica(replicaId, asked));
     this.#ground.emitter.emit('replica-set', { replicaId, change: 'removed' });
     await stayAlive(this.#log.retention.run());
   }
@@ -164,10 +217,10 @@ export class Node {
    * @param target a directory that is not there yet
    * Rejects Configuration, CorruptionDetected (the copy is not sound), DiskFull, Io, Closed.
    */
-  async backup(target: string, options?: BackupOptions): Promise<BackupReport> {
+  async backup(target: string, options?: BackupOptions & Abortable): Promise<BackupReport> {
     this.#checkOpen();
-    const given = readGiven<BackupOptions>('backup', options, ['nodeId']);
-    return await stayAlive(this.#log.backups.take(target, given));
+    const [signal, given] = withoutSignal<BackupOptions>('backup', options, ['nodeId']);
+    return await waited('backup', signal, () => this.#log.backups.take(target, given));
   }
 
   /**
@@ -176,9 +229,11 @@ export class Node {
    * is lost.
    * Rejects PromotionRefused (it says what would be lost, against whom), SpaceUnknown, WalFailed.
    */
-  async promote(space: string, options?: PromoteOptions): Promise<PromotionReport> {
+  async promote(space: string, options?: PromoteOptions & Abortable): Promise<PromotionReport> {
     this.#checkOpen();
-    return await stayAlive(this.#lead.leadership.promote(space, options));
+    const known = ['force', 'dryRun', 'replicas'] as const;
+    const [signal, asked] = withoutSignal<PromoteOptions>('promote', options, known);
+    return await waited('promote', signal, () => this.#lead.leadership.promote(space, asked));
   }
 
   /**
@@ -189,10 +244,12 @@ export class Node {
   async switchover(
     space: string,
     to: string,
-    options?: SwitchoverOptions,
+    options?: SwitchoverOptions & Abortable,
   ): Promise<SwitchoverReport> {
     this.#checkOpen();
-    return await stayAlive(this.#lead.leadership.switchover(space, to, options));
+    const { leadership } = this.#lead;
+    const [signal, asked] = withoutSignal<SwitchoverOptions>('switchover', options, ['timeoutMs']);
+    return await waited('switchover', signal, () => leadership.switchover(space, to, asked));
   }
 
   /**
@@ -216,9 +273,10 @@ export class Node {
   }
 
   /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */
-  async locate(space: string): Promise<Located> {
+  async locate(space: string, options?: Abortable): Promise<Located> {
     this.#checkOpen();
-    return await stayAlive(this.#lead.leadership.locate(space));
+    const [signal] = withoutSignal('locate', options, []);
+    return await waited('locate', signal, () => this.#lead.leadership.locate(space));
   }
 
   // --- status and end ------------------------------------------------------------------------
@@ -237,9 +295,10 @@ export class Node {
    * All metrics as of now, in the text format of Prometheus (or of the host's own registry): to be
    * served as it is. Rejects WorkerLost, Closed.
    */
-  async metrics(): Promise<Scrape> {
+  async metrics(options?: Abortable): Promise<Scrape> {
     this.#checkOpen();
-    return await stayAlive(this.#watch.metrics());
+    const [signal] = withoutSignal('metrics', options, []);
+    return await waited('metrics', signal, () => this.#watch.metrics());
   }
 
   /**
@@ -252,7 +311,17 @@ export class Node {
     return this.#closed.yet;
   }
 
+  /** `await using node = await openNode(...)`: closes it. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   #checkOpen(): void {
     if (this.isClosing) throw failure('Closed', `node ${this.nodeId} is closed`);
   }
+}
+
+/** The process lives until it has settled, or the host waits no more. */
+function waited<T>(what: string, signal: AbortSignal | undefined, work: () => Promise<T>) {
+  return stayAlive(abortable(what, signal, work));
 }

@@ -5,6 +5,8 @@ import { payloadBytes, readList } from '../../shared/host-input.js';
 import type { Entry } from '../../shared/log/entry.js';
 import type { Sequence } from '../../shared/position.js';
 import type { SpaceState } from '../log/space-table.js';
+import type { Entries } from '../read/entry-stream.js';
+import { type Abortable, abortable, withoutSignal } from '../runtime/abort.js';
 import { stayAlive } from '../runtime/alive.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { SpaceGlance, SpaceStatus } from '../watch/status.js';
@@ -63,7 +65,7 @@ export class Space {
    * that ask for fewer may get theirs before it.
    * Rejects Configuration (also for more `ack.replicas` than the space has), EntryTooLarge,
    * NotPrimary, SequenceConflict (for `expected`), Backpressure, DiskFull, WalFailed,
-   * NotEnoughReplicas, AckTimeout, Closed.
+   * NotEnoughReplicas, AckTimeout, Aborted, Closed.
    */
   append(type: number, payload: Uint8Array, options?: AppendOptions): Promise<Appended> {
     if (options === undefined && !this.#parts.wal.isCrowded) {
@@ -110,7 +112,7 @@ export class Space {
    * on) to `to` (default: the durable end at the call), inclusive; with `reverse` the newest first.
    * Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
-  read(range?: ReadRange): AsyncGenerator<Entry, void, undefined> {
+  read(range?: ReadRange): Entries<Entry> {
     return openRead(this.#parts, this.#state, range);
   }
 
@@ -118,12 +120,14 @@ export class Space {
    * The first durable entry that is retained and was written at `time` or later, by the clock of
    * its primary; where there is none, the sequence behind the last one.
    * @param time a Date, or ns since the Unix epoch
-   * Rejects Configuration, CorruptionDetected, Io, Closed.
+   * Rejects Configuration, CorruptionDetected, Io, Aborted, Closed.
    */
-  async seek(time: bigint | Date): Promise<Sequence> {
+  async seek(time: bigint | Date, options?: Abortable): Promise<Sequence> {
     const ns = readTime('seek: time', time);
-    if (this.#parts.stop.aborted) throw failure('Closed', 'seek on a closed node');
-    return await stayAlive(this.#parts.reader.atTime(this.#state, ns));
+    const [signal] = withoutSignal('seek', options, []);
+    const { reader, stop } = this.#parts;
+    if (stop.aborted) throw failure('Closed', 'seek on a closed node');
+    return await stayAlive(abortable('seek', signal, () => reader.atTime(this.#state, ns)));
   }
 
   /**
@@ -131,7 +135,7 @@ export class Space {
    * the signal is aborted, the loop is left or the node closes.
    * Throws Configuration, Trimmed, Rewound, CorruptionDetected, Io, Closed.
    */
-  subscribe(options?: SubscribeOptions): AsyncGenerator<Entry, void, undefined> {
+  subscribe(options?: SubscribeOptions): Entries<Entry> {
     return openSubscription(this.#parts, this.#state, options);
   }
 
@@ -139,18 +143,19 @@ export class Space {
    * Resolves when `sequence` is durable here and flushed on `replicas` replicas (default 0). It
    * may be beyond the last entry, and a replica may be away: both may come within `timeoutMs`
    * (default 5,000).
-   * Rejects Configuration (also for more replicas than a led space has), AckTimeout (its
+   * Rejects Aborted, Configuration (also for more replicas than a led space has), AckTimeout (its
    * `details.lastSequence` names the last entry), WalFailed, Closed; and where the history in which
    * it was called does not go on: Fenced, LeaseLost, Rewound.
    */
-  async flushed(sequence: Sequence, options?: Partial<AckLevel>): Promise<void> {
+  async flushed(sequence: Sequence, options?: Partial<AckLevel> & Abortable): Promise<void> {
     checkSequence('flushed: sequence', sequence);
-    const ack = readAck('flushed', options, 0);
+    const [signal, rest] = withoutSignal<AckLevel>('flushed', options, ['replicas', 'timeoutMs']);
+    const ack = readAck('flushed', rest, 0);
     const { facts } = this.#state;
     if (facts.role === 'primary') {
       this.#parts.replication.acks.requireConfigured(this.#state, ack.replicas);
     }
-    await this.#appends.whenFlushed(sequence, ack);
+    await abortable('flushed', signal, () => this.#appends.whenFlushed(sequence, ack));
   }
 
   /**

@@ -6,7 +6,11 @@
  */
 import type { Entry } from '../../shared/log/entry.js';
 import type { Cursor, LogTruth } from '../../shared/log/truth.js';
+import { abortedError } from '../runtime/abort.js';
 import { beginWait, endWait } from '../runtime/alive.js';
+
+/** Entries, one after the other: leaving the loop, `return()` or `await using` ends the reading. */
+export interface Entries<E> extends AsyncGenerator<E, void, undefined>, AsyncDisposable {}
 
 type Pieces = AsyncGenerator<Entry[], void, undefined>;
 type Result = IteratorResult<Entry, void>;
@@ -85,11 +89,7 @@ export class EntryStreams {
   /**
    * @param isEndless ends with the node without an error: nobody takes it for all that there is
    */
-  open(
-    reads: Reads,
-    isEndless: boolean,
-    signal?: AbortSignal,
-  ): AsyncGenerator<Entry, void, undefined> {
+  open(reads: Reads, isEndless: boolean, signal?: AbortSignal): Entries<Entry> {
     const reading = new Reading(reads, isEndless, this.#readings);
     const stream = new EntryStream(reading, () => this.#closed, signal);
     this.#forgotten.register(stream, reading);
@@ -104,7 +104,7 @@ export class EntryStreams {
   }
 }
 
-class EntryStream implements AsyncGenerator<Entry, void, undefined> {
+class EntryStream implements Entries<Entry> {
   readonly #reading: Reading;
   readonly #closed: () => Error | undefined;
   readonly #signal: AbortSignal | undefined;
@@ -146,7 +146,7 @@ class EntryStream implements AsyncGenerator<Entry, void, undefined> {
   async #take(): Promise<Result> {
     const reading = this.#reading;
     if (!this.#hasBegun) this.#begin();
-    if (this.#signal?.aborted) void reading.end();
+    if (this.#signal?.aborted) this.#abort();
     if (reading.isOver) {
       this.#piece = [];
       const { error } = reading;
@@ -179,9 +179,16 @@ class EntryStream implements AsyncGenerator<Entry, void, undefined> {
     if (!this.#signal || reading.isOver) return;
     // One of its own: a host's signal may have any number of listeners, and warns of more than ten.
     const signal = AbortSignal.any([this.#signal]);
-    const end = (): void => void reading.end();
+    const end = (): void => this.#abort();
     signal.addEventListener('abort', end);
     reading.detach = () => signal.removeEventListener('abort', end);
+  }
+
+  /** Nobody takes what has been read so far for all that there is. */
+  #abort(): void {
+    const reading = this.#reading;
+    if (reading.isOver) return;
+    void reading.end(reading.isEndless ? undefined : abortedError('read', this.#signal!));
   }
 
   /** The next piece; undefined at the end, or when the reading is ended meanwhile. */
@@ -217,7 +224,11 @@ class EntryStream implements AsyncGenerator<Entry, void, undefined> {
     throw error;
   }
 
-  [Symbol.asyncIterator](): AsyncGenerator<Entry, void, undefined> {
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  [Symbol.asyncIterator](): Entries<Entry> {
     return this;
   }
 }

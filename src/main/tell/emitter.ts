@@ -5,12 +5,14 @@ import { nameOf, textOf } from '../../shared/host-input.js';
 import { describe, wrong } from '../../shared/option-checks.js';
 import { warn } from '../runtime/warn.js';
 import { EVENT_NAMES, lineOf } from './event-lines.js';
+import { type EventStream, EventWaits } from './event-waits.js';
 import type { NodeEventName, NodeEvents } from './events.js';
 import { line } from './line.js';
 import { EventLog, harmless, type Logger, type RecentEvent } from './logger.js';
 
 export class NodeEmitter {
   readonly #emitter = new EventEmitter();
+  readonly #waits = new EventWaits();
   readonly #log: EventLog;
   /** How often each event was emitted. */
   readonly #counts = new Map<NodeEventName, number>(EVENT_NAMES.map((name) => [name, 0]));
@@ -36,6 +38,18 @@ export class NodeEmitter {
     return this;
   }
 
+  /** See Node.once. */
+  async once<K extends NodeEventName>(name: K, signal?: AbortSignal): Promise<NodeEvents[K]> {
+    checkName(name);
+    return await this.#waits.once(name, signal);
+  }
+
+  /** See Node.events. */
+  events<K extends NodeEventName>(names?: readonly K[], signal?: AbortSignal): EventStream<K> {
+    for (const name of names ?? []) checkName(name);
+    return this.#waits.events(names, signal);
+  }
+
   /** The last events, oldest first, as people are told of them. */
   get recentEvents(): readonly RecentEvent[] {
     return this.#log.recent;
@@ -53,6 +67,7 @@ export class NodeEmitter {
   }
 
   #deliver<K extends NodeEventName>(name: K, event: NodeEvents[K]): void {
+    this.#waits.tell(name, event);
     for (const listener of this.#emitter.listeners(name)) {
       const threw = (error: unknown): void => this.#listenerThrew(name, error);
       try {
@@ -73,6 +88,7 @@ export class NodeEmitter {
 
   /** No event comes any more. */
   close(): void {
+    this.#waits.close();
     this.#log.close();
   }
 
@@ -97,11 +113,14 @@ export class NodeEmitter {
   }
 }
 
+function checkName(name: unknown): void {
+  if (EVENT_NAMES.includes(name as NodeEventName)) return;
+  const found = `there is no event ${describe(name)}; known: ${EVENT_NAMES.join(', ')}`;
+  throw failure('Configuration', found, { details: { event: name } });
+}
+
 function checkListener(name: unknown, listener: unknown): void {
-  if (!EVENT_NAMES.includes(name as NodeEventName)) {
-    const found = `there is no event ${describe(name)}; known: ${EVENT_NAMES.join(', ')}`;
-    throw failure('Configuration', found, { details: { event: name } });
-  }
+  checkName(name);
   if (typeof listener === 'function') return;
   throw wrong(`the listener of ${name}`, listener, 'a function');
 }

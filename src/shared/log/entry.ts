@@ -45,9 +45,11 @@ export const EntryType = {
   /** The first entry of an epoch after the first; written by a promotion only. */
   Checkpoint: 5,
   CompactionMarker: 6,
+  /** The first type of the host's own, whatever it keeps: `const CREATED = EntryType.Host`. */
+  Host: 1000,
 } as const;
 
-export const HOST_ENTRY_TYPE_MIN = 1000;
+export const HOST_ENTRY_TYPE_MIN = EntryType.Host;
 
 /** Whether `append` takes this type: 1-4, 6, and 1000 to 2^32-1 (DESIGN 4, Names). */
 export function isAppendableType(type: number): boolean {

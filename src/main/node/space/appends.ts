@@ -7,6 +7,7 @@ import type { Epoch, Sequence } from '../../../shared/position.js';
 import { fencedError, mayAcknowledge, notLedHere } from '../../lead/fencing.js';
 import type { Conflict, Expected } from '../../log/host-entries.js';
 import type { SpaceState } from '../../log/space-table.js';
+import { abortable } from '../../runtime/abort.js';
 import { stayAlive } from '../../runtime/alive.js';
 import {
   type AckLevel,
@@ -17,6 +18,8 @@ import {
 } from './options.js';
 import type { SpaceParts } from './parts.js';
 import { StagedBatch } from './staged-batch.js';
+
+const KNOWN = ['ack', 'wait', 'expected', 'signal'] as const;
 
 export class Appends {
   readonly #parts: SpaceParts;
@@ -50,7 +53,16 @@ export class Appends {
     options: AppendOptions | undefined,
   ): Promise<{ first: Sequence; last: Sequence; epoch: Epoch }> {
     // Read before anything else: nothing that the host does from here on changes it.
-    const given = readGiven<AppendOptions>(what, options, ['ack', 'wait', 'expected']);
+    const given = readGiven<AppendOptions>(what, options, KNOWN);
+    return await abortable(what, given.signal, () => this.#staged(what, type, payloads, given));
+  }
+
+  async #staged(
+    what: string,
+    type: number,
+    payloads: readonly Uint8Array[],
+    given: AppendOptions,
+  ): Promise<{ first: Sequence; last: Sequence; epoch: Epoch }> {
     const { ack: asked, wait = true } = given;
     if (typeof wait !== 'boolean') {
       throw failure('Configuration', `${what}: wait ${describe(wait)} is neither true nor false`);

@@ -5,6 +5,7 @@ import { DEFAULT_ACK_TIMEOUT_MS } from '../../../shared/limits.js';
 import { checkTimeout, describe, wrong } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 import type { Expected } from '../../log/host-entries.js';
+import type { Abortable } from '../../runtime/abort.js';
 
 export interface AckLevel {
   /** So many replicas have flushed the entry, besides this node. */
@@ -13,7 +14,7 @@ export interface AckLevel {
   readonly timeoutMs?: number;
 }
 
-export interface AppendOptions {
+export interface AppendOptions extends Abortable {
   /** Default: durable on this node. */
   readonly ack?: AckLevel;
   /** false: reject Backpressure at once instead of waiting for room. */

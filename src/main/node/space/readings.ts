@@ -3,9 +3,11 @@ import { failure } from '../../../shared/errors.js';
 import { atCall, readGiven } from '../../../shared/host-input.js';
 import type { Entry } from '../../../shared/log/entry.js';
 import { cursorAt } from '../../../shared/log/truth.js';
-import { describe, wrong } from '../../../shared/option-checks.js';
+import { wrong } from '../../../shared/option-checks.js';
 import type { Sequence } from '../../../shared/position.js';
 import type { SpaceState } from '../../log/space-table.js';
+import type { Entries } from '../../read/entry-stream.js';
+import { checkSignal } from '../../runtime/abort.js';
 import { checkSequence } from './options.js';
 import type { SpaceParts } from './parts.js';
 
@@ -20,10 +22,13 @@ export interface ReadRange {
   readonly to?: Sequence;
   /** true: the newest first, from `to` down. */
   readonly reverse?: boolean;
+  /** Aborted, the reading throws Aborted. */
+  readonly signal?: AbortSignal;
 }
 
 export interface SubscribeOptions {
   readonly from?: Sequence;
+  /** Aborted, the loop ends. */
   readonly signal?: AbortSignal;
 }
 
@@ -35,11 +40,12 @@ export function readTime(what: string, time: unknown): bigint {
   return BigInt(Math.floor(ms)) * 1_000_000n;
 }
 
-const RANGE = ['from', 'fromTime', 'last', 'to', 'reverse'] as const;
+const RANGE = ['from', 'fromTime', 'last', 'to', 'reverse', 'signal'] as const;
 
 function readRange(range: ReadRange | undefined) {
   const read = readGiven<ReadRange>('read', range, RANGE);
-  const { from, last, to, reverse = false } = read;
+  const { from, last, to, reverse = false, signal } = read;
+  checkSignal('read', signal);
   if (from !== undefined) checkSequence('read: from', from);
   if (last !== undefined) checkSequence('read: last', last);
   if (to !== undefined && to !== 0) checkSequence('read: to', to);
@@ -47,7 +53,7 @@ function readRange(range: ReadRange | undefined) {
   if (begins.length > 1) throw failure('Configuration', `read: ${begins.join(' and ')} at once`);
   if (typeof reverse !== 'boolean') throw wrong('read: reverse', reverse, 'true or false');
   const time = read.fromTime === undefined ? undefined : readTime('read: fromTime', read.fromTime);
-  return { from, time, last, to, reverse };
+  return { from, time, last, to, reverse, signal };
 }
 
 /** See Space.read. */
@@ -55,9 +61,14 @@ export function openRead(
   { memory, reader }: SpaceParts,
   space: SpaceState,
   range: ReadRange | undefined,
-): AsyncGenerator<Entry, void, undefined> {
+): Entries<Entry> {
   const durable = memory.durable(space.slot);
-  const given = atCall(() => readRange(range));
+  let asked: AbortSignal | undefined;
+  const given = atCall(() => {
+    const read = readRange(range);
+    asked = read.signal;
+    return read;
+  });
   const at = cursorAt(0);
   const make = async function* (signal: AbortSignal) {
     const { time, last, to = durable, reverse } = given();
@@ -74,7 +85,7 @@ export function openRead(
       yield* reader.read(space, from, to, signal, at);
     }
   };
-  return reader.streams.open({ truth: space.truth, at, make }, false);
+  return reader.streams.open({ truth: space.truth, at, make }, false, asked);
 }
 
 /** See Space.subscribe. */
@@ -82,19 +93,16 @@ export function openSubscription(
   parts: SpaceParts,
   space: SpaceState,
   options: SubscribeOptions | undefined,
-): AsyncGenerator<Entry, void, undefined> {
+): Entries<Entry> {
   type Given = { from: Sequence; signal: AbortSignal };
   const { reader } = parts;
   let asked: AbortSignal | undefined;
   const given = atCall(() => {
     const read = readGiven<Given>('subscribe', options, ['from', 'signal']);
-    const { from, signal } = read;
-    if (from !== undefined) checkSequence('subscribe: from', from);
-    if (signal === undefined || signal instanceof AbortSignal) {
-      asked = signal;
-      return read;
-    }
-    throw failure('Configuration', `subscribe: signal ${describe(signal)} is not an AbortSignal`);
+    if (read.from !== undefined) checkSequence('subscribe: from', read.from);
+    checkSignal('subscribe', read.signal);
+    asked = read.signal;
+    return read;
   });
   const at = cursorAt(0);
   const make = async function* (stop: AbortSignal) {

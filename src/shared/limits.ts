@@ -311,6 +311,10 @@ export const READ_CHUNK_BYTES = 1 * MiB;
 export const READ_LEAST_BYTES = 4 * KiB;
 /** Readers hold this part of the memory budget, and one of them this part of what is left. */
 export const READ_SHARE = 8;
+/** Frames that are not whole yet hold this part of the memory budget. */
+export const FRAME_SHARE = 4;
+/** Who holds half a frame for so long has to go when others need the room. */
+export const HALF_FRAME_MS = 1_000;
 /** Small payloads that are handed out share memory of this size. */
 export const PAYLOAD_CHUNK_BYTES = 4 * KiB;
 /** The longest stretch of a space in an index, unless one run is longer. */

@@ -5,14 +5,13 @@
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import type { History } from '../../shared/lead/epoch.js';
-import { HELLO_FRAME_MAX_BYTES } from '../../shared/limits.js';
 import { Receiver } from '../../shared/link/receiver.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../../shared/wire/auth.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { loadCodecs } from '../../shared/wire/compression.js';
-import { FrameAssembler, type FrameBuffers } from '../../shared/wire/frame.js';
+import type { FrameBuffers } from '../../shared/wire/frame.js';
 import { checkHello, directoryOf, featuresFor, isCall } from '../../shared/wire/greeting.js';
 import {
   decodeFrame,
@@ -34,6 +33,7 @@ import { oneByOne } from '../runtime/in-order.js';
 import { warn } from '../runtime/warn.js';
 import type { SnapshotLink } from '../snapshot/intake.js';
 import { BatchIntake } from './batch-intake.js';
+import { FrameReader } from './frame-reader.js';
 import type { ReceiverHost } from './host.js';
 import { Pings } from './pings.js';
 import { ToldHistory } from './told-history.js';
@@ -65,7 +65,7 @@ export class ReceiverConnection implements SnapshotLink {
   readonly #hooks: ConnectionHooks;
   readonly #receiver: Receiver;
   readonly #intake: BatchIntake;
-  readonly #assembler: FrameAssembler;
+  readonly #reader: FrameReader;
   /** Of the other side; '': not known. */
   readonly address: string;
   primaryId: string | undefined;
@@ -86,11 +86,6 @@ export class ReceiverConnection implements SnapshotLink {
   readonly #pings = new Pings();
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
-  /** Frames wait for so many works: a registration, room; the socket is paused meanwhile. */
-  #works = 0;
-  /** The primary sends no more; what it has sent may still be to do. */
-  #hasEnded = false;
-  #rest: Uint8Array = new Uint8Array(0);
   #acking: NodeJS.Immediate | undefined;
   /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
   readonly #told = new ToldHistory();
@@ -101,25 +96,22 @@ export class ReceiverConnection implements SnapshotLink {
     this.#hooks = hooks;
     this.address = hooks.address;
     this.#receiver = new Receiver(performance.now(), host.readTimeoutMs);
-    this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, hooks.buffers);
+    this.#reader = new FrameReader(socket, hooks.buffers, {
+      heard: () => this.#receiver.heard(performance.now()),
+      take: (kind, body) => this.#take(kind, body),
+      refuse: (error) => this.refuse(error),
+    });
     this.#intake = new BatchIntake(host, this.#receiver, {
       send: (frame) => this.#send(frame),
       duplicate: () => this.#scheduleAcks(),
       fence: (space) => this.fence(space),
       isEnded: () => this.#socket.destroyed,
     });
-    socket.on('data', (chunk) => this.#data(chunk));
     socket.on('error', (error) => {
       if (error instanceof EngramError) this.refuse(error);
       else this.#reason = error.message;
     });
-    socket.on('end', () => {
-      this.#hasEnded = true;
-      if (this.#works === 0) socket.destroySoon();
-    });
     socket.on('close', () => {
-      // Work that is under way may still read out of it.
-      if (this.#works === 0) this.#assembler.release();
       this.#host.snapshots.closed(this);
       this.#hooks.closed(this, this.#reason);
     });
@@ -141,7 +133,13 @@ export class ReceiverConnection implements SnapshotLink {
     return this.#peer !== undefined;
   }
 
+  /** For how long half a frame of it has taken room that others could have, ms. */
+  halfForMs(nowMs: number): number {
+    return this.#reader.halfForMs(nowMs);
+  }
+
   tick(nowMs: number): void {
+    this.#reader.tick(nowMs);
     if (this.#peer) {
       const overdue = this.#peer.overdue(nowMs);
       if (overdue) this.drop(overdue);
@@ -149,7 +147,7 @@ export class ReceiverConnection implements SnapshotLink {
     }
     if (this.primaryId === undefined) return;
     // While we do not read, the silence is ours.
-    if (this.#works > 0) this.#receiver.heard(nowMs);
+    if (this.#reader.isBusy) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
     if (due?.kind === 'drop') this.drop(GIVEN_UP.silent);
     else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
@@ -168,40 +166,6 @@ export class ReceiverConnection implements SnapshotLink {
 
   // --- frames ------------------------------------------------------------------------------
 
-  #data(chunk: Uint8Array): void {
-    this.#receiver.heard(performance.now());
-    try {
-      this.#rest = this.#assembler.feed(chunk, (kind, body) => {
-        this.#take(kind, body);
-        return this.#works === 0 && !this.#socket.destroyed;
-      });
-    } catch (error) {
-      this.refuse(error);
-    }
-  }
-
-  /** Goes on with what had arrived when reading was stopped. */
-  #resume(): void {
-    this.#works -= 1;
-    if (this.#works > 0 || this.#socket.destroyed) return;
-    const rest = this.#rest;
-    this.#rest = new Uint8Array(0);
-    if (rest.length > 0) this.#data(rest);
-    if (this.#works > 0) return;
-    if (this.#hasEnded) this.#socket.destroySoon();
-    else this.#socket.resume();
-  }
-
-  /** Stops reading until the work is done. */
-  #during(work: Promise<void>): void {
-    this.#works += 1;
-    this.#socket.pause();
-    work.then(
-      () => this.#resume(),
-      (error) => this.refuse(error),
-    );
-  }
-
   /** Tells the primary why, and ends. */
   refuse(error: unknown): void {
     if (!(error instanceof EngramError)) {
@@ -214,7 +178,7 @@ export class ReceiverConnection implements SnapshotLink {
     if (waitsMs === 0) this.#bye(error);
     else {
       // Who guesses keys guesses slowly; nothing more is read from now on.
-      this.#during(new Promise(() => setTimeout(() => this.#bye(error), waitsMs).unref()));
+      this.#reader.during(new Promise(() => setTimeout(() => this.#bye(error), waitsMs).unref()));
     }
   }
 
@@ -243,12 +207,12 @@ export class ReceiverConnection implements SnapshotLink {
       return;
     }
     if (this.#peer && frame.kind !== 'bye') {
-      this.#during(this.#peer.take(frame));
+      this.#reader.during(this.#peer.take(frame));
       return;
     }
     switch (frame.kind) {
       case 'spaces':
-        this.#during(this.#register(frame.rows));
+        this.#reader.during(this.#register(frame.rows));
         return;
       case 'history':
         this.#told.add(frame.rows);
@@ -258,7 +222,7 @@ export class ReceiverConnection implements SnapshotLink {
         return;
       case 'batches': {
         const waiting = this.#intake.take(frame.body);
-        if (waiting) this.#during(waiting);
+        if (waiting) this.#reader.during(waiting);
         return;
       }
       case 'regressed':
@@ -324,7 +288,7 @@ export class ReceiverConnection implements SnapshotLink {
     const { proven } = this.#socket;
     if (tls) checkCertificate(proven, { tls, clusterId, nodeId: hello.nodeId });
     const loading = loadCodecs(hello.features);
-    if (loading) this.#during(loading.then(() => this.#hello(hello)));
+    if (loading) this.#reader.during(loading.then(() => this.#hello(hello)));
     if (loading || this.#socket.destroyed) return;
     this.version = checkHello(hello, this.#host);
     this.directoryId = directoryOf(hello.maxVersion, hello.auth);
@@ -357,11 +321,11 @@ export class ReceiverConnection implements SnapshotLink {
       if (!isPeerCall) await this.#hooks.claim(this, hello);
       if (this.#socket.destroyed) return;
       this.#host.met(hello.nodeId, hello.incarnation);
-      this.#assembler.setCap(this.#host.maxFrameBytes);
+      this.#reader.setCap(this.#host.maxFrameBytes);
       this.#intake.features = featuresFor(hello);
       tell?.();
     };
-    this.#during(welcome());
+    this.#reader.during(welcome());
   }
 
   #sendWelcome(hello: Hello, auth: Uint8Array | undefined): void {
@@ -460,7 +424,7 @@ export class ReceiverConnection implements SnapshotLink {
       const primary = { rows: history, last: next - 1 };
       back.push(() => this.#rejoin(space, handle, followed.epoch, primary));
     }
-    if (back.length > 0) this.#during(oneByOne(back));
+    if (back.length > 0) this.#reader.during(oneByOne(back));
   }
 
   async #rejoin(space: SpaceState, handle: number, epoch: Epoch, primary: History): Promise<void> {

@@ -32,6 +32,8 @@ export interface ReceiverHost {
   readonly directoryId: string;
   readonly maxEntryBytes: number;
   readonly maxFrameBytes: number;
+  /** What frames that are not whole may take together, unless two of them are longer. */
+  readonly frameMemoryBytes: number;
   readonly readTimeoutMs: number;
   readonly keepAliveMs: number;
   readonly credentials: CredentialsNow;

@@ -8,6 +8,7 @@ import { type EngramError, type ErrorCode, failure, firstLine } from '../../shar
 import {
   CONNECTIONS_MAX,
   DUPLICATE_PING_MS,
+  HALF_FRAME_MS,
   HANDSHAKE_DEADLINE_MS,
   PEER_CALLS_MAX,
   PRE_TRUST_CONNECTIONS_MAX,
@@ -44,7 +45,7 @@ const REASONS: Partial<Record<ErrorCode, RefusalReason>> = {
 export class ReceiverServer {
   readonly #host: ReceiverHost;
   readonly #listener: Listener;
-  readonly #buffers = new FrameBuffers();
+  readonly #buffers: FrameBuffers;
   readonly #connections = new Set<ReceiverConnection>();
   /** Those that have not been let in yet. */
   readonly #places = new Places<ReceiverConnection>({
@@ -59,6 +60,7 @@ export class ReceiverServer {
 
   constructor(sockets: Sockets, host: ReceiverHost) {
     this.#host = host;
+    this.#buffers = new FrameBuffers(Math.max(host.frameMemoryBytes, 2 * host.maxFrameBytes));
     this.#listener = sockets.listener(
       (socket) => this.#accept(socket),
       host.keepAliveMs,
@@ -107,6 +109,15 @@ export class ReceiverServer {
   #letGo(connection: ReceiverConnection, reason: RefusalReason, detail: string): void {
     this.#host.doors.refused(reason, connection.address, detail);
     connection.drop(detail);
+  }
+
+  /** Frames wait for room: whoever has held half of one for long gives it up. */
+  #makeRoom(nowMs: number): void {
+    for (const connection of [...this.#connections]) {
+      const ms = Math.round(connection.halfForMs(nowMs));
+      if (ms < HALF_FRAME_MS) continue;
+      this.#letGo(connection, 'memory', `half a frame of it was held for ${ms} ms`);
+    }
   }
 
   /** It has proved itself, where this is asked for. Throws NotMember, ConnectionRefused. */
@@ -210,6 +221,7 @@ export class ReceiverServer {
       this.#letGo(connection, 'late', 'it has not proved who it is within 5 s');
     }
     for (const connection of this.#connections) connection.tick(nowMs);
+    if (this.#buffers.isWanted) this.#makeRoom(nowMs);
   }
 
   /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */

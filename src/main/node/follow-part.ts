@@ -1,6 +1,7 @@
 /** What a node follows: where primaries dial it, what becomes of what they send, what applies. */
 import path from 'node:path';
 import type { Address } from '../../shared/address.js';
+import { FRAME_SHARE } from '../../shared/limits.js';
 import type { Sequence } from '../../shared/position.js';
 import { Applier } from '../follow/apply.js';
 import { CheckpointFollower } from '../follow/checkpoint-follower.js';
@@ -124,7 +125,7 @@ export class FollowPart {
 
   /** From now on primaries may dial this node. Rejects as the system does. */
   async listen(listen: Address, sockets: Sockets, leading: Leading): Promise<void> {
-    const { own, log, ship, emit } = this.#given;
+    const { config, own, log, ship, emit } = this.#given;
     const { replication } = ship;
     const { memory, spaces, reader, wal } = log;
     const appliedTo = (space: SpaceState): Sequence => this.appliedTo(space);
@@ -134,6 +135,7 @@ export class FollowPart {
       get directoryId() {
         return own.directoryId;
       },
+      frameMemoryBytes: config.memoryBudgetBytes / FRAME_SHARE,
       wal,
       snapshots: this.snapshots,
       spaceById: (id) => spaces.byId(id),

@@ -104,50 +104,139 @@ export function readFrameHead(view: DataView, at: number, cap: number): FrameHea
 }
 
 /**
- * Buffers of connections that are gone, for the next ones: a link that comes and goes leaves no
+ * The memory in which the connections of one server bring their frames together: never more than
+ * `most` bytes, however many they are (P5). Who finds no room waits for it, and those that have a
+ * buffer for nothing give it back meanwhile. Two are kept: a link that comes and goes leaves no
  * garbage of its size each time.
  */
 export class FrameBuffers {
+  readonly #most: number;
   readonly #spare: Uint8Array[] = [];
+  #lent = 0;
+  #waiting: { readonly bytes: number; found(): void }[] = [];
 
-  /** At least `bytes` long; what is in it is old. */
-  take(bytes: number): Uint8Array {
+  /** @param most bytes; at least one frame of the longest must find room */
+  constructor(most = Number.POSITIVE_INFINITY) {
+    this.#most = most;
+  }
+
+  /** Bytes in the hands of connections. */
+  get lentBytes(): number {
+    return this.#lent;
+  }
+
+  /** Somebody waits for room. */
+  get isWanted(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** At least `bytes` long; what is in it is old. undefined: there is no room, for now. */
+  take(bytes: number): Uint8Array | undefined {
     const at = this.#spare.findIndex((spare) => spare.length >= bytes);
+    const length = at < 0 ? bytes : this.#spare[at]!.length;
+    if (this.#lent + length > this.#most) return undefined;
+    this.#lent += length;
     return at < 0 ? new Uint8Array(bytes) : this.#spare.splice(at, 1)[0]!;
   }
 
   give(buffer: Uint8Array): void {
+    this.#lent -= buffer.length;
     if (this.#spare.length < SPARE_FRAME_BUFFERS) this.#spare.push(buffer);
+    else {
+      // The longer ones are worth more.
+      const least = this.#spare.reduce(
+        (i, one, n, all) => (one.length < all[i]!.length ? n : i),
+        0,
+      );
+      if (this.#spare[least]!.length < buffer.length) this.#spare[least] = buffer;
+    }
+    // Who needs little goes first: no crowd of long frames holds up a short one.
+    const waiting = this.#waiting.splice(0).sort((a, b) => a.bytes - b.bytes);
+    for (const { found } of waiting) found();
+  }
+
+  /** Resolves when something was given back: there may be room for so many bytes now. */
+  whenRoom(bytes: number): Promise<void> {
+    return new Promise((found) => this.#waiting.push({ bytes, found }));
   }
 }
 
-/** Brings a byte stream into frames in one buffer, as long as the longest that it takes. */
+/** What every stream has for itself: the head of a frame, and short ones as a whole. */
+const OWN_BYTES = FRAME_HEADER_BYTES + HELLO_FRAME_MAX_BYTES;
+
+/**
+ * Brings a byte stream into frames. One that is longer than what each stream has for itself gets a
+ * buffer once so much of it has come: room for the whole frame, so that nobody waits for the rest
+ * of it while others do the same.
+ */
 export class FrameAssembler {
-  readonly #buffers: FrameBuffers | undefined;
-  #bytes: Uint8Array;
-  #view: DataView;
+  readonly #buffers: FrameBuffers;
+  readonly #own = new Uint8Array(OWN_BYTES);
+  #bytes: Uint8Array = this.#own;
+  #view: DataView = new DataView(this.#own.buffer);
   #used = 0;
   /** Not yet known to be frames at all. */
   #isUnknown = true;
   #cap: number;
+  /** Nothing has needed more than its own bytes since this was asked last. */
+  #isIdle = false;
 
   /** @param buffers where the buffer for longer frames comes from, and goes back to */
-  constructor(cap: number, buffers?: FrameBuffers) {
+  constructor(cap: number, buffers = new FrameBuffers()) {
     this.#buffers = buffers;
     this.#cap = cap;
-    this.#bytes = new Uint8Array(FRAME_HEADER_BYTES + cap);
-    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** A frame has begun to come, and is not whole. */
+  get isHalf(): boolean {
+    return this.#used > 0;
+  }
+
+  /** Of a frame that finds no room; 0: none does. */
+  wantedBytes = 0;
+
+  /** It has more than what each stream has for itself. */
+  get holdsBuffer(): boolean {
+    return this.#bytes !== this.#own;
   }
 
   /** From now on frames of up to `cap` bytes are taken. */
   setCap(cap: number): void {
     this.#cap = cap;
-    const wanted = FRAME_HEADER_BYTES + cap;
-    if (wanted <= this.#bytes.length) return;
-    const bytes = this.#buffers?.take(wanted) ?? new Uint8Array(wanted);
-    bytes.set(this.#bytes.subarray(0, this.#used));
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer);
+  }
+
+  /** @returns whether there is room for `bytes` now, of a frame that has `end` bytes */
+  #grow(bytes: number, end: number): boolean {
+    if (this.holdsBuffer) this.#isIdle = false;
+    this.wantedBytes = 0;
+    if (bytes <= this.#bytes.length) return true;
+    // Frames of about one length need one buffer.
+    const length = Math.min(FRAME_HEADER_BYTES + this.#cap, 2 ** Math.ceil(Math.log2(end)));
+    const next = this.#buffers.take(length);
+    if (!next) {
+      this.wantedBytes = length;
+      return false;
+    }
+    next.set(this.#bytes.subarray(0, this.#used));
+    this.#giveBack();
+    this.#bytes = next;
+    this.#view = new DataView(next.buffer);
+    return true;
+  }
+
+  #giveBack(): void {
+    if (this.holdsBuffer) this.#buffers.give(this.#bytes);
+    this.#bytes = this.#own;
+    this.#view = new DataView(this.#own.buffer);
+  }
+
+  /**
+   * To be called now and then while no body is read: gives back what was not needed since the call
+   * before, or is wanted elsewhere.
+   */
+  rest(): void {
+    if (this.#used === 0 && (this.#isIdle || this.#buffers.isWanted)) this.#giveBack();
+    this.#isIdle = true;
   }
 
   /** Another stream begins, with frames of up to `cap` bytes at first. */
@@ -159,14 +248,14 @@ export class FrameAssembler {
 
   /** Nothing is fed any more, and no body that was handed over is read. */
   release(): void {
-    if (this.#cap > HELLO_FRAME_MAX_BYTES) this.#buffers?.give(this.#bytes);
-    this.#bytes = new Uint8Array(0);
+    this.#giveBack();
     this.#used = 0;
   }
 
   /**
    * Takes `chunk` and hands over each whole frame. The body is valid only during the call.
-   * `take` returns false to stop; the bytes not used up are returned, to be fed again.
+   * `take` returns false to stop; the bytes not used up are returned, to be fed again. So they are
+   * where the buffers have no room for them.
    * Throws ProtocolViolation, ChecksumMismatch, TlsMismatch.
    */
   feed(chunk: Uint8Array, take: (kind: number, body: Uint8Array) => boolean): Uint8Array {
@@ -174,6 +263,7 @@ export class FrameAssembler {
     while (rest.length > 0) {
       const wanted = this.#wanted();
       const part = rest.subarray(0, wanted - this.#used);
+      if (!this.#grow(this.#used + part.length, wanted)) break;
       this.#bytes.set(part, this.#used);
       this.#used += part.length;
       rest = rest.subarray(part.length);

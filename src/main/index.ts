@@ -63,7 +63,13 @@ export {
   type TypedEntry,
   type WithCodec,
 } from './node/space/codec.js';
-export type { AckLevel, Appended, AppendedBatch, AppendOptions } from './node/space/options.js';
+export type {
+  AckLevel,
+  Appended,
+  AppendedBatch,
+  AppendOptions,
+  WaitOptions,
+} from './node/space/options.js';
 export type { ReadRange, SubscribeOptions } from './node/space/readings.js';
 export type { LibraryEntries, TypedSpace } from './node/space/typed.js';
 export type { Space } from './node/space.js';

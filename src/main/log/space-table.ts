@@ -83,6 +83,8 @@ export interface SpaceState {
   isRewinding: boolean;
   /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
   isInstalling: boolean;
+  /** When all that its leader had was here, monotonic ms: as of the last time it was asked. */
+  freshAtMs: number | undefined;
   /** What of its log was taken back since anybody looked. */
   readonly truth: LogTruth;
 }
@@ -194,6 +196,7 @@ export class SpaceTable {
       toldSets: [],
       isRewinding: false,
       isInstalling: facts.begun !== undefined,
+      freshAtMs: undefined,
       truth: new LogTruth(),
     };
     this.bySlot.push(space);
@@ -251,7 +254,9 @@ export function takeBack(space: SpaceState, first: Sequence): void {
   space.truth.takeBack(first);
   space.times.takeBack(first);
   for (const consumer of space.consumers) consumer.run(undefined, 0, 0);
-  if (first < Number.POSITIVE_INFINITY) endWaits(space, () => rewoundError(space, first));
+  if (first === Number.POSITIVE_INFINITY) return;
+  space.freshAtMs = undefined;
+  endWaits(space, () => rewoundError(space, first));
 }
 
 /** The space has become durable up to `sequence`. */

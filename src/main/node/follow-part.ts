@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Address } from '../../shared/address.js';
 import { FRAME_SHARE } from '../../shared/limits.js';
 import type { Sequence } from '../../shared/position.js';
+import { AppliedWaits } from '../follow/applied-waits.js';
 import { Applier } from '../follow/apply.js';
 import { CheckpointFollower } from '../follow/checkpoint-follower.js';
 import type { ReceiverHost } from '../follow/host.js';
@@ -51,6 +52,8 @@ export type Leading = Pick<
 export class FollowPart {
   readonly primaries = new PrimaryLinks();
   readonly snapshots: SnapshotIntake;
+  /** Who waits for what the host applies. */
+  readonly applied = new AppliedWaits();
   /** undefined: this node's host applies nothing. */
   readonly applier: Applier | undefined;
   /** A primary's link is there; what parts that come later do about it. */
@@ -94,7 +97,10 @@ export class FollowPart {
     this.applier =
       apply || rewound
         ? new Applier(config, reader, wal, keptAt, {
-            applied: (space, sequence) => this.#server?.applied(space, sequence),
+            applied: (space, sequence) => {
+              this.#server?.applied(space, sequence);
+              this.applied.reached(space, sequence);
+            },
             closing: stop,
             ...applyEvents(emit),
           })
@@ -121,6 +127,12 @@ export class FollowPart {
   appliedTo(space: SpaceState): Sequence {
     const { applied, position } = space.facts;
     return this.applier?.appliedTo(space) ?? Math.min(applied, position.sequence);
+  }
+
+  /** The same as its host sees it: what it wrote as the leader it has applied itself. */
+  hostAppliedTo(space: SpaceState): Sequence {
+    const { memory } = this.#given.log;
+    return space.facts.role === 'primary' ? memory.durable(space.slot) : this.appliedTo(space);
   }
 
   /** From now on primaries may dial this node. Rejects as the system does. */

@@ -8,6 +8,7 @@ import { noPlace } from '../follow/position-rows.js';
 import type { Coordinator } from '../lead/coordinator.js';
 import { Leadership } from '../lead/leadership.js';
 import { Acquaintances } from '../lead/members/acquaintances.js';
+import { LeaderTips } from '../lead/promotion/leader-tips.js';
 import { Renewal } from '../lead/renewal.js';
 import type { SpaceTable } from '../log/space-table.js';
 import type { NodeConfig } from '../options/options.js';
@@ -42,6 +43,8 @@ export class LeadPart {
   readonly acquaintances: Acquaintances;
   readonly #refusals: Refusals;
   readonly #spaces: SpaceTable;
+  /** What leaders have durable. */
+  readonly tips: LeaderTips;
   readonly #renewal: Renewal;
 
   constructor(given: LeadGiven) {
@@ -77,6 +80,9 @@ export class LeadPart {
       isLinked: (nodeId) => follow.primaries.versionOf(nodeId) !== undefined,
       reachable: (space) => leadership.electorate.reachable(space),
     });
+    const { electorate } = leadership;
+    const { nodeId } = config;
+    this.tips = new LeaderTips({ nodeId, memory, spaces, coordinator, electorate });
     this.#renewal = new Renewal({
       ...{ disk, dir, own, spaces, state: log.state, replication, leadership, emit },
       refuseAll: (error) => follow.refuseAll(error),
@@ -119,7 +125,7 @@ export class LeadPart {
       heard: (space, epoch) => leadership.fencing.heard(space, epoch, undefined),
       told: (space, history) => leadership.told(space, history),
       rejoin: (...asked) => leadership.rejoin(...asked),
-      peers: leadership.handlers,
+      peers: { ...leadership.handlers, ...this.tips.handlers },
     };
   }
 

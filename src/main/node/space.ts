@@ -19,6 +19,9 @@ import {
   type AppendOptions,
   checkSequence,
   readAck,
+  readToken,
+  readWait,
+  type WaitOptions,
 } from './space/options.js';
 import type { SpaceParts } from './space/parts.js';
 import {
@@ -28,6 +31,9 @@ import {
   readTime,
   type SubscribeOptions,
 } from './space/readings.js';
+import { Waits } from './space/waits.js';
+
+const WAIT = ['applied', 'timeoutMs'] as const;
 
 /** For the node; no host can reach it. */
 export let makeSpace: (parts: SpaceParts, state: SpaceState) => Space;
@@ -39,6 +45,7 @@ export class Space {
   readonly #parts: SpaceParts;
   readonly #state: SpaceState;
   readonly #appends: Appends;
+  readonly #waits: Waits;
 
   static {
     makeSpace = (parts, state) => new Space(parts, state);
@@ -49,6 +56,7 @@ export class Space {
     this.#parts = parts;
     this.#state = state;
     this.#appends = new Appends(parts, state);
+    this.#waits = new Waits(parts, state);
   }
 
   get name(): string {
@@ -156,6 +164,38 @@ export class Space {
       this.#parts.replication.acks.requireConfigured(this.#state, ack.replicas);
     }
     await abortable('flushed', signal, () => this.#appends.whenFlushed(sequence, ack));
+  }
+
+  /**
+   * Resolves when this very entry is durable here, and with `applied` when this node's `apply` has
+   * returned for it: on any node that has the space, however many failovers lie between.
+   * @param token what its append resolved with; one of another entry there is Rewound
+   * Rejects Configuration, Rewound (history has a later epoch there: the entry was taken back),
+   * AckTimeout, Aborted, WalFailed, Closed.
+   */
+  async waitFor(token: Appended, options?: WaitOptions & Abortable): Promise<void> {
+    const read = readToken('waitFor: token', token);
+    const [signal, rest] = withoutSignal<WaitOptions>('waitFor', options, WAIT);
+    const { applied, timeoutMs } = readWait('waitFor', rest);
+    const work = (): Promise<void> => stayAlive(this.#waits.until(read, applied, timeoutMs));
+    await abortable('waitFor', signal, work);
+  }
+
+  /**
+   * Asks the node that leads the space what it has durable, and waits for that here: what is read
+   * from then on has all that was acknowledged before this call. Calls of one moment share a
+   * question. With etcd the leader answers while its lease holds; else it is that node's own view,
+   * and for a moment after a failover the old leader's. Where this node leads it resolves at once.
+   * @returns the token of the leader's last entry; sequence 0: it has none
+   * Rejects Configuration, NotPrimary (nobody led it all the time), ConnectionRefused,
+   * ConnectionTimeout, ConnectionLost, AckTimeout (it was asked, and is farther), Rewound, Aborted,
+   * WalFailed, Closed.
+   */
+  async catchUp(options?: WaitOptions & Abortable): Promise<Appended> {
+    const [signal, rest] = withoutSignal<WaitOptions>('catchUp', options, WAIT);
+    const { applied, timeoutMs } = readWait('catchUp', rest);
+    const work = (): Promise<Appended> => stayAlive(this.#waits.caughtUp(applied, timeoutMs));
+    return await abortable('catchUp', signal, work);
   }
 
   /**

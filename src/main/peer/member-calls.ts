@@ -13,7 +13,7 @@ import {
 } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { Epoch } from '../../shared/position.js';
-import type { StandingRow } from '../../shared/wire/peer-frames.js';
+import type { StandingRow, TipRow } from '../../shared/wire/peer-frames.js';
 import type { Promised } from '../../shared/wire/role-frames.js';
 import type { PeerCall, PeerClient } from './client.js';
 
@@ -136,6 +136,12 @@ export class MemberCalls {
     return asked((answer) => line.add({ id, ...answer }));
   }
 
+  /** What the member has durable of a space that it leads. Rejects as `PeerClient.ask` does. */
+  tip(member: Member, id: string): Promise<TipRow> {
+    const line = this.#line(member, 'tip', putTips);
+    return asked((answer) => line.add({ id, ...answer }));
+  }
+
   /**
    * A member's word on an epoch of a space, for this candidate. Rejects as `PeerClient.ask` does.
    */
@@ -171,6 +177,15 @@ const putStanding: Put<Ask<StandingRow>> = async (call, asks, next) => {
   const question = { kind: 'standing-ask', ids: asks.map((ask) => ask.id) } as const;
   const waiting = byId(asks);
   await call.ask(question, ['standing'], MEMBER_ASK_MS, ({ rows }) => {
+    for (const row of rows) waiting.get(row.id)?.resolve(row);
+    return next();
+  });
+};
+
+const putTips: Put<Ask<TipRow>> = async (call, asks, next) => {
+  const question = { kind: 'tip-ask', ids: asks.map((ask) => ask.id) } as const;
+  const waiting = byId(asks);
+  await call.ask(question, ['tips'], MEMBER_ASK_MS, ({ rows }) => {
     for (const row of rows) waiting.get(row.id)?.resolve(row);
     return next();
   });

@@ -121,6 +121,11 @@ export interface SpaceStatus {
   readonly appliedSequence: Sequence;
   /** A host applies entries here; else `appliedSequence` says nothing. */
   readonly isApplied: boolean;
+  /**
+   * All that was acknowledged so many ms ago is here, by the last `catchUp`: what is shown may be
+   * so old. undefined: nobody has asked the leader since the node was opened. 0 where it leads.
+   */
+  readonly ageMs: number | undefined;
   /** Why this node leads the space and yet takes no appends, if so. */
   readonly refusal: { readonly code: string; readonly message: string } | undefined;
   /** Why nothing is applied, if so. */

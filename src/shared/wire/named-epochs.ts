@@ -6,6 +6,7 @@
  *   frame        | names
  *   -------------+---------------------------------------------------------------------------
  *   standing     | the epoch of its role and who leads in it, the highest epoch it has seen
+ *   tips         | the epoch of the last entry of who leads
  *   promised,    |
  *   promises-    |
  *   given        | the highest epoch it has seen
@@ -42,6 +43,10 @@ export function epochsNamed(frame: Frame, nodeId: string): NamedEpoch[] {
         const seen = { id, epoch: Math.max(epochSeen, row.position.epoch), leader: undefined };
         return [{ id, epoch, leader }, seen];
       });
+    case 'tips':
+      return frame.rows
+        .filter((row) => row.leads && row.epoch > 0)
+        .map(({ id, epoch }) => ({ id, epoch, leader: nodeId }));
     case 'promised':
       return [{ id: frame.id, epoch: frame.epochSeen, leader: undefined }];
     case 'promises-given':

@@ -55,6 +55,16 @@ export interface StandingRow {
   readonly protocol: number;
 }
 
+/** What the leader of a space has durable, as it says itself. */
+export interface TipRow {
+  readonly id: string;
+  /** It leads the space in this moment: with a lease, that lease has not run out. */
+  readonly leads: boolean;
+  /** Of its last durable entry; 0: it has none. */
+  readonly epoch: Epoch;
+  readonly sequence: Sequence;
+}
+
 /** Why a node cannot give an entry. */
 export type LackReason = 'unknown' | 'trimmed' | 'beyond' | 'damaged';
 const LACKS: readonly LackReason[] = ['unknown', 'trimmed', 'beyond', 'damaged'];
@@ -64,6 +74,9 @@ export type PeerFrame =
   | { readonly kind: 'standing-ask'; readonly ids: readonly string[] }
   /** Rows in the order of the ids, over as many frames as it takes. */
   | { readonly kind: 'standing'; readonly rows: readonly StandingRow[] }
+  | { readonly kind: 'tip-ask'; readonly ids: readonly string[] }
+  /** Rows in the order of the ids, all as of one moment. */
+  | { readonly kind: 'tips'; readonly rows: readonly TipRow[] }
   | {
       readonly kind: 'entries-ask';
       readonly id: string;
@@ -91,16 +104,30 @@ export type PeerFrame =
 export const PEER_CODECS: FrameCodecs<PeerFrame> = {
   'standing-ask': {
     code: 24,
-    write: (w, { ids }) => {
-      for (const id of ids) w.id(id);
-    },
-    read: (r) => {
-      const ids = readRows(r, (x) => x.id());
-      if (ids.length > ASK_SPACES_MAX) {
-        throw failure('ProtocolViolation', `${ids.length} spaces in one question`);
+    write: writeIds,
+    read: (r) => ({ kind: 'standing-ask', ids: readIds(r) }),
+  },
+  'tip-ask': {
+    code: 47,
+    write: writeIds,
+    read: (r) => ({ kind: 'tip-ask', ids: readIds(r) }),
+  },
+  tips: {
+    code: 48,
+    write: (w, { rows }) => {
+      for (const { id, leads, epoch, sequence } of rows) {
+        w.id(id).u8(Number(leads)).u32(epoch).u64(sequence);
       }
-      return { kind: 'standing-ask', ids };
     },
+    read: (r) => ({
+      kind: 'tips',
+      rows: readRows(r, (x) => ({
+        id: x.id(),
+        leads: oneOf([false, true], x.u8()),
+        epoch: x.u32(),
+        sequence: x.u64(),
+      })),
+    }),
   },
   standing: {
     code: 25,
@@ -224,4 +251,16 @@ export function standingInFrames(rows: readonly StandingRow[]): StandingRow[][] 
     for (const set of row.sets) bytes += rowBytes(set);
     return bytes;
   });
+}
+
+function writeIds(w: ByteWriter, { ids }: { readonly ids: readonly string[] }): void {
+  for (const id of ids) w.id(id);
+}
+
+function readIds(r: ByteReader): string[] {
+  const ids = readRows(r, (x) => x.id());
+  if (ids.length > ASK_SPACES_MAX) {
+    throw failure('ProtocolViolation', `${ids.length} spaces in one question`);
+  }
+  return ids;
 }

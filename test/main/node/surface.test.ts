@@ -16,8 +16,10 @@ const NODE = (
   'summary switchover'
 ).split(' ');
 NODE.unshift('addReplica');
-const SPACE =
-  'append appendBatch checkpoint flushed name read seek skip status subscribe tryAppend'.split(' ');
+const SPACE = (
+  'append appendBatch catchUp checkpoint flushed name read seek skip status subscribe tryAppend ' +
+  'waitFor'
+).split(' ');
 
 interface Declarations {
   /** Where each imported name is declared: `file name`. */

@@ -51,6 +51,9 @@ test('FAULT-111 what the other answers and questions of a peer call name', () =>
   const rows = [{ id, isGranted: true, epochSeen: 6, position, reason: '' }];
   const given = { kind: 'promises-given', rows } as const;
   expect(epochsNamed(given, 'n')).toEqual([{ id, epoch: 6, leader: undefined }]);
+  const tip = { id, leads: true, epoch: 6, sequence: 9 };
+  const tips = { kind: 'tips', rows: [tip, { ...tip, leads: false, epoch: 7 }] } as const;
+  expect(epochsNamed(tips, 'n')).toEqual([{ id, epoch: 6, leader: 'n' }]);
   const took = { kind: 'took-over', id, epoch: 7, code: '', reason: '' } as const;
   expect(epochsNamed(took, 'n')).toEqual([{ id, epoch: 7, leader: 'n' }]);
   const over = { kind: 'take-over', id, position, handover: 1n } as const;

@@ -146,6 +146,8 @@ const FRAMES: PlainFrame[] = [
     kind: 'promises-given',
     rows: [{ id: ID, isGranted: true, epochSeen: 4, position, reason: '', directoryId: undefined }],
   },
+  { kind: 'tip-ask', ids: [ID] },
+  { kind: 'tips', rows: [{ id: ID, leads: true, epoch: 4, sequence: 258 }] },
   { kind: 'take-over', id: ID, position, handover: 9n },
   { kind: 'took-over', id: ID, epoch: 0, code: 'PromotionRefused', reason: 'behind' },
   { kind: 'regressed', handle: 3, flushed: 258 },

@@ -9,7 +9,7 @@ import { MEMBER_ASK_MS } from '../../../shared/limits.js';
 import type { Member } from '../../../shared/log/node-record.js';
 import { countingSets } from '../../../shared/members/members.js';
 import type { Epoch, Position } from '../../../shared/position.js';
-import type { StandingRow } from '../../../shared/wire/peer-frames.js';
+import type { StandingRow, TipRow } from '../../../shared/wire/peer-frames.js';
 import type { Promised } from '../../../shared/wire/role-frames.js';
 import type { SpaceState } from '../../log/space-table.js';
 import type { PeerClient } from '../../peer/client.js';
@@ -124,6 +124,16 @@ export class Electorate {
     if (!member || member.port === 0) return 'nobody knows where it listens';
     const row = await this.#calls.standing(member, space.facts.id);
     return row.isKnown ? row : 'it does not know the space';
+  }
+
+  /** What a member has durable of a space that it leads. Rejects NotPrimary, and as a question. */
+  async tipOf(space: SpaceState, nodeId: string): Promise<TipRow> {
+    const member = this.memberOf(space, nodeId);
+    if (!member || member.port === 0) {
+      const found = `${space.facts.name}: nobody knows where ${nodeId}, which leads it, listens`;
+      throw failure('NotPrimary', found, { details: { primaryNodeId: nodeId } });
+    }
+    return await this.#calls.tip(member, space.facts.id);
   }
 
   /** Asks these members for their promise; silence is none. */

@@ -75,6 +75,7 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
     lastHostSequence: lastHostSequence(facts, durable),
     appliedSequence: parts.appliedTo(space),
     isApplied: applier !== undefined,
+    ageMs: ageOf(space),
     refusal: refusalOf(space),
     applyBlocked: applier?.blockOf(space),
     skipped: [...facts.skipped],
@@ -89,6 +90,11 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
       ms: rpoMs.length > 0 ? Math.min(...rpoMs) : durable === 0 ? 0 : 'unknown',
     },
   };
+}
+
+function ageOf({ facts, isFenced, freshAtMs }: SpaceState): number | undefined {
+  if (facts.role === 'primary' && !isFenced) return 0;
+  return freshAtMs === undefined ? undefined : performance.now() - freshAtMs;
 }
 
 function refusalOf(space: SpaceState): SpaceStatus['refusal'] {

@@ -28,6 +28,15 @@ export interface AppendOptions extends Abortable {
   readonly expected?: Sequence | Appended;
 }
 
+/** What `waitFor` and `catchUp` wait for, and for how long. */
+export interface WaitOptions {
+  /** true: until this node's `apply` has returned for it, too. */
+  readonly applied?: boolean;
+  /** Default 5,000. */
+  readonly timeoutMs?: number;
+}
+
+/** What an append resolves with: a token of this very entry, for `waitFor` and `expected`. */
 export interface Appended {
   readonly sequence: Sequence;
   readonly epoch: Epoch;
@@ -47,6 +56,23 @@ export function readAck(what: string, given: unknown, fewest?: number): Required
   }
   checkTimeout(`${what}: timeoutMs`, timeoutMs);
   return { replicas, timeoutMs };
+}
+
+export function readWait(what: string, given: Partial<WaitOptions>): Required<WaitOptions> {
+  const { applied = false, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = given;
+  if (typeof applied !== 'boolean') throw wrong(`${what}: applied`, applied, 'true or false');
+  checkTimeout(`${what}: timeoutMs`, timeoutMs);
+  return { applied, timeoutMs };
+}
+
+/** Throws Configuration for what is no token. */
+export function readToken(what: string, given: unknown): Appended {
+  if (typeof given !== 'object' || given === null) {
+    throw wrong(what, given, 'what an append resolves with: { sequence, epoch }');
+  }
+  const { sequence, epoch } = readExpected(given);
+  if (epoch === undefined) throw wrong(`${what}: epoch`, epoch, 'the epoch of the entry');
+  return { sequence, epoch };
 }
 
 /** Throws Configuration for what is no sequence, and nothing that an append resolves with. */

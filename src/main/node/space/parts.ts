@@ -2,9 +2,11 @@
 import type { EngramError } from '../../../shared/errors.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
 import type { Sequence } from '../../../shared/position.js';
+import type { AppliedWaits } from '../../follow/applied-waits.js';
 import type { Applier } from '../../follow/apply.js';
 import type { LeaderWord } from '../../lead/coordinator-state.js';
 import type { MembersStatus } from '../../lead/members/changes.js';
+import type { Tip } from '../../lead/promotion/leader-tips.js';
 import type { Retention } from '../../log/retention/retention.js';
 import type { SpaceState } from '../../log/space-table.js';
 import type { Wal } from '../../log/wal.js';
@@ -26,6 +28,11 @@ export interface SpaceParts {
   appliedTo(space: SpaceState): Sequence;
   /** That the connected primary speaks; undefined: none is. */
   versionOf(primaryId: string): number | undefined;
+  /** What the host has applied, where it has; on a node that leads, what its host wrote, too. */
+  hostAppliedTo(space: SpaceState): Sequence;
+  readonly applied: AppliedWaits;
+  /** What its leader has durable, asked now. */
+  readonly tipOf: (space: SpaceState) => Promise<Tip>;
   readonly applier: Applier | undefined;
   readonly snapshots: SnapshotIntake;
   membersOf(space: SpaceState): MembersStatus;

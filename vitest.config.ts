@@ -22,6 +22,7 @@ class QuickFirst extends BaseSequencer {
 /** What measures memory or a rate, or keeps the machine busy by itself: one file at a time. */
 const ALONE = [
   'test/crash/{kill,soak,campaign}.test.ts',
+  'test/hostile/hostile.test.ts',
   'test/deploy/alerts.test.ts',
   'test/scenarios/{mass-promotion,many-spaces,compression}.test.ts',
 ];

@@ -150,11 +150,9 @@ export class ReceiverConnection implements SnapshotLink {
     if (this.#reader.isBusy) this.#receiver.heard(nowMs);
     const due = this.#receiver.tick(nowMs);
     if (due?.kind === 'drop') this.drop(GIVEN_UP.silent);
-    else if (due?.rows.length === 0) this.#send({ kind: 'heartbeat', stalledMs: 0, rows: [] });
-    else {
-      for (const rows of inFrames(due?.rows ?? [])) {
-        this.#send({ kind: 'heartbeat', stalledMs: 0, rows });
-      }
+    else if (due) {
+      const parts = due.rows.length > 0 ? inFrames(due.rows) : [[]];
+      for (const rows of parts) this.#send({ kind: 'heartbeat', stalledMs: 0, rows });
     }
   }
 
@@ -226,7 +224,7 @@ export class ReceiverConnection implements SnapshotLink {
         return;
       }
       case 'regressed':
-        this.#host.regressed(this.primaryId!, this.#spaceOf(frame.handle), frame.flushed);
+        this.#host.regressed(this.primaryId!, this.#followed(frame.handle), frame.flushed);
         return;
       case 'heartbeat':
         this.#heardBeat(frame.stalledMs);
@@ -257,6 +255,10 @@ export class ReceiverConnection implements SnapshotLink {
 
   #spaceOf(handle: Handle): SpaceState | undefined {
     return this.#host.spaceById(this.#introduced.get(handle) ?? '');
+  }
+
+  #followed(handle: Handle): SpaceState | undefined {
+    return this.#host.spaceById(this.#receiver.followedId(handle) ?? '');
   }
 
   #snapshot(frame: SnapshotFrame): void {
@@ -358,14 +360,14 @@ export class ReceiverConnection implements SnapshotLink {
   #checkpoints(rows: readonly HeartbeatRow[]): void {
     if (this.version < 2) throw failure('ProtocolViolation', 'checkpoints in version 1');
     for (const { handle, sequence } of rows) {
-      const id = this.#receiver.followedId(handle);
-      if (id) this.#host.checkpointed(this.#host.spaceById(id)!, sequence);
+      const space = this.#followed(handle);
+      if (space) this.#host.checkpointed(space, sequence);
     }
   }
 
   async #register(rows: readonly SpaceRow[]): Promise<void> {
-    const from = { nodeId: this.primaryId!, directoryId: this.directoryId };
-    const positions = await this.#host.register(from, rows);
+    const { primaryId: nodeId, directoryId } = this;
+    const positions = await this.#host.register({ nodeId: nodeId!, directoryId }, rows);
     if (this.#socket.destroyed) return;
     const epochs = new Map<number, { id: string; epoch: Epoch }>();
     for (const row of rows) {

@@ -39,10 +39,18 @@ export class Renewal {
     this.#parts = parts;
   }
 
-  /** At once: nothing more is taken, or acknowledged, as who this directory was. */
+  /**
+   * At once: nothing more is taken, or acknowledged, as who this directory was.
+   * @param space that follows the primary on this very link; undefined: it does not
+   * Throws ProtocolViolation where it does not, or the entries are here.
+   */
   told(primaryId: string, space: SpaceState | undefined, flushed: Sequence): void {
     const { leadership, emit } = this.#parts;
-    const name = space?.facts.name ?? 'a space';
+    if (!space || flushed <= space.facts.position.sequence) {
+      const found = `${primaryId} misses entries up to ${flushed} that are here, or not its own`;
+      throw failure('ProtocolViolation', found);
+    }
+    const { name } = space.facts;
     const why = `${primaryId} was told of ${name} up to ${flushed}: more than there is here`;
     const refuse = (): void => this.#parts.refuseAll(failure('ConnectionLost', why));
     refuse();

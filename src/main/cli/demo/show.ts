@@ -9,7 +9,7 @@ import { DemoError, type DemoProcess } from './process.js';
 import { type Comeback, type NodeRate, type Report, rateOf, rateText } from './report.js';
 
 /** For so long the text is repeated with all three nodes there, and then with one of them down. */
-const LOAD_MS = 5_000;
+const LOAD_MS = 4_000;
 const AWAY_MS = 1_000;
 const LOOK_MS = 50;
 /** Of the load: what is left for the time in which a replica is down. */

@@ -164,12 +164,15 @@ export interface Route {
  * @param name of the primary's file; the bare pipeline has replicas of its own
  * @param dirs data directories, the primary's first
  * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node; `options`
- *   are more of them
+ *   are more of them, `everywhere` for replicas as well
  */
 export async function runCluster<T>(
   name: string,
   dirs: readonly string[],
-  job: object & { readonly options?: Partial<NodeOptions> },
+  job: object & {
+    readonly options?: Partial<NodeOptions>;
+    readonly everywhere?: Partial<NodeOptions>;
+  },
   started: Started = {},
   route?: Route,
 ): Promise<ClusterRun<T>> {
@@ -183,6 +186,7 @@ export async function runCluster<T>(
     dataDir: dirs[index]!,
     nodeId: index === 0 ? 'primary' : `replica-${index}`,
     clusterId: 'bench',
+    ...job.everywhere,
   });
   try {
     const replicas = dirs

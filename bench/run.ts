@@ -21,6 +21,7 @@ import { replicate } from './replicate.js';
 import { environment, type Result, type SavedResult } from './result.js';
 import { spaces } from './spaces.js';
 import { switchover } from './switchover.js';
+import { tenants } from './tenants.js';
 import { where } from './where.js';
 
 const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
@@ -40,6 +41,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   switchover,
   'mass-failover': massFailover,
   spaces,
+  tenants,
 };
 /** Only where they are named: the first stands beside two others, the others want much. */
 const BY_NAME: ReadonlySet<string> = new Set(['ceiling', 'peers', 'where']);
@@ -120,7 +122,7 @@ const program = new Command('npm run bench --')
   .option('--max-mib <n>', 'most that a run of append or replicate logs per node', whole(64))
   .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
   .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
-  .option('--spaces <n>', 'spaces of mass-failover, instead of 3,000', whole(1))
+  .option('--spaces <n>', 'spaces of mass-failover (3,000) and tenants (10,000)', whole(1))
   .option('--only <names>', 'peers: those with one of these in their name', list(String))
   .option('--alone', 'replicate and latency without the bare pipeline beside them')
   .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')

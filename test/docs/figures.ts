@@ -1,93 +1,30 @@
 /** The figures of README.md: the newest kept result of each benchmark, and nothing else. */
-import fs from 'node:fs';
-import path from 'node:path';
-import { ROOT } from './blocks.js';
-import { item, paragraph } from './lines.js';
+import { type Failovers, kept, ms, newest, originOf, rowOf, short, table } from './kept.js';
+import { paragraph } from './lines.js';
 
-interface Machine {
-  readonly cpu: string;
-  readonly cores: number;
-  readonly loadBefore: number;
-}
+/** Those that README shows. */
+const PEERS: readonly (readonly [RegExp, string])[] = [
+  [/^engram-wal, in process/, 'engram-wal, in process'],
+  [/^engram-wal, over a socket, batches of 1,000/, 'engram-wal behind a socket'],
+  [/^PostgreSQL.* COPY of 1,000 rows, with a key/, 'PostgreSQL, COPY into a table with a key'],
+  [/^PostgreSQL.* COPY of 1,000 rows$/, 'PostgreSQL, COPY into one without'],
+  [/^PostgreSQL.* INSERT/, 'PostgreSQL, INSERT of 100 rows'],
+  [/^Redis/, 'Redis Streams, AOF `always`, WAIT 2'],
+  [/^etcd/, 'etcd, 100 puts a transaction'],
+];
 
-interface Row {
-  readonly case: string;
-  readonly payloadBytes: number | null;
-  readonly spaces: number | null;
-  readonly entriesPerSecond: number | null;
-  readonly appendP50Ms: number | null;
-  readonly appendP99Ms: number | null;
-  readonly more: Readonly<Record<string, number>>;
-  readonly machine: Machine;
-  readonly node: string;
-  readonly date: string;
-}
-
-interface Percentiles {
-  readonly p50: number;
-  readonly p99: number;
-}
-
-interface Failovers {
-  readonly electedMs: Percentiles & { readonly count: number };
-  readonly fromSigkillMs: Percentiles;
-  readonly runs: readonly Pick<Row, 'machine' | 'node' | 'date'>[];
-}
-
-const RESULTS = path.join(ROOT, 'bench/results');
-
-function kept(file: string): unknown {
-  return JSON.parse(fs.readFileSync(path.join(RESULTS, file), 'utf8'));
-}
-
-/** The rows of the newest result of a benchmark; undefined where none is kept. */
-function newest(name: string): readonly Row[] | undefined {
-  const files = fs
-    .readdirSync(RESULTS)
-    .filter((f) => new RegExp(`^${name}-[0-9a-f]+\\.json$`).test(f));
-  const all = files.map((file) => kept(file) as readonly Row[]);
-  return all.sort((a, b) => b[0]!.date.localeCompare(a[0]!.date))[0];
-}
-
-function rowOf(name: string, begins: string, payloadBytes = 256): Row {
-  const isIt = (r: Row): boolean => r.case.startsWith(begins) && r.payloadBytes === payloadBytes;
-  return newest(name)!.find(isIt)!;
-}
-
-/** Three digits that count: 734 K, 2.46 M. */
-function short(value: number): string {
-  const [size, unit] = value >= 1e6 ? [1e6, ' M'] : value >= 1e4 ? [1e3, ' K'] : [1, ''];
-  return `${Number((value / size).toPrecision(3))}${unit}`;
-}
-
-function ms(value: number): string {
-  return value >= 1_000 ? `${(value / 1_000).toFixed(1)} s` : `${Number(value.toPrecision(2))} ms`;
-}
-
-function table(rows: readonly (readonly [string, string])[]): string[] {
-  return ['| | |', '|---|---|', ...rows.map(([what, figure]) => `| ${what} | ${figure} |`)];
-}
-
-/** When and where, as the results say it themselves. */
-function origin(): string {
-  const names = ['append', 'replicate', 'latency', 'isolation', 'restart', 'switchover'];
-  if (newest('mass-failover')) names.push('mass-failover');
-  const { runs } = kept('failover.json') as Failovers;
-  const all = [
-    ...names.map((name) => ({ name, ...newest(name)![0]! })),
-    { name: 'failover', ...runs[0]! },
-  ];
-  const days = new Map<string, string[]>();
-  for (const { name, date, machine, node } of all) {
-    const where = `${machine.cores} cores (${machine.cpu.replaceAll('(R)', '')}), Node ${node}`;
-    const day = `${date.slice(0, 10)}, ${where}`;
-    days.set(day, [...(days.get(day) ?? []), `\`${name}\` (${machine.loadBefore.toFixed(1)})`]);
-  }
-  const told = [...days].map(([day, which]) => item(`${day}: ${which.join(', ')}`, 0, 98));
+/** Others in one run with ours; nothing where no result is kept. */
+function besideOthers(): string[] {
+  const rows = newest('peers');
+  if (!rows) return [];
+  const found = PEERS.flatMap(([isIt, what]): [string, string][] => {
+    const row = rows.find((one) => isIt.test(one.case));
+    return row ? [[what, `${short(row.entriesPerSecond!)}/s`]] : [];
+  });
   const about =
-    'One machine ran all nodes of each. In brackets, its load before: above 0 others were ';
-  const rest = 'at work. The failovers ran at real-time priority for that reason.';
-  return [paragraph(`${about}${rest}`, 98), '', ...told].join('\n');
+    'The same payloads, acknowledged where all three nodes have them on disk (etcd: two), in one ' +
+    `run (${originOf(rows[0]!)}):`;
+  return ['', paragraph(about, 98), '', ...table(found)];
 }
 
 /** A lost node that led thousands of spaces: counted as the failovers are. */
@@ -148,5 +85,8 @@ export function figuresText(): string {
       `${count(kills.kills)}, ${count(losses)}: nothing lost`,
     ],
   ];
-  return [...table(rows), '', origin()].join('\n');
+  const origin =
+    'One machine ran all nodes of each; [docs/PERFORMANCE.md](docs/PERFORMANCE.md) says when, ' +
+    'which, and how loaded, with all other figures.';
+  return [...table(rows), '', paragraph(origin, 98), ...besideOthers()].join('\n');
 }

@@ -1,0 +1,307 @@
+/** The tables of docs/PERFORMANCE.md: out of the newest kept result of each benchmark. */
+import { type Failovers, kept, newest, originOf, type Row, rowOf, short } from './kept.js';
+import { item } from './lines.js';
+
+const BENCHES = [
+  ...['append', 'replicate', 'latency', 'ceiling', 'peers', 'where', 'tenants', 'spaces'],
+  ...['isolation', 'compression', 'lag-overhead', 'recovery', 'restart', 'recycle', 'switchover'],
+  ...['mass-failover', 'codec'],
+];
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const rule = `|${head.map((_, n) => (n === 0 ? '---|' : '---:|')).join('')}`;
+  return [line(head), rule, ...rows.map(line)].join('\n');
+}
+
+const notYet = (name: string): string => `Not measured yet: \`npm run bench -- ${name} --save\`.`;
+
+function digits(value: number, count = 3): string {
+  if (Math.abs(value) >= 1_000) return Math.round(value).toLocaleString('en-US');
+  return String(Number(value.toPrecision(count)));
+}
+
+// --- targets -----------------------------------------------------------------------------------
+
+interface Target {
+  readonly what: string;
+  readonly asked: string;
+  /** What was found, for people, and whether that is enough; undefined: nothing is kept. */
+  readonly found: () => readonly [string, boolean] | undefined;
+}
+
+/** One figure of the newest result; undefined where there is none. */
+function figure(name: string, begins: string, key: string): number | undefined {
+  const row = newest(name)?.find((one) => one.case.startsWith(begins));
+  const value = row?.more[key] ?? (row as unknown as Record<string, number> | undefined)?.[key];
+  return value ?? undefined;
+}
+
+/** `says` of a figure that must be at most, or at least, so much. */
+function held(
+  value: number | undefined,
+  limit: { readonly most?: number; readonly least?: number },
+  says: (value: number) => string,
+): readonly [string, boolean] | undefined {
+  if (value === undefined) return undefined;
+  const isHeld = value <= (limit.most ?? value) && value >= (limit.least ?? value);
+  return [says(value), isHeld];
+}
+
+const milliseconds = (value: number): string => `${digits(value)} ms`;
+
+const TARGETS: readonly Target[] = [
+  {
+    what: 'entries/s flushed on each of 2 replicas, 256 bytes',
+    asked: '1 M',
+    found: () => held(rowOf('replicate', 'warm').entriesPerSecond!, { least: 1e6 }, short),
+  },
+  {
+    what: 'ack p99, 100,000/s offered',
+    asked: '< 3 ms',
+    found: () => held(rowOf('latency', 'warm, 100000/s').appendP99Ms!, { most: 3 }, milliseconds),
+  },
+  {
+    what: 'replication lag p99, 10,000/s offered',
+    asked: '< 20 ms',
+    found: () => held(rowOf('latency', 'warm, 10000/s').more.lagP99Ms, { most: 20 }, milliseconds),
+  },
+  ...['10000/s', '100000/s'].map((rate) => ({
+    what: `durable to handed to the socket, each batch, p99, at ${rate}`,
+    asked: '< 0.2 ms',
+    found: () =>
+      held(figure('where', `${rate}, each batch`, 'p99Us'), { most: 200 }, (us) =>
+        milliseconds(us / 1_000),
+      ),
+  })),
+  {
+    what: 'lag monitoring, 1,000 spaces x 2 replicas, CPU',
+    asked: '< 0.01 %',
+    found: () => {
+      const rows = newest('lag-overhead') ?? [];
+      const ticks = rows.filter((row) => row.case.startsWith('ticks') && row.spaces === 1_000);
+      const worst = Math.max(...ticks.map((row) => row.more.cpuPercentOfOneCore!));
+      return held(ticks.length > 0 ? worst : undefined, { most: 0.01 }, (v) => `${digits(v)} %`);
+    },
+  },
+  {
+    what: "memory of one more replica's stream, 50,000/s",
+    asked: '< 32 MB',
+    found: () =>
+      held(figure('where', '50000/s, memory', 'oneMoreMib'), { most: 30.5 }, (mib) => {
+        return `${digits(mib * 1.048576)} MB`;
+      }),
+  },
+  {
+    what: 'network to one replica, 100,000/s of 256 bytes',
+    asked: '< 33 MB/s',
+    found: () => {
+      const bytes = figure('compression', 'none', 'sentBytesPerEntry');
+      return held(bytes && bytes / 10, { most: 33 }, (value) => `${digits(value)} MB/s`);
+    },
+  },
+  {
+    what: '10,000 spaces against one, throughput',
+    asked: '>= 0.8',
+    found: () => held(figure('tenants', 'many', 'ratioToOne'), { least: 0.8 }, digits),
+  },
+  {
+    what: 'restart with a log of 8 GiB, after SIGKILL',
+    asked: '< 1 s',
+    found: () =>
+      held(figure('restart', '8.0 GiB, after SIGKILL', 'openMs'), { most: 1_000 }, milliseconds),
+  },
+  {
+    what: 'promotion by etcd, from the end of the lease: p50',
+    asked: '< 250 ms',
+    found: () => held(failovers().electedMs.p50, { most: 250 }, milliseconds),
+  },
+  {
+    what: '... p99',
+    asked: '< 500 ms',
+    found: () => held(failovers().electedMs.p99, { most: 500 }, milliseconds),
+  },
+  {
+    what: '... from SIGKILL, lease of 2 s: p99',
+    asked: '< 3.5 s',
+    found: () => held(failovers().fromSigkillMs.p99, { most: 3_500 }, milliseconds),
+  },
+];
+
+function failovers(): Failovers {
+  return kept('failover.json') as Failovers;
+}
+
+function targets(): string {
+  const rows = TARGETS.map(({ what, asked, found }) => {
+    const [says, isHeld] = found() ?? ['not measured yet', undefined];
+    return [what, asked, says, isHeld === undefined ? '' : isHeld ? 'yes' : '**no**'];
+  });
+  return table(['', 'Target', 'Measured', 'Reached'], rows);
+}
+
+// --- beside the bare pipeline, beside others ---------------------------------------------------
+
+function range(row: Row, key: string): string {
+  const [least, most] = row.spread[key] ?? [0, 0];
+  return `${digits(row.more[key]!)} (${digits(least)}-${digits(most)})`;
+}
+
+function ceiling(): string {
+  const found = newest('replicate')?.filter((row) => row.more.ratioToCeiling !== undefined) ?? [];
+  const offered = newest('latency')?.filter((row) => row.more.appendP99ToCeiling) ?? [];
+  if (found.length === 0 || offered.length === 0) return notYet('replicate latency');
+  const full = table(
+    ['Payload', 'ours', 'bare', 'ours / bare', 'CPU an entry, primary', 'replica'],
+    found.map((row) => [
+      `${row.payloadBytes} bytes`,
+      `${short(row.entriesPerSecond!)}/s`,
+      `${short(row.more.ceilingPerSecond!)}/s`,
+      range(row, 'ratioToCeiling'),
+      both(row, 'primaryCpuMicrosPerEntry', 'ceilingPrimaryCpuMicrosPerEntry'),
+      both(row, 'replicaCpuMicrosPerEntry', 'ceilingReplicaCpuMicrosPerEntry'),
+    ]),
+  );
+  const rates = table(
+    ['Offered', 'ack p99, ours', 'bare', 'ours / bare', 'CPU an entry, primary', 'replica'],
+    offered.map((row) => [
+      row.case.replace(
+        /^warm, (\d+)\/s offered$/,
+        (_, n) => `${Number(n).toLocaleString('en-US')}/s`,
+      ),
+      milliseconds(row.appendP99Ms!),
+      milliseconds(row.more.ceilingAppendP99Ms!),
+      range(row, 'appendP99ToCeiling'),
+      both(row, 'primaryCpuMicrosPerEntry', 'ceilingPrimaryCpuMicrosPerEntry'),
+      both(row, 'replicaCpuMicrosPerEntry', 'ceilingReplicaCpuMicrosPerEntry'),
+    ]),
+  );
+  return `${origin(found[0]!)}\n\n${full}\n\n${origin(offered[0]!)}\n\n${rates}`;
+}
+
+/** Ours, and the bare one's. */
+const both = (row: Row, ours: string, bare: string): string =>
+  `${digits(row.more[ours]!)} (${digits(row.more[bare]!)}) us`;
+
+function peers(): string {
+  const rows = newest('peers');
+  if (!rows) return notYet('peers');
+  const body = rows.map((row) => [
+    row.case,
+    `${short(row.entriesPerSecond!)}/s`,
+    row.appendP50Ms === null ? '' : milliseconds(row.appendP50Ms),
+    `${digits(row.more.cpuMicrosPerEntry!)} us`,
+    digits(row.more.oursToThis!),
+    row.promise ?? '',
+  ]);
+  const head = ['', 'entries/s', 'a request, p50', 'CPU an entry', 'ours is', 'acknowledged means'];
+  return `${origin(rows[0]!)}\n\n${table(head, body)}`;
+}
+
+// --- where it goes -----------------------------------------------------------------------------
+
+const LEAST_NS = 10;
+
+/** Threads, each with its stages below it. */
+function entry(): string {
+  const rows = newest('where')?.filter((row) => row.case.startsWith('full rate, '));
+  if (!rows) return notYet('where');
+  const body = rows
+    .filter(({ more, case: what }) => !what.includes(': ') || more.cpuNsPerEntry! >= LEAST_NS)
+    .map(({ more, case: what }) => {
+      const [, node, rest] = what.split(', ', 3) as [string, string, string];
+      const [thread, ...stage] = what.slice(what.indexOf(rest)).split(': ');
+      const ns = digits(more.cpuNsPerEntry!);
+      return stage.length > 0 ? [`... ${stage.join(': ')}`, ns] : [`**${node}, ${thread}**`, ns];
+    });
+  return `${origin(rows[0]!)}\n\n${table(['', 'ns an entry'], body)}`;
+}
+
+function commit(): string {
+  const rows = newest('where');
+  if (!rows) return notYet('where');
+  const rates = [...new Set(rows.map((row) => /^(\d+)\/s, commit/.exec(row.case)?.[1]))]
+    .filter((rate) => rate !== undefined)
+    .sort((a, b) => Number(a) - Number(b));
+  const steps = rows
+    .filter((row) => row.case.startsWith(`${rates[0]}/s, commit: `))
+    .map((row) => row.case.slice(row.case.indexOf(': ') + 2));
+  const at = (rate: string, step: string, key: string): string => {
+    const row = rows.find((one) => one.case === `${rate}/s, commit: ${step}`);
+    return row?.more[key] === undefined ? '' : digits(row.more[key]!);
+  };
+  const names = rates.map((rate) => `${Number(rate).toLocaleString('en-US')}/s`);
+  const head = ['', ...names.flatMap((name) => [`${name}: p50, us`, 'p99, us'])];
+  const body = steps.map((step) => [
+    step,
+    ...rates.flatMap((rate) => [at(rate, step, 'p50Us'), at(rate, step, 'p99Us')]),
+  ]);
+  return `${origin(rows[0]!)}\n\n${table(head, body)}`;
+}
+
+const THREAD = /^(\d+\/s|full rate), (primary|replica), ([^:]+)$/;
+
+function threads(): string {
+  const rows = newest('where');
+  if (!rows) return notYet('where');
+  const body = rows
+    .filter((row) => THREAD.test(row.case) && row.more.cpuUsPerCommit! > 0)
+    .map(({ case: what, more }) => {
+      const [, load, node, thread] = THREAD.exec(what)!;
+      return [
+        `${load}, ${node}, ${thread}`,
+        digits(more.cpuUsPerCommit!),
+        digits(more.entriesPerCommit!),
+        ...[more.sleepsPerCommit!, more.readCallsPerCommit!, more.writeCallsPerCommit!].map((n) =>
+          n.toFixed(1),
+        ),
+      ];
+    });
+  const head = ['', 'CPU a commit, us', 'entries a commit', 'sleeps', 'read calls', 'write calls'];
+  return table(head, body);
+}
+
+function calls(): string {
+  const rows = newest('where')?.filter((row) => /(system calls a commit|, copies)/.test(row.case));
+  if (!rows) return notYet('where');
+  return rows
+    .map(({ case: what, more }) => {
+      const parts = Object.entries(more)
+        .filter(([name]) => name !== 'commits')
+        .sort(([, a], [, b]) => (what.includes('copies') ? 0 : b - a))
+        .map(([name, count]) => `${name} ${digits(count)}`);
+      return item(`${what}: ${parts.join(what.includes('copies') ? '; ' : ', ')}.`);
+    })
+    .join('\n');
+}
+
+function origin(row: Row): string {
+  return `\`${row.name}\`, ${row.commit}: ${originOf(row)}.`;
+}
+
+/** When and where each was measured. */
+function origins(): string {
+  const days = new Map<string, string[]>();
+  const rows = BENCHES.flatMap((name) => newest(name)?.slice(0, 1) ?? []);
+  const { runs } = failovers();
+  for (const row of [...rows, { name: 'failover', ...runs[0]! }]) {
+    const { machine, node, date } = row;
+    const cpu = machine.cpu.replaceAll('(R)', '');
+    const day = `${date.slice(0, 10)}, ${machine.cores} cores (${cpu}), Node ${node}`;
+    const one = `\`${row.name}\` (${machine.loadBefore.toFixed(1)})`;
+    days.set(day, [...(days.get(day) ?? []), one]);
+  }
+  return [...days].map(([day, which]) => item(`${day}: ${which.join(', ')}`)).join('\n');
+}
+
+/** By the mark at which each stands. */
+export const PERFORMANCE: Readonly<Record<string, () => string>> = {
+  targets,
+  ceiling,
+  peers,
+  entry,
+  commit,
+  threads,
+  calls,
+  origins,
+};

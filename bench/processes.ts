@@ -175,6 +175,7 @@ export async function runCluster<T>(
   },
   started: Started = {},
   route?: Route,
+  more: (nodeId: string) => Partial<NodeOptions> = () => ({}),
 ): Promise<ClusterRun<T>> {
   const replicaName = name.startsWith('bare/') ? 'bare/replica' : 'replica';
   const children: Child[] = [];
@@ -182,12 +183,11 @@ export async function runCluster<T>(
     children.push(child);
     return child;
   };
-  const optionsOf = (index: number): NodeOptions => ({
-    dataDir: dirs[index]!,
-    nodeId: index === 0 ? 'primary' : `replica-${index}`,
-    clusterId: 'bench',
-    ...job.everywhere,
-  });
+  const optionsOf = (index: number): NodeOptions => {
+    const nodeId = index === 0 ? 'primary' : `replica-${index}`;
+    const options = { dataDir: dirs[index]!, nodeId, clusterId: 'bench' };
+    return { ...options, ...job.everywhere, ...more(nodeId) };
+  };
   try {
     const replicas = dirs
       .slice(1)

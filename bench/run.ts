@@ -22,6 +22,7 @@ import { environment, type Result, type SavedResult } from './result.js';
 import { spaces } from './spaces.js';
 import { switchover } from './switchover.js';
 import { tenants } from './tenants.js';
+import { tls } from './tls.js';
 import { where } from './where.js';
 
 const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
@@ -34,6 +35,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   where,
   isolation,
   compression,
+  tls,
   recovery,
   restart,
   recycle,

@@ -243,6 +243,7 @@ export class ReceiverConnection implements SnapshotLink {
         return;
       }
       case 'bye':
+        if (!this.#isGreeted) this.#hooks.refused(this, failure('AuthFailed', frame.message));
         this.drop(frame.message);
         return;
       default:

@@ -38,6 +38,7 @@ const REASONS: Partial<Record<ErrorCode, RefusalReason>> = {
   WrongCluster: 'protocol',
   WrongNode: 'protocol',
   UnsupportedVersion: 'protocol',
+  TlsMismatch: 'protocol',
   ProtocolViolation: 'protocol',
   ConnectionRefused: 'full',
 };

@@ -7,6 +7,7 @@ import type { EngramError, Node, NodeOptions } from '#src/main/index.js';
 import { nodePlatform } from '#src/main/node/machine.js';
 import { PeerClient } from '#src/main/peer/client.js';
 import { CredentialStore } from '#src/main/runtime/credentials.js';
+import { GIVEN_UP } from '#src/shared/memory/loss-cause.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
 import { decodeFrame, type Hello } from '#src/shared/wire/protocol.js';
 import {
@@ -16,7 +17,8 @@ import {
   namesIn,
 } from '#src/shared/wire/tls/certificates.js';
 import { Authority, EXPIRED } from '../../support/certificates.js';
-import { contentOf, EachTest, until } from '../../support/cluster.js';
+import { contentOf, EachTest, heard, until } from '../../support/cluster.js';
+import { TcpProxy } from '../../support/tcp-proxy.js';
 import { WireClient } from '../../support/wire-client.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
@@ -70,6 +72,36 @@ describe('certificates on both ends', () => {
   });
 });
 
+test('a replica that takes nothing costs a few buffers and is given up, with TLS too', async () => {
+  const b = await life.start('b', { listen: LISTEN, tls: await ours.tlsOf('b') });
+  const proxy = new TcpProxy(b.address!.port);
+  await proxy.listen();
+  life.finally(() => proxy.close());
+  const replicas = [{ nodeId: 'b', host: '127.0.0.1', port: proxy.port }];
+  const waits = { writeTimeoutMs: 1_000, windowBytes: 256 * 1024 ** 2 };
+  const a = await life.start('a', { replicas, tls: await ours.tlsOf('a'), ...waits });
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
+  const states = heard(a, 'replica-state');
+  proxy.stall('forth');
+  const before = process.memoryUsage();
+  for (let n = 0; n < 32; n++) {
+    await space.appendBatch(
+      1,
+      Array.from({ length: 64 }, () => Buffer.alloc(16_000, n)),
+    );
+  }
+  await until('it is given up', () => states.some((e) => e.reason === GIVEN_UP.writeStalled));
+  const { sentBytes } = a.status().replicas[0]!.traffic;
+  // 32 MB wait; what the system's own buffers hold of them, and three of ours, have gone out.
+  expect(sentBytes).toBeLessThan(16 * 1024 ** 2);
+  const grown = process.memoryUsage().external - before.external;
+  expect(grown).toBeLessThan(24 * 1024 ** 2);
+  proxy.flow();
+  const last = space.status().durableSequence;
+  await space.flushed(last, { replicas: 1, timeoutMs: 30_000 });
+});
+
 /** A TLS client that is no node. `own`: what it shows; undefined: nothing. */
 function byHand(port: number, own: Tls | undefined, more: tls.ConnectionOptions = {}): WireClient {
   const files = own && { cert: fs.readFileSync(own.certFile), key: fs.readFileSync(own.keyFile) };
@@ -103,6 +135,7 @@ describe('FAULT-48: a certificate that is not the one', () => {
   test.each(Object.keys(SHOWN))('%s: the dialler is refused, and told so', async (name) => {
     const [shown, text] = SHOWN[name]!;
     const b = await life.start('b', { listen: LISTEN, tls: await ours.tlsOf('b') });
+    const refused = heard(b, 'connection-refused');
     const client = byHand(b.address!.port, await shown());
     client.socket.on('secureConnect', () => {
       void client.hello('b', hello('a')).catch(() => undefined);
@@ -111,8 +144,10 @@ describe('FAULT-48: a certificate that is not the one', () => {
     expect(bye).toMatchObject({ code: 'AuthFailed', fatal: true });
     expect(bye.message).toContain(text);
     await client.closed;
-    // It was told nothing else.
+    // It was told nothing else, and the node that refused it tells whoever runs it.
     expect(client.frames).toEqual([]);
+    expect(refused).toMatchObject([{ door: 'replication', reason: 'auth', times: 1 }]);
+    expect(refused[0]!.detail).toContain(text);
     const right = byHand(b.address!.port, await ours.tlsOf('a'));
     await new Promise((resolve) => right.socket.on('secureConnect', resolve));
     expect((await right.hello('b', hello('a'))).nodeId).toBe('b');
@@ -201,12 +236,16 @@ describe('FAULT-42: TLS on one end only', () => {
   ])('%s: both say so, and it is tried slowly', async (_, isA, isB) => {
     const listen = { listen: LISTEN };
     const b = await life.start('b', isB ? { ...listen, tls: await ours.tlsOf('b') } : listen);
+    const refused = heard(b, 'connection-refused');
     const replicas = [{ nodeId: 'b', ...b.address! }];
     const slow = { replicas, backoffStepsMs: [20, 60_000] };
     const tlsOfA = await ours.tlsOf('a');
     const a = await life.start('a', isA ? { ...slow, tls: tlsOfA } : slow);
     await until('it is refused', () => a.status().replicas[0]!.state === 'failed');
     expect(reasonAt(a)).toContain('TlsMismatch: ');
+    await until('both say so', () => refused.length > 0);
+    expect(refused[0]).toMatchObject({ reason: 'protocol' });
+    expect(refused[0]!.detail).toContain('TlsMismatch: ');
     const store = isA
       ? await CredentialStore.open({ clusterId: 'test', nodeId: 'a', keys: [], tls: tlsOfA })
       : NO_CREDENTIALS;
@@ -256,6 +295,19 @@ describe('FAULT-46: what was said once', () => {
     expect(await second.next('bye')).toMatchObject({ code: 'AuthFailed' });
     expect((second.socket as tls.TLSSocket).isSessionReused()).toBe(false);
   });
+});
+
+test('a replica is told by the primary that does not take it for the one it dials', async () => {
+  const c = await life.start('c', { listen: LISTEN, tls: await ours.tlsOf('c') });
+  const refused = heard(c, 'connection-refused');
+  const replicas = [{ nodeId: 'b', ...c.address! }];
+  const a = await life.start('a', { replicas, tls: await ours.tlsOf('a') });
+  await until('it is refused', () => a.status().replicas[0]!.state === 'failed');
+  await until('both say so', () => refused.length > 0);
+  const text = 'is of URI:engram-wal:test/c, not of b (URI:engram-wal:test/b)';
+  expect(reasonAt(a)).toContain(text);
+  expect(refused[0]).toMatchObject({ reason: 'auth' });
+  expect(refused[0]!.detail).toContain(text);
 });
 
 describe('names in certificates', () => {

@@ -319,6 +319,8 @@ export const HALF_FRAME_MS = 1_000;
 export const PAYLOAD_CHUNK_BYTES = 4 * KiB;
 /** The longest stretch of a space in an index, unless one run is longer. */
 export const INDEX_EVERY_BYTES = 256 * KiB;
+/** What is longer than that is divided into parts of at least so much. */
+export const INDEX_PART_BYTES = INDEX_EVERY_BYTES / 2;
 /** What may lie between two runs of one stretch: reading it costs less than a read of its own. */
 export const INDEX_GAP_BYTES = 4 * KiB;
 /** Stretches of one segment after each so many of which four times as much may lie between. */

@@ -138,8 +138,16 @@ export class BatchIntake {
       return true;
     }
     const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
-    checkEntries(bytes, entries, start, batch, maxEntryBytes);
+    const isAny = checkEntries(bytes, entries, start, batch, maxEntryBytes);
     const space = known!;
+    if (decision.skip === 0 && last - start <= wal.groupBytes) {
+      // Nearly always: nobody looks at each of them once more.
+      const { startSequence, entryCount, spaceId } = batch;
+      const all = bytes.subarray(start, last);
+      if (!wal.stageReceived(space, all, startSequence, entryCount, isAny)) return false;
+      this.#receiver.received(spaceId, startSequence + entryCount - 1);
+      return true;
+    }
     let from = start;
     for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
     let sequence = batch.startSequence + decision.skip;

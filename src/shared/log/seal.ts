@@ -5,7 +5,12 @@
  */
 
 import { assert } from '../errors.js';
-import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../limits.js';
+import {
+  ENTRY_HEADER_BYTES,
+  INDEX_EVERY_BYTES,
+  INDEX_PART_BYTES,
+  TRAILER_BYTES,
+} from '../limits.js';
 import {
   type NodeMemory,
   RUN_BYTES,
@@ -54,7 +59,9 @@ export class Sealer {
     const staging = this.#memory.slabs[job.staging]!;
     const target = this.#memory.slabs[job.target]!;
     const runs = job.staging === job.target ? job.runs : this.#group(staging, target, job.runs);
-    for (let r = 0; r < runs; r++) this.#finishRun(target, r * RUN_FIELDS, job);
+    let marks = 0;
+    for (let r = 0; r < runs; r++) marks = this.#finishRun(target, r * RUN_FIELDS, job, marks);
+    target.marks[marks] = 0;
     target.bytes.fill(0, job.bytes, job.bytes + TRAILER_BYTES);
     return runs;
   }
@@ -99,7 +106,8 @@ export class Sealer {
     return made;
   }
 
-  #finishRun(slab: Slab, row: number, job: SealJob): void {
+  /** @param marks words of marks so far @returns the same, with those of this run */
+  #finishRun(slab: Slab, row: number, job: SealJob, marks: number): number {
     const { bytes, view, runs } = slab;
     const received = runs[row + RUN_RECEIVED] === 1;
     const id = this.#memory.spaceId(runs[row + RUN_SLOT]!);
@@ -107,6 +115,9 @@ export class Sealer {
     const end = runs[row + RUN_OFFSET]! + runs[row + RUN_BYTES]!;
     let at = runs[row + RUN_OFFSET]!;
     let last = at;
+    // Marked where an index divides it, so that nobody walks over the entries once more.
+    let next = at + (end - at > INDEX_EVERY_BYTES ? INDEX_PART_BYTES : end);
+    let marked = marks;
     for (let n = 0; n < count; n++) {
       const lsn = job.startLsn + at;
       const back = lsn - job.durableLsn;
@@ -114,8 +125,13 @@ export class Sealer {
       else sealLocal(bytes, view, at, id, job.salt, lsn, back);
       last = at;
       at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      if (at < next || at === end) continue;
+      slab.marks[marked++] = at;
+      slab.marks[marked++] = n + 1;
+      next = at + INDEX_PART_BYTES;
     }
     runs[row + RUN_LAST] = last;
     assert(at === end, `run of slot ${runs[row + RUN_SLOT]} from ${runs[row + RUN_FIRST]} is torn`);
+    return marked;
   }
 }

@@ -15,7 +15,13 @@
  */
 
 import type { SpaceIdWords } from '../bytes.js';
-import { GROUP_MAX_RUNS, MIN_SLABS, SLABS_MAX, TRAILER_BYTES } from '../limits.js';
+import {
+  GROUP_MAX_RUNS,
+  INDEX_PART_BYTES,
+  MIN_SLABS,
+  SLABS_MAX,
+  TRAILER_BYTES,
+} from '../limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
@@ -82,6 +88,11 @@ export interface Slab {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly runs: Float64Array;
+  /**
+   * Where parts of its long runs begin, written as it is sealed: offset and how many entries of the
+   * run stand before, in turn, in the order of the runs; 0 ends them.
+   */
+  readonly marks: Float64Array;
 }
 
 /** A published group as a shipper finds it. */
@@ -119,7 +130,7 @@ export function allocateMemory(
   return {
     control: new SharedArrayBuffer(SLAB_ROWS + slabCount * LINE),
     slabs: new SharedArrayBuffer(slabBytes * slabCount),
-    runs: new SharedArrayBuffer(slabCount * GROUP_MAX_RUNS * RUN_FIELDS * 8),
+    runs: new SharedArrayBuffer(slabCount * tableWords(slabBytes) * 8),
     spaces: new SharedArrayBuffer((maxSpaces + 1) * SPACE_ROW),
     slabBytes,
     slabCount,
@@ -130,6 +141,11 @@ export function allocateMemory(
 /** Reserves the progress rows of one shipper: sent, received, flushed, applied per slot. */
 export function allocateProgress(maxSpaces: number): SharedArrayBuffer {
   return new SharedArrayBuffer((maxSpaces + 1) * PROGRESS_FIELDS * 8);
+}
+
+/** Words of a slab's table of runs, and of its marks behind it. */
+function tableWords(slabBytes: number): number {
+  return GROUP_MAX_RUNS * RUN_FIELDS + 2 * (Math.ceil(slabBytes / INDEX_PART_BYTES) + 1);
 }
 
 function align(bytes: number): number {
@@ -153,14 +169,17 @@ export class NodeMemory {
     this.#floats = new Float64Array(memory.control);
     this.#spaceWords = new Int32Array(memory.spaces);
     this.#spaceLongs = new BigInt64Array(memory.spaces);
-    const runBytes = GROUP_MAX_RUNS * RUN_FIELDS * 8;
+    const words = tableWords(memory.slabBytes);
+    const runWords = GROUP_MAX_RUNS * RUN_FIELDS;
     this.slabs = Array.from({ length: memory.slabCount }, (_, index) => {
       const at = index * memory.slabBytes;
+      const table = new Float64Array(memory.runs, index * words * 8, words);
       return {
         index,
         bytes: new Uint8Array(memory.slabs, at, memory.slabBytes),
         view: new DataView(memory.slabs, at, memory.slabBytes),
-        runs: new Float64Array(memory.runs, index * runBytes, GROUP_MAX_RUNS * RUN_FIELDS),
+        runs: table.subarray(0, runWords),
+        marks: table.subarray(runWords),
       };
     });
   }

@@ -236,6 +236,7 @@ export function checkBatchEntries(
 /**
  * Checks every entry of a decoded batch: header_crc, payload_crc, space, continuity, epochs that
  * never fall nor exceed the batch's, summed size. They begin at `start`.
+ * @returns whether one of them says who counts
  * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
  */
 export function checkEntries(
@@ -244,11 +245,12 @@ export function checkEntries(
   start: number,
   batch: ReadBatch,
   maxEntryBytes: number,
-): void {
+): boolean {
   let at = start;
   const end = at + batch.totalSize;
   const [id0, id1, id2, id3] = batch.spaceWords;
   let epoch = 0;
+  let holdsMembers = false;
   for (let n = 0; n < batch.entryCount; n++) {
     const sequence = batch.startSequence + n;
     if (at + ENTRY_HEADER_BYTES > end) throw truncated(sequence);
@@ -269,6 +271,7 @@ export function checkEntries(
       throw invalid(`entry ${sequence} belongs to another space`);
     }
     if (readType(view, at) === MEMBERS_ENTRY) {
+      holdsMembers = true;
       const from = at + ENTRY_HEADER_BYTES;
       decodeMembers(bytes.subarray(from, from + size), 'ProtocolViolation');
     }
@@ -280,6 +283,7 @@ export function checkEntries(
     at += ENTRY_HEADER_BYTES + size;
   }
   if (at !== end) throw invalid(`${end - at} bytes behind the last entry`);
+  return holdsMembers;
 }
 
 function truncated(sequence: Sequence): EngramError {

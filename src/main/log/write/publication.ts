@@ -1,7 +1,7 @@
 /** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
 
 import { nameOwners, UNKNOWN_OWNER } from '../../../shared/lead/epoch.js';
-import { ENTRY_HEADER_BYTES, INDEX_EVERY_BYTES } from '../../../shared/limits.js';
+import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
 import { rowsEach } from '../../../shared/link/durable-times.js';
 import {
   readEpoch,
@@ -128,20 +128,27 @@ export function publishGroup(
   const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
   const found = aside ?? summarise(group, spaces);
   const rowsMax = rowsEach(spaces.bySlot.length);
+  const marks: Marks | undefined = aside ? undefined : { slab, at: 0 };
   for (const run of found) {
     const { space, first, position, size } = run;
     if (space.replicas.length > 0) space.times.add(first, position.sequence, size, nowMs, rowsMax);
     else space.times.startAt(position.sequence);
-    publishRun(run, aside ? undefined : slab, memory, segments);
+    publishRun(run, marks, memory, segments);
   }
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
   return found.map((run) => run.space);
 }
 
-/** The run is durable: says so everywhere. @param slab that still holds its bytes, if one does */
+/** Those of a slab that belong to its runs from here on. */
+interface Marks {
+  readonly slab: Slab;
+  at: number;
+}
+
+/** The run is durable: says so everywhere. @param marks of the slab that still holds its bytes */
 function publishRun(
   run: RunSummary,
-  slab: Slab | undefined,
+  marks: Marks | undefined,
   memory: NodeMemory,
   segments: Segments,
 ): void {
@@ -159,30 +166,27 @@ function publishRun(
   while (space.stagedOwn.length > 0 && space.stagedOwn[0]! <= position.sequence) {
     space.stagedOwn.shift();
   }
-  indexRun(run, slab, segments);
+  indexRun(run, marks, segments);
   memory.setDurable(space.slot, position.sequence);
   if (space.durableWaits.size > 0) wakeDurableWaits(space, position.sequence);
   for (const consumer of space.consumers) {
-    consumer.run(slab?.bytes.subarray(run.offset, run.offset + run.size), first, count);
+    consumer.run(marks?.slab.bytes.subarray(run.offset, run.offset + run.size), first, count);
   }
 }
 
 /** A long run in parts, so that an entry in the middle is found without reading all before it. */
-function indexRun(run: RunSummary, slab: Slab | undefined, segments: Segments): void {
+function indexRun(run: RunSummary, marks: Marks | undefined, segments: Segments): void {
   const { space, first, count, lsn, offset, size } = run;
-  if (!slab || size <= INDEX_EVERY_BYTES) {
-    segments.addToIndex(space.slot, first, count, lsn, size);
-    return;
-  }
-  const { view } = slab;
   let begin = 0;
   let begun = 0;
-  let at = 0;
-  for (let n = 1; n <= count; n++) {
-    at += ENTRY_HEADER_BYTES + readPayloadSize(view, offset + at);
-    if (n < count && at - begin < INDEX_EVERY_BYTES / 2) continue;
+  while (marks) {
+    const at = marks.slab.marks[marks.at]! - offset;
+    // None is left, or it is of a run behind this one.
+    if (at <= 0 || at >= size) break;
+    const n = marks.slab.marks[marks.at + 1]!;
     segments.addToIndex(space.slot, first + begun, n - begun, lsn + begin, at - begin);
-    begin = at;
-    begun = n;
+    [begin, begun] = [at, n];
+    marks.at += 2;
   }
+  segments.addToIndex(space.slot, first + begun, count - begun, lsn + begin, size - begin);
 }

@@ -51,15 +51,12 @@ describe('installed with --omit=optional', () => {
     const source = `
       import { openNode } from 'engram-wal';
       const own = { dataDir: '../asks', nodeId: 'a', clusterId: 'c' };
-      const listen = { host: '127.0.0.1', port: 0 };
-      const coordinator = { kind: 'etcd', endpoints: ['http://127.0.0.1:1'] };
       const told = [];
       const refused = (call) => call.then(() => told.push('taken'), (e) => told.push(e));
       const node = await openNode(own);
       await refused(node.metrics());
       await node.close();
-      const asked = [{ http: { port: 0 } }, { listen, coordinator }];
-      for (const more of asked) await refused(openNode({ ...own, ...more }));
+      await refused(openNode({ ...own, http: { port: 0 } }));
       await refused(openNode({ ...own, compression: 'lz4' }));
       console.log(JSON.stringify(told.map(({ code, message }) => [code, message.split('\\n')[0]])));
       // Nothing of what was refused is left open.
@@ -68,10 +65,10 @@ describe('installed with --omit=optional', () => {
     const { code, out, err } = await run(['asks.mjs']);
     expect(code, err).toBe(0);
     const told = JSON.parse(out) as [string, string][];
-    const hints = ['prom-client', 'preact', 'etcd3', 'lz4-napi'];
+    const hints = ['prom-client', 'preact', 'lz4-napi'];
     for (const [i, name] of hints.entries()) expect(told[i]![1]).toContain(`npm install ${name}`);
     const missing = 'PackageMissing';
-    expect(told.map(([id]) => id)).toEqual([missing, missing, missing, 'Configuration']);
+    expect(told.map(([id]) => id)).toEqual([missing, missing, 'Configuration']);
   });
 
   test('so does its command line', async () => {

@@ -38,6 +38,7 @@ export type { Located } from './lead/leadership.js';
 export type { MembersStatus } from './lead/members/changes.js';
 export type {
   CoordinatorOptions,
+  EtcdTls,
   LeadOptions,
   OpenSpaceOptions,
   RemoveOptions,

@@ -277,6 +277,9 @@ export const ETCD_TXN_SPACES = 100;
 export const ETCD_TXN_BYTES = 768 * KiB;
 /** Transactions that are on their way to etcd at once. */
 export const ETCD_TXNS_MAX = 4;
+/** The longest answer that is taken of etcd, and what may be under way of one. */
+export const ETCD_ANSWER_MAX_BYTES = 64 * MiB;
+export const ETCD_WINDOW_BYTES = 1 * MiB;
 /** After a promotion that came to nothing: doubled from the first to the last, jittered. */
 export const PROMOTION_BACKOFF_MS = { first: 200, last: 2_000 } as const;
 /** How often what the coordinator has said is held against what this node does. */

@@ -66,9 +66,10 @@ test('FAULT-107 a node whose address is not known yet is shipped to once it is',
   const space = await a.openSpace('s', { lead: true });
   await space.append(1, Buffer.from('one'));
   const client = etcd.client();
-  const [key] = await client.getAll().prefix('wal/test/spaces/').keys();
-  const row = JSON.parse((await client.get(key!).string())!);
-  await client.put(key!).value(JSON.stringify({ ...row, nodeIds: ['a', 'late'] }));
+  const { pairs } = await client.list('wal/test/spaces/');
+  const { key, value } = pairs[0]!;
+  const row = { ...JSON.parse(value), nodeIds: ['a', 'late'] };
+  await client.write([{ conditions: [], writes: [{ key, value: JSON.stringify(row) }] }]);
   client.close();
   // Longer than a comparison takes: it has been told, and knows nobody of that name.
   await new Promise((resolve) => setTimeout(resolve, 1_500));

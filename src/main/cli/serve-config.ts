@@ -133,6 +133,11 @@ function withPaths(given: Record<string, unknown>, dir: string): Record<string, 
       ]),
     );
   if (isObject(found.tls)) found.tls = resolved(found.tls);
+  if (isObject(found.coordinator)) {
+    const coordinator = resolved(found.coordinator);
+    if (isObject(coordinator.tls)) coordinator.tls = resolved(coordinator.tls);
+    found.coordinator = coordinator;
+  }
   if (isObject(found.http)) {
     const http = { ...found.http };
     if ('tokenFile' in http) http.tokenFile = from(http.tokenFile);

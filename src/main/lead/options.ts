@@ -2,14 +2,29 @@
 import type { Address } from '../../shared/address.js';
 import type { FollowOptions } from '../follow/options.js';
 
+/** PEM files for connections to etcd, read anew for each. */
+export interface EtcdTls {
+  /** Who vouches for etcd. Default: those that this Node.js trusts. */
+  readonly caFile?: string;
+  /** This node's own certificate, where etcd wants one (`--client-cert-auth`); with `keyFile`. */
+  readonly certFile?: string;
+  readonly keyFile?: string;
+}
+
 /** Who says who leads. */
 export type CoordinatorOptions =
   /** The default: configuration, and whoever calls `promote`. */
   | { readonly kind: 'static' }
   | {
       readonly kind: 'etcd';
-      /** `http://host:port`, one or more, of one etcd cluster. */
+      /** `https://host:port` or `http://host:port`, one or more, of one etcd cluster. */
       readonly endpoints: readonly string[];
+      /** For `https`: who vouches for etcd, and who this node is. */
+      readonly tls?: EtcdTls;
+      /** A user of etcd's, who may read and write the keys below `prefix`; with `passwordFile`. */
+      readonly user?: string;
+      /** The user's password: read anew whenever etcd is to be shown it. */
+      readonly passwordFile?: string;
       /**
        * How long a node that is silent keeps what it leads: whole seconds, 2,000 to 3,600,000.
        * Default 5,000.
@@ -26,7 +41,10 @@ export type CoordinatorOptions =
 /** With every default filled in; `advertise` is the node's. */
 export type CoordinatorConfig =
   | { readonly kind: 'static' }
-  | Required<Omit<EtcdCoordinatorOptions, 'advertise'>>;
+  | (Required<Omit<EtcdCoordinatorOptions, 'advertise' | WithoutDefault>> &
+      Pick<EtcdCoordinatorOptions, WithoutDefault>);
+
+type WithoutDefault = 'tls' | 'user' | 'passwordFile';
 
 type EtcdCoordinatorOptions = Extract<CoordinatorOptions, { kind: 'etcd' }>;
 

@@ -9,7 +9,6 @@ import { type Coordinator, StaticCoordinator } from '../lead/coordinator.js';
 import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
 import type { NodeConfig } from '../options/options.js';
 import type { ShipperThreads, Sockets } from '../runtime/machine.js';
-import { requirePackage } from '../runtime/packages.js';
 import { SecureDoor } from '../runtime/secure-door.js';
 import { startThread } from '../runtime/threads.js';
 import { warn } from '../runtime/warn.js';
@@ -82,7 +81,6 @@ export const nodePlatform: Platform = {
 
   coordinator({ coordinator, clusterId, nodeId, dataDir }) {
     if (coordinator.kind !== 'etcd') return new StaticCoordinator();
-    requirePackage('etcd3', 'coordinator etcd');
     return new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator);
   },
 };

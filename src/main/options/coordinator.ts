@@ -1,5 +1,6 @@
 /** The option `coordinator` of openNode: what it may be, and its defaults. */
 
+import { isLoopback } from '../../shared/address.js';
 import {
   DEFAULT_LEASE_TTL_MS,
   DEFAULT_REPLICAS_PER_SPACE,
@@ -7,11 +8,23 @@ import {
   LEASE_TTL_MIN_MS,
   MEMBERS_MAX,
 } from '../../shared/limits.js';
-import { addressProblem, isText, type Problem, whole } from '../../shared/option-checks.js';
+import {
+  addressProblem,
+  isObjectOf,
+  isText,
+  type Problem,
+  pathText,
+  whole,
+} from '../../shared/option-checks.js';
 import type { CoordinatorConfig, CoordinatorOptions } from '../lead/options.js';
 
 const ENDPOINTS_MAX = 16;
-const ETCD_KEYS = ['endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'];
+const SCHEMES = "'http://host:port' or 'https://host:port'";
+const ETCD_KEYS = [
+  ...['endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'],
+  ...['tls', 'user', 'passwordFile'],
+];
+const TLS_KEYS = ['caFile', 'certFile', 'keyFile'];
 
 /** What it should have been; undefined where it is right. */
 export function coordinatorProblem(value: unknown): Problem | undefined {
@@ -36,8 +49,10 @@ export function coordinatorProblem(value: unknown): Problem | undefined {
   }
   const wrong = endpoints.find((endpoint) => !isEndpoint(endpoint));
   if (wrong !== undefined || endpoints.includes(undefined)) {
-    return { at: 'coordinator.endpoints', found: wrong, expected: "URLs, each 'http://host:port'" };
+    return { at: 'coordinator.endpoints', found: wrong, expected: `URLs, each ${SCHEMES}` };
   }
+  const way = wayProblem(endpoints as string[], rest);
+  if (way !== undefined) return way;
   if (ttlMs !== undefined && !isTtl(ttlMs)) {
     return part('ttlMs', `a multiple of 1000, from ${LEASE_TTL_MIN_MS} to ${LEASE_TTL_MAX_MS}`);
   }
@@ -50,12 +65,43 @@ export function coordinatorProblem(value: unknown): Problem | undefined {
   return addressProblem(advertise, 'coordinator.advertise', 1);
 }
 
+/** How this node is let in: all by TLS or none, and no password in clear over a network. */
+function wayProblem(
+  endpoints: readonly string[],
+  rest: Record<string, unknown>,
+): Problem | undefined {
+  const part = (key: string, found: unknown, expected: string): Problem => ({
+    at: `coordinator.${key}`,
+    found,
+    expected,
+  });
+  const { tls, user, passwordFile } = rest;
+  const hasTls = endpoints.every((endpoint) => endpoint.startsWith('https:'));
+  if (!hasTls && endpoints.some((endpoint) => endpoint.startsWith('https:'))) {
+    return part('endpoints', endpoints, 'https:// for all of them, or http:// for all');
+  }
+  if (tls !== undefined) {
+    if (!isObjectOf(tls, TLS_KEYS)) return part('tls', tls, `an object of ${TLS_KEYS.join(', ')}`);
+    const odd = Object.entries(tls).find(([, file]) => pathText(file) !== undefined);
+    if (odd) return part(`tls.${odd[0]}`, odd[1], 'a path');
+    if (!hasTls) return part('tls', tls, 'left out where endpoints are http://');
+    if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
+      return part('tls', tls, 'certFile and keyFile, or neither');
+    }
+  }
+  if (user === undefined && passwordFile === undefined) return undefined;
+  if (!isText(user)) return part('user', user, 'the name of a user, where passwordFile is given');
+  if (pathText(passwordFile) !== undefined) return part('passwordFile', passwordFile, 'a path');
+  const isNear = endpoints.every((endpoint) => isLoopback(new URL(endpoint).hostname));
+  return hasTls || isNear ? undefined : part('endpoints', endpoints, 'https://, with a user');
+}
+
 function isEndpoint(value: unknown): boolean {
   if (typeof value !== 'string' || !URL.canParse(value)) return false;
   const { protocol, port, pathname, username, search } = new URL(value);
-  return (
-    protocol === 'http:' && port !== '' && pathname === '/' && username === '' && search === ''
-  );
+  // An own port of https is none of URL's.
+  const isWhole = (port !== '' || /:443\/?$/.test(value)) && pathname === '/' && search === '';
+  return (protocol === 'http:' || protocol === 'https:') && username === '' && isWhole;
 }
 
 function isTtl(value: unknown): boolean {

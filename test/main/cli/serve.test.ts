@@ -160,6 +160,18 @@ describe('the file of serve', () => {
     }
   });
 
+  test('what etcd is shown stands in the file’s folder, too', async () => {
+    const files = { tls: { caFile: 'ca.pem' }, user: 'node', passwordFile: 'password' };
+    const endpoints = ['https://127.0.0.1:2379'];
+    const coordinator = { kind: 'etcd', endpoints, ...files };
+    const listen = { host: '127.0.0.1', port: 7402 };
+    const { options } = await readServeConfig(config({ ...BASE, listen, coordinator }));
+    expect(options.coordinator).toMatchObject({
+      ...{ endpoints, user: 'node', passwordFile: path.join(dir, 'password') },
+      tls: { caFile: path.join(dir, 'ca.pem') },
+    });
+  });
+
   test('a wrong file, or none, is wrong usage', async () => {
     const none = await run(['serve', '--config', path.join(dir, 'none.json')]).ended;
     expect(none).toMatchObject({ code: 4, stdout: '' });

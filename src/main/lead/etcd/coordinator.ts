@@ -86,7 +86,7 @@ export class EtcdCoordinator implements Coordinator {
     this.#place = place;
     const prefix = `${options.prefix}/${clusterId}/`;
     const session = new EtcdSession(
-      { endpoints: options.endpoints, ttlMs: options.ttlMs, prefix },
+      { ...options, prefix },
       {
         up: () => void this.#up(),
         changed: (keys) => this.#changed(keys),

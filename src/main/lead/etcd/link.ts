@@ -3,16 +3,10 @@
  * the monotonic clock each, and its two streams. It retries nothing: who uses it makes another.
  * Lease, watch and calls share one TCP connection, so a keepalive that is answered vouches for all.
  */
-import { noop } from 'cockatiel';
-import {
-  Etcd3,
-  type ICompare,
-  type IKeyValue,
-  type IRequestOp,
-  type ITxnRequest,
-  type IWatchResponse,
-} from 'etcd3';
 import { type Moment, twoClocks } from '../../runtime/two-clocks.js';
+import { type EtcdCertificates, EtcdRefusal, GrpcConnection, type GrpcStream } from './grpc.js';
+import type { EtcdLogin } from './login.js';
+import { Fields, Message } from './messages.js';
 
 /** A key and what stands there. */
 export interface Pair {
@@ -59,65 +53,76 @@ export interface LinkHooks {
   failed(reason: string): void;
 }
 
-const GRPC = {
-  'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.min_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 1_000,
-  // Two links to the same endpoint are two connections: a dead one is not handed on.
-  'grpc.use_local_subchannel_pool': 1,
-};
-
 /** What the session asks of a link, whoever made it. */
 export type Link = Pick<EtcdLink, keyof EtcdLink>;
 /** Makes a link to one endpoint; calls on it have `timeoutMs` each. */
 export type MakeLink = (endpoint: string, timeoutMs: number, hooks: LinkHooks) => Promise<Link>;
 
-type KeepAliveStream = Awaited<ReturnType<Etcd3['leaseClient']['leaseKeepAlive']>>;
-type WatchStream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>;
+/** How this node gets in. */
+export interface EtcdAccess {
+  readonly certificates?: EtcdCertificates;
+  readonly login?: EtcdLogin | undefined;
+}
 
 export class EtcdLink {
-  readonly #client: Etcd3;
+  readonly #connection: GrpcConnection;
+  readonly #login: EtcdLogin | undefined;
   readonly #timeoutMs: number;
   readonly #hooks: LinkHooks;
-  #keepAlive: KeepAliveStream | undefined;
-  #watch: WatchStream | undefined;
+  #keepAlive: GrpcStream | undefined;
+  #watch: GrpcStream | undefined;
   /** When the keepalives that have no answer yet were sent. */
   #sent: Moment[] = [];
   #isClosed = false;
 
-  constructor(endpoint: string, timeoutMs: number, hooks: LinkHooks) {
+  constructor(
+    endpoint: string,
+    timeoutMs: number,
+    hooks: LinkHooks,
+    { certificates, login }: EtcdAccess = {},
+  ) {
     this.#timeoutMs = timeoutMs;
     this.#hooks = hooks;
-    // One attempt a call, no breaker: what to try next is decided above.
-    const faultHandling = { host: () => noop, global: noop };
-    this.#client = new Etcd3({ hosts: [endpoint], grpcOptions: GRPC, faultHandling });
+    this.#login = login;
+    this.#connection = new GrpcConnection(endpoint, certificates);
   }
 
   /** Rejects when there is no answer in time, whatever becomes of the call. */
-  async #within<T>(call: Promise<T>): Promise<T> {
+  async #call(path: string, request: Message): Promise<Fields> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       const tooLate = (): void => reject(new Error(`no answer from etcd in ${this.#timeoutMs} ms`));
       timer = setTimeout(tooLate, this.#timeoutMs);
     });
     try {
-      return await Promise.race([call, late]);
+      return new Fields(await Promise.race([this.#asUser(path, request.encoded()), late]));
     } finally {
       clearTimeout(timer);
     }
   }
 
+  #asUser(path: string, request: Uint8Array): Promise<Uint8Array> {
+    const ask = (token?: string): Promise<Uint8Array> =>
+      this.#connection.call(`/etcdserverpb.${path}`, request, token);
+    if (!this.#login) return ask();
+    return this.#login.with(async (name, password) => {
+      const login = new Message().bytes(1, name).bytes(2, password).encoded();
+      const path = '/etcdserverpb.Auth/Authenticate';
+      return new Fields(await this.#connection.call(path, login, undefined)).text(2);
+    }, ask);
+  }
+
   /** All keys below a prefix, and the revision as of which. */
   async list(prefix: string): Promise<{ pairs: Pair[]; revision: number }> {
-    const range = { key: Buffer.from(prefix), range_end: endOf(prefix) };
-    const { kvs, header } = await this.#within(this.#client.kv.range(range));
-    return { pairs: kvs.map(pairOf), revision: Number(header.revision) };
+    const range = new Message().bytes(1, prefix).bytes(2, endOf(prefix));
+    const answer = await this.#call('KV/Range', range);
+    return { pairs: answer.all(2).map(pairOf), revision: revisionOf(answer) };
   }
 
   /** What stands at a key now, by the word of a majority. */
   async get(key: string): Promise<Pair | undefined> {
-    const { kvs } = await this.#within(this.#client.kv.range({ key: Buffer.from(key) }));
-    return kvs[0] && pairOf(kvs[0]);
+    const answer = await this.#call('KV/Range', new Message().bytes(1, key));
+    return answer.all(2).map(pairOf)[0];
   }
 
   /**
@@ -127,40 +132,53 @@ export class EtcdLink {
   async write(txns: readonly Txn[]): Promise<(number | undefined)[]> {
     const [only] = txns;
     const isOne = txns.length === 1;
-    const all = { compare: [], success: txns.map((txn) => ({ request_txn: txnOf(txn) })) };
-    const request = isOne ? txnOf(only!) : { ...all, failure: [] };
-    const { header, succeeded, responses } = await this.#within(this.#client.kv.txn(request));
-    const revision = Number(header.revision);
-    const done = isOne ? [succeeded] : responses.map((r) => r.response_txn.succeeded);
-    return txns.map((_, i) => (done[i] ? revision : undefined));
+    const all = new Message();
+    for (const txn of txns) all.bytes(2, new Message().bytes(4, txnOf(txn)));
+    const answer = await this.#call('KV/Txn', isOne ? txnOf(only!) : all);
+    const revision = revisionOf(answer);
+    const done = isOne ? [answer] : answer.all(3).map((each) => each.message(4));
+    return txns.map((_, i) => (done[i]!.int(2) === 1 ? revision : undefined));
   }
 
   /** @returns the lease's id, and when it was asked for: it lives `ttlMs` from then */
   async grant(ttlMs: number): Promise<{ lease: string; sent: Moment; ttlMs: number }> {
     const sent = twoClocks();
     const seconds = Math.ceil(ttlMs / 1_000);
-    const { ID, TTL } = await this.#within(this.#client.leaseClient.leaseGrant({ TTL: seconds }));
-    return { lease: ID, sent, ttlMs: Number(TTL) * 1_000 };
+    const answer = await this.#call('Lease/LeaseGrant', new Message().int(1, seconds));
+    return { lease: String(answer.big(2)), sent, ttlMs: answer.int(3) * 1_000 };
   }
 
   /** Its keys go at once. Not an error where it has gone already. */
   async revoke(lease: string): Promise<void> {
-    await this.#within(this.#client.leaseClient.leaseRevoke({ ID: lease }));
+    const revoked = this.#call('Lease/LeaseRevoke', new Message().int(1, BigInt(lease)));
+    await revoked.catch((error) => {
+      if (!(error instanceof EtcdRefusal) || error.status !== NOT_FOUND) throw error;
+    });
+  }
+
+  #stream(path: string, what: string, message: (answer: Fields) => void): GrpcStream {
+    return this.#connection.open(`/etcdserverpb.${path}`, this.#login?.token, {
+      message: (bytes) => {
+        if (this.#isClosed) return;
+        try {
+          message(new Fields(bytes));
+        } catch (error) {
+          this.#hooks.failed(`the ${what} stream: ${(error as Error).message}`);
+        }
+      },
+      ended: (reason) => {
+        if (!this.#isClosed) this.#hooks.failed(`the ${what} stream ended: ${reason.message}`);
+      },
+    });
   }
 
   /** Opens the stream that `keep` sends on. */
   async openKeepAlive(): Promise<void> {
-    const stream = await this.#within(this.#client.leaseClient.leaseKeepAlive());
-    if (this.#isClosed) {
-      stream.cancel();
-      return;
-    }
-    this.#keepAlive = stream;
-    this.#ends(stream, 'keepalive');
-    stream.on('data', ({ TTL }) => {
+    if (this.#isClosed) return;
+    this.#keepAlive = this.#stream('Lease/LeaseKeepAlive', 'keepalive', (answer) => {
       const sent = this.#sent.shift();
-      const seconds = Number(TTL);
-      if (this.#isClosed || sent === undefined) return;
+      const seconds = answer.int(3);
+      if (sent === undefined) return;
       if (seconds > 0) this.#hooks.kept(sent, seconds * 1_000);
       else this.#hooks.expired();
     });
@@ -170,7 +188,7 @@ export class EtcdLink {
   keep(lease: string): void {
     // The clock first: etcd counts from when it hears of it.
     this.#sent.push(twoClocks());
-    this.#keepAlive?.write({ ID: lease });
+    this.#keepAlive?.send(new Message().int(1, BigInt(lease)).encoded());
   }
 
   /** How long the oldest keepalive without an answer has been waiting, ms. */
@@ -184,40 +202,21 @@ export class EtcdLink {
     fromRevision: number,
     changed: (changes: readonly Change[]) => void,
   ): Promise<void> {
-    const stream = await this.#within(this.#client.watchClient.watch());
-    if (this.#isClosed) {
-      stream.cancel();
-      return;
-    }
-    this.#watch = stream;
-    this.#ends(stream, 'watch');
-    stream.on('data', (answer: IWatchResponse) => {
-      if (this.#isClosed) return;
-      if (answer.canceled) {
+    if (this.#isClosed) return;
+    this.#watch = this.#stream('Watch/Watch', 'watch', (answer) => {
+      if (answer.int(4) === 1) {
         // Compaction has passed what we were to see, or etcd has lost its majority.
-        this.#hooks.failed(`the watch was cancelled: ${answer.cancel_reason || 'compacted'}`);
+        this.#hooks.failed(`the watch was cancelled: ${answer.text(6) || 'compacted'}`);
         return;
       }
-      if (answer.events.length === 0) return;
-      changed(
-        answer.events.map(({ type, kv }) => ({
-          key: kv.key.toString(),
-          revision: Number(kv.mod_revision),
-          value: type === 'Put' ? kv.value.toString() : undefined,
-        })),
-      );
+      const changes = answer.all(11).map((event): Change => {
+        const { key, value, revision } = pairOf(event.message(2));
+        return { key, revision, value: event.int(1) === PUT ? value : undefined };
+      });
+      if (changes.length > 0) changed(changes);
     });
-    const key = Buffer.from(prefix);
-    const range = { key, range_end: endOf(prefix), start_revision: fromRevision };
-    stream.write({ create_request: range });
-  }
-
-  #ends(stream: KeepAliveStream | WatchStream, what: string): void {
-    const ended = (reason: string): void => {
-      if (!this.#isClosed) this.#hooks.failed(`the ${what} stream ended: ${reason}`);
-    };
-    stream.on('error', (error: Error) => ended(error.message));
-    stream.on('end', () => ended('by etcd'));
+    const range = new Message().bytes(1, prefix).bytes(2, endOf(prefix)).int(3, fromRevision);
+    this.#watch.send(new Message().bytes(1, range).encoded());
   }
 
   /** At once; calls under way reject or are let go of. */
@@ -226,16 +225,25 @@ export class EtcdLink {
     this.#isClosed = true;
     this.#keepAlive?.cancel();
     this.#watch?.cancel();
-    this.#client.close();
+    this.#connection.close();
   }
 }
 
-function pairOf(kv: IKeyValue): Pair {
-  return {
-    key: kv.key.toString(),
-    value: kv.value.toString(),
-    revision: Number(kv.mod_revision),
-  };
+/** Of gRPC. */
+const NOT_FOUND = 5;
+// The numbers below and above are those of etcd's rpc.proto and kv.proto.
+const PUT = 0;
+const EQUAL = 0;
+const GREATER = 1;
+const VERSION = 0;
+const MOD = 2;
+
+function revisionOf(answer: Fields): number {
+  return answer.message(1).int(3);
+}
+
+function pairOf(kv: Fields): Pair {
+  return { key: kv.text(1), value: kv.text(5), revision: kv.int(3) };
 }
 
 /** The first key behind all that begin with the prefix. */
@@ -246,21 +254,27 @@ function endOf(prefix: string): Buffer {
   return end;
 }
 
-function compareOf(condition: Condition): ICompare {
-  const key = Buffer.from(condition.key);
+function compareOf(condition: Condition): Message {
   if ('revision' in condition) {
-    return { key, result: 'Equal', target: 'Mod', mod_revision: condition.revision };
+    const { key, revision } = condition;
+    return new Message().int(1, EQUAL).int(2, MOD).bytes(3, key).int(6, revision);
   }
-  const result = condition.exists ? 'Greater' : 'Equal';
-  return { key, result, target: 'Version', version: 0 };
+  const result = condition.exists ? GREATER : EQUAL;
+  return new Message().int(1, result).int(2, VERSION).bytes(3, condition.key).int(4, 0);
 }
 
-function txnOf({ conditions, writes }: Txn): ITxnRequest {
-  return { compare: conditions.map(compareOf), success: writes.map(requestOf), failure: [] };
+function txnOf({ conditions, writes }: Txn): Message {
+  const txn = new Message();
+  for (const condition of conditions) txn.bytes(1, compareOf(condition));
+  for (const write of writes) txn.bytes(2, requestOf(write));
+  return txn;
 }
 
-function requestOf({ key, value, lease }: Write): IRequestOp {
-  const at = Buffer.from(key);
-  if (value === undefined) return { request_delete_range: { key: at } };
-  return { request_put: { key: at, value: Buffer.from(value), lease: lease ?? '0' } };
+function requestOf({ key, value, lease }: Write): Message {
+  if (value === undefined) return new Message().bytes(3, new Message().bytes(1, key));
+  const put = new Message()
+    .bytes(1, key)
+    .bytes(2, value)
+    .int(3, BigInt(lease ?? 0));
+  return new Message().bytes(2, put);
 }

@@ -6,8 +6,12 @@
  */
 import { EngramError, failure, firstLine } from '../../../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../../../shared/limits.js';
+import { readOwn, readSecret } from '../../runtime/secret-file.js';
 import { haveParted, type Moment, type TwoClocks, twoClocks } from '../../runtime/two-clocks.js';
+import type { EtcdTls } from '../options.js';
+import type { EtcdCertificates } from './grpc.js';
 import type { Change, Condition, Link, MakeLink, Pair, Write } from './link.js';
+import { EtcdLogin } from './login.js';
 import { EtcdWrites } from './writes.js';
 
 export interface SessionOptions {
@@ -15,6 +19,9 @@ export interface SessionOptions {
   readonly ttlMs: number;
   /** Ends with a slash. */
   readonly prefix: string;
+  readonly tls?: EtcdTls | undefined;
+  readonly user?: string | undefined;
+  readonly passwordFile?: string | undefined;
 }
 
 export interface SessionHooks {
@@ -29,11 +36,28 @@ export interface SessionHooks {
   link(connected: boolean, reason: string): void;
 }
 
-/** Who uses no etcd loads no client of it. */
-const linkToEtcd: MakeLink = async (endpoint, timeoutMs, hooks) => {
-  const { EtcdLink } = await import('./link.js');
-  return new EtcdLink(endpoint, timeoutMs, hooks);
-};
+/** Real ones. Who uses no etcd loads no client of it; files are read anew for each link. */
+function linksToEtcd({ tls, user, passwordFile }: SessionOptions): MakeLink {
+  const login =
+    user === undefined ? undefined : new EtcdLogin({ user, passwordFile: passwordFile! });
+  return async (endpoint, timeoutMs, hooks) => {
+    const { EtcdLink } = await import('./link.js');
+    const certificates = tls && (await readCertificates(tls));
+    return new EtcdLink(endpoint, timeoutMs, hooks, {
+      login,
+      ...(certificates && { certificates }),
+    });
+  };
+}
+
+async function readCertificates({ caFile, certFile, keyFile }: EtcdTls): Promise<EtcdCertificates> {
+  const [ca, cert, key] = await Promise.all([
+    caFile && readOwn(caFile, false),
+    certFile && readOwn(certFile, false),
+    keyFile && readSecret('coordinator.tls.keyFile', keyFile),
+  ]);
+  return { ca: ca || undefined, cert: cert || undefined, key: key || undefined };
+}
 
 export class EtcdSession {
   readonly #options: SessionOptions;
@@ -63,7 +87,7 @@ export class EtcdSession {
   constructor(
     options: SessionOptions,
     hooks: SessionHooks,
-    makeLink = linkToEtcd,
+    makeLink = linksToEtcd(options),
     clocks = twoClocks,
   ) {
     this.#clocks = clocks;

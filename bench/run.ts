@@ -151,7 +151,9 @@ async function main(): Promise<void> {
 }
 
 async function runCompare([a, b, ...by]: string[], options: Options): Promise<void> {
-  if (a === undefined || b === undefined) throw new InvalidArgumentError('compare A B');
+  if (a === undefined || b === undefined) {
+    program.error('compare A B: two files of bench/results, or two checkouts that are built');
+  }
   const rows = await compare(a, b, by, BENCHES, planOf(by[0] ?? 'replicate', options));
   if (options.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
   else process.stdout.write(`${comparisonTable(rows)}\n`);

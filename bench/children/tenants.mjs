@@ -74,14 +74,15 @@ await runJob(async (job) => {
   const node = await openNode(job.node);
   try {
     const replicas = job.node.replicas.length;
+    const began = performance.now();
     const spaces = [await node.openSpace('bench')];
     while (spaces.length < job.spaces) {
       const count = Math.min(OPENED_A_TURN, job.spaces - spaces.length);
       const names = Array.from({ length: count }, (_, n) => `space-${spaces.length + n}`);
       spaces.push(...(await Promise.all(names.map((name) => node.openSpace(name)))));
     }
-    const payload = randomPayload(job.payloadBytes);
     const opened = performance.now();
+    const payload = randomPayload(job.payloadBytes);
     for (const space of spaces) await whenStreaming(space, replicas);
     const introducedMs = performance.now() - opened;
     const driver = new Driver(spaces, payload, job);
@@ -103,6 +104,7 @@ await runJob(async (job) => {
       entries,
       seconds,
       entriesPerSecond: entries / seconds,
+      createdMs: opened - began,
       introducedMs,
       primaryCpuMicrosPerEntry: (used.cpuSeconds * 1e6) / entries,
       primaryMaxRssBytes: process.resourceUsage().maxRSS * 1024,

@@ -13,10 +13,13 @@ const PEERS: readonly (readonly [RegExp, string])[] = [
   [/^etcd/, 'etcd, 100 puts a transaction'],
 ];
 
-/** Others in one run with ours; nothing where no result is kept. */
+/** A machine that others use as well says little about any of them. */
+const QUIET_LOAD = 4;
+
+/** Others in one run with ours; nothing where no result of a quiet machine is kept. */
 function besideOthers(): string[] {
   const rows = newest('peers');
-  if (!rows) return [];
+  if (!rows || rows[0]!.machine.loadBefore > QUIET_LOAD) return [];
   const found = PEERS.flatMap(([isIt, what]): [string, string][] => {
     const row = rows.find((one) => isIt.test(one.case));
     return row ? [[what, `${short(row.entriesPerSecond!)}/s`]] : [];

@@ -23,7 +23,7 @@ class QuickFirst extends BaseSequencer {
 const ALONE = [
   'test/crash/{kill,soak,campaign}.test.ts',
   'test/hostile/hostile.test.ts',
-  'test/deploy/alerts.test.ts',
+  'test/deploy/{alerts,causes}.test.ts',
   'test/scenarios/{mass-promotion,many-spaces,compression}.test.ts',
 ];
 const exclude = [...configDefaults.exclude, ...missing.flatMap((need) => need.files)];

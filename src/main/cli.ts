@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The command line; its exit codes: watch/health/words.ts. */
+import { createRequire } from 'node:module';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { shown } from '../shared/shown.js';
@@ -9,15 +10,21 @@ import { type DemoOptions, runDemo } from './cli/demo/demo.js';
 import { DemoError } from './cli/demo/process.js';
 import { inspectLog } from './cli/inspect.js';
 import { complain, say, sayLine } from './cli/output.js';
+import { addBench } from './cli/own/bench.js';
+import { addCompletion } from './cli/own/completion.js';
+import { addConfig } from './cli/own/config-check.js';
 import { addRoleCommands } from './cli/roles.js';
+import { addSmokeCommands } from './cli/smoke/commands.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './cli/status.js';
 import { inspectedText, verifiedText } from './cli/tool-output.js';
 import { verifyLog } from './repair/verify.js';
 import { requirePackage } from './runtime/packages.js';
 import { nodeDisk } from './segments/node-disk.js';
 import { actAsOwner } from './segments/owner.js';
-import { AdminError } from './watch/admin-server.js';
+import { AdminError } from './watch/admin/server.js';
 import { EXIT_CODES_TEXT } from './watch/health/words.js';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 const OK = 0;
 const FAILED = 2;
@@ -50,6 +57,7 @@ interface NodeCertificateFlags {
 
 const program = new Command('engram-wal')
   .description('A crash-safe, replicated write-ahead log for Node.js.')
+  .version(version, '--version', 'say which version this is')
   // What it refuses is told with what was typed.
   .configureOutput({ writeErr: (text) => complain(text.trimEnd()) })
   .addHelpText('after', `\n${EXIT_CODES_TEXT}`)
@@ -206,6 +214,10 @@ async function certificates(): Promise<typeof import('./cli/certificates.js')> {
 
 addRoleCommands(program);
 addCopyCommands(program);
+addSmokeCommands(program);
+addConfig(program);
+addBench(program);
+addCompletion(program);
 
 try {
   await program.parseAsync();

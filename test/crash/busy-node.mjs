@@ -6,7 +6,7 @@ const [dataDir, replicas] = process.argv.slice(2);
 process.on('disconnect', () => process.exit(0));
 const node = await openNode({
   clusterId: 'test',
-  nodeId: 'primary',
+  nodeId: process.argv[4] ?? 'primary',
   dataDir,
   replicas: JSON.parse(replicas),
   segmentBytes: 256 * 1024,

@@ -9,7 +9,7 @@ import { openNodeOn } from '#src/main/node/open-node.js';
 import { readSecret } from '#src/main/runtime/secret-file.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { Spool } from '#src/main/snapshot/spool.js';
-import { findSocket } from '#src/main/watch/admin-socket.js';
+import { findSocket } from '#src/main/watch/admin/socket.js';
 import { crc32c } from '#src/shared/crc.js';
 import { SNAPSHOT_INTAKES_MAX } from '#src/shared/limits.js';
 import { idOf } from '#src/shared/names.js';

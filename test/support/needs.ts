@@ -42,11 +42,14 @@ export const NEEDS = {
     howToHaveIt: 'apt-get install etcd-server',
   },
   prometheus: {
-    name: 'Prometheus, promtool',
-    isHere: () => says('prometheus', '--version') && says('promtool', '--version'),
-    files: ['test/deploy/alerts.test.ts'],
-    untried: 'every alert by its fault, the dashboard: test/deploy/alerts.test.ts',
-    howToHaveIt: 'apt-get install prometheus',
+    name: 'Prometheus, promtool, Alertmanager',
+    isHere: () =>
+      says('prometheus', '--version') &&
+      says('promtool', '--version') &&
+      says('prometheus-alertmanager', '--version'),
+    files: ['test/deploy/alerts.test.ts', 'test/deploy/causes.test.ts'],
+    untried: 'every alert by its fault, the dashboard, one message a cause: test/deploy',
+    howToHaveIt: 'apt-get install prometheus prometheus-alertmanager',
   },
   chromium: {
     name: 'Chromium',

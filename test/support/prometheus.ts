@@ -35,11 +35,15 @@ export class PrometheusServer {
     }
   }
 
-  /** @param targets host:port by the name that becomes the label `instance` */
+  /**
+   * @param targets host:port by the name that becomes the label `instance`
+   * @param alertmanager host:port
+   */
   static async start(
     folder: string,
     rules: string,
     targets: Readonly<Record<string, string>>,
+    alertmanager: string,
   ): Promise<PrometheusServer> {
     requireHere(NEEDS.prometheus);
     const rulesFile = path.join(folder, 'rules.yml');
@@ -47,6 +51,7 @@ export class PrometheusServer {
     const config = {
       global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '500ms' },
       rule_files: [rulesFile],
+      alerting: { alertmanagers: [{ static_configs: [{ targets: [alertmanager] }] }] },
       scrape_configs: [
         {
           job_name: 'engram-wal',

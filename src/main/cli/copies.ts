@@ -5,8 +5,8 @@ import { EngramError } from '../../shared/errors.js';
 import { type BackupReport, backupClosed } from '../node/backup.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { actAsOwner } from '../segments/owner.js';
-import { askAdmin } from '../watch/admin-server.js';
-import { folderSeen } from '../watch/admin-socket.js';
+import { askAdmin } from '../watch/admin/server.js';
+import { folderSeen } from '../watch/admin/socket.js';
 import { adoptCopy } from './closed-node.js';
 import { say, sayLine } from './output.js';
 

@@ -7,7 +7,7 @@ import type { SharingReport } from '../lead/sharing.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { listQuarantine, readQuarantine } from '../snapshot/quarantine.js';
 import { LEVELS } from '../tell/line.js';
-import { askAdmin } from '../watch/admin-server.js';
+import { askAdmin } from '../watch/admin/server.js';
 import { say, sayLine, sayMore } from './output.js';
 
 const DEGRADED = 1;

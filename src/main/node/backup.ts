@@ -96,18 +96,12 @@ export class Backups {
       const own = ownOf(this.#file, nodeId);
       const copy = (partial: string): Promise<Copied> => this.#copy(partial, own);
       const report = await copyTo(this.#disk, this.#dir, to, own, copy);
-      await this.#note();
+      this.#lastMs = noteBackup(this.#disk, this.#dir);
+      await this.#lastMs;
       return report;
     } finally {
       this.#running.delete(to);
     }
-  }
-
-  /** For the next life of this node, too; where it cannot be written the backup is as good. */
-  async #note(): Promise<void> {
-    this.#lastMs = Promise.resolve(Date.now());
-    const text = new TextEncoder().encode(`${await this.#lastMs}\n`);
-    await replaceFile(this.#disk, this.#dir, NOTED, text).catch(() => undefined);
   }
 
   /** When the last backup was complete, wall clock; undefined: none is known of. */
@@ -173,7 +167,7 @@ export async function backupClosed(
     const own = ownOf(await readNodeFile(disk, from), nodeId);
     const states: readonly string[] = STATE_FILES;
     const wanted = names.filter((n) => segmentStart(n) !== undefined || states.includes(n));
-    return await copyTo(disk, from, pathOf(target), own, async (partial) => {
+    const report = await copyTo(disk, from, pathOf(target), own, async (partial) => {
       let bytes = 0;
       for (const name of wanted) {
         const file = await disk.open(path.join(from, name), 'read');
@@ -190,9 +184,22 @@ export async function backupClosed(
       }));
       return { bytes, holes: state?.holes ?? [], segments };
     });
+    await noteBackup(disk, from);
+    return report;
   } finally {
     lock.release();
   }
+}
+
+/**
+ * Notes that a backup is complete, for the next life of the node, too: where that cannot be written
+ * the backup is as good. @returns when, wall clock
+ */
+async function noteBackup(disk: Disk, dir: string): Promise<number> {
+  const nowMs = Date.now();
+  const text = new TextEncoder().encode(`${nowMs}\n`);
+  await replaceFile(disk, dir, NOTED, text).catch(() => undefined);
+  return nowMs;
 }
 
 function pathOf(target: unknown): string {

@@ -1,6 +1,7 @@
 /** What those who look at a node, or operate it, ask of it. */
+import type { Entry } from '../../shared/log/entry.js';
 import type { Member } from '../../shared/log/node-record.js';
-import type { Sequence } from '../../shared/position.js';
+import type { Epoch, Sequence } from '../../shared/position.js';
 import type { SwitchoverOptions } from '../lead/handover.js';
 import type { RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
@@ -38,6 +39,16 @@ export interface OperatedProcess {
   setLogLevel(level: Level): void;
 }
 
+export interface OperatedSpace extends SeenSpace {
+  checkpoint(sequence: Sequence): Promise<void>;
+  append(
+    type: number,
+    payload: Uint8Array,
+    options: { ack?: { replicas: number; timeoutMs?: number } },
+  ): Promise<{ readonly sequence: Sequence; readonly epoch: Epoch }>;
+  read(range: { from?: Sequence; to?: Sequence; last?: number }): AsyncIterable<Entry>;
+}
+
 export interface OperatedNode {
   promote(space: string, options: PromoteOptions): Promise<unknown>;
   switchover(space: string, to: string, options: SwitchoverOptions): Promise<unknown>;
@@ -47,5 +58,7 @@ export interface OperatedNode {
   addReplica(replica: Member): Promise<void>;
   removeReplica(replicaId: string, options: RemoveOptions): Promise<void>;
   backup(target: string, options: object): Promise<unknown>;
-  space(name: string): { checkpoint(sequence: Sequence): Promise<void> };
+  openSpace(name: string, options: { lead: true }): Promise<OperatedSpace>;
+  space(name: string): OperatedSpace;
+  readonly spaces: readonly OperatedSpace[];
 }

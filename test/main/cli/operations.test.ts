@@ -51,7 +51,9 @@ test('each problem has a chapter', () => {
 });
 
 test('its codes, events, options and states exist', () => {
+  const rules = fs.readFileSync(path.join(ROOT, 'deploy/prometheus/alerts.yml'), 'utf8');
   const known = new Set<string>([
+    ...[...rules.matchAll(/alert: (\S+)/g)].map((m) => m[1]!),
     ...ERROR_CODES,
     ...EVENT_NAMES,
     ...OPTION_NAMES.all,
@@ -78,6 +80,8 @@ test('its codes, events, options and states exist', () => {
   others.push('too-many-open-files', 'before-log', 'engram-wal', 'accept-loss');
   // The nodes of its examples.
   others.push('systemd-notify', 'systemd-not-told');
+  // Of who is turned away.
+  others.push('not-member', 'not-allowed');
   others.push('node-a', 'node-b', 'node-c', 'node-d');
   expect(kebab.filter((word) => !known.has(word) && !others.includes(word))).toEqual([]);
   const camel = WORDS.filter((word) => /^[a-z]+([A-Z][a-z]+)+$/.test(word));
@@ -87,5 +91,7 @@ test('its codes, events, options and states exist', () => {
   mine.push('passedOver', 'logLevel');
   // Of Kubernetes.
   mine.push('fsGroup');
+  // Of who is turned away; a method.
+  mine.push('addressClass', 'addReplica');
   expect(camel.filter((word) => !known.has(word) && !mine.includes(word))).toEqual([]);
 });

@@ -183,10 +183,13 @@ describe('a disk that fills', () => {
   test('a burst of minutes says nothing of tomorrow, and enough of the next hour', () => {
     const calm = filled(60, () => 10 * GIB);
     expect(calm.status!.fullInMs).toBeUndefined();
-    // 0.1 GIB a minute for five minutes: 95 minutes at that pace, no bound by the hour's.
+    // 0.1 GiB a minute for five minutes: by the hour's pace there is time enough.
     const burst = filled(60, (minute) => (10 - Math.max(0, minute - 55) / 10) * GIB);
     expect(burst.status!.fullInMs! / 3_600_000).toBeGreaterThan(15);
-    const fast = filled(10, (minute) => (10 - minute / 2) * GIB);
+    // What has come and gone is no pace at all.
+    const gone = filled(60, (minute) => (minute > 20 && minute < 50 ? 1 : 10 - minute / 100) * GIB);
+    expect(gone.status!.fullInMs).toBeUndefined();
+    const fast = filled(10, (minute) => (10 - minute * 0.75) * GIB);
     expect(fast.status!.fullInMs).toBeLessThan(DISK_NOW_MS);
   });
 

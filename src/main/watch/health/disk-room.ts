@@ -8,12 +8,12 @@ const STEP_MS = 5_000;
 const KEPT_MS = HOUR;
 /** A pace is measured over these: a burst of minutes says nothing of tomorrow. */
 const PACES = [
-  { overMs: 5 * 60_000, atLeastMs: 60_000, withinMs: HOUR },
+  { overMs: 5 * 60_000, atLeastMs: 60_000, withinMs: HOUR / 2 },
   { overMs: HOUR, atLeastMs: 20 * 60_000, withinMs: 30 * 24 * HOUR },
 ] as const;
 /** Below these something is to be done, at all times and at once. */
 export const DISK_SOON_MS = 24 * HOUR;
-export const DISK_NOW_MS = HOUR;
+export const DISK_NOW_MS = HOUR / 2;
 
 export interface DiskRoomStatus {
   readonly freeBytes: number;
@@ -71,15 +71,22 @@ export class DiskRoom {
     return { freeBytes, fullInMs };
   }
 
-  #fullIn(
-    last: Sample,
-    { overMs, atLeastMs, withinMs }: (typeof PACES)[number],
-  ): number | undefined {
+  /** What has come and gone within the window is no pace: its last third must say so, too. */
+  #fullIn(last: Sample, pace: (typeof PACES)[number]): number | undefined {
+    const { overMs, atLeastMs, withinMs } = pace;
+    const whole = this.#over(last, overMs);
+    const late = this.#over(last, whole.tookMs / 3);
+    const ms = Math.max(whole.fullInMs, late.fullInMs);
+    return whole.tookMs >= atLeastMs && ms <= withinMs ? Math.round(ms) : undefined;
+  }
+
+  #over(last: Sample, overMs: number): { readonly tookMs: number; readonly fullInMs: number } {
     const first = this.#samples.find((sample) => last.atMs - sample.atMs <= overMs)!;
     const tookMs = last.atMs - first.atMs;
     const used = first.freeBytes - last.freeBytes;
-    if (tookMs < atLeastMs || used <= 0) return undefined;
-    const ms = Math.round((last.freeBytes * tookMs) / used);
-    return ms <= withinMs ? ms : undefined;
+    return {
+      tookMs,
+      fullInMs: used > 0 ? (last.freeBytes * tookMs) / used : Number.POSITIVE_INFINITY,
+    };
   }
 }

@@ -1,16 +1,17 @@
 /**
  * How people reach a running node with what only they may ask of it: a Unix socket, for whoever may
- * read the file `admin` of the data directory (admin-socket.ts); nothing of it is on a port. One
+ * read the file `admin` of the data directory (socket.ts); nothing of it is on a port. One
  * JSON line each way, one question a connection.
  */
 import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
-import { EngramError, failure } from '../../shared/errors.js';
-import { ADMIN_LINE_MAX_BYTES } from '../../shared/limits.js';
-import { warn } from '../runtime/warn.js';
-import { LEVELS } from '../tell/line.js';
-import { type AdminAddress, findSocket, folderSeen, placeSocket } from './admin-socket.js';
-import type { OperatedNode, OperatedProcess } from './seen-node.js';
+import { EngramError, failure } from '../../../shared/errors.js';
+import { ADMIN_LINE_MAX_BYTES } from '../../../shared/limits.js';
+import { warn } from '../../runtime/warn.js';
+import { LEVELS } from '../../tell/line.js';
+import type { OperatedNode, OperatedProcess } from '../seen-node.js';
+import { type SmokeQuestion, tried } from './smoke.js';
+import { type AdminAddress, findSocket, folderSeen, placeSocket } from './socket.js';
 
 /** Questions at once: they are a person's. */
 const CONNECTIONS_MAX = 64;
@@ -55,7 +56,8 @@ export type AdminQuestion =
       /** What the tool sees where the target is to be (folderSeen). */
       readonly seen: string;
     }
-  | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number };
+  | { readonly verb: 'checkpoint'; readonly space: string; readonly sequence: number }
+  | SmokeQuestion;
 
 type AdminAnswer =
   | { readonly result: unknown }
@@ -107,6 +109,11 @@ async function carryOut(
     }
     case 'checkpoint':
       return await node.space(question.space).checkpoint(question.sequence);
+    case 'append':
+    case 'read':
+    case 'spaces':
+    case 'space':
+      return await tried(node, question);
     default:
       throw failure('Configuration', 'a verb that this node does not know');
   }

@@ -14,8 +14,8 @@ import { randomBytes } from 'node:crypto';
 import fs, { constants } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { failure } from '../../shared/errors.js';
-import { NO_FOLLOW } from '../segments/access.js';
+import { failure } from '../../../shared/errors.js';
+import { NO_FOLLOW } from '../../segments/access.js';
 
 const FILE = 'admin';
 /** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. More is cut off. */

@@ -14,6 +14,13 @@ export type { LostEntries } from '../shared/lead/promotion-verdict.js';
 export type { LinkState, Traffic } from '../shared/link/control.js';
 export type { ReplicaStatus } from '../shared/link/lag.js';
 export type { LagAlert, PairState, Stage } from '../shared/link/pair-watch.js';
+export type {
+  AddressClass,
+  Door,
+  RefusalCount,
+  RefusalReason,
+  Refused,
+} from '../shared/link/refusal.js';
 export { type Entry, EntryType } from '../shared/log/entry.js';
 export type { FsyncMode } from '../shared/log/group-commit.js';
 export type { Member, Role } from '../shared/log/node-record.js';
@@ -53,6 +60,7 @@ export type { LostAppends } from './log/lost-appends.js';
 export type { LogOptions } from './log/options.js';
 export type { SyncTimes } from './log/write/writer.js';
 export type { BackupOptions, BackupReport } from './node/backup.js';
+export type { MemberAppendOptions } from './node/member-appends.js';
 export type { Node } from './node/node.js';
 export { openNode } from './node/open-node.js';
 export {

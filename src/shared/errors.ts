@@ -249,6 +249,11 @@ const CODES = {
     'append on the node that the message names',
     'node.space(name).status().primaryNodeId',
   ]),
+  OutcomeUnknown: facts(R, false, [
+    'the answer of the node that leads, on the connection on which the append was led to it',
+    'read the space: the entry may be in it; append it again only if it is not',
+    "await node.append('tenant-a', 1000, payload, { expected: last })",
+  ]),
   LeaseLost: facts(R, true, [
     'the lease of this node to hold from the append to its acknowledgement',
     'the entry is durable here and its fate open: look for it on the node that leads now',

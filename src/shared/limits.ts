@@ -214,6 +214,13 @@ export const ADMIN_LINE_MAX_BYTES = 64 * KiB;
 export const ASK_SPACES_MAX = 256;
 /** Calls about spaces that one node has open at one member, for each kind of question. */
 export const MEMBER_CALLS_MAX = 4;
+/** Connections to one member for appends that are led to it, one append at a time on each. */
+export const APPEND_CALLS_MAX = 4;
+/** Such a connection is used no longer: a call ends after PEER_CALL_MAX_MS, whatever it does. */
+export const APPEND_CALL_LIFE_MS = 20_000;
+/** Appends of a node that are on their way to others. */
+export const LED_APPENDS_MAX = 256;
+export const LED_APPENDS_MAX_BYTES = 16 * 1024 * 1024;
 /** How long a candidate waits for the word of one member. */
 export const MEMBER_ASK_MS = 2_000;
 /** How long a call about many spaces may take, while answers go on coming. */

@@ -1,6 +1,7 @@
 /** What a node follows: where primaries dial it, what becomes of what they send, what applies. */
 import path from 'node:path';
 import type { Address } from '../../shared/address.js';
+import { failure } from '../../shared/errors.js';
 import { FRAME_SHARE } from '../../shared/limits.js';
 import type { Sequence } from '../../shared/position.js';
 import { AppliedWaits } from '../follow/applied-waits.js';
@@ -11,6 +12,7 @@ import { PrimaryLinks } from '../follow/primary-links.js';
 import { ReceiverServer } from '../follow/server.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { NodeConfig } from '../options/options.js';
+import { appendHandler, type TakeAppend } from '../peer/append-handler.js';
 import type { PeerIdentity } from '../peer/client.js';
 import { peerHandlers } from '../peer/handlers.js';
 import type { Emit } from '../runtime/emit.js';
@@ -49,6 +51,11 @@ export type Leading = Pick<
   | 'peers'
 >;
 
+/** The node is being opened: nothing is taken, and who asks may ask again. */
+async function notYet(): Promise<never> {
+  throw failure('NotPrimary', 'this node is being opened');
+}
+
 export class FollowPart {
   readonly primaries = new PrimaryLinks();
   readonly snapshots: SnapshotIntake;
@@ -57,7 +64,10 @@ export class FollowPart {
   /** undefined: this node's host applies nothing. */
   readonly applier: Applier | undefined;
   /** A primary's link is there; what parts that come later do about it. */
-  readonly later = { connected: (_primaryId: string): void => undefined };
+  readonly later = {
+    connected: (_primaryId: string): void => undefined,
+    append: notYet as TakeAppend,
+  };
   readonly #given: FollowGiven;
   readonly #checkpoints: CheckpointFollower | undefined;
   /** undefined: nobody can dial this node. */
@@ -161,6 +171,7 @@ export class FollowPart {
           ...{ nodeId: own.nodeId, own, memory, spaces, reader, appliedTo },
           standingOf: (space) => replication.quorum.standingOf(space),
         }),
+        ...appendHandler((ask) => this.later.append(ask)),
         ...leading.peers,
       },
     });

@@ -12,6 +12,7 @@ import type { PromotionReport } from '../lead/promotion/report.js';
 import type { SharingReport } from '../lead/sharing.js';
 import type { SpaceState } from '../log/space-table.js';
 import { checkReplica } from '../options/relations.js';
+import { AppendCalls } from '../peer/append-calls.js';
 import { type Abortable, abortable, withoutSignal } from '../runtime/abort.js';
 import { stayAlive } from '../runtime/alive.js';
 import type { EventStream } from '../tell/event-waits.js';
@@ -23,8 +24,10 @@ import type { BackupOptions, BackupReport } from './backup.js';
 import type { FollowPart } from './follow-part.js';
 import type { LeadPart } from './lead-part.js';
 import type { LogPart } from './log-part.js';
+import { type MemberAppendOptions, MemberAppends } from './member-appends.js';
 import { endAll, type Ground, type Parts } from './parts.js';
 import { type Codec, checkCodec, type WithCodec } from './space/codec.js';
+import type { Appended } from './space/options.js';
 import { TypedSpace } from './space/typed.js';
 import type { Space } from './space.js';
 import type { SpaceHandles } from './space-handles.js';
@@ -41,6 +44,7 @@ export class Node {
   readonly #lead: LeadPart;
   readonly #watch: WatchPart;
   readonly #handles: SpaceHandles;
+  readonly #appends: MemberAppends;
   readonly #end: () => Promise<void>;
   readonly #closed: { yet?: Promise<void> } = {};
 
@@ -55,6 +59,11 @@ export class Node {
     this.#lead = parts.lead;
     this.#watch = parts.watch;
     this.#handles = parts.handles;
+    const { nodeId, maxEntryBytes, readTimeoutMs } = ground.config;
+    const { log, lead, handles } = parts;
+    const calls = new AppendCalls(lead.peers, readTimeoutMs / 2);
+    const own = { nodeId, maxEntryBytes, spaces: log.spaces };
+    this.#appends = new MemberAppends({ ...own, lead, handles, calls });
     this.#end = () => endAll(ground, parts).finally(release);
   }
 
@@ -140,6 +149,24 @@ export class Node {
     const { leadership } = this.#lead;
     const state = await waited('openSpace', signal, () => leadership.openSpace(name, asked));
     return this.#handle(state, codec);
+  }
+
+  /**
+   * Appends to a space whoever leads it: here where this node does, else it is led there, once, on
+   * a connection between members. `timeoutMs` (5,000) is for all of it. Where the connection is
+   * lost before the answer is here it rejects OutcomeUnknown, and nobody tries again. With `here`
+   * it resolves when this member has flushed the entry too; AckTimeout has `details.sequence` then.
+   * Rejects as `Space.append` does on the node that leads; SpaceUnknown, Backpressure (256 of this
+   * node, or 16 MiB, are on their way), and as `locate` does, where nothing was sent.
+   */
+  async append(
+    space: string,
+    type: number,
+    payload: Uint8Array,
+    options?: MemberAppendOptions,
+  ): Promise<Appended> {
+    this.#checkOpen();
+    return await this.#appends.append(space, type, payload, options);
   }
 
   /** A handle to a space that is here. Throws SpaceUnknown, Closed, Configuration. */

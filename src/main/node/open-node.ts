@@ -32,6 +32,7 @@ import { FollowPart } from './follow-part.js';
 import { LeadPart } from './lead-part.js';
 import { LogPart } from './log-part.js';
 import { nodePlatform, type Platform } from './machine.js';
+import { takeAppend } from './member-appends.js';
 import { handleTo, type Node } from './node.js';
 import { endAll, type Ground, type Parts } from './parts.js';
 import { repairing } from './repair-part.js';
@@ -236,6 +237,7 @@ async function build(
   await lead.leadership.start();
   if (opened.recovered.leftovers.length > 0) void log.retention.run();
   const handles = SpaceHandles.of({ config, log, ship, follow, lead, ackRefusal, stop });
+  follow.later.append = (ask) => takeAppend(log.spaces, handles, ask);
   const watch = new WatchPart({ ...shared, lead, handles, openings, credentials, emitter });
   return Object.assign(parts, { log, ship, follow, lead, repairer, watch, handles });
 }

@@ -107,6 +107,7 @@ function allowedOf(question: Frame, may: (id: string) => boolean): Frame | undef
     case 'promise':
     case 'take-over':
     case 'entries-ask':
+    case 'append-ask':
       return may(question.id) ? question : undefined;
     default:
       return question;

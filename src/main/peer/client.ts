@@ -7,6 +7,7 @@ import {
   EngramError,
   ERROR_CODES,
   type ErrorCode,
+  type ErrorDetails,
   failure,
   firstLine,
 } from '../../shared/errors.js';
@@ -321,9 +322,10 @@ export class PeerCall {
 }
 
 /** What the other end has refused with, under its own code where that is one of ours. */
-function declined(code: string, message: string): Error {
+export function declined(code: string, message: string, more?: ErrorDetails): Error {
   const known = ERROR_CODES.find((c): c is ErrorCode => c === code);
   // A message of ours begins with its code already.
   const text = message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message;
-  return failure(known ?? 'ProtocolViolation', known ? text : `${code}: ${message}`);
+  const found = known ? text : `${code}: ${message}`;
+  return failure(known ?? 'ProtocolViolation', found, more);
 }

@@ -13,6 +13,9 @@
  *   entries      | the epoch in which the one that answers leads or follows
  *   take-over    | the epoch of the last entry of who hands over
  *   took-over    | the epoch that it leads in
+ *   appended     | the epoch of the entry, in which the one that answers leads
+ *   append-      |
+ *   refused      | the epoch of the entry that it conflicts with; 0: none
  *   promise(s)   | none: a candidate proposes an epoch; what is granted is recorded as promised
  */
 
@@ -53,6 +56,10 @@ export function epochsNamed(frame: Frame, nodeId: string): NamedEpoch[] {
       return frame.rows.map(({ id, epochSeen: epoch }) => ({ id, epoch, leader: undefined }));
     case 'took-over':
       return [{ id: frame.id, epoch: frame.epoch, leader: frame.epoch > 0 ? nodeId : undefined }];
+    case 'appended':
+      return [{ id: frame.id, epoch: frame.epoch, leader: nodeId }];
+    case 'append-refused':
+      return [{ id: frame.id, epoch: frame.epoch, leader: undefined }];
     case 'take-over':
       return [{ id: frame.id, epoch: frame.position.epoch, leader: undefined }];
     case 'entries': {

@@ -12,6 +12,7 @@ import { type Member, readMembers, writeMembers } from '../log/node-record.js';
 import { type MembersRow, readMembersRows, writeMembersRows } from '../members/members.js';
 import { rowBytes } from '../members/rows.js';
 import type { Epoch, Position, Sequence } from '../position.js';
+import { APPEND_CODECS, type AppendFrame } from './append-frames.js';
 import { PROOF_BYTES } from './auth.js';
 import {
   BATCHES,
@@ -145,7 +146,7 @@ export type StreamFrame =
   /** The dialler has the key (wire/auth.ts): answers a welcome that has proved so. */
   | { readonly kind: 'proof'; readonly proof: Uint8Array };
 
-export type Frame = StreamFrame | PeerFrame | SnapshotFrame | RoleFrame;
+export type Frame = StreamFrame | PeerFrame | AppendFrame | SnapshotFrame | RoleFrame;
 
 /** Batches are built in place by the shipper, and read where they lie. */
 export type PlainFrame = Exclude<Frame, { kind: 'batches' }>;
@@ -287,6 +288,7 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
 const CODECS: FrameCodecs<PlainFrame> = {
   ...STREAM_CODECS,
   ...PEER_CODECS,
+  ...APPEND_CODECS,
   ...SNAPSHOT_CODECS,
   ...ROLE_CODECS,
 };

@@ -11,9 +11,9 @@ const INDEX = path.join(import.meta.dirname, '../../../dist/main/index.d.ts');
 
 /** All that a host may call. Whoever adds to it means it, and says so in docs/CHANGELOG.md. */
 const NODE = (
-  'address backup close drain events httpAddress isClosing locate metrics nodeId off on once ' +
-  'openSpace promote rebalance recentEvents reloadCredentials removeReplica space spaces status ' +
-  'summary switchover'
+  'address append backup close drain events httpAddress isClosing locate metrics nodeId off ' +
+  'on once openSpace promote rebalance recentEvents reloadCredentials removeReplica space ' +
+  'spaces status summary switchover'
 ).split(' ');
 NODE.unshift('addReplica');
 const SPACE = (

@@ -121,6 +121,25 @@ const FRAMES: PlainFrame[] = [
   { kind: 'entries-ask', id: ID, from: 5, to: 9, maxBytes: 65_536 },
   { kind: 'entries', batch: Uint8Array.of(1, 2, 3) },
   { kind: 'entries-lack', sequence: 5, reason: 'trimmed', first: 12, last: 258 },
+  {
+    kind: 'append-ask',
+    id: ID,
+    type: 1000,
+    replicas: 2,
+    wait: true,
+    expected: { sequence: 258, epoch: 3 },
+    leftMs: 5_000,
+    payload: Uint8Array.of(1, 2, 3),
+  },
+  { kind: 'appended', id: ID, sequence: 259, epoch: 3 },
+  {
+    kind: 'append-refused',
+    id: ID,
+    code: 'SequenceConflict',
+    message: 'another',
+    last: 300,
+    epoch: 4,
+  },
   { kind: 'peer-done' },
   { kind: 'peer-declined', code: 'Io', message: 'cannot be read' },
   { kind: 'snapshot-request', handle: 3, snapshot: ID, chunks: 17 },
@@ -255,6 +274,7 @@ describe('frames', () => {
             'standing-ask',
             'promises',
             'entries',
+            'append-ask',
             'snapshot-chunk',
           ];
           expect(rows).toContain(frame.kind);
@@ -262,8 +282,8 @@ describe('frames', () => {
           expect(error).toMatchObject({ code: 'ProtocolViolation' });
         }
       }
-      // Whatever its bytes are, they are a batch's or a chunk's: who takes them, checks them.
-      if (frame.kind === 'entries' || frame.kind === 'snapshot-chunk') continue;
+      // Whatever its bytes are, they are a batch's, a chunk's or a payload: who takes them, checks.
+      if (['entries', 'append-ask', 'snapshot-chunk'].includes(frame.kind)) continue;
       const longer = new Uint8Array([...body, 0]);
       expect(() => decodeFrame(bytes[4]!, longer)).toThrow(EngramError);
     }

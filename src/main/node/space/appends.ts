@@ -147,16 +147,7 @@ export class Appends {
 
   /** @returns the bytes of the payload */
   check(type: number, payload: Uint8Array): number {
-    if (typeof type !== 'number' || !isAppendableType(type)) {
-      const allowed = 'allowed are 1-4, 6, and 1000 to 2^32-1';
-      throw failure('Configuration', `entry type ${describe(type)}: ${allowed}`);
-    }
-    const size = payloadBytes(payload);
-    const { maxEntryBytes } = this.#parts.config;
-    if (size > maxEntryBytes) {
-      throw failure('EntryTooLarge', `a payload of ${size} bytes, cap ${maxEntryBytes}`);
-    }
-    return size;
+    return checkPayload(type, payload, this.#parts.config.maxEntryBytes);
   }
 
   async whenFlushed(sequence: Sequence, ack: Required<AckLevel>): Promise<void> {
@@ -168,6 +159,19 @@ export class Appends {
     const refusal = facts.role === 'primary' ? this.#parts.ackRefusal() : undefined;
     if (refusal) throw refusal;
   }
+}
+
+/** @returns the bytes of the payload. Throws Configuration, EntryTooLarge. */
+export function checkPayload(type: number, payload: Uint8Array, maxEntryBytes: number): number {
+  if (typeof type !== 'number' || !isAppendableType(type)) {
+    const allowed = 'allowed are 1-4, 6, and 1000 to 2^32-1';
+    throw failure('Configuration', `entry type ${describe(type)}: ${allowed}`);
+  }
+  const size = payloadBytes(payload);
+  if (size > maxEntryBytes) {
+    throw failure('EntryTooLarge', `a payload of ${size} bytes, cap ${maxEntryBytes}`);
+  }
+  return size;
 }
 
 /** An append on its way to the disk. */

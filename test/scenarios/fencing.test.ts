@@ -52,16 +52,24 @@ async function fill(space: Space, from: number, to: number, replicas = 0): Promi
 
 /** A candidate that asks a member for its promises, and never leads. */
 function candidateAt(nodeId: string, space: Space) {
-  const own = { clusterId: 'test', nodeId: 'b', incarnation: 1n, credentials: NO_CREDENTIALS };
+  const own = { clusterId: 'test', incarnation: 1n, credentials: NO_CREDENTIALS };
   const directoryId = 'b'.repeat(32);
   const caps = { maxEntryBytes: 16 * 1024, maxFrameBytes: 1024 * 1024, ...TIMES };
-  const peers = new PeerClient(nodePlatform, { ...own, directoryId, ...caps });
+  const peersOf = (id: string): PeerClient =>
+    new PeerClient(nodePlatform, { ...own, nodeId: id, directoryId, ...caps });
+  const peers = peersOf('b');
   const { id } = space.status();
   const member = trio.members.find((m) => m.nodeId === nodeId)!;
   const candidate = { nodeId: 'b', host: '127.0.0.1', port: 1 };
   const ask = async (epoch: number, of = candidate) => {
     const question = { kind: 'promise', id, epoch, candidate: of, handover: 0n } as const;
-    return (await peers.ask(member, question, ['promised'], 5_000))[0]!;
+    // Each asks for itself.
+    const asking = of === candidate ? peers : peersOf(of.nodeId);
+    try {
+      return (await asking.ask(member, question, ['promised'], 5_000))[0]!;
+    } finally {
+      if (asking !== peers) asking.close();
+    }
   };
   return { ask, candidate, peers };
 }

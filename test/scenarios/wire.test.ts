@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
-import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { FRAME_HEADER_BYTES, PROTOCOL_VERSION } from '#src/shared/limits.js';
 import { idOf } from '#src/shared/names.js';
 import { writeFrameHeader } from '#src/shared/wire/frame.js';
 import { encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
@@ -172,6 +172,20 @@ describe('the wire, seen by a replica', () => {
     late.socket.write(huge);
     expect(await late.next('bye')).toMatchObject({ code: 'ProtocolViolation' });
     await late.closed;
+  });
+
+  test('FAULT-43 the highest common version is spoken; with none both ends are named', async () => {
+    const newer = connect();
+    const auth = Buffer.alloc(16, 7);
+    expect(await newer.hello('b', { minVersion: 1, maxVersion: 9, auth })).toMatchObject({
+      version: PROTOCOL_VERSION,
+    });
+    const foreign = connect();
+    foreign.hello('b', { minVersion: 7, maxVersion: 9 }).catch(() => undefined);
+    const bye = await foreign.next('bye');
+    expect(bye).toMatchObject({ code: 'UnsupportedVersion', fatal: true });
+    expect(bye.message).toContain('7 to 9');
+    expect(bye.message).toContain(`1 to ${PROTOCOL_VERSION}`);
   });
 
   test('FAULT-44 another cluster, or another node, is refused for good', async () => {

@@ -11,6 +11,7 @@ import * as x509 from '@peculiar/x509';
 import { failure } from '../../shared/errors.js';
 import { checkName } from '../../shared/names.js';
 import { certificateName } from '../../shared/wire/tls/certificates.js';
+import { readSecret } from '../runtime/secret-file.js';
 import { makeDirDurably } from '../segments/disk.js';
 import { nodeDisk } from '../segments/node-disk.js';
 
@@ -154,8 +155,9 @@ export async function writeNodeCertificate(
     }
   };
   const ca = await read('ca.pem');
+  const keyFile = path.join(caDir, 'ca.key');
   const { cert, key } = await makeNodeCertificate(
-    { cert: ca, key: await read('ca.key') },
+    { cert: ca, key: (await readSecret('the key of the authority', keyFile)).toString('utf8') },
     names,
     validFor(days),
   );

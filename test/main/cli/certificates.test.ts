@@ -60,6 +60,11 @@ describe('cert', () => {
     expect((await run('cert', 'node', at('x'), '--ca', at('ca'), '--node', 'a')).code).toBe(4);
     const long = await run('cert', 'ca', at('y'), '--cluster', 'x'.repeat(300));
     expect(long.stderr).toContain('the cluster has 300 bytes');
+    // A key that everybody could read vouches for nobody.
+    fs.chmodSync(at('ca', 'ca.key'), 0o644);
+    const open = await run('cert', 'node', at('x'), '--ca', at('ca'), ...node);
+    expect(open).toMatchObject({ code: 4 });
+    expect(open.stderr).toContain('ca.key: it can be read or written by others (mode 0644)');
     expect(fs.existsSync(at('x'))).toBe(false);
   });
 });

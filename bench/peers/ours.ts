@@ -1,8 +1,9 @@
 /** A node of ours behind a socket, and behind HTTP: what a server made of it would be. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { DataDirs } from '../data-dir.js';
 import { Child } from '../processes.js';
-import { type Cluster, foldersOf, type Peer } from './peer.js';
+import type { Cluster, Peer } from './peer.js';
 
 export const ours: Peer = {
   name: 'engram-wal',
@@ -21,8 +22,13 @@ export const ours: Peer = {
   start,
 };
 
-async function start(root: string): Promise<Cluster> {
-  const options = foldersOf(root).map((dataDir, n) => ({
+/** More than any run over a socket writes. */
+const WARM_BYTES = 512 * 1024 ** 2;
+
+/** Into blocks that were written before, as in process. */
+async function start(): Promise<Cluster> {
+  const dirs = new DataDirs();
+  const options = dirs.prepare(3, 'warm', WARM_BYTES).map((dataDir, n) => ({
     dataDir,
     nodeId: `n${n}`,
     clusterId: 'bench',
@@ -40,6 +46,7 @@ async function start(root: string): Promise<Cluster> {
     stop: async () => {
       for (const child of children) child.kill();
       await Promise.all(children.map((child) => child.exited));
+      dirs.remove();
     },
   };
 }

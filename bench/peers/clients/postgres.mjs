@@ -1,6 +1,6 @@
 /**
- * PostgreSQL's own protocol: COPY in binary form, a transaction for each batch, or one INSERT of all
- * rows of a batch, prepared, with binary parameters. Each batch in flight has a connection.
+ * PostgreSQL's own protocol: COPY in binary form, a transaction for each batch, or one INSERT of
+ * all rows of a batch, prepared, with binary parameters. Each batch in flight has a connection.
  */
 import { Link } from './link.mjs';
 

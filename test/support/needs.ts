@@ -72,6 +72,13 @@ export const NEEDS = {
     untried: 'the package as somebody else installs it: test/install.test.ts',
     howToHaveIt: 'let npm reach its registry (npm ping)',
   },
+  containers: {
+    name: 'what containers are made of (namespaces, overlays, tini)',
+    isHere: () => mayMakeNamespaces() && says('tini', '--version') && says('nsenter', '--version'),
+    files: ['test/deploy/containers.test.ts'],
+    untried: 'the image as a container of it would run: test/deploy/containers.test.ts',
+    howToHaveIt: 'apt-get install tini iproute2 procps, and run as root',
+  },
   systemd: {
     name: 'systemd-analyze, systemd-notify',
     isHere: () => says('systemd-analyze', '--version') && says('systemd-notify', '--version'),

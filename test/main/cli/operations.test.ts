@@ -12,6 +12,8 @@ import { makeFolder, openSmall, removeFolder } from '../../support/cluster.js';
 
 const ROOT = path.join(import.meta.dirname, '../../..');
 const TEXT = fs.readFileSync(path.join(ROOT, 'docs/OPERATIONS.md'), 'utf8');
+const RULES = fs.readFileSync(path.join(ROOT, 'deploy/prometheus/alerts.yml'), 'utf8');
+const ALERTS = [...RULES.matchAll(/alert: (\S+)/g)].map((m) => m[1]!);
 /** What stands in backticks outside of blocks of code. */
 const WORDS = [...TEXT.replace(/```[\s\S]*?```/g, '').matchAll(/`([^`]+)`/g)].map((m) => m[1]!);
 
@@ -56,6 +58,7 @@ test('its codes, events, options and states exist', () => {
     ...[...rules.matchAll(/alert: (\S+)/g)].map((m) => m[1]!),
     ...ERROR_CODES,
     ...EVENT_NAMES,
+    ...ALERTS,
     ...OPTION_NAMES.all,
     ...PAIR_STATES,
     ...STAGES.map((stage) => `stalled: ${stage}`),
@@ -93,5 +96,7 @@ test('its codes, events, options and states exist', () => {
   mine.push('fsGroup');
   // Of who is turned away; a method.
   mine.push('addressClass', 'addReplica');
+  // Of the tls of a coordinator, and its user.
+  mine.push('caFile', 'certFile', 'passwordFile');
   expect(camel.filter((word) => !known.has(word) && !mine.includes(word))).toEqual([]);
 });

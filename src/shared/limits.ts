@@ -64,6 +64,8 @@ export const SEALER_THREADS_MAX = 64;
 
 /** Appends that may wait for budget, and how long each may. */
 export const WAITING_APPENDS_MAX = 10_000;
+/** Entries of a led space that `apply` may lack while more are taken. */
+export const APPLY_BEHIND_MAX = 100_000;
 export const WAITING_APPEND_MS = 5_000;
 /** A write or fdatasync that takes longer makes the disk a slow one. */
 export const SLOW_DISK_MS = 1_000;

@@ -108,6 +108,18 @@ export class Applier {
     return this.#applied.get(space) ?? space.facts.applied;
   }
 
+  /** What this node leads it hands to the host as what it follows. */
+  get isWhenLeading(): boolean {
+    return this.#options.applyWhenLeading;
+  }
+
+  /** The space is led, or followed, from now on. */
+  roleChanged(space: SpaceState): void {
+    // Its host has applied what it was handed, and nothing besides.
+    if (this.isWhenLeading) space.hasLed = false;
+    if (this.isWhenLeading || space.facts.role === 'replica') this.start(space);
+  }
+
   /** Starts applying a space, once and not while it is halted; behind what `stop` has stopped. */
   start(space: SpaceState): void {
     const before = this.#runs.get(space);
@@ -328,7 +340,8 @@ export class Applier {
   ): Promise<{ error: unknown } | undefined> {
     const { sequence: from } = entries[0]!;
     const { epoch, sequence } = entries[entries.length - 1]!;
-    const context = { space: space.facts.name, position: { epoch, sequence } };
+    const { name, role } = space.facts;
+    const context = { space: name, position: { epoch, sequence }, role };
     try {
       await this.#calls.run(space, 'apply', from, () => this.#options.apply!(entries, context));
       return undefined;
@@ -420,8 +433,8 @@ export class Applier {
     await Promise.all(
       dirty.map(async (space) => {
         const { facts } = space;
-        // What it leads it has applied itself.
-        if (facts.role === 'primary') return;
+        // What it leads it has applied itself, unless it is handed that.
+        if (facts.role === 'primary' && !this.isWhenLeading) return;
         const sequence = this.appliedTo(space);
         await this.#wal.record({ kind: 'applied', id: facts.id, sequence }, () => {
           // A snapshot may have brought it farther meanwhile.

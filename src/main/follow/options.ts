@@ -1,6 +1,7 @@
 /** The options of a replica: where it listens, and what becomes of what it gets. */
 import type { Address } from '../../shared/address.js';
 import type { Entry } from '../../shared/log/entry.js';
+import type { Role } from '../../shared/log/node-record.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 
 export interface FollowOptions {
@@ -13,8 +14,21 @@ export interface FollowOptions {
    */
   readonly apply?: (
     entries: Entry[],
-    context: { space: string; position: { epoch: Epoch; sequence: Sequence } },
+    context: {
+      space: string;
+      position: { epoch: Epoch; sequence: Sequence };
+      /** What this node is in the space at the call; a `replica` without `applyWhenLeading`. */
+      role: Role;
+    },
   ) => Promise<void> | void;
+  /**
+   * true: `apply` gets what this node appends as the leader as well, once it is durable here: one
+   * way into the host's state for both roles, in order, and each entry once through every change
+   * of roles (with `appliedUpTo`, through crashes as well). Default false: what a node wrote as the
+   * leader its host has applied itself. Who turns it on for a directory that has led gives
+   * `appliedUpTo`, or may get again what it wrote.
+   */
+  readonly applyWhenLeading?: boolean;
   /** How often an entry is offered that the host throws at, before it blocks its space. */
   readonly applyRetries?: number;
   /**
@@ -40,6 +54,7 @@ export interface FollowOptions {
 
 /** What applying goes by in a node. */
 export interface ApplyOptions extends Pick<FollowOptions, 'apply' | 'appliedUpTo' | 'rewound'> {
+  readonly applyWhenLeading: boolean;
   readonly applyRetries: number;
   readonly hostTimeoutMs: number;
   readonly backoffStepsMs: readonly number[];

@@ -260,8 +260,8 @@ export class Leadership {
     if (role === 'primary' && (isPending || space.replicas.length > 0)) this.changes.led(space);
     this.#parts.emit('space-role', { space: name, role, epoch, primaryId: primary });
     const { config, emit } = this.#parts;
-    if (role === 'replica') this.#parts.applier?.start(space);
-    else if (config.follow === 'checkpoint') {
+    this.#parts.applier?.roleChanged(space);
+    if (role === 'primary' && config.follow === 'checkpoint') {
       emit('keeps-all', { space: name, checkpoint: space.facts.checkpoint });
     }
     this.coordinated.roleChanged(space);

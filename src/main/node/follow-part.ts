@@ -4,8 +4,8 @@ import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
 import { FRAME_SHARE } from '../../shared/limits.js';
 import type { Sequence } from '../../shared/position.js';
-import { AppliedWaits } from '../follow/applied-waits.js';
 import { Applier } from '../follow/apply.js';
+import { AppliedWaits, ApplyGate } from '../follow/apply-gate.js';
 import { CheckpointFollower } from '../follow/checkpoint-follower.js';
 import type { ReceiverHost } from '../follow/host.js';
 import { PrimaryLinks } from '../follow/primary-links.js';
@@ -61,6 +61,8 @@ export class FollowPart {
   readonly snapshots: SnapshotIntake;
   /** Who waits for what the host applies. */
   readonly applied = new AppliedWaits();
+  /** undefined: its host applies nothing where it leads. */
+  readonly gate: ApplyGate | undefined;
   /** undefined: this node's host applies nothing. */
   readonly applier: Applier | undefined;
   /** A primary's link is there; what parts that come later do about it. */
@@ -84,7 +86,7 @@ export class FollowPart {
       throw error;
     }
     for (const space of given.log.spaces.spaces) {
-      if (space.facts.role === 'replica') part.applier?.start(space);
+      part.applier?.roleChanged(space);
     }
     return part;
   }
@@ -115,11 +117,18 @@ export class FollowPart {
             ...applyEvents(emit),
           })
         : undefined;
+    this.gate = config.applyWhenLeading
+      ? new ApplyGate({
+          ...{ memory, applied: this.applied, closing: stop },
+          appliedTo: (space) => this.appliedTo(space),
+        })
+      : undefined;
     Object.assign(log.later, {
       durable: (durable) => this.#server?.flushed(durable),
       refused: (error) => this.refuseAll(error),
       applied: (space) => {
-        if (!apply || space.facts.role !== 'replica') return undefined;
+        const isHanded = space.facts.role === 'replica' || config.applyWhenLeading;
+        if (!apply || !isHanded) return undefined;
         // What a restart begins from.
         return appliedUpTo ? this.appliedTo(space) : space.facts.applied;
       },
@@ -139,10 +148,11 @@ export class FollowPart {
     return this.applier?.appliedTo(space) ?? Math.min(applied, position.sequence);
   }
 
-  /** The same as its host sees it: what it wrote as the leader it has applied itself. */
+  /** The same as its host sees it: what it was not handed it has applied itself. */
   hostAppliedTo(space: SpaceState): Sequence {
-    const { memory } = this.#given.log;
-    return space.facts.role === 'primary' ? memory.durable(space.slot) : this.appliedTo(space);
+    const { config, log } = this.#given;
+    const isItself = space.facts.role === 'primary' && !config.applyWhenLeading;
+    return isItself ? log.memory.durable(space.slot) : this.appliedTo(space);
   }
 
   /** From now on primaries may dial this node. Rejects as the system does. */

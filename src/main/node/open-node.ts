@@ -120,12 +120,14 @@ async function open(
     isOurs = true;
     const config = { ...given, follow: given.follow ?? followOf(file) };
     const openings = await Openings.count(own, dir);
-    const { segmentBytes, strictTail } = config;
-    const recovered = await recover(own, dir, file.logSalt, segmentBytes, strictTail);
+    const { segmentBytes, strictTail, applyWhenLeading } = config;
+    const { logSalt } = file;
+    const sizes = [logSalt, segmentBytes, strictTail, applyWhenLeading] as const;
+    const recovered = await recover(own, dir, ...sizes);
     requireRoom(recovered.spaces.length, config.maxSpaces);
     const { segments, end } = recovered;
     await settleEntryLimit(own, dir, file, segments, end, config.maxEntryBytes);
-    if (file.copied) for (const facts of recovered.spaces) makeCopied(facts);
+    if (file.copied) for (const facts of recovered.spaces) makeCopied(facts, applyWhenLeading);
     const ground = groundOf(config, platform, openings, credentials);
     const { exposed } = own;
     if (exposed) ground.emitter.emit('directory-exposed', { dataDir: dir, mode: exposed });

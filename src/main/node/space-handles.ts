@@ -27,7 +27,7 @@ export class SpaceHandles {
       appliedTo: (space) => follow.appliedTo(space),
       versionOf: (primaryId) => follow.primaries.versionOf(primaryId),
       hostAppliedTo: (space) => follow.hostAppliedTo(space),
-      applied: follow.applied,
+      ...{ applied: follow.applied, gate: follow.gate },
       tipOf: (space) => lead.tips.of(space),
       applier: follow.applier,
       snapshots: follow.snapshots,

@@ -55,8 +55,8 @@ export class Space {
   private constructor(parts: SpaceParts, state: SpaceState) {
     this.#parts = parts;
     this.#state = state;
-    this.#appends = new Appends(parts, state);
     this.#waits = new Waits(parts, state);
+    this.#appends = new Appends(parts, state, this.#waits);
   }
 
   get name(): string {
@@ -110,8 +110,8 @@ export class Space {
   tryAppend(type: number, payload: Uint8Array): Sequence | undefined {
     this.#appends.checkLeads();
     const size = this.#appends.check(type, payload);
-    const { wal } = this.#parts;
-    if (wal.isCrowded) return undefined;
+    const { wal, gate } = this.#parts;
+    if (wal.isCrowded || gate?.isShut(this.#state)) return undefined;
     return wal.stage(this.#state, type, payload, size) || undefined;
   }
 

@@ -63,6 +63,9 @@ export function checkTogether(config: NodeConfig): void {
   if (config.appliedUpTo && !config.apply) {
     throw contradiction('appliedUpTo is given without apply');
   }
+  if (config.applyWhenLeading && !config.apply) {
+    throw contradiction('applyWhenLeading is given without apply');
+  }
   if (config.follow === 'checkpoint' && config.apply) {
     throw contradiction("follow is 'checkpoint', with apply: what is not applied must be kept");
   }

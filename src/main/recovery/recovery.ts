@@ -77,6 +77,7 @@ const ATTEMPTS = 3;
 /**
  * Recovers the log in `dir`.
  * @param strictTail a torn tail throws, instead of being cut: nothing is touched (rule A)
+ * @param isHanded the host was handed what the node led, too: it has applied nothing by itself
  * Throws CorruptionDetected, UnsupportedVersion, DiskFull, Io.
  */
 export async function recover(
@@ -85,9 +86,10 @@ export async function recover(
   salt: number,
   segmentBytes: number,
   strictTail = false,
+  isHanded = false,
 ): Promise<Recovered> {
   for (let attempt = 1; ; attempt++) {
-    const recovered = await readLog(disk, dir, salt, segmentBytes, strictTail);
+    const recovered = await readLog(disk, dir, salt, segmentBytes, strictTail, isHanded);
     if (recovered) return recovered;
     if (attempt < ATTEMPTS) continue;
     throw failure('Io', `the log in ${dir} was read ${ATTEMPTS} times, each time otherwise`);
@@ -101,11 +103,12 @@ async function readLog(
   salt: number,
   segmentBytes: number,
   strictTail: boolean,
+  isHanded: boolean,
 ): Promise<Recovered | undefined> {
   const state = await newestState(disk, dir);
   const found = await readDirectory(disk, dir, state, segmentBytes);
   const { segments, spares, leftovers } = found;
-  const replay = new Replay(state);
+  const replay = new Replay(state, isHanded);
   const stateGeneration = state?.generation ?? 0;
   if (segments.length === 0) {
     if (state) throw corrupt(`a state names ${state.segments.length} segments, none is there`);

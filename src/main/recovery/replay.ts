@@ -157,6 +157,7 @@ export class Replay {
   nodeSequence: Sequence;
   /** Entries taken, for the report. */
   entries = 0;
+  readonly #isHanded: boolean;
   readonly #tracks = new Map<string, Track>();
   readonly #nodeLsn: Lsn;
   /** Neighbours are mostly of one space: its id as words, and its track. */
@@ -169,7 +170,9 @@ export class Replay {
   /** A record of the node itself is missing: since this LSN. */
   #nodeDamage: Lsn | undefined;
 
-  constructor(state: State | undefined) {
+  /** @param isHanded the host applies what it is handed, in both roles, and nothing besides */
+  constructor(state: State | undefined, isHanded = false) {
+    this.#isHanded = isHanded;
     this.nodeSequence = state?.nodeSequence ?? 0;
     this.#nodeLsn = state?.lsn ?? 0;
     this.holes = [...(state?.holes ?? [])];
@@ -311,7 +314,7 @@ export class Replay {
     if (record.kind === 'mark' || record.kind === 'filler') return;
     const track = this.#track(record.id);
     if (lsn < track.rowLsn) return;
-    applyRecord(this.spaces, record, lsn);
+    applyRecord(this.spaces, record, lsn, this.#isHanded);
     // Says all that there is of the space: nothing bad before it concerns it.
     if (record.kind === 'base') track.lastLsn = lsn;
   }
@@ -344,6 +347,7 @@ export function applyRecord(
   spaces: Map<string, SpaceFacts>,
   record: Exclude<NodeRecord, { kind: 'mark' | 'filler' }>,
   lsn: Lsn,
+  isHanded: boolean,
 ): void {
   let facts = spaces.get(record.id);
   if (!facts) {
@@ -353,7 +357,7 @@ export function applyRecord(
   switch (record.kind) {
     case 'space':
       // What it has led it has applied itself.
-      if (facts.role === 'primary' && record.role === 'replica') {
+      if (facts.role === 'primary' && record.role === 'replica' && !isHanded) {
         facts.applied = facts.position.sequence;
       }
       facts.name = record.name;

@@ -117,7 +117,7 @@ export interface SpaceStatus {
    * nothing but what the library writes (types 5 and 7). See `expected` of `append`.
    */
   readonly lastHostSequence: Sequence;
-  /** On a replica: what the host's apply callback has returned for. */
+  /** What the host's apply callback has returned for: on a replica, or with `applyWhenLeading`. */
   readonly appliedSequence: Sequence;
   /** A host applies entries here; else `appliedSequence` says nothing. */
   readonly isApplied: boolean;

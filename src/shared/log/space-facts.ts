@@ -166,10 +166,11 @@ export function setBase(facts: SpaceFacts, snapshot: SnapshotFacts, lsn: Lsn): v
 /**
  * What these facts are in a copy of the directory: whoever it led, or followed, it leads nobody and
  * follows nobody until a primary introduces itself, or somebody promotes it by force.
+ * @param isHanded its host applies what it is handed, in both roles, and nothing besides
  */
-export function makeCopied(facts: SpaceFacts): void {
+export function makeCopied(facts: SpaceFacts, isHanded = false): void {
   // What it has led it has applied itself.
-  if (facts.role === 'primary') facts.applied = facts.position.sequence;
+  if (facts.role === 'primary' && !isHanded) facts.applied = facts.position.sequence;
   facts.role = 'replica';
   facts.primary = '';
   facts.copied = true;

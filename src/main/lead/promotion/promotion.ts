@@ -245,7 +245,7 @@ export class Promotion {
       this.#checkFit(space);
       await wal.whenDurable(space, memory.allocated(space.slot));
       const blocked = await this.#whenApplied(space, force);
-      const silent = await applier?.stop(space);
+      const silent = applier?.isWhenLeading ? undefined : await applier?.stop(space);
       try {
         if (silent && !force) throw refused(space, applier!.textOf(silent));
         await this.#becomePrimary(space, won);
@@ -284,7 +284,7 @@ export class Promotion {
         facts.members = members;
         space.primaryId = idOf(nodeId);
         spaces.setEpoch(space, epoch);
-        applier?.forget(space);
+        if (!applier?.isWhenLeading) applier?.forget(space);
       });
     } catch (error) {
       space.pause = undefined;

@@ -1,8 +1,9 @@
 /** Entries of the host on their way into one space: checked, staged, waited for. */
 import { failure } from '../../../shared/errors.js';
 import { payloadBytes, readGiven } from '../../../shared/host-input.js';
+import { DEFAULT_ACK_TIMEOUT_MS } from '../../../shared/limits.js';
 import { isAppendableType } from '../../../shared/log/entry.js';
-import { describe } from '../../../shared/option-checks.js';
+import { describe, wrong } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 import { fencedError, mayAcknowledge, notLedHere } from '../../lead/fencing.js';
 import type { Conflict, Expected } from '../../log/host-entries.js';
@@ -18,22 +19,27 @@ import {
 } from './options.js';
 import type { SpaceParts } from './parts.js';
 import { StagedBatch } from './staged-batch.js';
+import type { Waits } from './waits.js';
 
-const KNOWN = ['ack', 'wait', 'expected', 'signal'] as const;
+const KNOWN = ['ack', 'wait', 'until', 'expected', 'signal'] as const;
 
 export class Appends {
   readonly #parts: SpaceParts;
   readonly #state: SpaceState;
+  readonly #waits: Waits;
 
-  constructor(parts: SpaceParts, state: SpaceState) {
+  constructor(parts: SpaceParts, state: SpaceState, waits: Waits) {
     this.#parts = parts;
     this.#state = state;
+    this.#waits = waits;
   }
 
   /** The plain case, one promise an entry; undefined when it must wait for room. */
   quick(type: number, payload: Uint8Array): Promise<Appended> | undefined {
     try {
       this.checkLeads();
+      const { gate } = this.#parts;
+      if (gate?.isShut(this.#state)) return undefined;
       const size = this.check(type, payload);
       const waiting = new WaitingAppend(this.#state);
       const sequence = this.#parts.wal.stage(this.#state, type, payload, size, waiting);
@@ -72,8 +78,15 @@ export class Appends {
     if (expected && what !== 'append') {
       throw failure('Configuration', `${what}: expected is for one entry, not for several`);
     }
+    const until = this.#readUntil(what, given.until);
     this.checkLeads();
     let sizes = payloads.map((payload) => this.check(type, payload));
+    const { gate } = this.#parts;
+    if (gate?.isShut(this.#state)) {
+      await stayAlive(gate.opened(this.#state, wait));
+      this.checkLeads();
+      sizes = payloads.map((payload) => this.check(type, payload));
+    }
     const linked = ack && this.#whenLinked(ack, wait);
     if (ack && linked) {
       ack = { ...ack, timeoutMs: await linked };
@@ -94,10 +107,21 @@ export class Appends {
         await this.whenFlushed(batch.last, ack);
         if (!mayAcknowledge(this.#state, batch.epoch)) throw fencedError(this.#state);
       }
+      if (until) {
+        const token = { sequence: batch.last, epoch: batch.epoch };
+        await stayAlive(this.#waits.until(token, true, ack?.timeoutMs ?? DEFAULT_ACK_TIMEOUT_MS));
+      }
     } catch (error) {
       throw batch.conflict ? error : await batch.settledError(error, memory);
     }
     return batch;
+  }
+
+  #readUntil(what: string, until: unknown): boolean {
+    if (until === undefined) return false;
+    if (until !== 'applied') throw wrong(`${what}: until`, until, "'applied'");
+    if (this.#parts.gate) return true;
+    throw failure('Configuration', `${what}: until 'applied', on a node without applyWhenLeading`);
   }
 
   /**

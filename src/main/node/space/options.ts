@@ -20,6 +20,11 @@ export interface AppendOptions extends Abortable {
   /** false: reject Backpressure at once instead of waiting for room. */
   readonly wait?: boolean;
   /**
+   * `applied`: resolves when this node's `apply` has returned for it as well, behind what `ack`
+   * asks for and within its `timeoutMs` (default 5,000). Takes `applyWhenLeading`.
+   */
+  readonly until?: 'applied';
+  /**
    * Only where no host has written behind this entry: its sequence, or what its append resolved
    * with; 0: the space has no entry of a host. Not for `appendBatch`. Else it rejects
    * SequenceConflict: `details.last` and `details.epoch` name the last entry of a host, which is

@@ -2,8 +2,8 @@
 import type { EngramError } from '../../../shared/errors.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
 import type { Sequence } from '../../../shared/position.js';
-import type { AppliedWaits } from '../../follow/applied-waits.js';
 import type { Applier } from '../../follow/apply.js';
+import type { AppliedWaits, ApplyGate } from '../../follow/apply-gate.js';
 import type { LeaderWord } from '../../lead/coordinator-state.js';
 import type { MembersStatus } from '../../lead/members/changes.js';
 import type { Tip } from '../../lead/promotion/leader-tips.js';
@@ -31,6 +31,8 @@ export interface SpaceParts {
   /** What the host has applied, where it has; on a node that leads, what its host wrote, too. */
   hostAppliedTo(space: SpaceState): Sequence;
   readonly applied: AppliedWaits;
+  /** undefined: nothing is applied where this node leads. */
+  readonly gate: ApplyGate | undefined;
   /** What its leader has durable, asked now. */
   readonly tipOf: (space: SpaceState) => Promise<Tip>;
   readonly applier: Applier | undefined;

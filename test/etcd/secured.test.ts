@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Message } from '#src/main/lead/etcd/messages.js';
 import { EtcdSession, type SessionOptions } from '#src/main/lead/etcd/session.js';
-import { EachTest, until } from '../support/cluster.js';
+import { EachTest, openSmall, until } from '../support/cluster.js';
 import { EtcdServer, freePort } from '../support/etcd.js';
 
 const life = new EachTest();
@@ -83,6 +83,26 @@ describe('an etcd that asks who comes', () => {
     expect(reason).not.toContain('a guess');
     fs.chmodSync(wrong, 0o644);
     expect(await refused(etcd, { passwordFile: wrong })).toContain('read or written by others');
+  });
+
+  test('a file that is not there, or that others can read, is told by openNode', async () => {
+    const own = (more: object) => {
+      const coordinator = { kind: 'etcd' as const, endpoints: ['https://127.0.0.1:1'], ...more };
+      const listen = { host: '127.0.0.1', port: 0 };
+      return openSmall(path.join(life.folder, 'a'), 'a', { listen, coordinator });
+    };
+    const file = path.join(life.folder, 'file');
+    const [user, passwordFile] = ['node', file];
+    await expect(own({ user, passwordFile })).rejects.toMatchObject({
+      code: 'Configuration',
+      message: expect.stringContaining(`coordinator.passwordFile: ${file}: ENOENT`),
+    });
+    fs.writeFileSync(file, 'x', { mode: 0o644 });
+    await expect(own({ user, passwordFile })).rejects.toThrow('read or written by others');
+    const tls = { certFile: file, keyFile: file };
+    await expect(own({ tls })).rejects.toThrow('coordinator.tls.keyFile');
+    await expect(own({ tls: { caFile: `${file}-not` } })).rejects.toThrow('coordinator.tls.caFile');
+    expect(fs.existsSync(path.join(life.folder, 'a'))).toBe(false);
   });
 
   test('FAULT-42 TLS where there is none, and none where there is: what it should be', async () => {

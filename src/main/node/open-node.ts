@@ -6,6 +6,7 @@ import { frameBytesOf } from '../../shared/limits.js';
 import { makeCopied } from '../../shared/log/space-facts.js';
 import { manyListeners } from '../follow/apply.js';
 import { leaseRefusal } from '../lead/coordinator.js';
+import { checkEtcdFiles } from '../lead/etcd/access.js';
 import { readOptions } from '../options/config.js';
 import type { NodeConfig, NodeOptions } from '../options/options.js';
 import type { PeerIdentity } from '../peer/client.js';
@@ -111,6 +112,7 @@ async function open(
 ): Promise<Node> {
   const dir = path.resolve(given.dataDir);
   const credentials = await CredentialStore.open(given);
+  if (given.coordinator.kind === 'etcd') await checkEtcdFiles(given.coordinator);
   await makeDirDurably(disk, dir).catch((error) => rootError(dir, error));
   const own = await DiskInUse.take(disk, dir).catch((error) => rootError(dir, error));
   // A directory that is refused is left as it was found.

@@ -53,10 +53,15 @@ export class EtcdLogin {
 
   async #ask(ask: Authenticate): Promise<string> {
     const { user, passwordFile } = this.#user;
-    const password = await readSecret('coordinator.passwordFile', passwordFile);
-    this.#token = await ask(user, password.toString('utf8').replace(/\r?\n$/, ''));
+    this.#token = await ask(user, await passwordIn(passwordFile));
     return this.#token;
   }
+}
+
+/** Without the newline at its end. Rejects Configuration. */
+export async function passwordIn(file: string): Promise<string> {
+  const password = await readSecret('coordinator.passwordFile', file);
+  return password.toString('utf8').replace(/\r?\n$/, '');
 }
 
 function isOfNoUse(error: unknown): boolean {

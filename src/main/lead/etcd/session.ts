@@ -6,22 +6,16 @@
  */
 import { EngramError, failure, firstLine } from '../../../shared/errors.js';
 import { COORDINATOR_BACKOFF_MS, LEASE_KEEPS, LEASE_MARGIN } from '../../../shared/limits.js';
-import { readOwn, readSecret } from '../../runtime/secret-file.js';
 import { haveParted, type Moment, type TwoClocks, twoClocks } from '../../runtime/two-clocks.js';
-import type { EtcdTls } from '../options.js';
-import type { EtcdCertificates } from './grpc.js';
+import { type EtcdAccessOptions, linksToEtcd } from './access.js';
 import type { Change, Condition, Link, MakeLink, Pair, Write } from './link.js';
-import { EtcdLogin } from './login.js';
 import { EtcdWrites } from './writes.js';
 
-export interface SessionOptions {
+export interface SessionOptions extends EtcdAccessOptions {
   readonly endpoints: readonly string[];
   readonly ttlMs: number;
   /** Ends with a slash. */
   readonly prefix: string;
-  readonly tls?: EtcdTls | undefined;
-  readonly user?: string | undefined;
-  readonly passwordFile?: string | undefined;
 }
 
 export interface SessionHooks {
@@ -34,29 +28,6 @@ export interface SessionHooks {
   /** The lease has run out: what went with it is gone. */
   lost(reason: string): void;
   link(connected: boolean, reason: string): void;
-}
-
-/** Real ones. Who uses no etcd loads no client of it; files are read anew for each link. */
-function linksToEtcd({ tls, user, passwordFile }: SessionOptions): MakeLink {
-  const login =
-    user === undefined ? undefined : new EtcdLogin({ user, passwordFile: passwordFile! });
-  return async (endpoint, timeoutMs, hooks) => {
-    const { EtcdLink } = await import('./link.js');
-    const certificates = tls && (await readCertificates(tls));
-    return new EtcdLink(endpoint, timeoutMs, hooks, {
-      login,
-      ...(certificates && { certificates }),
-    });
-  };
-}
-
-async function readCertificates({ caFile, certFile, keyFile }: EtcdTls): Promise<EtcdCertificates> {
-  const [ca, cert, key] = await Promise.all([
-    caFile && readOwn(caFile, false),
-    certFile && readOwn(certFile, false),
-    keyFile && readSecret('coordinator.tls.keyFile', keyFile),
-  ]);
-  return { ca: ca || undefined, cert: cert || undefined, key: key || undefined };
 }
 
 export class EtcdSession {

@@ -5,7 +5,7 @@ import { SpaceTable } from '../../dist/main/log/space-table.js';
 import { LagMonitor } from '../../dist/main/ship/lag-monitor.js';
 import { ShipperHandle } from '../../dist/main/ship/shipper-handle.js';
 import { PairWatch } from '../../dist/shared/link/pair-watch.js';
-import { newSpaceFacts } from '../../dist/shared/log/state.js';
+import { newSpaceFacts } from '../../dist/shared/log/space-facts.js';
 import { allocateShipperCounters } from '../../dist/shared/memory/metric-words.js';
 import { allocateMemory, allocateProgress, NodeMemory } from '../../dist/shared/memory/slab.js';
 import { idOf } from '../../dist/shared/names.js';
@@ -57,12 +57,12 @@ await runJob(async ({ spaces, replicas, ticks, behind }) => {
   const reader = { lookUp: async () => new Map(), bytesOf: async () => 0 };
   const hooks = { lagAlert: hook, replicaStatus: hook, stalled: hook };
   const monitor = new LagMonitor(LIMITS, memory, table, () => shippers, reader, hooks);
-  for (let n = 0; n < 200; n++) monitor.tick();
+  for (let n = 0; n < 200; n++) await monitor.tick();
   const before = process.cpuUsage();
   const beganMs = performance.now();
   for (let n = 0; n < ticks; n++) {
     for (const { progress } of shippers) progress.setHeard(performance.now());
-    monitor.tick();
+    await monitor.tick();
   }
   const { user, system } = process.cpuUsage(before);
   const wallMs = performance.now() - beganMs;

@@ -4,6 +4,7 @@
  * shared/link (lag.ts, pair-watch.ts) decides; here it is measured, and changes become events.
  */
 
+import { SPACES_A_TURN } from '../../shared/limits.js';
 import { lagOf, type ReplicaStatus } from '../../shared/link/lag.js';
 import {
   LAG_ALERTS,
@@ -21,7 +22,7 @@ import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Lsn, Sequence } from '../../shared/position.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { LookedUp } from '../read/reader.js';
-import { Turns } from '../runtime/turns.js';
+import { nextTurn, Turns } from '../runtime/turns.js';
 import { type BacklogReader, Backlogs } from './backlogs.js';
 import { LagChanges, type LagHooks } from './lag-changes.js';
 import type { ShipperHandle } from './shipper-handle.js';
@@ -49,6 +50,9 @@ export interface PairGlance {
   acked: Sequence;
 }
 
+/** What a space may keep of times that nobody asks for: a kilobyte. */
+const ROWS_LEFT = 32;
+
 export class LagMonitor {
   readonly #memory: NodeMemory;
   readonly #spaces: SpaceTable;
@@ -74,16 +78,16 @@ export class LagMonitor {
     this.#shippers = shippers;
     this.#backlogs = new Backlogs(reader, memory.durableLsn);
     this.#changes = new LagChanges(hooks);
-    this.#timer = setInterval(() => this.tick(), limits.lagPollMs);
+    this.#timer = setInterval(() => void this.tick(), limits.lagPollMs);
     this.#timer.unref();
   }
 
   /** Looks at every pair, measures paces, and tells what has changed; one pass at a time. */
-  tick(): void {
-    if (this.#ticking) return;
-    this.#ticking = this.#tick().finally(() => {
+  tick(): Promise<void> {
+    this.#ticking ??= this.#tick().finally(() => {
       this.#ticking = undefined;
     });
+    return this.#ticking;
   }
 
   async #tick(): Promise<void> {
@@ -103,12 +107,11 @@ export class LagMonitor {
 
   /** What every replica has flushed nobody asks for any more. */
   async #forgetTimes(): Promise<void> {
-    const turns = new Turns();
-    for (const space of this.#spaces.bySlot) {
-      if (turns.isOver) await turns.next();
-      turns.spaces--;
-      const { slot, facts, times } = space;
-      if (times.rows === 0) continue;
+    const { bySlot } = this.#spaces;
+    for (let at = 0; at < bySlot.length; at++) {
+      if (at % SPACES_A_TURN === SPACES_A_TURN - 1) await nextTurn();
+      const { slot, facts, times } = bySlot[at]!;
+      if (times.rows <= ROWS_LEFT) continue;
       let least = this.#memory.durable(slot);
       for (const shipper of this.#shippers()) {
         if (!shipper.watch.pairs.isFollowed(slot)) continue;

@@ -72,9 +72,9 @@ function countLooks(): TurnCount {
 test('FAULT-103 the lag poll looks at so many pairs a turn', async () => {
   const { monitor } = new World();
   const looks = countLooks();
-  monitor.tick();
+  void monitor.tick();
   // One that is under way is not begun again.
-  monitor.tick();
+  void monitor.tick();
   while (looks.all < 2 * SPACES) await new Promise((resolve) => setImmediate(resolve));
   await new Promise((resolve) => setTimeout(resolve, 5));
   expect(looks.all).toBe(2 * SPACES);

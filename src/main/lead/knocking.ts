@@ -1,7 +1,7 @@
 /**
  * A node that follows spaces makes itself heard: it dials the nodes that may lead them and do not
  * ship to it, so that they dial it at once and not when their backoff is over (FAULTS row 116). A
- * greeted peer call is all that it takes, and nothing is asked on it.
+ * greeted peer call is all that it takes, and it asks about no space.
  */
 import { KNOCK_EVERY_MS, KNOCKS_AT_ONCE } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
@@ -52,7 +52,13 @@ function unlinked(
 
 async function knock(peers: PeerClient, member: Member): Promise<void> {
   try {
-    (await peers.open(member, KNOCK_EVERY_MS)).close();
+    const call = await peers.open(member, KNOCK_EVERY_MS);
+    try {
+      // An answer comes once it has let us in, and not before a proof of ours has arrived.
+      await call.ask({ kind: 'standing-ask', ids: [] }, ['standing'], KNOCK_EVERY_MS);
+    } finally {
+      call.close();
+    }
   } catch {
     // Nobody there, or nobody who takes questions: its own dial is what is waited for.
   }

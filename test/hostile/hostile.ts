@@ -14,7 +14,7 @@ import type net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { findSocket } from '#src/main/watch/admin-socket.js';
+import { findSocket } from '#src/main/watch/admin/socket.js';
 import { idOf } from '#src/shared/names.js';
 import { Authority } from '../support/certificates.js';
 import { chanceFrom } from '../support/chance.js';

@@ -137,6 +137,53 @@ describe('a key', () => {
     expect(() => listener.proved(proof)).toThrow('AuthFailed');
   });
 
+  test('FAULT-46: a proof is bound to the versions that were offered, and to the channel', () => {
+    const [key, other] = [Buffer.from(KEY), Buffer.alloc(32, 8)];
+    const channel = Buffer.alloc(32, 1);
+    /** What the dialler thinks of a listener that was offered this, on such a channel. */
+    const met = (
+      offered: { minVersion: number; maxVersion: number; version: number },
+      at = channel,
+    ) => {
+      const listener = new ListenerAuth([key], other, at);
+      const welcome = listener.hello(NONCE, PARTIES, offered)!;
+      const dialler = new DiallerAuth([key], PARTIES, NONCE, channel);
+      return () => listener.proved(dialler.welcomed(welcome, offered.version)!);
+    };
+    expect(met({ ...VERSIONS, version: 2 })).not.toThrow();
+    expect(met({ minVersion: 1, maxVersion: 3, version: 2 })).toThrow('another key');
+    expect(met({ minVersion: 2, maxVersion: 2, version: 2 })).toThrow('another key');
+    expect(met({ ...VERSIONS, version: 2 }, Buffer.alloc(32, 2))).toThrow('another key');
+    expect(met({ ...VERSIONS, version: 2 }, Buffer.alloc(0))).toThrow('another key');
+    // Whoever sits between has taken version 2 out of the hello.
+    const lowered = met({ minVersion: 1, maxVersion: 1, version: 1 });
+    expect(lowered).toThrow('the versions that b was offered were changed on the way');
+  });
+
+  test('of two keys the first proves, and each is accepted, at both ends', () => {
+    const [first, second, third] = [1, 2, 3].map((n) => Buffer.alloc(16, n));
+    const talk = (dialling: Buffer[], listening: Buffer[]) => (): void => {
+      const listener = new ListenerAuth(listening, Buffer.alloc(32, 8));
+      const welcome = listener.hello(NONCE, PARTIES, { ...VERSIONS, version: 2 })!;
+      listener.proved(new DiallerAuth(dialling, PARTIES, NONCE).welcomed(welcome, 2)!);
+    };
+    for (const [one, another] of [
+      [[first!], [first!, second!]],
+      [
+        [first!, second!],
+        [second!, first!],
+      ],
+      [[second!], [second!, first!]],
+    ] as const) {
+      expect(talk([...one], [...another])).not.toThrow();
+      expect(talk([...another], [...one])).not.toThrow();
+    }
+    // One that skips a step.
+    expect(talk([first!], [second!, first!])).toThrow('b has another key');
+    expect(talk([second!, first!], [first!])).toThrow(`${PRIMARY} has another key`);
+    expect(talk([third!], [first!, second!])).toThrow('another key');
+  });
+
   test('beyond loopback only with one, and not a short one', async () => {
     const code = (error: EngramError): string => error.message.split('\n', 1)[0]!;
     const far = { listen: { host: '0.0.0.0', port: 0 } };
@@ -144,6 +191,13 @@ describe('a key', () => {
     const replicas = [{ nodeId: 'b', host: '192.0.2.1', port: 7 }];
     expect(await open('x', { replicas }).catch(code)).toContain('loopback hosts only');
     expect(await open('x', { key: 'short' }).catch(code)).toContain('at least 16 bytes');
+    for (const key of [[], [KEY, KEY], [KEY, `${KEY}1`, `${KEY}2`], [KEY, 'short'], [KEY, 7]]) {
+      const refused = await open('x', { key: key as string[] }).catch(code);
+      expect(refused).toContain('or an array of one or two different ones');
+      expect(refused).not.toContain(KEY);
+    }
+    const both = { key: KEY, keyFile: path.join(folder, 'none') };
+    expect(await open('x', both).catch(code)).toContain('key and keyFile are both given');
     const a = await open('a', {});
     const added = await a.addReplica(replicas[0]!).catch(code);
     expect(added).toContain('loopback hosts only');

@@ -27,7 +27,7 @@ function opened(more: Partial<CredentialOptions>): Promise<CredentialStore> {
 
 function written(name: string, text: string | Uint8Array): string {
   const file = path.join(life.folder, name);
-  fs.writeFileSync(file, text);
+  fs.writeFileSync(file, text, { mode: 0o600 });
   return file;
 }
 
@@ -147,7 +147,7 @@ class Mount {
     const name = `..version-${this.#times++}`;
     fs.mkdirSync(path.join(this.#dir, name));
     for (const [file, text] of Object.entries(files)) {
-      fs.writeFileSync(path.join(this.#dir, name, file), text);
+      fs.writeFileSync(path.join(this.#dir, name, file), text, { mode: 0o400 });
       const link = path.join(this.#dir, file);
       if (!fs.existsSync(link)) fs.symlinkSync(path.join('..data', file), link);
     }

@@ -1,4 +1,6 @@
 /** Which counters and histograms a node and each of its shippers keep in shared memory. */
+
+import type { Slot } from '../position.js';
 import { allocateCounters, type HistogramLayout, histogramCounters } from './counter-words.js';
 import { LOSS_CAUSES } from './loss-cause.js';
 
@@ -62,7 +64,15 @@ export const BATCH_BYTES: HistogramLayout = {
   bounds: BYTE_BOUNDS,
   scale: 1,
 };
-const SHIPPER_COUNTERS = BATCH_BYTES.first + histogramCounters(BYTE_BOUNDS);
+/** So many spaces of a node, by slot, have series of their own about what is shipped of them. */
+export const SPACE_SERIES_MAX = 1_000;
+const SPACE_SHIPPED_FIRST = BATCH_BYTES.first + histogramCounters(BYTE_BOUNDS);
+const SHIPPER_COUNTERS = SPACE_SHIPPED_FIRST + 2 * SPACE_SERIES_MAX;
+
+/** Of one space: its batches, and behind it their bytes. @param slot 1 to SPACE_SERIES_MAX */
+export function spaceShipped(slot: Slot): number {
+  return SPACE_SHIPPED_FIRST + 2 * (slot - 1);
+}
 
 export function allocateNodeCounters(): SharedArrayBuffer {
   return allocateCounters(NODE_COUNTERS);

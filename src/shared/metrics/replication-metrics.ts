@@ -2,7 +2,13 @@
 import { LINK_STATES } from '../link/control.js';
 import { ADDRESS_CLASSES, DOORS, REFUSAL_REASONS, type RefusalCount } from '../link/refusal.js';
 import { LOSS_CAUSES } from '../memory/loss-cause.js';
-import { BATCH_BYTES, LINKS_LOST_FIRST, SHIPPER_COUNTER } from '../memory/metric-words.js';
+import {
+  BATCH_BYTES,
+  LINKS_LOST_FIRST,
+  SHIPPER_COUNTER,
+  SPACE_SERIES_MAX,
+  spaceShipped,
+} from '../memory/metric-words.js';
 import { PAIR, type PairField } from '../memory/pair-rows.js';
 import {
   counter,
@@ -74,6 +80,17 @@ function* exposure(view: MetricView, of: PairField): Generator<MetricRow> {
   }
 }
 
+/** What was shipped of each space to each replica: batches (0), their bytes (1). */
+function* shipped(view: MetricView, which: 0 | 1): Generator<MetricRow> {
+  for (const replica of view.replicas) {
+    for (const { slot, labels: sharedLabels } of view.pairsOf(replica)) {
+      if (slot > SPACE_SERIES_MAX) break;
+      const value = replica.counters.value(spaceShipped(slot) + which);
+      yield { sharedLabels, labels: {}, value };
+    }
+  }
+}
+
 const OF_PAIRS: readonly MetricDefinition[] = [
   gauge(
     'replication_lag_ms',
@@ -107,6 +124,16 @@ const OF_PAIRS: readonly MetricDefinition[] = [
     'How often the lag of the replica in the space has raised an alert (warning from ' +
       'lagAlertThresholdMs on, critical from lagDegradedThresholdMs on); alerts.',
     alertsRaised,
+  ),
+  counter(
+    'replication_space_batches_sent_total',
+    'Batches of the space handed to the socket; only the first 1,000 spaces of a node; batches.',
+    (view) => shipped(view, 0),
+  ),
+  counter(
+    'replication_space_batch_bytes_total',
+    'Bytes of these batches before they are compressed, headers included; bytes.',
+    (view) => shipped(view, 1),
   ),
   gauge(
     'replication_rpo_entries',

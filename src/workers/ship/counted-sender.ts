@@ -7,6 +7,8 @@ import {
   BATCH_BYTES,
   LINKS_LOST_FIRST,
   SHIPPER_COUNTER,
+  SPACE_SERIES_MAX,
+  spaceShipped,
 } from '../../shared/memory/metric-words.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
@@ -62,6 +64,10 @@ export class CountedSender extends Sender {
     this.#words.add(SHIPPER_COUNTER.batchesSent, 1);
     this.#words.add(SHIPPER_COUNTER.entriesSent, Math.max(0, last - before));
     observe(this.#words, BATCH_BYTES, bytes);
+    // A handle is the slot of its space.
+    if (handle < 1 || handle > SPACE_SERIES_MAX) return;
+    this.#words.add(spaceShipped(handle), 1);
+    this.#words.add(spaceShipped(handle) + 1, bytes);
   }
 
   override acked(row: AckRow, nowMs: number): boolean {

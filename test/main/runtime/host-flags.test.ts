@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { build } from 'esbuild';
+import { rolldown } from 'rolldown';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const ROOT = path.join(import.meta.dirname, '../../..');
@@ -174,6 +175,20 @@ describe('FAULT-88 what cannot work is said by openNode, with what to do', () =>
       logLevel: 'error',
     });
     const { code, out, err } = await run([outfile]);
+    expect({ code, out: out.trim() }, err).toEqual({ code: 0, out: WORKS });
+  });
+
+  test('so does one of a bundler like Rollup', async () => {
+    const file = path.join(project, 'rolled.mjs');
+    const bundled = await rolldown({
+      cwd: project,
+      input: path.join(project, 'main.mjs'),
+      platform: 'node',
+      external: ['engram-wal'],
+    });
+    await bundled.write({ file, format: 'esm' });
+    await bundled.close();
+    const { code, out, err } = await run([file]);
     expect({ code, out: out.trim() }, err).toEqual({ code: 0, out: WORKS });
   });
 

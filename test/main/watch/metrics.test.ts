@@ -104,6 +104,27 @@ describe('a scrape', () => {
     expect([...labels].sort()).toEqual([...known, ...more].sort());
   });
 
+  test('tells what is shipped of each space, and no more than that of all', async () => {
+    const b = await open('b', { listen: LISTEN });
+    const a = await open('a', { replicas: [{ nodeId: 'b', ...b.address! }] });
+    const [one, two] = [await a.openSpace('one'), await a.openSpace('two')];
+    await one.append(1, Buffer.alloc(5_000), { ack: { replicas: 1 } });
+    for (let n = 0; n < 5; n++) await two.append(1, Buffer.alloc(10), { ack: { replicas: 1 } });
+    const { body } = await a.metrics();
+    const of = (name: string, space: string): number =>
+      sampleOf(body, `engram_replication_space_${name}`, { memory_space: space, ...LINK });
+    const batches = [of('batches_sent_total', 'one'), of('batches_sent_total', 'two')] as const;
+    expect(batches[0]).toBeGreaterThanOrEqual(1);
+    expect(batches[1]).toBeGreaterThanOrEqual(5);
+    const all = sampleOf(body, 'engram_replication_batches_sent_total', LINK);
+    expect(batches[0] + batches[1]).toBe(all);
+    const bytes = [of('batch_bytes_total', 'one'), of('batch_bytes_total', 'two')] as const;
+    expect(bytes[0]).toBeGreaterThan(5_000);
+    expect(bytes[1]).toBeLessThan(5_000);
+    const sum = sampleOf(body, 'engram_replication_batch_size_bytes_sum', LINK);
+    expect(bytes[0] + bytes[1]).toBe(sum);
+  });
+
   test('escapes what a name of a space may hold', async () => {
     const b = await open('b', { listen: LISTEN });
     const a = await open('a', { replicas: [{ nodeId: 'b', ...b.address! }] });

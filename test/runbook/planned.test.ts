@@ -123,11 +123,11 @@ describe('planned work, as the runbook says it', () => {
   test('the level of the log', { timeout: TEST_MS }, async () => {
     await threeNodes();
     const debug = `journalctl -u engram-wal -o cat -g '"level":20'`;
-    expect((await machines.run('node-b', debug)).output).toBe('');
+    expect((await machines.run('node-a', debug)).output).toBe('');
     await follow(machines, 'See more in the log');
-    await machines.must('node-a', 'systemctl restart engram-wal');
+    await machines.must('node-b', 'systemctl restart engram-wal');
     await machines.must(
-      'node-b',
+      'node-a',
       `for n in $(seq 100); do ${debug} && exit 0; sleep 0.1; done; exit 1`,
     );
   });

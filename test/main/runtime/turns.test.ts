@@ -1,8 +1,11 @@
 /** What goes on in the background looks at so many spaces a turn, however many there are. */
 import { afterEach, expect, test, vi } from 'vitest';
+import { StaticCoordinator } from '#src/main/lead/coordinator.js';
+import { CoordinatorState } from '#src/main/lead/coordinator-state.js';
 import { SpaceTable } from '#src/main/log/space-table.js';
 import { LagMonitor } from '#src/main/ship/lag-monitor.js';
 import type { ShipperHandle } from '#src/main/ship/shipper-handle.js';
+import { DiskRoom } from '#src/main/watch/health/disk-room.js';
 import { type MetricParts, metricFacts } from '#src/main/watch/metric-facts.js';
 import { PairWatch } from '#src/shared/link/pair-watch.js';
 import { newSpaceFacts, type SpaceFacts } from '#src/shared/log/space-facts.js';
@@ -100,7 +103,12 @@ test('FAULT-103 a scrape looks at so many spaces a turn', async () => {
     segments: { list: [], spareCount: 0, recycled: 0, retainedBytes: 0 },
     damage: { holes: [] },
     wal: { health: { status: { state: 'ok' } }, slabsInUse: 0, waiting: 0 },
-    replication: { monitor, shippers },
+    replication: { monitor, shippers, shippersOf: () => [] },
+    room: new DiskRoom(() => Promise.resolve(0)),
+    coordinator: new CoordinatorState(new StaticCoordinator()),
+    lastBackupMs: () => Promise.resolve(undefined),
+    credentials: { status: { certificate: undefined, refusal: undefined } },
+    refusals: { all: [] },
     retention: { hostBytes: 0 },
     primaries: { all: [] },
   } as unknown as MetricParts;

@@ -134,10 +134,11 @@ describe('before trust', () => {
       guess.hello('b', { auth: Buffer.alloc(32, 7) }).catch(() => undefined);
       guess.send({ kind: 'proof', proof: Buffer.alloc(32) });
     }
+    const tookMs = guesses.map((guess) => guess.closed.then(() => performance.now() - startMs));
     expect(await comesIn(b)).toBeLessThan(5_000);
-    await Promise.all(guesses.map((guess) => guess.closed));
-    // All but the first few have waited for their answer, or were let go for others.
-    expect(performance.now() - startMs).toBeGreaterThan(900);
+    // They wait for their answer, a few at a time: the others were let go for those that came.
+    const slow = (await Promise.all(tookMs)).filter((ms) => ms > 900);
+    expect(slow.length).toBeGreaterThan(1);
     expect(refusedOf(b, 'auth')).toBeGreaterThan(10);
     expect(told.length).toBeLessThan(10);
     expect(told.find(({ reason }) => reason === 'auth')?.detail).not.toContain(KEY.slice(0, 8));

@@ -32,10 +32,10 @@ function buffered(): number {
 
 async function besieged(bytes: number) {
   const b = await world.start('b', { listen: LISTEN, memoryBudgetBytes: 16 * MiB });
+  const before = buffered();
   const clients = Array.from({ length: CONNECTIONS }, () => new WireClient(b.address!.port));
   for (const client of clients) world.finally(() => client.socket.destroy());
   await Promise.all(clients.map((client, n) => client.hello('b', { nodeId: `x${n}` })));
-  const before = buffered();
   const piece = half(bytes);
   for (const { socket } of clients) socket.write(piece);
   return { b, clients, before };

@@ -35,6 +35,11 @@ async function closed(nodeId = 'a'): Promise<string> {
   return dirOf(nodeId);
 }
 
+/** Opened, and closed again. */
+async function lifeOf(dir: string): Promise<void> {
+  await (await openSmall(dir, 'a')).close();
+}
+
 /** Everything below, with its mode. */
 function modes(dir: string): [name: string, mode: string][] {
   const below = fs.readdirSync(dir, { recursive: true, encoding: 'utf8' });
@@ -96,7 +101,7 @@ describe('a data directory', () => {
       fs.chmodSync(dir, folder);
       fs.chmodSync(path.join(dir, segment!), file);
       const before = modes(dir);
-      await expect(openSmall(dir, 'a')).rejects.toMatchObject({
+      await expect(lifeOf(dir)).rejects.toMatchObject({
         code: 'DataRootUnavailable',
         message: expect.stringMatching(/can be written by others \(mode \d+\).*chmod go-rwx/),
       });
@@ -105,7 +110,7 @@ describe('a data directory', () => {
     fs.chmodSync(path.join(dir, segment!), 0o600);
     fs.chmodSync(dir, 0o770);
     fs.chownSync(dir, process.getuid!(), process.getgid!());
-    await (await openSmall(dir, 'a')).close();
+    await lifeOf(dir);
   });
 
   test('with a link in it is refused; what the link leads to is left alone', async () => {
@@ -119,7 +124,7 @@ describe('a data directory', () => {
       if (wasThere) fs.renameSync(kept, path.join(each.folder, 'kept'));
       fs.writeFileSync(target, 'precious');
       fs.symlinkSync(target, there);
-      await expect(openSmall(dir, 'a'), name).rejects.toMatchObject({
+      await expect(lifeOf(dir), name).rejects.toMatchObject({
         code: 'DataRootUnavailable',
         message: expect.stringContaining(`${there} is a symbolic link`),
       });
@@ -127,11 +132,11 @@ describe('a data directory', () => {
       fs.unlinkSync(there);
       if (wasThere) fs.renameSync(path.join(each.folder, 'kept'), there);
     }
-    await (await openSmall(dir, 'a')).close();
+    await lifeOf(dir);
     // The directory itself may be one: somebody has put it elsewhere.
     const link = path.join(each.folder, 'link');
     fs.symlinkSync(dir, link);
-    await (await openSmall(link, 'a')).close();
+    await lifeOf(link);
   });
 
   test('while it is open: no link is followed, whatever is opened or made', async () => {

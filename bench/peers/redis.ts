@@ -6,7 +6,7 @@ import { knock, Server, versionOf } from './servers.js';
 export const redis: Peer = {
   name: 'Redis Streams',
   client: 'redis',
-  promise: 'fsync here; WAIT: both replicas have it, each fsyncs before it answers',
+  promise: 'fsync here; WAIT: both replicas have taken it, with AOF `always` as well',
   // It reads 16 KiB of each connection before it fsyncs: many connections make large groups.
   ways: [{ what: 'XADD, pipelines of 100, WAIT 2', batch: 100, inFlight: 64 }],
   version: () => versionOf(['redis-server']),

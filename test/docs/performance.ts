@@ -192,10 +192,12 @@ function peers(): string {
     row.appendP50Ms === null ? '' : milliseconds(row.appendP50Ms),
     `${digits(row.more.cpuMicrosPerEntry!)} us`,
     digits(row.more.oursToThis!),
-    row.promise ?? '',
   ]);
-  const head = ['', 'entries/s', 'a request, p50', 'CPU an entry', 'ours is', 'acknowledged means'];
-  return `${origin(rows[0]!)}\n\n${table(head, body)}`;
+  const head = ['', 'entries/s', 'a request, p50', 'CPU an entry', 'ours is'];
+  const promises = new Map(rows.map((row) => [row.case.split(/ \d|, /)[0]!, row.promise ?? '']));
+  const told = [...promises].map(([name, promise]) => item(`${name}: ${promise}.`));
+  const means = 'An acknowledgement means:';
+  return [origin(rows[0]!), '', table(head, body), '', means, '', ...told].join('\n');
 }
 
 // --- where it goes -----------------------------------------------------------------------------

@@ -103,6 +103,12 @@ function kilobytes(name: string): string {
   return Math.ceil(bytes / 1_000).toLocaleString('en');
 }
 
+/** The first of them: a line stays short. */
+function askedBy(names: readonly string[]): string {
+  const more = names.length - 2;
+  return names.slice(0, 2).join(', ') + (more > 0 ? `, ${more} more` : '');
+}
+
 function written(markdown: string, lock: Lock): string {
   const kept = new Map(rowsOf(markdown).map((row) => [bare(row[0]!), row]));
   const line = (cells: Row): string => `| ${cells.join(' | ')} |`;
@@ -116,7 +122,7 @@ function written(markdown: string, lock: Lock): string {
   const others = packages
     .filter(({ isDirect }) => !isDirect)
     .map(({ name, version, licence, of }) =>
-      line([`\`${name}\``, version, licence, kilobytes(name), of.join(', ')]),
+      line([`\`${name}\``, version, licence, kilobytes(name), askedBy(of)]),
     );
   return between(between(markdown, 'direct', direct.join('\n')), 'others', others.join('\n'));
 }

@@ -88,7 +88,8 @@ export class Acquaintances {
   knows(nodeId: string): boolean {
     this.#look(FRESH_MS);
     if (this.#names.has(nodeId) || this.#vouched.has(nodeId)) return true;
-    this.#look(STRANGER_FRESH_MS);
+    // Whoever was the first to come may have brought a space since anybody looked.
+    this.#look(this.#knowsNobody ? 0 : STRANGER_FRESH_MS);
     return this.#names.has(nodeId);
   }
 

@@ -140,20 +140,15 @@ export class BatchIntake {
     const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
     const isAny = checkEntries(bytes, entries, start, batch, maxEntryBytes);
     const space = known!;
-    if (decision.skip === 0 && last - start <= wal.groupBytes) {
-      // Nearly always: nobody looks at each of them once more.
-      const { startSequence, entryCount, spaceId } = batch;
-      const all = bytes.subarray(start, last);
-      if (!wal.stageReceived(space, all, startSequence, entryCount, isAny)) return false;
-      this.#receiver.received(spaceId, startSequence + entryCount - 1);
-      return true;
-    }
     let from = start;
     for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
     let sequence = batch.startSequence + decision.skip;
     while (from < last) {
       // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
-      const whole = wholeEntries(entries, from, last, wal.groupBytes);
+      const isAll = from === start && last - from <= wal.groupBytes;
+      const whole = isAll
+        ? { to: last, count: batch.entryCount, holdsMembers: isAny }
+        : wholeEntries(entries, from, last, wal.groupBytes);
       const { to, count, holdsMembers } = whole;
       const piece = bytes.subarray(from, to);
       if (!wal.stageReceived(space, piece, sequence, count, holdsMembers)) return false;

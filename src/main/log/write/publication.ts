@@ -182,7 +182,7 @@ function indexRun(run: RunSummary, marks: Marks | undefined, segments: Segments)
   while (marks) {
     const at = marks.slab.marks[marks.at]! - offset;
     // None is left, or it is of a run behind this one.
-    if (at <= 0 || at >= size) break;
+    if (!(at > 0 && at < size)) break;
     const n = marks.slab.marks[marks.at + 1]!;
     segments.addToIndex(space.slot, first + begun, n - begun, lsn + begin, at - begin);
     [begin, begun] = [at, n];

@@ -6,6 +6,7 @@ import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { Disk } from '#src/main/segments/disk.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { INDEX_EVERY_BYTES } from '#src/shared/limits.js';
 import { EachTest, SMALL, until } from '../support/cluster.js';
 import { CountingDisk } from '../support/counting-disk.js';
 
@@ -109,6 +110,45 @@ describe('reading one tenant', () => {
         expect(await all(node.space('big'), { from: sequence, to: sequence })).toEqual([sequence]),
       );
       expect(one).toBeLessThan(600 * KiB + constant);
+    }
+  });
+
+  test('FAULT-103 in the middle of a group, shared or not, on a replica, too', async () => {
+    const sizes = { groupBytes: 1024 * KiB, segmentBytes: 4096 * KiB };
+    const [of, onReplica] = [new CountingDisk(nodeDisk), new CountingDisk(nodeDisk)];
+    const listen = { host: '127.0.0.1', port: 0 };
+    const b = await open('b', onReplica.disk, { ...sizes, listen });
+    const replicas = [{ nodeId: 'b', ...b.address! }];
+    const a = await open('a', of.disk, { ...sizes, replicas });
+    const [alone, one, other] = [
+      await a.openSpace('alone'),
+      await a.openSpace('one'),
+      await a.openSpace('other'),
+    ] as const;
+    const payload = Buffer.alloc(KiB, 3);
+    const list = Array.from({ length: 900 }, () => payload);
+    const { lastSequence } = await alone.appendBatch(1, list, { ack: { replicas: 1 } });
+    expect(lastSequence).toBe(900);
+    // All in one turn: one group, in which runs of one space are brought together.
+    const parts = Array.from({ length: 9 }, () => list.slice(0, 50));
+    await Promise.all(parts.flatMap((part) => [one, other].map((s) => s.appendBatch(1, part))));
+    await one.flushed(450, { replicas: 1 });
+    await other.flushed(450, { replicas: 1 });
+    for (const [name, middle] of [
+      ['alone', 850],
+      ['one', 440],
+      ['other', 440],
+    ] as const) {
+      for (const [node, counting] of [
+        [a, of],
+        [b, onReplica],
+      ] as const) {
+        const range = { from: middle, to: middle };
+        const read = await counting.of(async () =>
+          expect(await all(node.space(name), range)).toEqual([middle]),
+        );
+        expect(read).toBeLessThan(INDEX_EVERY_BYTES + 4 * PER_SEGMENT);
+      }
     }
   });
 

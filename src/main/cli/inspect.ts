@@ -17,6 +17,7 @@ import {
 import { NODE_SPACE_ID, type NodeRecord } from '../../shared/log/node-record.js';
 import type { State } from '../../shared/log/state.js';
 import { idOf } from '../../shared/names.js';
+import { byName } from '../../shared/natural-order.js';
 import type { Epoch, Lsn, Sequence } from '../../shared/position.js';
 import { Findings, type Surveyor, surveyLog } from '../repair/log-survey.js';
 import { readWhole } from '../repair/verify.js';
@@ -207,7 +208,7 @@ function finish(
   findings: Findings,
   space: string | undefined,
 ): Inspected {
-  const spaces = [...collector.spaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const spaces = [...collector.spaces.values()].sort((a, b) => byName(a.name, b.name));
   if (space !== undefined && !spaces.some((s) => s.name === space)) {
     throw failure('SpaceUnknown', `no entry of ${space} is in this log`);
   }

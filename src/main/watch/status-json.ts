@@ -1,5 +1,6 @@
 /** What the HTTP surface answers as JSON: the same for programs, for `status` and for the page. */
 
+import { byName } from '../../shared/natural-order.js';
 import type { PrimaryStatus } from '../follow/primary-links.js';
 import type { ReplicaLinkStatus } from '../ship/status.js';
 import type { RecentEvent } from '../tell/logger.js';
@@ -122,8 +123,10 @@ export function healthJson(snapshot: Snapshot): HealthJson {
     clusterId: node.clusterId,
     problems: problemsJson(snapshot.problems, snapshot),
     spaces: { total: rows.length, led, ...counts },
-    replicas: node.replicas.map((link) => replicaJson(link, snapshot)),
-    primaries: node.primaries,
+    replicas: node.replicas
+      .map((link) => replicaJson(link, snapshot))
+      .sort((a, b) => byName(a.replicaId, b.replicaId)),
+    primaries: node.primaries.toSorted((a, b) => byName(a.primaryId, b.primaryId)),
   };
 }
 
@@ -197,12 +200,10 @@ function select(
   );
   found.sort(ORDER[sort]);
   const offset =
-    after === undefined ? (query.offset ?? 0) : found.filter((row) => row.name <= after).length;
+    after === undefined
+      ? (query.offset ?? 0)
+      : found.filter((row) => byName(row.name, after) <= 0).length;
   return { matching: found.length, shown: found.slice(offset, offset + limit), offset };
-}
-
-function byName(a: SpaceRow, b: SpaceRow): number {
-  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }
 
 const WORDS_FROM_WORST: readonly HealthWord[] = [
@@ -214,11 +215,11 @@ const WORDS_FROM_WORST: readonly HealthWord[] = [
 ];
 
 const ORDER: Record<(typeof SORTS)[number], (a: SpaceRow, b: SpaceRow) => number> = {
-  name: byName,
-  lag: (a, b) => (a.lagMs === b.lagMs ? byName(a, b) : b.lagMs - a.lagMs),
-  entries: (a, b) => b.entries - a.entries || byName(a, b),
+  name: (a, b) => byName(a.name, b.name),
+  lag: (a, b) => (a.lagMs === b.lagMs ? ORDER.name(a, b) : b.lagMs - a.lagMs),
+  entries: (a, b) => b.entries - a.entries || ORDER.name(a, b),
   health: (a, b) =>
-    WORDS_FROM_WORST.indexOf(a.word) - WORDS_FROM_WORST.indexOf(b.word) || byName(a, b),
+    WORDS_FROM_WORST.indexOf(a.word) - WORDS_FROM_WORST.indexOf(b.word) || ORDER.name(a, b),
 };
 
 function spaceJson(status: SpaceStatus, { primaries }: NodeSummary): SpaceJson {

@@ -185,7 +185,7 @@ describe('what a node answers over HTTP', () => {
   test('spaces by page, by part of the name, by problem and from the worst', async () => {
     const { a } = await pair();
     for (let i = 0; i < 25; i++) {
-      const space = await a.openSpace(`tenant-${String(i).padStart(2, '0')}`);
+      const space = await a.openSpace(`tenant-${i}`);
       for (let n = 0; n <= i; n++) space.tryAppend(1, Buffer.from('x'));
       await space.flushed(i + 1, { replicas: 1 });
     }
@@ -204,10 +204,11 @@ describe('what a node answers over HTTP', () => {
       names.push(...part.rows.map((row) => row.name));
       after = part.page.after;
     }
-    expect(names).toEqual(a.spaces.map((space) => space.name).sort());
+    // As people count: 2 before 10.
+    expect(names).toEqual(Array.from({ length: 25 }, (_, i) => `tenant-${i}`));
     const found = await json<StatusJson>(a, '/replication/status?search=NT-2&limit=3');
-    expect(found.page.matching).toBe(5);
-    expect(found.rows.map((row) => row.name)).toEqual(['tenant-20', 'tenant-21', 'tenant-22']);
+    expect(found.page.matching).toBe(6);
+    expect(found.rows.map((row) => row.name)).toEqual(['tenant-2', 'tenant-20', 'tenant-21']);
     const most = await json<StatusJson>(a, '/replication/status?sort=entries&limit=1&offset=1');
     expect(most.rows[0]).toMatchObject({ name: 'tenant-23' });
     const bad = await json<StatusJson>(a, '/replication/status?problems=1');

@@ -85,6 +85,10 @@ async function untilText(where: Locator, text: string | RegExp): Promise<void> {
   await where.filter({ hasText: text }).first().waitFor(PATIENT);
 }
 
+async function untilAttribute(where: Locator, name: string, value: string): Promise<void> {
+  await expect.poll(() => where.getAttribute(name), PATIENT).toBe(value);
+}
+
 function soundly(): void {
   expect(seen!.complaints).toEqual([]);
   expect([...seen!.hosts]).toEqual([new URL(seen!.page.url()).host]);
@@ -145,6 +149,14 @@ describe('the page', () => {
     const opener = page.getByRole('button', { name: 'tenant-0017' });
     expect(await opener.getAttribute('aria-expanded')).toBe('true');
     expect(await page.locator(':focus').innerText()).toBe(await opener.innerText());
+    // The rows are walked by the arrow keys; a click anywhere on one closes and opens it.
+    await page.keyboard.press('ArrowDown');
+    expect(await page.locator(':focus').innerText()).toBe('tenant-0016');
+    const row = rows(page).filter({ hasText: 'tenant-0017' });
+    await row.getByRole('cell', { name: '18', exact: true }).first().click();
+    await untilAttribute(opener, 'aria-expanded', 'false');
+    await row.getByRole('cell', { name: 'led here' }).click();
+    await untilAttribute(opener, 'aria-expanded', 'true');
     // The address holds the choice.
     await page.reload();
     await expect.poll(() => rows(page).count(), PATIENT).toBe(10);
@@ -174,8 +186,24 @@ describe('the page', () => {
     await proxy.close();
     await untilText(problem, /Soon.*Replica node-c has failed.*12 spaces/s);
     await expect.poll(() => page.title(), PATIENT).toBe('Degraded: node-a');
-    await page.getByRole('button', { name: /^All/ }).click();
+    await page.locator('.spaces').getByRole('button', { name: /^All/ }).click();
     await untilText(page.locator('.event'), /Error: replica node-c is failed/);
+    // Narrowed to a level, a kind, a text; and all of them again.
+    const happened = page.locator('.event');
+    await page.getByRole('button', { name: 'Errors' }).click();
+    await expect.poll(() => page.locator('.event:not(.error)').count(), PATIENT).toBe(0);
+    await page.getByLabel('Kind of event').selectOption('replica-status');
+    await untilText(happened, /replica node-c is failed/);
+    await page.getByLabel('Search events').fill('node-b');
+    await untilText(page.locator('.events'), /None of the last \d+ events is like that/);
+    expect(page.url()).toContain('level=error&event=replica-status&events=node-b');
+    await page.getByLabel('Search events').fill('');
+    await page.getByLabel('Kind of event').selectOption('');
+    await page.locator('.events').getByRole('button', { name: 'All' }).click();
+    await page
+      .locator('.event.info')
+      .first()
+      .waitFor({ state: 'attached', ...PATIENT });
     expect(await photograph(page, 'failed')).toEqual([]);
     proxy.flow();
     await proxy.listen();

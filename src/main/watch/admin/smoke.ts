@@ -3,6 +3,7 @@
  * the spaces. Answers are bounded, whatever is asked for.
  */
 import { failure } from '../../../shared/errors.js';
+import { byName } from '../../../shared/natural-order.js';
 import type { Sequence } from '../../../shared/position.js';
 import type { OperatedNode, OperatedSpace } from '../seen-node.js';
 import type { SpaceStatus } from '../status.js';
@@ -114,8 +115,8 @@ function spacesOf(
   { search = '', after = '' }: { readonly search?: string; readonly after?: string },
 ): ToldSpaces {
   const found = node.spaces
-    .filter(({ name }) => name.includes(search) && name > after)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
+    .filter(({ name }) => name.includes(search) && byName(name, after) > 0)
+    .sort((a, b) => byName(a.name, b.name));
   const shown = found.slice(0, SPACES_MAX).map((space): ToldSpace => {
     const { name, role, primaryNodeId, epoch, firstSequence, durableSequence } = space.status();
     return { name, role, primaryNodeId, epoch, firstSequence, durableSequence };

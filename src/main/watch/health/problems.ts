@@ -2,6 +2,7 @@
  * What is wrong with a node, in words: one list of problems out of its figures, the same for the
  * page, the JSON, the probes and the command line. Problems of many spaces are one, counted.
  */
+import { byName } from '../../../shared/natural-order.js';
 import type { PrimaryStatus } from '../../follow/primary-links.js';
 import { isCopy, lacksCopies, type WatchedCopy } from '../../ship/copies.js';
 import type { SpaceReplicaStatus } from '../../ship/status.js';
@@ -59,6 +60,8 @@ interface Group {
   examples: string[];
   isUnready: boolean;
   worstLagMs: number;
+  /** The space of that; empty: none lags. */
+  worst: string;
   detail: string;
   /** Spaces of which too few others have what is appended. */
   bare: number;
@@ -188,9 +191,7 @@ export class SpaceProblems {
       const ms = lagMs === 'unknown' ? Number.POSITIVE_INFINITY : lagMs;
       if (ms <= group.worstLagMs) return;
       group.worstLagMs = ms;
-      // The worst stands first.
-      group.examples = [space.name, ...group.examples.filter((name) => name !== space.name)];
-      group.examples.length = Math.min(group.examples.length, EXAMPLES_MAX);
+      group.worst = space.name;
     }
   }
 
@@ -210,7 +211,7 @@ export class SpaceProblems {
     let group = this.#groups.get(key);
     if (!group) {
       const of = { kind, health, subject, detail, isUnready };
-      group = { ...of, spaces: 0, examples: [], worstLagMs: -1, bare: 0 };
+      group = { ...of, spaces: 0, examples: [], worstLagMs: -1, worst: '', bare: 0 };
       this.#groups.set(key, group);
     }
     // One of them is enough.
@@ -218,15 +219,32 @@ export class SpaceProblems {
     group.health = worse(group.health, health);
     if (worse(health, KINDS[kind].health) !== KINDS[kind].health && subject !== '') group.bare++;
     group.spaces++;
-    if (group.examples.length < EXAMPLES_MAX) group.examples.push(name);
+    keepFirst(group.examples, name);
     return group;
   }
 
   list(): Problem[] {
     return [...this.#groups.values()].map((group) =>
-      problem(group.kind, textOf(group, this.#links.primaries.get(group.subject)), group),
+      problem(group.kind, textOf(group, this.#links.primaries.get(group.subject)), {
+        ...group,
+        examples: examplesOf(group),
+      }),
     );
   }
+}
+
+/** The worst stands first. */
+function examplesOf({ examples, worst }: Group): readonly string[] {
+  if (worst === '') return examples;
+  return [worst, ...examples.filter((name) => name !== worst)].slice(0, EXAMPLES_MAX);
+}
+
+/** The first few of all, in the order of names. */
+function keepFirst(names: string[], name: string): void {
+  if (names.length === EXAMPLES_MAX && byName(name, names.at(-1)!) > 0) return;
+  const at = names.findIndex((one) => byName(name, one) < 0);
+  names.splice(at < 0 ? names.length : at, 0, name);
+  names.length = Math.min(names.length, EXAMPLES_MAX);
 }
 
 function textOf(group: Group, primary: PrimaryStatus | undefined): string {

@@ -57,7 +57,7 @@ function page(now: View): ComponentChild {
         problems(status, isStale, (text) => choose({ search: text, health: undefined, offset: 0 })),
         charts(history, status.node.lagAlertThresholdMs),
         links(status),
-        h('div', { class: 'two' }, events(status), nodeFigures(status)),
+        h('div', { class: 'two' }, events(status, choice, choose), nodeFigures(status)),
         spaces(status, choice, choose),
       ),
     footer(),

@@ -148,10 +148,20 @@ function table(
         'tbody',
         { key: space.name, class: isOpen ? 'open' : '' },
         row(space, isOpen, counts.total > 1 ? () => toggle(space.name) : undefined),
-        isOpen && h('tr', { class: 'whole' }, h('td', { colSpan: COLUMNS.length }, whole(space))),
+        isOpen &&
+          h(
+            'tr',
+            { class: 'whole', id: wholeId(space.name) },
+            h('td', { colSpan: COLUMNS.length }, whole(space)),
+          ),
       );
     }),
   );
+}
+
+/** An id holds no blanks. */
+function wholeId(name: string): string {
+  return `whole-${encodeURIComponent(name)}`;
 }
 
 function arrow(sort: Sort): string {
@@ -164,14 +174,24 @@ function row(space: SpaceJson, isOpen: boolean, toggle: (() => void) | undefined
     h('td', { class: kind, 'data-label': label }, value);
   return h(
     'tr',
-    { class: health },
+    // Its button is what the keyboard and a screen reader have; a pointer has the whole row.
+    {
+      class: toggle ? `${health} opens` : health,
+      ...(toggle && { onClick: (event: Event) => isOnRow(event) && toggle(), onKeyDown: walk }),
+    },
     h(
       'th',
       { scope: 'row', class: 'name' },
       toggle
         ? h(
             'button',
-            { type: 'button', class: 'opener', 'aria-expanded': isOpen, onClick: toggle },
+            {
+              type: 'button',
+              class: 'opener',
+              'aria-expanded': isOpen,
+              'aria-controls': isOpen ? wholeId(name) : undefined,
+              onClick: toggle,
+            },
             h('span', { class: 'opener-mark', 'aria-hidden': 'true' }),
             h('span', { class: 'long' }, name),
           )
@@ -183,6 +203,23 @@ function row(space: SpaceJson, isOpen: boolean, toggle: (() => void) | undefined
     cell('number', 'Lag', replicas.length === 0 ? '–' : span(worstLag(replicas))),
     cell('copies', 'Copies', copies(space)),
   );
+}
+
+/** Not on what acts by itself, and not at the end of marking a text. */
+function isOnRow({ target }: Event): boolean {
+  const isMarked = getSelection()?.type === 'Range';
+  return !isMarked && (target as Element).closest('button, a') === null;
+}
+
+/** Up and down, Home and End go from row to row. */
+function walk(event: KeyboardEvent): void {
+  const openers = [...document.querySelectorAll<HTMLElement>('.spaces .opener')];
+  const at = openers.indexOf(event.target as HTMLElement);
+  const last = openers.length - 1;
+  const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: last }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  openers[Math.min(last, Math.max(0, to))]!.focus();
 }
 
 function worstLag(replicas: readonly SpaceReplicaStatus[]): number | 'unknown' {

@@ -3,6 +3,9 @@ import type { HealthWord } from '#src/main/watch/health/words.js';
 import type { HistoryJson } from '#src/main/watch/history.js';
 import type { SORTS, StatusJson } from '#src/main/watch/status-json.js';
 
+export const EVENT_LEVELS = ['warn', 'error'] as const;
+export type EventLevel = (typeof EVENT_LEVELS)[number];
+
 export type Sort = (typeof SORTS)[number];
 
 export interface Choice {
@@ -12,6 +15,11 @@ export interface Choice {
   readonly offset: number;
   /** Names of spaces that are shown in full. */
   readonly open: readonly string[];
+  /** Events of this level alone. */
+  readonly eventLevel: EventLevel | undefined;
+  /** Events of this name alone; empty: of any. */
+  readonly eventKind: string;
+  readonly eventSearch: string;
 }
 
 export interface View {
@@ -32,6 +40,9 @@ export const NO_CHOICE: Choice = {
   sort: 'health',
   offset: 0,
   open: [],
+  eventLevel: undefined,
+  eventKind: '',
+  eventSearch: '',
 };
 
 const WORDS: readonly HealthWord[] = ['corrupt', 'failed', 'degraded', 'lagging', 'healthy'];
@@ -47,16 +58,23 @@ export function readChoice(hash: string): Choice {
     sort: SORT_NAMES.find((sort) => sort === given.get('sort')) ?? NO_CHOICE.sort,
     offset: Number.isInteger(offset) && offset > 0 && offset <= 1_000_000 ? offset : 0,
     open: given.getAll('open').slice(0, ROWS),
+    eventLevel: EVENT_LEVELS.find((level) => level === given.get('level')),
+    eventKind: (given.get('event') ?? '').slice(0, 255),
+    eventSearch: (given.get('events') ?? '').slice(0, 255),
   };
 }
 
-export function writeChoice({ search, health, sort, offset, open }: Choice): string {
+export function writeChoice(choice: Choice): string {
+  const { search, health, sort, offset, open, eventLevel, eventKind, eventSearch } = choice;
   const written = new URLSearchParams();
   if (search !== '') written.set('search', search);
   if (health !== undefined) written.set('health', health);
   if (sort !== NO_CHOICE.sort) written.set('sort', sort);
   if (offset > 0) written.set('offset', String(offset));
   for (const name of open) written.append('open', name);
+  if (eventLevel !== undefined) written.set('level', eventLevel);
+  if (eventKind !== '') written.set('event', eventKind);
+  if (eventSearch !== '') written.set('events', eventSearch);
   const text = written.toString();
   return text === '' ? '' : `#${text}`;
 }

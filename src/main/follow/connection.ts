@@ -26,7 +26,7 @@ import {
   type VerdictRow,
 } from '../../shared/wire/protocol.js';
 import { isSnapshotFrame, type SnapshotFrame } from '../../shared/wire/snapshot-frames.js';
-import { checkCertificate } from '../../shared/wire/tls/certificates.js';
+import { checkCertificate, isStillProved } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
 import { PeerConnection } from '../peer/answers.js';
 import { oneByOne } from '../runtime/in-order.js';
@@ -37,6 +37,8 @@ import { FrameReader } from './frame-reader.js';
 import type { ReceiverHost } from './host.js';
 import { Pings } from './pings.js';
 import { ToldHistory } from './told-history.js';
+
+export const WITHDRAWN = 'what it has proved itself by counts no more';
 
 /** What a peer that does not read may leave unread. */
 const UNREAD_MAX_BYTES = 4 * 1024 * 1024;
@@ -77,6 +79,7 @@ export class ReceiverConnection implements SnapshotLink {
   /** Of the protocol. */
   version = 1;
   #isGreeted = false;
+  #auth: ListenerAuth | undefined;
   /** Goes on with the hello once the dialler has proved its key. */
   #proved: ((proof: Uint8Array) => void) | undefined;
   /** The id of each space that was introduced here. */
@@ -127,6 +130,12 @@ export class ReceiverConnection implements SnapshotLink {
   drop(reason: string): void {
     this.#reason = reason;
     this.#socket.destroy();
+  }
+
+  /** What it has proved itself by is in force here. */
+  get isProved(): boolean {
+    const proof = { proven: this.#socket.proven, key: this.#auth?.key };
+    return isStillProved(proof, this.#host.credentials.now);
   }
 
   get isPeerCall(): boolean {
@@ -298,6 +307,7 @@ export class ReceiverConnection implements SnapshotLink {
     this.#hooks.spoken(hello);
     const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
     const auth = new ListenerAuth(keys, nonce, proven?.channel);
+    this.#auth = auth;
     const parties = { clusterId, dialler: hello.nodeId, listener: nodeId };
     const ours = auth.hello(hello.auth, parties, { ...hello, version: this.version });
     if (!auth.asks) {
@@ -315,6 +325,8 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Lets the dialler in. @param tell where it has not been welcomed yet */
   #welcome(hello: Hello, tell?: () => void): void {
+    // While it proved itself, files may have been read anew.
+    if (!this.isProved) throw failure('AuthFailed', WITHDRAWN);
     this.#hooks.admit(hello);
     const isPeerCall = isCall(hello);
     const { refusal } = this.#host.wal;

@@ -25,7 +25,7 @@ import { FrameBuffers } from '../../shared/wire/frame.js';
 import type { Hello } from '../../shared/wire/protocol.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { Listener, Sockets } from '../runtime/machine.js';
-import { ReceiverConnection } from './connection.js';
+import { ReceiverConnection, WITHDRAWN } from './connection.js';
 import type { Directories, ReceiverHost } from './host.js';
 
 const TICK_MS = 250;
@@ -247,6 +247,13 @@ export class ReceiverServer {
    */
   refuseAll(error: Error): void {
     for (const connection of [...this.#connections]) connection.refuse(error);
+  }
+
+  /** Keys or certificates were read anew: who could not come in by them goes. */
+  renewed(): void {
+    for (const connection of [...this.#connections]) {
+      if (!connection.isProved) connection.drop(WITHDRAWN);
+    }
   }
 
   /** A space that was refused to its primary is whole: it dials again, and hears where we stand. */

@@ -138,6 +138,11 @@ export class FollowPart {
     Object.assign(given.ship.later, { twin });
   }
 
+  /** Keys or certificates were read anew. */
+  renewed(): void {
+    this.#server?.renewed();
+  }
+
   /** Where this node listens; undefined: it does not. */
   get address(): Address | undefined {
     return this.#address;

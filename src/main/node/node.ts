@@ -229,7 +229,8 @@ export class Node {
 
   /**
    * Reads the files of `keyFile` and `tls` now; they are looked at every 5 s anyway. Connections
-   * that stand go on; new ones are made with what was read.
+   * that stand go on, but for those that were made by a key or an authority that was taken away;
+   * new ones are made with what was read.
    * Rejects Configuration where a file is wrong: what was in force stays so. Closed.
    */
   async reloadCredentials(): Promise<void> {

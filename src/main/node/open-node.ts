@@ -140,7 +140,10 @@ async function open(
       const all = await build(ground, platform, opened, parts);
       const node = handleTo(ground, all, () => own.release());
       credentials.watch((news) => {
-        if (news.change === 'reloaded') all.ship.renew(credentials);
+        if (news.change === 'reloaded') {
+          all.ship.renew(credentials);
+          all.follow.renewed();
+        }
         ground.emitter.emit('credentials', news);
       });
       await all.watch.answerOverHttp();

@@ -1,21 +1,27 @@
 /**
  * What a node proves itself with to others: its keys and certificates, read from their files and
  * read again when these change, by links or in place. What is wrong is refused, and what was in
- * force stays so: a slip in a file ends no link. Links that stand go on as they are.
+ * force stays so: a slip in a file ends no link. Links that stand go on, but for those whose other
+ * end could not come in by what is in force now.
  */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { createPrivateKey, type X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import fs from 'node:fs/promises';
+import { duplexPair } from 'node:stream';
 import tls from 'node:tls';
+import type { Address } from '../../shared/address.js';
 import { type EngramError, failure, firstLine } from '../../shared/errors.js';
-import { CREDENTIALS_LOOK_MS } from '../../shared/limits.js';
+import { CREDENTIALS_LOOK_MS, HANDSHAKE_DEADLINE_MS } from '../../shared/limits.js';
 import { KEY_MIN_BYTES, KEYS_MAX } from '../../shared/wire/auth.js';
 import {
   type Credentials,
   type CredentialsNow,
+  certificatesIn,
   nameOfNode,
   namesIn,
   type TlsCredentials,
 } from '../../shared/wire/tls/certificates.js';
+import { tlsOptions } from '../../shared/wire/tls/late-socket.js';
 import { readOwn } from './secret-file.js';
 
 export interface TlsOptions {
@@ -38,6 +44,8 @@ export interface CredentialOptions {
   readonly keys: readonly Uint8Array[];
   readonly keyFile?: string | undefined;
   readonly tls?: TlsOptions | undefined;
+  /** Others dial this node; undefined: it dials only. */
+  readonly listen?: Address | undefined;
 }
 
 /** How long a certificate lasts. */
@@ -86,7 +94,8 @@ interface Loaded {
 }
 
 const DAY_MS = 86_400_000;
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+/** Told, and no reason not to open: the next one is awaited. */
+const UNTIMELY = ['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'];
 
 export class CredentialStore implements CredentialsNow {
   readonly #options: CredentialOptions;
@@ -222,7 +231,42 @@ async function load(options: CredentialOptions): Promise<Loaded> {
     key: await read('tls.keyFile', own),
     names,
   };
-  return { now: { ...now, tls: material }, lives: checked(material, options, tls) };
+  const lives = checked(material, options, tls);
+  const refusal = await refusalOf(material, options.listen !== undefined);
+  if (refusal !== undefined && !UNTIMELY.includes(refusal)) {
+    throw wrong('tls.certFile', certFile, `nodes with ${caFile} do not accept it: ${refusal}`);
+  }
+  return { now: { ...now, tls: material }, lives };
+}
+
+/**
+ * Both ends of a handshake with ourselves: what another node that has these files would find wrong.
+ * @param isDialled others dial this node, too
+ */
+async function refusalOf(
+  material: TlsCredentials,
+  isDialled: boolean,
+): Promise<string | undefined> {
+  const options = tlsOptions(material);
+  const [near, far] = duplexPair();
+  const server = tls.createServer({ ...options, handshakeTimeout: HANDSHAKE_DEADLINE_MS });
+  const failed = once(server, 'tlsClientError').then(([error]) => Promise.reject(error));
+  const accepted = once(server, 'secureConnection') as Promise<[tls.TLSSocket]>;
+  server.emit('connection', far);
+  const checkServerIdentity = (): undefined => undefined;
+  const dialler = tls.connect({ socket: near, ...options, checkServerIdentity });
+  dialler.on('error', () => undefined);
+  try {
+    const both = Promise.all([accepted, once(dialler, 'secureConnect')]);
+    const [[seen]] = await Promise.race([both, failed]);
+    const found = [seen, ...(isDialled ? [dialler] : [])].find((one) => !one.authorized);
+    return found && String(found.authorizationError);
+  } catch (error) {
+    return firstLine(error);
+  } finally {
+    near.destroy();
+    far.destroy();
+  }
 }
 
 function wrong(option: string, file: string, found: string, cause?: unknown): EngramError {
@@ -272,10 +316,10 @@ function checked(
   files: TlsOptions,
 ): Lives {
   const { caFile, certFile, keyFile } = files;
-  const authorities = certificatesIn('tls.caFile', caFile, material.ca);
+  const authorities = certificatesOf('tls.caFile', caFile, material.ca);
   const odd = authorities.find((one) => !one.ca);
   if (odd) throw wrong('tls.caFile', caFile, `${oneLine(odd.subject)} is no authority`);
-  const chain = certificatesIn('tls.certFile', certFile, material.cert);
+  const chain = certificatesOf('tls.certFile', certFile, material.cert);
   const own = chain[0]!;
   const name = nameOfNode(material, clusterId, nodeId);
   const names = namesIn(own.subjectAltName);
@@ -286,8 +330,7 @@ function checked(
   let isPair: boolean;
   try {
     isPair = own.checkPrivateKey(createPrivateKey(material.key));
-    if (isPair)
-      tls.createSecureContext({ ca: material.ca, cert: material.cert, key: material.key });
+    if (isPair) tls.createSecureContext(tlsOptions(material));
   } catch (error) {
     throw wrong('tls.keyFile', keyFile, `no private key that TLS takes`, error);
   }
@@ -307,16 +350,15 @@ function livesOf(certificates: readonly X509Certificate[]): Life[] {
   return lives.sort((a, b) => a.untilMs - b.untilMs);
 }
 
-function certificatesIn(option: string, file: string, pem: string): X509Certificate[] {
-  const blocks = pem.match(CERTIFICATE) ?? [];
-  if (blocks.length === 0) throw wrong(option, file, 'it holds no certificate in PEM');
-  return blocks.map((block) => {
-    try {
-      return new X509Certificate(block);
-    } catch (error) {
-      throw wrong(option, file, 'a certificate in it cannot be read', error);
-    }
-  });
+function certificatesOf(option: string, file: string, pem: string): X509Certificate[] {
+  let found: X509Certificate[];
+  try {
+    found = certificatesIn(pem);
+  } catch (error) {
+    throw wrong(option, file, 'a certificate in it cannot be read', error);
+  }
+  if (found.length === 0) throw wrong(option, file, 'it holds no certificate in PEM');
+  return found;
 }
 
 function oneLine(name: string): string {

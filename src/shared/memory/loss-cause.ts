@@ -29,6 +29,7 @@ export const GIVEN_UP = {
   unacknowledged: 'nothing acknowledged for 15 s',
   writeStalled: 'a write made no progress within the write timeout',
   closed: 'the replica closed the connection',
+  withdrawn: 'what the replica has proved itself by counts no more',
   replaced: 'the replica lives on in another process',
 } as const;
 

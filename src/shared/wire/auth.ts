@@ -86,14 +86,22 @@ function proofOf(key: Uint8Array, side: Side, talk: Talk): Buffer {
   return hmac.update(talk.nonces).digest();
 }
 
-/** Each key is tried, whichever it is: how long that takes tells nothing. */
-function isProved(given: Uint8Array, keys: readonly Uint8Array[], side: Side, talk: Talk): boolean {
-  let isRight = false;
+/**
+ * Each key is tried, whichever it is: how long that takes tells nothing.
+ * @returns the one that is proved; undefined: none
+ */
+function provedKey(
+  given: Uint8Array,
+  keys: readonly Uint8Array[],
+  side: Side,
+  talk: Talk,
+): Uint8Array | undefined {
+  let right: Uint8Array | undefined;
   for (const key of keys) {
     const expected = proofOf(key, side, talk);
-    if (given.length === expected.length && timingSafeEqual(given, expected)) isRight = true;
+    if (given.length === expected.length && timingSafeEqual(given, expected)) right = key;
   }
-  return isRight;
+  return right;
 }
 
 /** The end that has dialled; without a key it proves nothing and asks for nothing. */
@@ -102,6 +110,7 @@ export class DiallerAuth {
   readonly #parties: Parties;
   readonly #nonce: Uint8Array;
   readonly #channel: Uint8Array;
+  #key: Uint8Array | undefined;
 
   /** @param channel of the TLS connection (`Proven`) */
   constructor(
@@ -114,6 +123,11 @@ export class DiallerAuth {
     this.#parties = parties;
     this.#nonce = nonce;
     this.#channel = channel;
+  }
+
+  /** By which of ours the other end has proved itself. */
+  get key(): Uint8Array | undefined {
+    return this.#key;
   }
 
   /** What the hello carries. */
@@ -143,9 +157,8 @@ export class DiallerAuth {
       nonces: Buffer.concat([this.#nonce, theirs]),
       channel: this.#channel,
     };
-    if (!isProved(given.subarray(NONCE_BYTES), this.#keys, 'listener', talk)) {
-      throw failure('AuthFailed', `${who} has another key`);
-    }
+    this.#key = provedKey(given.subarray(NONCE_BYTES), this.#keys, 'listener', talk);
+    if (!this.#key) throw failure('AuthFailed', `${who} has another key`);
     if (version === 1 && ONLY_1_OFFERED.equals(theirs.subarray(0, DIRECTORY_BYTES))) {
       throw failure('AuthFailed', `the versions that ${who} was offered were changed on the way`);
     }
@@ -159,6 +172,7 @@ export class ListenerAuth {
   readonly #nonce: Uint8Array;
   readonly #channel: Uint8Array;
   #talk: Talk | undefined;
+  #key: Uint8Array | undefined;
 
   /** @param channel of the TLS connection (`Proven`) */
   constructor(keys: readonly Uint8Array[], nonce: Uint8Array, channel: Uint8Array = NO_CHANNEL) {
@@ -189,6 +203,11 @@ export class ListenerAuth {
     return Buffer.concat([nonce, proofOf(first, 'listener', this.#talk)]);
   }
 
+  /** By which of ours the other end has proved itself. */
+  get key(): Uint8Array | undefined {
+    return this.#key;
+  }
+
   /** A proof is to come, and nothing is taken before it. */
   get asks(): boolean {
     return this.#keys.length > 0;
@@ -198,7 +217,8 @@ export class ListenerAuth {
   proved(proof: Uint8Array): void {
     const talk = this.#talk;
     this.#talk = undefined;
-    if (talk && isProved(proof, this.#keys, 'dialler', talk)) return;
+    this.#key = talk && provedKey(proof, this.#keys, 'dialler', talk);
+    if (this.#key) return;
     throw failure('AuthFailed', `${talk?.parties.dialler ?? 'the other end'} has another key`);
   }
 }

@@ -5,7 +5,12 @@ import type { ShipperStart } from '../../shared/link/control.js';
 import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../../shared/wire/auth.js';
 import { directoryOf, helloOf, welcomeProblem } from '../../shared/wire/greeting.js';
 import type { PlainFrame, Welcome } from '../../shared/wire/protocol.js';
-import type { Credentials, Proven, Security } from '../../shared/wire/tls/certificates.js';
+import {
+  type Credentials,
+  isStillProved,
+  type Proven,
+  type Security,
+} from '../../shared/wire/tls/certificates.js';
 
 /** What a welcome has come to. */
 export type Greeted =
@@ -23,8 +28,9 @@ export class Handshake {
   readonly #start: ShipperStart;
   readonly #frameBytes: number;
   #auth: DiallerAuth | undefined;
+  #proven: Proven | undefined;
   #life: bigint | undefined;
-  /** For the next connection. */
+  /** In force from now on. */
   credentials: Credentials;
   /** That the newest connection speaks. */
   version = 1;
@@ -48,7 +54,13 @@ export class Handshake {
     const parties = { clusterId, dialler: nodeId, listener: replica.nodeId };
     const nonce = nonceOf(directoryId, randomBytes(CHANCE_BYTES));
     this.#auth = new DiallerAuth(this.credentials.keys, parties, nonce, proven?.channel);
+    this.#proven = proven;
     return { kind: 'hello', hello: helloOf(this.#start, this.#frameBytes, this.#auth.hello) };
+  }
+
+  /** What the other end of the newest connection has proved itself by is in force. */
+  get isProved(): boolean {
+    return isStillProved({ proven: this.#proven, key: this.#auth?.key }, this.credentials);
   }
 
   welcomed(welcome: Welcome): Greeted {

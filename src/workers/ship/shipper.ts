@@ -316,6 +316,11 @@ export class Shipper {
       this.#lost(greeted.problem.reason, greeted.problem.code, true);
       return;
     }
+    // While it proved itself, files may have been read anew.
+    if (!this.#handshake.isProved) {
+      this.#lost(GIVEN_UP.withdrawn);
+      return;
+    }
     const { proof, isNewLife, directoryId } = greeted;
     if (proof) this.#send({ kind: 'proof', proof });
     const { version } = welcome;
@@ -382,6 +387,7 @@ export class Shipper {
         return;
       case 'credentials':
         this.#handshake.credentials = message.credentials;
+        if (this.#sender.isOpen && !this.#handshake.isProved) this.#lost(GIVEN_UP.withdrawn);
         return;
       case 'again':
       case 'retry':

@@ -84,6 +84,13 @@ describe('files of certificates', () => {
       },
       'is of URI:engram-wal:test/b, not of this node (URI:engram-wal:test/a)',
     ],
+    'of another authority': [
+      async (tls) => {
+        const other = await (await Authority.make(life.folder)).tlsOf('a');
+        for (const key of ['certFile', 'keyFile'] as const) fs.copyFileSync(other[key], tls[key]);
+      },
+      'do not accept it: UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    ],
     'no authority': [
       ({ caFile, certFile }) => fs.copyFileSync(certFile, caFile),
       'CN=a is no authority',
@@ -208,6 +215,10 @@ describe('newer files', () => {
     const old = await ours.tlsOf('a', { validity: EXPIRED });
     for (const key of ['certFile', 'keyFile'] as const) fs.copyFileSync(old[key], tls[key]);
     await expect(node.reloadCredentials()).rejects.toMatchObject({ code: 'Configuration' });
+    expect(node.status().credentials.certificate!.daysLeft).toBeGreaterThan(49);
+    const strange = await (await Authority.make(life.folder)).tlsOf('a');
+    for (const key of ['certFile', 'keyFile'] as const) fs.copyFileSync(strange[key], tls[key]);
+    await expect(node.reloadCredentials()).rejects.toThrow('do not accept it');
     expect(node.status().credentials.certificate!.daysLeft).toBeGreaterThan(49);
     const next = await ours.tlsOf('a', forDays(60));
     for (const key of ['certFile', 'keyFile'] as const) fs.copyFileSync(next[key], tls[key]);

@@ -3,6 +3,7 @@
  * node, what is wrong with the one that the other end has shown, and how bytes and errors of TLS
  * are told from frames (FAULTS rows 42, 48).
  */
+import { X509Certificate } from 'node:crypto';
 import { type EngramError, failure } from '../../errors.js';
 
 /** What a node proves itself with, as of now: plain data, of which threads get a copy. */
@@ -35,6 +36,15 @@ export interface Proven {
   readonly names: readonly string[];
   /** The same bytes at both ends, and of this connection alone. */
   readonly channel: Uint8Array;
+  /** DER: its certificate, then the one that has made it, and so on. */
+  readonly chain: readonly Uint8Array[];
+}
+
+/** By what the other end of a connection has proved itself; undefined: not by that. */
+export interface Proof {
+  readonly proven: Proven | undefined;
+  /** One of our own keys. */
+  readonly key: Uint8Array | undefined;
 }
 
 /** With what a member is dialled, and who must answer. */
@@ -44,13 +54,20 @@ export interface Security {
   readonly nodeId: string;
 }
 
+/** A certificate as Node hands it over. The last one has made itself, or its maker is not there. */
+interface ShownChain {
+  readonly raw?: Uint8Array;
+  readonly subjectaltname?: string;
+  readonly issuerCertificate?: ShownChain;
+}
+
 /** What is used of a `tls.TLSSocket`. */
 export interface ShownCertificate {
   readonly authorized: boolean;
   readonly authorizationError: unknown;
   isSessionReused(): boolean;
   /** Empty where there is none. */
-  getPeerCertificate(): { readonly raw?: Uint8Array; readonly subjectaltname?: string };
+  getPeerCertificate(isDetailed: true): ShownChain;
   exportKeyingMaterial(length: number, label: string, context: Buffer): Uint8Array;
 }
 
@@ -78,14 +95,57 @@ export function namesIn(subjectAltName: string | undefined): string[] {
 
 /** What the certificate at the other end proves. Throws AuthFailed: it is not of our authority. */
 export function provenBy(socket: ShownCertificate): Proven {
-  const { raw, subjectaltname } = socket.getPeerCertificate();
+  const shown = socket.getPeerCertificate(true);
+  const { raw, subjectaltname } = shown;
   // A resumed session has shown no certificate.
   if (!raw || !socket.authorized || socket.isSessionReused()) {
     const found = raw ? String(socket.authorizationError) : 'it has shown none';
     throw failure('AuthFailed', `the certificate of the other end is not accepted: ${found}`);
   }
   const channel = socket.exportKeyingMaterial(CHANNEL_BYTES, CHANNEL_LABEL, Buffer.alloc(0));
-  return { names: namesIn(subjectaltname), channel };
+  return { names: namesIn(subjectaltname), channel, chain: chainOf(shown) };
+}
+
+function chainOf(shown: ShownChain): Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  let last: ShownChain | undefined;
+  for (let one: ShownChain | undefined = shown; one?.raw && one !== last; ) {
+    chain.push(one.raw);
+    last = one;
+    one = one.issuerCertificate;
+  }
+  return chain;
+}
+
+/** Whether what was proved when a connection was made would be accepted by these, too. */
+export function isStillProved({ proven, key }: Proof, { keys, tls }: Credentials): boolean {
+  if (key && !keys.some((one) => Buffer.compare(one, key) === 0)) return false;
+  return !proven || !tls || isVouchedFor(proven.chain, tls.ca);
+}
+
+/**
+ * Whether an authority in `ca` stands behind the first certificate of the chain. That each is good
+ * for what it is used for was looked at when the connection was made; how long it lasts was, too.
+ */
+function isVouchedFor(chain: readonly Uint8Array[], ca: string): boolean {
+  const authorities = certificatesIn(ca);
+  const madeBy = (one: X509Certificate, maker: X509Certificate): boolean =>
+    one.checkIssued(maker) && one.verify(maker.publicKey);
+  let last: X509Certificate | undefined;
+  for (const raw of chain) {
+    const one = new X509Certificate(raw);
+    if (last && !(one.ca && madeBy(last, one))) return false;
+    if (authorities.some((authority) => madeBy(one, authority))) return true;
+    last = one;
+  }
+  return false;
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+/** All that stand in a PEM text. Throws where one cannot be read. */
+export function certificatesIn(pem: string): X509Certificate[] {
+  return (pem.match(CERTIFICATE) ?? []).map((block) => new X509Certificate(block));
 }
 
 /** Throws AuthFailed where the certificate at the other end is not this node's. */

@@ -1,169 +1,152 @@
 /**
- * An event store: accounts whose balance is what their events add up to.
+ * An event store: accounts whose balance is what their events add up to, on as many machines as
+ * you like. Each of them takes commands, one a line on standard input, one answer a line.
  *
- *     npx tsx examples/event-store.ts ./data
+ *     npx tsx examples/event-store.ts ./data-a a a=7411 b=7412 c=7413     # so for b and c
  *     deposit anna 100
  *     withdraw anna 30
  *     balance anna
  *
- * One command a line on standard input, one answer a line on standard output.
+ * The first that is named opens new accounts. Where it is gone another one leads an account on:
+ * `npx engram-wal promote ./data-b --space anna`. Alone it needs no name: `event-store.ts ./data`.
  *
- * What it promises: what was answered with `ok` is on the disk, in the order of the version
- * numbers, and an account never goes below zero, whenever the process is killed.
+ * What it promises: what was answered with `ok` is on the disk, of two machines where there are
+ * more, in the order of the version numbers. An account never goes below zero, whoever is asked,
+ * and whoever is killed. Where the answer is `no` with OutcomeUnknown, AckTimeout or Fenced it may
+ * have happened all the same: ask for the balance.
  */
 import readline from 'node:readline';
-import { EngramError, type Node, openNode, type Space } from 'engram-wal';
+import { Readable } from 'node:stream';
+import { type Appended, EngramError, jsonCodec, openNode } from 'engram-wal';
 
-type AccountEvent =
-  | { readonly kind: 'deposited'; readonly amount: number }
-  | { readonly kind: 'withdrawn'; readonly amount: number };
-
-interface Account {
-  /** The sequence of its last commit; 0: none yet. */
-  readonly version: number;
-  readonly balance: number;
+interface AccountEvent {
+  readonly kind: 'deposited' | 'withdrawn';
+  readonly amount: number;
 }
 
-/** The types from 1000 up are the host's. Others in a space are the library's: not ours to read. */
+/** The events of one command are one entry: all of them are there, or none. */
 const COMMIT = 1000;
+const codec = jsonCodec<readonly AccountEvent[]>();
 /** Commands on their way to the disk: the more, the more share one fdatasync. */
-const MAX_UNDER_WAY = 1_000;
+const concurrency = 1_000;
 
-function changed(account: Account, version: number, events: readonly AccountEvent[]): Account {
-  let { balance } = account;
-  for (const { kind, amount } of events) balance += kind === 'deposited' ? amount : -amount;
-  return { version, balance };
-}
+const [dataDir, nodeId = 'alone', ...list] = process.argv.slice(2);
+if (dataDir === undefined) throw new Error('usage: event-store.ts DATA_DIR [NODE NODE=PORT...]');
+const members = list.map((one) => {
+  const [name = '', port] = one.split('=');
+  return { nodeId: name, host: '127.0.0.1', port: Number(port) };
+});
+const replicas = members.filter((member) => member.nodeId !== nodeId);
+const here = members.find((member) => member.nodeId === nodeId);
+await using node = await openNode({
+  dataDir,
+  nodeId,
+  clusterId: 'accounts',
+  replicas,
+  lead: here === members[0],
+  ...(here && { listen: { host: here.host, port: here.port } }),
+});
+// A write or an fdatasync has failed for good: end, and let whoever started this start it again.
+node.on('fatal', ({ error }) => {
+  console.error(error);
+  process.exit(1);
+});
+
+type Decide = (balance: number) => readonly AccountEvent[];
 
 /** One account: a space of its own. What is in memory was made from the log, and only from it. */
-class Stream {
-  readonly #space: Space;
-  #account: Account = { version: 0, balance: 0 };
-  /** The command before: one after the other, for each decides by what the one before did. */
-  #last: Promise<unknown> = Promise.resolve();
+class Account {
+  readonly #name: string;
+  #last: Appended | undefined;
+  #balance = 0;
+  /** One command after the other, for each decides by what the one before did. */
+  #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(space: Space) {
-    this.#space = space;
+  constructor(name: string) {
+    this.#name = name;
   }
 
-  static async open(node: Node, name: string): Promise<Stream> {
-    const stream = new Stream(await node.openSpace(name));
-    for await (const { type, sequence, payload } of stream.#space.read()) {
-      if (type !== COMMIT) continue;
-      const events = JSON.parse(Buffer.from(payload).toString('utf8')) as AccountEvent[];
-      stream.#account = changed(stream.#account, sequence, events);
+  forget(): void {
+    this.#last = undefined;
+    this.#balance = 0;
+  }
+
+  /** Commits what `decide` makes of the balance as it is now; it may throw instead. */
+  execute(decide: Decide): Promise<string> {
+    const done = this.#turn.then(() => this.#execute(decide));
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #execute(decide: Decide): Promise<string> {
+    for (;;) {
+      await this.#catchUp();
+      const events = decide(this.#balance);
+      if (events.length === 0) return this.#text;
+      const payload = codec.encode(events, COMMIT);
+      const ack = { replicas: Math.min(1, replicas.length) };
+      const options = { expected: this.#last ?? 0, ack };
+      try {
+        this.#take(await node.append(this.#name, COMMIT, payload, options), events);
+        return this.#text;
+      } catch (error) {
+        // Another machine was faster: decide anew, by what it has committed.
+        if (!(error instanceof EngramError && error.code === 'SequenceConflict')) throw error;
+      }
     }
-    return stream;
   }
 
-  /** The account when all commands that came before are through. */
-  async read(): Promise<Account> {
-    await this.#last;
-    return this.#account;
-  }
-
-  /**
-   * Commits what `decide` makes of the account as it is; it may throw instead. The events of one
-   * command are one entry, so they are there all together or not at all: a batch of entries may
-   * end in its middle when the process is killed.
-   */
-  execute(decide: (account: Account) => readonly AccountEvent[]): Promise<Account> {
-    const committed = this.#last.then(async () => {
-      const events = decide(this.#account);
-      const payload = Buffer.from(JSON.stringify(events));
-      // When this rejects the account is as it was: see `answer` for what the errors mean.
-      const { sequence } = await this.#space.append(COMMIT, payload);
-      this.#account = changed(this.#account, sequence, events);
-      return this.#account;
-    });
-    this.#last = committed.catch(() => undefined);
-    return committed;
-  }
-}
-
-class EventStore {
-  readonly #node: Node;
-  readonly #streams = new Map<string, Promise<Stream>>();
-
-  private constructor(node: Node) {
-    this.#node = node;
-  }
-
-  static async open(dataDir: string): Promise<EventStore> {
-    const node = await openNode({ dataDir, nodeId: 'event-store', clusterId: 'example' });
-    // A write or an fdatasync has failed for good. What was under way is on the disk or not, which
-    // only opening the log again can tell: end here, and let whoever started this start it again.
-    node.on('fatal', ({ error }) => {
-      console.error(error);
-      process.exit(1);
-    });
-    return new EventStore(node);
-  }
-
-  stream(name: string): Promise<Stream> {
-    let stream = this.#streams.get(name);
-    if (!stream) {
-      stream = Stream.open(this.#node, name);
-      this.#streams.set(name, stream);
-      // Asked for again, it is tried again.
-      stream.catch(() => this.#streams.delete(name));
+  /** Takes in all that was acknowledged before, on whichever machine. */
+  async #catchUp(): Promise<void> {
+    const space = await node.openSpace(this.#name, { codec });
+    await space.bytes.catchUp();
+    for await (const entry of space.read({ from: (this.#last?.sequence ?? 0) + 1 })) {
+      this.#take(entry, entry.value);
     }
-    return stream;
   }
 
-  /** Makes durable what was appended, and frees the directory. */
-  close(): Promise<void> {
-    return this.#node.close();
+  #take({ sequence, epoch }: Appended, events: readonly AccountEvent[]): void {
+    this.#last = { sequence, epoch };
+    for (const { kind, amount } of events) this.#balance += kind === 'deposited' ? amount : -amount;
+  }
+
+  get #text(): string {
+    return `version ${this.#last?.sequence ?? 0}, balance ${this.#balance}`;
   }
 }
 
-function withdrawn(amount: number): (account: Account) => AccountEvent[] {
-  return ({ balance }) => {
-    if (amount > balance) throw new Error(`only ${balance} there`);
-    return [{ kind: 'withdrawn', amount }];
-  };
-}
+const accounts = new Map<string, Account>();
+// This machine led, and what nobody else had got of it is taken back.
+node.on('rewound', ({ space }) => accounts.get(space)?.forget());
 
-async function run(store: EventStore, line: string): Promise<Account> {
+async function run(line: string): Promise<string> {
   const [command, name = '', text] = line.trim().split(/\s+/);
   const amount = Number(text);
-  if (command === 'balance') return await (await store.stream(name)).read();
+  const account = accounts.get(name) ?? new Account(name);
+  accounts.set(name, account);
+  if (command === 'balance') return await account.execute(() => []);
   if (!Number.isSafeInteger(amount) || amount < 1) throw new Error('an amount is from 1: 100');
-  const stream = await store.stream(name);
-  if (command === 'deposit') return await stream.execute(() => [{ kind: 'deposited', amount }]);
-  if (command === 'withdraw') return await stream.execute(withdrawn(amount));
-  throw new Error('commands are deposit, withdraw and balance');
+  if (command !== 'deposit' && command !== 'withdraw') {
+    throw new Error('commands are deposit, withdraw and balance');
+  }
+  return await account.execute((balance) => {
+    if (command === 'deposit') return [{ kind: 'deposited', amount }];
+    if (amount > balance) throw new Error(`only ${balance} there`);
+    return [{ kind: 'withdrawn', amount }];
+  });
 }
 
-/**
- * An error that is `retryable` (Backpressure, DiskFull, ReadOnly) has stored nothing, and the same
- * command may work later. Neither has one that names a mistake of the caller (EntryTooLarge,
- * Configuration). What leaves it open, WalFailed, ends the process: see `fatal` above.
- */
-async function answer(store: EventStore, line: string): Promise<void> {
+async function answer(line: string): Promise<void> {
   try {
-    const { version, balance } = await run(store, line);
-    console.log(`ok ${line.trim()}: version ${version}, balance ${balance}`);
+    console.log(`ok ${line.trim()}: ${await run(line)}`);
   } catch (error) {
-    const { message } = error as Error;
-    const again = error instanceof EngramError && error.retryable ? ' (try again)' : '';
-    console.log(`no ${line.trim()}: ${message.split('\n', 1)[0]}${again}`);
+    const code = error instanceof EngramError ? ` (${error.code})` : '';
+    console.log(`no ${line.trim()}: ${(error as Error).message.split('\n', 1)[0]}${code}`);
   }
 }
 
-const [dataDir] = process.argv.slice(2);
-if (dataDir === undefined) throw new Error('usage: event-store.ts DATA_DIR');
-const store = await EventStore.open(dataDir);
 const lines = readline.createInterface({ input: process.stdin });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => lines.close());
-
-const underWay = new Set<Promise<void>>();
-for await (const line of lines) {
-  const answered = answer(store, line).finally(() => underWay.delete(answered));
-  underWay.add(answered);
-  if (underWay.size >= MAX_UNDER_WAY) await Promise.race(underWay);
-}
+await Readable.from(lines).forEach(answer, { concurrency });
 // At a signal it is not at its end, and would keep the process.
 process.stdin.destroy();
-await Promise.all(underWay);
-await store.close();

@@ -1,0 +1,92 @@
+/** An example as a process of its own: what it is told, and what it says. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import path from 'node:path';
+import readline from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import type { EachTest } from './cluster.js';
+import { freePort } from './etcd.js';
+
+export const ROOT = path.join(import.meta.dirname, '../..');
+
+/** A run of one example, and the lines that it has printed. */
+export class Example {
+  readonly lines: string[] = [];
+  stderr = '';
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<number | null>;
+
+  /** @param file below examples/, or the whole path of a copy */
+  constructor(life: EachTest, file: string, ...args: string[]) {
+    const at = path.resolve(ROOT, 'examples', file);
+    this.#child = spawn(process.execPath, ['--import', 'tsx', at, ...args], { cwd: ROOT });
+    readline
+      .createInterface({ input: this.#child.stdout! })
+      .on('line', (line) => this.lines.push(line));
+    this.#child.stderr!.on('data', (chunk) => {
+      this.stderr += chunk;
+    });
+    // It may have been killed.
+    this.#child.stdin!.on('error', () => undefined);
+    this.#ended = new Promise((resolve) => this.#child.once('close', resolve));
+    life.finally(() => this.kill());
+  }
+
+  say(...lines: string[]): void {
+    this.#child.stdin!.write(lines.map((line) => `${line}\n`).join(''));
+  }
+
+  /** No more is said. @returns the exit code */
+  async end(): Promise<number | null> {
+    this.#child.stdin!.end();
+    return await this.#over();
+  }
+
+  async signal(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return await this.#over();
+  }
+
+  async kill(): Promise<void> {
+    await this.signal('SIGKILL');
+  }
+
+  async #over(): Promise<number | null> {
+    return await this.#ended;
+  }
+
+  async until(what: string, isThere: () => boolean): Promise<void> {
+    const deadlineMs = performance.now() + 40_000;
+    while (!isThere()) {
+      if (performance.now() > deadlineMs) {
+        throw new Error(
+          `not within 40 s: ${what}\n${this.lines.slice(-5).join('\n')}\n${this.stderr}`,
+        );
+      }
+      await sleep(5);
+    }
+  }
+
+  /** The first line that fits, however long it takes. */
+  async line(pattern: RegExp): Promise<RegExpExecArray> {
+    let found: RegExpExecArray | null | undefined;
+    await this.until(`${pattern}`, () => {
+      found = this.lines.map((line) => pattern.exec(line)).find((match) => match !== null);
+      return found !== undefined && found !== null;
+    });
+    return found!;
+  }
+}
+
+/** What several of one cluster are told of each other, as `NAME=PORT`. */
+export async function placesOf(...names: string[]): Promise<string[]> {
+  const places: string[] = [];
+  for (const name of names) places.push(`${name}=${await freePort()}`);
+  return places;
+}
+
+/** An operator at a machine: the command line beside the program that runs there. */
+export async function engramWal(...args: string[]): Promise<string> {
+  const bin = path.join(ROOT, 'dist/main/bin.js');
+  return (await promisify(execFile)(process.execPath, [bin, ...args], { timeout: 50_000 })).stdout;
+}

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The command line; its exit codes: watch/health/words.ts. */
-import { createRequire } from 'node:module';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../shared/errors.js';
 import { shown } from '../shared/shown.js';
@@ -23,8 +22,7 @@ import { nodeDisk } from './segments/node-disk.js';
 import { actAsOwner } from './segments/owner.js';
 import { AdminError } from './watch/admin/server.js';
 import { EXIT_CODES_TEXT } from './watch/health/words.js';
-
-const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+import { PACKAGE_VERSION } from './watch/package-version.js';
 
 const OK = 0;
 const FAILED = 2;
@@ -57,7 +55,7 @@ interface NodeCertificateFlags {
 
 const program = new Command('engram-wal')
   .description('A crash-safe, replicated write-ahead log for Node.js.')
-  .version(version, '--version', 'say which version this is')
+  .version(PACKAGE_VERSION, '--version', 'say which version this is')
   // What it refuses is told with what was typed.
   .configureOutput({ writeErr: (text) => complain(text.trimEnd()) })
   .addHelpText('after', `\n${EXIT_CODES_TEXT}`)
@@ -101,6 +99,7 @@ program
   .description('ask a running node what is to be done; the exit code says how soon')
   .option('--url <url>', 'where it answers over HTTP', DEFAULT_URL)
   .option('--space <name>', 'this space alone')
+  .option('--cluster', 'all members that the node knows, and what each lacks of the others', false)
   .option('--json', 'one JSON object a report, nothing else', false)
   .option('--watch', 'again and again, until interrupted', false)
   .option('--every <seconds>', 'how often --watch looks', count, 2)

@@ -227,6 +227,10 @@ export const LED_APPENDS_MAX_BYTES = 16 * 1024 * 1024;
 export const MEMBER_ASK_MS = 2_000;
 /** How long a call about many spaces may take, while answers go on coming. */
 export const MEMBER_CALL_MAX_MS = 10_000;
+/** A node asks so many members how they are, each for so long, and tells of so many links. */
+export const CLUSTER_MEMBERS_MAX = 64;
+export const CLUSTER_ASK_MS = 1_500;
+export const GLANCE_LINKS_MAX = 128;
 /** How often it asks anew with a higher epoch, where one was heard of. */
 export const PROMISE_ROUNDS = 3;
 /** Between such rounds, where another candidate is met: doubled from the first to the last. */

@@ -30,7 +30,9 @@ export class WireReplica {
   /** That it has seen, of every space; undefined: the one that it is introduced to. */
   epochSeen: number | undefined;
   /** What it says to a question of a peer call; undefined: nothing, ever. */
-  answer: (question: Frame) => PlainFrame | undefined = () => undefined;
+  answer: (question: Frame) => PlainFrame | readonly PlainFrame[] | undefined = () => undefined;
+  /** What it says that it knows of peer calls. */
+  callFeatures = FEATURE_PEER_CALL;
 
   constructor(nodeId: string) {
     this.#nodeId = nodeId;
@@ -60,12 +62,13 @@ export class WireReplica {
 
   #called(socket: net.Socket, frame: Frame): void {
     if (frame.kind === 'hello') {
-      socket.write(encodeFrame(this.#welcome(frame, FEATURE_PEER_CALL)));
+      socket.write(encodeFrame(this.#welcome(frame, this.callFeatures)));
       return;
     }
     const answer = this.answer(frame);
-    if (answer) socket.write(encodeFrame(answer));
-    if (answer) socket.write(encodeFrame({ kind: 'peer-done' }));
+    if (!answer) return;
+    for (const part of [answer].flat()) socket.write(encodeFrame(part));
+    socket.write(encodeFrame({ kind: 'peer-done' }));
   }
 
   #welcome({ hello }: Extract<Frame, { kind: 'hello' }>, features: number): PlainFrame {

@@ -46,7 +46,11 @@ export function statusText(status: StatusJson): string {
   return parts.join('\n');
 }
 
-const TODO = { nothing: 'nothing to do', soon: 'something to do soon', now: 'something to do now' };
+export const TODO = {
+  nothing: 'nothing to do',
+  soon: 'something to do soon',
+  now: 'something to do now',
+};
 
 /** What is wrong, and where docs/OPERATIONS.md says what to do. */
 function problemText({ health, todo, text, forMs, chapter }: ProblemJson): string {

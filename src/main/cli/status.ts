@@ -3,14 +3,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../shared/errors.js';
 import { shown } from '../../shared/shown.js';
 import { DEFAULT_HTTP_PORT } from '../options/http.js';
-import { exitCodeOf, HEALTH_WORDS } from '../watch/health/words.js';
+import type { ClusterJson } from '../watch/cluster/cluster-json.js';
+import { exitCodeOf, HEALTH_WORDS, type HealthWord } from '../watch/health/words.js';
 import type { StatusJson } from '../watch/status-json.js';
+import { clusterText } from './cluster-text.js';
 import { complain, say, wipe } from './output.js';
 import { statusText } from './status-text.js';
 
 export interface StatusFlags {
   readonly url: string;
   readonly space?: string;
+  /** All members that the node knows, in the place of the node. */
+  readonly cluster: boolean;
   readonly json: boolean;
   readonly watch: boolean;
   /** How often --watch looks, seconds. */
@@ -21,6 +25,7 @@ export const DEFAULT_URL = `http://127.0.0.1:${DEFAULT_HTTP_PORT}`;
 /** The variable that holds http.token, so that it stands in no list of processes. */
 export const TOKEN_VARIABLE = 'ENGRAM_WAL_TOKEN';
 
+const CLUSTER = '/cluster';
 const ANSWER_TIMEOUT_MS = 10_000;
 /** Spaces that are listed: the worst. */
 const ROWS = 20;
@@ -49,9 +54,10 @@ export async function showStatus(flags: StatusFlags): Promise<number> {
   return code;
 }
 
-type Answer = { status: StatusJson } | { unreachable: string };
+type Told = { readonly health: HealthWord };
+type Answer = { status: Told } | { unreachable: string };
 
-function urlOf({ url, space }: StatusFlags): URL {
+function urlOf({ url, space, cluster }: StatusFlags): URL {
   let base: URL;
   try {
     base = new URL(url.includes('://') ? url : `http://${url}`);
@@ -61,9 +67,11 @@ function urlOf({ url, space }: StatusFlags): URL {
   if (base.protocol !== 'http:' && base.protocol !== 'https:') {
     throw failure('Configuration', `${url} is neither http nor https`);
   }
-  const asked = new URL('/replication/status', base);
-  asked.searchParams.set('sort', 'health');
-  asked.searchParams.set('limit', String(ROWS));
+  const asked = new URL(cluster ? CLUSTER : '/replication/status', base);
+  if (!cluster) {
+    asked.searchParams.set('sort', 'health');
+    asked.searchParams.set('limit', String(ROWS));
+  }
   if (space !== undefined) asked.searchParams.set('space', space);
   return asked;
 }
@@ -80,7 +88,10 @@ async function ask(url: URL): Promise<Answer> {
       const found = `${url.origin} wants a token, ${TOKEN_VARIABLE} has none or another`;
       throw failure('Configuration', found);
     }
-    const body = (await response.json()) as StatusJson & { error?: string };
+    const body = (await response.json()) as Told & { error?: string };
+    if (response.status === 404 && url.pathname === CLUSTER) {
+      return { unreachable: `${url.origin} is of an older version: it tells of itself alone` };
+    }
     if (!response.ok || !HEALTH_WORDS.includes(body.health)) {
       return { unreachable: `${url.origin} is no node: ${response.status} ${body.error ?? ''}` };
     }
@@ -101,10 +112,21 @@ function show(flags: StatusFlags, answer: Answer): number {
     else complain(`engram-wal: ${shown(reason)}`);
     return UNREACHABLE;
   }
-  const { status } = answer;
+  if (flags.cluster) showCluster(flags, answer.status as ClusterJson);
+  else showNode(flags, answer.status as StatusJson);
+  return exitCodeOf(answer.status.health);
+}
+
+function showNode(flags: StatusFlags, status: StatusJson): void {
   if (flags.space !== undefined && status.rows.length === 0) {
     throw failure('SpaceUnknown', `${flags.space} is not on node ${status.nodeId}`);
   }
   say(status, flags.json, statusText);
-  return exitCodeOf(status.health);
+}
+
+function showCluster(flags: StatusFlags, cluster: ClusterJson): void {
+  if (cluster.space?.copies.every(({ role }) => role === 'none' || role === 'unknown')) {
+    throw failure('SpaceUnknown', `${flags.space} is on none of the members that answer`);
+  }
+  say(cluster, flags.json, clusterText);
 }

@@ -4,6 +4,7 @@ import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
 import { FRAME_SHARE } from '../../shared/limits.js';
 import type { Sequence } from '../../shared/position.js';
+import type { Glance } from '../../shared/wire/peer-frames.js';
 import { Applier } from '../follow/apply.js';
 import { AppliedWaits, ApplyGate } from '../follow/apply-gate.js';
 import { CheckpointFollower } from '../follow/checkpoint-follower.js';
@@ -14,7 +15,7 @@ import type { SpaceState } from '../log/space-table.js';
 import type { NodeConfig } from '../options/options.js';
 import { appendHandler, type TakeAppend } from '../peer/append-handler.js';
 import type { PeerIdentity } from '../peer/client.js';
-import { peerHandlers } from '../peer/handlers.js';
+import { glanceHandler, peerHandlers } from '../peer/handlers.js';
 import type { Emit } from '../runtime/emit.js';
 import { inTurn } from '../runtime/in-order.js';
 import type { Sockets } from '../runtime/machine.js';
@@ -69,6 +70,7 @@ export class FollowPart {
   readonly later = {
     connected: (_primaryId: string): void => undefined,
     append: notYet as TakeAppend,
+    glance: notYet as () => Promise<Glance>,
   };
   readonly #given: FollowGiven;
   readonly #checkpoints: CheckpointFollower | undefined;
@@ -187,6 +189,7 @@ export class FollowPart {
           standingOf: (space) => replication.quorum.standingOf(space),
         }),
         ...appendHandler((ask) => this.later.append(ask)),
+        ...glanceHandler(() => this.later.glance()),
         ...leading.peers,
       },
     });

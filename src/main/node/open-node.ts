@@ -246,5 +246,6 @@ async function build(
   const handles = SpaceHandles.of({ config, log, ship, follow, lead, ackRefusal, stop });
   follow.later.append = (ask) => takeAppend(log.spaces, handles, ask);
   const watch = new WatchPart({ ...shared, lead, handles, openings, credentials, emitter });
+  follow.later.glance = () => watch.glanceOfNode();
   return Object.assign(parts, { log, ship, follow, lead, repairer, watch, handles });
 }

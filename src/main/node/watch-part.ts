@@ -1,6 +1,9 @@
 /** A node as it is seen from outside: figures, metrics, what answers over HTTP. */
+import type { Glance } from '../../shared/wire/peer-frames.js';
+import { knownMembers } from '../lead/members/known-members.js';
 import type { NodeConfig } from '../options/options.js';
 import type { PeerIdentity } from '../peer/client.js';
+import { MemberCalls } from '../peer/member-calls.js';
 import type { Openings } from '../recovery/openings.js';
 import type { CredentialStore } from '../runtime/credentials.js';
 import { inTurn } from '../runtime/in-order.js';
@@ -10,12 +13,14 @@ import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEmitter } from '../tell/emitter.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { RecentEvent } from '../tell/logger.js';
+import type { Cluster } from '../watch/cluster/cluster.js';
 import { DiskRoom } from '../watch/health/disk-room.js';
 import type { HttpSurface } from '../watch/http-server.js';
 import type { MetricParts } from '../watch/metric-facts.js';
 import { Metrics, type Scrape } from '../watch/metrics.js';
 import type { SeenNode } from '../watch/seen-node.js';
 import type { NodeSummary, SpaceGlance } from '../watch/status.js';
+import { StatusBoard } from '../watch/status-board.js';
 import type { FollowPart } from './follow-part.js';
 import type { LeadPart } from './lead-part.js';
 import type { LogPart } from './log-part.js';
@@ -46,6 +51,9 @@ export class WatchPart implements SeenNode {
   readonly #room: DiskRoom;
   /** undefined: nothing answers over HTTP. */
   #http: HttpSurface | undefined;
+  readonly #openedMs = performance.now();
+  /** undefined: nobody has looked yet. */
+  #looked: StatusBoard | undefined;
   /** undefined: nobody operates it through a socket. */
   #admin: { close(): Promise<void> } | undefined;
 
@@ -62,7 +70,42 @@ export class WatchPart implements SeenNode {
     requirePackage('preact', 'http');
     if (!metricsRegistry) requirePackage('prom-client', 'http');
     const { openHttp } = await import('../watch/http-server.js');
-    this.#http = await openHttp(this, http, lagAlertThresholdMs, this.#given.refusals);
+    const shown = { node: this, board: this.#board, cluster: await this.#cluster() };
+    this.#http = await openHttp(shown, http, lagAlertThresholdMs, this.#given.refusals);
+  }
+
+  /** From the first look on. */
+  get #board(): StatusBoard {
+    this.#looked ??= new StatusBoard(this, this.#openedMs);
+    return this.#looked;
+  }
+
+  async #cluster(): Promise<Cluster> {
+    const { Cluster } = await import('../watch/cluster/cluster.js');
+    const { pageOf } = await import('../watch/cluster/glance.js');
+    const { config, lead, log } = this.#given;
+    return new Cluster({
+      nodeId: config.nodeId,
+      board: this.#board,
+      peers: lead.peers,
+      calls: new MemberCalls(lead.peers),
+      page: () => pageOf(config.http, this.#http?.address),
+      summary: () => this.summary(),
+      members: () => knownMembers(config.nodeId, lead.leadership.known(), log.spaces.spaces),
+      space: (name) => {
+        const space = log.spaces.byName(name);
+        return space && this.#given.handles.of(space);
+      },
+    });
+  }
+
+  /** What other members are told. */
+  async glanceOfNode(): Promise<Glance> {
+    const { glanceOf, pageOf } = await import('../watch/cluster/glance.js');
+    const board = this.#board;
+    const snapshot = await board.fresh();
+    const page = pageOf(this.#given.config.http, this.#http?.address);
+    return glanceOf(snapshot, board.uptimeMs, page);
   }
 
   /** The last step of opening: from now on the node can be operated. */
@@ -135,6 +178,7 @@ export class WatchPart implements SeenNode {
   }
 
   async close(): Promise<void> {
-    await inTurn([() => this.#metrics.close(), () => this.#http?.close()]);
+    const board = async (): Promise<void> => this.#looked?.close();
+    await inTurn([() => this.#metrics.close(), () => this.#http?.close(), board]);
   }
 }

@@ -24,19 +24,26 @@ export interface HttpOptions {
   };
   /** Further names by which clients call this address, for a proxy that keeps the Host header. */
   readonly names?: readonly string[];
+  /**
+   * Where people find this page, for the pages of other nodes and for `status --cluster`: a URL.
+   * Default: where it listens, unless that is a wildcard; an address of loopback is told to members
+   * on the same machine alone.
+   */
+  readonly url?: string;
 }
 
 export const DEFAULT_HTTP_HOST = '127.0.0.1';
 export const DEFAULT_HTTP_PORT = 7480;
 const TOKEN_LEAST = 16;
 
-const KEYS = ['host', 'port', 'token', 'tls', 'names'];
+const KEYS = ['host', 'port', 'token', 'tls', 'names', 'url'];
+const URL_MAX_CHARACTERS = 255;
 const TLS_KEYS = ['certFile', 'keyFile', 'caFile'];
 
 /** What it should have been; undefined where it is right. */
 export function httpProblem(value: unknown): Problem | undefined {
   if (!isObjectOf(value, KEYS)) return `an object of ${KEYS.join(', ')}`;
-  const { host, port, token, tls, names } = value;
+  const { host, port, token, tls, names, url } = value;
   const part = (key: string, expected: string): Problem => ({
     at: `http.${key}`,
     found: value[key],
@@ -58,9 +65,20 @@ export function httpProblem(value: unknown): Problem | undefined {
   if (names !== undefined && !(Array.isArray(names) && names.every(isText))) {
     return part('names', 'an array of host names');
   }
+  if (url !== undefined && !isPage(url)) {
+    return part('url', `a URL of http or https, without a user, ${URL_MAX_CHARACTERS} characters`);
+  }
   const isOpen = host !== undefined && !isLoopback(host as string);
   const isGuarded = token !== undefined || (tls as HttpOptions['tls'])?.caFile !== undefined;
   return isOpen && !isGuarded
     ? part('host', 'on loopback, although there is neither http.token nor http.tls.caFile')
     : undefined;
+}
+
+/** It is told to others as it is: what they read must be what was meant. */
+function isPage(value: unknown): boolean {
+  if (!isText(value) || value.length > URL_MAX_CHARACTERS || !URL.canParse(value)) return false;
+  const { protocol, username, password, href } = new URL(value);
+  const isWeb = protocol === 'http:' || protocol === 'https:';
+  return isWeb && username === '' && password === '' && href.length <= URL_MAX_CHARACTERS;
 }

@@ -17,7 +17,7 @@ import { CHANCE_BYTES, DiallerAuth, nonceOf } from '../../shared/wire/auth.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { FrameAssembler } from '../../shared/wire/frame.js';
 import { directoryOf, isSpoken, SPOKEN } from '../../shared/wire/greeting.js';
-import { FEATURE_PEER_CALL } from '../../shared/wire/peer-frames.js';
+import { FEATURE_GLANCE, FEATURE_PEER_CALL } from '../../shared/wire/peer-frames.js';
 import {
   decodeFrame,
   encodeFrame,
@@ -126,6 +126,8 @@ export class PeerCall {
   directoryId: string | undefined;
   /** Of the protocol, as agreed on. */
   version = 1;
+  /** The other end knows `glance-ask`. */
+  knowsGlance = false;
   /** Bytes of the answer that is under way. */
   #bytes = 0;
 
@@ -187,7 +189,7 @@ export class PeerCall {
     this.#auth = new DiallerAuth(credentials.now.keys, parties, nonce, proven?.channel);
     const caps = { maxFrameBytes, maxEntryBytes };
     const peerId = this.#member.nodeId;
-    const features = FEATURE_PEER_CALL;
+    const features = FEATURE_PEER_CALL | FEATURE_GLANCE;
     const { hello: auth } = this.#auth;
     const who = { clusterId, nodeId, peerId, incarnation };
     const hello = { ...SPOKEN, ...who, features, ...caps, auth };
@@ -211,6 +213,7 @@ export class PeerCall {
       }
       const proof = this.#auth!.welcomed(auth, version);
       this.version = version;
+      this.knowsGlance = (features & FEATURE_GLANCE) !== 0;
       this.directoryId = directoryOf(version, auth);
       if (proof) this.#socket.write(encodeFrame({ kind: 'proof', proof }));
       this.#assembler.setCap(this.#own.maxFrameBytes);

@@ -17,6 +17,7 @@ import { idOf } from '../../shared/names.js';
 import { NO_POSITION, type Sequence } from '../../shared/position.js';
 import { encodeBatchHeader } from '../../shared/wire/batch.js';
 import {
+  type Glance,
   type LackReason,
   STANDING_HISTORY_MAX,
   type StandingRow,
@@ -43,6 +44,15 @@ export interface PeerFacts {
 /** The handlers of this release. */
 export function peerHandlers(facts: PeerFacts): PeerHandlers {
   return { 'standing-ask': standing(facts), 'entries-ask': entries(facts) };
+}
+
+/** Tells how this node is. @param look as of now, at most a second old */
+export function glanceHandler(look: () => Promise<Glance>): PeerHandlers {
+  return {
+    'glance-ask': async function* (): AsyncGenerator<PlainFrame> {
+      yield { kind: 'glance', ...(await look()) };
+    },
+  };
 }
 
 function standing({

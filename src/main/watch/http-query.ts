@@ -41,6 +41,11 @@ export function statusQuery(given: URLSearchParams): SpaceQuery {
   return queryOf(given, STATUS) as SpaceQuery;
 }
 
+/** The space that is asked for, if one is. Throws QueryError. */
+export function clusterQuery(given: URLSearchParams): { readonly space?: string } {
+  return queryOf(given, { space: text(1) });
+}
+
 /** Throws QueryError where anything is asked for. */
 export function noQuery(given: URLSearchParams): void {
   queryOf(given, {});

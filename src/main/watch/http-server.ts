@@ -5,7 +5,6 @@
 import fs from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
-import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
@@ -16,12 +15,14 @@ import { pause } from '../runtime/deadline.js';
 import type { Refusals } from '../runtime/refusals.js';
 import { readSecret } from '../runtime/secret-file.js';
 import { warn } from '../runtime/warn.js';
+import type { Cluster } from './cluster/cluster.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { keepPlaces } from './http-places.js';
-import { noQuery, QueryError, statusQuery } from './http-query.js';
+import { clusterQuery, noQuery, QueryError, statusQuery } from './http-query.js';
+import { PACKAGE_VERSION } from './package-version.js';
 import { loadPage, type PageFile } from './page-files.js';
 import type { SeenNode } from './seen-node.js';
-import { StatusBoard } from './status-board.js';
+import type { StatusBoard } from './status-board.js';
 import { healthJson, readyJson, statusJson } from './status-json.js';
 
 /** How often the server looks for requests that are not whole in time. */
@@ -31,12 +32,17 @@ const HEADER_MAX_BYTES = 8 * 1024;
 const REQUESTS_PER_SOCKET = 1_000;
 const JSON_TYPE = 'application/json; charset=utf-8';
 
-const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
-
 /** The listening side of a node for those who operate it. */
 export interface HttpSurface {
   readonly address: Address;
   close(): Promise<void>;
+}
+
+/** What is shown. */
+export interface Shown {
+  readonly node: SeenNode;
+  readonly board: StatusBoard;
+  readonly cluster: Cluster;
 }
 
 interface Answer {
@@ -55,7 +61,7 @@ type Route = (query: URLSearchParams, headers: http.IncomingHttpHeaders) => Prom
  * Rejects Configuration for an address or a file that cannot be used.
  */
 export async function openHttp(
-  node: SeenNode,
+  { node, board, cluster }: Shown,
   options: HttpOptions,
   alertMs: number,
   refusals: Refusals,
@@ -63,8 +69,7 @@ export async function openHttp(
   const host = options.host ?? DEFAULT_HTTP_HOST;
   const port = options.port ?? DEFAULT_HTTP_PORT;
   const server = await makeServer(options);
-  const board = new StatusBoard(node);
-  const routes = routesOf(node, board, alertMs);
+  const routes = routesOf({ node, board, cluster }, alertMs);
   for (const file of await loadPage()) routes.set(file.path, pageRoute(file));
   const refusalOf = guard(host, options);
   const told = keepPlaces(server, refusals);
@@ -85,7 +90,6 @@ export async function openHttp(
       server.listen({ host, port }, resolve);
     });
   } catch (error) {
-    board.close();
     const why = (error as Error).message;
     throw failure('Configuration', `option http: cannot listen on ${host}:${port}: ${why}`, {
       cause: error,
@@ -97,13 +101,11 @@ export async function openHttp(
   });
   return {
     address: { host, port: (server.address() as AddressInfo).port },
-    close: () => {
-      board.close();
-      return new Promise((resolve) => {
+    close: () =>
+      new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
-      });
-    },
+      }),
   };
 }
 
@@ -198,7 +200,7 @@ function pageRoute({ etag, type, bytes }: PageFile): Route {
   };
 }
 
-function routesOf(node: SeenNode, board: StatusBoard, alertMs: number): Map<string, Route> {
+function routesOf({ node, board, cluster }: Shown, alertMs: number): Map<string, Route> {
   const plain =
     (give: () => Promise<Answer>): Route =>
     (query) => {
@@ -221,12 +223,17 @@ function routesOf(node: SeenNode, board: StatusBoard, alertMs: number): Map<stri
         return json(ready, ready.ready ? 200 : 503);
       }),
     ],
+    ['/cluster', async (query) => json(await cluster.json(clusterQuery(query).space))],
     ['/cluster/health', plain(async () => json(healthJson(await board.fresh())))],
     [
       '/replication/status',
       async (query) => {
         const asked = statusQuery(query);
-        const told = { version, lagAlertThresholdMs: alertMs, events: node.recentEvents };
+        const told = {
+          version: PACKAGE_VERSION,
+          lagAlertThresholdMs: alertMs,
+          events: node.recentEvents,
+        };
         return json(statusJson(board, await board.fresh(), asked, told));
       },
     ],

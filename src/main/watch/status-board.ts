@@ -54,6 +54,8 @@ export interface ReplicaTotals {
   spaces: number;
   /** Never negative; `unknown` counts as Infinity. */
   worstLagMs: number;
+  worstLagEntries: number;
+  worstLagBytes: number;
   lagEntries: number;
   lagBytes: number;
   ackedEntries: number;
@@ -83,7 +85,7 @@ export class StatusBoard {
   /** Why the link to each replica was lost last; none for one that streams. */
   readonly #losses = new Map<string, string>();
   readonly #node: SeenNode;
-  readonly #openedMs = performance.now();
+  readonly #openedMs: number;
   /** When each problem was seen first, monotonic ms. */
   readonly #seen = new Map<string, number>();
   #snapshot: Snapshot | undefined;
@@ -91,8 +93,10 @@ export class StatusBoard {
   readonly #timer: NodeJS.Timeout;
   #early: NodeJS.Timeout | undefined;
 
-  constructor(node: SeenNode) {
+  /** @param openedMs when the node was opened, monotonic */
+  constructor(node: SeenNode, openedMs: number) {
     this.#node = node;
+    this.#openedMs = openedMs;
     node.on('replica-state', ({ replicaId, state, reason }) => {
       if (state === 'streaming') this.#losses.delete(replicaId);
       // While it is tried again its reason says less.
@@ -220,11 +224,14 @@ function finite(lagMs: number): number {
 function addTo(totals: Map<string, ReplicaTotals>, pair: PairGlance): void {
   let total = totals.get(pair.replicaId);
   if (!total) {
-    total = { spaces: 0, worstLagMs: 0, ackedEntries: 0, ...NOTHING, word: 'healthy' };
+    const worst = { worstLagMs: 0, worstLagEntries: 0, worstLagBytes: 0 };
+    total = { spaces: 0, ...worst, ackedEntries: 0, ...NOTHING, word: 'healthy' };
     totals.set(pair.replicaId, total);
   }
   total.spaces++;
   total.worstLagMs = Math.max(total.worstLagMs, finite(pair.lagMs));
+  total.worstLagEntries = Math.max(total.worstLagEntries, pair.lagEntries);
+  total.worstLagBytes = Math.max(total.worstLagBytes, pair.lagBytes);
   total.lagEntries += pair.lagEntries;
   total.lagBytes += pair.lagBytes;
   total.ackedEntries += pair.acked;

@@ -9,7 +9,7 @@ import { type ErrorCode, failure } from '../errors.js';
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../limits.js';
 import { DIRECTORY_BYTES } from './auth.js';
 import { type Compression, featureOf, takenFeatures } from './compression.js';
-import { FEATURE_PEER_CALL } from './peer-frames.js';
+import { FEATURE_GLANCE, FEATURE_PEER_CALL } from './peer-frames.js';
 import type { Hello, Welcome } from './protocol.js';
 
 /** What a hello of this release says that it speaks. */
@@ -71,7 +71,8 @@ export function isCall(hello: Hello): boolean {
 
 /** Those of the hello that this end takes. */
 export function featuresFor(hello: Hello): number {
-  return isCall(hello) ? FEATURE_PEER_CALL : takenFeatures(hello.features);
+  const ofCalls = FEATURE_PEER_CALL | FEATURE_GLANCE;
+  return isCall(hello) ? hello.features & ofCalls : takenFeatures(hello.features);
 }
 
 /** Why a replica's welcome cannot be accepted; undefined where it can. All are fatal. */

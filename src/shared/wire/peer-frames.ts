@@ -21,6 +21,8 @@ import { type FrameCodecs, oneOf, partsBySize, readRows } from './frame.js';
 
 /** In the features of a hello: the connection asks, and follows nothing. */
 export const FEATURE_PEER_CALL = 0x1_0000;
+/** Beside it: the end that says so knows `glance-ask`; an older one would end the connection. */
+export const FEATURE_GLANCE = 0x2_0000;
 /** Of a longer epoch history the newest rows are told: what any frame holds. */
 export const STANDING_HISTORY_MAX = 1_000;
 
@@ -65,6 +67,37 @@ export interface TipRow {
   readonly sequence: Sequence;
 }
 
+/** What a node ships to another one, over all the spaces that go there. */
+export interface GlanceLink {
+  readonly replicaId: string;
+  /** Of the link. */
+  readonly state: string;
+  readonly spaces: number;
+  /** Of the space that lacks most, each for itself; ms undefined: not known. */
+  readonly lagMs: number | undefined;
+  readonly lagEntries: number;
+  readonly lagBytes: number;
+  /** Since the last byte came from it, ms; undefined: none ever. */
+  readonly heardAgoMs: number | undefined;
+}
+
+/** A node as it says itself, in few words: of no space by its name, for not all may know it. */
+export interface Glance {
+  /** Of the package. */
+  readonly version: string;
+  /** As watch/health/words.ts has it. */
+  readonly health: string;
+  readonly problems: number;
+  /** The kind of the worst of them; '': none. */
+  readonly worst: string;
+  readonly uptimeMs: number;
+  readonly spaces: number;
+  readonly led: number;
+  /** Where people find its page; '': it cannot say. */
+  readonly url: string;
+  readonly links: readonly GlanceLink[];
+}
+
 /** Why a node cannot give an entry. */
 export type LackReason = 'unknown' | 'trimmed' | 'beyond' | 'damaged';
 const LACKS: readonly LackReason[] = ['unknown', 'trimmed', 'beyond', 'damaged'];
@@ -96,6 +129,9 @@ export type PeerFrame =
       readonly first: Sequence;
       readonly last: Sequence;
     }
+  /** How is the node that is asked? Only where both ends have said FEATURE_GLANCE. */
+  | { readonly kind: 'glance-ask' }
+  | ({ readonly kind: 'glance' } & Glance)
   /** The answer is complete. */
   | { readonly kind: 'peer-done' }
   /** There is no answer; the connection goes on. */
@@ -191,6 +227,27 @@ export const PEER_CODECS: FrameCodecs<PeerFrame> = {
       last: r.u64(),
     }),
   },
+  'glance-ask': { code: 52, write: () => undefined, read: () => ({ kind: 'glance-ask' }) },
+  glance: {
+    code: 53,
+    write: (w, g) => {
+      w.text(g.version).text(g.health).u32(g.problems).text(g.worst).u64(g.uptimeMs);
+      w.u32(g.spaces).u32(g.led).text(g.url).u8(g.links.length);
+      for (const link of g.links) writeLink(w, link);
+    },
+    read: (r) => ({
+      kind: 'glance',
+      version: r.text(),
+      health: r.text(),
+      problems: r.u32(),
+      worst: r.text(),
+      uptimeMs: r.u64(),
+      spaces: r.u32(),
+      led: r.u32(),
+      url: r.text(),
+      links: Array.from({ length: r.u8() }, () => readLink(r)),
+    }),
+  },
   'peer-done': { code: 30, write: () => undefined, read: () => ({ kind: 'peer-done' }) },
   'peer-declined': {
     code: 31,
@@ -242,6 +299,32 @@ function readHistory(r: ByteReader): EpochStart[] {
     history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
   }
   return history;
+}
+
+const LAG_KNOWN = 1;
+const EVER_HEARD = 2;
+
+function writeLink(w: ByteWriter, link: GlanceLink): void {
+  const { lagMs, heardAgoMs } = link;
+  const flags = (lagMs === undefined ? 0 : LAG_KNOWN) | (heardAgoMs === undefined ? 0 : EVER_HEARD);
+  w.text(link.replicaId).text(link.state).u32(link.spaces).u8(flags);
+  w.u64(lagMs ?? 0)
+    .u64(link.lagEntries)
+    .u64(link.lagBytes)
+    .u64(heardAgoMs ?? 0);
+}
+
+function readLink(r: ByteReader): GlanceLink {
+  const [replicaId, state, spaces, flags] = [r.text(), r.text(), r.u32(), r.u8()];
+  const [lagMs, lagEntries, lagBytes, heardAgoMs] = [r.u64(), r.u64(), r.u64(), r.u64()];
+  if (flags > (LAG_KNOWN | EVER_HEARD)) {
+    throw failure('ProtocolViolation', `flags ${flags} of a link`);
+  }
+  return {
+    ...{ replicaId, state, spaces, lagEntries, lagBytes },
+    lagMs: (flags & LAG_KNOWN) === 0 ? undefined : lagMs,
+    heardAgoMs: (flags & EVER_HEARD) === 0 ? undefined : heardAgoMs,
+  };
 }
 
 /** Rows in parts that any frame holds. */

@@ -140,6 +140,28 @@ const FRAMES: PlainFrame[] = [
     last: 300,
     epoch: 4,
   },
+  { kind: 'glance-ask' },
+  {
+    kind: 'glance',
+    version: '0.1.0',
+    health: 'degraded',
+    problems: 2,
+    worst: 'replica-failed',
+    uptimeMs: 60_000,
+    spaces: 500,
+    led: 167,
+    url: 'http://10.0.0.1:7480/',
+    links: [
+      {
+        ...{ replicaId: 'b', state: 'streaming', spaces: 167, lagMs: 12, lagEntries: 3 },
+        ...{ lagBytes: 400, heardAgoMs: 250 },
+      },
+      {
+        ...{ replicaId: 'c', state: 'waiting', spaces: 0, lagMs: undefined, lagEntries: 0 },
+        ...{ lagBytes: 0, heardAgoMs: undefined },
+      },
+    ],
+  },
   { kind: 'peer-done' },
   { kind: 'peer-declined', code: 'Io', message: 'cannot be read' },
   { kind: 'snapshot-request', handle: 3, snapshot: ID, chunks: 17 },
@@ -292,7 +314,7 @@ describe('frames', () => {
   test('any bytes: a frame, or an error of ours', () => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 0, max: 48 }),
+        fc.integer({ min: 0, max: 60 }),
         fc.uint8Array({ maxLength: 200 }),
         (kind, body) => {
           try {

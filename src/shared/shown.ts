@@ -53,6 +53,11 @@ export function jsonText(
   return JSON.stringify(value, replacer, space).replace(EACH_HIDDEN, escaped);
 }
 
+/** One word for a shell, whatever is in it. */
+export function shellWord(word: string): string {
+  return /^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
 function hexOf(char: string): string {
   return char.codePointAt(0)!.toString(16);
 }

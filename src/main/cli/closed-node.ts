@@ -9,6 +9,7 @@ import type { SpaceFacts } from '../../shared/log/space-facts.js';
 import { addSkip } from '../../shared/log/space-facts.js';
 import { type State, StateWriter } from '../../shared/log/state.js';
 import type { Sequence } from '../../shared/position.js';
+import { shellWord } from '../../shared/shown.js';
 import { newDirectoryId, readNodeFile, writeNodeFile } from '../recovery/node-file.js';
 import { newestState, STATE_FILES } from '../recovery/recovery.js';
 import { type Disk, replaceFile } from '../segments/disk.js';
@@ -48,13 +49,8 @@ export async function proposedLoss(disk: Disk, dir: string, space: string): Prom
   if (open.length === 0) return [`${space}: no damaged range is known that is not accepted`];
   return open.map(({ from, to }) => {
     const range = `--from ${from}${to === 0 ? '' : ` --to ${to}`}`;
-    return `engram-wal accept-loss ${quoted(dir)} --space ${quoted(space)} ${range}`;
+    return `engram-wal accept-loss ${shellWord(dir)} --space ${shellWord(space)} ${range}`;
   });
-}
-
-/** One word for a shell, whatever is in it. */
-function quoted(word: string): string {
-  return /^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /**

@@ -52,10 +52,21 @@ export const TODO = {
   now: 'something to do now',
 };
 
-/** What is wrong, and where docs/OPERATIONS.md says what to do. */
-function problemText({ health, todo, text, forMs, chapter }: ProblemJson): string {
+/** What is wrong and where, what to do, and where docs/OPERATIONS.md says more. */
+function problemText(problem: ProblemJson): string {
+  const { health, todo, text, forMs, chapter, spaces, examples, advice } = problem;
   const word = health === 'corrupt' ? health : todo;
-  return `  ${word.toUpperCase()} for ${lagText(forMs)}: ${text} (OPERATIONS.md#${chapter})`;
+  const lines = [
+    `  ${word.toUpperCase()} for ${lagText(forMs)}: ${text} (OPERATIONS.md#${chapter})`,
+  ];
+  if (spaces > 1) {
+    const rest = spaces - examples.length;
+    const more = rest > 0 ? ` and ${number(rest)} more` : '';
+    lines.push(`    spaces: ${examples.join(', ')}${more}`);
+  }
+  lines.push(`    do: ${advice.text}`);
+  lines.push(...advice.steps.map(({ on, command }) => `      ${command}${on && `  # on ${on}`}`));
+  return lines.join('\n');
 }
 
 function replicasTable({ replicas }: StatusJson): string {

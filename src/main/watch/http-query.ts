@@ -5,6 +5,8 @@ import { SORTS, type SpaceQuery } from './status-json.js';
 const ROWS_MAX = 1_000;
 const OFFSET_MAX = 1_000_000;
 const TEXT_MAX = 255;
+/** A kind, and the name of a node. */
+const CAUSE_MAX = 300;
 
 /** Says what is wrong with the query, for whoever has asked. */
 export class QueryError extends Error {}
@@ -13,9 +15,9 @@ export class QueryError extends Error {}
 type Reader = (text: string) => string | number | undefined;
 
 const text =
-  (least: number): Reader =>
+  (least: number, most = TEXT_MAX): Reader =>
   (given) =>
-    given.length >= least && given.length <= TEXT_MAX ? given : undefined;
+    given.length >= least && given.length <= most ? given : undefined;
 const word =
   (words: readonly string[]): Reader =>
   (given) =>
@@ -29,6 +31,7 @@ const STATUS: Readonly<Record<keyof SpaceQuery, Reader>> = {
   space: text(1),
   search: text(0),
   health: word(HEALTH_WORDS),
+  cause: text(1, CAUSE_MAX),
   problems: count(1),
   sort: word(SORTS),
   limit: count(ROWS_MAX),

@@ -3,6 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
+import { loadHandbook } from './handbook.js';
 
 export interface PageFile {
   /** Of the URL. */
@@ -27,10 +28,11 @@ const ELSEWHERE = [
 
 export async function loadPage(): Promise<PageFile[]> {
   const names = (await fs.readdir(FOLDER)).filter((name) => TYPES[ending(name)] !== undefined);
-  return await Promise.all([
+  const loaded = await Promise.all([
     ...names.map((name) => load(name === 'index.html' ? '/' : `/${name}`, new URL(name, FOLDER))),
     ...ELSEWHERE.map(({ path, url }) => load(path, new URL(url))),
   ]);
+  return [...loaded, fileOf('/runbook', 'html', await loadHandbook())];
 }
 
 function ending(name: string): string {
@@ -38,8 +40,11 @@ function ending(name: string): string {
 }
 
 async function load(path: string, url: URL): Promise<PageFile> {
-  const bytes = await fs.readFile(url);
-  const digest = createHash('sha256').update(bytes).digest('base64url').slice(0, 22);
   const kind = ending(path === '/' ? 'index.html' : path);
+  return fileOf(path, kind, await fs.readFile(url));
+}
+
+function fileOf(path: string, kind: string, bytes: Buffer): PageFile {
+  const digest = createHash('sha256').update(bytes).digest('base64url').slice(0, 22);
   return { path, type: TYPES[kind]!, bytes, etag: `"${digest}"` };
 }

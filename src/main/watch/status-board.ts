@@ -44,6 +44,8 @@ export interface SpaceRow {
   readonly space: SeenSpace;
   readonly name: string;
   readonly word: HealthWord;
+  /** The problems that it has a part in. */
+  readonly causes: readonly string[];
   /** The worst of its replicas; Infinity: one has never been connected. */
   readonly lagMs: number;
   readonly entries: number;
@@ -163,10 +165,10 @@ export class StatusBoard {
       });
       const isCalm = !glance.isTroubled && problems.isFollowed(glance);
       // All its figures are wanted only where something is wrong.
-      const word = isCalm ? problems.count(calm) : problems.add(space.status());
+      const told = isCalm ? problems.count(calm) : problems.add(space.status());
       if (glance.role === 'primary') led++;
       entries += glance.durableSequence;
-      rows.push({ space, name: glance.name, word, lagMs, entries: glance.durableSequence });
+      rows.push({ space, name: glance.name, ...told, lagMs, entries: glance.durableSequence });
     }
     const node = this.#node.summary();
     const found = [...nodeProblems(node, rows.length), ...problems.list()];
@@ -193,16 +195,16 @@ export class StatusBoard {
     const own = new SpaceProblems({ primaries, losses: this.#losses });
     own.add(space.status());
     const found = [...nodeProblems(node, 1), ...own.list()];
-    return found.map((one) => ({ ...one, forMs: atMs - (this.#seen.get(keyOf(one)) ?? atMs) }));
+    return found.map((one) => ({ ...one, forMs: atMs - (this.#seen.get(one.cause) ?? atMs) }));
   }
 
   #since(found: readonly Problem[], nowMs: number): ProblemSince[] {
-    const keys = new Set(found.map(keyOf));
+    const keys = new Set(found.map(({ cause }) => cause));
     for (const key of this.#seen.keys()) if (!keys.has(key)) this.#seen.delete(key);
     const since = found.map((problem) => {
-      const key = keyOf(problem);
-      if (!this.#seen.has(key)) this.#seen.set(key, nowMs);
-      return { ...problem, forMs: nowMs - this.#seen.get(key)! };
+      const { cause } = problem;
+      if (!this.#seen.has(cause)) this.#seen.set(cause, nowMs);
+      return { ...problem, forMs: nowMs - this.#seen.get(cause)! };
     });
     const rank = (problem: Problem): number => HEALTH_WORDS.indexOf(problem.health);
     return since.sort((a, b) => rank(b) - rank(a) || b.forMs - a.forMs);
@@ -213,8 +215,6 @@ export class StatusBoard {
     clearTimeout(this.#early);
   }
 }
-
-const keyOf = ({ kind, subject }: Problem): string => `${kind} ${subject}`;
 
 /** NaN: never connected. */
 function finite(lagMs: number): number {

@@ -101,6 +101,8 @@ export interface SpaceQuery {
   /** A part of the name, in whatever case. */
   readonly search?: string;
   readonly health?: HealthWord;
+  /** Those that have a part in this problem: its `cause`. */
+  readonly cause?: string;
   /** 1: only those that are degraded or worse. */
   readonly problems?: 0 | 1;
   readonly sort?: (typeof SORTS)[number];
@@ -189,13 +191,23 @@ function select(
   rows: readonly SpaceRow[],
   query: SpaceQuery,
 ): { matching: number; shown: readonly SpaceRow[]; offset: number } {
-  const { space, search, health, problems, after, sort = 'name', limit = DEFAULT_ROWS } = query;
+  const {
+    space,
+    search,
+    health,
+    cause,
+    problems,
+    after,
+    sort = 'name',
+    limit = DEFAULT_ROWS,
+  } = query;
   const part = search?.toLowerCase();
   const found = rows.filter(
     (row) =>
       (space === undefined || row.name === space) &&
       (part === undefined || row.name.toLowerCase().includes(part)) &&
       (health === undefined || row.word === health) &&
+      (cause === undefined || row.causes.includes(cause)) &&
       (problems !== 1 || PROBLEM_WORDS.includes(row.word)),
   );
   found.sort(ORDER[sort]);

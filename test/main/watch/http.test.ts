@@ -213,6 +213,8 @@ describe('what a node answers over HTTP', () => {
     expect(most.rows[0]).toMatchObject({ name: 'tenant-23' });
     const bad = await json<StatusJson>(a, '/replication/status?problems=1');
     expect(bad.page).toMatchObject({ matching: 0, after: null });
+    const caused = await json<StatusJson>(a, '/replication/status?cause=replica-failed:b');
+    expect(caused.page.matching).toBe(0);
     const none = await json<StatusJson>(a, '/replication/status?limit=0');
     expect(none.rows).toEqual([]);
   });

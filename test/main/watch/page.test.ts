@@ -205,6 +205,21 @@ describe('the page', () => {
       .first()
       .waitFor({ state: 'attached', ...PATIENT });
     expect(await photograph(page, 'failed')).toEqual([]);
+    // The first five spaces are named; all of them are listed on demand, and the cause with them.
+    await untilText(problem, /tenant-0000, .*tenant-0004 and 7 more/);
+    await page.getByRole('button', { name: 'and 7 more' }).click();
+    const cause = page.locator('.chip-cause');
+    await untilText(cause, /Replica node-c has failed/);
+    await expect.poll(() => rows(page).count(), PATIENT).toBe(12);
+    expect(page.url()).toContain('cause=replica-failed%3Anode-c');
+    await cause.click();
+    await cause.waitFor({ state: 'detached', ...PATIENT });
+    // What to type, where, and the chapter that says more, from this node.
+    await untilText(problem, /start node-c again.*systemctl restart engram-wal on node-c/s);
+    await page.getByRole('link', { name: 'The handbook' }).click();
+    await page.getByRole('heading', { name: 'A replica lags' }).waitFor(PATIENT);
+    expect(await photograph(page, 'handbook', ['light', 'phone-dark'])).toEqual([]);
+    await page.goBack();
     proxy.flow();
     await proxy.listen();
     await page.getByRole('heading', { name: 'Nothing is wrong' }).waitFor(PATIENT);

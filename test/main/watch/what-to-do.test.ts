@@ -1,5 +1,6 @@
 /** The words of a node say what their reader must do: nothing, soon, now. */
 import { describe, expect, test } from 'vitest';
+import { statusText } from '#src/main/cli/status-text.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import { DISK_NOW_MS, DISK_SOON_MS, DiskRoom } from '#src/main/watch/health/disk-room.js';
@@ -25,8 +26,12 @@ async function fake(disk: FakeDisk, nodeId: string, more: Partial<NodeOptions> =
 }
 
 /** Asks until it is as wanted: what is shown may be a second old. */
-async function seen(node: Node, is: (status: StatusJson) => boolean, space?: string) {
-  const asked = space === undefined ? '' : `?space=${space}`;
+async function seen(
+  node: Node,
+  is: (status: StatusJson) => boolean,
+  space?: string,
+  asked = space === undefined ? '' : `?space=${space}`,
+) {
   const url = `http://127.0.0.1:${node.httpAddress!.port}/replication/status${asked}`;
   const deadlineMs = performance.now() + 30_000;
   for (;;) {
@@ -74,6 +79,14 @@ describe('a replica is dead', () => {
       chapter: 'a-replica-lags',
     });
     expect(status.spaces).toMatchObject({ degraded: 2, failed: 0 });
+    // The spaces of one cause are found by it; of another one there are none.
+    const caused = await seen(a, () => true, undefined, '?cause=replica-failed:c');
+    expect(caused.rows.map(({ name }) => name)).toEqual(['s', 't']);
+    const others = await seen(a, () => true, undefined, '?cause=replica-failed:b');
+    expect(others.rows).toEqual([]);
+    const text = statusText(status);
+    expect(text).toMatch(/SOON for .*OPERATIONS.md#a-replica-lags\)\n {4}spaces: s, t\n {4}do: /);
+    expect(text).toMatch(/start c again.*\n {6}systemctl restart engram-wal {2}# on c\n/);
   });
 
   test('and is the only one: now, for what is appended has one copy', async () => {

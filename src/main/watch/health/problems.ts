@@ -8,6 +8,7 @@ import { isCopy, lacksCopies, type WatchedCopy } from '../../ship/copies.js';
 import type { SpaceReplicaStatus } from '../../ship/status.js';
 import { clipped } from '../../tell/line.js';
 import type { SpaceStatus } from '../status.js';
+import { type Advice, adviceOf } from './advice.js';
 import { type Chapter, KINDS, type ProblemKind, REFUSED_STATES } from './kinds.js';
 import { type HealthWord, lagText, type Todo, todoOf, worse } from './words.js';
 
@@ -22,6 +23,9 @@ export interface Problem {
   /** The node itself (empty), a replica or a primary. */
   readonly subject: string;
   readonly text: string;
+  /** Of all problems of a node: this one, as `?cause=` of /replication/status takes it. */
+  readonly cause: string;
+  readonly advice: Advice;
   /** How many spaces it concerns; 0: not a matter of spaces. */
   readonly spaces: number;
   /** The first few of them. */
@@ -42,15 +46,22 @@ export interface LinksKnown {
 export function problem(
   kind: ProblemKind,
   text: string,
-  more: Partial<Omit<Problem, 'kind' | 'text' | 'todo' | 'chapter'>> = {},
+  more: Partial<Omit<Problem, 'kind' | 'text' | 'todo' | 'chapter' | 'cause' | 'advice'>> = {},
 ): Problem {
   const { chapter, health: least } = KINDS[kind];
   const { health = least, subject = '', spaces = 0, examples = [], isUnready = false } = more;
   const told = { subject, text: clipped(text), spaces, examples, isUnready };
-  return { kind, health, todo: todoOf(health), chapter, ...told };
+  const cause = causeOf(kind, subject);
+  const advice = adviceOf(kind, subject, examples[0] ?? '');
+  return { kind, health, todo: todoOf(health), chapter, cause, advice, ...told };
+}
+
+function causeOf(kind: ProblemKind, subject: string): string {
+  return subject === '' ? kind : `${kind}:${subject}`;
 }
 
 const EXAMPLES_MAX = 5;
+const NO_CAUSES: readonly string[] = [];
 
 interface Group {
   kind: ProblemKind;
@@ -117,6 +128,8 @@ export class SpaceProblems {
   };
   readonly #groups = new Map<string, Group>();
   readonly #links: LinksKnown;
+  /** Of the space that is added. */
+  #causes: string[] = [];
 
   constructor(links: LinksKnown) {
     this.#links = links;
@@ -128,13 +141,14 @@ export class SpaceProblems {
   }
 
   /** Counts a space of which nothing is wrong. */
-  count(word: 'healthy' | 'lagging'): HealthWord {
+  count(word: 'healthy' | 'lagging'): { word: HealthWord; causes: readonly string[] } {
     this.counts[word]++;
-    return word;
+    return { word, causes: NO_CAUSES };
   }
 
-  /** @returns the space's word */
-  add(space: SpaceStatus): HealthWord {
+  /** @returns the space's word, and the problems that it has a part in */
+  add(space: SpaceStatus): { word: HealthWord; causes: readonly string[] } {
+    this.#causes = [];
     const isFollowed = this.isFollowed(space);
     const word = wordOfSpace(space, isFollowed);
     this.counts[word]++;
@@ -169,7 +183,7 @@ export class SpaceProblems {
     }
     const isBare = isBareSpace(space);
     for (const replica of space.replicas) this.#replica(space, replica, isBare);
-    return word;
+    return { word, causes: this.#causes };
   }
 
   /** @param isBare too few others take its place */
@@ -207,7 +221,8 @@ export class SpaceProblems {
     },
   ): Group {
     const { subject = '', detail = '', isUnready = false, health = KINDS[kind].health } = more;
-    const key = `${kind} ${subject}`;
+    const key = causeOf(kind, subject);
+    this.#causes.push(key);
     let group = this.#groups.get(key);
     if (!group) {
       const of = { kind, health, subject, detail, isUnready };

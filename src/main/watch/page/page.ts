@@ -7,8 +7,9 @@ import type { StatusJson } from '#src/main/watch/status-json.js';
 import { charts } from './charts.js';
 import { events } from './events.js';
 import { links, nodeFigures } from './figures.js';
-import { header, problems, staleness } from './overview.js';
+import { header, staleness } from './overview.js';
 import { type ComponentChild, h, options, render } from './preact.js';
+import { problems } from './problems.js';
 import { shown } from './shown.js';
 import { spaces } from './spaces.js';
 import { type Choice, queryOf, readChoice, type View, writeChoice } from './view.js';
@@ -54,7 +55,7 @@ function page(now: View): ComponentChild {
       h(
         'main',
         {},
-        problems(status, isStale, (text) => choose({ search: text, health: undefined, offset: 0 })),
+        problems(status, isStale, choose),
         charts(history, status.node.lagAlertThresholdMs),
         links(status),
         h('div', { class: 'two' }, events(status, choice, choose), nodeFigures(status)),

@@ -26,12 +26,9 @@ export function spaces(status: StatusJson, choice: Choice, choose: Choose): Comp
   );
 }
 
-function tools(
-  { spaces: counts, page }: StatusJson,
-  choice: Choice,
-  choose: Choose,
-): ComponentChild {
-  const { search, health } = choice;
+function tools(status: StatusJson, choice: Choice, choose: Choose): ComponentChild {
+  const { spaces: counts, page } = status;
+  const { search, health, cause } = choice;
   const chip = (word: HealthWord | undefined, number: number): ComponentChild =>
     h(
       'button',
@@ -46,7 +43,7 @@ function tools(
       word ? capital(word) : 'All',
       h('span', { class: 'chip-count' }, count(number)),
     );
-  const isNarrowed = search !== '' || health !== undefined;
+  const isNarrowed = search !== '' || health !== undefined || cause !== '';
   return h(
     'div',
     { class: 'tools' },
@@ -74,11 +71,29 @@ function tools(
         chip(word, counts[word]),
       ),
     ),
+    cause !== '' && causeChip(status, cause, choose),
     h(
       'p',
       { class: 'unseen', role: 'status' },
       isNarrowed ? `${counted(page.matching, 'space')} found` : '',
     ),
+  );
+}
+
+/** What narrows the list to one problem, until it is pressed. */
+function causeChip({ problems }: StatusJson, cause: string, choose: Choose): ComponentChild {
+  const text = problems.find((one) => one.cause === cause)?.text ?? `${cause}: it is over`;
+  return h(
+    'button',
+    {
+      type: 'button',
+      class: 'chip chip-cause',
+      'aria-pressed': true,
+      'aria-label': `Only those of: ${text}. Show all`,
+      onClick: () => choose({ cause: '', offset: 0 }),
+    },
+    h('span', { class: 'long' }, text),
+    h('span', { class: 'chip-count', 'aria-hidden': 'true' }, '✕'),
   );
 }
 
@@ -132,7 +147,7 @@ function table(
         {
           type: 'button',
           class: 'link',
-          onClick: () => choose({ search: '', health: undefined, offset: 0 }),
+          onClick: () => choose({ search: '', health: undefined, cause: '', offset: 0 }),
         },
         'Show all',
       ),

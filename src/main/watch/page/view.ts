@@ -11,6 +11,8 @@ export type Sort = (typeof SORTS)[number];
 export interface Choice {
   readonly search: string;
   readonly health: HealthWord | undefined;
+  /** Those that have a part in this problem; empty: whichever. */
+  readonly cause: string;
   readonly sort: Sort;
   readonly offset: number;
   /** Names of spaces that are shown in full. */
@@ -37,6 +39,7 @@ export const ROWS = 25;
 export const NO_CHOICE: Choice = {
   search: '',
   health: undefined,
+  cause: '',
   sort: 'health',
   offset: 0,
   open: [],
@@ -55,6 +58,7 @@ export function readChoice(hash: string): Choice {
   return {
     search: (given.get('search') ?? '').slice(0, 255),
     health: WORDS.find((word) => word === given.get('health')),
+    cause: (given.get('cause') ?? '').slice(0, 300),
     sort: SORT_NAMES.find((sort) => sort === given.get('sort')) ?? NO_CHOICE.sort,
     offset: Number.isInteger(offset) && offset > 0 && offset <= 1_000_000 ? offset : 0,
     open: given.getAll('open').slice(0, ROWS),
@@ -65,10 +69,11 @@ export function readChoice(hash: string): Choice {
 }
 
 export function writeChoice(choice: Choice): string {
-  const { search, health, sort, offset, open, eventLevel, eventKind, eventSearch } = choice;
+  const { search, health, cause, sort, offset, open, eventLevel, eventKind, eventSearch } = choice;
   const written = new URLSearchParams();
   if (search !== '') written.set('search', search);
   if (health !== undefined) written.set('health', health);
+  if (cause !== '') written.set('cause', cause);
   if (sort !== NO_CHOICE.sort) written.set('sort', sort);
   if (offset > 0) written.set('offset', String(offset));
   for (const name of open) written.append('open', name);
@@ -80,9 +85,10 @@ export function writeChoice(choice: Choice): string {
 }
 
 /** What is asked of the node. */
-export function queryOf({ search, health, sort, offset }: Choice): string {
+export function queryOf({ search, health, cause, sort, offset }: Choice): string {
   const query = new URLSearchParams({ sort, limit: String(ROWS), offset: String(offset) });
   if (search !== '') query.set('search', search);
   if (health !== undefined) query.set('health', health);
+  if (cause !== '') query.set('cause', cause);
   return query.toString();
 }

@@ -238,5 +238,5 @@ function exitCodeOf(error: unknown): number {
 }
 
 function isUsage(code: string | undefined): boolean {
-  return code === 'Configuration' || code === 'SpaceUnknown';
+  return code === 'Configuration' || code === 'SpaceUnknown' || code === 'EntryTooLarge';
 }

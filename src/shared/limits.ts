@@ -210,7 +210,7 @@ export const SNAPSHOT_HOST_STALL_MS = 300_000;
 /** When a replica that waits for its turn asks again, at the earliest. */
 export const SNAPSHOT_WAIT_MS = 5_000;
 
-/** The longest question that a person's tool asks a node. */
+/** The longest question that a person's tool asks a node, beside an entry that it appends. */
 export const ADMIN_LINE_MAX_BYTES = 64 * KiB;
 /** Spaces that one question to a member may name. */
 export const ASK_SPACES_MAX = 256;

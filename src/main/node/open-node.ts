@@ -58,7 +58,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
 export async function openServed(options: NodeOptions, process?: OperatedProcess): Promise<Node> {
   checkHost();
   const followOf = ({ madeAs }: OpenedNodeFile) => (madeAs > 1 ? 'checkpoint' : 'nothing');
-  const administer: Administer = (node, dir) => openAdmin(node, dir, process);
+  const administer: Administer = (node, dir, most) => openAdmin(node, dir, most, process);
   const opening = openNodeOn(nodeDisk, options, nodePlatform, administer, followOf);
   return await stayAlive(sound(options, opening));
 }
@@ -81,7 +81,11 @@ async function sound<T>(options: NodeOptions, opening: Promise<T>): Promise<T> {
 }
 
 /** Takes what people ask of a node, until the node closes. */
-type Administer = (node: Node, dir: string) => Promise<{ close(): Promise<void> }>;
+type Administer = (
+  node: Node,
+  dir: string,
+  maxEntryBytes: number,
+) => Promise<{ close(): Promise<void> }>;
 
 /**
  * The same on another disk: tests give one that fails, or that loses what was not synced.
@@ -147,7 +151,7 @@ async function open(
         ground.emitter.emit('credentials', news);
       });
       await all.watch.answerOverHttp();
-      if (administer) await all.watch.operatedBy(administer(node, dir));
+      if (administer) await all.watch.operatedBy(administer(node, dir, config.maxEntryBytes));
       ground.emitter.release();
       return node;
     } catch (error) {

@@ -26,11 +26,11 @@ async function run(args: readonly string[], input?: string): Promise<Ran> {
 }
 
 /** A node as a process of its own, that leads `s` and ships it to a replica in this one. */
-async function serve(): Promise<string> {
+async function serve(sizes = { segmentBytes: 65_536, maxEntryBytes: 4_096 }): Promise<string> {
   const b = await each.start('b', { listen: { host: '127.0.0.1', port: 0 } });
   const dataDir = path.join(each.folder, 'data');
   const config = path.join(each.folder, 'wal.json');
-  const own = { nodeId: 'a', clusterId: 'test', segmentBytes: 65_536, maxEntryBytes: 4_096 };
+  const own = { nodeId: 'a', clusterId: 'test', ...sizes };
   const spaces = [{ name: 's', lead: true }];
   const replicas = [at('b', b.address!.port)];
   fs.writeFileSync(config, JSON.stringify({ dataDir, ...own, replicas, spaces }));
@@ -82,6 +82,23 @@ describe('on a running node', () => {
     expect(space.out).toMatch(/│ b +│ healthy +│ streaming +│ 3 +│/);
     const json = JSON.parse((await run(['space', dir, '--space', 's', '--json'])).out);
     expect(json).toMatchObject({ name: 's', durableSequence: 3, replicas: [{ replicaId: 'b' }] });
+  });
+
+  test('an entry may be as long as the log takes it, and no longer', async () => {
+    const dir = await serve({ segmentBytes: 1 << 20, maxEntryBytes: 400_000 });
+    const long = 'é'.repeat(200_000);
+    const taken = await run(['append', dir, '--space', 's'], `${long}\n`);
+    expect([taken.code, taken.err]).toEqual([0, '']);
+    const last = await run(['tail', dir, '--space', 's', '-n', '1', '--json']);
+    const { payload } = JSON.parse(last.out);
+    expect(Buffer.from(payload, 'base64').equals(Buffer.from(long))).toBe(true);
+    for (const [bytes, code] of [
+      [400_001, 'EntryTooLarge'],
+      [1_000_000, 'Configuration'],
+    ] as const) {
+      const refused = await run(['append', dir, '--space', 's'], 'x'.repeat(bytes));
+      expect([bytes, refused.code, refused.err]).toEqual([bytes, 4, expect.stringContaining(code)]);
+    }
   });
 
   test('tail goes on with those that come, until it is interrupted', async () => {

@@ -121,11 +121,13 @@ async function carryOut(
 
 /**
  * Takes questions until it is closed. @param process undefined: it is a host's own, not `serve`.
+ * @param maxEntryBytes the longest payload, which a question has in base64
  * A failure to listen is a warning: the node runs without.
  */
 export async function openAdmin(
   node: OperatedNode,
   dir: string,
+  maxEntryBytes: number,
   process?: OperatedProcess,
 ): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<net.Socket>();
@@ -134,7 +136,7 @@ export async function openAdmin(
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     const carried = (question: AdminQuestion) => carryOut(node, process, question);
-    serveOne(socket, (line) => answer(carried, own, line));
+    serveOne(socket, own, maxEntryBytes, (line) => answer(carried, own, line));
   });
   server.maxConnections = CONNECTIONS_MAX;
   const listen = (socketPath: string): Promise<void> =>
@@ -162,8 +164,19 @@ export async function openAdmin(
   };
 }
 
-function serveOne(socket: net.Socket, answered: (line: string) => Promise<AdminAnswer>): void {
+/**
+ * Takes one line. One longer than ADMIN_LINE_MAX_BYTES is an entry to append: it is kept for those
+ * alone who have shown the secret, and what no entry can be is refused once it has come whole.
+ */
+function serveOne(
+  socket: net.Socket,
+  own: AdminAddress | undefined,
+  maxEntryBytes: number,
+  answered: (line: string) => Promise<AdminAnswer>,
+): void {
+  const most = ADMIN_LINE_MAX_BYTES + Math.ceil(maxEntryBytes / 3) * 4;
   let line = '';
+  let length = 0;
   socket.setEncoding('utf8');
   socket.on('error', () => socket.destroy());
   // Who says nothing takes nobody's place.
@@ -171,15 +184,33 @@ function serveOne(socket: net.Socket, answered: (line: string) => Promise<AdminA
   silent.unref();
   socket.on('close', () => clearTimeout(silent));
   socket.on('data', (chunk: string) => {
-    line += chunk;
-    const end = line.indexOf('\n');
-    if (line.length > ADMIN_LINE_MAX_BYTES) socket.destroy();
-    else if (end >= 0) {
+    length += chunk.length;
+    if (length <= most) line += chunk;
+    if (length > ADMIN_LINE_MAX_BYTES && !begins(own, line)) socket.destroy();
+    else if (chunk.includes('\n')) {
       clearTimeout(silent);
       socket.removeAllListeners('data');
-      void answered(line.slice(0, end)).then((said) => socket.end(`${textOf(said)}\n`));
+      const said = length > most ? tooLong(length, most) : answered(line.split('\n', 1)[0]!);
+      void Promise.resolve(said).then((one) => socket.end(`${textOf(one)}\n`));
     }
   });
+}
+
+function tooLong(length: number, most: number): AdminAnswer {
+  const message = `a question of ${length} bytes, and the longest is ${most}: shorten the payload`;
+  return { code: 'Configuration', message, details: { option: 'payload' } };
+}
+
+/** What each question begins with. */
+function opening({ place, secret }: AdminAddress): string {
+  return JSON.stringify({ place, secret }).slice(0, -1);
+}
+
+function begins(own: AdminAddress | undefined, line: string): boolean {
+  if (!own) return false;
+  const wanted = Buffer.from(opening(own));
+  const given = Buffer.from(line.slice(0, wanted.length));
+  return given.length === wanted.length && timingSafeEqual(given, wanted);
 }
 
 /** Who has read the file of this very directory may ask. */
@@ -222,7 +253,7 @@ function textOf(said: AdminAnswer): string {
 export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
   const found = await findSocket(dir);
   const { socket, place, secret } = found;
-  const text = await ask(dir, socket, { ...question, place, secret });
+  const text = await ask(dir, socket, { place, secret, ...question });
   // An answer has its end: half a line is what a killed node leaves.
   if (!text.endsWith('\n')) {
     const found = `the node of ${dir} has ended before it answered`;

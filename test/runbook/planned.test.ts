@@ -1,65 +1,23 @@
 /** Planned work: each chapter of the runbook done as it stands there, on machines of its own. */
-import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { blocksOf, follow, shows } from './document.js';
 import { Machines } from './machines.js';
+import { DIR, key, sameOn, THREE, threeNodes } from './three-nodes.js';
 
-const SEED = path.join(import.meta.dirname, 'seed.mjs');
-const SPACES = ['tenant-a', 'tenant-b', 'tenant-c'];
-const THREE = ['node-a', 'node-b', 'node-c'];
-const DIR = '/var/lib/engram-wal';
-const ENTRIES = 50;
 const TEST_MS = 180_000;
 
 let machines: Machines;
 
 afterEach(() => machines?.close());
 
-/** The three nodes of the runbook, with entries that both replicas have. */
-async function threeNodes(): Promise<void> {
+async function begun(): Promise<void> {
   machines = await Machines.start(THREE);
-  for (const name of THREE) key(name);
-  await follow(machines, 'Three nodes');
-  await machines.must('node-a', 'systemctl stop engram-wal');
-  await machines.must('node-a', `${process.execPath} ${SEED} /etc/engram-wal/wal.json ${ENTRIES}`);
-  await machines.must('node-a', 'systemctl start engram-wal');
-}
-
-function key(name: string): void {
-  machines.write(name, '/etc/engram-wal/key', `${'k'.repeat(40)}\n`);
+  await threeNodes(machines);
 }
 
 async function machine(name: string): Promise<void> {
   await machines.add(name);
-  key(name);
-}
-
-/** What a node has of a space, as `inspect` shows it. */
-async function entriesOf(name: string, space: string): Promise<string[]> {
-  const line = `engram-wal inspect ${DIR} --space ${space} --limit 10000 --json`;
-  const { entries } = JSON.parse(await machines.must(name, line)) as {
-    entries: { sequence: number; epoch: number; preview: string }[];
-  };
-  return entries.map(({ sequence, epoch, preview }) => `${sequence} ${epoch} ${preview}`);
-}
-
-/** All of these nodes have the same of each space, and all that was ever acknowledged. */
-async function sameOn(names: readonly string[]): Promise<void> {
-  const until = performance.now() + 30_000;
-  for (const space of SPACES) {
-    for (;;) {
-      const [first, ...others] = await Promise.all(names.map((name) => entriesOf(name, space)));
-      const isSame = others.every((other) => other.join() === first!.join());
-      if (isSame || performance.now() > until) {
-        for (const other of others) expect(other).toEqual(first);
-        for (let n = 1; n <= ENTRIES; n++) {
-          expect(first!.filter((e) => e.endsWith(`${space} ${n}`))).toHaveLength(1);
-        }
-        break;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
+  key(machines, name);
 }
 
 async function wipe(name: string): Promise<void> {
@@ -69,59 +27,59 @@ async function wipe(name: string): Promise<void> {
 
 describe('planned work, as the runbook says it', () => {
   test('drain, and rebalance', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await follow(machines, 'Drain a node, and rebalance');
     for (const name of THREE) {
       const { output } = await machines.run(name, 'engram-wal status');
       expect(output).toContain('3 spaces, 1 led here');
     }
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 
   test('grow, then retire', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await machine('node-d');
     await follow(machines, 'Grow');
     await follow(machines, 'Retire a node');
-    await sameOn(['node-a', 'node-b', 'node-d']);
+    await sameOn(machines, ['node-a', 'node-b', 'node-d']);
   });
 
   test('rename', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await follow(machines, 'Retire a node');
     await follow(machines, 'Rename a node');
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 
   test('move', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await machine('node-d');
     await follow(machines, 'Move a node');
-    await sameOn(['node-a', 'node-c', 'node-d']);
+    await sameOn(machines, ['node-a', 'node-c', 'node-d']);
   });
 
   test('a dead node is replaced under its name', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await wipe('node-b');
     await follow(machines, 'Replace a dead node');
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 
   test('a dead primary is forgotten', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     machines.remove('node-a');
     await follow(machines, 'Forget a dead primary');
-    await sameOn(['node-b', 'node-c']);
+    await sameOn(machines, ['node-b', 'node-c']);
   });
 
   test('upgrade, one at a time', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await follow(machines, 'Upgrade, one node at a time');
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 
   test('the level of the log', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     const debug = `journalctl -u engram-wal -o cat -g '"level":20'`;
     expect((await machines.run('node-a', debug)).output).toBe('');
     await follow(machines, 'See more in the log');
@@ -135,22 +93,22 @@ describe('planned work, as the runbook says it', () => {
 
 describe('backups, as the runbook says it', () => {
   test('every night; a node comes back from one', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await follow(machines, 'Back up every night, and verify');
     await machines.must('node-b', 'systemctl kill -s KILL engram-wal');
     await machines.must('node-b', `rm ${DIR}/node.json ${DIR}/state*`);
     await follow(machines, 'Restore a node');
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 
   test('the cluster comes back from one', { timeout: TEST_MS }, async () => {
-    await threeNodes();
+    await begun();
     await machines.must('node-a', 'systemctl start engram-wal-backup.service');
     await machines.must('node-a', 'mkdir -p /mnt/backup/node-a');
     await machines.must('node-a', 'cp -a /var/lib/engram-wal-backup/. /mnt/backup/node-a/');
     for (const name of THREE) await wipe(name);
     await follow(machines, 'Restore the cluster from one backup');
-    await sameOn(THREE);
+    await sameOn(machines, THREE);
   });
 });
 

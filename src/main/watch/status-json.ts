@@ -148,8 +148,8 @@ function ofSpaceJson(board: StatusBoard, snapshot: Snapshot, row: SpaceRow): Par
 
 function replicaJson(link: ReplicaLinkStatus, { replicas, losses }: Snapshot): ReplicaJson {
   const total = replicas.get(link.replicaId);
-  const isUp = link.state === 'streaming' || link.state === 'catching-up';
-  const alone: HealthWord = isUp ? 'healthy' : 'degraded';
+  // Nothing is shipped there: a link that rests lacks nothing.
+  const alone: HealthWord = link.state === 'failed' ? 'degraded' : 'healthy';
   return {
     ...link,
     health: total?.word ?? alone,

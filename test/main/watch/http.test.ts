@@ -79,7 +79,9 @@ function raw(url: string, options: https.RequestOptions = {}, body?: string): Pr
 }
 
 async function pair(): Promise<{ a: Node; b: Node }> {
-  const b = await open('b', { listen: ANY });
+  // A member to whom it ships nothing, since it leads nothing.
+  const rests = { nodeId: 'c', host: '127.0.0.1', port: 9 };
+  const b = await open('b', { listen: ANY, replicas: [rests] });
   const a = await open('a', { replicas: [{ nodeId: 'b', ...b.address! }] });
   return { a, b };
 }
@@ -125,6 +127,7 @@ describe('what a node answers over HTTP', () => {
     expect(status.replicas[0]).toMatchObject({ replicaId: 'b', spaces: 1, health: 'healthy' });
     const followed = await json<StatusJson>(b, '/replication/status');
     expect(followed.rows[0]).toMatchObject({ role: 'replica', primaryNodeId: 'a' });
+    expect(followed.replicas).toMatchObject([{ replicaId: 'c', spaces: 0, health: 'healthy' }]);
     expect(followed.primaries).toMatchObject([{ primaryId: 'a', isConnected: true }]);
     const health = await json<HealthJson>(a, '/cluster/health');
     expect(health).toMatchObject({ health: 'healthy', spaces: { total: 1 } });

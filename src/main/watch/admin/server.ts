@@ -197,8 +197,9 @@ function serveOne(
 }
 
 function tooLong(length: number, most: number): AdminAnswer {
-  const message = `a question of ${length} bytes, and the longest is ${most}: shorten the payload`;
-  return { code: 'Configuration', message, details: { option: 'payload' } };
+  const found = `a question of ${length} bytes, and the longest is ${most}: shorten the payload`;
+  const { code, message, details } = failure('Configuration', found);
+  return { code, message, details };
 }
 
 /** What each question begins with. */

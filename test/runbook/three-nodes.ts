@@ -1,0 +1,84 @@
+/** The three nodes of the runbook, and what is asked of them after each chapter. */
+import path from 'node:path';
+import { expect } from 'vitest';
+import { follow } from './document.js';
+import type { Machines } from './machines.js';
+
+const SEED = path.join(import.meta.dirname, 'seed.mjs');
+const SPACES = ['tenant-a', 'tenant-b', 'tenant-c'];
+export const THREE = ['node-a', 'node-b', 'node-c'];
+export const DIR = '/var/lib/engram-wal';
+/** In each space, named by their numbers. */
+export const ENTRIES = 50;
+
+/**
+ * Starts them, with entries that both replicas have.
+ * @param own lines of node-a's file beside those of the runbook
+ */
+export async function threeNodes(machines: Machines, own?: string): Promise<void> {
+  for (const name of THREE) key(machines, name);
+  await follow(machines, 'Three nodes');
+  if (own !== undefined) {
+    for (const name of THREE) {
+      await machines.must(name, `systemctl stop engram-wal; rm -r ${DIR}/*`);
+    }
+    await machines.must('node-a', `sed -i 's/"http"/${own}, &/' /etc/engram-wal/wal.json`);
+    for (const name of THREE) await machines.must(name, 'systemctl start engram-wal');
+  }
+  await machines.must('node-a', 'systemctl stop engram-wal');
+  await machines.must('node-a', `${process.execPath} ${SEED} /etc/engram-wal/wal.json ${ENTRIES}`);
+  await machines.must('node-a', 'systemctl start engram-wal');
+}
+
+export function key(machines: Machines, name: string): void {
+  machines.write(name, '/etc/engram-wal/key', `${'k'.repeat(40)}\n`);
+}
+
+/** What a node has of a space, as `inspect` shows it. */
+async function entriesOf(
+  machines: Machines,
+  name: string,
+  space: string,
+  from: number,
+): Promise<string[]> {
+  const line = `engram-wal inspect ${DIR} --space ${space} --from ${from} --limit 10000 --json`;
+  const { entries } = JSON.parse(await machines.must(name, line)) as {
+    entries: { sequence: number; epoch: number; preview: string }[];
+  };
+  return entries.map(({ sequence, epoch, preview }) => `${sequence} ${epoch} ${preview}`);
+}
+
+/**
+ * All of these nodes have the same of each space, and all that was ever acknowledged.
+ * @param lost the numbers that were given up in tenant-a
+ * @param keptFrom what they keep of tenant-a, at least
+ */
+export async function sameOn(
+  machines: Machines,
+  names: readonly string[],
+  {
+    lost = [],
+    keptFrom = 1,
+  }: { readonly lost?: readonly number[]; readonly keptFrom?: number } = {},
+): Promise<void> {
+  const until = performance.now() + 30_000;
+  for (const space of SPACES) {
+    const from = space === 'tenant-a' ? keptFrom : 1;
+    for (;;) {
+      const [first, ...others] = await Promise.all(
+        names.map((name) => entriesOf(machines, name, space, from)),
+      );
+      const isSame = others.every((other) => other.join() === first!.join());
+      if (isSame || performance.now() > until) {
+        for (const other of others) expect(other).toEqual(first);
+        for (let n = from; n <= ENTRIES; n++) {
+          const isLost = space === 'tenant-a' && lost.includes(n);
+          const found = first!.filter((e) => e.endsWith(` ${space} ${n}`));
+          expect([space, n, found.length]).toEqual([space, n, isLost ? 0 : 1]);
+        }
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}

@@ -195,13 +195,30 @@ describe('two primaries', () => {
       await client.closed;
       return answer!.answer;
     };
-    // With one answer enough, or other sets, both could lead in it.
+    // It names no set: where less than a majority is enough, both could lead in it.
     expect(await introduced('y')).toBe('forked');
     expect(trio.open.get('c')!.space('s').status().epoch).toBe(1);
     expect(await introduced(candidate.nodeId)).toBe('follows');
     // Who leads in it needs no promise any more, and nobody else gets one.
     expect(await ask(2)).toMatchObject({ isGranted: false, epochSeen: 2 });
     peers.close();
+  });
+
+  test('FAULT-113 who has promised an epoch to a loser follows who leads in it', async () => {
+    const space = await cluster();
+    await trio.isolate('c');
+    const { ask, candidate, peers } = candidateAt('c', space);
+    expect(await ask(2, { ...candidate, nodeId: 'a' })).toMatchObject({ isGranted: true });
+    peers.close();
+    const b = trio.open.get('b')!;
+    // Two of three promise the same epoch to another one: nobody else can lead in it.
+    expect(await b.promote('s')).toMatchObject({ isPromoted: true, epoch: 2 });
+    await trio.heal();
+    // No higher epoch comes, and nobody has to ask for one.
+    await fill(await b.openSpace('s'), 22, 30, 2);
+    await allTheSame('b');
+    expect(b.space('s').status().epoch).toBe(2);
+    expect(trio.heard('b', 'replica-refused')).toEqual([]);
   });
 
   test('FAULT-67 a promise alone ends the old epoch: nothing is acknowledged', async () => {

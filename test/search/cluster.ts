@@ -441,7 +441,10 @@ export class Cluster {
    */
   ships(s: State, c: number, r: number, isHeard = true): boolean {
     const epoch = s[S.EPOCH_OF + c]!;
-    const verdict = this.rules.judgeIntroduction(this.hearer(s, r), epoch, LETTERS[c]!);
+    const rows = this.rowsOf(s[S.LOG + c]!, s[S.FOUNDER + c]!);
+    const isAlone = this.rules.leadsAlone(rows, this.rules.memberOf(r, s[S.WIPED + r]!));
+    const own = this.hearer(s, r);
+    const verdict = this.rules.judgeIntroduction(own, epoch, LETTERS[c]!, isAlone);
     if (verdict === 'fenced') {
       this.hears(s, c, s[S.SEEN + r]!);
       return true;

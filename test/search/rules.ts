@@ -16,6 +16,7 @@ import {
   acknowledgedUpTo,
   isEnough,
   isFounded,
+  leadsAlone,
   mayChange,
   maySettle,
   mayWriteFloor,
@@ -29,6 +30,7 @@ export const PRODUCT = {
   mayWriteFloor,
   mayChange,
   isFounded,
+  leadsAlone,
   judgePromotion,
   promisesSuffice,
   judgeFounders,
@@ -210,9 +212,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     what: 'a batch of a lower epoch than was promised is taken',
     rules: {
-      judgeIntroduction: (own, epoch, primary) =>
+      judgeIntroduction: (own, epoch, primary, isAlone) =>
         epoch >= own.epoch
-          ? judgeIntroduction({ ...own, epochSeen: own.epoch }, epoch, primary)
+          ? judgeIntroduction({ ...own, epochSeen: own.epoch }, epoch, primary, isAlone)
           : 'fenced',
     },
   },

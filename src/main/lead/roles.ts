@@ -11,6 +11,7 @@ import { type Member, sameMembers } from '../../shared/log/node-record.js';
 import { newSpaceFacts, type SpaceFacts } from '../../shared/log/space-facts.js';
 import { roleRecord } from '../../shared/log/state.js';
 import { type MemberId, type MembersRow, rowsUpTo } from '../../shared/members/members.js';
+import { leadsAlone } from '../../shared/members/quorum.js';
 import { joinRows, sameRows } from '../../shared/members/rows.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import { checkNewName, idOf, mayReplicate, spaceIdOf } from '../../shared/names.js';
@@ -306,7 +307,9 @@ export class Roles {
     }
     const { facts } = space;
     const { nodeId } = this.#config;
-    const verdict = judgeIntroduction({ ...facts, nodeId }, row.epoch, primaryId);
+    const own = { nodeId, directoryId: this.#replication.directoryId };
+    const isAlone = leadsAlone(row.sets, own);
+    const verdict = judgeIntroduction({ ...facts, nodeId }, row.epoch, primaryId, isAlone);
     if (verdict === 'fenced') return positionRow(handle, 'follows', space, 0);
     if (verdict === 'promised' && !facts.copied) return positionRow(handle, 'forked', space, 0);
     const leader = row.members.find((m) => m.nodeId === primaryId);

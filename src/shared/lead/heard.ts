@@ -87,17 +87,19 @@ export function judgePromise(
  * - `follow`: durably, and in lower epochs nobody any more.
  * - `fenced`: a higher epoch was seen; the primary is told so.
  * - `promised`: another candidate has this node's promise for the epoch, and may lead in it: where
- *   one answer is enough, or sets differ, two can. Nothing is taken before a higher epoch comes.
+ *   less than a majority is enough, two can. Nothing is taken before a higher epoch comes.
  * - `two-lead`: this node follows another node in this epoch, or leads in it itself (row 68).
+ * @param isAlone nobody else can lead in the epoch: see `leadsAlone`
  */
 export function judgeIntroduction(
   own: Hearer,
   epoch: Epoch,
   primary: string,
+  isAlone: boolean,
 ): 'follow' | 'fenced' | 'promised' | 'two-lead' {
   if (epoch < own.epochSeen) return 'fenced';
   if (epoch === own.epoch) return own.primary === primary ? 'follow' : 'two-lead';
   // Its own candidacy ends with following somebody.
-  const isFree = ['', own.nodeId, primary].includes(own.promisedTo);
+  const isFree = isAlone || ['', own.nodeId, primary].includes(own.promisedTo);
   return epoch > own.epochSeen || isFree ? 'follow' : 'promised';
 }

@@ -7,7 +7,14 @@
 import type { Epoch, EpochStart, Position, Sequence } from '../position.js';
 import { epochAt } from '../position.js';
 
-import { fits, isMember, type MemberId, type MemberSet, type MembersRow } from './members.js';
+import {
+  countingSets,
+  fits,
+  isMember,
+  type MemberId,
+  type MemberSet,
+  type MembersRow,
+} from './members.js';
 
 /** What a primary knows of its own log, and of the directories that follow it. */
 export interface Progress {
@@ -106,6 +113,20 @@ export function isEnough(counts: readonly Count[]): boolean {
 export function isFounded(set: MemberSet, followers: readonly MemberId[]): boolean {
   const [count] = countAnswers([set], followers);
   return count!.got >= Math.max(count!.needed, Math.floor(set.members.length / 2) + 1);
+}
+
+/**
+ * Whether nobody else can lead in the epoch that the primary of this log leads in, so that a member
+ * which has promised it to another candidate may follow nevertheless: that one has not won, for of
+ * each counting set a promotion takes a majority. Sets without the member, as `force` may have
+ * written them, say nothing of what it has promised.
+ * @param rows of the primary, since it leads
+ */
+export function leadsAlone(rows: readonly MembersRow[], member: MemberId): boolean {
+  const sets = countingSets(rows);
+  const isMajority = ({ members, keep }: MemberSet): boolean =>
+    answersNeeded(members.length - 1, keep) > members.length / 2;
+  return sets.some((set) => isMember(set, member)) && sets.every(isMajority);
 }
 
 /** Whether a log that ends at `position` holds the entry that etcd's floor names. */

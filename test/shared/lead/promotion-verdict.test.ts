@@ -321,7 +321,15 @@ describe('FAULT-111 an epoch that is heard', () => {
     ['where this node is a candidate itself', { ...promised, promisedTo: 'a' }, 4, 'd', 'follow'],
     ['a higher one than was promised', promised, 5, 'd', 'follow'],
   ])('an introduction: %s', (_, own, epoch, by, verdict) => {
-    expect(judgeIntroduction(own, epoch, by)).toBe(verdict);
+    expect(judgeIntroduction(own, epoch, by, false)).toBe(verdict);
+  });
+
+  test.each<[string, Hearer, number, string, ReturnType<typeof judgeIntroduction>]>([
+    ['who leads in an epoch promised to another', promised, 4, 'd', 'follow'],
+    ['a lower epoch than was seen', promised, 3, 'b', 'fenced'],
+    ['another one in the same epoch', replica, 3, 'c', 'two-lead'],
+  ])('nobody else can lead in the epoch: %s', (_, own, epoch, by, verdict) => {
+    expect(judgeIntroduction(own, epoch, by, true)).toBe(verdict);
   });
 });
 

@@ -11,6 +11,7 @@ import {
   holdsFloor,
   isEnough,
   isFounded,
+  leadsAlone,
   mayChange,
   maySettle,
   mayWriteFloor,
@@ -178,4 +179,21 @@ describe('answers', () => {
     expect(isEnough(countAnswers([set('abc', 2)], [member('a')], 1))).toBe(false);
     expect(countAnswers([set('abcd')], answered, 3)).toMatchObject([{ needed: 3, got: 2 }]);
   });
+});
+
+test.each<[string, MembersRow[], boolean]>([
+  ['two of three have promised', [row(0, set('abc'))], true],
+  ['three of four', [row(0, set('abcd'))], true],
+  ['one of two', [row(0, set('ab'))], false],
+  ['one of three', [row(0, set('abc', 2))], false],
+  ['two of four', [row(0, set('abcd', 2))], false],
+  ['of both sets, while a change is pending', [row(5, set('abcd'), set('abc'))], true],
+  ['not of the old one', [row(5, set('abc'), set('ab'))], false],
+  ['not of the new one', [row(5, set('ab'), set('abc'))], false],
+  ['it is in the old set alone', [row(5, set('acd'), set('abc'))], true],
+  ['what was before counts no more', [row(0, set('ab')), row(5, set('abc'))], true],
+  ['it is no member, or another directory', [row(0, set('acd'))], false],
+  ['no set is known', [], false],
+])('FAULT-113 nobody else can lead in the epoch: %s', (_, rows, isAlone) => {
+  expect(leadsAlone(rows, member('b'))).toBe(isAlone);
 });

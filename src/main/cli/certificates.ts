@@ -11,7 +11,7 @@ import * as x509 from '@peculiar/x509';
 import { failure } from '../../shared/errors.js';
 import { checkName } from '../../shared/names.js';
 import { certificateName } from '../../shared/wire/tls/certificates.js';
-import { readSecret } from '../runtime/secret-file.js';
+import { readOwn, readSecret } from '../runtime/secret-file.js';
 import { makeDirDurably } from '../segments/disk.js';
 import { nodeDisk } from '../segments/node-disk.js';
 
@@ -149,7 +149,7 @@ export async function writeNodeCertificate(
   const read = async (name: string): Promise<string> => {
     const file = path.join(caDir, name);
     try {
-      return await fs.readFile(file, 'utf8');
+      return (await readOwn(file, false)).toString('utf8');
     } catch (error) {
       throw failure('Configuration', `${file}: ${(error as Error).message}`, { cause: error });
     }

@@ -21,7 +21,9 @@ export async function readSecret(what: string, name: string): Promise<Buffer> {
 
 /** A small file; where it is a secret, nobody else's. Rejects Error, or what the system says. */
 export async function readOwn(name: string, isSecret: boolean): Promise<Buffer> {
-  const file = await fs.open(name, 'r');
+  // A pipe would hold a thread of libuv's pool, which is the disk's, until somebody writes.
+  const { O_RDONLY, O_NONBLOCK = 0 } = fs.constants;
+  const file = await fs.open(name, O_RDONLY | O_NONBLOCK);
   try {
     const stats = await file.stat();
     const { size } = stats;

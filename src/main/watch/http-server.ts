@@ -2,7 +2,6 @@
  * What a node answers over HTTP: metrics, probes, health, status, and the page for people. It only
  * shows: nothing can be changed by it. Bounded in connections, sizes, times and requests.
  */
-import fs from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -13,7 +12,7 @@ import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
 import { pause } from '../runtime/deadline.js';
 import type { Refusals } from '../runtime/refusals.js';
-import { readSecret } from '../runtime/secret-file.js';
+import { readOwn, readSecret } from '../runtime/secret-file.js';
 import { warn } from '../runtime/warn.js';
 import type { Cluster } from './cluster/cluster.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
@@ -128,7 +127,7 @@ async function makeServer({ tls }: HttpOptions): Promise<http.Server> {
 async function certificates(tls: NonNullable<HttpOptions['tls']>): Promise<object> {
   const read = async (key: keyof typeof tls, file: string): Promise<Buffer> => {
     try {
-      return await fs.readFile(file);
+      return await readOwn(file, false);
     } catch (error) {
       throw failure('Configuration', `option http.tls.${key}: ${(error as Error).message}`, {
         cause: error,

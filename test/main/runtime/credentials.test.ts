@@ -1,4 +1,5 @@
 /** Keys and certificates in files: what is taken, what is refused, and how newer ones come in. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -137,6 +138,48 @@ describe('files of certificates', () => {
     const problems = nodeProblems(node.summary(), 1);
     expect(problems.map((p) => p.kind)).toEqual(isTold ? ['certificate-expires'] : []);
     if (isTold) expect(problems[0]).toMatchObject({ health: 'degraded' });
+  });
+});
+
+describe('a pipe that nobody writes to, where a file is named', () => {
+  const pipe = (name = 'pipe'): string => {
+    const file = path.join(life.folder, name);
+    execFileSync('mkfifo', ['-m', '600', file]);
+    // Whoever waits at its other end goes on.
+    life.finally(() => {
+      const { O_RDWR, O_NONBLOCK } = fs.constants;
+      fs.closeSync(fs.openSync(file, O_RDWR | O_NONBLOCK));
+    });
+    return file;
+  };
+  const etcd = (more: object) => ({
+    listen: { host: '127.0.0.1', port: 0 },
+    coordinator: { kind: 'etcd' as const, endpoints: ['https://127.0.0.1:1'], ...more },
+  });
+  /** By what opens it: options that name one. */
+  const NAMED: Record<string, (file: string, tls: Tls) => Partial<NodeOptions>> = {
+    keyFile: (keyFile) => ({ keyFile }),
+    'tls.caFile': (caFile, tls) => ({ tls: { ...tls, caFile } }),
+    'http.tls.certFile': (certFile, { keyFile }) => ({ http: { tls: { certFile, keyFile } } }),
+    'http.tls.keyFile': (keyFile, { certFile }) => ({ http: { tls: { certFile, keyFile } } }),
+    'coordinator.tls.caFile': (caFile) => etcd({ tls: { caFile } }),
+    'coordinator.passwordFile': (passwordFile) => etcd({ user: 'node', passwordFile }),
+  };
+
+  test.each(Object.keys(NAMED))('%s: it is no file, and nothing waits for it', async (option) => {
+    const opening = life.start('a', NAMED[option]!(pipe(), await ours.tlsOf('a')));
+    await expect(opening).rejects.toThrow(new RegExp(`${option}.*: it is no file`));
+  });
+
+  test('put in place of a key while the node runs: told, and appends go on', async () => {
+    const keyFile = written('key', KEY);
+    const node = await life.start('a', { keyFile });
+    fs.rmSync(keyFile);
+    pipe('key');
+    await expect(node.reloadCredentials()).rejects.toThrow('it is no file');
+    const space = await node.openSpace('s');
+    await space.append(1, Buffer.from('x'));
+    expect(node.status().credentials.keys).toBe(1);
   });
 });
 

@@ -1,4 +1,7 @@
 /** A node as it is seen from outside: figures, metrics, what answers over HTTP. */
+
+import { CounterWords, readHistogram } from '../../shared/memory/counter-words.js';
+import { FSYNC_MS, NODE_COUNTER } from '../../shared/memory/metric-words.js';
 import type { Glance } from '../../shared/wire/peer-frames.js';
 import { knownMembers } from '../lead/members/known-members.js';
 import type { NodeConfig } from '../options/options.js';
@@ -18,7 +21,7 @@ import { DiskRoom } from '../watch/health/disk-room.js';
 import type { HttpSurface } from '../watch/http-server.js';
 import type { MetricParts } from '../watch/metric-facts.js';
 import { Metrics, type Scrape } from '../watch/metrics.js';
-import type { SeenNode } from '../watch/seen-node.js';
+import type { Pulse, SeenNode } from '../watch/seen-node.js';
 import type { NodeSummary, SpaceGlance } from '../watch/status.js';
 import { StatusBoard } from '../watch/status-board.js';
 import type { FollowPart } from './follow-part.js';
@@ -48,6 +51,7 @@ export interface WatchGiven {
 export class WatchPart implements SeenNode {
   readonly #given: WatchGiven;
   readonly #metrics: Metrics;
+  readonly #counts: CounterWords;
   readonly #room: DiskRoom;
   /** undefined: nothing answers over HTTP. */
   #http: HttpSurface | undefined;
@@ -60,6 +64,7 @@ export class WatchPart implements SeenNode {
   constructor(given: WatchGiven) {
     this.#given = given;
     this.#room = new DiskRoom(() => given.log.disk.freeBytes(given.log.dir));
+    this.#counts = new CounterWords(given.log.counts.buffer);
     this.#metrics = new Metrics(this.#seen, given.log.counts.buffer);
   }
 
@@ -158,6 +163,16 @@ export class WatchPart implements SeenNode {
   glance(name: string, pair: PairGlance, each: () => void): SpaceGlance {
     const { log, handles } = this.#given;
     return glanceAt(handles.of(log.spaces.byName(name)!), pair, each);
+  }
+
+  pulse(): Pulse {
+    const counts = this.#counts;
+    return {
+      entries: counts.value(NODE_COUNTER.writes),
+      bytes: counts.value(NODE_COUNTER.bytesWritten),
+      fsyncs: readHistogram(counts, FSYNC_MS),
+      diskFreeBytes: this.#room.status?.freeBytes ?? Number.NaN,
+    };
   }
 
   lookAtDisk(): Promise<void> {

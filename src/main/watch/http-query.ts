@@ -1,7 +1,9 @@
 /** What may be asked for behind a `?`: every parameter is known, given once, within bounds. */
+import { RINGS, type StepMs } from '../../shared/metrics/rings.js';
 import { HEALTH_WORDS } from './health/words.js';
 import { SORTS, type SpaceQuery } from './status-json.js';
 
+const STEPS = RINGS.map(({ stepMs }) => String(stepMs));
 const ROWS_MAX = 1_000;
 const OFFSET_MAX = 1_000_000;
 const TEXT_MAX = 255;
@@ -47,6 +49,12 @@ export function statusQuery(given: URLSearchParams): SpaceQuery {
 /** The space that is asked for, if one is. Throws QueryError. */
 export function clusterQuery(given: URLSearchParams): { readonly space?: string } {
   return queryOf(given, { space: text(1) });
+}
+
+/** Which ring of /replication/day; the one of minutes unless told otherwise. Throws QueryError. */
+export function dayQuery(given: URLSearchParams): StepMs {
+  const { stepMs } = queryOf(given, { stepMs: word(STEPS) }) as { stepMs?: string };
+  return Number(stepMs ?? STEPS.at(-1)) as StepMs;
 }
 
 /** Throws QueryError where anything is asked for. */

@@ -17,7 +17,7 @@ import { warn } from '../runtime/warn.js';
 import type { Cluster } from './cluster/cluster.js';
 import { guard, type Refusal, SECURITY_HEADERS } from './http-guard.js';
 import { keepPlaces } from './http-places.js';
-import { clusterQuery, noQuery, QueryError, statusQuery } from './http-query.js';
+import { clusterQuery, dayQuery, noQuery, QueryError, statusQuery } from './http-query.js';
 import { PACKAGE_VERSION } from './package-version.js';
 import { loadPage, type PageFile } from './page-files.js';
 import type { SeenNode } from './seen-node.js';
@@ -243,5 +243,6 @@ function routesOf({ node, board, cluster }: Shown, alertMs: number): Map<string,
         return json(board.history.json(Math.max(atMs, performance.now())));
       }),
     ],
+    ['/replication/day', async (query) => json(board.day.json(dayQuery(query), performance.now()))],
   ]);
 }

@@ -1,6 +1,7 @@
 /** What those who look at a node, or operate it, ask of it. */
 import type { Entry } from '../../shared/log/entry.js';
 import type { Member } from '../../shared/log/node-record.js';
+import type { Sample } from '../../shared/metrics/rings.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
 import type { SwitchoverOptions } from '../lead/handover.js';
 import type { RemoveOptions } from '../lead/options.js';
@@ -17,11 +18,16 @@ export interface SeenSpace {
   status(): SpaceStatus;
 }
 
+/** What a node has done so far, and how much room its disk has. */
+export type Pulse = Omit<Sample, 'atMs' | 'worstLagMs'>;
+
 export interface SeenNode {
   readonly isClosing: boolean;
   readonly spaces: readonly SeenSpace[];
   readonly recentEvents: readonly RecentEvent[];
   summary(): NodeSummary;
+  /** Counts since the node was opened, from shared words: cheap enough for every second. */
+  pulse(): Pulse;
   /** Asks the file system of the directory how much room it has. */
   lookAtDisk(): Promise<void>;
   metrics(): Promise<Scrape>;

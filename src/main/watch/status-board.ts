@@ -4,6 +4,8 @@
  * from the start. Keeps a short row a space; whole figures are asked for the spaces shown alone.
  */
 
+import { FSYNC_MS } from '../../shared/memory/metric-words.js';
+import { Rings } from '../../shared/metrics/rings.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import { nodeProblems } from './health/node-problems.js';
 import { type Problem, SpaceProblems } from './health/problems.js';
@@ -17,6 +19,8 @@ const SPACES_A_TURN = 64;
 /** How old what is shown may be; how often the board looks when nobody else does. */
 const FRESH_MS = 1_000;
 const IDLE_PASS_MS = 5_000;
+/** How often the node is sampled for its day. */
+const PULSE_MS = 1_000;
 
 const NOTHING = { lagMs: 0, lagEntries: 0, lagBytes: 0 };
 
@@ -84,6 +88,8 @@ export interface Snapshot {
 
 export class StatusBoard {
   readonly history = new History();
+  /** The last minutes and the last day of the node itself. */
+  readonly day = new Rings(FSYNC_MS.bounds);
   /** Why the link to each replica was lost last; none for one that streams. */
   readonly #losses = new Map<string, string>();
   readonly #node: SeenNode;
@@ -93,6 +99,7 @@ export class StatusBoard {
   #snapshot: Snapshot | undefined;
   #pass: Promise<Snapshot> | undefined;
   readonly #timer: NodeJS.Timeout;
+  readonly #pulse: NodeJS.Timeout;
   #early: NodeJS.Timeout | undefined;
 
   /** @param openedMs when the node was opened, monotonic */
@@ -112,6 +119,17 @@ export class StatusBoard {
       if (age > IDLE_PASS_MS / 2) this.#look().catch(() => undefined);
     }, IDLE_PASS_MS);
     this.#timer.unref();
+    this.#pulse = setInterval(() => this.#sample(), PULSE_MS);
+    this.#pulse.unref();
+    this.#sample();
+  }
+
+  /** Its lag is that of the last pass: no second is worth a pass over all spaces. */
+  #sample(): void {
+    const totals = [...(this.#snapshot?.replicas.values() ?? [])];
+    const lags = totals.map((total) => total.worstLagMs).filter(Number.isFinite);
+    const worstLagMs = lags.length === 0 ? Number.NaN : Math.max(...lags);
+    this.day.add({ ...this.#node.pulse(), worstLagMs, atMs: performance.now() });
   }
 
   /** Something has changed: seen within a second, so that since-when is true. */
@@ -212,6 +230,7 @@ export class StatusBoard {
 
   close(): void {
     clearInterval(this.#timer);
+    clearInterval(this.#pulse);
     clearTimeout(this.#early);
   }
 }

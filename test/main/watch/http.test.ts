@@ -8,6 +8,7 @@ import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { HttpOptions } from '#src/main/options/http.js';
 import type { HealthJson, ReadyJson, StatusJson } from '#src/main/watch/status-json.js';
+import type { RowsJson } from '#src/shared/metrics/rings.js';
 import { makeCertificates } from '../../support/certificates.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from '../../support/cluster.js';
 import { FakeDisk } from '../../support/fake-disk.js';
@@ -236,6 +237,26 @@ describe('what a node answers over HTTP', () => {
     expect(agoMs.length).toBe(appended.length);
     expect(replicas[0]!.replicaId).toBe('b');
     expect(replicas[0]!.lagMs.length).toBe(appended.length);
+  });
+
+  test('the day: a row a second, a row a minute, of all that was appended', async () => {
+    const { a } = await pair();
+    const space = await a.openSpace('s');
+    for (let i = 0; i < 50; i++) await space.append(1, Buffer.alloc(100));
+    const told = await jsonUntil<RowsJson>(
+      a,
+      '/replication/day?stepMs=1000',
+      'all is in a row',
+      (day) => day.worstLagMs.at(-1) !== undefined && day.diskFreeBytes.at(-1) !== null,
+    );
+    expect(told).toMatchObject({ stepMs: 1_000, keptMs: 300_000 });
+    expect(Math.max(...told.entriesPerSecond)).toBeGreaterThan(0);
+    expect(Math.max(...told.bytesPerSecond)).toBeGreaterThan(164);
+    expect(told.fsyncP99Ms.some((ms) => ms !== null && ms > 0)).toBe(true);
+    const minutes = await json<RowsJson>(a, '/replication/day');
+    expect(minutes).toMatchObject({ stepMs: 60_000, keptMs: 86_400_000, bytes: told.bytes });
+    expect(minutes.agoMs.length).toBeGreaterThan(0);
+    expect((await fetch(urlOf(a, '/replication/day?stepMs=5'))).status).toBe(400);
   });
 });
 

@@ -120,6 +120,16 @@ describe('the page', () => {
       await untilText(page.locator('.moment'), /node-b/);
       await page.keyboard.press('Escape');
       expect(await page.locator('.moment').count()).toBe(0);
+      // The node over time: first its minutes, the day on demand.
+      const day = page.locator('.day');
+      await untilText(day, /Entries a second.*Bytes a second.*Worst lag.*fdatasync.*Room/s);
+      const bytes = day.getByRole('img', { name: /^Bytes a second: this node now [\d.]+ KiB\/s/ });
+      await bytes.waitFor(PATIENT);
+      await day.getByRole('button', { name: '24 hours' }).click();
+      await page.waitForResponse((r) => r.url().endsWith('/replication/day?stepMs=60000'));
+      expect(page.url()).toContain('over=day');
+      await day.getByRole('button', { name: '5 minutes' }).click();
+      await page.waitForResponse((r) => r.url().endsWith('/replication/day?stepMs=1000'));
       expect(await photograph(page, 'healthy')).toEqual([]);
       soundly();
     } finally {

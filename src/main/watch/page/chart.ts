@@ -20,6 +20,10 @@ export interface ChartProps {
   /** How long ago each value was, ms, oldest first. */
   readonly agoMs: readonly number[];
   readonly windowMs: number;
+  /** Of the whole chart, px. */
+  readonly height?: number;
+  /** Samples farther apart than this are not joined: nothing was heard between. */
+  readonly gapMs?: number;
   readonly series: readonly Series[];
   /** Ascending, from the bottom; places and labels. */
   readonly ticks: readonly { readonly value: number; readonly label: string }[];
@@ -30,14 +34,15 @@ export interface ChartProps {
   readonly limit?: { readonly value: number; readonly label: string } | undefined;
 }
 
-const HEIGHT = 188;
+const DEFAULT_HEIGHT = 188;
 const LEFT = 52;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 26;
 const LEAST_WIDTH = 240;
-/** Samples farther apart than this are not joined: nothing was heard between. */
-const GAP_MS = 16_000;
+const DEFAULT_GAP_MS = 16_000;
+/** Marks of time are so many minutes apart. */
+const EVERY_MINUTES = [1, 2, 5, 10, 30, 60, 120, 180, 240, 360];
 const TICK_PX = 84;
 
 interface ChartState {
@@ -63,6 +68,10 @@ export class Chart extends Component<ChartProps, ChartState> {
     this.#observer?.disconnect();
   }
 
+  get #height(): number {
+    return this.props.height ?? DEFAULT_HEIGHT;
+  }
+
   readonly #x = (agoMs: number): number => {
     const inner = this.state.width - LEFT - RIGHT;
     return LEFT + inner * (1 - Math.min(1, agoMs / this.props.windowMs));
@@ -70,7 +79,7 @@ export class Chart extends Component<ChartProps, ChartState> {
 
   readonly #y = (value: number): number => {
     const part = Math.min(1, Math.max(0, this.props.scale(value)));
-    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part;
+    return this.#height - BOTTOM - (this.#height - BOTTOM - TOP) * part;
   };
 
   readonly #point = (event: PointerEvent): void => {
@@ -113,7 +122,7 @@ export class Chart extends Component<ChartProps, ChartState> {
           'svg',
           {
             width,
-            height: HEIGHT,
+            height: this.#height,
             role: 'img',
             tabIndex: 0,
             'aria-label': this.#inWords(),
@@ -160,7 +169,7 @@ export class Chart extends Component<ChartProps, ChartState> {
     const { width } = this.state;
     const minutes = windowMs / 60_000;
     const most = Math.max(2, Math.floor((width - LEFT - RIGHT) / TICK_PX));
-    const every = [1, 2, 5, 10].find((step) => minutes / step <= most) ?? minutes;
+    const every = EVERY_MINUTES.find((step) => minutes / step <= most) ?? minutes;
     const times = Array.from({ length: Math.floor(minutes / every) + 1 }, (_, i) => i * every);
     return [
       limit &&
@@ -191,22 +200,22 @@ export class Chart extends Component<ChartProps, ChartState> {
             key: `x${ago}`,
             class: 'tick',
             x: this.#x(ago * 60_000),
-            y: HEIGHT - 8,
+            y: this.#height - 8,
             'text-anchor': ago === 0 ? 'end' : 'middle',
           },
-          ago === 0 ? 'now' : `−${ago} min`,
+          ago === 0 ? 'now' : agoText(ago),
         ),
       ),
     ];
   }
 
   #line({ name, values, line, isFilled }: Series): ComponentChild {
-    const { agoMs } = this.props;
+    const { agoMs, gapMs = DEFAULT_GAP_MS } = this.props;
     let path = '';
     let area = '';
     let begun = 0;
     let before: number | undefined;
-    const floor = HEIGHT - BOTTOM;
+    const floor = this.#height - BOTTOM;
     const close = (x: number): void => {
       if (path !== '' && before !== undefined) area += `H${x}V${floor}H${begun}Z`;
     };
@@ -219,7 +228,7 @@ export class Chart extends Component<ChartProps, ChartState> {
         continue;
       }
       const y = Math.round(this.#y(value) * 10) / 10;
-      const isJoined = before !== undefined && before - ago <= GAP_MS;
+      const isJoined = before !== undefined && before - ago <= gapMs;
       if (!isJoined && before !== undefined) close(this.#x(before));
       path += `${isJoined ? 'L' : 'M'}${x} ${y}`;
       if (!isJoined) begun = x;
@@ -249,7 +258,7 @@ export class Chart extends Component<ChartProps, ChartState> {
     return h(
       'g',
       {},
-      h('path', { class: 'rule', d: `M${x} ${TOP}V${HEIGHT - BOTTOM}` }),
+      h('path', { class: 'rule', d: `M${x} ${TOP}V${this.#height - BOTTOM}` }),
       series.map(({ name, values, line }) => {
         const value = values[at];
         if (value === undefined || value === null) return null;
@@ -309,4 +318,8 @@ export class Chart extends Component<ChartProps, ChartState> {
     });
     return `${title}: ${each.join('; ') || 'nothing yet'}. Arrow keys show one moment.`;
   }
+}
+
+function agoText(minutes: number): string {
+  return minutes % 60 === 0 ? `−${minutes / 60} h` : `−${minutes} min`;
 }

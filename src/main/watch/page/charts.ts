@@ -107,7 +107,7 @@ function shown(replicas: HistoryJson['replicas']): HistoryJson['replicas'] {
 }
 
 /** 1, 2, 4 or 8 times a power of ten, so that quarters are round. */
-function niceTop(value: number): number {
+export function niceTop(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 4, 8, 10].map((step) => step * power).find((top) => top >= value) ?? value;
 }

@@ -4,7 +4,9 @@
  */
 import type { HistoryJson } from '#src/main/watch/history.js';
 import type { StatusJson } from '#src/main/watch/status-json.js';
+import type { RowsJson } from '#src/shared/metrics/rings.js';
 import { charts } from './charts.js';
+import { day } from './day.js';
 import { events } from './events.js';
 import { links, nodeFigures } from './figures.js';
 import { header, staleness } from './overview.js';
@@ -12,9 +14,12 @@ import { type ComponentChild, h, options, render } from './preact.js';
 import { problems } from './problems.js';
 import { shown } from './shown.js';
 import { spaces } from './spaces.js';
-import { type Choice, queryOf, readChoice, type View, writeChoice } from './view.js';
+import { type Choice, type Over, queryOf, readChoice, type View, writeChoice } from './view.js';
 import { capital } from './words.js';
 
+/** Until then its minutes say more than its day. */
+const YOUNG_MS = 20 * 60_000;
+const STEPS_MS: Readonly<Record<Over, RowsJson['stepMs']>> = { minutes: 1_000, day: 60_000 };
 const POLL_MS = 2_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 /** One lost answer is no silence. */
@@ -25,6 +30,8 @@ const SEARCH_MS = 150;
 const root = document.getElementById('page')!;
 let status: StatusJson | undefined;
 let history: HistoryJson = { agoMs: [], appended: [], replicas: [] };
+let rows: RowsJson | undefined;
+let rowsMs = Number.NEGATIVE_INFINITY;
 let choice: Choice = readChoice(location.hash);
 let trouble: string | undefined;
 let heardMs = performance.now();
@@ -58,6 +65,7 @@ function page(now: View): ComponentChild {
         problems(status, isStale, choose),
         charts(history, status.node.lagAlertThresholdMs),
         links(status),
+        day(rows, overOf(status), choose),
         h('div', { class: 'two' }, events(status, choice, choose), nodeFigures(status)),
         spaces(status, choice, choose),
       ),
@@ -83,7 +91,22 @@ function choose(change: Partial<Choice>): void {
   // Replaced, not pushed: Back leaves the page instead of unpicking a search.
   window.history.replaceState(null, '', `${location.pathname}${writeChoice(choice)}`);
   draw();
-  if (queryOf(choice) !== before) again(change.search === undefined ? 0 : SEARCH_MS);
+  if (change.over !== undefined) again(0);
+  else if (queryOf(choice) !== before) again(change.search === undefined ? 0 : SEARCH_MS);
+}
+
+/** A node that was opened a moment ago has no day to show. */
+function overOf({ node }: StatusJson): Over {
+  return choice.over ?? (node.uptimeMs > YOUNG_MS ? 'day' : 'minutes');
+}
+
+/** A row a minute is not asked for every two seconds. */
+async function askDay(now: StatusJson): Promise<void> {
+  const stepMs = STEPS_MS[overOf(now)];
+  const isStale = performance.now() - rowsMs >= stepMs / 2 || rows?.stepMs !== stepMs;
+  if (!isStale) return;
+  rows = await get<RowsJson>(`/replication/day?stepMs=${stepMs}`);
+  rowsMs = performance.now();
 }
 
 function again(ms: number): void {
@@ -113,6 +136,7 @@ async function ask(): Promise<void> {
       get<StatusJson>(`/replication/status?${queryOf(choice)}`),
       get<HistoryJson>('/replication/history'),
     ]);
+    await askDay(first);
     // Something else has been chosen meanwhile: its answer is under way.
     if (own !== asked) return;
     [status, history, trouble] = [first, second, undefined];

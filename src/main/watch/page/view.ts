@@ -6,6 +6,9 @@ import type { SORTS, StatusJson } from '#src/main/watch/status-json.js';
 export const EVENT_LEVELS = ['warn', 'error'] as const;
 export type EventLevel = (typeof EVENT_LEVELS)[number];
 
+const OVERS = ['minutes', 'day'] as const;
+export type Over = (typeof OVERS)[number];
+
 export type Sort = (typeof SORTS)[number];
 
 export interface Choice {
@@ -17,6 +20,8 @@ export interface Choice {
   readonly offset: number;
   /** Names of spaces that are shown in full. */
   readonly open: readonly string[];
+  /** What the small charts are of; undefined: what there is most to see of. */
+  readonly over: Over | undefined;
   /** Events of this level alone. */
   readonly eventLevel: EventLevel | undefined;
   /** Events of this name alone; empty: of any. */
@@ -43,6 +48,7 @@ export const NO_CHOICE: Choice = {
   sort: 'health',
   offset: 0,
   open: [],
+  over: undefined,
   eventLevel: undefined,
   eventKind: '',
   eventSearch: '',
@@ -62,6 +68,7 @@ export function readChoice(hash: string): Choice {
     sort: SORT_NAMES.find((sort) => sort === given.get('sort')) ?? NO_CHOICE.sort,
     offset: Number.isInteger(offset) && offset > 0 && offset <= 1_000_000 ? offset : 0,
     open: given.getAll('open').slice(0, ROWS),
+    over: OVERS.find((over) => over === given.get('over')),
     eventLevel: EVENT_LEVELS.find((level) => level === given.get('level')),
     eventKind: (given.get('event') ?? '').slice(0, 255),
     eventSearch: (given.get('events') ?? '').slice(0, 255),
@@ -77,6 +84,7 @@ export function writeChoice(choice: Choice): string {
   if (sort !== NO_CHOICE.sort) written.set('sort', sort);
   if (offset > 0) written.set('offset', String(offset));
   for (const name of open) written.append('open', name);
+  if (choice.over !== undefined) written.set('over', choice.over);
   if (eventLevel !== undefined) written.set('level', eventLevel);
   if (eventKind !== '') written.set('event', eventKind);
   if (eventSearch !== '') written.set('events', eventSearch);

@@ -13,9 +13,8 @@
 import http from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { EngramError, openNode, type Space } from 'engram-wal';
+import { EngramError, jsonCodec, openNode, type TypedEntry, type TypedSpace } from 'engram-wal';
 
-/** The types from 1000 up are the host's. Others in a space are the library's: no events. */
 const EVENT = 1000;
 const KEYS_REMEMBERED = 100_000;
 const BODY_MAX_BYTES = 256 * 1024;
@@ -28,9 +27,7 @@ interface Kept {
   readonly event: unknown;
 }
 
-function keptIn(payload: Uint8Array): Kept {
-  return JSON.parse(Buffer.from(payload).toString('utf8')) as Kept;
-}
+const codec = jsonCodec<Kept>();
 
 /** An answer that is not 200. */
 class Refusal extends Error {
@@ -43,24 +40,19 @@ class Refusal extends Error {
 }
 
 class Tenant {
-  readonly #space: Space;
+  readonly space: TypedSpace<Kept>;
   /** The sequence of each key, also of one that is on its way; the oldest first. */
   readonly #sequences = new Map<string, Promise<number>>();
 
-  /** Behind it all keys are known that a client may send again. */
-  static async open(space: Space): Promise<Tenant> {
-    const tenant = new Tenant(space);
-    const { firstSequence, durableSequence } = space.status();
-    if (durableSequence === 0) return tenant;
-    const from = Math.max(firstSequence, durableSequence - KEYS_REMEMBERED + 1);
-    for await (const { type, sequence, payload } of space.read({ from })) {
-      if (type === EVENT) tenant.#remember(keptIn(payload).key, Promise.resolve(sequence));
-    }
-    return tenant;
+  constructor(space: TypedSpace<Kept>) {
+    this.space = space;
   }
 
-  private constructor(space: Space) {
-    this.#space = space;
+  /** Resolves when all keys are known that a client may send again. */
+  async open(): Promise<void> {
+    for await (const { sequence, value } of this.space.read({ last: KEYS_REMEMBERED })) {
+      this.#remember(value.key, Promise.resolve(sequence));
+    }
   }
 
   #remember(key: string, sequence: Promise<number>): void {
@@ -71,31 +63,15 @@ class Tenant {
   }
 
   /** @returns its sequence, once it is on the disk. Rejects what `append` does: it is not kept. */
-  async keep(kept: Kept): Promise<number> {
+  keep(kept: Kept): Promise<number> {
     const known = this.#sequences.get(kept.key);
-    if (known) return await known;
+    if (known) return known;
     // Not to wait for room: the client does, and holds nothing here meanwhile.
-    const payload = Buffer.from(JSON.stringify(kept));
-    const appended = this.#space.append(EVENT, payload, { wait: false });
-    const sequence = appended.then((a) => a.sequence);
+    const appended = this.space.append(EVENT, kept, { wait: false });
+    const sequence = appended.then((token) => token.sequence);
     this.#remember(kept.key, sequence);
-    try {
-      return await sequence;
-    } catch (error) {
-      this.#sequences.delete(kept.key);
-      throw error;
-    }
-  }
-
-  /** A line for each event from `from` on, as of now. */
-  async *lines(from: number): AsyncGenerator<string> {
-    const { firstSequence, durableSequence } = this.#space.status();
-    if (durableSequence === 0 || from > durableSequence) return;
-    for await (const entry of this.#space.read({ from: Math.max(from, firstSequence) })) {
-      if (entry.type !== EVENT) continue;
-      const { sequence, payload } = entry;
-      yield `${JSON.stringify({ sequence, ...keptIn(payload) })}\n`;
-    }
+    sequence.catch(() => this.#sequences.delete(kept.key));
+    return sequence;
   }
 }
 
@@ -127,7 +103,14 @@ node.on('fatal', ({ error }) => {
   process.exit(1);
 });
 const tenants = new Map<string, Tenant>();
-for (const name of names) tenants.set(name, await Tenant.open(await node.openSpace(name)));
+for (const name of names) {
+  const tenant = new Tenant(await node.openSpace(name, { codec }));
+  await tenant.open();
+  tenants.set(name, tenant);
+}
+
+const lineOf = ({ sequence, value }: TypedEntry<Kept>): string =>
+  `${JSON.stringify({ sequence, ...value })}\n`;
 
 async function handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
   const [name = '', query] = (request.url ?? '').slice(1).split('?');
@@ -137,8 +120,8 @@ async function handle(request: http.IncomingMessage, response: http.ServerRespon
     const from = Number(new URLSearchParams(query).get('from') ?? 1);
     if (!Number.isSafeInteger(from) || from < 1) throw new Refusal(400, 'from is a number from 1');
     response.setHeader('content-type', 'application/x-ndjson');
-    // As fast as the client takes it, no faster.
-    await pipeline(Readable.from(tenant.lines(from)), response);
+    // As of now; as fast as the client takes it, no faster.
+    await pipeline(Readable.from(tenant.space.read({ from })).map(lineOf), response);
     return;
   }
   if (request.method !== 'POST') throw new Refusal(405, 'methods are GET and POST');

@@ -1,253 +1,179 @@
 /**
- * A key-value store in memory, on two machines: one leads, the other follows.
+ * A key-value store in memory, the same on every machine. Each of them takes commands.
  *
- *     npx tsx examples/kv-store.ts follow ./data-b 7402
- *     npx tsx examples/kv-store.ts lead ./data-a 7402
+ *     npx tsx examples/kv-store.ts ./data-a a a=7401 b=7402      # so for b
  *     put colour green
  *     get colour
  *
- * Commands (put, del, get, count, save) on standard input, one answer a line on standard output;
- * the one that follows takes get, count and save. Each ends with its input, or at SIGTERM.
+ * Commands (put, del, get, count, save) are one a line on standard input, one answer a line. The
+ * first that is named leads. Where it is gone: `npx engram-wal promote ./data-b/log --space kv`.
  *
- * What it promises: what was answered with `ok` is there again after a crash; the other machine
- * has the same, a moment later, also if it is empty or was away for so long that the log does not
- * go back so far any more. Then it gets the state instead.
+ * What it promises: what was answered with `ok` is on a disk, is there again after a crash, and is
+ * seen by every `get` that is asked from then on, on whichever machine. The others have it a moment
+ * later, also one that is empty or was away for so long that the log does not go back so far any
+ * more: that one gets the state instead. What nobody else had got when a leader was lost is lost
+ * with it; `ack: { replicas: 1 }` would buy that.
  */
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import readline from 'node:readline';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { EngramError, type Entry, openNode, type ReceivedSnapshot } from 'engram-wal';
+import { decodeEntry, EngramError, type Entry, jsonCodec, openNode } from 'engram-wal';
 
-/** The types from 1000 up are the host's. Others in a space are the library's: no changes. */
-const CHANGE = 1000;
 const SPACE = 'kv';
+const CHANGE = 1000;
+/** [key, value], or [key] where it is taken away. */
+const codec = jsonCodec<readonly [string, string?]>();
 /** The log goes back as far as the last saved state: so much is read again at a start. */
 const SAVE_EVERY_ENTRIES = 20_000;
-/** What is not needed any more is freed in whole segments. The default is 64 MiB. */
-const SEGMENT_BYTES = 8 * 1024 ** 2;
-/** For a follower that is away so much is kept in the log; then it gets the state. */
-const MAX_SLOT_BYTES = 16 * 1024 ** 2;
+/** What is not needed any more is freed in whole segments. */
+const segmentBytes = 8 * 1024 ** 2;
+/** For a machine that is away so much is kept in the log; then it gets the state. */
+const maxSlotBytes = 16 * 1024 ** 2;
+/** Commands under way: the more, the more share one fdatasync. */
+const concurrency = 200;
 
-/** Commands on their way to the disk: the more, the more share one fdatasync. */
-const MAX_UNDER_WAY = 1_000;
+const [dir = '', nodeId, ...list] = process.argv.slice(2);
+const members = list.map((one) => {
+  const [name = '', port] = one.split('=');
+  return { nodeId: name, host: '127.0.0.1', port: Number(port) };
+});
+const here = members.find((member) => member.nodeId === nodeId);
+if (!here) throw new Error('usage: kv-store.ts DIR NODE NODE=PORT...');
 
-/** [key, value], or [key] where it is taken away. */
-type Change = readonly [string, string?];
-
-/**
- * The map, and the files that it is saved to: `state-SEQUENCE`, a row a line. The map is made of
- * the log and nothing else; a file has all up to its sequence in it, and nothing behind.
- */
+/** The map, made of the log and nothing else, and the file that it is saved to, a row a line. */
 class Store {
-  readonly #dir: string;
-  #map = new Map<string, string>();
-  /** The last entry that is in the map, and the last that is in a file. */
-  #applied = 0;
-  #saved = 0;
-  readonly #waiting: { readonly sequence: number; readonly resolve: () => void }[] = [];
+  readonly #file = path.join(dir, 'state');
+  map = new Map<string, string>();
+  /** The last entry that is in the map, and the last that is in the file: its first line. */
+  applied = 0;
+  saved = 0;
   /** Files are written one after the other. */
-  #written: Promise<void> = Promise.resolve();
+  #written: Promise<unknown> = Promise.resolve();
 
-  private constructor(dir: string) {
-    this.#dir = dir;
+  async load(): Promise<void> {
+    if (!existsSync(this.#file)) return;
+    const [sequence, ...rows] = (await fs.readFile(this.#file, 'utf8')).trimEnd().split('\n');
+    this.map = new Map(rows.map((row) => JSON.parse(row) as [string, string]));
+    this.applied = this.saved = Number(sequence);
   }
 
-  static async open(dir: string): Promise<Store> {
-    const store = new Store(dir);
-    await fs.mkdir(dir, { recursive: true });
-    const saved = (await fs.readdir(dir)).filter((name) => /^state-\d+$/.test(name));
-    const last = Math.max(0, ...saved.map((name) => Number(name.slice('state-'.length))));
-    if (last > 0) await store.#load(last);
-    return store;
-  }
-
-  get applied(): number {
-    return this.#applied;
-  }
-
-  get saved(): number {
-    return this.#saved;
-  }
-
-  get map(): ReadonlyMap<string, string> {
-    return this.#map;
-  }
-
-  /** In the order of sequences. What came before a crash may come again. */
-  apply({ sequence, type, payload }: Entry): void {
-    if (sequence <= this.#applied) return;
-    if (type === CHANGE) {
-      const [key, value] = JSON.parse(Buffer.from(payload).toString('utf8')) as Change;
-      if (value === undefined) this.#map.delete(key);
-      else this.#map.set(key, value);
+  apply(entries: readonly Entry[], position: number): void {
+    for (const entry of entries) {
+      // What the library writes into a space is no change.
+      const [key, value] = decodeEntry(codec, entry)?.value ?? [];
+      if (key === undefined) continue;
+      if (value === undefined) this.map.delete(key);
+      else this.map.set(key, value);
     }
-    this.#applied = sequence;
-    while (this.#waiting[0] && this.#waiting[0].sequence <= sequence) {
-      this.#waiting.shift()!.resolve();
-    }
+    this.applied = position;
   }
 
-  /** Resolves when the entry is in the map. Asked for in the order of sequences. */
-  whenApplied(sequence: number): Promise<void> {
-    if (sequence <= this.#applied) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push({ sequence, resolve }));
-  }
-
-  /** Saves the map as it is when its turn has come; durable when it resolves. */
-  save(): Promise<void> {
+  /** Durable when it resolves. @returns the last entry that is in the file */
+  save(): Promise<number> {
     return this.#inTurn(async () => {
-      const sequence = this.#applied;
-      if (sequence === this.#saved) return;
-      // A copy of the list: the map goes on changing while the file is written.
-      const rows = [...this.#map].map((row) => `${JSON.stringify(row)}\n`);
-      await this.#write(sequence, Readable.from(rows));
-      this.#saved = sequence;
+      const sequence = this.applied;
+      if (sequence === this.saved) return sequence;
+      // A copy: the map may go on changing while the file is written.
+      const rows = [...this.map].map((row) => `${JSON.stringify(row)}\n`);
+      await this.#write([`${sequence}\n`, ...rows]);
+      this.saved = sequence;
+      return sequence;
     });
   }
 
   /** In the place of all that is there; durable when it resolves, before that without effect. */
-  restore(sequence: number, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  restore(chunks: AsyncIterable<Uint8Array>): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#write(sequence, Readable.from(chunks));
-      await this.#load(sequence);
+      await this.#write(chunks);
+      await this.load();
     });
   }
 
-  /** A saved state for a replica, all up to its sequence. Throws: it is asked for again. */
+  /** The next save takes the name from this file; who has it open reads it to its end. */
   async snapshot(): Promise<{ sequence: number; chunks: AsyncIterable<Uint8Array> }> {
-    await this.save();
-    const sequence = this.#saved;
-    const file = await fs.open(this.#file(sequence));
-    // The next save removes the name of this file; who has it open reads it to its end.
-    return { sequence, chunks: file.createReadStream() };
+    const sequence = await this.save();
+    return { sequence, chunks: (await fs.open(this.#file)).createReadStream() };
   }
 
-  #file(sequence: number): string {
-    return path.join(this.#dir, `state-${sequence}`);
-  }
-
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#written.then(work);
     this.#written = done.catch(() => undefined);
     return done;
   }
 
-  async #load(sequence: number): Promise<void> {
-    const rows = (await fs.readFile(this.#file(sequence), 'utf8')).split('\n').slice(0, -1);
-    this.#map = new Map(rows.map((row) => JSON.parse(row) as [string, string]));
-    this.#applied = sequence;
-    this.#saved = sequence;
-  }
-
-  async #write(sequence: number, rows: Readable): Promise<void> {
-    const temporary = path.join(this.#dir, 'temporary');
-    await pipeline(rows, createWriteStream(temporary, { flush: true }));
-    await fs.rename(temporary, this.#file(sequence));
-    const dir = await fs.open(this.#dir);
-    await dir.sync();
-    await dir.close();
-    for (const name of await fs.readdir(this.#dir)) {
-      if (name !== `state-${sequence}`) await fs.rm(path.join(this.#dir, name));
-    }
+  async #write(chunks: AsyncIterable<Uint8Array> | Iterable<string>): Promise<void> {
+    const temporary = `${this.#file}.tmp`;
+    await pipeline(Readable.from(chunks), createWriteStream(temporary, { flush: true }));
+    await fs.rename(temporary, this.#file);
+    const folder = await fs.open(dir);
+    await folder.sync();
+    await folder.close();
   }
 }
 
-function end(error: unknown): never {
+mkdirSync(dir, { recursive: true });
+const store = new Store();
+await store.load();
+await using node = await openNode({
+  dataDir: path.join(dir, 'log'),
+  nodeId: here.nodeId,
+  clusterId: 'kv',
+  segmentBytes,
+  maxSlotBytes,
+  listen: { host: here.host, port: here.port },
+  replicas: members.filter((member) => member !== here),
+  lead: here === members[0],
+  applyWhenLeading: true,
+  apply: async (entries, { position }) => {
+    store.apply(entries, position.sequence);
+    if (store.applied - store.saved >= SAVE_EVERY_ENTRIES) await save();
+  },
+  // What is behind the file comes again at the next start.
+  appliedUpTo: () => store.saved,
+  snapshot: () => store.snapshot(),
+  restore: (_space, { chunks }) => store.restore(chunks),
+  rewound: async (_space, { from }) => {
+    if (from > store.applied) return;
+    if (from <= store.saved) throw new Error(`remove ${dir}: what is saved was taken back`);
+    await store.load();
+    for await (const entry of node.space(SPACE).read({ from: store.saved + 1, to: from - 1 })) {
+      store.apply([entry], entry.sequence);
+    }
+  },
+});
+// A write or an fdatasync has failed for good: end, and let whoever started this start it again.
+node.on('fatal', ({ error }) => {
   console.error(error);
   process.exit(1);
-}
-
-const [role, dir, port] = process.argv.slice(2);
-if ((role !== 'lead' && role !== 'follow') || dir === undefined || !(Number(port) > 0)) {
-  throw new Error('usage: kv-store.ts lead|follow DIR PORT_OF_THE_ONE_THAT_FOLLOWS');
-}
-const store = await Store.open(path.join(dir, 'state'));
-const address = { host: '127.0.0.1', port: Number(port) };
-const node = await openNode({
-  dataDir: path.join(dir, 'log'),
-  nodeId: role,
-  clusterId: 'kv',
-  segmentBytes: SEGMENT_BYTES,
-  maxSlotBytes: MAX_SLOT_BYTES,
-  ...(role === 'lead'
-    ? {
-        replicas: [{ nodeId: 'follow', ...address }],
-        // Nobody else is promoted here. A host where that may be gives all four functions to every
-        // node, and `rewound`, which takes back what another leader does not have.
-        snapshot: () => store.snapshot(),
-      }
-    : {
-        listen: address,
-        apply: (entries: Entry[]) => {
-          for (const entry of entries) store.apply(entry);
-          saveNowAndThen();
-        },
-        // What is applied is durable when it is in a file: what is behind it comes again after a
-        // crash.
-        appliedUpTo: () => store.saved,
-        restore: (_space: string, { sequence, chunks }: ReceivedSnapshot) =>
-          store.restore(sequence, chunks),
-      }),
 });
-// The log cannot go on: end, and let whoever started this start it again. What was answered with
-// `ok` is there then; what was not may be.
-node.on('fatal', ({ error }) => end(error));
 
 /** What is saved need not be kept in the log of this machine. */
-async function save(): Promise<number> {
-  await store.save();
-  const { saved } = store;
+async function save(): Promise<string> {
+  const saved = await store.save();
   if (saved > 0) await node.space(SPACE).checkpoint(saved + 1);
-  return saved;
+  return `saved ${saved}`;
 }
 
-let isSaving = false;
-function saveNowAndThen(): void {
-  if (isSaving || store.applied - store.saved < SAVE_EVERY_ENTRIES) return;
-  isSaving = true;
-  // It is tried again with the next entry.
-  const over = (): void => {
-    isSaving = false;
-  };
-  save().catch(console.error).finally(over);
+async function change(entry: readonly [string, string?]): Promise<string> {
+  const token = await node.append(SPACE, CHANGE, codec.encode(entry, CHANGE));
+  await node.space(SPACE).waitFor(token, { applied: true });
+  return `ok ${token.sequence}`;
 }
 
-/** The one that leads makes its map of its own log: what is there first, then what comes. */
-async function follow(): Promise<void> {
-  for await (const entry of node.space(SPACE).subscribe({ from: store.applied + 1 })) {
-    store.apply(entry);
-    saveNowAndThen();
-  }
-}
-if (role === 'lead') {
-  const space = await node.openSpace(SPACE);
-  follow().catch(end);
-  await store.whenApplied(space.status().durableSequence);
-}
-
-async function change(entry: Change): Promise<string> {
-  const { sequence } = await node.space(SPACE).append(CHANGE, Buffer.from(JSON.stringify(entry)));
-  await store.whenApplied(sequence);
-  return `ok ${sequence}`;
-}
-
-const underWay = new Set<Promise<void>>();
 async function run(line: string): Promise<string> {
   const [, command, key = '', value] = /^(\w+) ?(\S+)? ?(.*)$/.exec(line) ?? [];
   if (command === 'put' && value) return await change([key, value]);
   if (command === 'del') return await change([key]);
-  // These tell of all that was asked for before.
-  await Promise.all(underWay);
+  if (command === 'save') return await save();
+  await node.space(SPACE).catchUp({ applied: true });
   if (command === 'get') return store.map.get(key) ?? '(none)';
   if (command === 'count') return `${store.map.size} keys, ${store.applied} entries`;
-  if (command === 'save') return `saved ${await save()}`;
   throw new Error('commands are put, del, get, count and save');
 }
 
-/** Backpressure, DiskFull, ReadOnly: not now, nothing has changed. NotPrimary: on the other one. */
 async function answer(line: string): Promise<void> {
   try {
     console.log(await run(line));
@@ -257,16 +183,9 @@ async function answer(line: string): Promise<void> {
   }
 }
 
+if (here === members[0]) await node.openSpace(SPACE);
 const lines = readline.createInterface({ input: process.stdin });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => lines.close());
-console.log(`${role}s with ${store.map.size} keys`);
-for await (const line of lines) {
-  const answered = answer(line).finally(() => underWay.delete(answered));
-  underWay.add(answered);
-  if (underWay.size >= MAX_UNDER_WAY) await Promise.race(underWay);
-}
+await Readable.from(lines).forEach(answer, { concurrency });
 // At a signal it is not at its end, and would keep the process.
 process.stdin.destroy();
-await Promise.all(underWay);
-await save();
-await node.close();

@@ -80,7 +80,11 @@ test('its types serve a strict TypeScript project', () => {
   const installed = path.join(project, 'node_modules/engram-wal');
   // People copy the examples: they serve as they stand.
   fs.cpSync(path.join(installed, 'examples'), path.join(project, 'examples'), { recursive: true });
-  const examples = fs.readdirSync(path.join(project, 'examples')).map((f) => `examples/${f}`);
+  const examples = fs
+    .readdirSync(path.join(project, 'examples'))
+    // That one where better-sqlite3 is: test/examples/sqlite-per-tenant.test.ts.
+    .filter((file) => file !== 'sqlite-per-tenant.ts')
+    .map((file) => `examples/${file}`);
   expect(examples.length).toBeGreaterThan(3);
   run(path.join(ROOT, 'node_modules/.bin/tsc'), ...flags, 'host.ts', ...examples);
 });

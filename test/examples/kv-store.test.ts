@@ -3,65 +3,91 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { EachTest } from '../support/cluster.js';
-import { freePort } from '../support/etcd.js';
-import { Example } from '../support/example.js';
+import { Example, engramWal, placesOf } from '../support/example.js';
 
 const each = new EachTest();
 
 describe('kv-store.ts', () => {
   const VALUE = 'v'.repeat(16_000);
 
-  async function countOf(store: Example): Promise<string> {
-    const counts = (): string[] => store.lines.filter((line) => /^\d+ keys, /.test(line));
-    const before = counts().length;
-    store.say('count');
-    await store.until('count', () => counts().length > before);
-    return counts().at(-1)!;
+  /** The answer to the one command that is under way. */
+  async function ask(store: Example, command: string): Promise<string> {
+    const told = store.lines.length;
+    store.say(command);
+    await store.until(command, () => store.lines.length > told);
+    return store.lines[told]!;
   }
+  /** `no` until it has the space, and can ask who leads it. */
+  const count = (store: Example, expected: unknown): Promise<unknown> =>
+    expect.poll(() => ask(store, 'count'), { timeout: 40_000, interval: 100 }).toEqual(expected);
+  const counted = async (store: Example): Promise<number> =>
+    Number(/^(\d+) keys/.exec(await ask(store, 'count'))![1]);
 
   test('survives kill -9; an empty follower gets the state, and what comes after it', async () => {
-    const port = String(await freePort());
-    const [a, b] = [path.join(each.folder, 'a'), path.join(each.folder, 'b')];
-    let lead = new Example(each, 'kv-store.ts', 'lead', a, port);
-    for (let i = 0; i < 1_500; i++) lead.say(`put key-${i} ${VALUE}${i}`);
-    const acked = (): number => lead.lines.filter((line) => line.startsWith('ok')).length;
-    await lead.until('most answers', () => acked() > 1_000);
-    await lead.kill();
-    const last = acked() - 1;
-    lead = new Example(each, 'kv-store.ts', 'lead', a, port);
-    lead.say('get key-0', `get key-${last}`, 'del key-0');
-    await lead.until('answers', () => acked() === 1);
-    expect(lead.lines.slice(1, 3)).toEqual([`${VALUE}0`, `${VALUE}${last}`]);
+    const places = await placesOf('a', 'b');
+    const start = (name: string): Example =>
+      new Example(each, 'kv-store.ts', path.join(each.folder, name), name, ...places);
+    let a = start('a');
+    for (let i = 0; i < 1_500; i++) a.say(`put key-${i} ${VALUE}${i}`);
+    const acked = (store: Example): number =>
+      store.lines.filter((line) => line.startsWith('ok')).length;
+    const allAcked = async (store: Example, number: number): Promise<void> =>
+      store.until(`${number} answers`, () => acked(store) === number);
+    await a.until('most answers', () => acked(a) > 1_000);
+    await a.kill();
+    const last = acked(a) - 1;
+    a = start('a');
+    expect(await ask(a, 'get key-0')).toBe(`${VALUE}0`);
+    expect(await ask(a, `get key-${last}`)).toBe(`${VALUE}${last}`);
+    expect(await ask(a, 'del key-0')).toMatch(/^ok/);
     // What is saved is not kept in the log as well, nor for one that is away, beyond a bound.
-    lead.say('save');
-    for (let i = 0; i < 1_500; i++) lead.say(`put more-${i} ${VALUE}`);
-    lead.say('save');
-    const wanted = Number(/^\d+/.exec(await countOf(lead))![0]);
+    expect(await ask(a, 'save')).toMatch(/^saved \d+$/);
+    for (let i = 0; i < 1_500; i++) a.say(`put more-${i} ${VALUE}`);
+    await allAcked(a, 1_501);
+    await ask(a, 'save');
+    const wanted = await counted(a);
     expect(wanted).toBeGreaterThanOrEqual(last + 1_500);
-    await lead.until('the beginning is freed', () => {
-      const names = fs.readdirSync(path.join(a, 'log'));
+    await a.until('the beginning is freed', () => {
+      const names = fs.readdirSync(path.join(each.folder, 'a/log'));
       return !names.includes('wal-0000000000000000.log');
     });
 
-    let follow = new Example(each, 'kv-store.ts', 'follow', b, port);
-    await expect.poll(() => countOf(follow), { timeout: 40_000 }).toContain(`${wanted} keys`);
-    expect(fs.readdirSync(path.join(b, 'state'))).toEqual([expect.stringMatching(/^state-\d+$/)]);
+    let b = start('b');
+    await count(b, expect.stringContaining(`${wanted} keys`));
+    expect(fs.existsSync(path.join(each.folder, 'b/state'))).toBe(true);
     // Killed under load; what it lacks comes to it from the log.
-    for (let i = 0; i < 500; i++) lead.say(`put late-${i} ${VALUE}`);
-    await lead.until('some answers', () => acked() > 1_600);
-    await follow.kill();
-    lead.say('put last one', 'del late-0');
-    const all = await countOf(lead);
-    expect(all).toContain(`${wanted + 500} keys`);
-    follow = new Example(each, 'kv-store.ts', 'follow', b, port);
-    await expect.poll(() => countOf(follow), { timeout: 40_000 }).toContain(`${wanted + 500} keys`);
-    const told = follow.lines.length;
-    follow.say('get last', 'get late-0', 'put not here');
-    await follow.until('three answers', () => follow.lines.length === told + 3);
-    const answers = follow.lines.slice(told).toSorted();
-    expect(answers).toEqual(['(none)', expect.stringMatching(/^no \(NotPrimary\)/), 'one']);
-    expect(await follow.signal('SIGTERM')).toBe(0);
-    expect(await lead.signal('SIGTERM')).toBe(0);
-    expect([lead.stderr, follow.stderr]).toEqual(['', '']);
+    for (let i = 0; i < 500; i++) a.say(`put late-${i} ${VALUE}`);
+    await a.until('some answers', () => acked(a) > 1_600);
+    await b.kill();
+    await allAcked(a, 2_001);
+    await ask(a, 'put last one');
+    await ask(a, 'del late-0');
+    expect(await counted(a)).toBe(wanted + 500);
+    b = start('b');
+    await count(b, expect.stringContaining(`${wanted + 500} keys`));
+    expect(await ask(b, 'get last')).toBe('one');
+    expect(await ask(b, 'get late-0')).toBe('(none)');
+    // Either takes changes, and either shows them at once.
+    expect(await ask(b, 'put here too')).toMatch(/^ok/);
+    expect(await ask(a, 'get here')).toBe('too');
+
+    // The leader is lost, and comes back with what nobody else had got of it.
+    const before = await ask(b, 'count');
+    expect(before).toContain(`${wanted + 501} keys`);
+    b.stop();
+    for (let i = 0; i < 5; i++) expect(await ask(a, `put lost-${i} x`)).toMatch(/^ok/);
+    await a.kill();
+    b.goOn();
+    await engramWal('promote', path.join(each.folder, 'b/log'), '--space', 'kv');
+    expect(await ask(b, 'put led by-b')).toMatch(/^ok/);
+    a = start('a');
+    await count(a, await ask(b, 'count'));
+    expect(await ask(a, 'get led')).toBe('by-b');
+    expect(await ask(a, 'get lost-4')).toBe('(none)');
+    expect(await ask(a, 'put again a')).toMatch(/^ok/);
+    expect(await ask(b, 'get again')).toBe('a');
+    expect(await b.signal('SIGTERM')).toBe(0);
+    expect(await a.signal('SIGTERM')).toBe(0);
+    expect([a.stderr, b.stderr]).toEqual(['', '']);
   }, 180_000);
 });

@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 
 export interface Need {
   readonly name: string;
@@ -19,6 +20,12 @@ const CHROMIUMS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/g
 
 /** Where Chromium is; undefined where it is not. */
 export const CHROMIUM = CHROMIUMS.find((place) => fs.existsSync(place));
+
+/** Installed aside: it is large, and compiled where no binary of it can be fetched. */
+const BETTER_SQLITE3 = path.join(
+  import.meta.dirname,
+  '../examples/sqlite/node_modules/better-sqlite3/build/Release/better_sqlite3.node',
+);
 
 const says = (program: string, ...args: string[]): boolean =>
   spawnSync(program, args, { stdio: 'ignore' }).status === 0;
@@ -71,6 +78,13 @@ export const NEEDS = {
     files: ['test/install.test.ts'],
     untried: 'the package as somebody else installs it: test/install.test.ts',
     howToHaveIt: 'let npm reach its registry (npm ping)',
+  },
+  sqlite: {
+    name: 'better-sqlite3',
+    isHere: () => fs.existsSync(BETTER_SQLITE3),
+    files: ['test/examples/sqlite-per-tenant.test.ts'],
+    untried: 'each entry exactly once in SQLite, on every member: examples/sqlite-per-tenant.ts',
+    howToHaveIt: 'npm ci --prefix test/examples/sqlite',
   },
   containers: {
     name: 'what containers are made of (namespaces, overlays, tini)',

@@ -171,6 +171,8 @@ export const HTTP_PER_ADDRESS_MAX = 64;
 export const HTTP_REQUEST_MS = 5_000;
 /** Nodes that members have named, and this node has in no set yet, that are remembered. */
 export const VOUCHED_MAX = 1_024;
+/** What a thread reads of a socket at once; one buffer for all plain sockets of a thread. */
+export const READ_BUFFER_BYTES = 256 * KiB;
 /** Connections that were let in. */
 export const CONNECTIONS_MAX = 256;
 /** Peer calls that are answered at once, how long each may take, what an answer may come to. */

@@ -134,6 +134,8 @@ export class SimSocket extends EventEmitter implements ByteSocket {
         const chunk = this.#network.read(this.arrived);
         this.arrivedBytes -= chunk.length;
         this.emit('data', chunk);
+        // Its memory is read into again, as a plain socket's is.
+        chunk.fill(0xee);
         if (this.peer) this.#network.move(this.peer);
         this.hand();
       } else if (this.hasEnded && !this.#isTold) {

@@ -35,7 +35,7 @@ export class FrameReader {
     this.#hooks = hooks;
     this.#buffers = buffers;
     this.#assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES, buffers);
-    socket.on('data', (chunk) => this.#data(chunk));
+    socket.on('data', (chunk) => this.#data(chunk, false));
     socket.on('end', () => {
       this.#hasEnded = true;
       if (this.#works === 0) socket.destroySoon();
@@ -87,12 +87,14 @@ export class FrameReader {
     this.#hooks.refuse(error);
   }
 
-  #data(chunk: Uint8Array): void {
+  /** @param isKept the chunk stays as it is; else it is valid during this call alone */
+  #data(chunk: Uint8Array, isKept: boolean): void {
     if (this.#isOver) return;
     this.#hooks.heard();
     const isReading = (): boolean => this.#works === 0 && !this.#socket.destroyed;
+    let rest: Uint8Array;
     try {
-      this.#rest = this.#assembler.feed(chunk, (kind, body) => {
+      rest = this.#assembler.feed(chunk, (kind, body) => {
         this.#halfSinceMs = undefined;
         this.#hooks.take(kind, body);
         return isReading();
@@ -101,6 +103,7 @@ export class FrameReader {
       this.#refuse(error);
       return;
     }
+    if (rest.length > 0) this.#rest = isKept ? rest : rest.slice();
     if (!isReading()) return;
     const { wantedBytes } = this.#assembler;
     if (wantedBytes > 0) this.during(this.#buffers.whenRoom(wantedBytes));
@@ -117,7 +120,7 @@ export class FrameReader {
     }
     const rest = this.#rest;
     this.#rest = new Uint8Array(0);
-    if (rest.length > 0) this.#data(rest);
+    if (rest.length > 0) this.#data(rest, true);
     if (this.#works > 0) return;
     if (this.#hasEnded) this.#socket.destroySoon();
     else this.#socket.resume();

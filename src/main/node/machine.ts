@@ -4,6 +4,7 @@ import os from 'node:os';
 import tls from 'node:tls';
 import { CONNECTIONS_MAX } from '../../shared/limits.js';
 import type { FromShipper } from '../../shared/link/control.js';
+import { type ByteSocket, readsIntoOneBuffer } from '../../shared/wire/byte-socket.js';
 import { securely } from '../../shared/wire/tls/late-socket.js';
 import { type Coordinator, StaticCoordinator } from '../lead/coordinator.js';
 import { EtcdCoordinator } from '../lead/etcd/coordinator.js';
@@ -37,9 +38,11 @@ export const nodePlatform: Platform = {
   listener(accepted, keepAliveMs, credentials) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
     // What came before the end may still wait for work that is under way.
-    const options = { noDelay: true, allowHalfOpen: true, ...keepAlive };
     const door = credentials.now.tls && new SecureDoor(credentials);
-    const server = net.createServer(options, (socket) => accepted(door?.accept(socket) ?? socket));
+    const options = { noDelay: true, allowHalfOpen: true, pauseOnConnect: !door, ...keepAlive };
+    const server = net.createServer(options, (socket) =>
+      accepted(door?.accept(socket) ?? plainSocket(socket)),
+    );
     server.maxConnections = CONNECTIONS_MAX;
     return {
       listen: (address) =>
@@ -59,8 +62,15 @@ export const nodePlatform: Platform = {
 
   connect({ host, port }, keepAliveMs, security) {
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
-    const raw = net.connect({ host, port, noDelay: true, autoSelectFamily: true, ...keepAlive });
-    if (!security) return raw;
+    const options = { host, port, noDelay: true, autoSelectFamily: true, ...keepAlive };
+    if (!security) {
+      const plain: net.Socket = net.connect({
+        ...options,
+        onread: readsIntoOneBuffer(() => plain),
+      });
+      return plain;
+    }
+    const raw = net.connect(options);
     return securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
   },
 
@@ -84,6 +94,32 @@ export const nodePlatform: Platform = {
     return new EtcdCoordinator(clusterId, nodeId, placeOf(dataDir), coordinator);
   },
 };
+
+/** What Node's sockets have, and its types do not tell. */
+interface WithHandle {
+  _handle?: object | null;
+}
+
+/**
+ * The same connection, read into one buffer. Node has that for sockets that dial alone; so the
+ * handle of one that was accepted goes over to such a socket, as it does from process to process.
+ * @param accepted paused, so that nothing of it has been read
+ */
+function plainSocket(accepted: net.Socket): ByteSocket {
+  const given = accepted as WithHandle;
+  const handle = given._handle;
+  if (!handle) {
+    accepted.resume();
+    return accepted;
+  }
+  given._handle = null;
+  const onread = readsIntoOneBuffer(() => socket);
+  const options = { handle, onread, allowHalfOpen: true };
+  const socket: net.Socket = new net.Socket(options as net.SocketConstructorOpts);
+  // It is the server's, which counts it until it is closed.
+  socket.on('close', () => accepted.destroy());
+  return socket;
+}
 
 /** Where `performance.now()` of this thread began, on the clock that all threads share. */
 function clockOriginMs(): number {

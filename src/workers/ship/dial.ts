@@ -2,7 +2,7 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Address } from '../../shared/address.js';
-import type { ByteSocket } from '../../shared/wire/byte-socket.js';
+import { type ByteSocket, readsIntoOneBuffer } from '../../shared/wire/byte-socket.js';
 import type { Security } from '../../shared/wire/tls/certificates.js';
 import { securely } from '../../shared/wire/tls/late-socket.js';
 
@@ -13,7 +13,11 @@ export function dial(
   security: Security | undefined,
 ): ByteSocket {
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs };
-  const raw = net.connect({ host, port, noDelay: true, autoSelectFamily: true, ...keepAlive });
-  if (!security) return raw;
+  const options = { host, port, noDelay: true, autoSelectFamily: true, ...keepAlive };
+  if (!security) {
+    const plain: net.Socket = net.connect({ ...options, onread: readsIntoOneBuffer(() => plain) });
+    return plain;
+  }
+  const raw = net.connect(options);
   return securely(raw, security, (options) => tls.connect({ socket: raw, ...options }));
 }

@@ -5,6 +5,7 @@
 import { EngramError, failure } from '../../../shared/errors.js';
 import { CLUSTER_ASK_MS, CLUSTER_MEMBERS_MAX } from '../../../shared/limits.js';
 import { idOf } from '../../../shared/names.js';
+import { byName } from '../../../shared/natural-order.js';
 import type { GlanceLink } from '../../../shared/wire/peer-frames.js';
 import type { KnownMember } from '../../lead/members/known-members.js';
 import type { PeerClient } from '../../peer/client.js';
@@ -63,8 +64,6 @@ interface Kept<T> {
   readonly value: Promise<T>;
 }
 
-const BY_NAME = new Intl.Collator('en', { numeric: true });
-
 export class Cluster {
   readonly #parts: ClusterParts;
   #whole: Kept<Whole> | undefined;
@@ -107,7 +106,7 @@ export class Cluster {
 
   async #ask(): Promise<Whole> {
     const { board, members, nodeId, page } = this.#parts;
-    const known = (await members()).sort((a, b) => BY_NAME.compare(a.nodeId, b.nodeId));
+    const known = (await members()).sort((a, b) => byName(a.nodeId, b.nodeId));
     const chosen = known.slice(0, CLUSTER_MEMBERS_MAX);
     const [snapshot, ...asked] = await Promise.all([
       board.fresh(),
@@ -123,7 +122,7 @@ export class Cluster {
     }
     const rows = asked.map((one) => memberJson(one, told));
     const self = ownJson(own, snapshot.node, board.uptimeMs);
-    const all = [...rows, self].sort((a, b) => BY_NAME.compare(a.nodeId, b.nodeId));
+    const all = [...rows, self].sort((a, b) => byName(a.nodeId, b.nodeId));
     let { health } = own;
     for (const row of rows) {
       if (row.state === 'away') health = worse(health, 'degraded');
@@ -205,7 +204,7 @@ export class Cluster {
       return toldCopy(nodeId, told === 'late' ? `no answer in ${CLUSTER_ASK_MS} ms` : told);
     });
     const copies = [ownCopy(nodeId, space(name)?.status()), ...(await Promise.all(asked))];
-    copies.sort((a, b) => BY_NAME.compare(a.nodeId, b.nodeId));
+    copies.sort((a, b) => byName(a.nodeId, b.nodeId));
     return whereOf(name, copies);
   }
 }
@@ -287,7 +286,5 @@ function lagJson(
         return { leader, member: replicaId, ...link, lagMs: lagMs ?? 'unknown' };
       }),
   );
-  return found.sort(
-    (a, b) => BY_NAME.compare(a.leader, b.leader) || BY_NAME.compare(a.member, b.member),
-  );
+  return found.sort((a, b) => byName(a.leader, b.leader) || byName(a.member, b.member));
 }

@@ -2,10 +2,12 @@
  * The page for people: asks the node every two seconds while somebody looks, draws what it says,
  * and says so when it says nothing. Asks nobody else.
  */
+import type { ClusterJson } from '#src/main/watch/cluster/cluster-json.js';
 import type { HistoryJson } from '#src/main/watch/history.js';
 import type { StatusJson } from '#src/main/watch/status-json.js';
 import type { RowsJson } from '#src/shared/metrics/rings.js';
 import { charts } from './charts.js';
+import { cluster } from './cluster.js';
 import { day } from './day.js';
 import { events } from './events.js';
 import { links, nodeFigures } from './figures.js';
@@ -32,6 +34,9 @@ let status: StatusJson | undefined;
 let history: HistoryJson = { agoMs: [], appended: [], replicas: [] };
 let rows: RowsJson | undefined;
 let rowsMs = Number.NEGATIVE_INFINITY;
+/** It comes when all members have answered, or have not: nothing else waits for it. */
+let members: ClusterJson | undefined;
+let isAskingMembers = false;
 let choice: Choice = readChoice(location.hash);
 let trouble: string | undefined;
 let heardMs = performance.now();
@@ -63,6 +68,7 @@ function page(now: View): ComponentChild {
         'main',
         {},
         problems(status, isStale, choose),
+        cluster(members),
         charts(history, status.node.lagAlertThresholdMs),
         links(status),
         day(rows, overOf(status), choose),
@@ -80,6 +86,7 @@ function footer(): ComponentChild {
     { class: 'quiet' },
     link('/metrics', 'Metrics'),
     link('/cluster/health', 'Health'),
+    link('/cluster', 'Cluster'),
     link('/replication/status', 'Status'),
     link('/ready', 'Ready'),
   );
@@ -128,9 +135,23 @@ function refusal(code: number): string {
   return code === 429 ? 'too many requests: it turns some away' : `it answers with ${code}`;
 }
 
+async function askMembers(): Promise<void> {
+  if (isAskingMembers) return;
+  isAskingMembers = true;
+  try {
+    members = await get<ClusterJson>('/cluster');
+    draw();
+  } catch {
+    // Why the node does not answer, the next word on its status says.
+  } finally {
+    isAskingMembers = false;
+  }
+}
+
 async function ask(): Promise<void> {
   const own = ++asked;
   clearTimeout(timer);
+  void askMembers();
   try {
     const [first, second] = await Promise.all([
       get<StatusJson>(`/replication/status?${queryOf(choice)}`),

@@ -23,8 +23,10 @@ const LAG_LABELS = [
   '1 day',
 ];
 
-export function charts(history: HistoryJson, alertMs: number): ComponentChild {
-  const agoMs = history.agoMs;
+/** Of a node without replicas the small charts say as much. */
+export function charts(history: HistoryJson, alertMs: number): ComponentChild | undefined {
+  const { agoMs } = history;
+  if (history.replicas.length === 0) return undefined;
   // A chart that has just begun is not nine parts empty.
   const oldest = agoMs[0] ?? 0;
   const windowMs =
@@ -42,31 +44,29 @@ export function charts(history: HistoryJson, alertMs: number): ComponentChild {
   ];
   const moved = rates.flatMap(({ values }) => values.filter((value) => value !== null));
   const top = niceTop(Math.max(10, ...moved));
-  const hasReplicas = replicas.length > 0;
   return h(
     'section',
-    { class: `charts ${hasReplicas ? '' : 'charts-one'}`, 'aria-label': 'The last minutes' },
-    hasReplicas &&
-      h(
-        'div',
-        { class: 'panel' },
-        h(Chart, {
-          title: 'Lag',
-          note: 'the worst of each replica’s spaces',
-          agoMs,
-          windowMs,
-          ...lagScale(
-            of(({ lagMs }) => lagMs),
-            alertMs,
-          ),
-        }),
-      ),
+    { class: 'charts', 'aria-label': 'The last minutes' },
+    h(
+      'div',
+      { class: 'panel' },
+      h(Chart, {
+        title: 'Lag',
+        note: 'the worst of each replica’s spaces',
+        agoMs,
+        windowMs,
+        ...lagScale(
+          of(({ lagMs }) => lagMs),
+          alertMs,
+        ),
+      }),
+    ),
     h(
       'div',
       { class: 'panel' },
       h(Chart, {
         title: 'Entries a second',
-        note: hasReplicas ? 'durable here, and flushed on each replica' : 'durable here',
+        note: 'durable here, and flushed on each replica',
         agoMs,
         windowMs,
         series: rates,

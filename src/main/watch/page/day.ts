@@ -56,8 +56,10 @@ function chartsOf(rows: RowsJson): ComponentChild {
     say: (value: number) => string,
     least: number,
     isBinary = false,
-  ): ComponentChild => {
+  ): ComponentChild | undefined => {
     const known = values.filter((value) => value !== null);
+    // Without replicas there is no lag; not every file system says how much room it has.
+    if (known.length === 0) return undefined;
     const most = Math.max(least, ...known);
     const top = isBinary ? binaryTop(most) : niceTop(most);
     const props: ChartProps = {
@@ -77,11 +79,16 @@ function chartsOf(rows: RowsJson): ComponentChild {
   const perSecond = (value: number): string => `${count(value)}/s`;
   return [
     chart('Entries a second', rows.entriesPerSecond, short, perSecond, 10),
-    chart('Bytes a second', rows.bytesPerSecond, bytes, (n) => `${bytes(n)}/s`, 1_024, true),
+    chart('Bytes a second', rows.bytesPerSecond, ofBytes, (n) => `${bytes(n)}/s`, 1_024, true),
     chart('Worst lag', rows.worstLagMs, span, span, 10),
     chart('fdatasync, 99 of 100 within', rows.fsyncP99Ms, span, span, 1),
-    chart('Room on the disk', rows.diskFreeBytes, bytes, bytes, 1_024, true),
+    chart('Room on the disk', rows.diskFreeBytes, ofBytes, bytes, 1_024, true),
   ];
+}
+
+/** As short as an axis has room for: 512 K, 64 G. */
+function ofBytes(value: number): string {
+  return bytes(value).replace('.0 ', ' ').replace('iB', '');
 }
 
 /** A power of two times 1, so that half of it is a round number of bytes, too. */

@@ -54,7 +54,7 @@ async function main(): Promise<void> {
   // More is written than passes: what the node says of a replica that falls behind.
   load = 2;
   await new Promise((resolve) => setTimeout(resolve, (SECONDS * 1_000) / 2));
-  await page.setViewportSize({ width: 1280, height: 1100 });
+  await page.setViewportSize({ width: 1120, height: 980 });
   await page.screenshot({ path: path.join(ROOT, 'docs/page.png') });
   clearInterval(writing);
   await browser.close();

@@ -262,7 +262,7 @@ describe('the page', () => {
     expect(await page.locator('*').count()).toBeLessThan(2_000);
     expect(await photograph(page, '5000-spaces', ['light', 'phone-dark'])).toEqual([]);
     soundly();
-  });
+  }, 120_000);
 
   test('of a node whose every space is corrupt: nothing that sounds well', async () => {
     const disk = new FakeDisk();

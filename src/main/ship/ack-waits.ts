@@ -13,6 +13,8 @@ import type { Quorum } from './quorum.js';
 import type { ShipperHandle } from './shipper-handle.js';
 
 interface AckWait extends DurableWait {
+  /** First that it is durable here, then that it is flushed. */
+  resolve: () => void;
   readonly space: SpaceState;
   readonly replicas: number;
 }
@@ -27,6 +29,8 @@ export class AckWaits {
   readonly #waits = new Set<AckWait>();
   /** Those that are durable here and wait for replicas alone; by how many each waits for. */
   readonly #durable = new Map<SpaceState, Map<number, SequenceWaits<AckWait>>>();
+  /** Spaces of which some have become durable in this turn, and nobody has looked since. */
+  readonly #fresh = new Set<SpaceState>();
   #watching = false;
   #isClosed = false;
 
@@ -61,7 +65,9 @@ export class AckWaits {
     replicas: number,
     timeoutMs: number,
   ): Promise<void> {
-    if (this.#isFlushed(space, sequence, replicas)) return;
+    // What is not durable here counts nowhere yet.
+    const isHere = this.#memory.durable(space.slot) >= sequence;
+    if (isHere && this.#quorum.acknowledgedUpTo(space, replicas) >= sequence) return;
     if (this.#isClosed) throw closedError(space);
     await new Promise<void>((resolve, reject) => {
       const settle = (): void => {
@@ -75,16 +81,16 @@ export class AckWaits {
         settle();
         reject(error);
       };
-      const isHere = (): void => {
-        if (this.#isFlushed(space, sequence, replicas)) {
-          settle();
-          resolve();
-          return;
-        }
-        this.#waitForReplicas(wait);
-        void this.#watch();
+      const flushed = (): void => {
+        settle();
+        resolve();
       };
-      const wait: AckWait = { space, sequence, replicas, resolve: isHere, reject: failed };
+      const durable = (): void => {
+        wait.resolve = flushed;
+        this.#waitForReplicas(wait);
+        this.#lookAt(space);
+      };
+      const wait: AckWait = { space, sequence, replicas, resolve: durable, reject: failed };
       const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
       const timer = setTimeout(late, timeoutMs);
       this.#waits.add(wait);
@@ -114,10 +120,6 @@ export class AckWaits {
     return failure('AckTimeout', found, { details });
   }
 
-  #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
-    return this.#quorum.acknowledgedUpTo(space, replicas) >= sequence;
-  }
-
   #waitForReplicas(wait: AckWait): void {
     const { space, replicas } = wait;
     const ofSpace = this.#durable.get(space) ?? new Map<number, SequenceWaits<AckWait>>();
@@ -138,17 +140,32 @@ export class AckWaits {
     if (ofSpace!.size === 0) this.#durable.delete(space);
   }
 
+  /** Once for all that become durable in one turn: a look costs more than a wait. */
+  #lookAt(space: SpaceState): void {
+    if (this.#fresh.size === 0) queueMicrotask(() => this.#lookAtFresh());
+    this.#fresh.add(space);
+  }
+
+  #lookAtFresh(): void {
+    // The loop hears what comes from now on; what came before is looked at here.
+    for (const space of this.#fresh) this.#settle(space);
+    this.#fresh.clear();
+    void this.#watch();
+  }
+
+  #settle(space: SpaceState): void {
+    for (const [replicas, waits] of this.#durable.get(space) ?? []) {
+      settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
+    }
+  }
+
   /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
   async #watch(): Promise<void> {
     if (this.#watching) return;
     this.#watching = true;
     while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
-      for (const [space, ofSpace] of this.#durable) {
-        for (const [replicas, waits] of ofSpace) {
-          settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
-        }
-      }
+      for (const space of this.#durable.keys()) this.#settle(space);
       if (this.#durable.size > 0) await this.#memory.waitAck(seen);
     }
     this.#watching = false;

@@ -1,5 +1,5 @@
 /** Waiting for sequences: woken in their order, at a cost that follows who is woken. */
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { becomeReplica } from '#src/main/lead/fencing.js';
 import { SequenceWaits } from '#src/main/log/sequence-waits.js';
 import {
@@ -146,6 +146,38 @@ const outcome = (wait: Promise<unknown>): Promise<string> =>
     () => 'flushed',
     (error) => (error as EngramError).code,
   );
+
+test('who becomes durable together is looked at together, for replicas as well', async () => {
+  const { memory, state, acks, told } = acknowledging();
+  const looks = vi.spyOn(Quorum.prototype, 'acknowledgedUpTo');
+  onTestFinished(() => looks.mockRestore());
+  const waits = Array.from({ length: 500 }, (_, n) =>
+    outcome(acks.flushed(state, n + 1, 1, 60_000)),
+  );
+  expect(looks).not.toHaveBeenCalled();
+  memory.setDurable(state.slot, 500);
+  wakeDurableWaits(state, 500);
+  await told(0);
+  // Once that they are durable, once for the loop that hears of replicas, once for the tick.
+  expect(looks.mock.calls.length).toBeLessThanOrEqual(3);
+  await told(500);
+  expect(new Set(await Promise.all(waits))).toEqual(new Set(['flushed']));
+  expect(looks.mock.calls.length).toBeLessThanOrEqual(4);
+  acks.close();
+});
+
+test('who becomes durable when a replica has it already waits for no other tick', async () => {
+  const { memory, state, acks, told } = acknowledging();
+  const wait = outcome(acks.flushed(state, 3, 1, 60_000));
+  memory.setDurable(state.slot, 3);
+  // For a second replica, which is none: so the loop runs, and hears of the first one in between.
+  const never = outcome(acks.flushed(state, 2, 2, 60_000));
+  await told(3);
+  wakeDurableWaits(state, 3);
+  expect(await wait).toBe('flushed');
+  acks.close();
+  expect(await never).toBe('Closed');
+});
 
 test('FAULT-109 what is older than the present epoch counts through its first entry', async () => {
   const { memory, state, acks, told } = acknowledging();

@@ -42,7 +42,7 @@ const BOTTOM = 26;
 const LEAST_WIDTH = 240;
 const DEFAULT_GAP_MS = 16_000;
 /** Marks of time are so many minutes apart. */
-const EVERY_MINUTES = [1, 2, 5, 10, 30, 60, 120, 180, 240, 360];
+const EVERY_MINUTES = [1, 2, 5, 10, 30, 60, 120, 180, 240, 360, 480];
 const TICK_PX = 84;
 
 interface ChartState {

@@ -84,6 +84,7 @@ function footer(): ComponentChild {
   return h(
     'footer',
     { class: 'quiet' },
+    link('/runbook', 'Handbook'),
     link('/metrics', 'Metrics'),
     link('/cluster/health', 'Health'),
     link('/cluster', 'Cluster'),

@@ -77,6 +77,15 @@ test('another node comes to lead: the next append finds it', async () => {
   expect(await payloads(b)).toEqual(['first', 'one', 'two', 'three']);
 });
 
+test('who led is dead behind something that still accepts: the one who leads now is found', async () => {
+  await c.append('s', 1000, bytes('by a'), ALL);
+  await a.switchover('s', 'b', { timeoutMs: LONG_MS });
+  await trio.stop('a');
+  const one = { ack: { replicas: 1, timeoutMs: LONG_MS }, timeoutMs: LONG_MS };
+  expect(await c.append('s', 1000, bytes('by b'), one)).toMatchObject({ epoch: 2 });
+  expect(await payloads(b)).toEqual(['first', 'by a', 'by b']);
+});
+
 test('the link is lost on the way: nobody knows, nobody tries again', async () => {
   // Taken by a, and held up there: what c says, whose word is asked for, does not arrive.
   trio.linkOf('a', 'c').stall('back');

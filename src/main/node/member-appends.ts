@@ -30,6 +30,9 @@ export interface MemberAppendOptions extends AppendOptions {
 
 const KNOWN = ['ack', 'wait', 'expected', 'signal', 'timeoutMs', 'here'] as const;
 
+/** The node led once, or could not be reached; what is lost behind the question is told apart. */
+const NOT_TAKEN: readonly string[] = ['NotPrimary', 'ConnectionRefused', 'ConnectionLost'];
+
 interface AppendParts {
   readonly nodeId: string;
   readonly maxEntryBytes: number;
@@ -142,10 +145,8 @@ export class MemberAppends {
         return appended;
       } catch (error) {
         this.#leaders.delete(name);
-        const { code } = error as { code?: string };
-        // Nothing was taken: the node led once, or could not be reached.
-        const isElsewhere = code === 'NotPrimary' || code === 'ConnectionRefused';
-        if (isAgain || !isElsewhere || performance.now() >= untilMs) throw error;
+        const { code } = error as EngramError;
+        if (isAgain || !NOT_TAKEN.includes(code) || performance.now() >= untilMs) throw error;
       }
     }
   }

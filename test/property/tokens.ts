@@ -1,8 +1,8 @@
 /**
  * Conditional appends from several nodes, reads in all directions, waits and applies on three real
  * nodes, through hand-overs, restarts, SIGKILLs and entries that are taken back, against a model of
- * a few lines. `npm run tokens -- [RUNS] [SEED] [--jobs N] [--save]`: RUNS in all, N at a time; the
- * result is kept in bench/results/tokens.json.
+ * a few lines. `npm run tokens -- [RUNS] [SEED] [--jobs N] [--seconds S] [--save]`: RUNS in all, or
+ * those that S seconds are enough for, N at a time; the result is kept in bench/results/tokens.json.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -386,17 +386,25 @@ async function runOne(todo: Iterable<Command>): Promise<void> {
     const first = await append(model, world, 'a', { expected: 0, replicas: 2 });
     expectSame('first', first, { code: 'done' });
     await fc.asyncModelRun(() => ({ model, real: world }), todo);
+    count('runs');
   } finally {
     await world.close();
   }
 }
 
 /** Throws, with the seed and the way, where a node does what the model does not mean. */
-export async function tokensHold(numRuns: number, seed: number, jobs = 1): Promise<Counts> {
+export async function tokensHold(
+  numRuns: number,
+  seed: number,
+  { jobs = 1, seconds = 86_400 } = {},
+): Promise<Counts> {
   const all = [appends, appends, races, reads, waits, awaits];
   const roles = [others, restarts, crashes, crashes, comings, overtakings];
   const commands = fc.commands([...all, ...roles], { maxCommands: 14, size: 'max' });
-  const run = fc.asyncProperty(commands, runOne);
+  const untilMs = performance.now() + 1_000 * seconds;
+  const run = fc.asyncProperty(commands, async (todo) => {
+    if (performance.now() < untilMs) await runOne(todo);
+  });
   const share = (job: number): number => Math.floor((numRuns + job) / jobs);
   const parts = Array.from({ length: jobs }, (_, job) =>
     fc.assert(run, { numRuns: share(job), seed: seed + job, endOnFailure: true }),
@@ -409,16 +417,29 @@ export async function tokensHold(numRuns: number, seed: number, jobs = 1): Promi
   return counts;
 }
 
+/** The number behind an option, which is taken out. */
+function taken(args: string[], name: string, otherwise: number): number {
+  const at = args.indexOf(name);
+  return at < 0 ? otherwise : Number(args.splice(at, 2)[1]);
+}
+
 if (process.argv[1] === import.meta.filename) {
   const args = process.argv.slice(2);
-  const at = args.indexOf('--jobs');
-  const jobs = at < 0 ? 1 : Number(args.splice(at, 2)[1]);
-  const given = args.filter((one) => one !== '--save');
-  const [runs = '20', seed = `${Date.now() % 2 ** 31}`] = given;
+  const limits = { jobs: taken(args, '--jobs', 1), seconds: taken(args, '--seconds', 86_400) };
+  const [asked = '20', seed = `${Date.now() % 2 ** 31}`] = args.filter((one) => one !== '--save');
   const sinceMs = performance.now();
-  const commands = await tokensHold(Number(runs), Number(seed), jobs);
+  const { runs, ...commands } = await tokensHold(Number(asked), Number(seed), limits);
   const seconds = Math.round((performance.now() - sinceMs) / 1_000);
-  const told = { runs: Number(runs), seed: Number(seed), jobs, failures: 0, seconds, commands };
+  const { jobs } = limits;
+  const told = {
+    runs,
+    asked: Number(asked),
+    seed: Number(seed),
+    jobs,
+    failures: 0,
+    seconds,
+    commands,
+  };
   const file = path.join(import.meta.dirname, '../../bench/results/tokens.json');
   if (args.includes('--save')) fs.writeFileSync(file, `${JSON.stringify(told, null, 2)}\n`);
   console.log(JSON.stringify(told));

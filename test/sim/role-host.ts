@@ -2,6 +2,7 @@
 import type { Entry, NodeOptions } from '#src/main/index.js';
 import type { Chance } from '../support/fake-disk.js';
 import type { VirtualClock } from './clock.js';
+import { Violation } from './cluster.js';
 import { Handed, type Histories } from './histories.js';
 
 const STUCK_POLL_MS = 20;
@@ -18,6 +19,7 @@ export interface RoleHostWorld {
 
 export class RoleHost {
   readonly name: string;
+  readonly isWhenLeading: boolean;
   readonly #world: RoleHostWorld;
   readonly #handed = new Map<string, Handed>();
   /** It has led the space since it was given an entry last: what it led it wrote itself. */
@@ -27,20 +29,23 @@ export class RoleHost {
   /** No callback returns until then, virtual time. */
   stuckUntilMs = 0;
 
-  constructor(name: string, world: RoleHostWorld) {
+  /** @param isWhenLeading it is handed what its node leads, too */
+  constructor(name: string, world: RoleHostWorld, isWhenLeading: boolean) {
     this.name = name;
     this.#world = world;
     this.#keepsPosition = world.chance(2) === 0;
+    this.isWhenLeading = isWhenLeading;
   }
 
   /** Of its node. */
-  get callbacks(): Pick<NodeOptions, 'apply' | 'rewound' | 'appliedUpTo'> {
+  get callbacks(): Pick<NodeOptions, 'apply' | 'rewound' | 'appliedUpTo' | 'applyWhenLeading'> {
     const appliedUpTo = async (space: string): Promise<number> => {
       await this.#turn();
       return this.handed(space).next - 1;
     };
     return {
       ...(this.#keepsPosition ? { appliedUpTo } : {}),
+      ...(this.isWhenLeading ? { applyWhenLeading: true } : {}),
       apply: async (entries: Entry[], { space }: { space: string }) => {
         await this.#turn();
         this.#guard(() => this.#apply(space, entries));
@@ -75,12 +80,23 @@ export class RoleHost {
 
   /** It has appended this itself, and it was acknowledged. */
   appended(space: string, sequence: number): void {
-    if (this.#keepsPosition) this.handed(space).skipTo(sequence + 1);
+    if (this.#keepsPosition && !this.isWhenLeading) this.handed(space).skipTo(sequence + 1);
   }
 
-  /** Entries may come again after a crash, none is skipped. */
+  /**
+   * Entries may come again after a crash, none is skipped; where the position is the host's own and
+   * it is handed all, each comes once.
+   */
   #apply(space: string, entries: readonly Entry[]): void {
     const handed = this.handed(space);
+    if (this.isWhenLeading) {
+      const [{ sequence }] = entries as [Entry];
+      if (this.#keepsPosition && sequence < handed.next) {
+        throw new Violation(`${handed.who}: ${space} ${sequence} again, has ${handed.next - 1}`);
+      }
+      for (const entry of entries) handed.take(entry);
+      return;
+    }
     const mayHaveLed = this.#hasLed.delete(space) || this.#world.isBeingOpened(this.name);
     if (mayHaveLed) handed.skipTo(entries[0]!.sequence);
     for (const entry of entries) handed.take(entry);

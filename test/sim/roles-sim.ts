@@ -15,6 +15,10 @@ await runSeeds({
       'rewinds',
       'told',
       'waits',
+      'conditions',
+      'conflicts',
+      'awaited',
+      'outdated',
       'wiped',
       'epochs',
       'acked',
@@ -24,5 +28,7 @@ await runSeeds({
   summary: (sums) =>
     `${sums.faults} faults, ${sums.promotions} promotions, ${sums.switchovers} hand-overs, ` +
     `${sums.rewinds} rewinds, ${sums.told} told to subscribers, ${sums.waits} waits, ` +
+    `${sums.conditions} by a condition and ${sums.conflicts} refused by one, ` +
+    `${sums.awaited} tokens awaited and ${sums.outdated} outdated, ` +
     `${sums.wiped} wiped, ${sums.epochs} epochs, ${sums.acknowledged} entries acknowledged`,
 });

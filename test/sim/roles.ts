@@ -6,7 +6,7 @@
  * nothing that was acknowledged is gone: what a replica had flushed too is in the log, the rest at
  * least in a quarantine (I1, I2, I5, P3, P8). Hosts and subscribers read along.
  */
-import type { Node, SpaceStatus } from '#src/main/index.js';
+import type { Appended, AppendOptions, Node, SpaceStatus } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
@@ -29,6 +29,7 @@ import {
   memberFaults,
   statusOn,
 } from './roles-members.js';
+import { hasTokens, NO_TOKENS, Tokens, type TokensWorld } from './tokens.js';
 
 const IDS = ['a', 'b', 'c'];
 /** Where members change there is one more, which is none in the beginning. */
@@ -58,6 +59,12 @@ export interface RolesReport {
   readonly told: number;
   /** That have resolved, for a replica at least. */
   readonly waits: number;
+  /** Appends that were taken, and refused, by a condition. */
+  readonly conditions: number;
+  readonly conflicts: number;
+  /** Waits for tokens that found them, and that were told that they are gone. */
+  readonly awaited: number;
+  readonly outdated: number;
   /** Times at which two nodes had acknowledged in different epochs of one space meanwhile. */
   readonly epochs: number;
   readonly faults: number;
@@ -75,6 +82,8 @@ export class RolesRun {
   readonly #histories = new Histories();
   readonly #hosts = new Map<string, RoleHost>();
   readonly #followers: Followers;
+  /** What hosts expect, and wait for; undefined: they do not, and are not handed what they lead. */
+  readonly #tokens: Tokens | undefined;
   readonly #hasLeases: boolean;
   /** Members are wiped, added, removed. */
   readonly #areChanging: boolean;
@@ -94,6 +103,7 @@ export class RolesRun {
     this.#areChanging = this.#chance(2) === 0;
     this.#acknowledged = new Acknowledged(this.#hasLeases);
     this.#followers = new Followers(this.#world);
+    this.#tokens = hasTokens(seed) ? new Tokens(this.#tokensWorld) : undefined;
     const ids = this.#areChanging ? [...IDS, SPARE] : IDS;
     for (const [i, id] of ids.entries()) this.#add(id, i);
   }
@@ -113,11 +123,17 @@ export class RolesRun {
     };
   }
 
+  get #tokensWorld(): TokensWorld {
+    const applied = (node: SimNode, space: string): number =>
+      this.#hosts.get(node.name)!.handed(space).next - 1;
+    return { chance: this.#chance, note: (line) => this.#note(line), applied };
+  }
+
   #add(id: string, index: number): void {
     const at = (i: number) => ({ host: '127.0.0.1', port: portOf(i) });
     const replicas = IDS.map((nodeId, i) => ({ nodeId, ...at(i) })).filter((m) => m.nodeId !== id);
     const etcd = { kind: 'etcd', endpoints: [ETCD_ENDPOINT], ttlMs: TTL_MS } as const;
-    const host = new RoleHost(id, this.#world);
+    const host = new RoleHost(id, this.#world, this.#tokens !== undefined);
     this.#hosts.set(id, host);
     this.#cluster.add(id, {
       listen: at(index),
@@ -158,7 +174,8 @@ export class RolesRun {
       await this.#heal();
       const virtualMs = Math.round(clock.nowMs);
       const { epochs, waits } = this.#acknowledged;
-      const of = { epochs, waits, told: this.#followers.rewinds, hasLeases: this.#hasLeases };
+      const rest = { told: this.#followers.rewinds, hasLeases: this.#hasLeases };
+      const of = { epochs, waits, ...rest, ...(this.#tokens?.counts ?? NO_TOKENS) };
       return { seed: this.#seed, ...this.#report, ...of, virtualMs };
     } finally {
       for (const node of this.#cluster.nodes) node.kill();
@@ -231,6 +248,7 @@ export class RolesRun {
         if (what === 0) return this.#promote(at, name);
         if (what === 1) return this.#switchover(at, name);
         if (what < 8) return this.#waitFlushed(at, name);
+        if (this.#tokens && what < 20) return this.#tokens.wait(at, name);
         return this.#append(at, name);
       });
     }
@@ -254,8 +272,7 @@ export class RolesRun {
     if (roleOf(node.node!, name) !== 'primary') return;
     const payload = `${name} ${++this.#count} `.padEnd(this.#chance(200), '.');
     const ack = replicas > 0 ? { ack: { replicas, timeoutMs } } : undefined;
-    const space = node.node!.space(name);
-    const { sequence, epoch } = await space.append(1, Buffer.from(payload), ack);
+    const { sequence, epoch } = await this.#appended(node, name, Buffer.from(payload), ack);
     if (owner.isDead) return;
     this.#report.acked++;
     assertDurable(node.disk, '/data', node.node!.status().durableLsn);
@@ -264,6 +281,21 @@ export class RolesRun {
     // By a timer it is written and no more, unless a replica has it.
     if (replicas === 0 && typeof node.options.fsync === 'object') return;
     this.#acknowledged.append(node, name, epoch, { sequence, payload, replicas });
+    this.#tokens?.acknowledged(name, { sequence, epoch });
+  }
+
+  /** Half of them behind what they expect, where hosts expect anything. */
+  async #appended(
+    node: SimNode,
+    name: string,
+    payload: Uint8Array,
+    ack: AppendOptions | undefined,
+  ): Promise<Appended> {
+    const space = node.node!.space(name);
+    const tokens = this.#tokens;
+    if (!tokens || this.#isHealing || this.#chance(2) === 0) return await space.append(1, payload, ack);
+    const expected = tokens.expected(name, space);
+    return await tokens.append(node, name, payload, expected, { ...ack });
   }
 
   /** A consumer waits until its place is on replicas: near the end, or behind it. */

@@ -2,7 +2,7 @@
  * One seed: a primary and two replicas under load and faults; then everything heals, and within a
  * bounded time every replica streams, and everything that was promised holds (FAULTS.md, I1-I9).
  */
-import type { Entry, HostSnapshot, ReceivedSnapshot, Space } from '#src/main/index.js';
+import type { Entry, HostSnapshot, NodeOptions, ReceivedSnapshot, Space } from '#src/main/index.js';
 import { DEFAULT_READ_TIMEOUT_MS } from '#src/shared/limits.js';
 import { chanceFrom } from '../support/fake-disk.js';
 import { Cluster, isPassing, portOf, type SimNode, Violation } from './cluster.js';
@@ -11,6 +11,7 @@ import { HostStore, Ledger } from './host.js';
 import { Invariants } from './invariants.js';
 import { ROTTEN_MAX, rot } from './rot.js';
 import { makeSnapshot, type SnapshotWorld, takeSnapshot } from './snapshots.js';
+import { hasTokens, NO_TOKENS, Tokens } from './tokens.js';
 
 const SPACES = ['red', 'green', 'blue'];
 const SNAPSHOTS = { snapshotChunkBytes: 1_024, snapshotGraceMs: 4_000 };
@@ -29,12 +30,16 @@ export interface RunReport {
   /** That a replica's host has restored. */
   readonly snapshots: number;
   readonly faults: number;
+  /** Appends that were taken, and refused, by a condition; waits that came to an end. */
+  readonly conditions: number;
+  readonly conflicts: number;
+  readonly awaited: number;
   /** Of all that happened, in order. */
   readonly digest: number;
 }
 
 interface Pending {
-  readonly owner: unknown;
+  readonly owner: SimNode['owner'];
   readonly sinceMs: number;
   readonly what: string;
 }
@@ -46,6 +51,8 @@ export class Run {
   readonly #ledgers = new Map(SPACES.map((name) => [name, new Ledger(name)]));
   readonly #stores = new Map<string, HostStore>();
   readonly #invariants = new Invariants(this.#ledgers, this.#stores);
+  /** What hosts expect, and wait for; undefined: they do not. */
+  readonly #tokens: Tokens | undefined;
   readonly #pending = new Set<Pending>();
   /** What each replica was heard to have flushed, by "replica space" (I3). */
   readonly #flushed = new Map<string, number>();
@@ -80,11 +87,26 @@ export class Run {
     const snapshot = (space: string): Promise<HostSnapshot> =>
       makeSnapshot(this.#world, space, this.#spaces.get(space)?.status().durableSequence ?? 0);
     const slots = { maxSlotBytes, snapshot, ...SNAPSHOTS };
-    this.#primary = this.#cluster.add('a', { replicas, lead: true, compression, ...slots });
+    if (hasTokens(seed)) {
+      this.#tokens = new Tokens({
+        chance: this.#chance,
+        note: (line) => this.#note(line),
+        applied: ({ name }, space) => this.#stores.get(name)!.appliedUpTo(space),
+      });
+    }
+    const host = this.#tokens ? { ...this.#host('a'), applyWhenLeading: true } : {};
+    this.#primary = this.#cluster.add('a', {
+      replicas,
+      lead: true,
+      compression,
+      ...slots,
+      ...host,
+    });
     for (const { nodeId, port } of replicas) this.#addReplica(nodeId, port);
   }
 
-  #addReplica(name: string, port: number): void {
+  /** What a node hands its entries to. */
+  #host(name: string): Pick<NodeOptions, 'apply' | 'appliedUpTo'> {
     const store = new HostStore(name, this.#ledgers, this.#chance(2) === 0);
     this.#stores.set(name, store);
     const apply = async (entries: Entry[], { space }: { space: string }): Promise<void> => {
@@ -95,6 +117,12 @@ export class Run {
       this.#guard(() => store.commit(space, entries));
     };
     const appliedUpTo = (space: string): number => store.appliedUpTo(space);
+    return { apply, ...(store.isForgetful ? {} : { appliedUpTo }) };
+  }
+
+  #addReplica(name: string, port: number): void {
+    const host = this.#host(name);
+    const store = this.#stores.get(name)!;
     const restore = async (space: string, snapshot: ReceivedSnapshot): Promise<void> => {
       try {
         await takeSnapshot(this.#world, space, snapshot);
@@ -107,10 +135,9 @@ export class Run {
     };
     this.#cluster.add(name, {
       listen: { host: '127.0.0.1', port },
-      apply,
+      ...host,
       restore,
       ...SNAPSHOTS,
-      ...(store.isForgetful ? {} : { appliedUpTo }),
     });
   }
 
@@ -183,6 +210,7 @@ export class Run {
         acked: this.#acked,
         snapshots: this.#snapshots,
         faults: this.#faults,
+        ...(this.#tokens?.counts ?? NO_TOKENS),
         digest: this.#digest >>> 0,
       };
     } finally {
@@ -261,9 +289,9 @@ export class Run {
   // --- load ------------------------------------------------------------------------------------
 
   /** Work of the primary's host: it has an outcome, or its process is dead. */
-  async #track(what: string, work: () => Promise<void>): Promise<void> {
+  async #track(what: string, work: () => Promise<void>, node = this.#primary): Promise<void> {
     const { clock } = this.#cluster;
-    const { owner } = this.#primary;
+    const { owner } = node;
     const pending: Pending = { owner, sinceMs: clock.nowMs, what };
     this.#pending.add(pending);
     try {
@@ -279,9 +307,9 @@ export class Run {
   #checkPending(): void {
     if (this.#failure) throw this.#failure;
     const { clock } = this.#cluster;
-    const { owner } = this.#primary;
     for (const pending of this.#pending) {
-      if (pending.owner !== owner || owner.isDead) this.#pending.delete(pending);
+      const { owner } = pending;
+      if (owner.isDead) this.#pending.delete(pending);
       else if (clock.nowMs - pending.sinceMs > SETTLE_MS + 5_000 && !owner.stopped) {
         throw new Violation(`no outcome for ${SETTLE_MS} ms: ${pending.what}`);
       }
@@ -328,6 +356,10 @@ export class Run {
     const names = [...this.#spaces.keys()];
     const name = names[this.#chance(names.length)]!;
     const space = this.#spaces.get(name)!;
+    if (this.#tokens && this.#chance(3) === 0) {
+      this.#offerTokens(this.#tokens, name, space);
+      return;
+    }
     switch (this.#chance(12)) {
       case 0:
         void this.#track(`checkpoint ${name}`, () => this.#checkpoint(name, space));
@@ -344,6 +376,36 @@ export class Run {
         return;
       default:
         void this.#append(name, space);
+    }
+  }
+
+  /** Two that expect the same, at the same moment; or who waits on any node. */
+  #offerTokens(tokens: Tokens, name: string, space: Space): void {
+    const { nodes } = this.#cluster;
+    const node = nodes[this.#chance(nodes.length)]!;
+    if (this.#chance(3) === 0) {
+      if (node.isRunning) void this.#track(`wait for ${name}`, () => tokens.wait(node, name), node);
+      return;
+    }
+    const expected = tokens.expected(name, space);
+    for (let n = this.#chance(3); n >= 0; n--) {
+      const payload = this.#ledgers.get(name)!.payload(this.#chance(200));
+      const replicas = this.#chance(2);
+      const ack = replicas > 0 ? { ack: { replicas, timeoutMs: 3_000 } } : undefined;
+      const options = { ...ack, wait: false };
+      void this.#track(`append to ${name} behind ${expected.sequence}`, async () => {
+        const ledger = this.#ledgers.get(name)!;
+        const { lastSequence, durableSequence } = space.status();
+        // What is staged may be lost, and this one be judged anew.
+        for (let at = durableSequence + 1; at <= lastSequence + 1; at++)
+          ledger.offered(at, payload);
+        const token = await tokens.append(this.#primary, name, payload, expected, options);
+        const isDurable = ack !== undefined || typeof this.#primary.options.fsync !== 'object';
+        ledger.ack(token.sequence, payload, isDurable);
+        // By a timer it may be gone with the power, and another one come in its place.
+        if (isDurable) tokens.acknowledged(name, token);
+        this.#acked++;
+      });
     }
   }
 
@@ -479,6 +541,11 @@ export class Run {
   #isWhole(): boolean {
     const status = this.#primary.node!.status();
     if (status.log.state !== 'ok' || this.#spaces.size < SPACES.length) return false;
+    const own = this.#stores.get(this.#primary.name);
+    const isApplied = status.spaces.every(
+      ({ name, durableSequence }) => !own || own.appliedUpTo(name) === durableSequence,
+    );
+    if (!isApplied) return false;
     return status.spaces.every((space) =>
       space.replicas.every((r) => {
         const host = this.#stores.get(r.replicaId)!.appliedUpTo(space.name);

@@ -8,11 +8,14 @@ await runSeeds({
   result: 'sim.json',
   run: (seed, trace) => new Run(seed, trace).run(),
   figures: (all) => {
+    const tokens = sumsOf(all, ['conditions', 'conflicts', 'awaited']);
     const { virtualMs, ...sums } = sumsOf(all, ['faults', 'acked', 'snapshots', 'virtualMs']);
     const { faults, acked: acknowledged, snapshots } = sums;
-    return { faults, acknowledged, snapshots, clusterSeconds: Math.round(virtualMs / 1_000) };
+    const clusterSeconds = Math.round(virtualMs / 1_000);
+    return { faults, acknowledged, snapshots, ...tokens, clusterSeconds };
   },
   summary: (sums) =>
     `${sums.faults} faults, ${sums.acknowledged} entries acknowledged, ` +
-    `${sums.snapshots} snapshots, ${sums.clusterSeconds} s of cluster time`,
+    `${sums.snapshots} snapshots, ${sums.conditions} by a condition and ${sums.conflicts} ` +
+    `refused by one, ${sums.awaited} waits, ${sums.clusterSeconds} s of cluster time`,
 });

@@ -30,6 +30,8 @@ export class SegmentReader {
   readonly #maxEntryBytes: number;
   #place: SegmentPlace | undefined;
   #file: SegmentFile | undefined;
+  /** The file is not closed before its end (FAULTS row 98). */
+  #reading: Promise<number> | undefined;
   #base: Lsn = 0;
   /** What one load asks for; it doubles while the log is read on. */
   #most = FIRST_WINDOW_BYTES;
@@ -84,6 +86,7 @@ export class SegmentReader {
   /** Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read */
   async load(lsn: Lsn, durable: Lsn): Promise<number> {
     const place = this.#place!;
+    const file = this.#file!;
     if (place.end === undefined && durable > place.start + place.size) {
       // It was the last one when main was asked, and is not any more: where does it end?
       this.#forget();
@@ -95,11 +98,12 @@ export class SegmentReader {
     const wanted = Math.min(this.#most, end - lsn);
     this.#length = 0;
     this.#base = lsn;
-    while (this.#length < wanted) {
+    while (this.#length < wanted && this.#file === file) {
       const position = lsn - place.start + this.#length;
       const part = this.#window.subarray(this.#length, wanted);
-      const got = await readAround((into, at) => this.#file!.read(into, at), part, position);
-      if (got === 0) break;
+      this.#reading = readAround((into, at) => file.read(into, at), part, position);
+      const got = await this.#reading;
+      if (got === 0 || this.#file !== file) break;
       this.#length += got;
     }
     this.#loaded = this.#window.subarray(0, this.#length);
@@ -145,11 +149,14 @@ export class SegmentReader {
     this.#length = 0;
   }
 
+  /** Waits for what is being read. */
   async close(): Promise<void> {
     const file = this.#file;
+    const reading = this.#reading;
     this.#file = undefined;
     this.#place = undefined;
     this.#length = 0;
+    await reading?.catch(() => undefined);
     await file?.close();
   }
 }

@@ -371,6 +371,73 @@ const MUTANTS: readonly Mutant[] = [
     also: [ADDED_ANYWHERE],
   },
   {
+    what: 'a condition is judged without what is staged',
+    file: 'main/log/host-entries.js',
+    find: 'const end = memory.allocated(space.slot);',
+    put: 'const end = memory.durable(space.slot);',
+  },
+  {
+    what: 'an entry of another epoch meets a condition',
+    by: 'roles-sim',
+    file: 'main/log/host-entries.js',
+    find: 'epochAt(space, sequence, durable) === epoch;',
+    put: 'true;',
+  },
+  {
+    what: 'entries of the library stand against a condition',
+    by: 'roles-sim',
+    file: 'main/log/host-entries.js',
+    find: 'if (!isOwn)',
+    put: 'if (true)',
+  },
+  {
+    what: 'a conflict is told before the entry that it names is durable',
+    file: 'main/node/space/appends.js',
+    find: 'const isDurable = await stayAlive(this.#parts.wal.whenDurable(space, conflict.last))',
+    put: 'const isDurable = await Promise.resolve()',
+  },
+  {
+    what: 'applied is told before the host has returned',
+    file: 'main/follow/apply.js',
+    find: 'if (!(await this.#hand(space, entries, signal)))',
+    put: `this.#reached(space, sequence, signal);
+            if (!(await this.#hand(space, entries, signal)))`,
+  },
+  {
+    what: 'an entry of another epoch is what was waited for',
+    by: 'roles-sim',
+    file: 'main/node/space/waits.js',
+    find: 'row.epoch > epoch && row.startSequence <= sequence',
+    put: 'false',
+    and: [
+      {
+        file: 'main/node/space/waits.js',
+        find: '(epochAt(this.#space, sequence, durable) ?? epoch) < epoch',
+        put: 'false',
+      },
+    ],
+  },
+  {
+    what: 'a token of an epoch to come is taken for the one that is there',
+    file: 'main/node/space/waits.js',
+    find: '(epochAt(this.#space, sequence, durable) ?? epoch) < epoch',
+    put: 'false',
+  },
+  {
+    what: 'what a node has led is not handed to its host when another one leads',
+    by: 'roles-sim',
+    file: 'main/follow/apply.js',
+    find: 'if (this.isWhenLeading)\n            space.hasLed = false;',
+    put: '',
+  },
+  {
+    what: 'a shipper closes a segment while it reads it (row 98)',
+    by: 'roles-sim',
+    file: 'workers/ship/segment-reader.js',
+    find: 'await reading?.catch(() => undefined);',
+    put: '',
+  },
+  {
     what: 'a file is closed while calls of it are under way (row 98)',
     by: 'property',
     file: 'main/segments/disk-in-use.js',

@@ -293,7 +293,8 @@ export class RolesRun {
   ): Promise<Appended> {
     const space = node.node!.space(name);
     const tokens = this.#tokens;
-    if (!tokens || this.#isHealing || this.#chance(2) === 0) return await space.append(1, payload, ack);
+    if (!tokens || this.#isHealing || this.#chance(2) === 0)
+      return await space.append(1, payload, ack);
     const expected = tokens.expected(name, space);
     return await tokens.append(node, name, payload, expected, { ...ack });
   }
@@ -581,8 +582,8 @@ export class RolesRun {
       throw new Violation(`${name} on ${id} is not what it is on ${first} (I2)`);
     }
     for (const [i, one] of log.entries()) this.#histories.saw(name, one, log[i - 1], 'the log');
-    const replicas = counting.filter((id) => id !== leader);
-    const readers = replicas.map((id) => this.#hosts.get(id)!.handed(name));
+    const handed = counting.filter((id) => this.#tokens || id !== leader);
+    const readers = handed.map((id) => this.#hosts.get(id)!.handed(name));
     readers.push(...this.#followers.of(name, counting));
     const end = clock.nowMs + SETTLE_MS;
     // Whoever reads along has come to the end by then, and has nothing else.

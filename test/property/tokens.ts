@@ -2,7 +2,7 @@
  * Conditional appends from several nodes, reads in all directions, waits and applies on three real
  * nodes, through hand-overs, restarts, SIGKILLs and entries that are taken back, against a model of
  * a few lines. `npm run tokens -- [RUNS] [SEED] [--jobs N] [--seconds S] [--save]`: RUNS in all, or
- * those that S seconds are enough for, N at a time; the result is kept in bench/results/tokens.json.
+ * those that S seconds are enough for, N at a time; kept in bench/results/tokens.json.
  */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -77,7 +77,7 @@ test('another node comes to lead: the next append finds it', async () => {
   expect(await payloads(b)).toEqual(['first', 'one', 'two', 'three']);
 });
 
-test('who led is dead behind something that still accepts: the one who leads now is found', async () => {
+test('who led is dead behind something that accepts: the one who leads now is found', async () => {
   await c.append('s', 1000, bytes('by a'), ALL);
   await a.switchover('s', 'b', { timeoutMs: LONG_MS });
   await trio.stop('a');

@@ -122,7 +122,8 @@ export class Tokens {
   async #conflicts(node: SimNode, space: Space, expected: Expected, conflict: Conflict) {
     const { name, owner } = node;
     const { sequence } = expected;
-    const what = `${name}: ${space.name} behind ${textOf(expected)} conflicts with ${conflict.last}`;
+    const who = `${name}: ${space.name} behind ${textOf(expected)}`;
+    const what = `${who} conflicts with ${conflict.last}`;
     const epoch = space.status().epoch;
     const at = conflict.last > sequence ? conflict.last : sequence;
     const found = at === 0 ? [] : await entriesOf(space, at, at);

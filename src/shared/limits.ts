@@ -173,6 +173,11 @@ export const HTTP_REQUEST_MS = 5_000;
 export const VOUCHED_MAX = 1_024;
 /** What a thread reads of a socket at once; one buffer for all plain sockets of a thread. */
 export const READ_BUFFER_BYTES = 256 * KiB;
+/**
+ * How many the system takes for us while we are busy; at most net.core.somaxconn. Who finds no room
+ * there comes again after a second, then after three.
+ */
+export const LISTEN_BACKLOG = 4_096;
 /** Connections that were let in. */
 export const CONNECTIONS_MAX = 256;
 /** Peer calls that are answered at once, how long each may take, what an answer may come to. */

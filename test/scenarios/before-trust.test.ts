@@ -1,12 +1,15 @@
 /** What strangers can do at a node's ports before they have proved anything: nothing for long. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { encodeFrame } from '#src/shared/wire/protocol.js';
 import { at, EachTest, heard, openSmall, until } from '../support/cluster.js';
+import { startCommand } from '../support/command-line.js';
+import { freePort } from '../support/etcd.js';
 import { WireClient } from '../support/wire-client.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
@@ -62,6 +65,20 @@ async function comesIn(b: Node): Promise<number> {
   return tookMs;
 }
 
+/** Resolves when somebody listens there. */
+async function untilListening(port: number): Promise<void> {
+  for (;;) {
+    const socket = net.connect({ host: '127.0.0.1', port });
+    const isThere = await new Promise((resolve) => {
+      socket.on('connect', () => resolve(true));
+      socket.on('error', () => resolve(false));
+    });
+    socket.destroy();
+    if (isThere) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 function refusedOf(node: Node, reason: string): number {
   const rows = node.status().refused.filter((row) => row.reason === reason);
   return rows.reduce((sum, { times }) => sum + times, 0);
@@ -110,6 +127,55 @@ describe('before trust', () => {
     await space.append(1, Buffer.from('y'), { ack: { replicas: 1, timeoutMs: 30_000 } });
     expect(performance.now() - startMs).toBeLessThan(5_000);
     slow.stdin!.end();
+  });
+
+  test('FAULT-47 a node with many members has as many places for strangers as any', async () => {
+    const b = await world.start('b', { listen: LISTEN });
+    const { port } = b.address!;
+    const come = async (nodeId: string): Promise<WireClient> => {
+      const client = new WireClient(port);
+      world.finally(() => client.socket.destroy());
+      await client.hello('b', { nodeId });
+      return client;
+    };
+    const members: WireClient[] = [];
+    for (let n = 0; n < 200; n++) members.push(await come(`n${n}`));
+    const idle = Array.from({ length: 90 }, (_, n) =>
+      net.connect({ host: '127.0.0.1', port, localAddress: `127.0.1.${n + 1}` }),
+    );
+    for (const socket of idle) world.finally(() => socket.destroy());
+    await until('all have come', () => idle.every((socket) => !socket.connecting));
+    expect((await come('one more')).socket.destroyed).toBe(false);
+    expect([...idle, ...members.map(({ socket }) => socket)].some((s) => s.destroyed)).toBe(false);
+    expect(b.status().refused).toEqual([]);
+  });
+
+  test('FAULT-47 who comes while a node is busy finds room, with 1,000 before it', async () => {
+    const ports = [await freePort(), await freePort()];
+    const config = path.join(world.folder, 'wal.json');
+    const dataDir = path.join(world.folder, 'busy');
+    const [listen, http] = ports.map((port) => ({ host: '127.0.0.1', port }));
+    const text = JSON.stringify({ dataDir, nodeId: 'n', clusterId: 'test', listen, http });
+    fs.writeFileSync(config, text, { mode: 0o600 });
+    const { child, ended } = startCommand(world.folder, ['serve', '--config', config]);
+    world.finally(async () => {
+      child.kill('SIGKILL');
+      await ended;
+    });
+    for (const port of ports) await untilListening(port);
+    // It takes nobody: the system does, for a while.
+    child.kill('SIGSTOP');
+    const most = Number(fs.readFileSync('/proc/sys/net/core/somaxconn', 'utf8'));
+    for (const port of ports) {
+      const all = Array.from({ length: Math.min(1_000, most) }, () =>
+        net.connect({ host: '127.0.0.1', port }),
+      );
+      for (const socket of all) {
+        socket.on('error', () => undefined);
+        world.finally(() => socket.destroy());
+      }
+      await until('all have room', () => all.every((socket) => !socket.connecting), 10_000);
+    }
   });
 
   test('FAULT-47 five seconds are five seconds, for whoever dribbles', async () => {

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import tls from 'node:tls';
-import { CONNECTIONS_MAX } from '../../shared/limits.js';
+import { LISTEN_BACKLOG } from '../../shared/limits.js';
 import type { FromShipper } from '../../shared/link/control.js';
 import { type ByteSocket, readsIntoOneBuffer } from '../../shared/wire/byte-socket.js';
 import { securely } from '../../shared/wire/tls/late-socket.js';
@@ -43,12 +43,11 @@ export const nodePlatform: Platform = {
     const server = net.createServer(options, (socket) =>
       accepted(door?.accept(socket) ?? plainSocket(socket)),
     );
-    server.maxConnections = CONNECTIONS_MAX;
     return {
       listen: (address) =>
         new Promise((resolve, reject) => {
           server.once('error', reject);
-          server.listen(address, () => {
+          server.listen({ ...address, backlog: LISTEN_BACKLOG }, () => {
             // Nobody waits for its errors any more, and they must not end the host.
             server.on('error', (error) => {
               warn(`the listening socket: ${error.message}`);

@@ -7,7 +7,7 @@ import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
-import { HTTP_REQUEST_MS, WRONG_PROOF_MS } from '../../shared/limits.js';
+import { HTTP_REQUEST_MS, LISTEN_BACKLOG, WRONG_PROOF_MS } from '../../shared/limits.js';
 import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
 import { pause } from '../runtime/deadline.js';
@@ -86,7 +86,7 @@ export async function openHttp(
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen({ host, port }, resolve);
+      server.listen({ host, port, backlog: LISTEN_BACKLOG }, resolve);
     });
   } catch (error) {
     const why = (error as Error).message;

@@ -9,6 +9,7 @@ import { codec } from './codec.js';
 import { compare, comparisonTable } from './compare.js';
 import { compression } from './compression.js';
 import type { Regime } from './data-dir.js';
+import { features } from './features.js';
 import { isolation } from './isolation.js';
 import { lagOverhead } from './lag-overhead.js';
 import { latency } from './latency.js';
@@ -28,6 +29,7 @@ import { where } from './where.js';
 const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   codec,
   append,
+  features,
   replicate,
   latency,
   ceiling,

@@ -1,4 +1,5 @@
 /** The tables of docs/PERFORMANCE.md: out of the newest kept result of each benchmark. */
+import { features, installed } from './features.js';
 import { type Failovers, kept, newest, originOf, type Row, rowOf, short } from './kept.js';
 import { item } from './lines.js';
 
@@ -305,5 +306,7 @@ export const PERFORMANCE: Readonly<Record<string, () => string>> = {
   commit,
   threads,
   calls,
+  features,
+  installed,
   origins,
 };

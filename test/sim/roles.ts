@@ -4,7 +4,8 @@
  * seeds operators promote, in the others etcd's leases decide: then nobody acknowledges in an
  * epoch once another has in a later one. Then everything heals, one leads, all hold the same, and
  * nothing that was acknowledged is gone: what a replica had flushed too is in the log, the rest at
- * least in a quarantine (I1, I2, I5, P3, P8). Hosts and subscribers read along.
+ * least in a quarantine, or where it was, on a node that was removed (I1, I2, I5, P3, P8). Hosts
+ * and subscribers read along.
  */
 import type { Appended, AppendOptions, Node, SpaceStatus } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
@@ -597,10 +598,29 @@ export class RolesRun {
         await clock.runFor(100);
       }
     }
+    const left = await this.#leftOn(name, counting);
     if (this.#ledBy(name) !== led) return false;
     for (const reader of readers) reader.assertIn(log);
-    this.#acknowledged.check(name, log, kept);
+    this.#acknowledged.check(name, log, new Set([...kept, ...left]));
     return true;
+  }
+
+  /**
+   * Who was removed while it was cut off has led on alone, and nobody ships to it any more: what it
+   * has acknowledged by itself stands in its own log still, where others have it in a quarantine.
+   */
+  async #leftOn(name: string, counting: readonly string[]): Promise<string[]> {
+    const { nodes, clock } = this.#cluster;
+    const left: string[] = [];
+    for (const node of nodes.filter((n) => !counting.includes(n.name) && statusOn(n, name))) {
+      const work = clock.as(node.owner, async () => {
+        for await (const { payload } of node.node!.space(name).read()) {
+          left.push(Buffer.from(payload).toString());
+        }
+      });
+      await this.#cluster.within(SETTLE_MS, `reading ${name} on ${node.name}`, work);
+    }
+    return left;
   }
 
   /** Who leads the space, and in which epoch; '': nobody does. */

@@ -2,16 +2,23 @@
 import type { ClusterJson, LagJson, MemberJson } from '#src/main/watch/cluster/cluster-json.js';
 import { healthBadge } from './health-badge.js';
 import { type ComponentChild, h } from './preact.js';
-import { bytes, count, counted, span } from './words.js';
+import { bytes, clock, count, counted, span } from './words.js';
 
-/** @param told undefined: nothing was told yet */
-export function cluster(told: ClusterJson | undefined): ComponentChild | undefined {
+/** When what members said is old, while the node itself answers. */
+const OLD_MS = 10_000;
+
+/**
+ * @param told undefined: nothing was told yet
+ * @param at when the node itself has answered last, by its own clock
+ */
+export function cluster(told: ClusterJson | undefined, at: number): ComponentChild | undefined {
   if (!told || told.members.length === 1) return undefined;
   const { members, more, lag } = told;
   return h(
     'section',
     { class: 'panel cluster', 'aria-labelledby': 'cluster' },
     h('h2', { id: 'cluster' }, 'Cluster'),
+    at - told.at > OLD_MS && h('p', { class: 'quiet' }, `as of ${clock(told.at, at)}`),
     h(
       'div',
       { class: 'scroll', tabIndex: 0, role: 'group', 'aria-label': 'Members' },

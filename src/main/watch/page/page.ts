@@ -68,7 +68,7 @@ function page(now: View): ComponentChild {
         'main',
         {},
         problems(status, isStale, choose),
-        cluster(members),
+        cluster(members, status.node.at),
         charts(history, status.node.lagAlertThresholdMs),
         links(status),
         day(rows, overOf(status), choose),

@@ -40,6 +40,7 @@ const LINK: GlanceLink = {
   ...{ replicaId: 'a', state: 'streaming', spaces: 1, lagMs: 5, lagEntries: 2, lagBytes: 100 },
   heardAgoMs: 10,
 };
+const LONG: GlanceLink = { ...LINK, replicaId: 'r'.repeat(255), state: 's'.repeat(255) };
 
 async function clusterOf(url: string, space?: string): Promise<ClusterJson> {
   const asked = space === undefined ? '' : `?space=${encodeURIComponent(space)}`;
@@ -290,9 +291,15 @@ describe('a member', () => {
         { kind: 'glance', ...GLANCE },
         { kind: 'glance', ...GLANCE },
       ],
-      /no one answer/,
+      /more than one answer/,
     ],
-    ['nothing', [], /no one answer/],
+    [
+      // As a whole it is more than an answer may have.
+      'the same without end',
+      Array(400).fill({ kind: 'glance', ...GLANCE, links: Array(GLANCE_LINKS_MAX).fill(LONG) }),
+      /more than one answer/,
+    ],
+    ['nothing', [], /it gave no answer/],
     ['something else', [{ kind: 'tips', rows: [] }], /ProtocolViolation/],
     ['that it does not', [{ kind: 'peer-declined', code: 'Io', message: '\u001b' }], /^Io: /],
   ])('that answers with %s is away, and why', async (_, said, reason) => {

@@ -152,10 +152,16 @@ export class Cluster {
       const call = await this.#parts.peers.open({ nodeId, ...address }, CLUSTER_ASK_MS);
       try {
         if (!call.knowsGlance) return { state: 'older' };
-        const leftMs = Math.max(1, untilMs - performance.now());
-        const [told, ...more] = await call.ask({ kind: 'glance-ask' }, ['glance'], leftMs);
-        if (!told || more.length > 0) throw failure('ProtocolViolation', 'it gave no one answer');
-        return { state: 'answers', glance: takeGlance(told, address.host) };
+        const leftMs = (): number => Math.max(1, untilMs - performance.now());
+        let glance: TakenGlance | undefined;
+        await call.ask({ kind: 'glance-ask' }, ['glance'], leftMs(), (told) => {
+          // Nothing more is taken of who goes on and on.
+          if (glance) throw failure('ProtocolViolation', 'it gave more than one answer');
+          glance = takeGlance(told, address.host);
+          return leftMs();
+        });
+        if (!glance) throw failure('ProtocolViolation', 'it gave no answer');
+        return { state: 'answers', glance };
       } finally {
         call.close();
       }

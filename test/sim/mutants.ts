@@ -424,13 +424,6 @@ const MUTANTS: readonly Mutant[] = [
     put: 'false',
   },
   {
-    what: 'what a node has led is not handed to its host when another one leads',
-    by: 'roles-sim',
-    file: 'main/follow/apply.js',
-    find: 'if (this.isWhenLeading)\n            space.hasLed = false;',
-    put: '',
-  },
-  {
     what: 'a shipper closes a segment while it reads it (row 98)',
     by: 'roles-sim',
     file: 'workers/ship/segment-reader.js',

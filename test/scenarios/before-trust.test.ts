@@ -6,6 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { PRE_TRUST_CONNECTIONS_MAX } from '#src/shared/limits.js';
 import { encodeFrame } from '#src/shared/wire/protocol.js';
 import { at, EachTest, heard, openSmall, until } from '../support/cluster.js';
 import { startCommand } from '../support/command-line.js';
@@ -79,6 +80,11 @@ async function untilListening(port: number): Promise<void> {
   }
 }
 
+/** Of this process. */
+function openSockets(): number {
+  return process.getActiveResourcesInfo().filter((kind) => kind.startsWith('TCP')).length;
+}
+
 function refusedOf(node: Node, reason: string): number {
   const rows = node.status().refused.filter((row) => row.reason === reason);
   return rows.reduce((sum, { times }) => sum + times, 0);
@@ -111,6 +117,9 @@ describe('before trust', () => {
     const links = heard(c, 'replica-state');
     const slow = crowd(b.address!.port, 5_000, 2_000, HELLO);
     await untilCome(slow, 5_000);
+    await until('they go for each other', () => refusedOf(b, 'evicted') > 4_000, 60_000);
+    // Those with a place, both ends of the link, and those that listen.
+    await until('the others are closed', () => openSockets() < PRE_TRUST_CONNECTIONS_MAX + 20);
     for (let n = 0; n < 50; n++) {
       await space.append(1, Buffer.from(`${n}`), { ack: { replicas: 1, timeoutMs: 10_000 } });
     }

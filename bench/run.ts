@@ -16,6 +16,7 @@ import { latency } from './latency.js';
 import { massFailover } from './mass-failover.js';
 import { peers } from './peers.js';
 import type { Plan } from './plan.js';
+import { producers } from './producers.js';
 import { recovery, restart } from './recovery.js';
 import { recycle } from './recycle.js';
 import { replicate } from './replicate.js';
@@ -30,6 +31,7 @@ const BENCHES: Readonly<Record<string, (plan: Plan) => Promise<Result[]>>> = {
   codec,
   append,
   features,
+  producers,
   replicate,
   latency,
   ceiling,

@@ -64,6 +64,12 @@ export type { MemberAppendOptions } from './node/member-appends.js';
 export type { Node } from './node/node.js';
 export { openNode } from './node/open-node.js';
 export {
+  type AttachedProducer,
+  attachProducer,
+  type ProducerAppendOptions,
+} from './node/produce/attach.js';
+export type { Producer, ProducerData, ProducerOptions } from './node/produce/producer.js';
+export {
   type Codec,
   decodeEntry,
   jsonCodec,

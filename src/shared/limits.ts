@@ -64,6 +64,17 @@ export const SEALER_THREADS_MAX = 64;
 
 /** Appends that may wait for budget, and how long each may. */
 export const WAITING_APPENDS_MAX = 10_000;
+/** Producers of one node, the ring of each, and its appends that are not answered yet. */
+export const PRODUCERS_MAX = 64;
+export const DEFAULT_RING_BYTES = 4 * MiB;
+export const RING_MIN_BYTES = 64 * KiB;
+export const RING_MAX_BYTES = 1024 * MiB;
+export const PRODUCER_PENDING_MAX = 65_536;
+/** Parts of what a producer appends that are settled at once, and entries of one. */
+export const ANSWERS_MAX = 256;
+export const PART_MAX_ENTRIES = 4_096;
+/** What a producer's thread has put into its ring before main is told in the same turn. */
+export const PRODUCER_TELL_BYTES = 64 * KiB;
 /** Entries of a led space that `apply` may lack while more are taken. */
 export const APPLY_BEHIND_MAX = 100_000;
 export const WAITING_APPEND_MS = 5_000;

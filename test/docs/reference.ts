@@ -53,11 +53,17 @@ function calls(): string {
   const open = exported('openNode');
   const signature = open.text.replace(/^.*?function |;$/g, '').replace(/\s+/g, ' ');
   const lines = call(signature, open.doc);
-  for (const name of ['jsonCodec', 'msgpackCodec', 'decodeEntry']) {
+  for (const name of ['jsonCodec', 'msgpackCodec', 'decodeEntry', 'attachProducer']) {
     const made = exported(name);
     lines.push(...call(made.text.replace(/^.*?function |;$/g, '').replace(/\s+/g, ' '), made.doc));
   }
-  const titles = { Node: 'A node', Space: 'A space', TypedSpace: 'A space with a codec' };
+  const titles = {
+    Node: 'A node',
+    Space: 'A space',
+    TypedSpace: 'A space with a codec',
+    Producer: 'A producer',
+    AttachedProducer: 'A producer in its thread',
+  };
   for (const [name, title] of Object.entries(titles)) {
     lines.push(`### ${title}`, '');
     const type = exported(name);

@@ -18,11 +18,12 @@ import { takeBackAllocation } from './lost-appends.js';
 import { type DurableWait, rejectWaits, type SpaceState, type SpaceTable } from './space-table.js';
 import { type Retry, WaitingRoom } from './waiting-room.js';
 import type { NodeCounts } from './write/counts.js';
-import { closedGroup, type LogGroup, OpenGroup, type Settled } from './write/open-group.js';
+import { closedGroup, type LogGroup, OpenGroup } from './write/open-group.js';
 import { LogOutput } from './write/output.js';
 import { PlaceWatch } from './write/place-watch.js';
 import { publishGroup, summarise } from './write/publication.js';
 import type { SealerPool } from './write/sealer-pool.js';
+import { rejectSettled, type Settled, type TakenEntries } from './write/settled.js';
 
 export class Wal {
   readonly #memory: NodeMemory;
@@ -43,7 +44,9 @@ export class Wal {
   readonly #output: LogOutput;
   readonly #place: PlaceWatch;
   #timer: NodeJS.Timeout | undefined;
-  readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => this.#mark());
+  readonly #markSoon = new IdleTimer(MARK_IDLE_MS / 2, () => {
+    if (!this.refusal && this.#isIdle) this.#stageMark();
+  });
   #failure: EngramError | undefined;
   readonly health: LogHealth;
   /** Read-only, and everything that was under way has come to rest. */
@@ -139,6 +142,23 @@ export class Wal {
     open.enter(space, sequence, type, size, this.#turnMs);
     if (settled) open.settled.push(settled);
     return sequence;
+  }
+
+  /**
+   * Stages entries out of the memory of another thread, as many as there is room for: they are
+   * copied and judged before their sequences are taken. @returns the first one; 0: no room now
+   */
+  stageTaken(space: SpaceState, entries: TakenEntries): Sequence {
+    const open = this.#room(entries.leastBytes);
+    if (!open) return 0;
+    const room = this.#options.mode === 'per-write' ? 0 : this.groupBytes - open.bytes;
+    const count = entries.copyTo(open.slab, open.bytes, room || entries.leastBytes);
+    this.#schedule();
+    this.#clock.stamp(space);
+    const first = this.#memory.allocate(space.slot, count);
+    open.enterAll(space, first, count, this.#turnMs);
+    open.settled.push(entries);
+    return first;
   }
 
   /**
@@ -348,20 +368,14 @@ export class Wal {
     if (!this.#unsettled.has(group)) return;
     this.#counts.acknowledged(group);
     const refusal = group.settled.length > 0 ? this.#hooks.ackRefusal() : undefined;
-    for (const settled of group.settled) {
-      if (refusal) settled.reject(refusal);
-      else settled.resolve();
-    }
+    if (refusal) rejectSettled([group], refusal);
+    else for (const settled of group.settled) settled.resolve();
     this.#unsettled.delete(group);
   }
 
   get #isIdle(): boolean {
     // It may be open without an entry: what was to be its first could not be copied.
     return (this.#open?.bytes ?? 0) === 0 && this.#commit.idle;
-  }
-
-  #mark(): void {
-    if (!this.refusal && this.#isIdle) this.#stageMark();
   }
 
   #stageMark(): void {
@@ -388,16 +402,11 @@ export class Wal {
   /** Allocation goes back to each space's last durable sequence (DESIGN 5). */
   #takeBack(groups: readonly LogGroup[]): void {
     const error = this.health.refusal!;
-    for (const group of groups) {
-      this.#free.push(group.slab);
-      this.#unsettled.delete(group);
-      for (const settled of group.settled) settled.reject(error);
-    }
-    if (this.#open) {
-      this.#free.push(this.#open.slab);
-      for (const settled of this.#open.settled) settled.reject(error);
-      this.#open = undefined;
-    }
+    for (const group of groups) this.#unsettled.delete(group);
+    for (const { slab } of groups) this.#free.push(slab);
+    if (this.#open) this.#free.push(this.#open.slab);
+    rejectSettled([...groups, this.#open], error);
+    this.#open = undefined;
     this.#waiting.rejectAll(error);
     this.#isTakenBack = true;
     for (const wake of this.#idleWaiters.splice(0)) wake();
@@ -432,15 +441,10 @@ export class Wal {
     this.#place.close();
     this.#markSoon.disarm();
     this.health.fail(this.#failure);
-    for (const group of this.#unsettled) {
-      for (const settled of group.settled) settled.reject(this.#failure);
-    }
+    rejectSettled([...this.#unsettled, this.#open], this.#failure);
     this.#unsettled.clear();
-    for (const settled of this.#open?.settled ?? []) settled.reject(this.#failure);
     this.#waiting.rejectAll(this.#failure);
-    for (const space of this.#spaces.bySlot) {
-      rejectWaits(space, this.#failure);
-    }
+    for (const space of this.#spaces.bySlot) rejectWaits(space, this.#failure);
     for (const wake of this.#idleWaiters.splice(0)) wake();
     this.#hooks.failed(this.#failure);
   }

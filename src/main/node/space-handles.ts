@@ -23,6 +23,7 @@ export class SpaceHandles {
     const { memory, wal, reader, retention } = log;
     return new SpaceHandles({
       ...{ config, memory, wal, reader, retention, ackRefusal, stop },
+      producers: new Set(),
       replication: ship.replication,
       appliedTo: (space) => follow.appliedTo(space),
       versionOf: (primaryId) => follow.primaries.versionOf(primaryId),

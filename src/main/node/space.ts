@@ -10,6 +10,7 @@ import { type Abortable, abortable, withoutSignal } from '../runtime/abort.js';
 import { stayAlive } from '../runtime/alive.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { SpaceGlance, SpaceStatus } from '../watch/status.js';
+import { makeProducer, type Producer, type ProducerOptions } from './produce/producer.js';
 import { Appends } from './space/appends.js';
 import { glanceOf, statusOf } from './space/figures.js';
 import {
@@ -113,6 +114,15 @@ export class Space {
     const { wal, gate } = this.#parts;
     if (wal.isCrowded || gate?.isShut(this.#state)) return undefined;
     return wal.stage(this.#state, type, payload, size) || undefined;
+  }
+
+  /**
+   * A producer for another thread of this host: pass it in the `workerData` of a worker, and take
+   * it there with `attachProducer`. Close it when the thread has ended. At most 64 on a node.
+   * Throws Configuration, Closed.
+   */
+  producer(options?: ProducerOptions): Producer {
+    return makeProducer(this.#parts, this.#state, this.#appends, options);
   }
 
   /**

@@ -238,6 +238,34 @@ export function stageHeader(
   view.setUint32(offset + EPOCH, epoch, true);
 }
 
+/**
+ * What a thread of the host knows of its entry. The acknowledgement that it asks for stands where
+ * the sequence will: main reads it before it stages the header.
+ */
+export function draftHeader(
+  view: DataView,
+  offset: number,
+  type: number,
+  payloadSize: number,
+  replicas: number,
+  timeoutMs: number,
+): void {
+  view.setUint32(offset + SEQUENCE, replicas, true);
+  view.setUint32(offset + SEQUENCE + 4, timeoutMs, true);
+  view.setUint32(offset + TYPE, type, true);
+  view.setUint32(offset + PAYLOAD_SIZE, payloadSize, true);
+}
+
+/** Of a draft: so many replicas are to have it. */
+export function readDraftReplicas(view: DataView, offset: number): number {
+  return view.getUint32(offset + SEQUENCE, true);
+}
+
+/** Of a draft: the time for that; 0: no acknowledgement is asked for but the usual one. */
+export function readDraftTimeoutMs(view: DataView, offset: number): number {
+  return view.getUint32(offset + SEQUENCE + 4, true);
+}
+
 /** Completes a staged header in place: space id, both CRCs, back and place. */
 export function sealLocal(
   bytes: Uint8Array,

@@ -471,7 +471,11 @@ interface AtomicsWithWaitAsync {
 }
 
 /** undefined when the word has another value already. */
-function waitWord(words: Int32Array, index: number, seen: number): Promise<unknown> | undefined {
+export function waitWord(
+  words: Int32Array,
+  index: number,
+  seen: number,
+): Promise<unknown> | undefined {
   const wait = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(words, index, seen);
   return wait.async ? wait.value : undefined;
 }

@@ -17,8 +17,8 @@ const NODE = (
 ).split(' ');
 NODE.unshift('addReplica');
 const SPACE = (
-  'append appendBatch catchUp checkpoint flushed name read seek skip status subscribe tryAppend ' +
-  'waitFor'
+  'append appendBatch catchUp checkpoint flushed name producer read seek skip status subscribe ' +
+  'tryAppend waitFor'
 ).split(' ');
 
 interface Declarations {

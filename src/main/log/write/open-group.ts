@@ -1,7 +1,7 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
 
 import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
-import { isOfLibrary, stageHeader } from '../../../shared/log/entry.js';
+import { isOfLibrary, readPayloadSize, readType, stageHeader } from '../../../shared/log/entry.js';
 import type { Group } from '../../../shared/log/group-commit.js';
 import { MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
 import {
@@ -17,12 +17,7 @@ import {
 import type { EpochStart, Lsn, Position, Sequence, Slot } from '../../../shared/position.js';
 
 import type { SpaceState } from '../space-table.js';
-
-/** What is settled when a group is acknowledged, or fails. */
-export interface Settled {
-  resolve(): void;
-  reject(error: Error): void;
-}
+import type { Settled } from './settled.js';
 
 /** A group that takes no more entries, on its way to the disk. */
 export interface LogGroup extends Group {
@@ -86,6 +81,15 @@ export class OpenGroup {
       if (type === MEMBERS_ENTRY) this.holdsMembers = true;
     }
     this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
+  }
+
+  /** The same for entries that stand behind each other; each header holds its type and size. */
+  enterAll(space: SpaceState, first: Sequence, count: number, turnMs: number): void {
+    const { view } = this.slab;
+    for (let i = 0; i < count; i++) {
+      const type = readType(view, this.bytes);
+      this.enter(space, first + i, type, readPayloadSize(view, this.bytes), turnMs);
+    }
   }
 
   /** One more append, of the turn that began at `turnMs`. */

@@ -87,7 +87,7 @@ export class Appends {
       this.checkLeads();
       sizes = payloads.map((payload) => this.check(type, payload));
     }
-    const linked = ack && this.#whenLinked(ack, wait);
+    const linked = ack && this.whenLinked(ack, wait);
     if (ack && linked) {
       ack = { ...ack, timeoutMs: await linked };
       // Time has passed, and the payloads are the host's.
@@ -150,7 +150,7 @@ export class Appends {
    * Enough replicas are connected before a sequence is taken, or may be soon (row 117).
    * @returns undefined: they are; else what is left of the time, once they are
    */
-  #whenLinked({ replicas, timeoutMs }: AckLevel, wait: boolean): Promise<number> | undefined {
+  whenLinked({ replicas, timeoutMs }: AckLevel, wait: boolean): Promise<number> | undefined {
     const { acks, links } = this.#parts.replication;
     acks.requireConfigured(this.#state, replicas);
     const sinceMs = performance.now();

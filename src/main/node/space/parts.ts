@@ -25,6 +25,8 @@ export interface SpaceParts {
   /** Why nothing may be acknowledged at this moment, whatever has been flushed. */
   ackRefusal(): EngramError | undefined;
   readonly stop: AbortSignal;
+  /** Those that take entries from threads of the host. */
+  readonly producers: Set<object>;
   appliedTo(space: SpaceState): Sequence;
   /** That the connected primary speaks; undefined: none is. */
   versionOf(primaryId: string): number | undefined;

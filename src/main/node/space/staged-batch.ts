@@ -7,7 +7,7 @@ import { fencedError, mayAcknowledge } from '../../lead/fencing.js';
 import { type Conflict, conflictWith, type Expected } from '../../log/host-entries.js';
 import type { SpaceState } from '../../log/space-table.js';
 import type { Wal } from '../../log/wal.js';
-import type { Settled } from '../../log/write/open-group.js';
+import type { Settled } from '../../log/write/settled.js';
 
 export class StagedBatch {
   readonly #wal: Wal;

@@ -3,7 +3,7 @@
  * them is loaded here alone, when it is asked for.
  */
 import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
+import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -156,12 +156,15 @@ export async function writeNodeCertificate(
   };
   const ca = await read('ca.pem');
   const keyFile = path.join(caDir, 'ca.key');
-  const { cert, key } = await makeNodeCertificate(
+  const made = await makeNodeCertificate(
     { cert: ca, key: (await readSecret('the key of the authority', keyFile)).toString('utf8') },
     names,
     validFor(days),
   );
-  return await writeAll(dir, { 'ca.pem': ca, 'cert.pem': cert, 'key.pem': key });
+  if (!new X509Certificate(made.cert).verify(new X509Certificate(ca).publicKey)) {
+    throw failure('Configuration', `${keyFile} is the key of another authority than ca.pem there`);
+  }
+  return await writeAll(dir, { 'ca.pem': ca, 'cert.pem': made.cert, 'key.pem': made.key });
 }
 
 /** Keys for the owner alone. Nothing that is there is written over. */

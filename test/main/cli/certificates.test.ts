@@ -60,6 +60,11 @@ describe('cert', () => {
     expect((await run('cert', 'node', at('x'), '--ca', at('ca'), '--node', 'a')).code).toBe(4);
     const long = await run('cert', 'ca', at('y'), '--cluster', 'x'.repeat(300));
     expect(long.stderr).toContain('the cluster has 300 bytes');
+    await run('cert', 'ca', at('other'), '--cluster', 'test');
+    fs.copyFileSync(at('ca', 'ca.pem'), at('other', 'ca.pem'));
+    const odd = await run('cert', 'node', at('x'), '--ca', at('other'), ...node);
+    expect(odd).toMatchObject({ code: 4 });
+    expect(odd.stderr).toContain('ca.key is the key of another authority than ca.pem there');
     // A key that everybody could read vouches for nobody.
     fs.chmodSync(at('ca', 'ca.key'), 0o644);
     const open = await run('cert', 'node', at('x'), '--ca', at('ca'), ...node);

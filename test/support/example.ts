@@ -47,15 +47,6 @@ export class Example {
     return await this.#over();
   }
 
-  /** It takes no turn until it goes on. */
-  stop(): void {
-    this.#child.kill('SIGSTOP');
-  }
-
-  goOn(): void {
-    this.#child.kill('SIGCONT');
-  }
-
   async kill(): Promise<void> {
     await this.signal('SIGKILL');
   }

@@ -80,6 +80,19 @@ describe('on one node', () => {
     expect(await expecting(space, 0)).toEqual({ sequence: 1, epoch: 1 });
   });
 
+  test('the disk fails for good: neither lost nor there, and nobody waits for it', async () => {
+    const disk = new FakeDisk();
+    const node = await openFake(disk);
+    life.finally(() => node.close().catch(() => undefined));
+    const space = await node.openSpace('s');
+    disk.inject({ call: 1, errno: 'EIO', only: 'fdatasync', isLasting: true });
+    const failed = space.append(1, bytes('on its way'));
+    const judged = expecting(space, 0);
+    await expect(failed).rejects.toMatchObject({ code: 'WalFailed' });
+    await expect(judged).rejects.toMatchObject({ code: 'WalFailed' });
+    await expect(expecting(space, 0)).rejects.toMatchObject({ code: 'WalFailed' });
+  });
+
   test('one that waits for room is judged when there is some', async () => {
     const space = await (await life.start('a')).openSpace('s');
     const large = Buffer.alloc(12_000);

@@ -7,7 +7,7 @@
  * least in a quarantine, or where it was, on a node that was removed (I1, I2, I5, P3, P8). Hosts
  * and subscribers read along.
  */
-import type { Appended, AppendOptions, Node, SpaceStatus } from '#src/main/index.js';
+import type { Appended, Node, SpaceStatus } from '#src/main/index.js';
 import { listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { assertDurable } from '../support/durable-log.js';
 import { chanceFrom } from '../support/fake-disk.js';
@@ -269,12 +269,25 @@ export class RolesRun {
     replicas = this.#chance(2),
     timeoutMs = 2_000,
   ): Promise<void> {
-    const { owner } = node;
+    const space = node.node!.space(name);
     if (roleOf(node.node!, name) !== 'primary') return;
     const payload = `${name} ${++this.#count} `.padEnd(this.#chance(200), '.');
+    const bytes = Buffer.from(payload);
     const ack = replicas > 0 ? { ack: { replicas, timeoutMs } } : undefined;
-    const { sequence, epoch } = await this.#appended(node, name, Buffer.from(payload), ack);
-    if (owner.isDead) return;
+    const taken = (token: Appended): void => this.#taken(node, name, payload, replicas, token);
+    const tokens = this.#tokens;
+    // Half of them behind what they expect, where hosts expect anything.
+    if (!tokens || this.#isHealing || this.#chance(2) === 0) {
+      taken(await space.append(1, bytes, ack));
+      return;
+    }
+    const expected = tokens.expected(name, space);
+    await tokens.append(node, name, bytes, expected, { ...ack }, taken);
+  }
+
+  #taken(node: SimNode, name: string, payload: string, replicas: number, token: Appended): void {
+    const { sequence, epoch } = token;
+    if (node.owner.isDead) return;
     this.#report.acked++;
     assertDurable(node.disk, '/data', node.node!.status().durableLsn);
     if (typeof node.options.fsync !== 'object')
@@ -283,21 +296,6 @@ export class RolesRun {
     if (replicas === 0 && typeof node.options.fsync === 'object') return;
     this.#acknowledged.append(node, name, epoch, { sequence, payload, replicas });
     this.#tokens?.acknowledged(name, { sequence, epoch });
-  }
-
-  /** Half of them behind what they expect, where hosts expect anything. */
-  async #appended(
-    node: SimNode,
-    name: string,
-    payload: Uint8Array,
-    ack: AppendOptions | undefined,
-  ): Promise<Appended> {
-    const space = node.node!.space(name);
-    const tokens = this.#tokens;
-    if (!tokens || this.#isHealing || this.#chance(2) === 0)
-      return await space.append(1, payload, ack);
-    const expected = tokens.expected(name, space);
-    return await tokens.append(node, name, payload, expected, { ...ack });
   }
 
   /** A consumer waits until its place is on replicas: near the end, or behind it. */

@@ -399,12 +399,13 @@ export class Run {
         // What is staged may be lost, and this one be judged anew.
         for (let at = durableSequence + 1; at <= lastSequence + 1; at++)
           ledger.offered(at, payload);
-        const token = await tokens.append(this.#primary, name, payload, expected, options);
         const isDurable = ack !== undefined || typeof this.#primary.options.fsync !== 'object';
-        ledger.ack(token.sequence, payload, isDurable);
-        // By a timer it may be gone with the power, and another one come in its place.
-        if (isDurable) tokens.acknowledged(name, token);
-        this.#acked++;
+        await tokens.append(this.#primary, name, payload, expected, options, (token) => {
+          ledger.ack(token.sequence, payload, isDurable);
+          // By a timer it may be gone with the power, and another one come in its place.
+          if (isDurable) tokens.acknowledged(name, token);
+          this.#acked++;
+        });
       });
     }
   }

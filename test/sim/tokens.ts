@@ -75,6 +75,7 @@ export class Tokens {
   /**
    * Throws a Violation, and as `append` does.
    * @param options what else the append asks for
+   * @param taken told in the turn in which it is acknowledged: what is read behind it takes a while
    */
   async append(
     node: SimNode,
@@ -82,15 +83,16 @@ export class Tokens {
     payload: Uint8Array,
     expected: Expected,
     options: AppendOptions,
-  ): Promise<Appended> {
+    taken: (token: Appended) => void,
+  ): Promise<void> {
     const space = node.node!.space(name);
     const isToken = expected.epoch !== undefined && expected.epoch >= 0;
     const what = isToken ? (expected as Appended) : expected.sequence;
     try {
       const token = await space.append(1, payload, { ...options, expected: what });
       this.counts.conditions++;
+      taken(token);
       await this.#held(node, space, isToken ? expected : { sequence: expected.sequence }, token);
-      return token;
     } catch (error) {
       const { code, details } = error as EngramError;
       if (code !== 'SequenceConflict') throw error;

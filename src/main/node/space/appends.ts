@@ -126,15 +126,18 @@ export class Appends {
 
   /**
    * Throws SequenceConflict once that is the truth: the entry that stands against the append is
-   * durable, in an epoch that goes on here. Resolves where it was lost: judged anew.
+   * durable, in an epoch that goes on here. Resolves where it was lost: judged anew. Of an entry
+   * that a failed log holds nobody can say either: its own error.
    */
   async #whenFinal(conflict: Conflict, expected: Expected, epoch: Epoch): Promise<void> {
     const space = this.#state;
-    const isDurable = await stayAlive(this.#parts.wal.whenDurable(space, conflict.last)).then(
-      () => true,
-      () => false,
-    );
-    if (!isDurable) return;
+    const { wal, memory } = this.#parts;
+    try {
+      await stayAlive(wal.whenDurable(space, conflict.last));
+    } catch (error) {
+      if (memory.allocated(space.slot) >= conflict.last) throw error;
+      return;
+    }
     if (!mayAcknowledge(space, epoch)) throw fencedError(space);
     const refusal = this.#parts.ackRefusal();
     if (refusal) throw refusal;

@@ -226,10 +226,8 @@ describe('the page', () => {
     await cause.waitFor({ state: 'detached', ...PATIENT });
     // What to type, where, and the chapter that says more, from this node.
     await untilText(problem, /start node-c again.*systemctl restart engram-wal on node-c/s);
-    await page.getByRole('link', { name: 'The handbook' }).click();
-    await page.getByRole('heading', { name: 'A replica lags' }).waitFor(PATIENT);
-    expect(await photograph(page, 'handbook', ['light', 'phone-dark'])).toEqual([]);
-    await page.goBack();
+    const handbook = page.getByRole('link', { name: 'The handbook' });
+    expect(await handbook.getAttribute('href')).toBe('/runbook#a-replica-lags');
     proxy.flow();
     await proxy.listen();
     await page.getByRole('heading', { name: 'Nothing is wrong' }).waitFor(PATIENT);
@@ -320,6 +318,15 @@ describe('the page', () => {
     await open('node-a', { http, replicas: [] });
     await alert.waitFor({ state: 'detached', ...PATIENT });
     expect([...seen!.hosts]).toEqual([`127.0.0.1:${port}`]);
+  });
+
+  test('the handbook: from this node, each chapter at its place', async () => {
+    const page = await look(await open('node-a'));
+    await page.getByRole('link', { name: 'Handbook' }).click();
+    await page.getByRole('heading', { name: 'A replica lags' }).waitFor(PATIENT);
+    expect(await page.locator('#a-replica-lags').innerText()).toBe('A replica lags');
+    expect(await photograph(page, 'handbook', ['light', 'phone-dark'])).toEqual([]);
+    soundly();
   });
 
   test('names are text, however long or wild', async () => {

@@ -138,10 +138,13 @@ await using node = await openNode({
   rewound: async (_space, { from }) => {
     if (from > store.applied) return;
     if (from <= store.saved) throw new Error(`remove ${dir}: what is saved was taken back`);
-    await store.load();
-    for await (const entry of node.space(SPACE).read({ from: store.saved + 1, to: from - 1 })) {
-      store.apply([entry], entry.sequence);
-    }
+    // Made whole before it takes its place: where this fails it is called again.
+    const right = new Store();
+    await right.load();
+    const kept = node.space(SPACE).read({ from: right.saved + 1, to: from - 1 });
+    for await (const entry of kept) right.apply([entry], entry.sequence);
+    store.map = right.map;
+    store.applied = from - 1;
   },
 });
 // A write or an fdatasync has failed for good: end, and let whoever started this start it again.

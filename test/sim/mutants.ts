@@ -393,8 +393,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a conflict is told before the entry that it names is durable',
     file: 'main/node/space/appends.js',
-    find: 'const isDurable = await stayAlive(this.#parts.wal.whenDurable(space, conflict.last))',
-    put: 'const isDurable = await Promise.resolve()',
+    find: 'await stayAlive(wal.whenDurable(space, conflict.last));',
+    put: '',
   },
   {
     what: 'applied is told before the host has returned',

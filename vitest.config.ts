@@ -35,13 +35,13 @@ export default defineConfig({
     sequence: { sequencer: QuickFirst },
     projects: [
       {
-        // Most wait for disks, links and timers: four files at a time have room on two cores.
+        // Most wait for disks, links and timers: three files at a time have room on two cores.
         test: {
           ...each,
           name: 'side by side',
           include: ['test/**/*.test.ts'],
           exclude: [...exclude, ...ALONE],
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },

@@ -14,13 +14,20 @@ import { Fields, Message } from '#src/main/lead/etcd/messages.js';
 import { Authority } from './certificates.js';
 import { NEEDS, requireHere } from './needs.js';
 
+/** Test files side by side have ports of their own: what one was given no other one listens on. */
+const PORTS_EACH = 2_500;
+const FIRST_PORT = 10_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 8) * PORTS_EACH;
+const given = new Set<number>();
+
 /**
  * A port that nobody listens on at this moment, below those that systems give to connections: one
  * of these may be taken by another test's connection before the node listens.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = randomInt(10_000, 32_000);
+    const port = randomInt(FIRST_PORT, FIRST_PORT + PORTS_EACH);
+    if (given.has(port)) continue;
+    given.add(port);
     const server = net.createServer();
     const isFree = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false));

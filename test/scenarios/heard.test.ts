@@ -1,12 +1,14 @@
 /** A higher epoch ends the one below, whoever has asked and in whatever frame (row 111). */
 import { expect, test } from 'vitest';
-import type { Node, Space } from '#src/main/index.js';
+import { attachProducer, type EngramError, type Node, type Space } from '#src/main/index.js';
 import { nodePlatform } from '#src/main/node/machine.js';
 import { PeerClient } from '#src/main/peer/client.js';
 import type { StandingRow } from '#src/shared/wire/peer-frames.js';
 import type { Frame, PlainFrame } from '#src/shared/wire/protocol.js';
 import { NO_CREDENTIALS } from '#src/shared/wire/tls/certificates.js';
 import { at, EachTest, heard, until } from '../support/cluster.js';
+import { openFake } from '../support/fake-cluster.js';
+import { FakeDisk } from '../support/fake-disk.js';
 import { Trio } from '../support/trio.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 import { WireReplica } from '../support/wire-replica.js';
@@ -151,6 +153,42 @@ test('FAULT-111 who hands over names the epoch of its last entry', async () => {
   const position = { epoch: 7, sequence: 3, headerCrc: 0 };
   await caller(all.a)({ kind: 'take-over', id, position, handover: 1n }, 'took-over');
   await expectFenced(all, 7);
+});
+
+test('FAULT-111 what is on its way to the disk meanwhile is not acknowledged', async () => {
+  const disk = new FakeDisk();
+  const a = await openFake(disk, { listen: LISTEN, lead: true });
+  each.finally(() => a.close());
+  const space = await a.openSpace('s');
+  const producer = attachProducer(space.producer());
+  await producer.append(1000, Buffer.from('acknowledged'));
+  const fenced = heard(a, 'fenced');
+  disk.delay = { only: 'fdatasync', ms: 60_000 };
+  each.finally(() => {
+    disk.delay = undefined;
+  });
+  const payload = Buffer.from('never');
+  const ack = { replicas: 0 };
+  const all = [
+    space.append(1000, payload),
+    space.append(1000, payload, { ack }),
+    space.appendBatch(1000, [payload, payload]),
+    producer.append(1000, payload),
+    producer.append(1000, payload, { ack }),
+  ].map((one) =>
+    one.then(
+      () => 'acknowledged',
+      (error: EngramError) => error.code,
+    ),
+  );
+  await until('all is on its way', () => space.status().lastSequence === 7);
+  const { id } = space.status();
+  const position = { epoch: 7, sequence: 3, headerCrc: 0 };
+  const asked = caller(a)({ kind: 'take-over', id, position, handover: 1n }, 'took-over');
+  asked.catch(() => undefined);
+  await until('it is heard', () => fenced.length > 0);
+  disk.delay = undefined;
+  expect(await Promise.all(all)).toEqual(all.map(() => 'Fenced'));
 });
 
 for (const leader of [undefined, NOBODY]) {

@@ -13,7 +13,7 @@
  */
 import { failure } from '../errors.js';
 import { copyPayload } from '../host-input.js';
-import { ANSWERS_MAX, ENTRY_HEADER_BYTES, PART_MAX_ENTRIES } from '../limits.js';
+import { ANSWERS_MAX, ENTRY_HEADER_BYTES, PART_MAX_ENTRIES, RING_MIN_BYTES } from '../limits.js';
 import {
   draftHeader,
   isAppendableType,
@@ -51,6 +51,12 @@ export function ringBytesFor(bytes: number, maxEntryBytes: number): number {
 
 export function allocateRing(ringBytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(WORD_BYTES + ANSWERS_BYTES + ringBytes);
+}
+
+/** Whether it has a size that only `allocateRing` gives. */
+export function isRing({ byteLength }: SharedArrayBuffer): boolean {
+  const ringBytes = byteLength - WORD_BYTES - ANSWERS_BYTES;
+  return ringBytes >= RING_MIN_BYTES && Number.isInteger(Math.log2(ringBytes));
 }
 
 /** What both ends know of their memory. */
@@ -121,8 +127,9 @@ export class Channel {
   end(): void {
     Atomics.store(this.#words, ENDED, 1);
     this.tellThread();
-    // What waits for a word lives until the word is notified.
-    if (Atomics.exchange(this.#words, MAIN_WAITS, 0) !== 0) Atomics.notify(this.#words, MAIN_WAITS);
+    // What waits for a word lives until the word is notified: a thread may have ended before that.
+    Atomics.store(this.#words, MAIN_WAITS, 0);
+    Atomics.notify(this.#words, MAIN_WAITS);
   }
 
   tellMain(): void {
@@ -262,11 +269,19 @@ export class RingReader {
   copy(first: NextDraft, waiting: number, slab: Slab, to: number, room: number): [number, number] {
     const most = Math.min(waiting, this.#toEnd, room);
     const at = this.#at;
-    slab.bytes.set(this.#channel.ring.subarray(at, at + most), to);
-    let [count, bytes] = [0, 0];
+    let [count, bytes, copied] = [0, 0, 0];
+    // By twice as much each time: of what is not of this part not all is copied in vain.
+    const copyUpTo = (end: number): void => {
+      if (end <= copied) return;
+      const next = Math.min(most, Math.max(end, 2 * copied));
+      slab.bytes.set(this.#channel.ring.subarray(at + copied, at + next), to + copied);
+      copied = next;
+    };
     while (bytes + ENTRY_HEADER_BYTES <= most && count < PART_MAX_ENTRIES) {
+      copyUpTo(bytes + ENTRY_HEADER_BYTES);
       const next = this.#judge(slab.view, to + bytes, most - bytes, first);
       if (next === 0) break;
+      copyUpTo(bytes + next);
       bytes += next;
       count++;
     }

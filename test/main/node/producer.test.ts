@@ -1,5 +1,6 @@
 /** Threads of a host that append by themselves: order, guarantees, and what their end leaves. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import vm from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import {
   type AppendOptions,
@@ -85,6 +86,13 @@ describe('producers in threads', () => {
     const own = await codeOf(space.append(1000, Buffer.from('m:0'), short));
     expect(['AckTimeout', 'NotEnoughReplicas']).toContain(own);
     await sleep(300);
+    // None, or less than a millisecond, is a time as well, and more than 2^32 replicas are many.
+    for (const timeoutMs of [0, 0.5]) {
+      const none = { ack: { replicas: 1, timeoutMs } };
+      expect(await codeOf(p.append(1000, Buffer.from('x:0'), none))).toBe('NotEnoughReplicas');
+    }
+    const many = { ack: { replicas: 2 ** 32 } };
+    expect(await codeOf(p.append(1000, Buffer.from('x:0'), many))).toBe('Configuration');
     // What asks for less, behind it, gets it.
     const both = [p.append(1000, Buffer.from('x:1'), short), p.append(1000, Buffer.from('x:2'))];
     const codesNow = await Promise.all(both.map(codeOf));
@@ -102,6 +110,14 @@ describe('producers in threads', () => {
     const p = attachProducer(producer);
     expect(() => attachProducer(producer)).toThrow('attached already');
     expect(() => attachProducer({} as Producer)).toThrow('Configuration');
+    const { memory, ...rest } = space.producer();
+    for (const bytes of [0, 10, 300_000, memory.byteLength - 8]) {
+      const foreign = { ...rest, memory: new SharedArrayBuffer(bytes) };
+      expect(() => attachProducer(foreign)).toThrow('Configuration');
+    }
+    // A thread whose code runs in a context of its own has other constructors.
+    const kin = vm.runInNewContext(`new SharedArrayBuffer(${memory.byteLength})`);
+    expect(attachProducer({ ...rest, memory: kin }).space).toBe('s');
     expect(() => space.producer({ ringBytes: 1 })).toThrow('ringBytes');
     const large = Buffer.alloc(16 * 1024 + 1);
     expect(await codeOf(p.append(1000, large))).toBe('EntryTooLarge');

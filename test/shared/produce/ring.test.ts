@@ -78,6 +78,22 @@ test('a part asks for one acknowledgement', () => {
   expect(parts).toEqual([2, 1, 1, 1]);
 });
 
+test('of what is not of a part little is copied: what alternates costs what it is', () => {
+  const all = world();
+  const asks = [USUAL, { replicas: 0, timeoutMs: 5 }];
+  for (let n = 0; n < 60; n++) all.writer.put(1000, Buffer.alloc(1), 1, asks[n % 2]!);
+  let copied = 0;
+  const { bytes } = all.slab;
+  bytes.set = (from: ArrayLike<number>, at?: number) => {
+    copied += from.length;
+    Uint8Array.prototype.set.call(bytes, from, at);
+  };
+  let parts = 0;
+  while (take(all).length > 0) parts++;
+  expect(parts).toBe(60);
+  expect(copied).toBeLessThan(4 * 60 * (ENTRY_HEADER_BYTES + 1));
+});
+
 test('an entry that changes between two looks is judged as it was copied', () => {
   for (const [offset, value] of [
     [24, 2_000],

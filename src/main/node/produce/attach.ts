@@ -1,10 +1,11 @@
 /** The producer's end, in a thread of the host: entries into shared memory, answers out of it. */
+import { types } from 'node:util';
 import { type EngramError, failure, firstLine } from '../../../shared/errors.js';
 import { checkUnchanged } from '../../../shared/host-input.js';
 import { ANSWERS_MAX, PRODUCER_PENDING_MAX, PRODUCER_TELL_BYTES } from '../../../shared/limits.js';
 import { wrong } from '../../../shared/option-checks.js';
 import { type Answer, AnswerRows } from '../../../shared/produce/answers.js';
-import { Channel, type DraftAck, RingWriter } from '../../../shared/produce/ring.js';
+import { Channel, type DraftAck, isRing, RingWriter } from '../../../shared/produce/ring.js';
 import { WaitingRoom } from '../../log/waiting-room.js';
 import { type Abortable, abortable, withoutSignal } from '../../runtime/abort.js';
 import { beginWait, endWait } from '../../runtime/alive.js';
@@ -17,7 +18,18 @@ export interface ProducerAppendOptions extends Abortable {
   readonly ack?: AckLevel;
 }
 
+/** As it stands in the ring: whole numbers of 32 bits, and no time would say that none is asked. */
+function draftAck({ replicas, timeoutMs }: Required<AckLevel>): DraftAck {
+  return {
+    replicas: Math.min(replicas, DRAFT_REPLICAS_MAX),
+    timeoutMs: Math.max(1, Math.ceil(timeoutMs)),
+  };
+}
+
 type End = Pick<Answer, 'index' | 'error'>;
+
+/** As many as no space has. */
+const DRAFT_REPLICAS_MAX = 2 ** 32 - 1;
 
 const USUAL: DraftAck = { replicas: 0, timeoutMs: 0 };
 
@@ -35,7 +47,8 @@ let attached: (given: ProducerData) => AttachedProducer;
  * Throws Configuration.
  */
 export function attachProducer(given: ProducerData): AttachedProducer {
-  if (!(given?.memory instanceof SharedArrayBuffer)) {
+  // By its kind, not by its constructor: that of another realm is another one.
+  if (!types.isSharedArrayBuffer(given?.memory) || !isRing(given.memory)) {
     throw wrong('what attachProducer was given', given, 'what space.producer() gave');
   }
   return attached(given);
@@ -98,7 +111,7 @@ export class AttachedProducer {
     if (options === undefined) return this.#append(type, payload, USUAL);
     try {
       const [signal, { ack }] = withoutSignal<ProducerAppendOptions>('append', options, ['ack']);
-      const asked = ack === undefined ? USUAL : readAck('ack', ack);
+      const asked = ack === undefined ? USUAL : draftAck(readAck('ack', ack));
       return abortable('append', signal, () => this.#append(type, payload, asked));
     } catch (error) {
       return Promise.reject(error);

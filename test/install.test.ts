@@ -89,7 +89,7 @@ describe('without the packages of development', () => {
     }
     npm(built, 'ci', '--omit=dev', ...quiet);
     expect(fs.existsSync(path.join(built, 'node_modules/typescript'))).toBe(false);
-    const { code, out, err } = await run(['dist/main/bin.js', 'serve', '--help'], built);
+    const { code, out, err } = await run(['dist/main/cli.js', 'serve', '--help'], built);
     expect(code, err).toBe(0);
     expect(out).toContain('--config');
   }, 300_000);

@@ -87,6 +87,6 @@ export async function placesOf(...names: string[]): Promise<string[]> {
 
 /** An operator at a machine: the command line beside the program that runs there. */
 export async function engramWal(...args: string[]): Promise<string> {
-  const bin = path.join(ROOT, 'dist/main/bin.js');
+  const bin = path.join(ROOT, 'dist/main/cli.js');
   return (await promisify(execFile)(process.execPath, [bin, ...args], { timeout: 50_000 })).stdout;
 }

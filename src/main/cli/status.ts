@@ -6,9 +6,9 @@ import { DEFAULT_HTTP_PORT } from '../options/http.js';
 import type { ClusterJson } from '../watch/cluster/cluster-json.js';
 import { exitCodeOf, HEALTH_WORDS, type HealthWord } from '../watch/health/words.js';
 import type { StatusJson } from '../watch/status-json.js';
-import { clusterText } from './cluster-text.js';
 import { complain, say, wipe } from './output.js';
-import { statusText } from './status-text.js';
+import { clusterText } from './text/cluster.js';
+import { statusText } from './text/status.js';
 
 export interface StatusFlags {
   readonly url: string;

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { inspectLog } from '#src/main/cli/inspect.js';
-import { inspectedText } from '#src/main/cli/tool-output.js';
+import { inspectedText } from '#src/main/cli/text/tools.js';
 import type { Node } from '#src/main/index.js';
 import { verifyLog } from '#src/main/repair/verify.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';

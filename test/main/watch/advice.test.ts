@@ -14,7 +14,7 @@ const KNOWN = Object.keys(KINDS) as ProblemKind[];
 
 describe('what to do', () => {
   test('the commands are those of engram-wal, with options that it has', () => {
-    const given = spawnSync('node', ['dist/main/bin.js', 'completion', 'bash'], { cwd: ROOT });
+    const given = spawnSync('node', ['dist/main/cli.js', 'completion', 'bash'], { cwd: ROOT });
     const verbs = new Map<string, string[]>();
     for (const [, verb, words] of `${given.stdout}`.matchAll(/"([a-z -]+)"\) words="([^"]*)"/g)) {
       verbs.set(verb!, words!.split(' '));

@@ -1,6 +1,6 @@
 /** The words of a node say what their reader must do: nothing, soon, now. */
 import { describe, expect, test } from 'vitest';
-import { statusText } from '#src/main/cli/status-text.js';
+import { statusText } from '#src/main/cli/text/status.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import { DISK_NOW_MS, DISK_SOON_MS, DiskRoom } from '#src/main/watch/health/disk-room.js';

@@ -4,7 +4,7 @@ import { askAdmin } from '../../watch/admin/server.js';
 import { lagText } from '../../watch/health/words.js';
 import type { SpaceStatus } from '../../watch/status.js';
 import { say } from '../output.js';
-import { tableText } from '../table-text.js';
+import { tableText } from '../text/table.js';
 
 type Told = Omit<SpaceStatus, 'isReplicated'>;
 

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { askAdmin } from '../../watch/admin/server.js';
 import type { ToldSpace, ToldSpaces } from '../../watch/admin/smoke.js';
 import { say } from '../output.js';
-import { tableText } from '../table-text.js';
+import { tableText } from '../text/table.js';
 
 interface SpacesFlags {
   readonly search?: string;

@@ -5,10 +5,10 @@ import type {
   LagJson,
   MemberJson,
   WhereJson,
-} from '../watch/cluster/cluster-json.js';
-import { lagText } from '../watch/health/words.js';
-import { bytesText, TODO } from './status-text.js';
-import { tableText } from './table-text.js';
+} from '../../watch/cluster/cluster-json.js';
+import { lagText } from '../../watch/health/words.js';
+import { bytesText, TODO } from './status.js';
+import { tableText } from './table.js';
 
 function number(value: number): string {
   return value.toLocaleString('en');

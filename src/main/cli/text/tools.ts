@@ -1,9 +1,9 @@
 /** What `inspect` and `verify` print for people. */
 
-import type { Findings } from '../repair/log-survey.js';
-import type { Verified } from '../repair/verify.js';
-import type { Inspected } from './inspect.js';
-import { tableText } from './table-text.js';
+import type { Findings } from '../../repair/log-survey.js';
+import type { Verified } from '../../repair/verify.js';
+import type { Inspected } from '../inspect.js';
+import { tableText } from './table.js';
 
 /** `toLocaleString` makes one anew at each call. */
 const NUMBER = new Intl.NumberFormat('en');

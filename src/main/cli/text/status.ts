@@ -1,7 +1,7 @@
 /** What `engram-wal status` prints for people. */
 import Table from 'cli-table3';
-import { lagText } from '../watch/health/words.js';
-import type { ProblemJson, ReplicaJson, SpaceJson, StatusJson } from '../watch/status-json.js';
+import { lagText } from '../../watch/health/words.js';
+import type { ProblemJson, ReplicaJson, SpaceJson, StatusJson } from '../../watch/status-json.js';
 
 const PLAIN = { style: { head: [], border: [] } };
 

@@ -158,6 +158,7 @@ export async function flipBits(
   for (const [file, from, to] of log.extents) {
     for (; bit < 8 * (to - from); bit += sample) {
       log.disk.restore(image);
+      log.disk.calls = [];
       log.disk.edit(file, (bytes) => {
         bytes[from + (bit >> 3)]! ^= 1 << (bit & 7);
       });

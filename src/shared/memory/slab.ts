@@ -16,6 +16,7 @@
 
 import type { SpaceIdWords } from '../bytes.js';
 import {
+  ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
   INDEX_PART_BYTES,
   MIN_SLABS,
@@ -145,7 +146,12 @@ export function allocateProgress(maxSpaces: number): SharedArrayBuffer {
 
 /** Words of a slab's table of runs, and of its marks behind it. */
 function tableWords(slabBytes: number): number {
-  return GROUP_MAX_RUNS * RUN_FIELDS + 2 * (Math.ceil(slabBytes / INDEX_PART_BYTES) + 1);
+  return runWords(slabBytes) + 2 * (Math.ceil(slabBytes / INDEX_PART_BYTES) + 1);
+}
+
+/** Each run has an entry at least: small groups need no table for the runs of large ones. */
+function runWords(slabBytes: number): number {
+  return Math.min(GROUP_MAX_RUNS, Math.ceil(slabBytes / ENTRY_HEADER_BYTES)) * RUN_FIELDS;
 }
 
 function align(bytes: number): number {
@@ -170,7 +176,7 @@ export class NodeMemory {
     this.#spaceWords = new Int32Array(memory.spaces);
     this.#spaceLongs = new BigInt64Array(memory.spaces);
     const words = tableWords(memory.slabBytes);
-    const runWords = GROUP_MAX_RUNS * RUN_FIELDS;
+    const forRuns = runWords(memory.slabBytes);
     this.slabs = Array.from({ length: memory.slabCount }, (_, index) => {
       const at = index * memory.slabBytes;
       const table = new Float64Array(memory.runs, index * words * 8, words);
@@ -178,8 +184,8 @@ export class NodeMemory {
         index,
         bytes: new Uint8Array(memory.slabs, at, memory.slabBytes),
         view: new DataView(memory.slabs, at, memory.slabBytes),
-        runs: table.subarray(0, runWords),
-        marks: table.subarray(runWords),
+        runs: table.subarray(0, forRuns),
+        marks: table.subarray(forRuns),
       };
     });
   }

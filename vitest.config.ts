@@ -28,7 +28,13 @@ const ALONE = [
 ];
 const exclude = [...configDefaults.exclude, ...missing.flatMap((need) => need.files)];
 // Each file in a process of its own: memory, open files and flags are then its own.
-const each = { pool: 'forks', testTimeout: 60_000, hookTimeout: 60_000 } as const;
+// What is built is loaded by Node itself, as by a host: at its speed, and not translated again.
+const each = {
+  pool: 'forks',
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+  server: { deps: { external: [/\/dist\//] } },
+} as const;
 
 export default defineConfig({
   test: {

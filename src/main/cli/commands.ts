@@ -1,19 +1,19 @@
-/** The command line; its exit codes: watch/health/words.ts. */
+/**
+ * The command line; its exit codes: watch/health/words.ts. What one verb alone needs is loaded when
+ * that verb is typed: to load all that a node is made of takes a third of a second.
+ */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EngramError } from '../../shared/errors.js';
 import { shown } from '../../shared/shown.js';
-import { verifyLog } from '../repair/verify.js';
 import { requirePackage } from '../runtime/packages.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { actAsOwner } from '../segments/owner.js';
 import { AdminError } from '../watch/admin/server.js';
 import { EXIT_CODES_TEXT } from '../watch/health/words.js';
 import { PACKAGE_VERSION } from '../watch/package-version.js';
-import { acceptLoss, proposedLoss, skipEntry } from './closed-node.js';
 import { addCopyCommands } from './copies.js';
-import { type DemoOptions, runDemo } from './demo/demo.js';
+import type { DemoOptions } from './demo/demo.js';
 import { DemoError } from './demo/process.js';
-import { inspectLog } from './inspect.js';
 import { complain, say, sayLine } from './output.js';
 import { addBench } from './own/bench.js';
 import { addCompletion } from './own/completion.js';
@@ -21,7 +21,6 @@ import { addConfig } from './own/config-check.js';
 import { addRoleCommands } from './roles.js';
 import { addSmokeCommands } from './smoke/commands.js';
 import { DEFAULT_URL, type StatusFlags, showStatus, TOKEN_VARIABLE } from './status.js';
-import { inspectedText, verifiedText } from './text/tools.js';
 
 const OK = 0;
 const FAILED = 2;
@@ -77,6 +76,7 @@ program
   .exitOverride()
   .action(async (flags: DemoFlags) => {
     for (const name of ['pino', 'prom-client']) requirePackage(name, 'the demo');
+    const { runDemo } = await import('./demo/demo.js');
     const { input, format, repeat, ...others } = flags;
     process.exitCode = (await runDemo({ input, format, repeat, ...others })) ? OK : FAILED;
   });
@@ -119,6 +119,8 @@ program
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
   .action(async (dir: string, options: InspectFlags) => {
+    const { inspectLog } = await import('./inspect.js');
+    const { inspectedText } = await import('./text/tools.js');
     const inspected = await inspectLog(nodeDisk, dir, options);
     say(inspected, options.json, inspectedText);
   });
@@ -130,6 +132,8 @@ program
   .option('--json', 'one JSON object on stdout, nothing else', false)
   .exitOverride()
   .action(async (dir: string, options: { json: boolean }) => {
+    const { verifyLog } = await import('../repair/verify.js');
+    const { verifiedText } = await import('./text/tools.js');
     const verified = await verifyLog(nodeDisk, dir);
     say(verified, options.json, (clean) => verifiedText(shown(dir), clean));
     if (verified.rot > 0) process.exitCode = CORRUPT;
@@ -150,6 +154,7 @@ program
   .action(async (dir: string, options: { space: string; from?: number; to?: number }) => {
     const { space, from, to } = options;
     actAsOwner(dir);
+    const { acceptLoss, proposedLoss } = await import('./closed-node.js');
     if (from === undefined) {
       for (const line of await proposedLoss(nodeDisk, dir, space)) sayLine(line);
       return;
@@ -167,6 +172,7 @@ program
   .exitOverride()
   .action(async (dir: string, { space, sequence }: { space: string; sequence: number }) => {
     actAsOwner(dir);
+    const { skipEntry } = await import('./closed-node.js');
     await skipEntry(nodeDisk, dir, space, sequence);
     sayLine(`${space}: entry ${sequence} will not be applied`);
   });

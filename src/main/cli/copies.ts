@@ -2,12 +2,11 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { EngramError } from '../../shared/errors.js';
-import { type BackupReport, backupClosed } from '../node/backup.js';
+import type { BackupReport } from '../node/backup.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { actAsOwner } from '../segments/owner.js';
 import { askAdmin } from '../watch/admin/server.js';
 import { folderSeen } from '../watch/admin/socket.js';
-import { adoptCopy } from './closed-node.js';
 import { say, sayLine } from './output.js';
 
 /** Adds them to the program. */
@@ -33,6 +32,7 @@ export function addCopyCommands(program: Command): void {
     .exitOverride()
     .action(async (dir: string) => {
       actAsOwner(dir);
+      const { adoptCopy } = await import('./closed-node.js');
       sayLine(`${dir}: directory id ${await adoptCopy(nodeDisk, dir)}; it leads by force alone`);
     });
 }
@@ -52,6 +52,7 @@ async function backup(
     if (error.details.wasAsked) throw error;
   }
   actAsOwner(dir);
+  const { backupClosed } = await import('../node/backup.js');
   return await backupClosed(nodeDisk, dir, target, options);
 }
 

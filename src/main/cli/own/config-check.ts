@@ -1,7 +1,6 @@
 /** `engram-wal config check`: whether `serve` would take a file, and what it says. */
 import type { Command } from 'commander';
 import { say } from '../output.js';
-import { readServeConfig } from '../serve-config.js';
 
 export function addConfig(program: Command): void {
   program
@@ -13,6 +12,7 @@ export function addConfig(program: Command): void {
     .option('--json', 'one JSON object on stdout, nothing else', false)
     .exitOverride()
     .action(async (file: string, { json }: { json: boolean }) => {
+      const { readServeConfig } = await import('../serve-config.js');
       const { options, spaces, logLevel } = await readServeConfig(file);
       const { nodeId, clusterId, dataDir, listen, http, replicas, coordinator } = options;
       const told = {

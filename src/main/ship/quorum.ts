@@ -58,8 +58,12 @@ export class Quorum {
     };
   }
 
-  /** The replicas whose acks count for no level: one of the sets does not name their directory. */
+  /**
+   * The replicas whose acks count for no level: one of the sets does not name their directory. Who
+   * follows a space without entries is taken in with the first one.
+   */
   learning(space: SpaceState): string[] {
+    if (this.#memory.durable(space.slot) === 0) return [];
     const sets = countingSets(space.facts.sets);
     const others = this.#shippersOf(space).map(memberOf);
     return others.filter((m) => !sets.every((set) => isMember(set, m))).map((m) => m.nodeId);

@@ -139,9 +139,9 @@ function bareOf({ replication }: MetricParts, space: SpaceState): string[] {
   const { slot, facts } = space;
   const shippers = replication.shippersOf(space);
   const watched = shippers.map(({ watch }) => watch.watchedCopy(slot));
-  // Whoever is well all over need not be asked who counts.
-  if (watched.every(({ status }) => status === 'healthy' || status === 'lagging')) return [];
   const learning = replication.quorum.learning(space);
+  const isWell = watched.every(({ status }) => status === 'healthy' || status === 'lagging');
+  if (isWell && learning.length === 0) return [];
   const copies = shippers.map(({ replica }, i) => {
     return { ...watched[i]!, isLearner: learning.includes(replica.nodeId) };
   });

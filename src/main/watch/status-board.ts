@@ -162,9 +162,8 @@ export class StatusBoard {
 
   async #survey(): Promise<Snapshot> {
     await this.#node.lookAtDisk();
-    const known = this.#node.summary().primaries;
-    const primaries = new Map(known.map((primary) => [primary.primaryId, primary]));
-    const problems = new SpaceProblems({ primaries, losses: this.#losses });
+    const node = this.#node.summary();
+    const problems = this.#problemsAmong(node, this.#node.spaces.length);
     const replicas = new Map<string, ReplicaTotals>();
     const rows: SpaceRow[] = [];
     let led = 0;
@@ -181,15 +180,13 @@ export class StatusBoard {
         lagMs = Math.max(lagMs, finite(pair.lagMs));
         if (pair.status === 'lagging') calm = 'lagging';
       });
-      const isCalm = !glance.isTroubled && problems.isFollowed(glance);
       // All its figures are wanted only where something is wrong.
-      const told = isCalm ? problems.count(calm) : problems.add(space.status());
+      const told = problems.isCalm(glance) ? problems.count(calm) : problems.add(space.status());
       if (glance.role === 'primary') led++;
       entries += glance.durableSequence;
       rows.push({ space, name: glance.name, ...told, lagMs, entries: glance.durableSequence });
     }
-    const node = this.#node.summary();
-    const found = [...nodeProblems(node, rows.length), ...problems.list()];
+    const found = problems.list();
     const atMs = performance.now();
     const snapshot: Snapshot = {
       atMs,
@@ -209,11 +206,14 @@ export class StatusBoard {
 
   /** What is wrong with one space, and with the node as far as that concerns all of them. */
   problemsOf({ space }: SpaceRow, { node, atMs }: Snapshot): ProblemSince[] {
-    const primaries = new Map(node.primaries.map((primary) => [primary.primaryId, primary]));
-    const own = new SpaceProblems({ primaries, losses: this.#losses });
+    const own = this.#problemsAmong(node, 1);
     own.add(space.status());
-    const found = [...nodeProblems(node, 1), ...own.list()];
-    return found.map((one) => ({ ...one, forMs: atMs - (this.#seen.get(one.cause) ?? atMs) }));
+    return own.list().map((one) => ({ ...one, forMs: atMs - (this.#seen.get(one.cause) ?? atMs) }));
+  }
+
+  #problemsAmong(node: NodeSummary, spaces: number): SpaceProblems {
+    const primaries = new Map(node.primaries.map((primary) => [primary.primaryId, primary]));
+    return new SpaceProblems({ primaries, losses: this.#losses, own: nodeProblems(node, spaces) });
   }
 
   #since(found: readonly Problem[], nowMs: number): ProblemSince[] {

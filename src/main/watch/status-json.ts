@@ -5,7 +5,7 @@ import type { PrimaryStatus } from '../follow/primary-links.js';
 import type { ReplicaLinkStatus } from '../ship/status.js';
 import type { RecentEvent } from '../tell/logger.js';
 import type { ProblemKind } from './health/kinds.js';
-import { type Problem, wordOfSpace } from './health/problems.js';
+import type { Problem } from './health/problems.js';
 import { type HealthWord, type Todo, todoOf, worse } from './health/words.js';
 import type { NodeSummary, SpaceStatus } from './status.js';
 import type { ProblemSince, Snapshot, SpaceRow, StatusBoard } from './status-board.js';
@@ -182,7 +182,7 @@ export function statusJson(
       holes: holes.length,
     },
     page: { matching, after: isLast ? null : (shown.at(-1)?.name ?? null), offset },
-    rows: shown.map((row) => spaceJson(row.space.status(), snapshot.node)),
+    rows: shown.map(spaceJson),
     events,
   };
 }
@@ -234,14 +234,14 @@ const ORDER: Record<(typeof SORTS)[number], (a: SpaceRow, b: SpaceRow) => number
     WORDS_FROM_WORST.indexOf(a.word) - WORDS_FROM_WORST.indexOf(b.word) || ORDER.name(a, b),
 };
 
-function spaceJson(status: SpaceStatus, { primaries }: NodeSummary): SpaceJson {
+function spaceJson({ space, word }: SpaceRow): SpaceJson {
+  const status = space.status();
   const { isReplicated: _, isApplied, applyBlocked, skipped, ...figures } = status;
-  const primary = primaries.find(({ primaryId }) => primaryId === status.primaryNodeId);
-  const isFollowed = status.role === 'primary' || (primary?.isConnected ?? false);
   const caughtUp = status.replicas.filter((r) => r.ackedSequence >= status.durableSequence);
   return {
     ...figures,
-    health: wordOfSpace(status, isFollowed),
+    // The very word that it is counted, sorted and found by.
+    health: word,
     appliedSequence: isApplied ? status.appliedSequence : null,
     caughtUpReplicas: caughtUp.length,
     // What the host threw stays here: it may hold a payload.

@@ -86,7 +86,7 @@ describe('500 spaces with one cause', () => {
   const names = Array.from({ length: 500 }, (_, i) => `space${(i * 7) % 500}`);
 
   test('are one problem: counted, the first few by name, the others found by it', () => {
-    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map() });
+    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map(), own: [] });
     const told = names.map((name) => problems.add(spaceOf(name, 'failed')));
     const list = problems.list();
     expect(list).toHaveLength(1);
@@ -106,7 +106,7 @@ describe('500 spaces with one cause', () => {
   });
 
   test('of those that lag the worst stands first', () => {
-    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map() });
+    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map(), own: [] });
     for (const name of names) {
       const space = spaceOf(name, 'degraded');
       const lagMs = name === 'space444' ? 60_000 : 9_000;
@@ -118,7 +118,7 @@ describe('500 spaces with one cause', () => {
   });
 
   test('and another cause is another problem, of the same space too', () => {
-    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map() });
+    const problems = new SpaceProblems({ primaries: new Map(), losses: new Map(), own: [] });
     for (const name of names) problems.add(spaceOf(name, 'failed'));
     const damage = [{ from: 3, to: 4, accepted: false }];
     const { word, causes } = problems.add(spaceOf('rotten', 'failed', { damage }));

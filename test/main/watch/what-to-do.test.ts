@@ -1,4 +1,5 @@
 /** The words of a node say what their reader must do: nothing, soon, now. */
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { statusText } from '#src/main/cli/text/status.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
@@ -6,7 +7,8 @@ import { openNodeOn } from '#src/main/node/open-node.js';
 import { DISK_NOW_MS, DISK_SOON_MS, DiskRoom } from '#src/main/watch/health/disk-room.js';
 import { exitCodeOf, HEALTH_WORDS, todoOf } from '#src/main/watch/health/words.js';
 import type { StatusJson } from '#src/main/watch/status-json.js';
-import { at, EachTest } from '../../support/cluster.js';
+import { at, EachTest, removeFolder, until } from '../../support/cluster.js';
+import { freePort } from '../../support/etcd.js';
 import { TINY } from '../../support/fake-cluster.js';
 import { FakeDisk } from '../../support/fake-disk.js';
 
@@ -101,6 +103,53 @@ describe('a replica is dead', () => {
     expect(status.problems[0]!.text).toMatch(/appends to s are on too few disks/);
   });
 
+  test('and nothing was ever appended: what has no entries lacks no copy', async () => {
+    const ports = [await freePort(), await freePort()];
+    const replicas = [at('b', ports[0]!), at('c', ports[1]!)];
+    // It is made before anybody has come, so that its first set names nobody else.
+    const a = await start('a', { replicas });
+    const space = await a.openSpace('s');
+    const b = await start('b', { listen: { host: '127.0.0.1', port: ports[0]! } });
+    const c = await start('c', { listen: { host: '127.0.0.1', port: ports[1]! } });
+    await until('both follow', () =>
+      space.status().replicas.every(({ state }) => state === 'streaming'),
+    );
+    const well = await seen(a, ({ health }) => health === 'healthy');
+    expect(well.rows.map((row) => row.health)).toEqual(['healthy']);
+    await c.close();
+    const status = await seen(a, has('replica-failed'));
+    expect(status).toMatchObject({ health: 'degraded', todo: 'soon' });
+    expect(status.problems[0]!.text).not.toContain('too few');
+    await b.close();
+  });
+
+  test('and a new disk under its name: now, as long as it does not count', async () => {
+    const b = await start('b', { listen: LISTEN });
+    const { port } = b.address!;
+    const a = await start('a', { replicas: [at('b', port)] });
+    const space = await a.openSpace('s');
+    await space.append(1, Buffer.from('x'), { ack: { replicas: 1 } });
+    await b.close();
+    removeFolder(path.join(each.folder, 'b'));
+    await start('b', { listen: { ...LISTEN, port } });
+    await until('it has all', () => space.status().replicas[0]!.lagEntries === 0);
+    await until('it is new', () => space.status().members.learners.includes('b'));
+    const ack = { replicas: 1, timeoutMs: 100 };
+    await expect(space.append(1, Buffer.from('y'), { ack })).rejects.toMatchObject({
+      code: 'AckTimeout',
+    });
+    const status = await seen(a, has('learner'));
+    expect(status).toMatchObject({ health: 'failed', todo: 'now' });
+    expect(status.rows.map((row) => row.health)).toEqual(['failed']);
+    expect(status.spaces).toMatchObject({ healthy: 0, failed: 1 });
+    expect(status.problems[0]!.text).toMatch(/b does not count yet .*: s; appends to s are on too/);
+    // As the advice says.
+    await a.removeReplica('b', { force: true });
+    await a.addReplica(at('b', port));
+    await space.append(1, Buffer.from('z'), { ack: { replicas: 1 } });
+    await seen(a, ({ health, problems }) => health === 'healthy' && problems.length === 0);
+  });
+
   test('of a full disk: its reason says so once', async () => {
     const disk = new FakeDisk();
     const b = await fake(disk, 'b', { listen: LISTEN });
@@ -116,7 +165,10 @@ describe('a replica is dead', () => {
       expect(text).not.toMatch(/expected:|to do:/);
     }
     const own = await seen(b, has('log-read-only'));
-    expect(own).toMatchObject({ todo: 'now' });
+    expect(own).toMatchObject({ todo: 'now', spaces: { healthy: 0, failed: 1 } });
+    expect(own.rows.map((row) => row.health)).toEqual(['failed']);
+    const caused = await seen(b, () => true, undefined, '?cause=log-read-only');
+    expect(caused.rows.map(({ name }) => name)).toEqual(['s']);
     disk.capacityBytes = Number.POSITIVE_INFINITY;
   });
 });
@@ -138,8 +190,9 @@ describe('a leader is dead', () => {
     expect(followed).toMatchObject({ health: 'healthy', todo: 'nothing' });
     expect(followed.primaries.map((primary) => primary.primaryId)).toEqual(['b']);
     // Whom it is to get back, or to remove: one copy less.
-    const leads = await seen(b, ({ problems }) => problems.some(({ subject }) => subject === 'a'));
-    expect(leads).toMatchObject({ todo: 'soon' });
+    await seen(b, ({ problems, todo }) => {
+      return todo === 'soon' && problems.some(({ subject }) => subject === 'a');
+    });
   });
 });
 

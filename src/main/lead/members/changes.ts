@@ -8,9 +8,11 @@ import { DEFAULT_KEEP } from '../../../shared/limits.js';
 import {
   countingSets,
   fits,
+  isMember,
   type MemberId,
   type MemberSet,
   type Members,
+  type MembersRow,
   sameSet,
 } from '../../../shared/members/members.js';
 import { type Floor, maySettle, mayWriteFloor } from '../../../shared/members/quorum.js';
@@ -160,7 +162,7 @@ export class MemberChanges {
       keep: row?.next.keep,
       counting: row?.next.members ?? [],
       pending: row?.old?.members,
-      learners: row ? learners(row.next, wished) : [],
+      learners: row ? [...learners(row.next, wished), ...comers(row)] : [],
     };
   }
 
@@ -437,4 +439,10 @@ function sameNames(a: MemberSet, b: MemberSet): boolean {
       .sort()
       .join('\n');
   return names(a) === names(b);
+}
+
+/** Whom a pending change takes in: until it is settled those before have to agree without them. */
+function comers({ old, next }: MembersRow): string[] {
+  if (!old) return [];
+  return next.members.filter((m) => !isMember(old, m)).map((m) => m.nodeId);
 }

@@ -26,6 +26,7 @@ export function glanceOf(
       isTroubled ||= pair.status === 'degraded' || pair.status === 'failed';
       each();
     }
+    isTroubled ||= replication.quorum.learning(space).length > 0;
   }
   return {
     name: facts.name,

@@ -78,6 +78,14 @@ const TEMPLATES: Readonly<Record<ProblemKind, Template>> = {
     text: 'Look at its address in `replicas`, its process, the firewall between',
     there: ['systemctl status engram-wal'],
   },
+  learner: {
+    text: 'Bring the members back. If the old directory of SUBJECT is gone for good, exchange it',
+    here: [
+      'engram-wal space DIR --space SPACE',
+      'engram-wal remove-replica DIR --node SUBJECT --force',
+      'engram-wal add-replica DIR --node SUBJECT --host HOST --port PORT',
+    ],
+  },
   silent: LOOK_AT_IT,
   stalled: LOOK_AT_IT,
   'slot-unreserved': {

@@ -24,6 +24,7 @@ export type ProblemKind =
   | 'replica-failed'
   | 'replica-lagging'
   | 'never-connected'
+  | 'learner'
   | 'silent'
   | 'stalled'
   | 'slot-unreserved'
@@ -69,6 +70,7 @@ export const KINDS: Readonly<
   'replica-failed': { health: 'degraded', chapter: 'a-replica-lags' },
   'replica-lagging': { health: 'degraded', chapter: 'a-replica-lags' },
   'never-connected': { health: 'degraded', chapter: 'a-replica-lags' },
+  learner: { health: 'degraded', chapter: 'a-promotion-fails' },
   silent: { health: 'degraded', chapter: 'a-replica-lags' },
   stalled: { health: 'degraded', chapter: 'a-replica-lags' },
   'slot-unreserved': { health: 'degraded', chapter: 'a-slot-is-lost' },

@@ -7,7 +7,7 @@ import type { PrimaryStatus } from '../../follow/primary-links.js';
 import { isCopy, lacksCopies, type WatchedCopy } from '../../ship/copies.js';
 import type { SpaceReplicaStatus } from '../../ship/status.js';
 import { clipped } from '../../tell/line.js';
-import type { SpaceStatus } from '../status.js';
+import type { SpaceGlance, SpaceStatus } from '../status.js';
 import { type Advice, adviceOf } from './advice.js';
 import { type Chapter, KINDS, type ProblemKind, REFUSED_STATES } from './kinds.js';
 import { type HealthWord, lagText, type Todo, todoOf, worse } from './words.js';
@@ -35,11 +35,13 @@ export interface Problem {
 }
 
 /** What the problems of spaces are told with. */
-export interface LinksKnown {
+export interface KnownOfNode {
   /** By id: the primaries that have shipped to this node since it was opened. */
   readonly primaries: ReadonlyMap<string, PrimaryStatus>;
   /** By replica id: why its link was lost last. */
   readonly losses: ReadonlyMap<string, string>;
+  /** What is wrong with the node itself. */
+  readonly own: readonly Problem[];
 }
 
 /** A problem of this kind: `more` says what it is more than the least. */
@@ -78,8 +80,13 @@ interface Group {
   bare: number;
 }
 
-function copyOf(replica: SpaceReplicaStatus, { members }: SpaceStatus): WatchedCopy {
-  return { ...replica, isLearner: members.learners.includes(replica.replicaId) };
+/** Who follows a space without entries is taken in with the first one: nothing lacks a copy yet. */
+function copyOf(
+  replica: SpaceReplicaStatus,
+  { members, durableSequence }: SpaceStatus,
+): WatchedCopy {
+  const isLearner = durableSequence > 0 && members.learners.includes(replica.replicaId);
+  return { ...replica, isLearner };
 }
 
 function isBareSpace(space: SpaceStatus): boolean {
@@ -92,8 +99,17 @@ function lacksLeader({ leader }: SpaceStatus, isFollowed: boolean): boolean {
   return leader.nodeId === undefined || (!isFollowed && leader.by === 'static');
 }
 
+/**
+ * What keeps a node from taking entries of a space: whoever leads it acknowledges nothing, whoever
+ * follows it gets nothing.
+ */
+const STOPS: Readonly<Record<SpaceStatus['role'], readonly ProblemKind[]>> = {
+  primary: ['log-failed', 'log-read-only', 'retention-full', 'lease-lost'],
+  replica: ['log-failed', 'log-read-only'],
+};
+
 /** The word of one space. @param isFollowed whether the primary of a followed space is there */
-export function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
+function wordOfSpace(space: SpaceStatus, isFollowed: boolean): HealthWord {
   const isRepairing = space.repair?.state === 'repairing';
   if (!isRepairing && space.damage.some((range) => !range.accepted)) return 'corrupt';
   let word: HealthWord = isRepairing || !isFollowed ? 'degraded' : 'healthy';
@@ -127,20 +143,30 @@ export class SpaceProblems {
     corrupt: 0,
   };
   readonly #groups = new Map<string, Group>();
-  readonly #links: LinksKnown;
+  readonly #known: KnownOfNode;
   /** Of the space that is added. */
   #causes: string[] = [];
 
-  constructor(links: LinksKnown) {
-    this.#links = links;
+  constructor(known: KnownOfNode) {
+    this.#known = known;
   }
 
   /** A space whose primary is here, or connected. */
-  isFollowed({ role, primaryNodeId }: Pick<SpaceStatus, 'role' | 'primaryNodeId'>): boolean {
-    return role === 'primary' || (this.#links.primaries.get(primaryNodeId)?.isConnected ?? false);
+  #isFollowed({ role, primaryNodeId }: Pick<SpaceStatus, 'role' | 'primaryNodeId'>): boolean {
+    return role === 'primary' || (this.#known.primaries.get(primaryNodeId)?.isConnected ?? false);
   }
 
-  /** Counts a space of which nothing is wrong. */
+  /** What of the node itself keeps it from taking entries of a space. */
+  #stopsOf({ role }: Pick<SpaceStatus, 'role'>): readonly Problem[] {
+    return this.#known.own.filter(({ kind }) => STOPS[role].includes(kind));
+  }
+
+  /** A space of which nothing is wrong but, maybe, how far its replicas are. */
+  isCalm(glance: SpaceGlance): boolean {
+    return !glance.isTroubled && this.#isFollowed(glance) && this.#stopsOf(glance).length === 0;
+  }
+
+  /** Counts a calm space. */
   count(word: 'healthy' | 'lagging'): { word: HealthWord; causes: readonly string[] } {
     this.counts[word]++;
     return { word, causes: NO_CAUSES };
@@ -149,8 +175,12 @@ export class SpaceProblems {
   /** @returns the space's word, and the problems that it has a part in */
   add(space: SpaceStatus): { word: HealthWord; causes: readonly string[] } {
     this.#causes = [];
-    const isFollowed = this.isFollowed(space);
-    const word = wordOfSpace(space, isFollowed);
+    const isFollowed = this.#isFollowed(space);
+    let word = wordOfSpace(space, isFollowed);
+    for (const { cause } of this.#stopsOf(space)) {
+      word = worse(word, 'failed');
+      this.#causes.push(cause);
+    }
     this.counts[word]++;
     if (word === 'corrupt') {
       const { from, to } = space.damage.find((range) => !range.accepted)!;
@@ -193,12 +223,13 @@ export class SpaceProblems {
     const note = (kind: ProblemKind, detail: string): Group =>
       this.#note(kind, space, { subject, detail, health });
     const refused = REFUSED_STATES.find((known) => known === state);
-    const loss = this.#links.losses.get(subject) ?? reason;
+    const loss = this.#known.losses.get(subject) ?? reason;
     if (slot === 'unreserved') note('slot-unreserved', '');
     if (refused) note(refused, reason);
     else if (status === 'failed') note('replica-failed', loss);
-    else if (status !== 'degraded') return;
-    else if (state === 'never-connected') note('never-connected', loss);
+    else if (status !== 'degraded') {
+      if (health !== undefined) note('learner', '');
+    } else if (state === 'never-connected') note('never-connected', loss);
     else if (state === 'silent' || state === 'stalled') note(state, reason);
     else {
       const group = note('replica-lagging', state);
@@ -238,13 +269,15 @@ export class SpaceProblems {
     return group;
   }
 
+  /** Of the node itself, then of its spaces. */
   list(): Problem[] {
-    return [...this.#groups.values()].map((group) =>
-      problem(group.kind, textOf(group, this.#links.primaries.get(group.subject)), {
+    const ofSpaces = [...this.#groups.values()].map((group) =>
+      problem(group.kind, textOf(group, this.#known.primaries.get(group.subject)), {
         ...group,
         examples: examplesOf(group),
       }),
     );
+    return [...this.#known.own, ...ofSpaces];
   }
 }
 
@@ -283,6 +316,10 @@ function textOf(group: Group, primary: PrimaryStatus | undefined): string {
     case 'primary-gone': {
       const why = primary ? `is gone (${primary.reason})` : 'has not connected';
       return `Primary ${subject} ${why}: nothing new comes for ${of}`;
+    }
+    case 'learner': {
+      const agreed = 'the members have not agreed on its directory';
+      return `Replica ${subject} does not count yet (${agreed}): ${of}${copies}`;
     }
     case 'slot-unreserved':
       return `What ${subject} lacks of ${of} is about to be given up: it is too far behind`;

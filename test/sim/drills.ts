@@ -39,7 +39,9 @@ async function comesBack(host: DrillHost, space: string): Promise<void> {
   for (let n = 0; n < RESTARTS; n++) {
     const leader = leaderOf(cluster.nodes, space)!;
     const replicas = othersThatCount(cluster, space, leader);
-    const replica = replicas[chance(replicas.length)]!;
+    const replica = replicas[chance(replicas.length)];
+    if (!replica)
+      throw new Violation(`${leader.name} leads ${space}, and nobody else counts in it`);
     replica.kill();
     // Its end is told; what is dialled from now on gets no answer, until the dial gives up.
     await clock.runFor(10);

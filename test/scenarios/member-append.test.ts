@@ -54,6 +54,35 @@ test('any member appends; with `here` it has the entry itself when the call reso
   expect(await contentOf(b.space('s'))).toEqual(await contentOf(a.space('s')));
 });
 
+test('until applied: this member’s own apply has returned for it, whoever leads', async () => {
+  const stateless = b.append('s', 1000, bytes('no'), { until: 'applied' });
+  await expect(stateless).rejects.toMatchObject({ code: 'Configuration' });
+  await trio.stop('b');
+  const applied: string[] = [];
+  let go!: () => void;
+  const gate = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  b = await trio.start('b', {
+    applyWhenLeading: true,
+    apply: async (entries) => {
+      if (entries.some(({ payload }) => Buffer.from(payload).toString() === 'slow')) await gate;
+      for (const { type, payload } of entries) {
+        if (type >= 1000) applied.push(Buffer.from(payload).toString());
+      }
+    },
+  });
+  const asked = { timeoutMs: LONG_MS, until: 'applied' } as const;
+  await b.append('s', 1000, bytes('led'), asked);
+  expect(applied.at(-1)).toBe('led');
+  const slow = b.append('s', 1000, bytes('slow'), { ...asked, timeoutMs: 300 });
+  await expect(slow).rejects.toMatchObject({ code: 'AckTimeout', details: { epoch: 1 } });
+  go();
+  await b.promote('s', { force: true });
+  await b.append('s', 1000, bytes('own'), asked);
+  expect(applied.slice(-2)).toEqual(['slow', 'own']);
+});
+
 test('who leads refuses under its own code, and names what a condition was against', async () => {
   const before = { expected: 0, timeoutMs: LONG_MS };
   const conflict = await b.append('s', 1000, bytes('no'), before).catch((error) => error);

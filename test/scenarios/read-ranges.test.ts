@@ -1,6 +1,7 @@
 /** Reading from the end, from a time, backwards: what comes, and what it costs. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { EngramError, Entry, Node, ReadRange, Space } from '#src/main/index.js';
@@ -81,6 +82,7 @@ describe('of a space among others', () => {
     space = node.space('mine');
     await check();
     expect(await space.seek(new Date(0))).toBe(1);
+    expect(await space.seek(runInNewContext('new Date(0)') as Date)).toBe(1);
     expect(await space.seek(new Date(Date.now() + 60_000))).toBe(n + 1);
   });
 

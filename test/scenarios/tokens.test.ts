@@ -76,6 +76,11 @@ describe('waitFor', () => {
     const refused = expect(closing).rejects.toMatchObject({ code: 'Closed' });
     await trio.stop('b');
     await refused;
+    // Whoever had it all before, too: what is acknowledged from now on it cannot know.
+    await trio.stop('a');
+    const over = { code: 'Closed' };
+    await expect(s.waitFor({ sequence: 1, epoch: 1 })).rejects.toMatchObject(over);
+    await expect(s.catchUp()).rejects.toMatchObject(over);
   });
 
   test('what was taken back is Rewound; what replaced it is waited for', async () => {

@@ -67,8 +67,9 @@ export function conflictWith(
   const end = memory.allocated(space.slot);
   const last = lastStaged(space, end, durable);
   const isLast = last <= sequence && sequence <= end;
-  const isIts =
-    epoch === undefined || sequence === 0 || epochAt(space, sequence, durable) === epoch;
+  // 0 where it is not known any more: what a conflict names is taken as `expected`, always.
+  const epochOf = (at: Sequence): Epoch => (at === 0 ? 0 : (epochAt(space, at, durable) ?? 0));
+  const isIts = epoch === undefined || sequence === 0 || epochOf(sequence) === epoch;
   if (isLast && isIts) return undefined;
-  return { last, epoch: last === 0 ? 0 : (epochAt(space, last, durable) ?? 0) };
+  return { last, epoch: epochOf(last) };
 }

@@ -7,7 +7,7 @@ import {
   LED_APPENDS_MAX_BYTES,
 } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
-import { idOf } from '../../shared/names.js';
+import { checkName, idOf } from '../../shared/names.js';
 import { checkTimeout, wrong } from '../../shared/option-checks.js';
 import type { AppendAsk } from '../../shared/wire/append-frames.js';
 import type { SpaceTable } from '../log/space-table.js';
@@ -17,7 +17,13 @@ import { stayAlive } from '../runtime/alive.js';
 import { within } from '../runtime/deadline.js';
 import type { LeadPart } from './lead-part.js';
 import { checkPayload } from './space/appends.js';
-import { type Appended, type AppendOptions, readAck, readExpected } from './space/options.js';
+import {
+  type Appended,
+  type AppendOptions,
+  readAck,
+  readExpected,
+  readUntil,
+} from './space/options.js';
 import type { Space } from './space.js';
 import type { SpaceHandles } from './space-handles.js';
 
@@ -28,7 +34,7 @@ export interface MemberAppendOptions extends AppendOptions {
   readonly here?: boolean;
 }
 
-const KNOWN = ['ack', 'wait', 'expected', 'signal', 'timeoutMs', 'here'] as const;
+const KNOWN = ['ack', 'wait', 'until', 'expected', 'signal', 'timeoutMs', 'here'] as const;
 
 /** The node led once, or could not be reached; what is lost behind the question is told apart. */
 const NOT_TAKEN: readonly string[] = ['NotPrimary', 'ConnectionRefused', 'ConnectionLost'];
@@ -36,6 +42,7 @@ const NOT_TAKEN: readonly string[] = ['NotPrimary', 'ConnectionRefused', 'Connec
 interface AppendParts {
   readonly nodeId: string;
   readonly maxEntryBytes: number;
+  readonly applyWhenLeading: boolean;
   readonly spaces: SpaceTable;
   readonly lead: LeadPart;
   readonly handles: SpaceHandles;
@@ -47,6 +54,7 @@ interface Asked {
   readonly ask: Omit<AppendAsk, 'leftMs'>;
   readonly name: string;
   readonly here: boolean;
+  readonly isApplied: boolean;
   /** Monotonic ms. */
   readonly untilMs: number;
   /** Of `ack`; undefined: as long as there is. */
@@ -72,6 +80,7 @@ export class MemberAppends {
     payload: Uint8Array,
     options: MemberAppendOptions | undefined,
   ): Promise<Appended> {
+    checkName('append: space', name);
     const given = readGiven<MemberAppendOptions>('append', options, KNOWN);
     const { wait = true, here = false, timeoutMs = DEFAULT_ACK_TIMEOUT_MS } = given;
     for (const [key, value] of Object.entries({ wait, here })) {
@@ -80,12 +89,14 @@ export class MemberAppends {
     checkTimeout('append: timeoutMs', timeoutMs);
     const ack = given.ack === undefined ? undefined : readAck('ack', given.ack);
     const expected = given.expected === undefined ? undefined : readExpected(given.expected);
+    const isApplied = readUntil('append', given.until, this.#parts.applyWhenLeading);
     checkPayload(type, payload, this.#parts.maxEntryBytes);
     // The host may change its own as soon as this has returned.
     const copy = Uint8Array.from(viewOf(payload));
     const ask = { id: idOf(name), type, replicas: ack?.replicas, wait, expected, payload: copy };
     const untilMs = performance.now() + timeoutMs;
-    const asked = { ask, name, here, untilMs, ackMs: ack?.timeoutMs };
+    const ackMs = ack?.timeoutMs;
+    const asked = { ask, name, here: here || isApplied, isApplied, untilMs, ackMs };
     return await stayAlive(abortable('append', given.signal, () => this.#append(asked)));
   }
 
@@ -94,7 +105,7 @@ export class MemberAppends {
     const space = this.#spaceOf(name);
     if (space?.isLed) return await this.#own(space.handle, asked);
     if (here && !space) {
-      throw failure('SpaceUnknown', `${name} is not on this node: here cannot be waited for`);
+      throw failure('SpaceUnknown', `${name} is not on this node, and is to be waited for here`);
     }
     const end = this.#begin(asked.ask.payload.length);
     try {
@@ -127,9 +138,13 @@ export class MemberAppends {
     return { handle: this.#parts.handles.of(state), isLed };
   }
 
-  async #own(space: Space, { ask, untilMs, ackMs }: Asked): Promise<Appended> {
+  async #own(space: Space, asked: Asked): Promise<Appended> {
+    const { ask, untilMs, ackMs, isApplied } = asked;
     const leftMs = Math.max(1, Math.floor(untilMs - performance.now()));
-    return await space.append(ask.type, ask.payload, optionsOf({ ...ask, leftMs }, ackMs));
+    const options = optionsOf({ ...ask, leftMs }, ackMs);
+    const appended = await space.append(ask.type, ask.payload, options);
+    if (isApplied) await this.#whenHere(space, appended, asked);
+    return appended;
   }
 
   /** Sent once; who says that it does not lead has taken nothing, and the one who does is found. */
@@ -173,16 +188,18 @@ export class MemberAppends {
   }
 
   /** The entry is the leader's already; that it is not here in time does not change that. */
-  async #whenHere(space: Space, appended: Appended, { untilMs, name }: Asked): Promise<void> {
+  async #whenHere(space: Space, appended: Appended, asked: Asked): Promise<void> {
+    const { untilMs, name, isApplied } = asked;
     const { sequence, epoch } = appended;
     const timeoutMs = Math.max(1, Math.floor(untilMs - performance.now()));
     try {
-      await space.waitFor(appended, { timeoutMs });
+      await space.waitFor(appended, { timeoutMs, applied: isApplied });
     } catch (cause) {
       // It was the leader's, and another history has taken its place.
       if ((cause as EngramError).code === 'Rewound') throw cause;
       const why = (cause as Error).message.split('\n', 1)[0];
-      const found = `entry ${sequence} of ${name} is appended, and not flushed here: ${why}`;
+      const state = isApplied ? 'applied' : 'flushed';
+      const found = `entry ${sequence} of ${name} is appended, and not ${state} here: ${why}`;
       throw failure('AckTimeout', found, { cause, details: { sequence, epoch } });
     }
   }

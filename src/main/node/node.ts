@@ -59,10 +59,10 @@ export class Node {
     this.#lead = parts.lead;
     this.#watch = parts.watch;
     this.#handles = parts.handles;
-    const { nodeId, maxEntryBytes, readTimeoutMs } = ground.config;
+    const { nodeId, maxEntryBytes, readTimeoutMs, applyWhenLeading } = ground.config;
     const { log, lead, handles } = parts;
     const calls = new AppendCalls(lead.peers, readTimeoutMs / 2);
-    const own = { nodeId, maxEntryBytes, spaces: log.spaces };
+    const own = { nodeId, maxEntryBytes, applyWhenLeading, spaces: log.spaces };
     this.#appends = new MemberAppends({ ...own, lead, handles, calls });
     this.#end = () => endAll(ground, parts).finally(release);
   }
@@ -155,7 +155,8 @@ export class Node {
    * Appends to a space whoever leads it: here where this node does, else it is led there, once, on
    * a connection between members. `timeoutMs` (5,000) is for all of it. Where the connection is
    * lost before the answer is here it rejects OutcomeUnknown, and nobody tries again. With `here`
-   * it resolves when this member has flushed the entry too; AckTimeout has `details.sequence` then.
+   * it resolves when this member has flushed the entry too, with `until: 'applied'` when its own
+   * `apply` has returned for it; AckTimeout has `details.sequence` then.
    * Rejects as `Space.append` does on the node that leads; SpaceUnknown, Backpressure (256 of this
    * node, or 16 MiB, are on their way), and as `locate` does, where nothing was sent.
    */
@@ -284,20 +285,22 @@ export class Node {
    * Before this node is worked on: hands every space that it leads to one of its replicas, to whom
    * of them leads least; nothing is lost. With etcd it leads nothing that another node can until it
    * is opened again, or until `rebalance`. What could not be handed over is led here still, and
-   * named in the report. Rejects CoordinatorUnavailable, Closed.
+   * named in the report. Rejects CoordinatorUnavailable, Aborted, Closed.
    */
-  async drain(): Promise<SharingReport> {
+  async drain(options?: Abortable): Promise<SharingReport> {
     this.#checkOpen();
-    return await stayAlive(this.#lead.leadership.sharing.drain());
+    const [signal] = withoutSignal('drain', options, []);
+    return await waited('drain', signal, () => this.#lead.leadership.sharing.drain());
   }
 
   /**
    * Hands over as many of the spaces that this node leads as it leads more than others, to whom
    * leads least. With etcd nodes do it by themselves, slowly. Rejects as `drain`.
    */
-  async rebalance(): Promise<SharingReport> {
+  async rebalance(options?: Abortable): Promise<SharingReport> {
     this.#checkOpen();
-    return await stayAlive(this.#lead.leadership.sharing.rebalance());
+    const [signal] = withoutSignal('rebalance', options, []);
+    return await waited('rebalance', signal, () => this.#lead.leadership.sharing.rebalance());
   }
 
   /** Who leads a space, and where: asks its members. Rejects SpaceUnknown, NotPrimary (nobody). */

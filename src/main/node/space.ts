@@ -106,9 +106,11 @@ export class Space {
 
   /**
    * Appends without a promise: the sequence, or undefined when the budget is used up. When it is
-   * durable `flushed` tells. Throws Configuration, EntryTooLarge, NotPrimary, WalFailed, Closed.
+   * durable `flushed` tells. It takes no options: what they ask for takes a promise.
+   * Throws Configuration, EntryTooLarge, NotPrimary, WalFailed, Closed.
    */
-  tryAppend(type: number, payload: Uint8Array): Sequence | undefined {
+  tryAppend(type: number, payload: Uint8Array, options?: undefined): Sequence | undefined {
+    if (options !== undefined) throw failure('Configuration', 'tryAppend takes no options');
     this.#appends.checkLeads();
     const size = this.#appends.check(type, payload);
     const { wal, gate } = this.#parts;
@@ -187,6 +189,7 @@ export class Space {
     const read = readToken('waitFor: token', token);
     const [signal, rest] = withoutSignal<WaitOptions>('waitFor', options, WAIT);
     const { applied, timeoutMs } = readWait('waitFor', rest);
+    if (this.#parts.stop.aborted) throw failure('Closed', 'waitFor on a closed node');
     const work = (): Promise<void> => stayAlive(this.#waits.until(read, applied, timeoutMs));
     await abortable('waitFor', signal, work);
   }

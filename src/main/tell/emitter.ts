@@ -46,8 +46,12 @@ export class NodeEmitter {
 
   /** See Node.events. */
   events<K extends NodeEventName>(names?: readonly K[], signal?: AbortSignal): EventStream<K> {
-    for (const name of names ?? []) checkName(name);
-    return this.#waits.events(names, signal);
+    if (names !== undefined && !Array.isArray(names)) {
+      throw wrong('what events was given', names, "an array of names: ['promoted', 'fatal']");
+    }
+    const own = names && [...names];
+    own?.forEach(checkName);
+    return this.#waits.events(own, signal);
   }
 
   /** The last events, oldest first, as people are told of them. */

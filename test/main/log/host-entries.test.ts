@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { lastHostSequence } from '#src/main/log/host-entries.js';
+import { conflictWith, lastHostSequence } from '#src/main/log/host-entries.js';
+import type { SpaceState } from '#src/main/log/space-table.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import type { MembersRow } from '#src/shared/members/members.js';
+import type { NodeMemory } from '#src/shared/memory/slab.js';
 
 /** What stands at each sequence: `e` an epoch's first entry, `m` members, `h` a host's. */
 type Log = readonly ('e' | 'm' | 'h')[];
@@ -34,4 +36,15 @@ test('the last entry of a host, up to any end of any log', () => {
       }
     }),
   );
+});
+
+test('what a conflict names is no conflict, also where the epoch there is forgotten', () => {
+  const facts = factsOf(['h', 'h', 'e', 'e', 'e']);
+  // A snapshot brings the last epochs alone.
+  facts.history.splice(0, 2);
+  const space = { facts, slot: 1, stagedOwn: [] as number[] } as unknown as SpaceState;
+  const memory = { durable: () => 5, allocated: () => 5 } as unknown as NodeMemory;
+  const conflict = conflictWith(space, memory, { sequence: 2, epoch: 1 });
+  expect(conflict).toEqual({ last: 3, epoch: 0 });
+  expect(conflictWith(space, memory, { sequence: 3, epoch: 0 })).toBeUndefined();
 });

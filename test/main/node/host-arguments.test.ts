@@ -35,6 +35,12 @@ describe('FAULT-82 arguments of calls that change who leads, or where', () => {
     ['promote: dryRun is 1', (n) => n.promote('s', { dryRun: 1 as never })],
     ['promote: dryRun is null', (n) => n.promote('s', { dryRun: null as never })],
     ['switchover was given is Symbol(odd)', (n) => n.switchover('s', odd as never)],
+    ['append: space is Symbol(odd)', (n) => n.append(odd as never, 1000, new Uint8Array(1))],
+    ['append: space is 5', (n) => n.append(5 as never, 1000, new Uint8Array(1))],
+    [
+      'tryAppend takes no options',
+      async (n) => n.space('s').tryAppend(1000, new Uint8Array(1), { expected: 0 } as never),
+    ],
     ['removeReplica was given is Symbol(odd)', (n) => n.removeReplica(odd as never)],
     ['removeReplica was given is an object', (n) => n.removeReplica({ toString: null } as never)],
     [

@@ -89,6 +89,37 @@ test('what a codec does not take is said, with its entry; behind it reading goes
   expect((await all(space.read({ from: 3 }))).map(({ value }) => value)).toEqual(['third']);
 });
 
+test('a codec may write every value into the same memory', async () => {
+  const a = await start('a', {});
+  const into = new Uint8Array(1);
+  const codec: Codec<number> = { encode: (value) => into.fill(value), decode: ([value]) => value! };
+  const space = await a.openSpace('s', { codec });
+  await space.appendBatch(1000, [1, 2, 3]);
+  await Promise.all([4, 5].map((value) => space.append(1000, value, { wait: true })));
+  expect((await all(space.read())).map(({ value }) => value)).toEqual([1, 2, 3, 4, 5]);
+});
+
+test('what a reading is given is read as without a codec: nothing is passed over', async () => {
+  const a = await start('a', {});
+  const space = await a.openSpace('s', { codec: jsonCodec<number>() });
+  await space.appendBatch(1000, [1, 2]);
+  const throwing = {
+    get from(): number {
+      throw new Error('the host’s own');
+    },
+  };
+  const odd = [5, 'all', null, [1], { library: 1 }, { library: null }, { to: '1' }, throwing];
+  for (const given of odd as never[]) {
+    for (const reading of [space.read(given), space.subscribe(given)]) {
+      await expect(reading.next()).rejects.toMatchObject({ code: 'Configuration' });
+      expect((await reading.next()).done).toBe(true);
+    }
+  }
+  const inherited = Object.create({ from: 2 }) as { from: number };
+  expect((await all(space.read(inherited))).map(({ value }) => value)).toEqual([2]);
+  expect(await all(space.read({ library: false } as never))).toHaveLength(2);
+});
+
 test('what is no codec is refused before anything is opened', async () => {
   const a = await start('a', {});
   for (const codec of [{}, null, 'json', { encode: () => new Uint8Array(1) }]) {

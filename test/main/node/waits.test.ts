@@ -53,6 +53,8 @@ describe('a signal', () => {
       node.backup('/nowhere', options),
       node.removeReplica('b', options),
       node.metrics(options),
+      node.drain(options),
+      node.rebalance(options),
       node.once('fatal', options),
       space.seek(0n, options),
       space.read(options).next(),
@@ -123,6 +125,9 @@ describe('events', () => {
     expect(() => node.events(['fatal', 'nothing'])).toThrow(
       /no event 'nothing'|no event "nothing"/,
     );
+    for (const none of ['', 'fatal', 5, {}, null] as never[]) {
+      expect(() => node.events(none)).toThrow(/what events was given is .*, not an array of names/);
+    }
   });
 
   test('a loop that is too slow is told so, and holds no more than so many', async () => {

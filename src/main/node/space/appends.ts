@@ -3,7 +3,7 @@ import { failure } from '../../../shared/errors.js';
 import { payloadBytes, readGiven } from '../../../shared/host-input.js';
 import { DEFAULT_ACK_TIMEOUT_MS } from '../../../shared/limits.js';
 import { isAppendableType } from '../../../shared/log/entry.js';
-import { describe, wrong } from '../../../shared/option-checks.js';
+import { describe } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 import { fencedError, mayAcknowledge, notLedHere } from '../../lead/fencing.js';
 import type { Conflict, Expected } from '../../log/host-entries.js';
@@ -16,6 +16,7 @@ import {
   type AppendOptions,
   readAck,
   readExpected,
+  readUntil,
 } from './options.js';
 import type { SpaceParts } from './parts.js';
 import { StagedBatch } from './staged-batch.js';
@@ -78,7 +79,7 @@ export class Appends {
     if (expected && what !== 'append') {
       throw failure('Configuration', `${what}: expected is for one entry, not for several`);
     }
-    const until = this.#readUntil(what, given.until);
+    const until = readUntil(what, given.until, this.#parts.gate !== undefined);
     this.checkLeads();
     let sizes = payloads.map((payload) => this.check(type, payload));
     const { gate } = this.#parts;
@@ -115,13 +116,6 @@ export class Appends {
       throw batch.conflict ? error : await batch.settledError(error, memory);
     }
     return batch;
-  }
-
-  #readUntil(what: string, until: unknown): boolean {
-    if (until === undefined) return false;
-    if (until !== 'applied') throw wrong(`${what}: until`, until, "'applied'");
-    if (this.#parts.gate) return true;
-    throw failure('Configuration', `${what}: until 'applied', on a node without applyWhenLeading`);
   }
 
   /**

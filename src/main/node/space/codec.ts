@@ -1,13 +1,13 @@
 /** What a host puts into entries and takes out of them, where it would not handle bytes itself. */
 import { failure } from '../../../shared/errors.js';
-import { messageOf } from '../../../shared/host-input.js';
+import { messageOf, viewOf } from '../../../shared/host-input.js';
 import { type Entry, isOfLibrary } from '../../../shared/log/entry.js';
 import { wrong } from '../../../shared/option-checks.js';
 import type { Epoch, Sequence } from '../../../shared/position.js';
 
 /** Both calls are synchronous, and get the type of the entry. */
 export interface Codec<T> {
-  /** The bytes are copied before the append resolves, as those of any payload. */
+  /** The bytes are copied at once: the next value may be written into the same memory. */
   encode(value: T, type: number): Uint8Array;
   /** The payload is a view of memory that is never changed: it may be kept. */
   decode(payload: Uint8Array, type: number): T;
@@ -60,14 +60,17 @@ export function checkCodec<T>(given: Codec<T>): Codec<T> {
   throw wrong('codec', given, '{ encode, decode }: jsonCodec()');
 }
 
-/** Throws CodecFailed. */
+/** Throws CodecFailed, Configuration. */
 export function encoded<T>(codec: Codec<T>, value: T, type: number): Uint8Array {
+  let bytes: Uint8Array;
   try {
-    return codec.encode(value, type);
+    bytes = codec.encode(value, type);
   } catch (cause) {
     const found = `a value of type ${type} was not encoded: ${messageOf(cause)}`;
     throw failure('CodecFailed', found, { cause, details: { type } });
   }
+  // The next value may be written where this one was, before this one has found room.
+  return Buffer.from(viewOf(bytes));
 }
 
 /**

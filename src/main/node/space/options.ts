@@ -70,6 +70,14 @@ export function readWait(what: string, given: Partial<WaitOptions>): Required<Wa
   return { applied, timeoutMs };
 }
 
+/** Whether `apply` is waited for. Throws Configuration where it is not called for what is led. */
+export function readUntil(what: string, until: unknown, isAppliedWhenLed: boolean): boolean {
+  if (until === undefined) return false;
+  if (until !== 'applied') throw wrong(`${what}: until`, until, "'applied'");
+  if (isAppliedWhenLed) return true;
+  throw failure('Configuration', `${what}: until 'applied', on a node without applyWhenLeading`);
+}
+
 /** Throws Configuration for what is no token. */
 export function readToken(what: string, given: unknown): Appended {
   if (typeof given !== 'object' || given === null) {

@@ -1,4 +1,5 @@
 /** What a host reads of one space: its iterators. */
+import { types } from 'node:util';
 import { failure } from '../../../shared/errors.js';
 import { atCall, readGiven } from '../../../shared/host-input.js';
 import type { Entry } from '../../../shared/log/entry.js';
@@ -35,12 +36,16 @@ export interface SubscribeOptions {
 /** ns since the Unix epoch. Throws Configuration for what is no time. */
 export function readTime(what: string, time: unknown): bigint {
   if (typeof time === 'bigint') return time;
-  const ms = time instanceof Date ? time.getTime() : Number.NaN;
+  // Of whatever realm.
+  const ms = types.isDate(time) ? time.getTime() : Number.NaN;
   if (Number.isNaN(ms)) throw wrong(what, time, 'a Date, or a bigint of ns since the Unix epoch');
   return BigInt(Math.floor(ms)) * 1_000_000n;
 }
 
-const RANGE = ['from', 'fromTime', 'last', 'to', 'reverse', 'signal'] as const;
+export const RANGE = ['from', 'fromTime', 'last', 'to', 'reverse', 'signal'] as const;
+
+/** What `subscribe` takes. */
+export const FROM = ['from', 'signal'] as const;
 
 function readRange(range: ReadRange | undefined) {
   const read = readGiven<ReadRange>('read', range, RANGE);
@@ -98,7 +103,7 @@ export function openSubscription(
   const { reader } = parts;
   let asked: AbortSignal | undefined;
   const given = atCall(() => {
-    const read = readGiven<Given>('subscribe', options, ['from', 'signal']);
+    const read = readGiven<Given>('subscribe', options, FROM);
     if (read.from !== undefined) checkSequence('subscribe: from', read.from);
     checkSignal('subscribe', read.signal);
     asked = read.signal;

@@ -1,13 +1,14 @@
 /** A space whose entries hold values of the host's: a codec stands between them and the bytes. */
 
-import { readList } from '../../../shared/host-input.js';
+import { readGiven, readList } from '../../../shared/host-input.js';
 import type { Entry } from '../../../shared/log/entry.js';
+import { wrong } from '../../../shared/option-checks.js';
 import type { Sequence } from '../../../shared/position.js';
 import type { Entries } from '../../read/entry-stream.js';
 import type { Space } from '../space.js';
 import { type Codec, decodeEntry, encoded, type TypedEntry } from './codec.js';
 import type { Appended, AppendedBatch, AppendOptions } from './options.js';
-import type { ReadRange, SubscribeOptions } from './readings.js';
+import { FROM, RANGE, type ReadRange, type SubscribeOptions } from './readings.js';
 
 /** Whether the library's own entries (types 5 and 7) come as well: as they are, with a payload. */
 export interface LibraryEntries {
@@ -46,8 +47,8 @@ export class TypedSpace<T> {
   }
 
   /** `Space.tryAppend` of a value. Throws CodecFailed besides. */
-  tryAppend(type: number, value: T): Sequence | undefined {
-    return this.bytes.tryAppend(type, encoded(this.#codec, value, type));
+  tryAppend(type: number, value: T, options?: undefined): Sequence | undefined {
+    return this.bytes.tryAppend(type, encoded(this.#codec, value, type), options);
   }
 
   /**
@@ -57,20 +58,31 @@ export class TypedSpace<T> {
   read(range?: ReadRange): Entries<TypedEntry<T>>;
   read(range: ReadRange & LibraryEntries): Entries<TypedEntry<T> | Entry>;
   read(range?: ReadRange & Partial<LibraryEntries>): Entries<TypedEntry<T> | Entry> {
-    const { library, ...rest } = range ?? {};
-    return this.#decoded(this.bytes.read(range && rest), library);
+    return this.#decoded('read', range, RANGE, (rest) => this.bytes.read(rest));
   }
 
   /** `Space.subscribe`, decoded as by `read`. */
   subscribe(options?: SubscribeOptions): Entries<TypedEntry<T>>;
   subscribe(options: SubscribeOptions & LibraryEntries): Entries<TypedEntry<T> | Entry>;
   subscribe(options?: SubscribeOptions & Partial<LibraryEntries>): Entries<TypedEntry<T> | Entry> {
-    const { library, ...rest } = options ?? {};
-    return this.#decoded(this.bytes.subscribe(options && rest), library);
+    return this.#decoded('subscribe', options, FROM, (rest) => this.bytes.subscribe(rest));
   }
 
-  #decoded(from: Entries<Entry>, library: boolean | undefined): Entries<TypedEntry<T> | Entry> {
-    return new DecodedEntries(from, this.#codec, library === true);
+  /** What is wrong comes with the first entry that is asked for, as of a plain reading. */
+  #decoded<R extends object>(
+    what: string,
+    range: R | undefined,
+    known: readonly (keyof R & string)[],
+    open: (range: R | undefined) => Entries<Entry>,
+  ): Entries<TypedEntry<T> | Entry> {
+    try {
+      const given = readGiven<R & { library: unknown }>(what, range, [...known, 'library']);
+      const { library = false, ...rest } = given;
+      if (typeof library !== 'boolean') throw wrong(`${what}: library`, library, 'true or false');
+      return new DecodedEntries(open(rest as unknown as R), this.#codec, library);
+    } catch (error) {
+      return new DecodedEntries(open(undefined), this.#codec, false, error as Error);
+    }
   }
 }
 
@@ -79,11 +91,14 @@ class DecodedEntries<T> implements Entries<TypedEntry<T> | Entry> {
   readonly #from: Entries<Entry>;
   readonly #codec: Codec<T>;
   readonly #library: boolean;
+  /** Why nothing is read. */
+  #refused: Error | undefined;
 
-  constructor(from: Entries<Entry>, codec: Codec<T>, library: boolean) {
+  constructor(from: Entries<Entry>, codec: Codec<T>, library: boolean, refused?: Error) {
     this.#from = from;
     this.#codec = codec;
     this.#library = library;
+    this.#refused = refused;
   }
 
   /** The last of the calls that wait; they are answered in order. */
@@ -97,6 +112,12 @@ class DecodedEntries<T> implements Entries<TypedEntry<T> | Entry> {
   }
 
   async #take(): Promise<IteratorResult<TypedEntry<T> | Entry, void>> {
+    const refused = this.#refused;
+    if (refused) {
+      this.#refused = undefined;
+      await this.#from.return();
+      throw refused;
+    }
     for (;;) {
       const result = await this.#from.next();
       if (result.done) return result;

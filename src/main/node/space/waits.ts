@@ -123,6 +123,7 @@ export class Waits {
   /** See Space.catchUp. */
   async caughtUp(isApplied: boolean, timeoutMs: number): Promise<Appended> {
     this.#checkApplies(isApplied);
+    if (this.#parts.stop.aborted) throw failure('Closed', 'catchUp on a closed node');
     const untilMs = performance.now() + timeoutMs;
     const askedMs = performance.now();
     const tip = await this.#tip(untilMs);

@@ -9,6 +9,7 @@ import { Ajv2019 } from 'ajv/dist/2019.js';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { readServeConfig } from '#src/main/cli/serve-config.js';
+import { linkFrom } from '#src/main/watch/cluster/glance.js';
 import { makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { Container, imageOf } from '../support/container.js';
 import { freePort } from '../support/etcd.js';
@@ -122,7 +123,10 @@ describe('the manifests of Kubernetes', () => {
     const { options } = await readServeConfig(file);
     const host = execFileSync('hostname', { encoding: 'utf8' }).trim();
     expect(options.nodeId).toBe(host);
-    expect(options.advertise?.host).toBe(`${host}.${manifest('Service').metadata.name}`);
+    const service = `${host}.${manifest('Service').metadata.name}`;
+    expect(options.advertise?.host).toBe(service);
+    const [port] = container.ports.filter((one: { name: string }) => one.name === 'http');
+    expect(options.http!.url).toBe(`http://${service}:${port.containerPort}/`);
     const data = container.volumeMounts.find((one: { name: string }) => one.name === 'data');
     expect(options.dataDir.startsWith(data.mountPath)).toBe(true);
   });
@@ -163,7 +167,7 @@ describe('compose.yaml', () => {
           ]);
       }
     }
-    for (const [name] of nodes) {
+    for (const [name, service] of nodes as [string, Manifest][]) {
       const own = fs.readFileSync(path.join(DOCKER, `nodes/${name}.json`), 'utf8');
       const file = path.join(folder, 'wal.json');
       for (const secret of ['key', 'token']) {
@@ -173,6 +177,11 @@ describe('compose.yaml', () => {
       fs.writeFileSync(file, own.replaceAll('/run/secrets', folder));
       const { options } = await readServeConfig(file);
       expect([options.nodeId, options.advertise?.host]).toEqual([name, name]);
+      // A page is where its port is published; others, who know it by another address, link to it.
+      const url = new URL(options.http!.url!);
+      expect(service.ports).toContain(`127.0.0.1:${url.port}:${options.http!.port}`);
+      expect(linkFrom(url.href, '172.18.0.2')).toBe(url.href);
+      expect(url.hostname).toBe(`${name}.localhost`);
     }
   });
 

@@ -154,7 +154,6 @@ export class Leadership {
     });
     this.sharing = new Sharing({
       ...parts,
-      nodeId,
       switchover: (space, to) => this.#handover.switchover(space, to),
     });
     this.#handover = new Handover({

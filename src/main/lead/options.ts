@@ -34,6 +34,11 @@ export type CoordinatorOptions =
       readonly prefix?: string;
       /** Nodes that follow each space, besides the one that leads it. Default 2. */
       readonly replicasPerSpace?: number;
+      /**
+       * Whether this node gives back by itself what it leads more than others, slowly, once the
+       * nodes have been the same for half a minute. `false`: by `rebalance` alone. Default true.
+       */
+      readonly autoRebalance?: boolean;
       /** The same as the option `advertise` of the node. */
       readonly advertise?: Address;
     };

@@ -1,8 +1,8 @@
 /**
  * How many spaces each node leads: a node that is about to be worked on hands all of its own over
  * (drain), one that leads more than others hands some over (rebalance). With etcd each node does
- * the latter by itself, slowly, once the nodes have been the same for a while. Each hand-over is a
- * switchover: nothing is lost, and what cannot be handed over stays where it is.
+ * the latter by itself, unless told not to: slowly, once the nodes have been the same for a while.
+ * Each hand-over is a switchover: nothing is lost, and what cannot be handed over stays.
  */
 import { EngramError, firstLine } from '../../shared/errors.js';
 import { surplus } from '../../shared/lead/placement.js';
@@ -12,6 +12,7 @@ import { inParts } from '../runtime/turns.js';
 import type { Replication } from '../ship/replication.js';
 import type { Coordinator } from './coordinator.js';
 import type { SwitchoverReport } from './handover.js';
+import type { LeadConfig } from './options.js';
 
 /** What came of handing spaces over. */
 export interface SharingReport {
@@ -24,7 +25,7 @@ export interface SharingReport {
 }
 
 export interface SharingParts {
-  readonly nodeId: string;
+  readonly config: Pick<LeadConfig, 'nodeId' | 'coordinator'>;
   readonly spaces: SpaceTable;
   readonly replication: Replication;
   readonly coordinator: Coordinator;
@@ -46,10 +47,11 @@ export class Sharing {
     this.#parts = parts;
   }
 
-  /** The log is open: with etcd, looks from now on, until the node closes. */
+  /** The log is open: where it shares by itself, looks from now on, until the node closes. */
   start(): void {
-    const { coordinator, stop } = this.#parts;
-    if (coordinator.kind !== 'etcd' || stop.aborted) return;
+    const { config, stop } = this.#parts;
+    const isAutomatic = config.coordinator.kind === 'etcd' && config.coordinator.autoRebalance;
+    if (!isAutomatic || stop.aborted) return;
     this.#arm();
     stop.addEventListener('abort', () => clearTimeout(this.#timer), { once: true });
   }
@@ -72,7 +74,7 @@ export class Sharing {
     if (ids !== this.#nodes.ids) this.#nodes = { ids, sinceMs: nowMs };
     if (!led || nowMs - this.#nodes.sinceMs < REBALANCE_CALM_MS) return;
     // Others may give to the same node meanwhile: together no more than is too much.
-    const step = Math.ceil(surplus(this.#parts.nodeId, led) / led.size);
+    const step = Math.ceil(surplus(this.#parts.config.nodeId, led) / led.size);
     await this.#handOver(led, Math.min(step, REBALANCE_STEP_MAX));
   }
 
@@ -86,7 +88,7 @@ export class Sharing {
   async rebalance(): Promise<SharingReport> {
     await this.#parts.coordinator.drain(false);
     const led = this.#led();
-    return await this.#handOver(led, surplus(this.#parts.nodeId, led));
+    return await this.#handOver(led, surplus(this.#parts.config.nodeId, led));
   }
 
   get #own(): SpaceState[] {
@@ -96,10 +98,11 @@ export class Sharing {
 
   /** By node: as the coordinator knows it, else as far as this node has the spaces. */
   #led(): ReadonlyMap<string, number> {
-    const { coordinator, spaces, nodeId, replication } = this.#parts;
+    const { coordinator, spaces, config, replication } = this.#parts;
     const known = coordinator.led();
     if (known) return known;
-    const led = new Map([nodeId, ...replication.members.map((m) => m.nodeId)].map((id) => [id, 0]));
+    const ids = [config.nodeId, ...replication.members.map((m) => m.nodeId)];
+    const led = new Map(ids.map((id) => [id, 0]));
     for (const { facts } of spaces.spaces) {
       led.set(facts.primary, (led.get(facts.primary) ?? 0) + 1);
     }

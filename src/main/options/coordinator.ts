@@ -22,7 +22,7 @@ const ENDPOINTS_MAX = 16;
 const SCHEMES = "'http://host:port' or 'https://host:port'";
 const ETCD_KEYS = [
   ...['endpoints', 'ttlMs', 'prefix', 'replicasPerSpace', 'advertise'],
-  ...['tls', 'user', 'passwordFile'],
+  ...['autoRebalance', 'tls', 'user', 'passwordFile'],
 ];
 const TLS_KEYS = ['caFile', 'certFile', 'keyFile'];
 
@@ -43,7 +43,7 @@ export function coordinatorProblem(value: unknown): Problem | undefined {
     found: rest[key],
     expected,
   });
-  const { endpoints, ttlMs, prefix, replicasPerSpace, advertise } = rest;
+  const { endpoints, ttlMs, prefix, replicasPerSpace, autoRebalance, advertise } = rest;
   if (!Array.isArray(endpoints) || endpoints.length === 0 || endpoints.length > ENDPOINTS_MAX) {
     return part('endpoints', `an array of 1 to ${ENDPOINTS_MAX} URLs`);
   }
@@ -61,6 +61,9 @@ export function coordinatorProblem(value: unknown): Problem | undefined {
   }
   const expected = whole(0, MEMBERS_MAX - 1)(replicasPerSpace ?? 0);
   if (expected) return part('replicasPerSpace', expected);
+  if (autoRebalance !== undefined && typeof autoRebalance !== 'boolean') {
+    return part('autoRebalance', 'true or false');
+  }
   if (advertise === undefined) return undefined;
   return addressProblem(advertise, 'coordinator.advertise', 1);
 }
@@ -118,6 +121,7 @@ export function coordinatorConfig(given: CoordinatorOptions | undefined): Coordi
     ttlMs: DEFAULT_LEASE_TTL_MS,
     prefix: 'engram-wal',
     replicasPerSpace: DEFAULT_REPLICAS_PER_SPACE,
+    autoRebalance: true,
     ...rest,
   };
 }

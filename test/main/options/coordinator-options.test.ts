@@ -22,7 +22,12 @@ describe('coordinator', () => {
   test('has defaults', () => {
     expect(readOptions(BASE).coordinator).toEqual({ kind: 'static' });
     const { coordinator, lead } = readOptions({ ...BASE, listen: LISTEN, coordinator: ETCD });
-    const defaults = { ttlMs: 5_000, prefix: 'engram-wal', replicasPerSpace: 2 };
+    const defaults = {
+      ttlMs: 5_000,
+      prefix: 'engram-wal',
+      replicasPerSpace: 2,
+      autoRebalance: true,
+    };
     expect(coordinator).toEqual({ ...ETCD, ...defaults });
     expect(lead).toBe(true);
   });
@@ -55,6 +60,7 @@ describe('coordinator', () => {
     ['half seconds', { ...ETCD, ttlMs: 2_500 }, 'ttlMs'],
     ['too short a lease', { ...ETCD, ttlMs: 1_000 }, 'ttlMs'],
     ['an odd prefix', { ...ETCD, prefix: '/a/' }, 'prefix'],
+    ['neither yes nor no', { ...ETCD, autoRebalance: 'never' }, 'coordinator.autoRebalance'],
     ['no count', { ...ETCD, replicasPerSpace: -1 }, 'replicasPerSpace'],
     ['no port', { ...ETCD, advertise: { host: '127.0.0.1', port: 0 } }, 'advertise'],
     ['an unknown one', { ...ETCD, leases: 3 }, 'leases'],

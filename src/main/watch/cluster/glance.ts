@@ -100,7 +100,7 @@ export function pageOf(options: HttpOptions | undefined, at: Address | undefined
  * A place of its own machine alone is one for who is on that machine, too.
  * @param host by which the member was reached
  */
-function linkFrom(told: string, host: string): string {
+export function linkFrom(told: string, host: string): string {
   if (!URL.canParse(told)) return '';
   const url = new URL(told);
   const isWeb = url.protocol === 'http:' || url.protocol === 'https:';

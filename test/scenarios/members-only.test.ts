@@ -243,6 +243,8 @@ describe('FAULT-45 members only', () => {
     expect(await asks(b, 'a', standingAsk('s'), 'standing')).toMatchObject({
       rows: [{ isKnown: true }],
     });
+    const tips = { kind: 'tip-ask', ids: ['own', 's'].map(idOf) } as const;
+    expect(await asks(b, 'a', tips, 'tips')).toMatchObject({ rows: [{ id: idOf('s') }] });
     await a.space('s').append(1, Buffer.from('y'), ACKED);
   });
 

@@ -139,6 +139,35 @@ describe('a data directory', () => {
     await lifeOf(link);
   });
 
+  test('with a file that has another name, or that no segment is, is refused', async () => {
+    const dir = await closed();
+    const target = path.join(each.folder, 'precious');
+    fs.writeFileSync(target, 'precious', { mode: 0o666 });
+    for (const name of ['lock', 'reserve', 'state-0', 'wal-00000000fa400000.log', 'any']) {
+      const there = path.join(dir, name);
+      const kept = fs.existsSync(there) ? fs.readFileSync(there) : undefined;
+      fs.rmSync(there, { force: true });
+      fs.linkSync(target, there);
+      await expect(lifeOf(dir), name).rejects.toMatchObject({
+        code: 'DataRootUnavailable',
+        message: expect.stringContaining(`${there} has 2 names`),
+      });
+      expect(fs.readFileSync(target, 'utf8')).toBe('precious');
+      fs.rmSync(there);
+      if (kept) fs.writeFileSync(there, kept, { mode: 0o600 });
+    }
+    // Whose zeros nobody could read in a day.
+    const huge = path.join(dir, 'wal-00000000fa400000.log');
+    fs.writeFileSync(huge, '', { mode: 0o600 });
+    fs.truncateSync(huge, 2 ** 42);
+    await expect(lifeOf(dir)).rejects.toMatchObject({
+      code: 'CorruptionDetected',
+      message: expect.stringContaining(`has ${2 ** 42} bytes, as no segment has`),
+    });
+    fs.rmSync(huge);
+    await lifeOf(dir);
+  });
+
   test('while it is open: no link is followed, whatever is opened or made', async () => {
     const node = await each.start('a');
     const dir = dirOf('a');

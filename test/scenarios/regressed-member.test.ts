@@ -3,7 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { encodeFrame } from '#src/shared/wire/protocol.js';
 import { at, contentOf, EachTest, heard, openSmall, until } from '../support/cluster.js';
+import { WireClient } from '../support/wire-client.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const life = new EachTest();
@@ -131,4 +133,23 @@ test('FAULT-108 who is introduced anew while it acknowledges has forgotten nothi
   isOver = true;
   expect(told).toEqual([]);
   expect(await load).not.toBeInstanceOf(Error);
+});
+
+test('FAULT-108 a primary that says so again and again is believed once', async () => {
+  const b = await life.start('b', { listen: LISTEN });
+  const renewed = heard(b, 'directory-renewed');
+  /** @returns what the link ends with */
+  const told = async (flushed: number): Promise<string> => {
+    const liar = new WireClient(b.address!.port);
+    life.finally(() => liar.socket.destroy());
+    const auth = Buffer.alloc(16, 7);
+    await liar.hello('b', { minVersion: 2, maxVersion: 2, auth });
+    await liar.follow('s');
+    liar.socket.write(encodeFrame({ kind: 'regressed', handle: 1, flushed }, 2));
+    return (await liar.next('bye')).code;
+  };
+  expect(await told(20)).toBe('ConnectionLost');
+  await until('it is another directory', () => renewed.length === 1);
+  for (const flushed of [30, 40]) expect(await told(flushed)).toBe('ProtocolViolation');
+  expect(renewed).toHaveLength(1);
 });

@@ -34,6 +34,7 @@ export interface RenewalParts {
 export class Renewal {
   readonly #parts: RenewalParts;
   #isUnderWay = false;
+  #isRenewed = false;
 
   constructor(parts: RenewalParts) {
     this.#parts = parts;
@@ -42,12 +43,18 @@ export class Renewal {
   /**
    * At once: nothing more is taken, or acknowledged, as who this directory was.
    * @param space that follows the primary on this very link; undefined: it does not
-   * Throws ProtocolViolation where it does not, or the entries are here.
+   * Throws ProtocolViolation where it does not, or the entries are here, or where this id was made
+   * in this life of the node: what was acknowledged as that is here.
    */
   told(primaryId: string, space: SpaceState | undefined, flushed: Sequence): void {
-    const { leadership, emit } = this.#parts;
+    const { leadership, own, emit } = this.#parts;
     if (!space || flushed <= space.facts.position.sequence) {
       const found = `${primaryId} misses entries up to ${flushed} that are here, or not its own`;
+      throw failure('ProtocolViolation', found);
+    }
+    // A primary that lies would have it become somebody new again and again, in every space.
+    if (this.#isRenewed) {
+      const found = `${primaryId} misses what ${own.directoryId} has never acknowledged`;
       throw failure('ProtocolViolation', found);
     }
     const { name } = space.facts;
@@ -73,6 +80,7 @@ export class Renewal {
     const directoryId = newDirectoryId();
     await writeNodeFile(disk, dir, { ...(await readNodeFile(disk, dir)), directoryId });
     (own as Writable<PeerIdentity>).directoryId = directoryId;
+    this.#isRenewed = true;
     await state.renamed(directoryId);
     // What it has led it has led as another one.
     const { fencing } = this.#parts.leadership;

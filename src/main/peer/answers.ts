@@ -101,6 +101,7 @@ export class PeerConnection {
 function allowedOf(question: Frame, may: (id: string) => boolean): Frame | undefined {
   switch (question.kind) {
     case 'standing-ask':
+    case 'tip-ask':
       return { ...question, ids: question.ids.filter(may) };
     case 'promises':
       return { ...question, rows: question.rows.filter(({ id }) => may(id)) };
@@ -109,8 +110,12 @@ function allowedOf(question: Frame, may: (id: string) => boolean): Frame | undef
     case 'entries-ask':
     case 'append-ask':
       return may(question.id) ? question : undefined;
-    default:
+    // About no space.
+    case 'glance-ask':
       return question;
+    // A kind that is to be answered has a case of its own.
+    default:
+      return undefined;
   }
 }
 

@@ -3,6 +3,7 @@
  * Sizes are what the list and the files say, whatever `segmentBytes` is now (FAULTS row 91).
  */
 import path from 'node:path';
+import { SEGMENT_MAX_BYTES } from '../../shared/limits.js';
 import { indexStart, segmentName, segmentStart } from '../../shared/log/segment.js';
 import type { Hole, State } from '../../shared/log/state.js';
 import type { Lsn } from '../../shared/position.js';
@@ -42,7 +43,7 @@ export async function readDirectory(
   const files: Found[] = [];
   for (const name of names) {
     const start = segmentStart(name);
-    if (start !== undefined) files.push({ start, size: await sizeOf(disk, path.join(dir, name)) });
+    if (start !== undefined) files.push(await foundAt(disk, dir, name, start));
     else if (isTemporary(name)) await disk.remove(path.join(dir, name));
     else if (!isSpareName(name)) continue;
     else if ((await sizeOf(disk, path.join(dir, name))) === segmentBytes) spares.push(name);
@@ -65,6 +66,13 @@ export async function readDirectory(
   await removeStrayIndexes(disk, dir, names);
   const missing = holesBetween(segments, state);
   return { segments, spares, leftovers, missing };
+}
+
+/** Throws CorruptionDetected for one that is larger than any segment: it would be read for days. */
+async function foundAt(disk: Disk, dir: string, name: string, start: Lsn): Promise<Found> {
+  const size = await sizeOf(disk, path.join(dir, name));
+  if (size > SEGMENT_MAX_BYTES) throw corrupt(`${name} has ${size} bytes, as no segment has`);
+  return { start, size };
 }
 
 const TEMPORARY = /^(state-[01]|node\.json|openings|segment|repair|wal-[0-9a-f]{16}\.idx)\.tmp$/;

@@ -13,7 +13,7 @@ export const NO_FOLLOW = fs.constants.O_NOFOLLOW ?? 0;
 /**
  * @returns the mode, where others can read or enter it; undefined where it is its owner's alone
  * Throws DataRootUnavailable where others can write it or a file in it, and where something in it
- * is neither a file nor a directory.
+ * is neither a file nor a directory, or a file that has another name besides.
  */
 export function checkAccess(dir: string): string | undefined {
   if (process.getgroups === undefined) return undefined;
@@ -24,8 +24,9 @@ export function checkAccess(dir: string): string | undefined {
   for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
     const file = path.join(dir, entry.name);
     if (!entry.isFile() && !entry.isDirectory()) throw odd(file, entry);
-    if ((others & MAY_ENTER) === 0) continue;
     const stats = fs.lstatSync(file, { throwIfNoEntry: false });
+    if (entry.isFile() && stats && stats.nlink > 1) throw shared(file, stats.nlink);
+    if ((others & MAY_ENTER) === 0) continue;
     if (stats && othersMay(stats, groups) & MAY_WRITE) throw writable(file, modeText(stats));
   }
   return others & (MAY_READ | MAY_ENTER) ? modeText(folder) : undefined;
@@ -34,6 +35,13 @@ export function checkAccess(dir: string): string | undefined {
 function writable(what: string, mode: string): EngramError {
   const found = `${what} can be written by others (mode ${mode}), who could put anything there`;
   return failure('DataRootUnavailable', `${found}: look at it, then chmod go-rwx it`);
+}
+
+/** What is written here would be written there, and the reverse. */
+function shared(what: string, names: number): EngramError {
+  const found = `${what} has ${names} names (hard links): who has another one shares its bytes`;
+  const remedy = 'stop what makes them (cp -l, deduplication), then put a copy in its place';
+  return failure('DataRootUnavailable', `${found}; ${remedy}`);
 }
 
 function odd(what: string, entry: fs.Dirent): EngramError {

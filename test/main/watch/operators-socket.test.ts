@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { placeSocket } from '#src/main/watch/admin/socket.js';
 import { makeFolder, removeFolder } from '../../support/cluster.js';
 
 const CLI = path.join(import.meta.dirname, '../../../dist/main/cli.js');
@@ -158,6 +159,60 @@ describe('the socket of a running node', () => {
       expect(await ask(`${JSON.stringify(question)}\n`)).toContain('NotRunning');
     }
     expect(await ask('{')).toBe('');
+  });
+
+  test('FAULT-47 who has no secret locks no operator out, whatever is left open', async () => {
+    const dir = path.join(folder, 'a');
+    await serve(dir);
+    const [address] = fs.readFileSync(path.join(dir, 'admin'), 'utf8').split('\n');
+    const others = new Set<net.Socket>();
+    let isOver = false;
+    // Half of them have asked, were refused and do not go; the others come again and again.
+    const come = (isAsking: boolean): void => {
+      const socket = net.connect({ path: address!.replace('@', '\0'), allowHalfOpen: true });
+      others.add(socket);
+      socket.on('error', () => undefined).on('data', () => undefined);
+      if (isAsking) socket.write('x\n');
+      socket.on('close', () => {
+        others.delete(socket);
+        if (!isOver) setTimeout(() => come(isAsking), 10);
+      });
+    };
+    for (let n = 0; n < 200; n++) come(n % 2 === 0);
+    for (let n = 0; n < 3; n++) expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
+    isOver = true;
+    for (const socket of others) socket.destroy();
+  });
+
+  test('FAULT-87 who listens where a killed node did is not believed', async () => {
+    const dir = path.join(folder, 'a');
+    const child = await serve(dir);
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGKILL');
+    await closed;
+    const [address] = fs.readFileSync(path.join(dir, 'admin'), 'utf8').split('\n');
+    const other = net.createServer((socket) => {
+      socket.on('error', () => undefined);
+      // It shows all that it was shown.
+      socket.once('data', (said) => {
+        const shown = JSON.parse(`${said}`) as object;
+        socket.end(`${JSON.stringify({ ...shown, result: { nodeId: 'x', epoch: 1 } })}\n`);
+      });
+    });
+    await new Promise<void>((resolve) => other.listen(address!.replace('@', '\0'), resolve));
+    const asked = await run(locate(dir));
+    await new Promise((resolve) => other.close(resolve));
+    expect(asked).toMatchObject({ code: 2, out: '' });
+    expect(asked.err).toContain('has not read its file admin');
+  });
+
+  test('what is wrong with its file is told as that, and no other address is tried', async () => {
+    const dir = path.join(folder, 'a');
+    fs.mkdirSync(path.join(dir, 'admin'), { recursive: true });
+    const tried: string[] = [];
+    const placed = placeSocket(dir, async (socket) => void tried.push(socket));
+    await expect(placed).rejects.toThrow(/directory/);
+    expect(tried).toHaveLength(1);
   });
 
   test('FAULT-86 tools on a copy of a directory do nothing to the original', async () => {

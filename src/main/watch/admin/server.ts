@@ -7,14 +7,18 @@ import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
 import { EngramError, failure } from '../../../shared/errors.js';
 import { ADMIN_LINE_MAX_BYTES } from '../../../shared/limits.js';
+import { Places } from '../../../shared/link/places.js';
 import { warn } from '../../runtime/warn.js';
 import { LEVELS } from '../../tell/line.js';
 import type { OperatedNode, OperatedProcess } from '../seen-node.js';
 import { type SmokeQuestion, tried } from './smoke.js';
 import { type AdminAddress, findSocket, folderSeen, placeSocket } from './socket.js';
 
-/** Questions at once: they are a person's. */
+/** Questions at once: they are a person's. As many connections have not shown the secret yet. */
 const CONNECTIONS_MAX = 64;
+/** Every user of the machine may dial, and none of them has an address. */
+const PLACES = { most: CONNECTIONS_MAX, perAddress: CONNECTIONS_MAX, perSuspect: 0, kept: 0 };
+const ANYBODY = { address: '', isMembers: false, isSuspect: false };
 /** For how long a connection may say nothing. */
 const QUESTION_MS = 5_000;
 
@@ -62,6 +66,12 @@ export type AdminQuestion =
 type AdminAnswer =
   | { readonly result: unknown }
   | { readonly code: string; readonly message: string; readonly details: unknown };
+
+/** An answer as it is sent. */
+interface Proved {
+  /** Of the file `admin`, as the question's secret is. */
+  readonly proof?: string;
+}
 
 async function carryOut(
   node: OperatedNode,
@@ -132,13 +142,21 @@ export async function openAdmin(
 ): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<net.Socket>();
   let own: Awaited<ReturnType<typeof placeSocket>> | undefined;
+  const places = new Places<net.Socket>(PLACES);
   const server = net.createServer((socket) => {
     sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
+    socket.on('close', () => {
+      places.leave(socket);
+      sockets.delete(socket);
+    });
+    // Who has shown nothing goes for whoever comes: they lock no operator out.
+    places.take(socket, ANYBODY, performance.now())?.destroy();
+    const asks = (): void => {
+      if (sockets.size - places.taken < CONNECTIONS_MAX) places.leave(socket);
+    };
     const carried = (question: AdminQuestion) => carryOut(node, process, question);
-    serveOne(socket, own, maxEntryBytes, (line) => answer(carried, own, line));
+    serveOne(socket, own, maxEntryBytes, asks, (line) => answer(carried, own, line));
   });
-  server.maxConnections = CONNECTIONS_MAX;
   const listen = (socketPath: string): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once('error', reject);
@@ -167,12 +185,14 @@ export async function openAdmin(
 /**
  * Takes one line. One longer than ADMIN_LINE_MAX_BYTES is an entry to append: it is kept for those
  * alone who have shown the secret, and what no entry can be is refused once it has come whole.
+ * @param asks told once the secret is shown
  */
 function serveOne(
   socket: net.Socket,
   own: AdminAddress | undefined,
   maxEntryBytes: number,
-  answered: (line: string) => Promise<AdminAnswer>,
+  asks: () => void,
+  answered: (line: string) => Promise<AdminAnswer & Proved>,
 ): void {
   const most = ADMIN_LINE_MAX_BYTES + Math.ceil(maxEntryBytes / 3) * 4;
   let line = '';
@@ -186,7 +206,9 @@ function serveOne(
   socket.on('data', (chunk: string) => {
     length += chunk.length;
     if (length <= most) line += chunk;
-    if (length > ADMIN_LINE_MAX_BYTES && !begins(own, line)) socket.destroy();
+    const isShown = begins(own, line);
+    if (isShown) asks();
+    if (length > ADMIN_LINE_MAX_BYTES && !isShown) socket.destroy();
     else if (chunk.includes('\n')) {
       clearTimeout(silent);
       socket.removeAllListeners('data');
@@ -225,18 +247,20 @@ async function answer(
   carriedOut: (question: AdminQuestion) => Promise<unknown>,
   own: AdminAddress | undefined,
   line: string,
-): Promise<AdminAnswer> {
+): Promise<AdminAnswer & Proved> {
+  let proved: Proved = {};
   try {
     const { place, secret, ...question } = JSON.parse(line) as AdminQuestion & Shown;
     if (!mayAsk(own, place, secret)) {
       throw failure('NotRunning', 'this node has another directory than the one that is meant');
     }
-    return { result: await carriedOut(question) };
+    proved = { proof: own?.proof ?? '' };
+    return { ...proved, result: await carriedOut(question) };
   } catch (error) {
     if (!(error instanceof EngramError)) {
-      return { code: 'Configuration', message: String(error), details: {} };
+      return { ...proved, code: 'Configuration', message: String(error), details: {} };
     }
-    return { code: error.code, message: error.message, details: error.details };
+    return { ...proved, code: error.code, message: error.message, details: error.details };
   }
 }
 
@@ -253,14 +277,18 @@ function textOf(said: AdminAnswer): string {
  */
 export async function askAdmin(dir: string, question: AdminQuestion): Promise<unknown> {
   const found = await findSocket(dir);
-  const { socket, place, secret } = found;
+  const { socket, place, secret, proof } = found;
   const text = await ask(dir, socket, { place, secret, ...question });
   // An answer has its end: half a line is what a killed node leaves.
   if (!text.endsWith('\n')) {
     const found = `the node of ${dir} has ended before it answered`;
     throw failure('NotRunning', found, { details: { wasAsked: true } });
   }
-  const said = JSON.parse(text) as AdminAnswer;
+  const said = JSON.parse(text) as AdminAnswer & Proved;
+  // After a kill the address is free, and any user of the machine may listen there.
+  if (proof !== '' && said.proof !== proof) {
+    throw failure('NotRunning', `what answers for ${dir} has not read its file admin`);
+  }
   if ('code' in said) throw new AdminError(said.code, said.message, said.details);
   return said.result;
 }

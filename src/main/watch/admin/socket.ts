@@ -31,6 +31,8 @@ export interface AdminAddress {
   readonly place: string;
   /** What every question must show. */
   readonly secret: string;
+  /** What every answer must show, and no question does; '': an older release listens. */
+  readonly proof: string;
 }
 
 /** Names a directory on this machine. */
@@ -70,17 +72,21 @@ async function read(dir: string): Promise<AdminAddress | undefined> {
     .readFile(path.join(dir, FILE), { encoding: 'utf8', flag })
     .catch(() => undefined);
   if (text === undefined) return undefined;
-  const [address = '', place = '', secret = ''] = text.split('\n');
+  const [address = '', place = '', secret = '', proof = ''] = text.split('\n');
   const socket = address.startsWith(ABSTRACT) ? `\0${address.slice(1)}` : address;
-  return { socket, place, secret };
+  return { socket, place, secret, proof };
 }
 
-async function write(dir: string, { socket, place, secret }: AdminAddress): Promise<void> {
+async function write(dir: string, told: AdminAddress): Promise<void> {
+  const { socket, place, secret, proof } = told;
   const address = socket.startsWith('\0') ? ABSTRACT + socket.slice(1) : socket;
   const file = path.join(dir, FILE);
   // Made anew: an old one may have another mode.
   await fs.rm(file, { force: true });
-  await fs.writeFile(file, `${address}\n${place}\n${secret}\n`, { mode: 0o600, flag: 'wx' });
+  await fs.writeFile(file, `${address}\n${place}\n${secret}\n${proof}\n`, {
+    mode: 0o600,
+    flag: 'wx',
+  });
 }
 
 /** What a killed process has left. The directory's lock is held. */
@@ -102,7 +108,9 @@ export async function placeSocket(
   const place = await placeOf(dir);
   await clear(dir, place);
   const secret = randomBytes(16).toString('hex');
+  const proof = randomBytes(16).toString('hex');
   let problem: unknown;
+  let isListening = false;
   for (const parent of candidates()) {
     let folder: string | undefined;
     const remove = async (): Promise<void> => {
@@ -118,9 +126,12 @@ export async function placeSocket(
         throw failure('Configuration', `${socket} is too long a path for a socket`);
       }
       await listen(socket);
-      await write(dir, { socket, place, secret });
-      return { socket, place, secret, remove };
+      // What is wrong with the file is wrong whatever the address: it is told as it is.
+      isListening = true;
+      await write(dir, { socket, place, secret, proof });
+      return { socket, place, secret, proof, remove };
     } catch (error) {
+      if (isListening) throw error;
       problem = error;
       await remove();
     }

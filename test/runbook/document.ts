@@ -77,25 +77,38 @@ function plain(line: string): string {
   return line.trim().replace(/\s+/g, ' ');
 }
 
-/** Does what the chapter says, in its order. Throws, with the line, where it is not as it says. */
-export async function follow(machines: Machines, title: string): Promise<void> {
+/**
+ * Does what the chapter says, in its order. Throws, with the line, where it is not as it says.
+ * @param own lines of a machine's file beside those of the chapter, by its name
+ */
+export async function follow(
+  machines: Machines,
+  title: string,
+  own: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const blocks = blocksOf(title);
   for (const [i, block] of blocks.entries()) {
     if (block.language === 'text') continue;
     const next = blocks[i + 1];
     const sees = next?.language === 'text' ? next.text : '';
-    await carryOut(machines, block, sees).catch((error: Error) => {
+    await carryOut(machines, block, sees, own).catch((error: Error) => {
       throw new Error(`docs/OPERATIONS.md:${block.line}: ${error.message}`);
     });
   }
 }
 
-async function carryOut(machines: Machines, block: Block, sees: string): Promise<void> {
+async function carryOut(
+  machines: Machines,
+  block: Block,
+  sees: string,
+  own: Readonly<Record<string, string>>,
+): Promise<void> {
   const [first = ''] = block.text.split('\n');
   if (block.language === 'jsonc') {
     const [, name, file] = /^\/\/ ([\w-]+): (\S+)$/.exec(first) ?? [];
     if (!name) throw new Error('a file that no machine is named for');
-    return machines.write(name, file!, `${block.text}\n`);
+    const more = own[name] === undefined ? '' : `${own[name]},\n  `;
+    return machines.write(name, file!, `${block.text.replace('"http"', `${more}"http"`)}\n`);
   }
   if (block.language !== 'sh') throw new Error(`a block of ${block.language} is done by nobody`);
   const [, name] = /^# on ([\w-]+)$/.exec(first) ?? [];

@@ -1,10 +1,8 @@
 /** The three nodes of the runbook, and what is asked of them after each chapter. */
-import path from 'node:path';
 import { expect } from 'vitest';
 import { follow } from './document.js';
 import type { Machines } from './machines.js';
 
-const SEED = path.join(import.meta.dirname, 'seed.mjs');
 const SPACES = ['tenant-a', 'tenant-b', 'tenant-c'];
 export const THREE = ['node-a', 'node-b', 'node-c'];
 export const DIR = '/var/lib/engram-wal';
@@ -17,17 +15,12 @@ export const ENTRIES = 50;
  */
 export async function threeNodes(machines: Machines, own?: string): Promise<void> {
   for (const name of THREE) key(machines, name);
-  await follow(machines, 'Three nodes');
-  if (own !== undefined) {
-    for (const name of THREE) {
-      await machines.must(name, `systemctl stop engram-wal; rm -r ${DIR}/*`);
-    }
-    await machines.must('node-a', `sed -i 's/"http"/${own}, &/' /etc/engram-wal/wal.json`);
-    for (const name of THREE) await machines.must(name, 'systemctl start engram-wal');
-  }
-  await machines.must('node-a', 'systemctl stop engram-wal');
-  await machines.must('node-a', `${process.execPath} ${SEED} /etc/engram-wal/wal.json ${ENTRIES}`);
-  await machines.must('node-a', 'systemctl start engram-wal');
+  await follow(machines, 'Three nodes', own === undefined ? {} : { 'node-a': own });
+  const lines = (space: string): string => `for n in $(seq ${ENTRIES}); do echo ${space} $n; done`;
+  const append = (space: string): string => `engram-wal append ${DIR} --space ${space} --ack 2`;
+  await Promise.all(
+    SPACES.map((space) => machines.must('node-a', `${lines(space)} | ${append(space)}`)),
+  );
 }
 
 export function key(machines: Machines, name: string): void {

@@ -43,10 +43,10 @@ describe('what goes wrong, as the runbook says it', () => {
   test('a disk is full, and has room again', { timeout: TEST_MS }, async () => {
     machines = await Machines.start(THREE);
     // A disk of its own, with room for the two first segments.
-    await machines.must('node-a', 'mount -t tmpfs -o size=220m tmpfs /var/lib');
-    await threeNodes(machines);
-    await machines.must('node-a', 'head -c 300M /dev/zero > /var/lib/core.1234 || true');
-    expect((await machines.run('node-a', appends(300, 600_000))).code).toBe(2);
+    await machines.must('node-a', 'mount -t tmpfs -o size=24m tmpfs /var/lib');
+    await threeNodes(machines, '"segmentBytes": 4000000');
+    await machines.must('node-a', 'head -c 30M /dev/zero > /var/lib/core.1234 || true');
+    expect((await machines.run('node-a', appends(30, 600_000))).code).toBe(2);
     expect(await machines.must('node-a', 'cat /run/appended')).toContain('DiskFull');
     await follow(machines, 'Make room');
     // What was acknowledged on the way is everywhere, what was refused is nowhere.

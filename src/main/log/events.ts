@@ -8,6 +8,16 @@ export interface LogEvents {
   'state-failed': { readonly error: unknown };
   /** The log takes entries, or does not: slow-disk, read-only (by itself again), failed. */
   'log-state': LogStatus;
+  /**
+   * The file system of the directory is full soon at the pace of late: within a day (`soon`),
+   * within half an hour (`now`); or no longer (`nothing`).
+   */
+  'disk-room': {
+    readonly todo: 'nothing' | 'soon' | 'now';
+    readonly freeBytes: number;
+    /** undefined: not within a month. */
+    readonly fullInMs: number | undefined;
+  };
   /** A group was refused: these sequences, handed out by tryAppend, are void and come again. */
   'appends-lost': LostAppends;
   /**

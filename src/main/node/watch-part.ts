@@ -48,11 +48,15 @@ export interface WatchGiven {
   readonly emitter: NodeEmitter;
 }
 
+/** How often a node looks how much room its disk has, where nobody asks. */
+const ROOM_LOOK_MS = 60_000;
+
 export class WatchPart implements SeenNode {
   readonly #given: WatchGiven;
   readonly #metrics: Metrics;
   readonly #counts: CounterWords;
   readonly #room: DiskRoom;
+  readonly #roomTimer: NodeJS.Timeout;
   /** undefined: nothing answers over HTTP. */
   #http: HttpSurface | undefined;
   readonly #openedMs = performance.now();
@@ -63,7 +67,13 @@ export class WatchPart implements SeenNode {
 
   constructor(given: WatchGiven) {
     this.#given = given;
-    this.#room = new DiskRoom(() => given.log.disk.freeBytes(given.log.dir));
+    this.#room = new DiskRoom(
+      () => given.log.disk.freeBytes(given.log.dir),
+      (room, todo) => given.emitter.emit('disk-room', { ...room, todo }),
+    );
+    // Whoever watches nothing hears of a full disk in time, too.
+    this.#roomTimer = setInterval(() => void this.#room.look(), ROOM_LOOK_MS);
+    this.#roomTimer.unref();
     this.#counts = new CounterWords(given.log.counts.buffer);
     this.#metrics = new Metrics(this.#seen, given.log.counts.buffer);
   }
@@ -193,6 +203,7 @@ export class WatchPart implements SeenNode {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#roomTimer);
     const board = async (): Promise<void> => this.#looked?.close();
     await inTurn([() => this.#metrics.close(), () => this.#http?.close(), board]);
   }

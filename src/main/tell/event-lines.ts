@@ -185,6 +185,13 @@ const WRITERS: Writers = {
       `the log is ${state}${reason === '' ? '' : `: ${reason}`}`,
       { state, reason },
     ),
+  'disk-room': ({ todo, freeBytes, fullInMs }) => {
+    const left = `${(freeBytes / 2 ** 30).toFixed(1)} GiB are left`;
+    const hours = ((fullInMs ?? 0) / 3_600_000).toFixed(1);
+    const text = todo === 'nothing' ? 'the disk has room' : `the disk is full in ${hours} h`;
+    const level = todo === 'nothing' ? 'info' : todo === 'soon' ? 'warn' : 'error';
+    return line(level, '', `${text}: ${left}`, { todo, freeBytes, fullInMs });
+  },
   'appends-lost': ({ space, from, to }) =>
     line('error', space, `appends ${from} to ${to} of ${space} were refused by the disk`, {
       space,

@@ -27,6 +27,7 @@ const NOTHING = { lagMs: 0, lagEntries: 0, lagBytes: 0 };
 /** Events behind which something may be wrong that was not, or no longer. */
 const TELLING = [
   'log-state',
+  'disk-room',
   'damaged',
   'replica-status',
   'replica-stalled',

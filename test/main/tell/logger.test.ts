@@ -171,6 +171,7 @@ const ONE_OF_EACH: { [K in keyof NodeEvents]: NodeEvents[K] } = {
     holes: [{ start: 64, end: 128 }],
     entries: new Array(10_000).fill({ space: 's', from: 1, to: 2 }),
   },
+  'disk-room': { todo: 'now', freeBytes: 2 ** 30, fullInMs: 900_000 },
   'log-state': { state: 'read-only', reason: 'disk-full' },
   'appends-lost': { space: 's', from: 3, to: 9 },
   'slot-lost': { space: 's', replicaId: 'b', flushed: 3, why: 'bytes' },

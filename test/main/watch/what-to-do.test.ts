@@ -1,13 +1,13 @@
 /** The words of a node say what their reader must do: nothing, soon, now. */
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { statusText } from '#src/main/cli/text/status.js';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import { DISK_NOW_MS, DISK_SOON_MS, DiskRoom } from '#src/main/watch/health/disk-room.js';
 import { exitCodeOf, HEALTH_WORDS, todoOf } from '#src/main/watch/health/words.js';
 import type { StatusJson } from '#src/main/watch/status-json.js';
-import { at, EachTest, removeFolder, until } from '../../support/cluster.js';
+import { at, EachTest, heard, removeFolder, until } from '../../support/cluster.js';
 import { freePort } from '../../support/etcd.js';
 import { TINY } from '../../support/fake-cluster.js';
 import { FakeDisk } from '../../support/fake-disk.js';
@@ -257,6 +257,32 @@ describe('a disk that fills', () => {
     expect(gone.status!.fullInMs).toBeUndefined();
     const fast = filled(10, (minute) => (10 - minute * 0.75) * GIB);
     expect(fast.status!.fullInMs).toBeLessThan(DISK_NOW_MS);
+  });
+
+  test('is an event of a node that nobody watches, and another one when it is over', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    each.finally(() => vi.useRealTimers());
+    const disk = new FakeDisk();
+    disk.capacityBytes = 2 ** 30;
+    const node = await openNodeOn(disk.mount(), { ...TINY, dataDir: '/data', nodeId: 'a' });
+    each.finally(() => node.close());
+    const told = heard(node, 'disk-room');
+    const minutes = async (n: number): Promise<void> => {
+      for (let i = 0; i < n; i++) {
+        await vi.advanceTimersByTimeAsync(60_000);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    };
+    await minutes(3);
+    for (let n = 0; n < 30; n++) {
+      disk.capacityBytes -= 2 ** 20;
+      await minutes(1);
+    }
+    expect(told).toMatchObject([{ todo: 'soon', fullInMs: expect.any(Number) }]);
+    await minutes(70);
+    expect(told).toMatchObject([{ todo: 'soon' }, { todo: 'nothing' }]);
+    const said = node.recentEvents.filter(({ event }) => event === 'disk-room');
+    expect(said.map(({ level }) => level)).toEqual(['warn', 'info']);
   });
 
   test('what does not answer is unknown, and what it knew is forgotten', async () => {

@@ -2,6 +2,8 @@
  * Room on the file system of the data directory, and when it will be used up at the pace of late:
  * who learns of a full disk by a refused append learns of it too late.
  */
+import type { Todo } from './words.js';
+
 const HOUR = 3_600_000;
 /** Samples are at least so far apart, and kept for so long. */
 const STEP_MS = 5_000;
@@ -21,6 +23,12 @@ export interface DiskRoomStatus {
   readonly fullInMs: number | undefined;
 }
 
+/** What whoever reads it must do. */
+export function todoOfRoom(fullInMs: number | undefined): Todo {
+  if (fullInMs === undefined || fullInMs >= DISK_SOON_MS) return 'nothing';
+  return fullInMs < DISK_NOW_MS ? 'now' : 'soon';
+}
+
 interface Sample {
   readonly atMs: number;
   readonly freeBytes: number;
@@ -30,10 +38,19 @@ export class DiskRoom {
   readonly #freeBytes: () => Promise<number>;
   readonly #samples: Sample[] = [];
   #looking: Promise<void> | undefined;
+  #todo: Todo = 'nothing';
+  readonly #changed: (room: DiskRoomStatus, todo: Todo) => void;
 
-  /** @param freeBytes what the file system says */
-  constructor(freeBytes: () => Promise<number>) {
+  /**
+   * @param freeBytes what the file system says
+   * @param changed something else is to be done about it than before
+   */
+  constructor(
+    freeBytes: () => Promise<number>,
+    changed: (room: DiskRoomStatus, todo: Todo) => void = () => undefined,
+  ) {
     this.#freeBytes = freeBytes;
+    this.#changed = changed;
   }
 
   /** Asks the file system, unless it was asked a moment ago. Never rejects: it may not say. */
@@ -60,6 +77,11 @@ export class DiskRoom {
     this.#samples.push({ atMs, freeBytes });
     const old = this.#samples.findIndex((sample) => atMs - sample.atMs <= KEPT_MS);
     this.#samples.splice(0, old);
+    const room = this.status!;
+    const todo = todoOfRoom(room.fullInMs);
+    if (todo === this.#todo) return;
+    this.#todo = todo;
+    this.#changed(room, todo);
   }
 
   get status(): DiskRoomStatus | undefined {

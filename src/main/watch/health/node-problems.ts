@@ -2,7 +2,7 @@
 import type { CertificateStatus, CredentialsStatus } from '../../runtime/credentials.js';
 import type { ReplicaLinkStatus } from '../../ship/status.js';
 import type { NodeSummary } from '../status.js';
-import { DISK_NOW_MS, DISK_SOON_MS } from './disk-room.js';
+import { todoOfRoom } from './disk-room.js';
 import { type Problem, problem } from './problems.js';
 import { lagText } from './words.js';
 
@@ -54,11 +54,11 @@ function logProblems({ log, retention, diskRoom }: NodeSummary): Problem[] {
     const text = `No append is taken: ${retention.refusal}`;
     found.push(problem('retention-full', text, { isUnready }));
   }
-  const inMs = diskRoom?.fullInMs ?? Number.POSITIVE_INFINITY;
-  if (state !== 'read-only' && inMs < DISK_SOON_MS) {
+  const todo = todoOfRoom(diskRoom?.fullInMs);
+  if (state !== 'read-only' && todo !== 'nothing') {
     const left = `${(diskRoom!.freeBytes / 2 ** 30).toFixed(1)} GiB are left`;
-    const text = `The disk is full in ${lagText(inMs)} at the pace of late: ${left}`;
-    found.push(problem('disk-full-soon', text, inMs < DISK_NOW_MS ? { health: 'failed' } : {}));
+    const text = `The disk is full in ${lagText(diskRoom!.fullInMs!)} at the pace of late: ${left}`;
+    found.push(problem('disk-full-soon', text, todo === 'now' ? { health: 'failed' } : {}));
   }
   return found;
 }

@@ -12,10 +12,34 @@ process.once('exit', () => {
 const isQuick = ({ moduleId }: TestSpecification): boolean =>
   /\/test\/(shared|workers|tidy)/.test(moduleId);
 
-class QuickFirst extends BaseSequencer {
+/** The longest, in this order: begun last, one of them would keep one core busy and leave the other. */
+const LONGEST = [
+  'runbook/planned',
+  'runbook/unplanned',
+  'main/watch/page',
+  'scenarios/promotion',
+  'sim/replay',
+  'etcd/sharing',
+  'main/cli/demo',
+  'etcd/coordinator-secured',
+  'scenarios/replication-faults',
+  'crash/restarts',
+  'main/follow/host-silence',
+  'main/follow/follow',
+  'etcd/failover',
+  'etcd/coordinator',
+].map((name) => `/test/${name}.test.ts`);
+
+function placeOf({ moduleId }: TestSpecification): number {
+  const at = LONGEST.findIndex((name) => moduleId.endsWith(name));
+  return at < 0 ? LONGEST.length : at;
+}
+
+class QuickThenLongest extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
-    return [...sorted.filter(isQuick), ...sorted.filter((file) => !isQuick(file))];
+    const others = sorted.filter((file) => !isQuick(file));
+    return [...sorted.filter(isQuick), ...others.sort((a, b) => placeOf(a) - placeOf(b))];
   }
 }
 
@@ -23,9 +47,10 @@ class QuickFirst extends BaseSequencer {
 const ALONE = [
   'test/crash/{kill,soak,campaign}.test.ts',
   'test/hostile/hostile.test.ts',
-  'test/deploy/{alerts,causes}.test.ts',
   'test/scenarios/{mass-promotion,many-spaces,compression}.test.ts',
 ];
+/** What watches a Prometheus of its own for minutes: both wait, most of the time. */
+const WATCHED = ['test/deploy/{alerts,causes}.test.ts'];
 const exclude = [...configDefaults.exclude, ...missing.flatMap((need) => need.files)];
 // Each file in a process of its own: memory, open files and flags are then its own.
 // What is built is loaded by Node itself, as by a host: at its speed, and not translated again.
@@ -38,7 +63,7 @@ const each = {
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: QuickFirst },
+    sequence: { sequencer: QuickThenLongest },
     projects: [
       {
         // Most wait for disks, links and timers: three files at a time have room on two cores.
@@ -46,9 +71,19 @@ export default defineConfig({
           ...each,
           name: 'side by side',
           include: ['test/**/*.test.ts'],
-          exclude: [...exclude, ...ALONE],
+          exclude: [...exclude, ...WATCHED, ...ALONE],
           maxWorkers: 3,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...each,
+          name: 'watched',
+          include: WATCHED,
+          exclude,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -58,7 +93,7 @@ export default defineConfig({
           include: ALONE,
           exclude,
           maxWorkers: 1,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

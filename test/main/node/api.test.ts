@@ -31,6 +31,9 @@ async function open(nodeId: string, more: Partial<NodeOptions> = {}): Promise<No
   return node;
 }
 
+/** Who waits for the others waits as long as a busy machine may take: all of them are there. */
+const ASKS_LONG = { openConfirmMs: 20_000 };
+
 /** A replica that listens, and a primary that ships to it. */
 async function pair(replicaOptions: Partial<NodeOptions> = {}): Promise<{ a: Node; b: Node }> {
   const b = await open('b', { listen: LISTEN, ...replicaOptions });
@@ -153,7 +156,10 @@ describe('append and read', () => {
     let node = await open('a', { fsync });
     let space = await node.openSpace('s');
     const payload = Buffer.alloc(3_000, 5);
-    await Promise.all(Array.from({ length: 300 }, () => space.append(1, payload)));
+    // No more at once than a slow disk syncs, one by one, while an append waits for room: 5 s.
+    for (let n = 0; n < 300; n += 20) {
+      await Promise.all(Array.from({ length: 20 }, () => space.append(1, payload)));
+    }
     await node.close();
     node = await open('a', { fsync });
     space = await node.openSpace('s');
@@ -382,7 +388,7 @@ describe('replication', () => {
   test('a leader asks first: a space that a member knows is not made twice', async () => {
     const { a, b } = await pair();
     await (await a.openSpace('s')).append(1, bytes('x'), { ack: { replicas: 1 } });
-    const d = await open('d', { replicas: [{ nodeId: 'b', ...b.address! }] });
+    const d = await open('d', { replicas: [{ nodeId: 'b', ...b.address! }], ...ASKS_LONG });
     const space = await d.openSpace('s');
     expect(space.status()).toMatchObject({ role: 'replica', primaryNodeId: 'a' });
     await expect(space.append(1, bytes('y'))).rejects.toMatchObject({ code: 'NotPrimary' });
@@ -402,7 +408,7 @@ describe('replication', () => {
     await again.close();
     removeFolder(path.join(folder, 'a'));
     cpSync(path.join(folder, 'backup'), path.join(folder, 'a'), { recursive: true });
-    const stale = await open('a', { replicas });
+    const stale = await open('a', { replicas, ...ASKS_LONG });
     const filled = await stale.openSpace('s');
     expect(await filled.append(1, bytes('other'))).toEqual({ sequence: 4, epoch: 2 });
     await filled.flushed(4, { replicas: 1 });

@@ -154,6 +154,7 @@ describe('three nodes', () => {
     expect(later.forMs).toBeGreaterThan(1_000);
     expect(later.forMs).toBeLessThan(sinceKilledMs + 2_000);
     await seen(a.url, ({ members }) => members.some(({ worst }) => worst === 'replica-failed'));
+    await seen(b.url, ({ todo }) => todo === 'soon');
     const soon = await status(b);
     expect(soon.code).toBe(1);
     expect(soon.stdout).toMatch(/^prod: DEGRADED, something to do soon\n {2}3 members, 1 away/);
@@ -173,8 +174,8 @@ describe('three nodes', () => {
     const append = ['append', path.join(each.folder, 'a'), '--space', 'tenant-a'];
     const more = ['--payload', 'x', '--ack', '2'];
     expect((await startCommand(each.folder, [...append, ...more]).ended).code).toBe(0);
-    const { space } = await clusterOf(c.url, 'tenant-a');
-    expect(space).toMatchObject({
+    const told = async () => (await clusterOf(c.url, 'tenant-a')).space;
+    await expect.poll(told, { timeout: 30_000 }).toMatchObject({
       name: 'tenant-a',
       leader: 'node-a',
       isSure: true,
@@ -248,12 +249,17 @@ describe('a member', () => {
       return answer(question);
     };
     const url = await besides(member);
+    const begunMs = performance.now();
     const all = await Promise.all(Array.from({ length: 20 }, () => clusterOf(url)));
     expect(all.map((cluster) => memberOf(cluster, 'b').state)).toEqual(Array(20).fill('answers'));
-    expect(asked).toBe(1);
+    // Twenty are answered within a second, or it may be asked again.
+    const most = 1 + Math.floor((performance.now() - begunMs) / 1_000);
+    expect(asked).toBeGreaterThan(0);
+    expect(asked).toBeLessThanOrEqual(most);
+    const before = asked;
     await new Promise((resolve) => setTimeout(resolve, 1_100));
     await clusterOf(url);
-    expect(asked).toBe(2);
+    expect(asked).toBe(before + 1);
   });
 
   test('says nothing that acts, is long, or leads elsewhere', async () => {
@@ -305,10 +311,13 @@ describe('a member', () => {
     ['something else', [{ kind: 'tips', rows: [] }], /ProtocolViolation/],
     ['that it does not', [{ kind: 'peer-declined', code: 'Io', message: '\u001b' }], /^Io: /],
   ])('that answers with %s is away, and why', async (_, said, reason) => {
-    const cluster = await clusterOf(await besides(hostile(...said)));
+    const url = await besides(hostile(...said));
+    // A machine that is too busy for the answer in time is told first, and asked again.
+    const why = async () => memberOf(await clusterOf(url), 'b').reason;
+    await expect.poll(why, { timeout: 30_000 }).toMatch(reason);
+    const cluster = await clusterOf(url);
     const told = memberOf(cluster, 'b');
     expect(told).toMatchObject({ state: 'away', health: null });
-    expect(told.reason).toMatch(reason);
     expect(told.reason).not.toContain('\u001b');
     expect(cluster.health).toBe('degraded');
   });

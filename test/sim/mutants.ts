@@ -380,7 +380,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'an entry of another epoch meets a condition',
     by: 'roles-sim',
     file: 'main/log/host-entries.js',
-    find: 'epochAt(space, sequence, durable) === epoch;',
+    find: 'epochOf(sequence) === epoch;',
     put: 'true;',
   },
   {

@@ -61,6 +61,8 @@ const KEY = Buffer.from('a key that hostile members have');
 const TURN_MS = 3_000;
 const AT_ONCE = 24;
 const ANSWER_MS = 30_000;
+/** All that hours have logged is read. */
+const CONTENT_MS = 3_600_000;
 const OPTIONS = { clusterId: CLUSTER, segmentBytes: 16 * 1024 * 1024 };
 const OWN = { ...OPTIONS, maxSlotBytes: 64 * 1024 * 1024, http: { port: 0 } };
 const NODES = ['a', 'b', 'c'] as const;
@@ -110,14 +112,14 @@ class Attacked {
   }
 
   async content(): Promise<{ count: number; digest: string }> {
-    return (await this.#ask({ ask: 'content' })) as { count: number; digest: string };
+    return (await this.#ask({ ask: 'content' }, CONTENT_MS)) as { count: number; digest: string };
   }
 
-  async #ask(message: object): Promise<unknown> {
+  async #ask(message: object, withinMs = ANSWER_MS): Promise<unknown> {
     if (this.ended !== undefined) throw new Error(`${this.name} ended: ${this.ended}`);
     const id = ++this.#asked;
     return await new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`${this.name} hangs`)), ANSWER_MS);
+      const late = setTimeout(() => reject(new Error(`${this.name} hangs`)), withinMs);
       this.#answers.set(id, ({ result, error }) => {
         clearTimeout(late);
         if (error === undefined) resolve(result);

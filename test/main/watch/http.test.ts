@@ -3,6 +3,7 @@ import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import path from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
@@ -352,6 +353,30 @@ describe('what a node does not answer', () => {
     expect(codes.filter((code) => code !== 200 && code !== 429)).toEqual([]);
     expect((await fetch(urlOf(a, '/live'))).status).toBe(200);
     expect((await fetch(urlOf(a, '/ready'))).status).toBe(200);
+  });
+
+  test('FAULT-47 who asks thousands at once is cut off, with TLS or without', async () => {
+    const made = await makeCertificates(dir);
+    const tls = { certFile: made.cert, keyFile: made.key };
+    const nodes = { net: await open('a'), tls: await open('b', { http: { ...ANY, tls } }) };
+    /** @returns how many answers come, once the connection has ended */
+    const ask = (kind: 'net' | 'tls', times: number): Promise<number> =>
+      new Promise((resolve) => {
+        let said = '';
+        const to = { host: '127.0.0.1', port: nodes[kind].httpAddress!.port };
+        const socket =
+          kind === 'net' ? net.connect(to) : connectTls({ ...to, rejectUnauthorized: false });
+        const last = 'GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
+        socket.write('GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(times - 1) + last);
+        socket.on('data', (chunk) => (said += chunk)).on('error', () => undefined);
+        socket.on('close', () => resolve(said.split('HTTP/1.1 200').length - 1));
+      });
+    for (const kind of ['net', 'tls'] as const) {
+      expect(await ask(kind, 8)).toBe(8);
+      expect(await ask(kind, 900)).toBeLessThan(100);
+      const [refused] = nodes[kind].status().refused.filter(({ reason }) => reason === 'rate');
+      expect(refused).toMatchObject({ times: 1 });
+    }
   });
 
   test('a connection that says nothing is ended', async () => {

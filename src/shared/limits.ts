@@ -191,8 +191,12 @@ export const READ_BUFFER_BYTES = 256 * KiB;
 export const LISTEN_BACKLOG = 4_096;
 /** Connections that were let in. */
 export const CONNECTIONS_MAX = 256;
-/** Peer calls that are answered at once, how long each may take, what an answer may come to. */
-export const PEER_CALLS_MAX = 32;
+/**
+ * Peer calls that are answered at once, in all and of one node: no member's appends leave the
+ * others no room to ask who leads. How long each may take, what an answer may come to.
+ */
+export const PEER_CALLS_MAX = 128;
+export const PEER_CALLS_PER_NODE_MAX = 32;
 export const PEER_CALL_MAX_MS = 60_000;
 export const PEER_ANSWER_MAX_BYTES = 16 * MiB;
 /** What a repair asks for at once, how long the answer may take, bad places in one segment. */
@@ -235,7 +239,7 @@ export const ASK_SPACES_MAX = 256;
 /** Calls about spaces that one node has open at one member, for each kind of question. */
 export const MEMBER_CALLS_MAX = 4;
 /** Connections to one member for appends that are led to it, one append at a time on each. */
-export const APPEND_CALLS_MAX = 4;
+export const APPEND_CALLS_MAX = 16;
 /** Such a connection is used no longer: a call ends after PEER_CALL_MAX_MS, whatever it does. */
 export const APPEND_CALL_LIFE_MS = 20_000;
 /** Appends of a node that are on their way to others. */

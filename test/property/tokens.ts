@@ -294,11 +294,19 @@ async function failOver(m: Model, w: World, first: number): Promise<void> {
   });
 }
 
+/** Nobody else gets it, however slow the machine is. */
+async function appendAlone(m: Model, w: World): Promise<Written> {
+  await w.cut();
+  const text = m.next();
+  const { token } = await w.ask<{ token: Appended }>(m.leader, 'append', { text });
+  return { ...token, text };
+}
+
 /** @returns in order what was appended, with its token where that was told */
-function load(w: World, m: Model, n: number): Partial<Written>[] {
+function load(w: World, m: Model, n: number, isAlone: boolean): Partial<Written>[] {
   return Array.from({ length: n }, (_, i) => {
     const tried: { -readonly [K in keyof Written]?: Written[K] } = { text: m.next() };
-    const ack = { replicas: i % 2, ...LONG };
+    const ack = { replicas: isAlone ? 0 : i % 2, ...LONG };
     w.ask<{ token: Appended }>(m.leader, 'append', { text: tried.text, ack }).then(
       ({ token }) => Object.assign(tried, token, { isSafe: ack.replicas > 0 }),
       () => undefined,
@@ -313,29 +321,36 @@ const crash = fc.record({
   ms: fc.nat(12),
   heir: fc.nat(2),
   isAway: fc.boolean(),
+  isAlone: fc.constantFrom(true, true, false),
 });
 const crashed = fc.constantFrom(...IDS, 'leader' as const, 'leader' as const);
-const crashes = fc.tuple(crashed, crash).map(([who, { load: n, ms, heir, isAway }]) =>
-  named('crash', `of ${who} after ${n} in ${ms} ms, heir ${heir}, away ${isAway}`, async (m, w) => {
+const crashes = fc.tuple(crashed, crash).map(([who, { load: n, ms, heir, isAway, ...cut }]) => {
+  const of = `${who} after ${n} in ${ms} ms, heir ${heir}, away ${isAway}, alone ${cut.isAlone}`;
+  return named('crash', of, async (m, w) => {
     await allUp(w);
     const id = who === 'leader' ? m.leader : who;
     const isLeader = id === m.leader;
-    const tried = isLeader ? load(w, m, n) : [];
+    const isAlone = cut.isAlone && isLeader && heir < 2;
+    const tried: Partial<Written>[] = isAlone ? [await appendAlone(m, w)] : [];
+    if (isLeader) tried.push(...load(w, m, n, isAlone));
     await new Promise((resolve) => setTimeout(resolve, isLeader ? ms : 0));
     await w.kill(id);
     count(isLeader ? 'crash: of the leader' : 'crash: of a replica');
+    if (isAlone) await w.heal();
     if (isLeader && heir < 2) {
       await failOver(m, w, heir);
       count('failover');
     }
+    // Else the next crash may bring back what was lost: nobody else has heard of this one.
+    if (isAlone) await w.settled(m.leader);
     if (!isAway || m.leader === id) await w.start(id);
     if (!isLeader) return;
     if (m.leader === id) await leads(w, id);
     const acked = tried.findLastIndex((one) => (one as { isSafe?: boolean }).isSafe === true);
     if (acked >= 0) m.safe = m.kept.length + acked + 1;
     await resolve(m, w, tried, m.leader !== id);
-  }),
-);
+  });
+});
 
 const comings = fc.constant(named('all come back', '', (_, w) => allUp(w)));
 

@@ -55,8 +55,8 @@ export interface ConnectionHooks {
   refused(connection: ReceiverConnection, error: EngramError): number;
   /** Rejects where the primary of this hello must not come in. */
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
-  /** Throws where no more peer calls are taken. */
-  called(): void;
+  /** Throws where no more peer calls are taken of this node. */
+  called(nodeId: string): void;
   follows(space: SpaceState, handle: number): void;
   closed(connection: ReceiverConnection, reason: string): void;
 }
@@ -138,8 +138,9 @@ export class ReceiverConnection implements SnapshotLink {
     return isStillProved(proof, this.#host.credentials.now);
   }
 
-  get isPeerCall(): boolean {
-    return this.#peer !== undefined;
+  /** Whose call it is; undefined: it is none. */
+  get callerId(): string | undefined {
+    return this.#peer?.nodeId;
   }
 
   /** For how long half a frame of it has taken room that others could have, ms. */
@@ -352,7 +353,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */
   #called({ nodeId, maxFrameBytes }: Hello): void {
-    this.#hooks.called();
+    this.#hooks.called(nodeId);
     const peer = { nodeId, maxFrameBytes };
     const send = (frame: PlainFrame): Promise<void> =>
       new Promise((taken) => {

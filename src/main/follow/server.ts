@@ -11,6 +11,7 @@ import {
   HALF_FRAME_MS,
   HANDSHAKE_DEADLINE_MS,
   PEER_CALLS_MAX,
+  PEER_CALLS_PER_NODE_MAX,
   PRE_TRUST_CONNECTIONS_MAX,
   PRE_TRUST_KEPT,
   PRE_TRUST_PER_ADDRESS_MAX,
@@ -93,7 +94,7 @@ export class ReceiverServer {
       admit: (hello) => this.#admit(connection, hello),
       refused: (c, error) => this.#refused(c, error),
       claim: (c, hello) => this.#claim(c, hello),
-      called: () => this.#called(connection),
+      called: (nodeId) => this.#called(connection, nodeId),
       follows: (space, handle) => this.#follows(space, connection, handle),
       closed: (c, reason) => this.#closed(c, reason),
     });
@@ -195,10 +196,12 @@ export class ReceiverServer {
     follower?.connection.fence(space);
   }
 
-  #called(connection: ReceiverConnection): void {
-    const calls = [...this.#connections].filter((c) => c.isPeerCall);
-    if (calls.length >= PEER_CALLS_MAX) {
-      throw failure('ConnectionRefused', `${calls.length} peers ask at once`);
+  #called(connection: ReceiverConnection, nodeId: string): void {
+    const callers = [...this.#connections].flatMap(({ callerId }) => callerId ?? []);
+    const own = callers.filter((callerId) => callerId === nodeId).length;
+    if (callers.length >= PEER_CALLS_MAX || own >= PEER_CALLS_PER_NODE_MAX) {
+      const found = `${callers.length} calls of peers at once, ${own} of them of ${nodeId}`;
+      throw failure('ConnectionRefused', found);
     }
     this.#places.leave(connection);
   }

@@ -55,6 +55,10 @@ export class PeerConnection {
     this.#isEnded = isEnded;
   }
 
+  get nodeId(): string {
+    return this.#peer.nodeId;
+  }
+
   /**
    * Takes a question. Throws ProtocolViolation for what is none.
    * @returns when to go on reading
@@ -63,7 +67,7 @@ export class PeerConnection {
     const { peers, heardIn, mayReplicate } = this.#host;
     const handler = peers[frame.kind] as PeerHandler<Frame['kind']> | undefined;
     if (!handler) throw failure('ProtocolViolation', `a frame ${frame.kind} from a peer that asks`);
-    const { nodeId } = this.#peer;
+    const { nodeId } = this;
     const question = allowedOf(frame, (id) => mayReplicate(nodeId, id));
     if (question) heardIn(question, nodeId);
     this.#isAnswering = true;

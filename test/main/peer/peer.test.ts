@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
 import { nodePlatform } from '#src/main/node/machine.js';
 import { PeerClient, type PeerIdentity } from '#src/main/peer/client.js';
-import { PEER_CALLS_MAX } from '#src/shared/limits.js';
+import { APPEND_CALLS_MAX, PEER_CALLS_PER_NODE_MAX } from '#src/shared/limits.js';
 import type { Member } from '#src/shared/log/node-record.js';
 import { idOf } from '#src/shared/names.js';
 import { checkBatchEntries, decodeBatch } from '#src/shared/wire/batch.js';
@@ -200,10 +200,15 @@ describe('peer calls', () => {
     await wire.closed;
     const asking = client();
     const calls = [];
-    for (let i = 0; i < PEER_CALLS_MAX; i++) calls.push(await asking.open(memberOf(a), WAIT_MS));
+    for (let i = 0; i < PEER_CALLS_PER_NODE_MAX; i++) {
+      calls.push(await asking.open(memberOf(a), WAIT_MS));
+    }
     await expect(asking.open(memberOf(a), WAIT_MS)).rejects.toMatchObject({
       code: 'ConnectionRefused',
     });
+    // Its appends leave it room for other questions; and another node has its own.
+    expect(2 * APPEND_CALLS_MAX).toBeLessThanOrEqual(PEER_CALLS_PER_NODE_MAX);
+    (await client({ nodeId: 'c' }).open(memberOf(a), WAIT_MS)).close();
     for (const call of calls) call.close();
     const question = { kind: 'standing-ask', ids: [idOf('s')] } as const;
     await until('room for a call', () => a.status().durableLsn > 0);

@@ -7,8 +7,8 @@
  * these, CRC of the row before it. Stretches: first u64, bytes from the segment's start u32,
  * length u32.
  */
-import { ByteReader, ByteWriter } from '../bytes.js';
-import { crc32c } from '../crc.js';
+import { ByteReader, ByteWriter, idWord } from '../bytes.js';
+import { crc32c, crc32cRange, crc32cTable } from '../crc.js';
 import { failure } from '../errors.js';
 import type { Lsn, Sequence, Slot } from '../position.js';
 import { SegmentIndex, type Stretches } from './segment-index.js';
@@ -37,31 +37,64 @@ export function encodeIndex(
   end: Lsn,
   idOf: (slot: Slot) => string,
 ): Uint8Array {
-  const rows = [...index.slots].map((slot) => ({ id: idOf(slot), slot }));
-  rows.sort((a, b) => (a.id < b.id ? -1 : 1));
-  const head = new ByteWriter().u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(rows.length);
-  head.u32(crc32c(head.bytes()));
-  // Two writers for all: one for each row would take longer than all else, in one turn.
-  const all = new ByteWriter();
+  const rows = sortedRows(index, idOf);
   const behindRows = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * rows.length;
-  for (const { id, slot } of rows) {
-    const [begin, at] = [head.length, all.length];
-    const stretches = index.stretches(slot);
-    encodeStretches(all, stretches, start);
-    head.id(id).u64(index.first(slot)!).u64(index.last(slot)!);
-    head.u32(behindRows + at).u32(stretches.length / 3);
-    head.u32(crc32c(all.bytes().subarray(at)));
-    head.u32(crc32c(head.bytes().subarray(begin)));
+  let length = behindRows;
+  for (const { stretches } of rows) length += (STRETCH_BYTES * stretches.length) / 3;
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  const head = new ByteWriter().u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(rows.length);
+  bytes.set(head.u32(crc32c(head.bytes())).bytes());
+  // All in one place, without a view for each row: of many spaces this is one long turn.
+  let [row, at] = [INDEX_HEAD_BYTES, behindRows];
+  for (const { id, stretches, last } of rows) {
+    const size = putStretches(view, at, stretches, start);
+    for (let word = 0; word < 4; word++) view.setUint32(row + 4 * word, idWord(id, word), true);
+    putU64(view, row + 16, stretches[0]!);
+    putU64(view, row + 24, last);
+    view.setUint32(row + 32, at, true);
+    view.setUint32(row + 36, stretches.length / 3, true);
+    view.setUint32(row + 40, crc32cRange(bytes, view, at, size), true);
+    view.setUint32(row + 44, crc32cTable(view, row, INDEX_ROW_BYTES - 4), true);
+    row += INDEX_ROW_BYTES;
+    at += size;
   }
-  return head.raw(all.bytes()).bytes();
+  return bytes;
 }
 
-function encodeStretches(w: ByteWriter, stretches: Stretches, start: Lsn): void {
-  for (let i = 0; i < stretches.length; i += 3) {
-    w.u64(stretches[i]!)
-      .u32(stretches[i + 1]! - start)
-      .u32(stretches[i + 2]!);
+interface SpaceStretches {
+  readonly id: string;
+  /** Of the id, what it is sorted by where that tells: faster than the text. */
+  readonly begin: number;
+  readonly stretches: Stretches;
+  readonly last: Sequence;
+}
+
+function sortedRows(index: SegmentIndex, idOf: (slot: Slot) => string): SpaceStretches[] {
+  const rows: SpaceStretches[] = [];
+  for (const [slot, { stretches, last }] of index.unsettled) {
+    const id = idOf(slot);
+    const begin = Number.parseInt(id.slice(0, 8), 16);
+    rows.push({ id, begin, stretches, last });
   }
+  return rows.sort((a, b) => a.begin - b.begin || (a.id < b.id ? -1 : 1));
+}
+
+/** @returns the bytes that they take */
+function putStretches(view: DataView, to: number, stretches: Stretches, start: Lsn): number {
+  let at = to;
+  for (let i = 0; i < stretches.length; i += 3) {
+    putU64(view, at, stretches[i]!);
+    view.setUint32(at + 8, stretches[i + 1]! - start, true);
+    view.setUint32(at + 12, stretches[i + 2]!, true);
+    at += STRETCH_BYTES;
+  }
+  return at - to;
+}
+
+function putU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value >>> 0, true);
+  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 
 /** One that an older version has written: nobody reads it, and it is built again when needed. */

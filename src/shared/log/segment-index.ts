@@ -61,18 +61,20 @@ export class SegmentIndex {
    * what it had before: for one sequence the later entry counts.
    */
   add(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
-    let row = this.#rows.get(slot);
+    const row = this.#rows.get(slot);
     if (!row || first <= row.last) {
-      row = { stretches: [], last: 0 };
-      this.#rows.set(slot, row);
+      // No longer than it is: most spaces of many have one in a segment.
+      this.#rows.set(slot, { stretches: [first, lsn, bytes], last: first + count - 1 });
+      this.#count++;
+      return;
     }
     const { stretches } = row;
     const at = stretches.length - 3;
-    const begin = stretches[at + 1] ?? 0;
-    const gap = lsn - begin - (stretches[at + 2] ?? 0);
+    const begin = stretches[at + 1]!;
+    const gap = lsn - begin - stretches[at + 2]!;
     // The more there are, the coarser they become: memory stays bounded, however many spaces.
     const most = INDEX_GAP_BYTES * 4 ** Math.floor(this.#count / INDEX_STRETCHES);
-    const isNext = at >= 0 && first === row.last + 1 && gap >= 0 && gap <= most;
+    const isNext = first === row.last + 1 && gap >= 0 && gap <= most;
     if (isNext && lsn + bytes - begin <= Math.max(INDEX_EVERY_BYTES, most)) {
       stretches[at + 2] = lsn + bytes - begin;
     } else {
@@ -114,6 +116,11 @@ export class SegmentIndex {
       else high = middle;
     }
     return slots[low] === slot && lasts[low]! > 0 ? low : -1;
+  }
+
+  /** What it knows by itself: all, until it has settled. */
+  get unsettled(): Iterable<[Slot, Readonly<Row>]> {
+    return this.#rows;
   }
 
   /** The spaces that have entries here. */

@@ -77,6 +77,13 @@ function plain(line: string): string {
   return line.trim().replace(/\s+/g, ' ');
 }
 
+interface Told {
+  /** Which machine the chapter's only one is. */
+  readonly as?: string;
+  /** What the words between two blocks of commands say: called before each but the first. */
+  readonly between?: () => void;
+}
+
 /**
  * Does what the chapter says, in its order. Throws, with the line, where it is not as it says.
  * @param own lines of a machine's file beside those of the chapter, by its name
@@ -85,10 +92,14 @@ export async function follow(
   machines: Machines,
   title: string,
   own: Readonly<Record<string, string>> = {},
+  { as, between }: Told = {},
 ): Promise<void> {
-  const blocks = blocksOf(title);
+  const blocks = blocksOf(title).map((block) => {
+    return as === undefined ? block : { ...block, text: block.text.replaceAll('node-b', as) };
+  });
   for (const [i, block] of blocks.entries()) {
     if (block.language === 'text') continue;
+    if (i > 0) between?.();
     const next = blocks[i + 1];
     const sees = next?.language === 'text' ? next.text : '';
     await carryOut(machines, block, sees, own).catch((error: Error) => {

@@ -11,7 +11,8 @@ import { makeFolder, removeFolder } from '../support/cluster.js';
 import { NEEDS, requireHere } from '../support/needs.js';
 
 const ROOT = path.join(import.meta.dirname, '../..');
-const CLI = path.join(ROOT, 'dist/main/cli.js');
+/** On each machine: where the package is that its units and its engram-wal are of. */
+const PACKAGE = '/etc/engram-wal.package';
 /** As the runbook has them. */
 const ADDRESSES: Readonly<Record<string, string>> = {
   'node-a': '10.0.0.1',
@@ -22,6 +23,16 @@ const ADDRESSES: Readonly<Record<string, string>> = {
 };
 const OWN_FOLDERS = { etc: '/etc', lib: '/var/lib', run: '/run', log: '/var/log' } as const;
 const COMMAND_MS = 60_000;
+
+/**
+ * What a release that speaks version 1 alone has in these files of dist/shared: it knows of no
+ * newer one, nor of the mark by which nodes of newer ones see that their offer was changed.
+ */
+const OLDER = [
+  ['limits.js', 'PROTOCOL_VERSION = 2;', 'PROTOCOL_VERSION = 1;'],
+  ['wire/auth.js', 'if (version === 1 && ONLY_1_OFFERED', 'if (false && ONLY_1_OFFERED'],
+  ['wire/auth.js', 'version > 1 ? this.#nonce : ', 'true ? this.#nonce : '],
+] as const;
 
 const SYSTEMCTL = `#!/bin/sh
 # systemctl, as far as the runbook needs it.
@@ -111,7 +122,8 @@ export class Machines {
     fs.mkdirSync(bin);
     const tool = (name: string, text: string): void =>
       fs.writeFileSync(path.join(bin, name), text, { mode: 0o755 });
-    tool('engram-wal', `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`);
+    const cli = `"$(cat ${PACKAGE})/dist/main/cli.js"`;
+    tool('engram-wal', `#!/bin/sh\nexec '${process.execPath}' ${cli} "$@"\n`);
     tool('systemctl', SYSTEMCTL);
     tool('journalctl', JOURNALCTL);
     fs.mkdirSync(path.join(this.folder, 'mnt'));
@@ -136,7 +148,7 @@ export class Machines {
         fs.copyFileSync(`/etc/${file}`, path.join(this.#own(name, 'etc'), file));
       }
     }
-    this.#units(name);
+    this.install(name, ROOT);
     mounts.push(`mount --bind ${path.join(this.folder, 'mnt')} /mnt`);
     const script = `set -e; ${mounts.join('; ')}; echo ready; exec sleep infinity`;
     const args = ['netns', 'exec', net, 'unshare', '-m', 'sh', '-c', script];
@@ -148,18 +160,47 @@ export class Machines {
     });
   }
 
-  /** As a package is installed: the unit files, which name this repository in its place. */
-  #units(name: string): void {
+  /**
+   * As a package is installed in the place of the one before: the unit files name it.
+   * @param place where its files are: this repository, or a release made of it
+   */
+  install(name: string, place: string): void {
+    this.write(name, PACKAGE, place);
     const there = path.join(this.#own(name, 'etc'), 'systemd/system');
     fs.mkdirSync(there, { recursive: true });
     const from = path.join(ROOT, 'deploy/systemd');
     for (const file of fs.readdirSync(from)) {
       const text = fs.readFileSync(path.join(from, file), 'utf8');
       const own = text
-        .replaceAll('/usr/lib/engram-wal', ROOT)
+        .replaceAll('/usr/lib/engram-wal', place)
         .replaceAll('/usr/bin/node', process.execPath);
       fs.writeFileSync(path.join(there, file), own);
     }
+  }
+
+  /** This release. */
+  get current(): string {
+    return ROOT;
+  }
+
+  /**
+   * A release of which no node speaks the newest version of the protocol.
+   * @returns where its files are
+   */
+  older(): string {
+    const place = path.join(this.folder, 'older');
+    if (fs.existsSync(place)) return place;
+    fs.cpSync(path.join(ROOT, 'dist'), path.join(place, 'dist'), { recursive: true });
+    for (const same of ['package.json', 'node_modules', 'deploy', 'docs']) {
+      fs.symlinkSync(path.join(ROOT, same), path.join(place, same));
+    }
+    for (const [name, now, before] of OLDER) {
+      const file = path.join(place, 'dist/shared', name);
+      const text = fs.readFileSync(file, 'utf8');
+      if (!text.includes(now)) throw new Error(`${name} has no ${now}: what is older of it?`);
+      fs.writeFileSync(file, text.replace(now, before));
+    }
+    return place;
   }
 
   #own(name: string, folder: string): string {

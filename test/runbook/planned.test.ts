@@ -78,6 +78,31 @@ describe('planned work, as the runbook says it', () => {
     await sameOn(machines, THREE);
   });
 
+  test('upgrade, from a release that speaks an older protocol', { timeout: TEST_MS }, async () => {
+    machines = await Machines.start(THREE);
+    for (const name of THREE) machines.install(name, machines.older());
+    await threeNodes(machines);
+    const versions = async (name: string): Promise<number[]> => {
+      const { replicas } = JSON.parse(await machines.must(name, 'engram-wal status --json'));
+      return replicas.map(({ version }: { version: number }) => version);
+    };
+    expect(await versions('node-a')).toEqual([1, 1]);
+    const append = (name: string, payload: string) =>
+      machines.must(name, `engram-wal append ${DIR} --space tenant-b --payload ${payload} --ack 2`);
+    await append('node-a', 'before');
+    // Replicas first, who leads last: it hands over to one that is new already.
+    for (const name of ['node-b', 'node-c', 'node-a']) {
+      const between = () => machines.install(name, machines.current);
+      await follow(machines, 'Upgrade, one node at a time', {}, { as: name, between });
+      await sameOn(machines, THREE);
+    }
+    const located = await machines.must('node-a', `engram-wal locate ${DIR} --space tenant-b`);
+    const leader = /node-[bc]/.exec(located)![0];
+    expect(await versions(leader)).toEqual([2, 2]);
+    await append(leader, 'after');
+    await sameOn(machines, THREE);
+  });
+
   test('the level of the log', { timeout: TEST_MS }, async () => {
     await begun();
     const debug = `journalctl -u engram-wal -o cat -g '"level":20'`;

@@ -147,6 +147,7 @@ async function open(
         if (news.change === 'reloaded') {
           all.ship.renew(credentials);
           all.follow.renewed();
+          all.lead.peers.renewed();
         }
         ground.emitter.emit('credentials', news);
       });

@@ -25,7 +25,7 @@ import {
   type Frame,
   type PlainFrame,
 } from '../../shared/wire/protocol.js';
-import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
+import { type CredentialsNow, isStillProved } from '../../shared/wire/tls/certificates.js';
 import type { Sockets } from '../runtime/machine.js';
 
 /** As whom a node asks, and what it takes. */
@@ -98,6 +98,11 @@ export class PeerClient {
     return call;
   }
 
+  /** Keys or certificates were read anew: whoever has proved itself by others is asked no more. */
+  renewed(): void {
+    for (const call of [...this.#calls]) if (!call.isProved) call.fail(call.withdrawn());
+  }
+
   /** Ends all calls, now and from now on. */
   close(): void {
     this.#isClosed = true;
@@ -152,6 +157,16 @@ export class PeerCall {
       if (error instanceof EngramError) this.#refuse(error);
     });
     socket.on('close', () => this.fail(this.#lost(cause)));
+  }
+
+  /** What the other end has proved itself by, as far as it has, is in force. */
+  get isProved(): boolean {
+    const proof = { proven: this.#socket.proven, key: this.#auth?.key };
+    return isStillProved(proof, this.#own.credentials.now);
+  }
+
+  withdrawn(): Error {
+    return failure('AuthFailed', `${this.#name}: what it has proved itself by counts no more`);
   }
 
   /** It takes no more questions. */
@@ -212,6 +227,8 @@ export class PeerCall {
         throw failure('UnsupportedVersion', `${this.#name} chose version ${version}`);
       }
       const proof = this.#auth!.welcomed(auth, version);
+      // While it proved itself, files may have been read anew.
+      if (!this.isProved) throw this.withdrawn();
       this.version = version;
       this.knowsGlance = (features & FEATURE_GLANCE) !== 0;
       this.directoryId = directoryOf(version, auth);

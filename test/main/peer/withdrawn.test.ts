@@ -1,12 +1,16 @@
 /** Keys and authorities that are taken away: links that were made by them end, all others go on. */
 import { X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Node, NodeOptions } from '#src/main/index.js';
+import { DiallerAuth, ListenerAuth, type Parties } from '#src/shared/wire/auth.js';
+import { FEATURE_PEER_CALL } from '#src/shared/wire/peer-frames.js';
 import { isStillProved } from '#src/shared/wire/tls/certificates.js';
 import { Authority } from '../../support/certificates.js';
 import { contentOf, EachTest, heard, until } from '../../support/cluster.js';
+import { WireClient } from '../../support/wire-client.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 const [OLD, NEW] = ['the old key of both nodes', 'the new key of both nodes'];
@@ -90,7 +94,95 @@ describe.each(Object.keys(WITHDRAWALS))('%s is taken away', (what) => {
     }
     await until('it streams', () => reason().startsWith('streams'), 10_000);
     await a.space('s').append(1, Buffer.from('y'), { ack: { replicas: 1 } });
-    expect(await contentOf(b.space('s'))).toHaveLength(2);
+    const written = (await contentOf(b.space('s'))).filter((entry) => entry.split(' ')[2] === '1');
+    expect(written).toHaveLength(2);
+  });
+});
+
+describe('a key is taken away while a handshake by it is under way', () => {
+  const NONCE = Buffer.alloc(32, 7);
+  const by = (listener: string): Parties => ({ clusterId: 'test', dialler: 'a', listener });
+
+  async function keyFile(nodeId: string): Promise<string> {
+    const file = path.join(life.folder, `key-${nodeId}`);
+    fs.writeFileSync(file, `${OLD}\n${NEW}\n`, { mode: 0o600 });
+    return file;
+  }
+
+  /** Has heard the welcome, and proved nothing yet. */
+  async function greeted(to: Node, features: number): Promise<[WireClient, Buffer]> {
+    const client = new WireClient(to.address!.port);
+    life.finally(() => client.socket.destroy());
+    const hello = { minVersion: 1, maxVersion: 2, nodeId: 'a', auth: NONCE, features };
+    const { auth } = await client.hello('b', hello);
+    const dialler = new DiallerAuth([Buffer.from(OLD)], by('b'), NONCE);
+    return [client, Buffer.from(dialler.welcomed(auth, 2)!)];
+  }
+
+  test.each([
+    ['a link', 0],
+    ['a peer call', FEATURE_PEER_CALL],
+  ])('%s that comes is not let in; one that was is ended', async (_, features) => {
+    const file = await keyFile('b');
+    const b = await life.start('b', { listen: LISTEN, keyFile: file });
+    const [inside, itsProof] = await greeted(b, features);
+    const asks = (client: WireClient): void => {
+      if (features !== 0) client.send({ kind: 'standing-ask', ids: [] });
+      else client.send({ kind: 'ask', id: '00112233445566778899aabbccddeeff', name: 'x' });
+    };
+    inside.send({ kind: 'proof', proof: itsProof });
+    asks(inside);
+    await inside.next(features === 0 ? 'answer' : 'peer-done');
+    const [late, proof] = await greeted(b, features);
+    fs.writeFileSync(file, `${NEW}\n`);
+    await b.reloadCredentials();
+    late.send({ kind: 'proof', proof });
+    asks(late);
+    await Promise.all([inside.closed, late.closed]);
+    expect(late.frames.filter(({ kind }) => kind !== 'bye')).toEqual([]);
+  });
+
+  test('who is dialled, for a link or a peer call, is told nothing', async () => {
+    const file = await keyFile('a');
+    const waiting = new Map<'link' | 'call', () => void>();
+    const ended = new Map<'link' | 'call', string[]>();
+    // Proves itself by the old key once that is gone at the other end.
+    const server = net.createServer((socket) => {
+      const client = new WireClient(socket);
+      life.finally(() => socket.destroy());
+      void (async () => {
+        const { hello } = await client.next('hello');
+        const auth = new ListenerAuth([Buffer.from(OLD)], NONCE);
+        const { minVersion, maxVersion, clusterId, features } = hello;
+        const versions = { minVersion, maxVersion, version: 2 };
+        const said = auth.hello(hello.auth, by('b'), versions);
+        const how = (features & FEATURE_PEER_CALL) === 0 ? 'link' : 'call';
+        if (waiting.has(how)) return;
+        await new Promise<void>((resolve) => waiting.set(how, resolve));
+        const caps = { maxFrameBytes: hello.maxFrameBytes, maxEntryBytes: hello.maxEntryBytes };
+        const who = { version: 2, clusterId, nodeId: 'b', incarnation: 1n, features };
+        client.send({ kind: 'welcome', welcome: { ...who, ...caps, auth: said } });
+        await client.closed;
+        ended.set(
+          how,
+          client.frames.map(({ kind }) => kind).filter((kind) => kind !== 'bye'),
+        );
+      })().catch(() => undefined);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    life.finally(() => server.close());
+    const { port } = server.address() as net.AddressInfo;
+    const replicas = [{ nodeId: 'b', host: '127.0.0.1', port }];
+    const a = await life.start('a', { keyFile: file, replicas, http: LISTEN });
+    // How all members are.
+    const asked = fetch(`http://127.0.0.1:${a.httpAddress!.port}/cluster`);
+    await until('it is dialled for both', () => waiting.size === 2);
+    fs.writeFileSync(file, `${NEW}\n`);
+    await a.reloadCredentials();
+    for (const go of waiting.values()) go();
+    await until('both have ended', () => ended.size === 2);
+    await (await asked).text();
+    expect(Object.fromEntries(ended)).toEqual({ link: [], call: [] });
   });
 });
 

@@ -109,6 +109,15 @@ export class PrometheusServer {
     return answer.data!.result;
   }
 
+  /** Until a target has said who it is, or Prometheus has ended. */
+  async met(instance: string): Promise<void> {
+    const asked = `engram_node_info{instance="${instance}"}`;
+    while ((await this.query(asked).catch(() => [])).length === 0) {
+      if (this.#child.exitCode !== null) return;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+  }
+
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null) return;
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));

@@ -30,8 +30,9 @@ describe('planned work, as the runbook says it', () => {
     await begun();
     await follow(machines, 'Drain a node, and rebalance');
     for (const name of THREE) {
-      const { output } = await machines.run(name, 'engram-wal status');
-      expect(output).toContain('3 spaces, 1 led here');
+      // What a node counts is counted once a second.
+      const status = async () => (await machines.run(name, 'engram-wal status')).output;
+      await expect.poll(status, { timeout: 20_000 }).toContain('3 spaces, 1 led here');
     }
     await sameOn(machines, THREE);
   });

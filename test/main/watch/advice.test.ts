@@ -115,6 +115,9 @@ describe('500 spaces with one cause', () => {
     const [lagging] = problems.list();
     expect(lagging!.examples).toEqual(['space444', 'space0', 'space1', 'space2', 'space3']);
     expect(lagging!.text).toContain('60.0 s behind');
+    const space = spaceOf('space444', 'degraded');
+    problems.add({ ...space, replicas: [{ ...space.replicas[0]!, lagMs: 'unknown' }] });
+    expect(problems.list()[0]!.text).toMatch(/^Replica node-b is behind, how far is not known \(/);
   });
 
   test('and another cause is another problem, of the same space too', () => {

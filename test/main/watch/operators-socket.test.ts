@@ -78,6 +78,22 @@ const remove = (dir: string): string[] => ['remove-replica', dir, '--node', 'nob
 const locate = (dir: string): string[] => ['locate', dir, '--space', 's'];
 
 describe('the socket of a running node', () => {
+  test('what is longer than any entry is refused by the node, not told as no node', async () => {
+    const dir = path.join(folder, 'a');
+    await serve(dir);
+    const { code, err } = await run([
+      'append',
+      dir,
+      '--space',
+      's',
+      '--payload',
+      'x'.repeat(99_999),
+    ]);
+    expect(err).toMatch(/a question of \d+ bytes, .* shorten the payload/);
+    expect(code).toBe(4);
+    expect(await run(locate(dir))).toMatchObject({ code: 0, err: '' });
+  });
+
   test('FAULT-87 service and tool have different folders for temporary files', async () => {
     const dir = path.join(folder, 'a');
     const its = path.join(folder, 'private-tmp');

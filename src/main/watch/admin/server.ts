@@ -212,7 +212,9 @@ function serveOne(
     else if (chunk.includes('\n')) {
       clearTimeout(silent);
       socket.removeAllListeners('data');
-      const said = length > most ? tooLong(length, most) : answered(line.split('\n', 1)[0]!);
+      // Who comes so far has shown the secret, and is shown the proof.
+      const whole = (): Promise<AdminAnswer & Proved> => answered(line.split('\n', 1)[0]!);
+      const said = length > most ? { proof: own?.proof ?? '', ...tooLong(length, most) } : whole();
       void Promise.resolve(said).then((one) => socket.end(`${textOf(one)}\n`));
     }
   });

@@ -329,8 +329,11 @@ function textOf(group: Group, primary: PrimaryStatus | undefined): string {
     }
     case 'replica-failed':
       return `Replica ${subject} has failed (${detail}): it gets nothing of ${of}${copies}`;
-    case 'replica-lagging':
-      return `Replica ${subject} is ${lagText(worstLagMs)} behind (${detail}): ${of}${copies}`;
+    case 'replica-lagging': {
+      const isKnown = Number.isFinite(worstLagMs);
+      const lags = isKnown ? `is ${lagText(worstLagMs)} behind` : 'is behind, how far is not known';
+      return `Replica ${subject} ${lags} (${detail}): ${of}${copies}`;
+    }
     default:
       return `Replica ${subject} is ${kind} (${detail}): ${of}${copies}`;
   }

@@ -71,7 +71,7 @@ class Driver {
 }
 
 await runJob(async (job) => {
-  const node = await openNode(job.node);
+  let node = await openNode(job.node);
   try {
     const replicas = job.node.replicas.length;
     const began = performance.now();
@@ -99,13 +99,19 @@ await runJob(async (job) => {
       const { lastSequence } = space.status();
       await space.flushed(lastSequence, { replicas, timeoutMs: 60_000 });
     }
+    const { lastSequence } = spaces[0].status();
+    await node.close();
+    const closed = performance.now();
+    node = await openNode(job.node);
+    const openedMs = performance.now() - closed;
     return {
-      lastSequence: spaces[0].status().lastSequence,
+      lastSequence,
       entries,
       seconds,
       entriesPerSecond: entries / seconds,
       createdMs: opened - began,
       introducedMs,
+      openedMs,
       primaryCpuMicrosPerEntry: (used.cpuSeconds * 1e6) / entries,
       primaryMaxRssBytes: process.resourceUsage().maxRSS * 1024,
     };

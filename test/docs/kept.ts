@@ -35,7 +35,7 @@ export interface Percentiles {
 export interface Failovers {
   readonly electedMs: Percentiles & { readonly count: number };
   readonly fromSigkillMs: Percentiles;
-  readonly runs: readonly Pick<Row, 'machine' | 'node' | 'date'>[];
+  readonly runs: readonly Pick<Row, 'machine' | 'node' | 'date' | 'commit'>[];
 }
 
 const RESULTS = path.join(ROOT, 'bench/results');

@@ -37,6 +37,14 @@ export function checkNewName(what: string, name: unknown): asserts name is strin
   throw failure('Configuration', `${what} is ${JSON.stringify(name)}, which has ${kinds}`);
 }
 
+/** Whether it is a string of 1..255 bytes of well-formed UTF-8: of a space, a node, a host. */
+export function isName(name: unknown): name is string {
+  if (typeof name !== 'string') return false;
+  const bytes = Buffer.from(name, 'utf8');
+  if (bytes.length < 1 || bytes.length > SPACE_NAME_MAX_BYTES) return false;
+  return bytes.toString('utf8') === name;
+}
+
 /** Throws Configuration unless `name` is a string of 1..255 bytes of well-formed UTF-8. */
 export function checkName(what: string, name: unknown): asserts name is string {
   if (typeof name !== 'string') throw wrong(what, name, 'a string of 1 to 255 bytes');

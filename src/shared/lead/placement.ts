@@ -9,6 +9,7 @@
  */
 import { MEMBERS_MAX } from '../limits.js';
 import type { Floor } from '../members/quorum.js';
+import { isName } from '../names.js';
 import type { Epoch } from '../position.js';
 import { checkReach } from './heard.js';
 
@@ -54,7 +55,7 @@ export function encodeNodeRow({ host, port, place, isDrained }: NodeRow): string
 /** @returns undefined where the value is not one of ours */
 export function decodeNodeRow(nodeId: string, session: string, value: string): NodeRow | undefined {
   const { host, port, place, isDrained } = fields(value);
-  if (typeof host !== 'string' || host === '' || typeof place !== 'string') return undefined;
+  if (!isName(nodeId) || !isName(host) || typeof place !== 'string') return undefined;
   if (!isWhole(port) || port < 1 || port > 65_535) return undefined;
   return { nodeId, session, host, port, place, isDrained: isDrained === true };
 }
@@ -67,14 +68,14 @@ export function encodeSpaceRow(row: SpaceRow): string {
 export function decodeSpaceRow(value: string): SpaceRow | undefined {
   const { name, nodeIds, epoch, leader, released, floor } = fields(value);
   if (floor !== undefined && !readFloor(floor)) return undefined;
-  if (typeof name !== 'string' || !isWhole(epoch) || epoch > 0xffffffff) return undefined;
+  if (!isName(name) || !isWhole(epoch) || epoch > 0xffffffff) return undefined;
   if (!Array.isArray(nodeIds) || nodeIds.length > MEMBERS_MAX) return undefined;
-  if (!nodeIds.every((id) => typeof id === 'string' && id !== '')) return undefined;
+  if (!nodeIds.every(isName)) return undefined;
   if (new Set(nodeIds).size !== nodeIds.length) return undefined;
   let leads: LeaderRow | undefined;
   if (leader !== undefined) {
     const { nodeId, session } = (leader ?? {}) as Record<string, unknown>;
-    if (typeof nodeId !== 'string' || typeof session !== 'string') return undefined;
+    if (!isName(nodeId) || typeof session !== 'string') return undefined;
     leads = { nodeId, session };
   }
   const row = { name, nodeIds, epoch, leader: leads, released: released === true };

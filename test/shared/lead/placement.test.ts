@@ -48,6 +48,12 @@ describe('records', () => {
       { ...row(), epoch: 2 ** 32 },
       { ...row(), epoch: 1.5 },
       { ...row(), name: 7 },
+      // What no frame can say, and no space is called.
+      { ...row(), name: '' },
+      { ...row(), name: 'n'.repeat(256) },
+      { ...row(), name: '\ud800' },
+      { ...row(), nodeIds: ['n'.repeat(256)] },
+      { ...row(), leader: { nodeId: 'n'.repeat(256), session: 's' } },
       { ...row(), nodeIds: ['a', 'a'] },
       { ...row(), nodeIds: ['a', ''] },
       { ...row(), nodeIds: Array.from({ length: 65 }, (_, n) => `n${n}`) },
@@ -61,6 +67,7 @@ describe('records', () => {
     for (const value of [
       { host: '', port: 1, place: '' },
       { host: 'h', port: 0, place: 'p' },
+      { host: 'h'.repeat(256), port: 1, place: 'p' },
     ]) {
       expect(decodeNodeRow('a', 's', JSON.stringify(value))).toBeUndefined();
     }

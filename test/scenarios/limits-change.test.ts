@@ -161,6 +161,9 @@ describe('limits that differ between nodes', () => {
     const reason = (): string => a!.status().replicas[0]!.reason;
     await until('it is told', () => /takes less than we send/.test(reason()));
     expect(reason()).toMatch(/ 16384 bytes an entry, \d+ a frame, against \d+ and \d+ here/);
+    const isEntry = 'maxEntryBytes' in own;
+    const why = isEntry ? /\(maxEntryBytes, or .* is less there\)/ : /\(catchUpBatchBytes is more/;
+    expect(reason()).toMatch(why);
   });
 
   test('FAULT-91 a longer entry that nobody has noted ends the link with its name', async () => {

@@ -93,7 +93,10 @@ export function welcomeProblem(
   if (welcome.maxEntryBytes < own.maxEntryBytes || welcome.maxFrameBytes < frameBytes) {
     const theirs = `${welcome.maxEntryBytes} bytes an entry, ${welcome.maxFrameBytes} a frame`;
     const ours = `${own.maxEntryBytes} and ${frameBytes}`;
-    const reason = `it takes less than we send: ${theirs}, against ${ours} here`;
+    const isEntry = welcome.maxEntryBytes < own.maxEntryBytes;
+    const less = 'maxEntryBytes, or segmentBytes that bounds it, is less there';
+    const why = isEntry ? less : 'catchUpBatchBytes is more here';
+    const reason = `it takes less than we send: ${theirs}, against ${ours} here (${why})`;
     return { reason, code: 'Configuration' };
   }
   return undefined;

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { jsonCodec, openNode } from '#src/main/index.js';
 import { EachTest } from '../support/cluster.js';
-import { Example, engramWal, placesOf, ROOT } from '../support/example.js';
+import { Example, engramWal, Overtaken, placesOf, ROOT } from '../support/example.js';
 import { NEEDS, requireHere } from '../support/needs.js';
 
 const NAME = 'sqlite-per-tenant.ts';
@@ -140,4 +140,21 @@ describe(NAME, () => {
     }
     expect(lives.map(({ stderr }) => stderr).join('')).toBe('');
   }, 240_000);
+
+  test('what a leader alone had is undone in its database when another one leads', async () => {
+    const dirOf = (name: string): string => path.join(each.folder, name);
+    const file = path.join(project, NAME);
+    const pair = await Overtaken.make(each, (name, places) => {
+      return new Example(each, file, dirOf(name), name, places.join(), 'shop');
+    });
+    await pair.answer('a', 'add shop apples 3', /^ok/);
+    await pair.answer('b', 'sum shop apples', / 3$/);
+    pair.cutOff();
+    await pair.answer('a', 'add shop lost 5', /\(AckTimeout\)$/);
+    await pair.answer('a', 'sum shop lost', / 5$/);
+    await pair.promote(dirOf('b/log'), 'shop');
+    await pair.answer('b', 'add shop pears 1', /^ok/);
+    await pair.answer('a', 'sum shop pears', / 1$/);
+    expect(await pair.answer('a', 'sum shop lost', /^sum/)).toBe('sum shop lost 0');
+  }, 180_000);
 });

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { EachTest } from './cluster.js';
 import { freePort } from './etcd.js';
+import { TcpProxy } from './tcp-proxy.js';
 
 export const ROOT = path.join(import.meta.dirname, '../..');
 
@@ -45,6 +46,11 @@ export class Example {
   async signal(signal: NodeJS.Signals): Promise<number | null> {
     this.#child.kill(signal);
     return await this.#over();
+  }
+
+  /** SIGSTOP, or SIGCONT: it lives on. */
+  send(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
   }
 
   async kill(): Promise<void> {
@@ -89,4 +95,55 @@ export async function placesOf(...names: string[]): Promise<string[]> {
 export async function engramWal(...args: string[]): Promise<string> {
   const bin = path.join(ROOT, 'dist/main/cli.js');
   return (await promisify(execFile)(process.execPath, [bin, ...args], { timeout: 50_000 })).stdout;
+}
+
+/** The first of two leads; what it takes once it is cut off reaches nobody, and is taken back. */
+export class Overtaken {
+  readonly a: Example;
+  readonly b: Example;
+  readonly #proxy: TcpProxy;
+
+  private constructor(a: Example, b: Example, proxy: TcpProxy) {
+    this.a = a;
+    this.b = b;
+    this.#proxy = proxy;
+  }
+
+  static async make(life: EachTest, start: (name: string, places: string[]) => Example) {
+    const [a = '', b = ''] = await placesOf('a', 'b');
+    const proxy = new TcpProxy(Number(b.split('=')[1]));
+    await proxy.listen();
+    life.finally(() => proxy.close());
+    return new Overtaken(start('a', [a, `b=${proxy.port}`]), start('b', [a, b]), proxy);
+  }
+
+  /** Nothing that `a` sends arrives, and it is not told. */
+  cutOff(): void {
+    this.#proxy.stall('forth');
+  }
+
+  /** `b` comes to lead while `a` stands still; then `a` goes on, and hears of it. */
+  async promote(logOfB: string, space: string): Promise<void> {
+    this.a.send('SIGSTOP');
+    await this.#proxy.close();
+    await engramWal('promote', logOfB, '--space', space);
+    // What waited in it is gone.
+    this.#proxy.flow();
+    await this.#proxy.listen();
+    this.a.send('SIGCONT');
+  }
+
+  /** Asks again until the answer fits. */
+  async answer(of: 'a' | 'b', question: string, pattern: RegExp): Promise<string> {
+    const example = this[of];
+    for (let tries = 0; ; tries++) {
+      const told = example.lines.length;
+      example.say(question);
+      await example.until(question, () => example.lines.length > told);
+      const answer = example.lines[told]!;
+      if (pattern.test(answer)) return answer;
+      if (tries === 200) throw new Error(`${question}: ${answer}, and not ${pattern}`);
+      await sleep(100);
+    }
+  }
 }

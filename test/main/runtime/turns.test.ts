@@ -103,7 +103,7 @@ test('FAULT-103 a scrape looks at so many spaces a turn', async () => {
     segments: { list: [], spareCount: 0, recycled: 0, retainedBytes: 0 },
     damage: { holes: [] },
     wal: { health: { status: { state: 'ok' } }, slabsInUse: 0, waiting: 0 },
-    replication: { monitor, shippers, shippersOf: () => [] },
+    replication: { monitor, shippers, shippersOf: () => [], quorum: { learning: () => [] } },
     room: new DiskRoom(() => Promise.resolve(0)),
     coordinator: new CoordinatorState(new StaticCoordinator()),
     lastBackupMs: () => Promise.resolve(undefined),

@@ -121,7 +121,11 @@ export class LogWriter {
     const worker = this.#worker;
     if (!worker) return;
     worker.ref();
-    const late = setTimeout(() => void worker.terminate(), THREAD_START_MS);
+    const late = setTimeout(() => {
+      const found = `the thread that writes the log has not begun in ${THREAD_START_MS / 1_000} s`;
+      this.#neverBegan(unsuitable(`${found}: is the machine too busy?`, undefined));
+      void worker.terminate();
+    }, THREAD_START_MS);
     try {
       await this.#firstWord;
     } finally {

@@ -297,12 +297,20 @@ async function requireKnown(
   }
 }
 
+/** A path like this names no directory anywhere. */
+const NO_PATH: readonly string[] = ['ENAMETOOLONG', 'ENOTDIR', 'ELOOP', 'EINVAL'];
+
 /** Who writes a backup is not always who asks for it: a refusal says who. */
 async function makeOrSayWho(disk: Disk, dir: string): Promise<void> {
   try {
     await makeDirDurably(disk, dir);
   } catch (error) {
-    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    const { code = '' } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
+    if (NO_PATH.includes(code)) {
+      throw failure('Configuration', `${dir} cannot be made (${code}): another target`, {
+        cause: error,
+      });
+    }
     if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS') throw error;
     const who = `user ${process.geteuid?.() ?? 'of the node'}`;
     const found = `${dir} cannot be made (${code}): a running node writes its backup itself`;

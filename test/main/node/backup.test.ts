@@ -184,7 +184,8 @@ describe('a backup of a running node', () => {
       Array.from({ length: 60 }, () => Buffer.alloc(2_000, 7)),
     );
     fs.mkdirSync(here('there'));
-    for (const target of [here('there'), here('a'), here('a/inside')]) {
+    const noPath = [here('a'.repeat(300)), here('b'.repeat(250)), here('a/lock/x')];
+    for (const target of [here('there'), here('a'), here('a/inside'), ...noPath]) {
       await expect(a.backup(target)).rejects.toMatchObject({ code: 'Configuration' });
     }
     await expect(a.backup('x\0y')).rejects.toMatchObject({ name: 'StorageError' });

@@ -87,6 +87,9 @@ test('what a codec does not take is said, with its entry; behind it reading goes
   await expect(read()).rejects.toMatchObject({ code: 'CodecFailed', details: { sequence: 2 } });
   expect(found).toEqual(['first']);
   expect((await all(space.read({ from: 3 }))).map(({ value }) => value)).toEqual(['third']);
+  // A value with other characters than were written is worse than none.
+  await space.bytes.append(1000, Uint8Array.of(0x22, 0xff, 0x22));
+  await expect(all(space.read({ from: 4 }))).rejects.toThrow(/no UTF-8/);
 });
 
 test('a codec may write every value into the same memory', async () => {

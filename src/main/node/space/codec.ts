@@ -1,4 +1,5 @@
 /** What a host puts into entries and takes out of them, where it would not handle bytes itself. */
+import { isUtf8 } from 'node:buffer';
 import { failure } from '../../../shared/errors.js';
 import { messageOf, viewOf } from '../../../shared/host-input.js';
 import { type Entry, isOfLibrary } from '../../../shared/log/entry.js';
@@ -32,8 +33,12 @@ export interface TypedEntry<T> {
 export function jsonCodec<T>(): Codec<T> {
   return {
     encode: (value) => Buffer.from(JSON.stringify(value)),
-    decode: ({ buffer, byteOffset, length }) =>
-      JSON.parse(Buffer.from(buffer, byteOffset, length).toString()) as T,
+    decode: (payload) => {
+      // What is no UTF-8 would be read with other characters in its place.
+      if (!isUtf8(payload)) throw new Error('its bytes are no UTF-8');
+      const { buffer, byteOffset, length } = payload;
+      return JSON.parse(Buffer.from(buffer, byteOffset, length).toString()) as T;
+    },
   };
 }
 

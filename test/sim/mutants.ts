@@ -220,6 +220,14 @@ const MUTANTS: readonly Mutant[] = [
     file: 'shared/lead/promotion-verdict.js',
     find: 'const isFree = !farthest &&',
     put: 'const isFree =',
+    // What promises bring may have come between the two questions.
+    also: [
+      {
+        file: 'main/lead/promotion/ballot.js',
+        find: 'if (!best || comparePositions(best.position, position) <= 0)',
+        put: 'if (true)',
+      },
+    ],
   },
   {
     what: 'one answer is enough to lead',

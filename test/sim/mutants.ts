@@ -39,13 +39,6 @@ const ADDED_ANYWHERE: Edit = {
   put: 'if (false)',
 };
 
-/** A file does not refuse what comes after its end. */
-const CALLS_GO_ON: Edit = {
-  file: 'main/segments/disk-in-use.js',
-  find: 'if (this.#isOver)',
-  put: 'if (false)',
-};
-
 /** The segment's entries behind the end that is told of it are a refusal to open. */
 const NOTHING_BEHIND: Edit = {
   file: 'main/recovery/recovery.js',
@@ -444,7 +437,6 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/segments/disk-in-use.js',
     find: 'await this.#calls.end();\n        try {\n            await this.#file.close();',
     put: 'try {\n            await this.#file.close();',
-    also: [CALLS_GO_ON],
   },
   {
     what: 'a group behind a roll is sealed with what was durable before it (row 99)',

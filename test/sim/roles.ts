@@ -321,13 +321,7 @@ export class RolesRun {
     if (sequence <= durableSequence) {
       for await (const entry of space.read({ from: sequence, to: sequence })) of = entry.epoch;
     }
-    await space.flushed(sequence, { replicas, timeoutMs: 3_000 }).catch((error) => {
-      const { epoch: now } = space.status();
-      if (owner.isDead || now === epoch || error.code !== 'AckTimeout') throw error;
-      throw new Violation(
-        `${node.name} waited for ${name} in ${epoch}, untold that it is in ${now}`,
-      );
-    });
+    await space.flushed(sequence, { replicas, timeoutMs: 3_000 });
     if (owner.isDead) return;
     // It leads in the same epoch still, so what stands there is what stood there.
     const now = space.status().epoch;

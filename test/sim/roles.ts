@@ -321,7 +321,15 @@ export class RolesRun {
     if (sequence <= durableSequence) {
       for await (const entry of space.read({ from: sequence, to: sequence })) of = entry.epoch;
     }
-    await space.flushed(sequence, { replicas, timeoutMs: 3_000 });
+    // It may have changed while the entry was read.
+    const { epoch: begun } = space.status();
+    await space.flushed(sequence, { replicas, timeoutMs: 3_000 }).catch((error) => {
+      const { epoch: now } = space.status();
+      if (owner.isDead || now === begun || error.code !== 'AckTimeout') throw error;
+      throw new Violation(
+        `${node.name} waits for ${name} of ${begun}, untold that it is in ${now}`,
+      );
+    });
     if (owner.isDead) return;
     // It leads in the same epoch still, so what stands there is what stood there.
     const now = space.status().epoch;

@@ -60,14 +60,9 @@ export function figuresText(): string {
       `${short(rowOf('replicate', 'warm').entriesPerSecond!)}/s`,
     ],
     [
-      '... where each segment is a new file',
-      `${short(rowOf('replicate', 'fresh').entriesPerSecond!)}/s`,
-    ],
-    [
       'An append, with 100 K/s offered and two replicas: p50, p99',
       `${ms(offered.appendP50Ms!)}, ${ms(offered.appendP99Ms!)}`,
     ],
-    ['... until both replicas have it: p99', ms(offered.more.lagP99Ms!)],
     [
       'Throughput with a dead and a slow replica besides',
       `${entriesPerSecondRatio!.toFixed(2)} of that without`,
@@ -90,6 +85,6 @@ export function figuresText(): string {
   ];
   const origin =
     'One machine ran all nodes of each; [docs/PERFORMANCE.md](docs/PERFORMANCE.md) says when, ' +
-    'which, and how loaded, with all other figures.';
+    'which, and how loaded. `npm run bench` measures yours: [bench/README.md](bench/README.md).';
   return [...table(rows), '', paragraph(origin, 98), ...besideOthers()].join('\n');
 }

@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { NodeOptions } from '#src/main/index.js';
+import type { Figures } from './result.js';
 
 /** What a process under load has used. */
 export interface Used {
@@ -43,7 +44,10 @@ type Message =
   | { readonly kind: 'failed'; readonly message: string }
   | Listening
   | { readonly kind: 'used'; readonly used: Used }
-  | { readonly kind: 'mark' };
+  | { readonly kind: 'mark' }
+  /** It is set up; what that took. */
+  | { readonly kind: 'ready'; readonly figures: Figures }
+  | { readonly kind: 'round'; readonly figures: Figures };
 
 const OTHER_CHECKOUT = new URL('children/other-checkout.mjs', import.meta.url).href;
 const THREADS = fileURLToPath(new URL('children/threads.cjs', import.meta.url));
@@ -68,8 +72,9 @@ process.once('exit', () => {
 /** A process with a file of bench/children in it and a job on its command line. */
 export class Child {
   readonly #process: ChildProcess;
-  readonly #name: string;
   readonly exited: Promise<unknown>;
+  /** Rejects when it says that it has failed, and when it ends. */
+  readonly broken: Promise<never>;
 
   constructor(name: string, job: unknown, started: Started) {
     const { profileDir, checkout, threads, threadProfiles } = started;
@@ -77,7 +82,6 @@ export class Child {
     const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}/${name}`] : [];
     const watched = threads ? ['--require', THREADS] : [];
     const other = checkout ? ['--import', OTHER_CHECKOUT] : [];
-    this.#name = name;
     this.#process = fork(file, [JSON.stringify(job)], {
       execArgv: ['--expose-gc', ...profile, ...other, ...watched],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -90,13 +94,24 @@ export class Child {
     });
     running.add(this.#process);
     this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));
+    this.broken = new Promise((_, reject) => {
+      this.#process.on('message', (message: Message) => {
+        if (message.kind === 'failed') reject(new Error(`${name}: ${message.message}`));
+      });
+      this.#process.on('exit', (code, signal) =>
+        reject(new Error(`${name} ended early: ${signal ?? code}`)),
+      );
+    });
+    // Every process ends; who waits for something of it hears that it does too early.
+    this.broken.catch(() => undefined);
   }
 
   get pid(): number {
     return this.#process.pid!;
   }
 
-  send(message: { kind: 'mark' | 'used' | 'close' }): void {
+  /** `round` and `end`: to a primary that runs round by round. */
+  send(message: { kind: 'mark' | 'used' | 'close' | 'round' | 'end' }): void {
     this.#process.send(message);
   }
 
@@ -106,26 +121,17 @@ export class Child {
     });
   }
 
-  /** The next message of that kind. Rejects when the process fails or ends before it. */
-  next<K extends Message['kind']>(kind: K): Promise<Message & { kind: K }> {
-    return new Promise((resolve, reject) => {
-      const child = this.#process;
-      const settle = (done: () => void): void => {
-        child.off('message', heard);
-        child.off('exit', ended);
-        done();
+  /** The next message of that kind. Rejects when the process has failed or ended before it. */
+  async next<K extends Message['kind']>(kind: K): Promise<Message & { kind: K }> {
+    const child = this.#process;
+    let heard: (message: Message) => void;
+    const came = new Promise<Message & { kind: K }>((resolve) => {
+      heard = (message) => {
+        if (message.kind === kind) resolve(message as Message & { kind: K });
       };
-      const heard = (message: Message): void => {
-        if (message.kind === kind) settle(() => resolve(message as Message & { kind: K }));
-        else if (message.kind === 'failed') {
-          settle(() => reject(new Error(`${this.#name}: ${message.message}`)));
-        }
-      };
-      const ended = (code: number | null, signal: string | null): void =>
-        settle(() => reject(new Error(`${this.#name} ended early: ${signal ?? code}`)));
       child.on('message', heard);
-      child.on('exit', ended);
     });
+    return await Promise.race([came, this.broken]).finally(() => child.off('message', heard));
   }
 
   kill(): void {
@@ -159,39 +165,76 @@ export interface Route {
   marked(): void;
 }
 
+/** A primary that runs, and its replicas. */
+export class Cluster {
+  readonly primary: Child;
+  readonly #replicas: readonly Child[];
+
+  constructor(primary: Child, replicas: readonly Child[]) {
+    this.primary = primary;
+    this.#replicas = replicas;
+  }
+
+  /** The primary's next message of that kind. Rejects where any node fails or ends first. */
+  async next<K extends Message['kind']>(kind: K): Promise<Message & { kind: K }> {
+    const broken = this.#replicas.map((replica) => replica.broken);
+    return await Promise.race([this.primary.next(kind), ...broken]);
+  }
+
+  /** What each replica has used since the primary marked last. */
+  async used(): Promise<Used[]> {
+    const answers = this.#replicas.map(async (replica) => {
+      const next = replica.next('used');
+      replica.send({ kind: 'used' });
+      return (await next).used;
+    });
+    return await Promise.all(answers);
+  }
+
+  /** The primary has said all that it has to say. */
+  async end(): Promise<void> {
+    await this.primary.exited;
+    for (const replica of this.#replicas) replica.send({ kind: 'close' });
+    await Promise.all(this.#replicas.map((replica) => replica.exited));
+  }
+
+  kill(): void {
+    for (const child of [this.primary, ...this.#replicas]) child.kill();
+  }
+}
+
+/** What `children/<name>.mjs` is told, but for `node`, the options of its node. */
+export interface ClusterJob {
+  /** More options of the primary. */
+  readonly options?: Partial<NodeOptions>;
+  /** More options of every node. */
+  readonly everywhere?: Partial<NodeOptions>;
+}
+
 /**
- * Runs a primary and, one for each further directory, its replicas.
+ * Starts a primary and, one for each further directory, its replicas.
  * @param name of the primary's file; the bare pipeline has replicas of its own
  * @param dirs data directories, the primary's first
- * @param job what `children/<name>.mjs` is told, but for `node`, the options of its node; `options`
- *   are more of them, `everywhere` for replicas as well
  */
-export async function runCluster<T>(
+export async function startCluster(
   name: string,
   dirs: readonly string[],
-  job: object & {
-    readonly options?: Partial<NodeOptions>;
-    readonly everywhere?: Partial<NodeOptions>;
-  },
+  job: object & ClusterJob,
   started: Started = {},
   route?: Route,
   more: (nodeId: string) => Partial<NodeOptions> = () => ({}),
-): Promise<ClusterRun<T>> {
+): Promise<Cluster> {
   const replicaName = name.startsWith('bare/') ? 'bare/replica' : 'replica';
-  const children: Child[] = [];
-  const start = (child: Child): Child => {
-    children.push(child);
-    return child;
-  };
+  const replicas: Child[] = [];
   const optionsOf = (index: number): NodeOptions => {
     const nodeId = index === 0 ? 'primary' : `replica-${index}`;
     const options = { dataDir: dirs[index]!, nodeId, clusterId: 'bench' };
     return { ...options, ...job.everywhere, ...more(nodeId) };
   };
   try {
-    const replicas = dirs
-      .slice(1)
-      .map((_, i) => start(new Child(replicaName, optionsOf(i + 1), started)));
+    for (let i = 1; i < dirs.length; i++) {
+      replicas.push(new Child(replicaName, optionsOf(i), started));
+    }
     const heard = await Promise.all(replicas.map((replica) => replica.next('listening')));
     const members = await Promise.all(
       heard.map(async ({ port }, i) => {
@@ -200,23 +243,29 @@ export async function runCluster<T>(
       }),
     );
     const node: NodeOptions = { ...optionsOf(0), replicas: members, ...job.options };
-    const primary = start(new Child(name, { ...job, node }, started));
+    const primary = new Child(name, { ...job, node }, started);
     primary.onMark(() => {
       route?.marked();
       for (const replica of replicas) replica.send({ kind: 'mark' });
     });
-    const { result } = await primary.next('result');
-    const used = replicas.map(async (replica) => {
-      const next = replica.next('used');
-      replica.send({ kind: 'used' });
-      return (await next).used;
-    });
-    const run = { result: result as T, replicas: await Promise.all(used) };
-    await primary.exited;
-    for (const replica of replicas) replica.send({ kind: 'close' });
-    await Promise.all(replicas.map((replica) => replica.exited));
+    return new Cluster(primary, replicas);
+  } catch (error) {
+    for (const replica of replicas) replica.kill();
+    throw error;
+  }
+}
+
+/** Runs the one job of a cluster, as `startCluster` does. */
+export async function runCluster<T>(
+  ...start: Parameters<typeof startCluster>
+): Promise<ClusterRun<T>> {
+  const cluster = await startCluster(...start);
+  try {
+    const { result } = await cluster.next('result');
+    const run = { result: result as T, replicas: await cluster.used() };
+    await cluster.end();
     return run;
   } finally {
-    for (const child of children) child.kill();
+    cluster.kill();
   }
 }

@@ -128,7 +128,11 @@ const program = new Command('npm run bench --')
   .option('--max-mib <n>', 'most that a run of append or replicate logs per node', whole(64))
   .option('--lead-mib <n>', 'replicate: let the slower replica fall so far behind', whole(0), 32)
   .option('--burst <n>', 'entries appended in one turn of the event loop', whole(1), 1024)
-  .option('--spaces <n>', 'spaces of mass-failover (3,000) and tenants (10,000)', whole(1))
+  .option(
+    '--spaces <n>',
+    'spaces of mass-failover (3,000) and tenants (10,000, then 100,000)',
+    whole(1),
+  )
   .option('--only <names>', 'peers: those with one of these in their name', list(String))
   .option('--alone', 'replicate and latency without the bare pipeline beside them')
   .option('--cpu-prof <dir>', 'write a CPU profile of every process and thread')

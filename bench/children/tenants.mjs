@@ -1,12 +1,23 @@
-/** A primary at full rate, its entries spread over so many spaces, one after the other. */
+/**
+ * A primary whose entries are spread over so many spaces, one after the other: round by round, as
+ * it is told. At the end: what it costs to look at it, and to open it again.
+ */
 import { openNode } from '#src/main/index.js';
-import { cpuSeconds, randomPayload, runJob, sleep, turn, whenStreaming } from './child.mjs';
+import { cpuSeconds, randomPayload, runJob, sleep, turn } from './child.mjs';
+import { Samples } from './samples.mjs';
 
 const TYPE = 1;
 const ENTRY_HEADER_BYTES = 64;
 const WARM_UP_MS = 1_000;
+/** Of what a round may append. */
+const WARM_UP_SHARE = 1 / 4;
 /** Spaces opened beside each other. */
 const OPENED_A_TURN = 250;
+/** For so long no replica flushes anything of what it lacks, and the run has failed. */
+const STANDSTILL_MS = 30_000;
+const LOOKS = 5;
+const OPENINGS = 3;
+const MIB = 2 ** 20;
 
 class Driver {
   #spaces;
@@ -17,30 +28,31 @@ class Driver {
   /** The last entry of each burst that not every replica has yet, as far as was looked. */
   #open = [];
   #acked = 0;
-  appended = 0;
-  most;
+  #movedMs = 0;
+  #appended = 0;
 
-  constructor(spaces, payload, { burst, leadBytes, maxBytes }) {
-    const bytes = ENTRY_HEADER_BYTES + payload.length;
+  constructor(spaces, payload, { burst, leadBytes }) {
     this.#spaces = spaces;
     this.#payload = payload;
     this.#burst = burst;
-    this.#lead = Math.ceil(leadBytes / bytes);
-    this.most = Math.floor(maxBytes / bytes);
+    this.#lead = Math.ceil(leadBytes / (ENTRY_HEADER_BYTES + payload.length));
   }
 
-  /** Until the last entry is flushed on every replica. */
+  /** Until the last entry is flushed on every replica. @returns how many were appended */
   async drive(ms, most) {
+    const before = this.#appended;
     const end = performance.now() + ms;
-    while (performance.now() < end && this.appended < most) {
+    this.#movedMs = performance.now();
+    while (performance.now() < end && this.#appended - before < most) {
       this.#look();
-      if (this.appended - this.#acked >= this.#lead || !this.#appendBurst()) await sleep(1);
+      if (this.#appended - this.#acked >= this.#lead || !this.#appendBurst()) await sleep(1);
       else await turn();
     }
     while (this.#open.length > 0) {
       await sleep(1);
       this.#look();
     }
+    return this.#appended - before;
   }
 
   /** @returns whether there was room for all of it */
@@ -55,66 +67,160 @@ class Driver {
       last = { space, sequence };
       this.#next = (this.#next + 1) % spaces.length;
     }
-    this.appended += n;
-    if (last) this.#open.push({ ...last, appended: this.appended });
+    this.#appended += n;
+    if (last) this.#open.push({ ...last, appended: this.#appended });
     return n === this.#burst;
   }
 
+  /** Throws where nothing moves any more. */
   #look() {
     while (this.#open.length > 0) {
       const { space, sequence, appended } = this.#open[0];
-      if (space.status().minAckedSequence < sequence) return;
+      const status = space.status();
+      if (status.minAckedSequence < sequence) {
+        this.#checkMoves(status, sequence);
+        return;
+      }
       this.#acked = appended;
+      this.#movedMs = performance.now();
       this.#open.shift();
     }
   }
+
+  #checkMoves({ name, durableSequence, replicas }, sequence) {
+    if (performance.now() - this.#movedMs < STANDSTILL_MS) return;
+    const stand = replicas.map((r) => `${r.replicaId}: ${r.ackedSequence}, ${r.reason}`);
+    const lacks = `entry ${sequence} of ${name}, durable here: ${durableSequence}`;
+    throw new Error(`nothing moved for ${STANDSTILL_MS} ms: ${lacks}; ${stand.join('; ')}`);
+  }
+}
+
+/** So many are opened beside each other. */
+async function openSpaces(node, names) {
+  const spaces = [];
+  while (spaces.length < names.length) {
+    const some = names.slice(spaces.length, spaces.length + OPENED_A_TURN);
+    spaces.push(...(await Promise.all(some.map((name) => node.openSpace(name)))));
+  }
+  return spaces;
+}
+
+/** Until every replica streams every one of them. */
+async function whenAllStream(spaces, count) {
+  let movedMs = performance.now();
+  for (let n = 0; n < spaces.length; ) {
+    const { name, replicas } = spaces[n].status();
+    if (replicas.filter(({ state }) => state === 'streaming').length === count) {
+      n++;
+      movedMs = performance.now();
+    } else if (performance.now() - movedMs < STANDSTILL_MS) await sleep(10);
+    else {
+      const stand = replicas.map((r) => `${r.replicaId}: ${r.state}, ${r.reason}`);
+      throw new Error(`${name} is not streamed for ${STANDSTILL_MS} ms: ${stand.join('; ')}`);
+    }
+  }
+}
+
+const rssMib = () => {
+  globalThis.gc?.();
+  return process.memoryUsage.rss() / MIB;
+};
+
+/** The median time of `work`; so long is waited before each. */
+async function medianMs(work, restMs = 0) {
+  const took = new Samples(LOOKS);
+  for (let n = 0; n < LOOKS; n++) {
+    await sleep(restMs);
+    const before = performance.now();
+    await work();
+    took.add(performance.now() - before);
+  }
+  return took.percentiles([50])[0];
+}
+
+/** What those who operate it ask for, over HTTP; the first scrape starts a thread. */
+async function looks(node) {
+  const { host, port } = node.httpAddress;
+  let scrapeBytes = 0;
+  const get = (place) => async () => {
+    const answer = await fetch(`http://${host}:${port}${place}`);
+    if (!answer.ok) throw new Error(`${place}: ${answer.status} ${await answer.text()}`);
+    const body = await answer.text();
+    if (place === '/metrics') scrapeBytes = body.length;
+  };
+  await get('/metrics')();
+  const cpu = process.cpuUsage();
+  const scrapeMs = await medianMs(get('/metrics'));
+  const scrapeCpuMs = (cpuSeconds(cpu).cpuSeconds * 1e3) / LOOKS;
+  // The board looks once a second at most: each of these makes it look.
+  const httpStatusMs = await medianMs(get('/replication/status'), 1_000);
+  const statusMs = await medianMs(() => node.status());
+  return { scrapeMs, scrapeCpuMs, scrapeBytes, httpStatusMs, statusMs };
+}
+
+function told() {
+  return new Promise((resolve) => process.once('message', resolve));
 }
 
 await runJob(async (job) => {
   let node = await openNode(job.node);
   try {
+    const before = rssMib();
+    const names = Array.from({ length: job.spaces }, (_, n) => (n ? `space-${n}` : 'bench'));
     const replicas = job.node.replicas.length;
     const began = performance.now();
-    const spaces = [await node.openSpace('bench')];
-    while (spaces.length < job.spaces) {
-      const count = Math.min(OPENED_A_TURN, job.spaces - spaces.length);
-      const names = Array.from({ length: count }, (_, n) => `space-${spaces.length + n}`);
-      spaces.push(...(await Promise.all(names.map((name) => node.openSpace(name)))));
-    }
-    const opened = performance.now();
-    const payload = randomPayload(job.payloadBytes);
-    for (const space of spaces) await whenStreaming(space, replicas);
-    const introducedMs = performance.now() - opened;
-    const driver = new Driver(spaces, payload, job);
-    await driver.drive(WARM_UP_MS, Math.floor(driver.most / 8));
-    process.send({ kind: 'mark' });
     const cpu = process.cpuUsage();
-    const warm = driver.appended;
-    const start = performance.now();
-    await driver.drive(job.seconds * 1_000, driver.most);
-    const seconds = (performance.now() - start) / 1_000;
-    const used = cpuSeconds(cpu);
-    const entries = driver.appended - warm;
+    const spaces = await openSpaces(node, names);
+    const createdMs = performance.now() - began;
+    await whenAllStream(spaces, replicas);
+    const introducedMs = performance.now() - began - createdMs;
+    const createdCpuMs = cpuSeconds(cpu).cpuSeconds * 1e3;
+    const createdRssMib = rssMib() - before;
+    const driver = new Driver(spaces, randomPayload(job.payloadBytes), job);
+    await driver.drive(WARM_UP_MS, job.mostEntries * WARM_UP_SHARE);
+    process.send({
+      kind: 'ready',
+      figures: { createdMs, createdCpuMs, introducedMs, createdRssMib },
+    });
+
+    for (let message = await told(); message.kind === 'round'; message = await told()) {
+      process.send({ kind: 'mark' });
+      globalThis.benchThreads?.mark();
+      const cpu = process.cpuUsage();
+      const start = performance.now();
+      const entries = await driver.drive(job.seconds * 1_000, job.mostEntries);
+      const seconds = (performance.now() - start) / 1_000;
+      const used = cpuSeconds(cpu);
+      const figures = {
+        entries,
+        seconds,
+        entriesPerSecond: entries / seconds,
+        primaryCpuMicrosPerEntry: (used.cpuSeconds * 1e6) / entries,
+        primaryMaxRssBytes: process.resourceUsage().maxRSS * 1024,
+      };
+      // Only where a process is watched (children/threads.cjs).
+      const watched = globalThis.benchThreads?.read();
+      globalThis.benchThreads?.endProfiles();
+      process.send({ kind: 'round', figures, watched });
+    }
+
     for (const space of spaces) {
       const { lastSequence } = space.status();
-      await space.flushed(lastSequence, { replicas, timeoutMs: 60_000 });
+      await space.flushed(lastSequence, { replicas, timeoutMs: STANDSTILL_MS });
     }
     const { lastSequence } = spaces[0].status();
-    await node.close();
-    const closed = performance.now();
-    node = await openNode(job.node);
-    const openedMs = performance.now() - closed;
-    return {
-      lastSequence,
-      entries,
-      seconds,
-      entriesPerSecond: entries / seconds,
-      createdMs: opened - began,
-      introducedMs,
-      openedMs,
-      primaryCpuMicrosPerEntry: (used.cpuSeconds * 1e6) / entries,
-      primaryMaxRssBytes: process.resourceUsage().maxRSS * 1024,
-    };
+    const opened = new Samples(OPENINGS);
+    for (let n = 1; n <= OPENINGS; n++) {
+      await node.close();
+      const closed = performance.now();
+      // The last one is looked at. Not while it works: what a look costs is told by itself.
+      node = await openNode({ ...job.node, ...(n === OPENINGS ? { http: { port: 0 } } : {}) });
+      opened.add(performance.now() - closed);
+    }
+    const again = names.map((name) => node.space(name));
+    await whenAllStream(again, replicas);
+    const looked = await looks(node);
+    return { lastSequence, ...looked, openedMs: opened.percentiles([50])[0] };
   } finally {
     await node.close();
   }

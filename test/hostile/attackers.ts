@@ -166,6 +166,12 @@ export class Attackers {
     const said = auth.hello(hello.auth, parties, { version, minVersion, maxVersion });
     socket.write(encodeFrame({ kind: 'welcome', welcome: { ...welcome, auth: said } }));
     this.counts.admitted++;
+    if (this.chance(4) > 0) {
+      const said = await first(socket, 'spaces', ['proof']).catch(() => undefined);
+      for (const { handle } of said?.rows ?? []) {
+        socket.write(this.#frames.position(handle, version));
+      }
+    }
     for (let n = this.chance(4); n >= 0; n--) {
       await new Promise((resolve) => setTimeout(resolve, this.chance(20)));
       socket.write(this.#some());
@@ -215,8 +221,12 @@ function helloOf({ clusterId, nodeId }: Identity, peerId: string, features: numb
   return { ...SPOKEN, clusterId, nodeId, peerId, incarnation: 7n, features, ...sizes };
 }
 
-/** The first frame of a connection; what comes behind it is passed over. */
-function first<K extends Frame['kind']>(socket: net.Socket, kind: K): Promise<Frame & { kind: K }> {
+/** The next frame but for those; what comes behind it is passed over. */
+function first<K extends Frame['kind']>(
+  socket: net.Socket,
+  kind: K,
+  before: readonly Frame['kind'][] = [],
+): Promise<Frame & { kind: K }> {
   const assembler = new FrameAssembler(Math.max(FRAME_CAP, HELLO_FRAME_MAX_BYTES));
   return new Promise((resolve, reject) => {
     let isOver = false;
@@ -225,6 +235,7 @@ function first<K extends Frame['kind']>(socket: net.Socket, kind: K): Promise<Fr
       try {
         assembler.feed(chunk, (code, body) => {
           const frame = decodeFrame(code, Uint8Array.from(body));
+          if (before.includes(frame.kind)) return true;
           isOver = true;
           if (frame.kind === kind) resolve(frame as Frame & { kind: K });
           else reject(new Error(`${frame.kind} in place of ${kind}`));

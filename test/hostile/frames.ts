@@ -20,6 +20,7 @@ import { batchFrame } from '../support/wire-client.js';
 const GOLDEN = path.join(import.meta.dirname, '../golden/wire/frames.json');
 /** Beyond the highest epoch that is known nobody is believed. */
 const EPOCH_STEP_MAX = 2 ** 20;
+const ANSWERS = ['follows', 'leads', 'refused', 'installing', 'forked'] as const;
 const EDGES = [0, 1, 2, 127, 255, 65_535, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
 /** Of a batch behind its length: see shared/wire/batch.ts. */
 const BATCH = { length: 4, crc: 55, epoch: 59, header: 64 } as const;
@@ -68,6 +69,17 @@ export class HostileFrames {
       this.made[kind] = (this.made[kind] ?? 0) + 1;
       return bytes;
     }
+  }
+
+  /** What a replica answers to an introduction: where it stands, or might. */
+  position(handle: number, version: number): Uint8Array {
+    const { epoch, last } = this.#facts;
+    const sequence = this.#pick([0, 1, last - 1, last, last + 1, 2 * last, 2 ** 53 - 2]);
+    const headerCrc = this.#pick([0, 7]);
+    const position = { epoch: this.#chance(4) === 0 ? 0 : epoch, sequence, headerCrc };
+    const answer = this.#chance(3) === 0 ? this.#pick(ANSWERS) : ANSWERS[0];
+    const row = { handle, answer, epochSeen: epoch, position, applied: 0 };
+    return encodeFrame({ kind: 'positions', rows: [row] }, version);
   }
 
   #pick<T>(from: readonly T[]): T {

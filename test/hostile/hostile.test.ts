@@ -14,6 +14,7 @@ test.each([
   expect(done.frames).toBeGreaterThan(1_000);
   expect(done.admitted).toBeGreaterThan(20);
   expect(done.entries).toBeGreaterThan(0);
+  expect(done.why).toBeUndefined();
   expect(Object.keys(done.framesByKind).sort()).toEqual(Object.keys(FRAME_KINDS).sort());
   for (const [before, most] of Object.values(done.memoryMiB)) {
     expect(most).toBeLessThan(before + MEMORY_MIB);

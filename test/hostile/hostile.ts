@@ -38,12 +38,24 @@ export interface HostileResult {
   readonly throughputRatio: number;
   /** Resident, MiB, by node: before the attack, the most during it. */
   readonly memoryMiB: Readonly<Record<string, readonly [number, number]>>;
+  /** The longest that the event loop of each node stood still, ms. */
+  readonly longestTurnMs: Readonly<Record<string, number>>;
+  /** Appends of the healthy pair, by code: there are none, or the run has failed. */
   readonly refused: Readonly<Record<string, number>>;
+  /** The first of them, and what the leader told of roles; ms since its process began. */
+  readonly why?: Why;
+}
+
+interface Why {
+  readonly refusals: readonly { readonly ms: number; readonly message: string }[];
+  readonly told: readonly { readonly ms: number; readonly name: string; readonly event: object }[];
 }
 
 interface Figures {
   readonly acked: number;
   readonly refused: Readonly<Record<string, number>>;
+  readonly why: Why;
+  readonly longestTurnMs: number;
   readonly role: string;
   readonly epoch: number;
   readonly durableSequence: number;
@@ -227,10 +239,13 @@ export class Hostile {
         rates.alone.push(await this.#turn(a, b, attackers, elsewhere, facts, new Counts()));
         rates.attacked.push(await this.#turn(a, b, attackers, theirs, facts, this.#counts));
         const { frames: said, connections: made } = this.#counts;
-        progress(`${said} frames on ${made} connections`);
+        const refused = JSON.stringify((await a.ask('figures')).refused);
+        progress(`${said} frames on ${made} connections; refused ${refused}`);
       }
       const entries = await this.#compare(a, b, facts.epoch);
       const [attacked, alone] = [median(rates.attacked), median(rates.alone)];
+      const [last, other] = [await a.ask('figures'), await b.ask('figures')];
+      const isWhole = Object.keys(last.refused).length === 0;
       const MiB = 1024 * 1024;
       const mib = (bytes: number): number => Math.round(bytes / MiB);
       return {
@@ -249,7 +264,9 @@ export class Hostile {
         memoryMiB: Object.fromEntries(
           [a, b].map((n) => [n.name, [mib(before.get(n.name)!), mib(n.mostBytes)] as const]),
         ),
-        refused: (await a.ask('figures')).refused,
+        longestTurnMs: { a: last.longestTurnMs, b: other.longestTurnMs },
+        refused: last.refused,
+        ...(isWhole ? {} : { why: last.why }),
       };
     } finally {
       evil?.close();
@@ -431,6 +448,7 @@ async function main(): Promise<void> {
   const text = `${JSON.stringify(found, undefined, 2)}\n`;
   process.stdout.write(text);
   if (save) fs.writeFileSync(path.join(RESULTS, `hostile-${transport}.json`), text);
+  if (result.why) throw new Error('appends of the healthy pair were refused');
 }
 
 if (process.argv[1] === import.meta.filename) await main();

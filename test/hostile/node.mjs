@@ -1,6 +1,7 @@
 // A node that is attacked. argv: JSON of { options, load }. It answers { ask } messages: `figures`,
 // `stop` (the load ends), `content` (what each host's entry counts, checked).
 import { createHash } from 'node:crypto';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { openNode } from '../../dist/main/index.js';
 
 const SPACE = 's';
@@ -8,6 +9,9 @@ const PER_BATCH = 64;
 const IN_FLIGHT = 8;
 const PAYLOAD_BYTES = 256;
 const ACK = { ack: { replicas: 1, timeoutMs: 20_000 } };
+/** So many of what was refused are kept, and of what was told of roles. */
+const KEPT = 20;
+const ROLES = ['fenced', 'regressed', 'leader-conflict', 'promoted', 'rewound', 'replica-refused'];
 
 const { options, load } = JSON.parse(process.argv[2]);
 process.on('disconnect', () => process.exit(0));
@@ -22,9 +26,19 @@ process.on('warning', ({ name }) => {
   warnings[name] = (warnings[name] ?? 0) + 1;
 });
 
+const turns = monitorEventLoopDelay({ resolution: 10 });
+turns.enable();
+const told = [];
+(async () => {
+  for await (const { name, event } of node.events(ROLES)) {
+    if (told.length < KEPT) told.push({ ms: Math.round(performance.now()), name, event });
+  }
+})();
+
 let offered = 0;
 let acked = 0;
 const refused = {};
+const refusals = [];
 let isLoaded = load;
 
 function payloadOf(n) {
@@ -43,6 +57,8 @@ async function offer(space) {
     acked += PER_BATCH;
   } catch (error) {
     refused[error.code] = (refused[error.code] ?? 0) + 1;
+    const ms = Math.round(performance.now());
+    if (refusals.length < KEPT) refusals.push({ ms, message: String(error.message) });
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -61,7 +77,9 @@ function figures() {
   const links = node.status().replicas.map(({ replicaId, state, reason }) => {
     return { replicaId, state, reason };
   });
-  return { acked, refused, warnings, role, epoch, durableSequence, links };
+  const longestTurnMs = Math.round(turns.max / 1e6);
+  const why = { refusals, told };
+  return { acked, refused, why, warnings, role, epoch, durableSequence, longestTurnMs, links };
 }
 
 /** The host's numbers, ascending; each payload is what it was. */

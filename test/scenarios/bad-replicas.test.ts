@@ -56,6 +56,53 @@ test('FAULT-33 an ack that goes back ends the link', async () => {
   await until('one is told', () => space.status().replicas[0]!.ackedSequence === 1);
 });
 
+test('FAULT-27 who had all from this process is not ahead: it lies, and is alone', async () => {
+  const { liar, a, space } = await withLiar();
+  const refused = heard(a, 'replica-refused');
+  liar.ack(5);
+  await space.flushed(5, { replicas: 1, timeoutMs: 10_000 });
+  liar.position = { epoch: 1, sequence: 1_000_000, headerCrc: 7 };
+  liar.cut();
+  await until('what it says is told', () => refused.length > 0);
+  expect(refused[0]).toMatchObject({ space: 's', replicaId: 'liar', verdict: 'fork' });
+  expect(await space.append(1, Buffer.alloc(100))).toMatchObject({ sequence: 6 });
+});
+
+test('FAULT-27 nobody is ahead in an epoch that this very process has begun', async () => {
+  const { liar, a, space } = await withLiar();
+  liar.cut();
+  const b = await start('b', { listen: LISTEN, replicas: [at('liar', liar.port)] });
+  await a.addReplica(at('b', b.address!.port));
+  await until(
+    'b has it all',
+    () => b.spaces.length > 0 && b.space('s').status().durableSequence >= 5,
+  );
+  await a.close();
+  const refused = heard(b, 'replica-refused');
+  liar.position = { epoch: 2, sequence: 1_000_000, headerCrc: 7 };
+  liar.epochSeen = 2;
+  const { epoch } = await b.promote('s', { force: true });
+  expect(epoch).toBe(2);
+  await until('what it says is told', () => refused.length > 0);
+  expect(refused[0]).toMatchObject({ space: 's', replicaId: 'liar', verdict: 'fork' });
+  await b.space('s').append(1, Buffer.alloc(100));
+  expect(space).toBeDefined();
+});
+
+test('FAULT-114 who always says that it follows another is asked ever more seldom', async () => {
+  const { liar, space } = await withLiar();
+  liar.callFeatures = 0;
+  liar.stands = 'forked';
+  liar.cut();
+  const introduced = (): number => liar.frames.filter(({ kind }) => kind === 'spaces').length;
+  await until('it is introduced anew', () => introduced() >= 3);
+  // In this time it was introduced more than a hundred times a second.
+  const before = introduced();
+  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  expect(introduced() - before).toBeLessThan(5);
+  await space.append(1, Buffer.alloc(100));
+});
+
 test('FAULT-32 a nack makes the primary go back to what was asked for', async () => {
   const { liar, space } = await withLiar();
   liar.ack(2);

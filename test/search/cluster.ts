@@ -518,7 +518,7 @@ export class Cluster {
     if (known) return known;
     const position = this.logs.view(theirs).position;
     const same = this.logs.view(this.logs.at(log, position.sequence)).position;
-    const own = { epoch, position: this.logs.view(log).position };
+    const own = { epoch, position: this.logs.view(log).position, isSource: false };
     const replica = { answer: 'follows' as const, epochSeen: epoch, position };
     const verdict = this.rules.verdictOf(own, replica, same);
     this.#verdicts.set(key, verdict);

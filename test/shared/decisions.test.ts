@@ -15,7 +15,7 @@ import { decodeState, type SpaceRow, StateWriter } from '#src/shared/log/state.j
 const ID = '00112233445566778899aabbccddeeff';
 
 describe('the verdict on a position', () => {
-  const own = { epoch: 3, position: { epoch: 3, sequence: 100, headerCrc: 7 } };
+  const own = { epoch: 3, position: { epoch: 3, sequence: 100, headerCrc: 7 }, isSource: false };
   const at = (epoch: number, sequence: number, headerCrc = 7) => ({
     answer: 'follows' as const,
     epochSeen: epoch,
@@ -35,6 +35,13 @@ describe('the verdict on a position', () => {
     ['an entry we no longer have', at(1, 5), undefined, 'snapshot'],
   ])('%s', (_, replica, entry, verdict) => {
     expect(verdictOf(own, replica, entry)).toBe(verdict);
+  });
+
+  test('nobody is ahead in an epoch that it has from us alone', () => {
+    const source = { ...own, isSource: true };
+    expect(verdictOf(source, at(3, 101), own.position)).toBe('fork');
+    expect(verdictOf(source, at(2, 101), own.position)).toBe('rewind');
+    expect(verdictOf(source, at(3, 100), own.position)).toBe('continue');
   });
 });
 

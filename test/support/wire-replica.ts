@@ -1,5 +1,6 @@
 /** A replica made by hand: a primary dials it, and it says what no replica would. */
 import net from 'node:net';
+import type { PositionAnswer } from '#src/shared/lead/epoch.js';
 import { decodeBatch } from '#src/shared/wire/batch.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
 import { FEATURE_PEER_CALL } from '#src/shared/wire/peer-frames.js';
@@ -29,6 +30,8 @@ export class WireReplica {
   position = { epoch: 0, sequence: 0, headerCrc: 0 };
   /** That it has seen, of every space; undefined: the one that it is introduced to. */
   epochSeen: number | undefined;
+  /** What it says to an introduction, of every space. */
+  stands: PositionAnswer = 'follows';
   /** What it says to a question of a peer call; undefined: nothing, ever. */
   answer: (question: Frame) => PlainFrame | readonly PlainFrame[] | undefined = () => undefined;
   /** What it says that it knows of peer calls. */
@@ -87,7 +90,7 @@ export class WireReplica {
     } else if (frame.kind === 'spaces') {
       const rows = frame.rows.map(({ handle, epoch }) => ({
         handle,
-        answer: 'follows' as const,
+        answer: this.stands,
         epochSeen: this.epochSeen ?? epoch,
         position: this.position,
         applied: 0,

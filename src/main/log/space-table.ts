@@ -52,6 +52,8 @@ export interface SpaceState {
   consumers: readonly RunConsumer[];
   /** The last sequence when the node was opened; 0 for a space made since. */
   readonly openedAt: Sequence;
+  /** Its epoch then. One above it that this node leads in was begun by this very process. */
+  readonly openedIn: Epoch;
   /** When the entries that its replicas may lack became durable here. */
   readonly times: DurableTimes;
   /** Entries of the library (types 5 and 7) that are staged and not durable yet. */
@@ -180,6 +182,7 @@ export class SpaceTable {
       timeHigh: Number(facts.timestamp >> 32n),
       consumers: NO_CONSUMERS,
       openedAt: facts.position.sequence,
+      openedIn: facts.epoch,
       times: new DurableTimes(facts.position.sequence),
       stagedOwn: [],
       durableWaits: new SequenceWaits(),

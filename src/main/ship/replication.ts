@@ -407,7 +407,8 @@ export class Replication {
       if (sequence >= own.sequence) ownEntry = own;
       // Its own entry was freed, what follows was not: the epoch history alone decides.
       else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
-      const verdict = verdictOf({ epoch, position: own }, row, ownEntry);
+      const isSource = shipper.isFromHere(space, epoch);
+      const verdict = verdictOf({ epoch, position: own, isSource }, row, ownEntry);
       const lsn = there?.next ?? durableLsn;
       if (there) this.monitor.met(shipper, space, sequence, there);
       shipper.watch.judged(space.slot, verdict);
@@ -480,11 +481,8 @@ export class Replication {
     this.#hooks.refused(space, id, verdict);
   }
 
-  async #relocate(
-    shipper: ShipperHandle,
-    message: FromShipper & { kind: 'locate' },
-  ): Promise<void> {
-    const { connection, slot, next } = message;
+  async #relocate(shipper: ShipperHandle, asked: FromShipper & { kind: 'locate' }): Promise<void> {
+    const { connection, slot, next } = asked;
     const space = this.#spaces.bySlot[slot];
     const lsn = space && (await this.#reader.locate(space, next));
     if (lsn !== undefined) shipper.post({ kind: 'located', connection, slot, next, lsn });

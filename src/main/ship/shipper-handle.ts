@@ -203,6 +203,11 @@ export class ShipperHandle {
     return progress.epoch(slot) === epoch ? flushed : 0;
   }
 
+  /** Whatever it has of the epoch, in which this node leads, it has from this very process. */
+  isFromHere({ slot, openedIn }: SpaceState, epoch: number): boolean {
+    return epoch > openedIn || this.progress.epoch(slot) === epoch;
+  }
+
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
     // It is dialled for them, however often that was in vain.

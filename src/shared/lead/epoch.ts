@@ -15,6 +15,8 @@ export const UNKNOWN_OWNER = '0'.repeat(32);
  *   it cannot take the space                           | snapshot
  *   it puts a snapshot in place                        | snapshot
  *   ahead of us, last entry of our epoch               | stale (rows 23, 27: our disk went back)
+ *   the same, and no other process has shipped that    |
+ *   epoch to it than this one                          | fork (row 68, or it lies)
  *   ahead of us, last entry of an older epoch          | rewind
  *   we do not have that entry any more                 | snapshot
  *   our entry at its sequence is the same              | continue
@@ -23,7 +25,12 @@ export const UNKNOWN_OWNER = '0'.repeat(32);
  *   another one, of an older epoch, one or both        | rewind
  */
 export function verdictOf(
-  own: { readonly epoch: Epoch; readonly position: Position },
+  own: {
+    readonly epoch: Epoch;
+    readonly position: Position;
+    /** What the replica has of this epoch it has from this very process. */
+    readonly isSource: boolean;
+  },
   replica: {
     readonly answer: PositionAnswer;
     readonly epochSeen: Epoch;
@@ -36,7 +43,8 @@ export function verdictOf(
   if (replica.answer === 'leads' || replica.answer === 'forked') return 'fork';
   if (replica.answer === 'refused' || replica.answer === 'installing') return 'snapshot';
   if (theirs.sequence > own.position.sequence) {
-    return theirs.epoch === own.epoch ? 'stale' : 'rewind';
+    if (theirs.epoch !== own.epoch) return 'rewind';
+    return own.isSource ? 'fork' : 'stale';
   }
   if (!ownEntry) return 'snapshot';
   const isSame = ownEntry.headerCrc === theirs.headerCrc || theirs.headerCrc === 0;

@@ -17,6 +17,7 @@ import type { Electorate } from './electorate.js';
 
 /** Between two looks at who else has made the space. */
 const FOUNDERS_POLL_MS = 250;
+const FOUNDERS_SLOWEST_MS = 60_000;
 
 export interface FounderParts {
   readonly electorate: Electorate;
@@ -33,6 +34,8 @@ export interface FounderParts {
 export class Founders {
   readonly #parts: FounderParts;
   readonly #meeting = new Set<SpaceState>();
+  /** How long the next look that finds no rival is waited with. */
+  readonly #waitMs = new WeakMap<SpaceState, number>();
 
   constructor(parts: FounderParts) {
     this.#parts = parts;
@@ -62,7 +65,6 @@ export class Founders {
       const others = answers.map((a) => ({ role: a.role, ...standingIn(a) }));
       const own = quorum.standingOf(space);
       const rivals = others.filter((other) => judgeFounders(own, other) !== 'same');
-      if (rivals.length === 0) break;
       const stays = !rivals.some((other) => mustGiveWay(space, own, other, others));
       const rival = rivals.find(({ role }) => role === 'primary');
       const leader = rival && electorate.memberOf(space, rival.nodeId);
@@ -71,7 +73,12 @@ export class Founders {
         fencing.conflict(space, leader ?? { nodeId: rivals[0]!.nodeId, host: '', port: 0 });
         return;
       }
-      await pause(FOUNDERS_POLL_MS, stop);
+      const isNobody = rivals.length === 0;
+      // Who says so though nobody has another beginning is asked ever more seldom.
+      const waitMs = isNobody ? (this.#waitMs.get(space) ?? FOUNDERS_POLL_MS) : FOUNDERS_POLL_MS;
+      this.#waitMs.set(space, Math.min(2 * waitMs, FOUNDERS_SLOWEST_MS));
+      await pause(waitMs, stop);
+      if (isNobody) break;
     }
     // Who has given way is introduced anew.
     if (facts.role === 'primary' && !space.isFenced) replication.lead([space]);

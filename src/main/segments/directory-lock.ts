@@ -4,8 +4,8 @@
  * still meets the lock on the segment that is written, and the holder finds it out (row 92).
  */
 import fs from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
-import { tryLock } from 'fs-native-extensions';
 import { failure } from '../../shared/errors.js';
 import { segmentStart } from '../../shared/log/segment.js';
 import { checkAccess, NO_FOLLOW } from './access.js';
@@ -15,8 +15,22 @@ import { requireOwner } from './owner.js';
 const NAME = 'lock';
 const READ_WRITE = fs.constants.O_RDWR | NO_FOLLOW;
 
-/** @returns false where another holder has it. Throws Io where there are no locks */
+let native: typeof import('fs-native-extensions') | undefined;
+
+/** Its binary: there is none for some platforms, and a bundle does not find it. */
+function locks(): typeof import('fs-native-extensions') {
+  try {
+    native ??= createRequire(import.meta.url)('fs-native-extensions');
+    return native!;
+  } catch (cause) {
+    const [why] = (cause as Error).message.split('\n', 1);
+    throw failure('HostUnsuitable', `no file can be locked here: ${why}`, { cause });
+  }
+}
+
+/** @returns false where another holder has it. Throws Io where there are no locks, HostUnsuitable */
 export function lockFile(fd: number, file: string): boolean {
+  const { tryLock } = locks();
   try {
     return tryLock(fd);
   } catch (cause) {

@@ -44,6 +44,7 @@ beforeAll(() => {
   fs.symlinkSync(ROOT, path.join(project, 'node_modules/engram-wal'));
   write('host.mjs', HOST);
   write('main.mjs', "import { host } from './host.mjs';\nawait host();\n");
+  write('bundled.mjs', "import { host } from './host.mjs';\nhost();\n");
   // What a host preloads is for its own code: it may well fail in a thread.
   const fails = "throw new Error('not made for threads');";
   write('preload.cjs', `if (!require('node:worker_threads').isMainThread) ${fails}\n`);
@@ -117,7 +118,6 @@ describe('FAULT-88 what cannot work is said by openNode, with what to do', () =>
   /** The host in one file, as a bundler makes it; what is no JavaScript stays outside. */
   async function bundle(format: 'esm' | 'cjs', into: string): Promise<string> {
     const outfile = path.join(project, into);
-    write('bundled.mjs', "import { host } from './host.mjs';\nhost();\n");
     // A module that was made of CommonJS has these; bundled as ESM it needs them.
     const js = `import { createRequire as requireOf } from 'node:module';
       const require = requireOf(import.meta.url);
@@ -150,6 +150,23 @@ describe('FAULT-88 what cannot work is said by openNode, with what to do', () =>
     expect({ code, out }).toEqual({ code: 1, out: '' });
     expect(err).toMatch(UNSUITABLE);
     expect(err).not.toContain('WalFailed');
+  });
+
+  test.each(['esm', 'cjs'] as const)('a bundle of everything (%s), without a word', async (format) => {
+    const outfile = path.join(project, `naive/main.${format === 'esm' ? 'mjs' : 'cjs'}`);
+    await build({
+      absWorkingDir: project,
+      entryPoints: ['bundled.mjs'],
+      bundle: true,
+      platform: 'node',
+      format,
+      outfile,
+      nodePaths: [path.join(ROOT, 'node_modules')],
+      logLevel: 'error',
+    });
+    const { code, out, err } = await run([outfile]);
+    expect({ code, out }, err).toEqual({ code: 1, out: '' });
+    expect(err).toMatch(UNSUITABLE);
   });
 
   test('a bundle beside files of the same names that are not ours', async () => {

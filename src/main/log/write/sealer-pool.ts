@@ -1,5 +1,6 @@
 /** Seals groups: small ones at once, large ones in a piscina pool beside the main thread. */
-import { Piscina } from 'piscina';
+import { createRequire } from 'node:module';
+import type { Piscina } from 'piscina';
 import { Sealer, type SealJob } from '../../../shared/log/seal.js';
 import type { NodeMemory, SharedMemory, Slab } from '../../../shared/memory/slab.js';
 import { threadFile, threadOptions } from '../../runtime/threads.js';
@@ -10,16 +11,20 @@ export class SealerPool {
   readonly #memory: SharedMemory;
   readonly #threads: number;
   readonly #sealer: Sealer;
+  readonly #Piscina: typeof Piscina;
   #pool: Piscina | undefined;
 
   constructor(memory: NodeMemory, threads: number) {
     this.#memory = memory.memory;
     this.#sealer = new Sealer(memory);
     this.#threads = threads;
+    // Not with the import of this package: a bundle that holds it would fail without our words.
+    const { Piscina: Pool } = createRequire(import.meta.url)('piscina') as typeof import('piscina');
+    this.#Piscina = Pool;
   }
 
   #start(): Piscina {
-    const pool = new Piscina({
+    const pool = new this.#Piscina({
       ...threadOptions(),
       filename: threadFile('sealer').href,
       workerData: { memory: this.#memory },

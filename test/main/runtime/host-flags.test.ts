@@ -152,7 +152,7 @@ describe('FAULT-88 what cannot work is said by openNode, with what to do', () =>
     expect(err).not.toContain('WalFailed');
   });
 
-  test.each(['esm', 'cjs'] as const)('a bundle of everything (%s), without a word', async (format) => {
+  test.each(['esm', 'cjs'] as const)('a bundle of everything (%s)', async (format) => {
     const outfile = path.join(project, `naive/main.${format === 'esm' ? 'mjs' : 'cjs'}`);
     await build({
       absWorkingDir: project,

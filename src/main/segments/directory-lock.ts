@@ -28,7 +28,7 @@ function locks(): typeof import('fs-native-extensions') {
   }
 }
 
-/** @returns false where another holder has it. Throws Io where there are no locks, HostUnsuitable */
+/** @returns false where another holder has it. Throws Io (there are no locks), HostUnsuitable. */
 export function lockFile(fd: number, file: string): boolean {
   const { tryLock } = locks();
   try {

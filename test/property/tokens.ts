@@ -398,7 +398,7 @@ async function runOne(todo: Iterable<Command>): Promise<void> {
   try {
     const model = new Model();
     await world.ask('a', 'create');
-    const first = await append(model, world, 'a', { expected: 0 });
+    const first = await append(model, world, 'a', { expected: 0, replicas: 0 });
     expectSame('first', first, { code: 'done' });
     // On a busy machine a replica may be opened, and connected a while later.
     await world.settled('a');

@@ -36,6 +36,8 @@ export interface HostileResult {
   readonly attackedPerSecond: number;
   readonly leftAlonePerSecond: number;
   readonly throughputRatio: number;
+  /** Processors that each took, of all threads: left alone, and under attack. */
+  readonly processors: Readonly<Record<string, readonly [number, number]>>;
   /** Resident, MiB, by node: before the attack, the most during it. */
   readonly memoryMiB: Readonly<Record<string, readonly [number, number]>>;
   /** The longest that the event loop of each node stood still, ms. */
@@ -56,6 +58,7 @@ interface Figures {
   readonly refused: Readonly<Record<string, number>>;
   readonly why: Why;
   readonly longestTurnMs: number;
+  readonly cpuMs: number;
   readonly role: string;
   readonly epoch: number;
   readonly durableSequence: number;
@@ -78,6 +81,17 @@ const CONTENT_MS = 3_600_000;
 const OPTIONS = { clusterId: CLUSTER, segmentBytes: 16 * 1024 * 1024 };
 const OWN = { ...OPTIONS, maxSlotBytes: 64 * 1024 * 1024, http: { port: 0 } };
 const NODES = ['a', 'b', 'c'] as const;
+
+/** Whose processors are counted. */
+const WHO = ['a', 'b', 'attackers'] as const;
+
+interface Turn {
+  /** Entries acknowledged meanwhile. */
+  readonly perSecond: number;
+  readonly ms: number;
+  /** Of WHO. */
+  readonly cpuMs: readonly number[];
+}
 
 export type How = 'key' | 'tls';
 
@@ -231,19 +245,20 @@ export class Hostile {
       const theirs = await this.#aimAt(a, b);
       const elsewhere = aimAtNobody(nobody);
       const before = new Map([a, b].map((node) => [node.name, node.rssBytes] as const));
-      const rates: { attacked: number[]; alone: number[] } = { attacked: [], alone: [] };
+      const [alone, attacked]: [Turn[], Turn[]] = [[], []];
       const isDone = (): boolean =>
         (this.#counts.frames >= frames && this.#counts.connections >= connections) ||
         performance.now() - begun >= seconds * 1_000;
-      while (!isDone() || rates.alone.length < 2) {
-        rates.alone.push(await this.#turn(a, b, attackers, elsewhere, facts, new Counts()));
-        rates.attacked.push(await this.#turn(a, b, attackers, theirs, facts, this.#counts));
+      while (!isDone() || alone.length < 2) {
+        alone.push(await this.#turn(a, b, attackers, elsewhere, facts, new Counts()));
+        attacked.push(await this.#turn(a, b, attackers, theirs, facts, this.#counts));
         const { frames: said, connections: made } = this.#counts;
         const refused = JSON.stringify((await a.ask('figures')).refused);
         progress(`${said} frames on ${made} connections; refused ${refused}`);
       }
       const entries = await this.#compare(a, b, facts.epoch);
-      const [attacked, alone] = [median(rates.attacked), median(rates.alone)];
+      const rates = [attacked, alone].map((turns) => median(turns.map((turn) => turn.perSecond)));
+      const processors = [alone, attacked].map(processorsOf);
       const [last, other] = [await a.ask('figures'), await b.ask('figures')];
       const isWhole = Object.keys(last.refused).length === 0;
       const MiB = 1024 * 1024;
@@ -258,9 +273,12 @@ export class Hostile {
         connectionsBy: this.#counts.by,
         framesByKind: made.made,
         entries,
-        attackedPerSecond: Math.round(attacked),
-        leftAlonePerSecond: Math.round(alone),
-        throughputRatio: Number((attacked / alone).toFixed(2)),
+        attackedPerSecond: Math.round(rates[0]!),
+        leftAlonePerSecond: Math.round(rates[1]!),
+        throughputRatio: Number((rates[0]! / rates[1]!).toFixed(2)),
+        processors: Object.fromEntries(
+          WHO.map((who, n) => [who, [processors[0]![n]!, processors[1]![n]!] as const]),
+        ),
         memoryMiB: Object.fromEntries(
           [a, b].map((n) => [n.name, [mib(before.get(n.name)!), mib(n.mostBytes)] as const]),
         ),
@@ -330,7 +348,7 @@ export class Hostile {
     };
   }
 
-  /** One turn of attacks. @returns entries acknowledged a second meanwhile */
+  /** One turn of attacks. */
   async #turn(
     a: Attacked,
     b: Attacked,
@@ -338,9 +356,10 @@ export class Hostile {
     aim: Aim,
     facts: Facts,
     counts: Counts,
-  ): Promise<number> {
-    const { acked, durableSequence } = await a.ask('figures');
-    facts.last = durableSequence;
+  ): Promise<Turn> {
+    const [before, other] = [await a.ask('figures'), await b.ask('figures')];
+    facts.last = before.durableSequence;
+    const own = process.cpuUsage();
     const begun = performance.now();
     const end = begun + TURN_MS;
     attackers.counts = counts;
@@ -352,13 +371,16 @@ export class Hostile {
     }, 200);
     await Promise.all(Array.from({ length: AT_ONCE }, one));
     clearInterval(watch);
-    const after = await a.ask('figures');
-    await b.ask('figures');
+    const ms = performance.now() - begun;
+    const { user, system } = process.cpuUsage(own);
+    const [after, otherAfter] = [await a.ask('figures'), await b.ask('figures')];
+    const cpuMs = [after.cpuMs - before.cpuMs, otherAfter.cpuMs - other.cpuMs];
     const link = after.links.find(({ replicaId }) => replicaId === 'b');
     if (link?.state !== 'streaming' && link?.state !== 'catching-up') {
       throw new Error(`the link to b: ${link?.state}, ${link?.reason}`);
     }
-    return (1_000 * (after.acked - acked)) / (performance.now() - begun);
+    const perSecond = (1_000 * (after.acked - before.acked)) / ms;
+    return { perSecond, ms, cpuMs: [...cpuMs, (user + system) / 1_000] };
   }
 
   async #attack(attackers: Attackers, { ports, http, sockets }: Aim): Promise<void> {
@@ -420,6 +442,15 @@ function aimAtNobody(port: number): Aim {
     http: [port],
     sockets: [{ socket: { port, host: '127.0.0.1' }, shown: {} }],
   };
+}
+
+/** Of each of WHO. */
+function processorsOf(turns: readonly Turn[]): number[] {
+  const ms = turns.reduce((sum, turn) => sum + turn.ms, 0);
+  return WHO.map((_, n) => {
+    const cpuMs = turns.reduce((sum, turn) => sum + turn.cpuMs[n]!, 0);
+    return Number((cpuMs / ms).toFixed(3));
+  });
 }
 
 function median(values: readonly number[]): number {

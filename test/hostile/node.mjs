@@ -57,8 +57,10 @@ async function offer(space) {
     acked += PER_BATCH;
   } catch (error) {
     refused[error.code] = (refused[error.code] ?? 0) + 1;
+    const [message] = error.message.split('\n');
+    const isNew = refusals.every((known) => known.message !== message);
     const ms = Math.round(performance.now());
-    if (refusals.length < KEPT) refusals.push({ ms, message: String(error.message) });
+    if (isNew && refusals.length < KEPT) refusals.push({ ms, message });
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -78,8 +80,21 @@ function figures() {
     return { replicaId, state, reason };
   });
   const longestTurnMs = Math.round(turns.max / 1e6);
+  const { user, system } = process.cpuUsage();
+  const cpuMs = (user + system) / 1_000;
   const why = { refusals, told };
-  return { acked, refused, why, warnings, role, epoch, durableSequence, longestTurnMs, links };
+  return {
+    acked,
+    refused,
+    why,
+    warnings,
+    role,
+    epoch,
+    durableSequence,
+    longestTurnMs,
+    cpuMs,
+    links,
+  };
 }
 
 /** The host's numbers, ascending; each payload is what it was. */

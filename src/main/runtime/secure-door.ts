@@ -19,8 +19,8 @@ import { LateSocket, tlsOptions } from '../../shared/wire/tls/late-socket.js';
 export class SecureDoor {
   readonly #credentials: CredentialsNow;
   readonly #server: tls.Server;
-  /** Those whose handshake is under way, by their two ends. */
-  readonly #late = new Map<string, LateSocket>();
+  /** Those whose handshake is under way, by their two ends; and what accepts them. */
+  readonly #late = new Map<string, { readonly late: LateSocket; readonly ca: string }>();
   /** What the server has been given. */
   #given: TlsCredentials | undefined;
 
@@ -30,7 +30,7 @@ export class SecureDoor {
     this.#server = tls.createServer({ ...this.#options(), handshakeTimeout });
     this.#server.on('secureConnection', (socket) => this.#secured(socket));
     this.#server.on('tlsClientError', (error, socket) => {
-      this.#late.get(endsOf(socket))?.failed(tlsFailure(error));
+      this.#late.get(endsOf(socket))?.late.failed(tlsFailure(error));
     });
   }
 
@@ -61,7 +61,7 @@ export class SecureDoor {
 
   #begin(raw: net.Socket, bytes: Buffer, late: LateSocket, ends: string): void {
     if (this.#credentials.now.tls !== this.#given) this.#server.setSecureContext(this.#options());
-    this.#late.set(ends, late);
+    this.#late.set(ends, { late, ca: this.#given!.ca });
     raw.pause();
     raw.unshift(bytes);
     this.#server.emit('connection', raw);
@@ -69,14 +69,15 @@ export class SecureDoor {
 
   #secured(socket: tls.TLSSocket): void {
     const ends = endsOf(socket);
-    const late = this.#late.get(ends);
+    const known = this.#late.get(ends);
     this.#late.delete(ends);
-    if (!late) {
+    if (!known) {
       socket.destroy();
       return;
     }
+    const { late, ca } = known;
     try {
-      late.opened(socket, provenBy(socket));
+      late.opened(socket, provenBy(socket, ca));
     } catch (error) {
       late.refused(socket, error);
     }

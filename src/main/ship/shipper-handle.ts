@@ -28,6 +28,8 @@ import type { ShipConfig } from './options.js';
 const RESTART_MS = 1_000;
 /** For so long a link that has failed is hoped for, where there is a new reason to dial it. */
 const LINK_HOPE_MS = 2_000;
+/** Its thread is told that it was met once in this time. */
+const MET_TOLD_MS = 100;
 /** A thread without a space to ship is kept for so long. */
 const REST_AFTER_MS = 60_000;
 /** So many deaths within a minute, and the thread counts as broken (row 76). */
@@ -114,6 +116,9 @@ export class ShipperHandle {
   /** Until when a failed link is hoped for, monotonic ms. */
   #hopeUntilMs = 0;
   #redial: Promise<void> | undefined;
+  /** The life that was met last, while its thread is not told of it. */
+  #met: bigint | undefined;
+  #meeting: NodeJS.Timeout | undefined;
   #restart: NodeJS.Timeout | undefined;
 
   /** @param isEager it dials before there is anything to ship */
@@ -150,10 +155,24 @@ export class ShipperHandle {
     return !isFailed || performance.now() < this.#hopeUntilMs;
   }
 
-  /** It lives, in this life: dialled at once, whatever backoff says. */
+  /**
+   * It lives, in this life: dialled at once, whatever backoff says. Who comes again and again does
+   * not wake the thread each time.
+   */
   met(incarnation: bigint): void {
     this.#hopeUntilMs = performance.now() + LINK_HOPE_MS;
+    this.#met = incarnation;
+    if (!this.#meeting) this.#tellMet();
+  }
+
+  #tellMet(): void {
+    const incarnation = this.#met;
+    this.#met = undefined;
+    this.#meeting = undefined;
+    if (incarnation === undefined || this.#closing) return;
     this.post({ kind: 'met', incarnation });
+    this.#meeting = setTimeout(() => this.#tellMet(), MET_TOLD_MS);
+    this.#meeting.unref();
   }
 
   /**
@@ -347,8 +366,7 @@ export class ShipperHandle {
   /** Lets the thread ship what is durable, up to its deadline, then ends it. */
   async close(): Promise<void> {
     this.#closing = true;
-    clearTimeout(this.#restart);
-    clearTimeout(this.#rest);
+    for (const timer of [this.#restart, this.#rest, this.#meeting]) clearTimeout(timer);
     const thread = this.#thread;
     this.#tellNews();
     if (!thread) return;

@@ -215,8 +215,8 @@ test('a chain counts as far as each of it has made the one before', async () => 
   const read = async (authority: Authority): Promise<Uint8Array> =>
     der(fs.readFileSync((await authority.tlsOf('a')).certFile, 'utf8'));
   const [leaf, newLeaf] = [await read(ours), await read(next)];
-  const isTaken = (chain: Uint8Array[], ca: string): boolean => {
-    const proven = { names: [], channel: new Uint8Array(32), chain };
+  const isTaken = (chain: Uint8Array[], ca: string, by = ''): boolean => {
+    const proven = { names: [], channel: new Uint8Array(32), ca: by, chain: () => chain };
     const tls = { ca, cert: '', key: '', names: {} };
     return isStillProved({ proven, key: undefined }, { keys: [], tls });
   };
@@ -230,4 +230,6 @@ test('a chain counts as far as each of it has made the one before', async () => 
   expect(isTaken([leaf, der(next.ca)], next.ca)).toBe(false);
   expect(isTaken([leaf, newLeaf], next.ca)).toBe(false);
   expect(isTaken([], ours.ca)).toBe(false);
+  // Whom these very authorities have let in needs no second look.
+  expect(isTaken([], ours.ca, ours.ca)).toBe(true);
 });

@@ -36,8 +36,10 @@ export interface Proven {
   readonly names: readonly string[];
   /** The same bytes at both ends, and of this connection alone. */
   readonly channel: Uint8Array;
-  /** DER: its certificate, then the one that has made it, and so on. */
-  readonly chain: readonly Uint8Array[];
+  /** PEM: the authorities by which it was accepted. */
+  readonly ca: string;
+  /** DER: its certificate, then the one that has made it, and so on. To read it takes long. */
+  chain(): readonly Uint8Array[];
 }
 
 /** By what the other end of a connection has proved itself; undefined: not by that. */
@@ -67,7 +69,7 @@ export interface ShownCertificate {
   readonly authorizationError: unknown;
   isSessionReused(): boolean;
   /** Empty where there is none. */
-  getPeerCertificate(isDetailed: true): ShownChain;
+  getPeerCertificate(isDetailed: boolean): ShownChain;
   exportKeyingMaterial(length: number, label: string, context: Buffer): Uint8Array;
 }
 
@@ -93,23 +95,27 @@ export function namesIn(subjectAltName: string | undefined): string[] {
   return names.map((name) => name.trim());
 }
 
-/** What the certificate at the other end proves. Throws AuthFailed: it is not of our authority. */
-export function provenBy(socket: ShownCertificate): Proven {
-  const shown = socket.getPeerCertificate(true);
-  const { raw, subjectaltname } = shown;
+/**
+ * What the certificate at the other end proves. Throws AuthFailed: it is not of our authority.
+ * @param ca what the handshake was given for it
+ */
+export function provenBy(socket: ShownCertificate, ca: string): Proven {
+  const { raw, subjectaltname } = socket.getPeerCertificate(false);
   // A resumed session has shown no certificate.
   if (!raw || !socket.authorized || socket.isSessionReused()) {
     const found = raw ? String(socket.authorizationError) : 'it has shown none';
     throw failure('AuthFailed', `the certificate of the other end is not accepted: ${found}`);
   }
   const channel = socket.exportKeyingMaterial(CHANNEL_BYTES, CHANNEL_LABEL, Buffer.alloc(0));
-  return { names: namesIn(subjectaltname), channel, chain: chainOf(shown) };
+  const chain = (): Uint8Array[] => chainOf(socket.getPeerCertificate(true));
+  return { names: namesIn(subjectaltname), channel, ca, chain };
 }
 
-function chainOf(shown: ShownChain): Uint8Array[] {
+/** @param shown null: the socket is gone */
+function chainOf(shown: ShownChain | null): Uint8Array[] {
   const chain: Uint8Array[] = [];
   let last: ShownChain | undefined;
-  for (let one: ShownChain | undefined = shown; one?.raw && one !== last; ) {
+  for (let one = shown ?? undefined; one?.raw && one !== last; ) {
     chain.push(one.raw);
     last = one;
     one = one.issuerCertificate;
@@ -120,7 +126,8 @@ function chainOf(shown: ShownChain): Uint8Array[] {
 /** Whether what was proved when a connection was made would be accepted by these, too. */
 export function isStillProved({ proven, key }: Proof, { keys, tls }: Credentials): boolean {
   if (key && !keys.some((one) => Buffer.compare(one, key) === 0)) return false;
-  return !proven || !tls || isVouchedFor(proven.chain, tls.ca);
+  // As a rule the authorities are those that have let it in.
+  return !proven || !tls || proven.ca === tls.ca || isVouchedFor(proven.chain(), tls.ca);
 }
 
 /**

@@ -160,7 +160,7 @@ export function securely(
     socket.on('secureConnect', () => {
       isSecure = true;
       try {
-        const proven = provenBy(socket);
+        const proven = provenBy(socket, security.tls.ca);
         checkCertificate(proven, security);
         late.opened(socket, proven);
       } catch (error) {

@@ -24,8 +24,12 @@ const shipper = new Shipper(start, {
       (bytes) => words.add(SHIPPER_COUNTER.bytesSent, bytes),
     ),
   openSegment: async (path) => {
-    const { O_RDONLY, O_NOFOLLOW = 0 } = fs.constants;
-    const file = await fs.open(path, O_RDONLY | O_NOFOLLOW);
+    const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = fs.constants;
+    const file = await fs.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (!(await file.stat()).isFile()) {
+      await file.close();
+      throw new Error(`${path} is no file`);
+    }
     return {
       read: async (into, position) => (await file.read(into, 0, into.length, position)).bytesRead,
       close: () => file.close(),

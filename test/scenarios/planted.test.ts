@@ -2,6 +2,7 @@
  * What others on the same machine can do through files: modes, links that somebody has planted,
  * secrets that everybody can read, snapshots without an end.
  */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
@@ -195,6 +196,33 @@ describe('a data directory', () => {
     await expect(findSocket(dir)).rejects.toMatchObject({ code: 'NotRunning' });
     expect(fs.readFileSync(target, 'utf8')).toBe('precious');
     expect(node.status().log.state).toBe('ok');
+  });
+
+  test('while it is open: nobody waits at a pipe in the place of a segment', async () => {
+    const a = await each.start('a');
+    const space = await a.openSpace('s');
+    while (a.status().segments < 3) await space.append(1, Buffer.alloc(8_000));
+    const [first] = fs.readdirSync(dirOf('a')).filter((name) => name.endsWith('.log'));
+    const segment = path.join(dirOf('a'), first!);
+    fs.renameSync(segment, path.join(each.folder, first!));
+    execFileSync('mkfifo', [segment]);
+    for (const how of ['read', 'write', 'create'] as const) {
+      await expect(nodeDisk.open(segment, how), how).rejects.toMatchObject({
+        code: 'Io',
+        message: expect.stringContaining('is no file'),
+      });
+    }
+    const b = await each.start('b', { listen: ANY });
+    const states = heard(a, 'replica-state');
+    await a.addReplica(at('b', b.address!.port));
+    await until('it says why', () => states.some(({ reason }) => reason.includes('is no file')));
+    // As many at once as the pool of libuv has threads, and more: none of them is kept.
+    const reads = Array.from({ length: 8 }, async () => {
+      for await (const _ of space.read({ from: 1, to: 1 }));
+    });
+    const found = await Promise.allSettled(reads);
+    expect(found.map(({ status }) => status)).toEqual(Array(8).fill('rejected'));
+    await space.append(1, Buffer.from('x'));
   });
 
   test('a shipper follows no link in the place of a segment', async () => {

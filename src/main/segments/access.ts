@@ -7,8 +7,11 @@ import path from 'node:path';
 import { MAY_ENTER, MAY_READ, MAY_WRITE, modeText, othersMay } from '../../shared/access.js';
 import { type EngramError, failure } from '../../shared/errors.js';
 
-/** Names in it and nothing else: what opens them follows no link. 0 where there is no such flag. */
-export const NO_FOLLOW = fs.constants.O_NOFOLLOW ?? 0;
+/**
+ * Files in it and nothing else: what opens them follows no link, and waits for nobody at the other
+ * end of a pipe. 0 where there are no such flags.
+ */
+export const FILES_ONLY = (fs.constants.O_NOFOLLOW ?? 0) | (fs.constants.O_NONBLOCK ?? 0);
 
 /**
  * @returns the mode, where others can read or enter it; undefined where it is its owner's alone

@@ -8,12 +8,12 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { failure } from '../../shared/errors.js';
 import { segmentStart } from '../../shared/log/segment.js';
-import { checkAccess, NO_FOLLOW } from './access.js';
+import { checkAccess, FILES_ONLY } from './access.js';
 import { ioError, type Lock } from './disk.js';
 import { requireOwner } from './owner.js';
 
 const NAME = 'lock';
-const READ_WRITE = fs.constants.O_RDWR | NO_FOLLOW;
+const READ_WRITE = fs.constants.O_RDWR | FILES_ONLY;
 
 let native: typeof import('fs-native-extensions') | undefined;
 

@@ -3,16 +3,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { failure } from '../../shared/errors.js';
-import { NO_FOLLOW } from './access.js';
+import { FILES_ONLY } from './access.js';
 import { identityOf, lockDirectory, lockFile } from './directory-lock.js';
 import { codeOf, type Disk, type DiskFile, ioError } from './disk.js';
 import { OpenFile } from './disk-in-use.js';
 
 /** A link in the place of a file leads to somebody else's: it is not followed. */
 const FLAGS = {
-  read: fs.constants.O_RDONLY | NO_FOLLOW,
-  write: fs.constants.O_RDWR | NO_FOLLOW,
-  create: fs.constants.O_RDWR | fs.constants.O_CREAT | NO_FOLLOW,
+  read: fs.constants.O_RDONLY | FILES_ONLY,
+  write: fs.constants.O_RDWR | FILES_ONLY,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT | FILES_ONLY,
 };
 
 /** The longest wait for a free file descriptor, of waits that double from 10 ms on. */
@@ -106,6 +106,10 @@ class NodeFile implements DiskFile {
 async function taken(file: string, fd: number, how: 'read' | 'write' | 'create') {
   const opened = new NodeFile(file, fd);
   try {
+    if (!fs.fstatSync(fd).isFile()) {
+      const remedy = 'find out who put it there, and remove it';
+      throw failure('Io', `${file} is no file, as all in a data directory are: ${remedy}`);
+    }
     if (how === 'read' || lockFile(fd, file)) return opened;
     throw failure('Locked', `${file} is being written by another process`);
   } catch (error) {
@@ -174,7 +178,8 @@ export const nodeDisk: Disk = {
     return stats.bavail * stats.bsize;
   },
   async syncDir(dir) {
-    const fd = await call<number>(`open of ${dir}`, (cb) => fs.open(dir, 'r', cb));
+    const flags = fs.constants.O_RDONLY | (fs.constants.O_DIRECTORY ?? 0);
+    const fd = await call<number>(`open of ${dir}`, (cb) => fs.open(dir, flags, cb));
     try {
       await call(`fsync of ${dir}`, (cb) => fs.fsync(fd, cb as fs.NoParamCallback));
     } finally {

@@ -15,7 +15,7 @@ import fs, { constants } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { failure } from '../../../shared/errors.js';
-import { NO_FOLLOW } from '../../segments/access.js';
+import { FILES_ONLY } from '../../segments/access.js';
 
 const FILE = 'admin';
 /** What `sun_path` takes, without its end: Linux has 108 bytes, others 104. More is cut off. */
@@ -67,7 +67,7 @@ function isOurs(socket: string): boolean {
 }
 
 async function read(dir: string): Promise<AdminAddress | undefined> {
-  const flag = constants.O_RDONLY | NO_FOLLOW;
+  const flag = constants.O_RDONLY | FILES_ONLY;
   const text = await fs
     .readFile(path.join(dir, FILE), { encoding: 'utf8', flag })
     .catch(() => undefined);

@@ -401,8 +401,9 @@ export class FakeDisk {
 
   /** The first bytes of a write, as far as there is room. */
   #write(inode: FakeInode, what: string, bytes: Uint8Array, position: number): void {
-    let room = this.capacityBytes - this.usedBytes;
-    let length = 0;
+    const isEndless = this.capacityBytes === Number.POSITIVE_INFINITY;
+    let room = isEndless ? this.capacityBytes : this.capacityBytes - this.usedBytes;
+    let length = isEndless ? bytes.length : 0;
     while (length < bytes.length) {
       const sector = Math.floor((position + length) / SECTOR);
       if (!inode.has(sector)) room -= SECTOR;

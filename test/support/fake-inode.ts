@@ -51,9 +51,15 @@ export class FakeInode {
 
   write(bytes: Uint8Array, position: number): void {
     this.#stamp++;
+    // Whole sectors share one copy: a buffer for each is what simulators would spend their time on.
+    const copy = bytes.slice();
     for (const [sector, from, to] of sectorsOf(position, position + bytes.length)) {
-      const content = this.#cache.get(sector)?.slice() ?? new Uint8Array(SECTOR);
-      content.set(bytes.subarray(from - position, to - position), from - sector * SECTOR);
+      let content = copy.subarray(from - position, to - position);
+      if (to - from < SECTOR) {
+        const part = content;
+        content = this.#cache.get(sector)?.slice() ?? new Uint8Array(SECTOR);
+        content.set(part, from - sector * SECTOR);
+      }
       this.#change(sector, content);
     }
     this.#resize(Math.max(this.size, position + bytes.length));
@@ -71,9 +77,10 @@ export class FakeInode {
 
   #change(sector: number, content: Content): void {
     put(this.#cache, sector, content);
-    const versions = this.#versions.get(sector) ?? [];
-    versions.push({ stamp: this.#stamp, value: content });
-    this.#versions.set(sector, versions);
+    const version = { stamp: this.#stamp, value: content };
+    const versions = this.#versions.get(sector);
+    if (versions) versions.push(version);
+    else this.#versions.set(sector, [version]);
     this.#failed.delete(sector);
     this.#unreadable.delete(sector);
   }
@@ -128,8 +135,9 @@ export class FakeInode {
   }
 
   #covered(stamp: number, each: (sector: number, versions: Version<Content>[]) => void): void {
-    for (const [sector, versions] of [...this.#versions]) {
-      const covered = versions.filter((v) => v.stamp <= stamp);
+    for (const [sector, versions] of this.#versions) {
+      const isWhole = versions.at(-1)!.stamp <= stamp;
+      const covered = isWhole ? versions : versions.filter((v) => v.stamp <= stamp);
       if (covered.length === 0) continue;
       if (covered.length === versions.length) this.#versions.delete(sector);
       else this.#versions.set(sector, versions.slice(covered.length));
@@ -149,7 +157,7 @@ export class FakeInode {
 
   /** Whether the cache shows there what a failed sync may not have brought to the disk. */
   mayVanish(from: number, to: number): boolean {
-    return [...sectorsOf(from, to)].some(([sector]) => this.#failed.has(sector));
+    return sectorsOf(from, to).some(([sector]) => this.#failed.has(sector));
   }
 
   /** What a power loss leaves of it. */
@@ -250,11 +258,13 @@ function torn(bytes: Uint8Array, before: Content, chance: Chance): Uint8Array {
 }
 
 /** The sectors of a range, each with the part of the range that lies in it. */
-function* sectorsOf(from: number, to: number): Generator<[number, number, number]> {
+function sectorsOf(from: number, to: number): [number, number, number][] {
+  const sectors: [number, number, number][] = [];
   for (let at = from; at < to; ) {
     const sector = Math.floor(at / SECTOR);
     const end = Math.min((sector + 1) * SECTOR, to);
-    yield [sector, at, end];
+    sectors.push([sector, at, end]);
     at = end;
   }
+  return sectors;
 }

@@ -12,6 +12,8 @@ import type { Machines } from './machines.js';
 
 const FILE = path.join(import.meta.dirname, '../../docs/OPERATIONS.md');
 const SEEN_WITHIN_MS = 45_000;
+/** Each look is two processes or more, on a machine that has something else to do. */
+const LOOK_EVERY_MS = 500;
 /** What only looks is done again until it shows what it should. */
 const LOOKS =
   /^(engram-wal (status|locate|verify|inspect|spaces|space)|journalctl|curl|df|etcdctl)\b/;
@@ -135,7 +137,7 @@ async function carryOut(
         const wanted = expected === '' ? '' : `\nshould show:\n${expected}`;
         throw new Error(`on ${name}: ${line}\nends with ${ran.code}:\n${ran.output}${wanted}`);
       }
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
     }
   }
 }

@@ -217,6 +217,11 @@ export class Machines {
     throw new Error(`${there} is no path that a machine has of its own`);
   }
 
+  /** The same, with what was mounted there since; of a machine that is there. */
+  seenFromHere(name: string, there: string): string {
+    return `/proc/${this.#holders.get(name)!.pid}/root${there}`;
+  }
+
   write(name: string, there: string, text: string): void {
     const file = this.placeOf(name, there);
     fs.mkdirSync(path.dirname(file), { recursive: true });

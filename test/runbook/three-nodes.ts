@@ -1,5 +1,7 @@
 /** The three nodes of the runbook, and what is asked of them after each chapter. */
 import { expect } from 'vitest';
+import { inspectLog } from '#src/main/cli/inspect.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { follow } from './document.js';
 import type { Machines } from './machines.js';
 
@@ -27,18 +29,16 @@ export function key(machines: Machines, name: string): void {
   machines.write(name, '/etc/engram-wal/key', `${'k'.repeat(40)}\n`);
 }
 
-/** What a node has of a space, as `inspect` shows it. */
+/** What a node has of a space, as `inspect` shows it; read from here, again and again. */
 async function entriesOf(
   machines: Machines,
   name: string,
   space: string,
   from: number,
 ): Promise<string[]> {
-  const line = `engram-wal inspect ${DIR} --space ${space} --from ${from} --limit 10000 --json`;
-  const { entries } = JSON.parse(await machines.must(name, line)) as {
-    entries: { sequence: number; epoch: number; preview: string }[];
-  };
-  return entries.map(({ sequence, epoch, preview }) => `${sequence} ${epoch} ${preview}`);
+  const dir = machines.seenFromHere(name, DIR);
+  const { entries } = await inspectLog(nodeDisk, dir, { space, from, limit: 10_000 });
+  return entries!.map(({ sequence, epoch, preview }) => `${sequence} ${epoch} ${preview}`);
 }
 
 /**

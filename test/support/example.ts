@@ -1,14 +1,40 @@
 /** An example as a process of its own: what it is told, and what it says. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { transformSync } from 'esbuild';
 import type { EachTest } from './cluster.js';
 import { freePort } from './etcd.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 export const ROOT = path.join(import.meta.dirname, '../..');
+
+/** What the compiler of `tsx` made of each. */
+const compiled = new Map<string, string>();
+
+/**
+ * The example without its types, as `npx tsx` would run it: that program takes longer to start
+ * than the example itself, and tests start many.
+ */
+function withoutTypes(life: EachTest, file: string): string {
+  const of = fs.readFileSync(file, 'utf8');
+  const code = compiled.get(of) ?? transformSync(of, { loader: 'ts', target: 'node20' }).code;
+  compiled.set(of, code);
+  let dir = path.dirname(file);
+  if (dir === path.join(ROOT, 'examples')) {
+    dir = path.join(life.folder, 'example');
+    const modules = path.join(dir, 'node_modules');
+    fs.mkdirSync(modules, { recursive: true });
+    const link = path.join(modules, 'engram-wal');
+    if (!fs.existsSync(link)) fs.symlinkSync(ROOT, link);
+  }
+  const program = path.join(dir, `${path.basename(file, '.ts')}.mjs`);
+  if (!fs.existsSync(program)) fs.writeFileSync(program, code);
+  return program;
+}
 
 /** A run of one example, and the lines that it has printed. */
 export class Example {
@@ -19,8 +45,8 @@ export class Example {
 
   /** @param file below examples/, or the whole path of a copy */
   constructor(life: EachTest, file: string, ...args: string[]) {
-    const at = path.resolve(ROOT, 'examples', file);
-    this.#child = spawn(process.execPath, ['--import', 'tsx', at, ...args], { cwd: ROOT });
+    const program = withoutTypes(life, path.resolve(ROOT, 'examples', file));
+    this.#child = spawn(process.execPath, [program, ...args], { cwd: ROOT });
     readline
       .createInterface({ input: this.#child.stdout! })
       .on('line', (line) => this.lines.push(line));

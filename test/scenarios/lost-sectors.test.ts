@@ -216,8 +216,8 @@ async function damagedOnceRead(of: Image): Promise<void> {
 
 describe(`the last write, seed ${SEED}`, () => {
   test.each([
-    ['inside a segment', 40_000, 12],
-    ['over a roll', SMALL.segmentBytes - 20_000, 12],
+    ['inside a segment', 40_000, 8],
+    ['over a roll', SMALL.segmentBytes - 20_000, 8],
   ])('any of its sectors may be lost: %s', async (_, before, rounds) => {
     const chance = chanceFrom(SEED);
     for (let i = 0; i < rounds; i++) {
@@ -247,7 +247,7 @@ describe(`the last write, seed ${SEED}`, () => {
 
   test('FAULT-7 one flipped bit before W: named, fails closed, nothing cut', async () => {
     const chance = chanceFrom(SEED + 1);
-    for (let i = 0; i < 16; i++) {
+    for (let i = 0; i < 10; i++) {
       const of = await image(chance, 30_000);
       const at = chance(of.w);
       change(of.dir, at, at + 1, (bytes) => {

@@ -27,7 +27,7 @@ import { decompressed, featureOf } from '#src/shared/wire/compression.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
 import { decodeFrame } from '#src/shared/wire/protocol.js';
 
-const RUNS = Number(process.env.ENGRAM_FUZZ_RUNS ?? 3_000);
+const RUNS = Number(process.env.ENGRAM_FUZZ_RUNS ?? 1_500);
 const GOLDEN = path.join(import.meta.dirname, '../golden');
 const ID = '00112233445566778899aabbccddeeff';
 const OTHER = 'ff112233445566778899aabbccddeeff';

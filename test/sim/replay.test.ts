@@ -2,25 +2,28 @@ import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 
-/**
- * All that happens in two seeds, but not how long they took: the second shows that nothing of the
- * first goes on.
- */
-function traced(sim: string): string[] {
+/** All that happens in seeds, but not how long they took; and behind it how many they were. */
+function traced(sim: string, from: number, seeds: number): string[] {
   const file = path.join(import.meta.dirname, sim);
-  const args = ['--import', 'tsx', file, '--seeds', '2', '--from', '20', '--trace'];
+  const args = ['--import', 'tsx', file, '--seeds', `${seeds}`, '--from', `${from}`, '--trace'];
   const { stdout } = spawnSync('node', args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
-  return stdout.split('\n').filter((line) => !/ in [\d.]+ s$/.test(line));
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .filter((line) => !/ in [\d.]+ s$/.test(line));
 }
 
 test.each([
   'sim.ts',
   'roles-sim.ts',
   '../property/property.ts',
-])('a seed of %s replays exactly', (sim) => {
-  const first = traced(sim);
-  expect(first.at(-2)).toBe('2 seeds ran, 2 passed');
-  expect(traced(sim)).toEqual(first);
+])('a seed of %s replays exactly, and nothing of the one before it goes on', (sim) => {
+  const both = traced(sim, 20, 2);
+  const alone = traced(sim, 21, 1);
+  expect([both.pop(), alone.pop()]).toEqual(['2 seeds ran, 2 passed', '1 seeds ran, 1 passed']);
+  expect(alone.at(-1)).toMatch(/^{"seed":21,/);
+  expect(both.slice(-alone.length)).toEqual(alone);
+  expect(both.at(-alone.length - 1)).toMatch(/^{"seed":20,/);
 }, 180_000);
 
 test('every mutant has its place in the code', () => {

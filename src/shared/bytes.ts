@@ -177,40 +177,6 @@ export function idWords(hex: string): SpaceIdWords {
   return [idWord(hex, 0), idWord(hex, 1), idWord(hex, 2), idWord(hex, 3)];
 }
 
-/** An id in both of its forms. */
-export interface Id {
-  readonly hex: string;
-  readonly words: SpaceIdWords;
-}
-
-const IDS_KEPT = 1 << 17;
-
-/** The ids that are read over and over: the text of each is made once, and hashed once. */
-export class KnownIds {
-  /** By the first word. */
-  readonly #ids = new Map<number, Id>();
-
-  /** The 16 bytes at `offset`. */
-  at(view: DataView, offset: number): Id {
-    const first = view.getUint32(offset, true);
-    const known = this.#ids.get(first);
-    if (
-      known !== undefined &&
-      view.getUint32(offset + 4, true) === known.words[1] &&
-      view.getUint32(offset + 8, true) === known.words[2] &&
-      view.getUint32(offset + 12, true) === known.words[3]
-    ) {
-      return known;
-    }
-    const hex = hexOf(view, offset, 16);
-    const id: Id = { hex, words: idWords(hex) };
-    // A peer may name as many as it likes.
-    if (this.#ids.size >= IDS_KEPT) this.#ids.clear();
-    this.#ids.set(first, id);
-    return id;
-  }
-}
-
 const HEX = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));
 
 /** `length` bytes at `offset` as lower-case hex. */
@@ -218,4 +184,11 @@ export function hexOf(view: DataView, offset: number, length: number): string {
   let text = '';
   for (let i = 0; i < length; i++) text += HEX[view.getUint8(offset + i)];
   return text;
+}
+
+/** The inverse of `idWords`. */
+export function hexOfWords(words: SpaceIdWords): string {
+  const view = new DataView(new ArrayBuffer(16));
+  for (const [i, word] of words.entries()) view.setUint32(4 * i, word, true);
+  return hexOf(view, 0, 16);
 }

@@ -57,7 +57,7 @@ describe('what a replica does with a batch', () => {
   function following(sequence: number): Receiver {
     const receiver = new Receiver(0, 10_000);
     const position = { epoch: 1, sequence, headerCrc: 0 };
-    receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 0 }, 1);
+    receiver.follow(2, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 0 }, 1);
     receiver.verdict({ handle: 4, verdict: 'continue', next: sequence + 1 });
     return receiver;
   }
@@ -69,15 +69,15 @@ describe('what a replica does with a batch', () => {
     [11, 1, { kind: 'append', skip: 0 }],
     [12, 1, { kind: 'gap', handle: 4, epoch: 1, expected: 11 }],
   ])('entries from %i, %i of them, behind entry 10', (start, count, decision) => {
-    expect(following(10).judge(batch(start, count))).toEqual(decision);
+    expect(following(10).judge(2, batch(start, count))).toEqual(decision);
   });
 
   test('acks name what is flushed, once, and never go back', () => {
     const receiver = following(10);
     expect(receiver.takeAcks(0)).toEqual([]);
-    receiver.flushed(4, 12);
-    receiver.flushed(4, 11);
-    receiver.applied(4, 11);
+    receiver.flushed(2, 12);
+    receiver.flushed(2, 11);
+    receiver.applied(2, 11);
     expect(receiver.takeAcks(0)).toEqual([{ handle: 4, epoch: 1, flushed: 12, applied: 11 }]);
     expect(receiver.takeAcks(0)).toEqual([]);
   });
@@ -85,8 +85,8 @@ describe('what a replica does with a batch', () => {
   test('what was applied before the verdict is told behind it: nobody listened before', () => {
     const receiver = new Receiver(0, 10_000);
     const position = { epoch: 1, sequence: 10, headerCrc: 0 };
-    receiver.follow(ID, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 7 }, 1);
-    receiver.applied(4, 9);
+    receiver.follow(2, { handle: 4, answer: 'follows', epochSeen: 1, position, applied: 7 }, 1);
+    receiver.applied(2, 9);
     expect(receiver.takeAcks(0)).toHaveLength(1);
     receiver.verdict({ handle: 4, verdict: 'continue', next: 11 });
     expect(receiver.takeAcks(0)).toEqual([{ handle: 4, epoch: 1, flushed: 10, applied: 9 }]);
@@ -95,14 +95,14 @@ describe('what a replica does with a batch', () => {
 
   test('nothing is taken without the verdict, nor under another epoch', () => {
     const receiver = following(10);
-    expect(() => receiver.judge(batch(11, 1, 2))).toThrow(/Fenced/);
+    expect(() => receiver.judge(2, batch(11, 1, 2))).toThrow(/Fenced/);
     receiver.verdict({ handle: 4, verdict: 'fork', next: 11 });
-    expect(() => receiver.judge(batch(11, 1))).toThrow(/ProtocolViolation/);
+    expect(() => receiver.judge(2, batch(11, 1))).toThrow(/ProtocolViolation/);
   });
 
   test('heartbeats tell what was received; silence of 10 s ends the connection', () => {
     const receiver = following(10);
-    receiver.received(ID, 15);
+    receiver.received(2, 15);
     expect(receiver.tick(999)).toBeUndefined();
     const rows = [{ handle: 4, sequence: 15 }];
     expect(receiver.tick(1_000)).toEqual({ kind: 'heartbeat', rows });

@@ -123,10 +123,10 @@ export class BatchIntake {
     const { wal, maxEntryBytes, maxFrameBytes } = this.#host;
     const terms = { features: this.features, maxBytes: maxFrameBytes };
     const batch = decodeBatch(body, view, at, end, terms);
-    const known = this.#host.spaceById(batch.spaceId);
+    const known = this.#host.spaceByWords(batch.spaceWords);
     if (known && batch.epoch < known.facts.epochSeen) this.#hooks.fence(known);
     else if (known && batch.epoch > known.facts.epochSeen) this.#host.heard(known, batch.epoch);
-    const decision = this.#receiver.judge(batch);
+    const decision = this.#receiver.judge(known?.slot, batch);
     if (decision.kind === 'fenced') return true;
     if (decision.kind === 'duplicate') {
       this.#hooks.duplicate();
@@ -154,7 +154,7 @@ export class BatchIntake {
       if (!wal.stageReceived(space, piece, sequence, count, holdsMembers)) return false;
       sequence += count;
       from = to;
-      this.#receiver.received(batch.spaceId, sequence - 1);
+      this.#receiver.received(space.slot, sequence - 1);
     }
     return true;
   }

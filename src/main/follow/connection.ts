@@ -57,7 +57,7 @@ export interface ConnectionHooks {
   claim(connection: ReceiverConnection, hello: Hello): Promise<void>;
   /** Throws where no more peer calls are taken of this node. */
   called(nodeId: string): void;
-  follows(space: SpaceState, handle: number): void;
+  follows(space: SpaceState): void;
   closed(connection: ReceiverConnection, reason: string): void;
 }
 
@@ -269,7 +269,8 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #followed(handle: Handle): SpaceState | undefined {
-    return this.#host.spaceById(this.#receiver.followedId(handle) ?? '');
+    const slot = this.#receiver.followedSlot(handle);
+    return slot === undefined ? undefined : this.#host.spaceAt(slot);
   }
 
   #snapshot(frame: SnapshotFrame): void {
@@ -396,8 +397,8 @@ export class ReceiverConnection implements SnapshotLink {
       const isLedElsewhere = position.answer === 'leads' || position.answer === 'forked';
       if (position.epochSeen > epoch || isLedElsewhere) this.#tellFenced(space, position.handle);
       else if (position.answer === 'follows') {
-        this.#receiver.follow(id, position, epoch);
-        this.#hooks.follows(space, position.handle);
+        this.#receiver.follow(space.slot, position, epoch);
+        this.#hooks.follows(space);
       }
     }
     for (const rows of inFrames(positions)) this.#tell(rows);
@@ -413,7 +414,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   /** Nothing more of the space is taken from this primary; it is told why. */
   fence(space: SpaceState): void {
-    const handle = this.#receiver.fence(space.facts.id, space.facts.epochSeen);
+    const handle = this.#receiver.fence(space.slot, space.facts.epochSeen);
     if (handle !== undefined) this.#tellFenced(space, handle);
   }
 
@@ -432,9 +433,9 @@ export class ReceiverConnection implements SnapshotLink {
       const followed = this.#receiver.verdict(row);
       this.#judgedBySnapshot(row);
       if (!followed) continue;
-      const space = this.#host.spaceById(followed.id)!;
+      const space = this.#host.spaceAt(followed.slot);
       // The host may have gone on since the position was told, before anybody listened.
-      this.applied(handle, this.#host.appliedTo(space));
+      this.applied(space, this.#host.appliedTo(space));
       if (history.length > 0) this.#host.told(space, history);
       if (verdict !== 'rewind') continue;
       const primary = { rows: history, last: next - 1 };
@@ -447,18 +448,18 @@ export class ReceiverConnection implements SnapshotLink {
     const unjudged = this.#unjudged.get(handle) ?? 0;
     const row = { ...(await this.#host.rejoin(space, epoch, primary, unjudged)), handle };
     if (this.#socket.destroyed) return;
-    if (row.answer === 'follows') this.#receiver.follow(space.facts.id, row, epoch);
+    if (row.answer === 'follows') this.#receiver.follow(space.slot, row, epoch);
     this.#tell([row]);
   }
 
   // --- acknowledgements --------------------------------------------------------------------
 
-  flushed(handle: number, sequence: Sequence): void {
-    this.#receiver.flushed(handle, sequence);
+  flushed({ slot }: SpaceState, sequence: Sequence): void {
+    this.#receiver.flushed(slot, sequence);
   }
 
-  applied(handle: number, sequence: Sequence): void {
-    this.#receiver.applied(handle, sequence);
+  applied({ slot }: SpaceState, sequence: Sequence): void {
+    this.#receiver.applied(slot, sequence);
     this.#scheduleAcks();
   }
 

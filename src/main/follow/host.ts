@@ -1,8 +1,9 @@
 /** What the receiving side of a node needs of the node. */
+import type { SpaceIdWords } from '../../shared/bytes.js';
 import type { History } from '../../shared/lead/epoch.js';
 import type { RefusalReason } from '../../shared/link/refusal.js';
 import type { Member } from '../../shared/log/node-record.js';
-import type { Epoch, EpochStart, Sequence } from '../../shared/position.js';
+import type { Epoch, EpochStart, Sequence, Slot } from '../../shared/position.js';
 import type { Frame, PositionRow, SpaceRow } from '../../shared/wire/protocol.js';
 import type { CredentialsNow } from '../../shared/wire/tls/certificates.js';
 import type { SpaceState } from '../log/space-table.js';
@@ -40,6 +41,8 @@ export interface ReceiverHost {
   readonly wal: Wal;
   readonly snapshots: SnapshotIntake;
   spaceById(id: string): SpaceState | undefined;
+  spaceByWords(words: SpaceIdWords): SpaceState | undefined;
+  spaceAt(slot: Slot): SpaceState;
   appliedTo(space: SpaceState): Sequence;
   /** Makes the introduced spaces known here, durably, and says where they stand. */
   register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]>;

@@ -20,7 +20,7 @@ import {
 } from '../../shared/limits.js';
 import { Places } from '../../shared/link/places.js';
 import type { RefusalReason } from '../../shared/link/refusal.js';
-import type { Sequence, Slot } from '../../shared/position.js';
+import type { Sequence } from '../../shared/position.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { FrameBuffers } from '../../shared/wire/frame.js';
 import type { Hello } from '../../shared/wire/protocol.js';
@@ -56,8 +56,8 @@ export class ReceiverServer {
     perSuspect: PRE_TRUST_PER_SUSPECT_MAX,
     kept: PRE_TRUST_KEPT,
   });
-  /** Who follows a space for us: one connection, by its handle there. */
-  readonly #followers = new Map<Slot, { connection: ReceiverConnection; handle: number }>();
+  /** Who follows a space for us, by its slot: one connection. */
+  readonly #followers: (ReceiverConnection | undefined)[] = [];
   readonly #timer: NodeJS.Timeout;
 
   constructor(sockets: Sockets, host: ReceiverHost) {
@@ -95,7 +95,7 @@ export class ReceiverServer {
       refused: (c, error) => this.#refused(c, error),
       claim: (c, hello) => this.#claim(c, hello),
       called: (nodeId) => this.#called(connection, nodeId),
-      follows: (space, handle) => this.#follows(space, connection, handle),
+      follows: (space) => this.#follows(space, connection),
       closed: (c, reason) => this.#closed(c, reason),
     });
     this.#connections.add(connection);
@@ -183,17 +183,17 @@ export class ReceiverServer {
   }
 
   /** One connection follows a space for us; another primary's takes the place of the one before. */
-  #follows(space: SpaceState, connection: ReceiverConnection, handle: number): void {
-    const before = this.#followers.get(space.slot);
-    if (before && before.connection !== connection) before.connection.fence(space);
-    this.#followers.set(space.slot, { connection, handle });
+  #follows(space: SpaceState, connection: ReceiverConnection): void {
+    const before = this.#followers[space.slot];
+    if (before !== connection) before?.fence(space);
+    this.#followers[space.slot] = connection;
   }
 
   /** A higher epoch is known: nothing more is taken from, or acknowledged to, who led so far. */
   fence(space: SpaceState): void {
-    const follower = this.#followers.get(space.slot);
-    this.#followers.delete(space.slot);
-    follower?.connection.fence(space);
+    const follower = this.#followers[space.slot];
+    this.#followers[space.slot] = undefined;
+    follower?.fence(space);
   }
 
   #called(connection: ReceiverConnection, nodeId: string): void {
@@ -209,9 +209,9 @@ export class ReceiverServer {
   #closed(connection: ReceiverConnection, reason: string): void {
     if (!this.#connections.delete(connection)) return;
     this.#places.leave(connection);
-    for (const [slot, follower] of this.#followers) {
-      if (follower.connection === connection) this.#followers.delete(slot);
-    }
+    this.#followers.forEach((follower, slot) => {
+      if (follower === connection) this.#followers[slot] = undefined;
+    });
     const { primaryId } = connection;
     if (primaryId === undefined) return;
     // One that was replaced is no loss: its primary is connected.
@@ -230,18 +230,16 @@ export class ReceiverServer {
 
   /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */
   flushed(spaces: readonly SpaceState[]): void {
-    if (this.#followers.size === 0) return;
+    if (this.#connections.size === 0) return;
     for (const space of spaces) {
-      const follower = this.#followers.get(space.slot);
-      follower?.connection.flushed(follower.handle, space.facts.position.sequence);
+      this.#followers[space.slot]?.flushed(space, space.facts.position.sequence);
     }
     for (const connection of this.#connections) connection.sendAcks();
   }
 
   /** The host has applied the space up to `sequence`. */
   applied(space: SpaceState, sequence: Sequence): void {
-    const follower = this.#followers.get(space.slot);
-    follower?.connection.applied(follower.handle, sequence);
+    this.#followers[space.slot]?.applied(space, sequence);
   }
 
   /**
@@ -261,7 +259,7 @@ export class ReceiverServer {
 
   /** A space that was refused to its primary is whole: it dials again, and hears where we stand. */
   dialAgain({ slot, facts }: SpaceState): void {
-    if (this.#followers.has(slot)) return;
+    if (this.#followers[slot]) return;
     for (const connection of [...this.#connections]) {
       if (connection.primaryId === facts.primary) connection.drop('a space is whole again');
     }

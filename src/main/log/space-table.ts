@@ -1,7 +1,8 @@
 /** The spaces of one node: their durable facts, their slots, what is pending on each. */
 
-import { idWords } from '../../shared/bytes.js';
+import { idWords, type SpaceIdWords } from '../../shared/bytes.js';
 import { type EngramError, failure } from '../../shared/errors.js';
+import { IdTable } from '../../shared/id-table.js';
 import { DurableTimes } from '../../shared/link/durable-times.js';
 import { type Member, NODE_SPACE_ID } from '../../shared/log/node-record.js';
 import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../../shared/log/space-facts.js';
@@ -96,6 +97,7 @@ const NO_CONSUMERS: readonly RunConsumer[] = [];
 export class SpaceTable {
   readonly #memory: NodeMemory;
   readonly #byId = new Map<string, SpaceState>();
+  readonly #slots = new IdTable();
   readonly #byName = new Map<string, SpaceState>();
   /** Of the primary that was met last: most spaces have the same one. */
   #lastPrimary = { name: '', id: idOf('') };
@@ -120,6 +122,11 @@ export class SpaceTable {
 
   byId(id: string): SpaceState | undefined {
     return this.#byId.get(id);
+  }
+
+  /** The same by the words of the id: for who looks with every batch. */
+  byWords(words: SpaceIdWords): SpaceState | undefined {
+    return this.bySlot[this.#slots.get(words)];
   }
 
   /** Throws Configuration for a name that is no string. */
@@ -205,7 +212,9 @@ export class SpaceTable {
     this.bySlot.push(space);
     this.#byId.set(facts.id, space);
     if (slot > 0) this.#byName.set(facts.name, space);
-    this.#memory.setSpace(slot, idWords(facts.id), facts.epoch, facts.position.sequence);
+    const words = idWords(facts.id);
+    this.#slots.add(words, slot);
+    this.#memory.setSpace(slot, words, facts.epoch, facts.position.sequence);
     return space;
   }
 

@@ -178,6 +178,8 @@ export class FollowPart {
       wal,
       snapshots: this.snapshots,
       spaceById: (id) => spaces.byId(id),
+      spaceByWords: (words) => spaces.byWords(words),
+      spaceAt: (slot) => spaces.bySlot[slot]!,
       appliedTo,
       primaries: this.primaries,
       ...primaryEvents(emit, this.primaries, connected, replication),

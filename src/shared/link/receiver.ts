@@ -5,7 +5,7 @@
 
 import { failure } from '../errors.js';
 import { HEARTBEAT_MS } from '../limits.js';
-import type { Epoch, Sequence } from '../position.js';
+import type { Epoch, Sequence, Slot } from '../position.js';
 import type { ReadBatch } from '../wire/batch.js';
 import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from '../wire/protocol.js';
 
@@ -15,7 +15,7 @@ type JudgedBatch = Pick<ReadBatch, 'spaceId' | 'epoch' | 'startSequence' | 'entr
 /** One space as this connection follows it. */
 interface Followed {
   readonly handle: Handle;
-  readonly id: string;
+  readonly slot: Slot;
   readonly epoch: Epoch;
   /** Last sequence staged here, from this connection or before it. */
   received: Sequence;
@@ -29,6 +29,8 @@ interface Followed {
   told: Sequence;
   /** A higher epoch is known: nothing more is taken from here, and nothing acknowledged. */
   isFenced: boolean;
+  /** It is to be acknowledged. */
+  isDue: boolean;
 }
 
 /** What to do with a batch. `skip`: entries at its head that are here already. */
@@ -46,8 +48,9 @@ export type BatchDecision =
 
 export class Receiver {
   readonly #byHandle = new Map<Handle, Followed>();
-  readonly #byId = new Map<string, Followed>();
-  readonly #ackDue = new Set<Followed>();
+  /** By the number of the space on this node. */
+  readonly #bySlot: (Followed | undefined)[] = [];
+  #ackDue: Followed[] = [];
   readonly #readTimeoutMs: number;
   #lastHeardMs: number;
   #lastSentMs: number;
@@ -60,15 +63,15 @@ export class Receiver {
   }
 
   /** The space is registered here and stands at `row`'s position. */
-  follow(id: string, row: PositionRow, epoch: Epoch): void {
-    const before = this.#byId.get(id);
+  follow(slot: Slot, row: PositionRow, epoch: Epoch): void {
+    const before = this.#bySlot[slot];
     // Introduced anew, for other members: what is streamed goes on where it stands.
     const isStreamed = before?.isStreaming && !before.isFenced;
     if (isStreamed && before.handle === row.handle && before.epoch === epoch) return;
     const { sequence } = row.position;
     const followed: Followed = {
       handle: row.handle,
-      id,
+      slot,
       epoch,
       received: sequence,
       flushed: sequence,
@@ -77,16 +80,17 @@ export class Receiver {
       isStreaming: false,
       told: sequence,
       isFenced: false,
+      isDue: false,
     };
     this.#byHandle.set(row.handle, followed);
-    this.#byId.set(id, followed);
+    this.#bySlot[slot] = followed;
   }
 
   /**
    * @returns which space goes on, or back, by this verdict, and in which epoch; undefined: none
    * Throws ProtocolViolation where it could not.
    */
-  verdict(row: VerdictRow): { readonly id: string; readonly epoch: Epoch } | undefined {
+  verdict(row: VerdictRow): { readonly slot: Slot; readonly epoch: Epoch } | undefined {
     const followed = this.#byHandle.get(row.handle);
     if (followed) followed.isStreaming = row.verdict === 'continue';
     // Before its verdict the primary takes no acks: what was told then is told again.
@@ -100,21 +104,21 @@ export class Receiver {
    * Takes and acknowledges nothing more of a space that is followed in an epoch below this one.
    * @returns its handle; undefined where it is not so followed, or is fenced already
    */
-  fence(spaceId: string, epochSeen: Epoch): Handle | undefined {
-    const followed = this.#byId.get(spaceId);
+  fence(slot: Slot, epochSeen: Epoch): Handle | undefined {
+    const followed = this.#bySlot[slot];
     if (!followed || followed.isFenced || followed.epoch >= epochSeen) return undefined;
     followed.isFenced = true;
-    this.#ackDue.delete(followed);
     return followed.handle;
   }
 
   /**
    * Decides on a batch whose bytes have been checked.
+   * @param slot undefined: its space is not here
    * Throws Fenced for an epoch other than the one introduced, ProtocolViolation for a space that
    * is not streamed.
    */
-  judge(batch: JudgedBatch): BatchDecision {
-    const followed = this.#byId.get(batch.spaceId);
+  judge(slot: Slot | undefined, batch: JudgedBatch): BatchDecision {
+    const followed = slot === undefined ? undefined : this.#bySlot[slot];
     if (followed?.isFenced) return { kind: 'fenced' };
     if (!followed?.isStreaming) {
       throw failure(
@@ -138,43 +142,47 @@ export class Receiver {
   }
 
   /** The space behind a handle, while its primary leads as far as is known here. */
-  followedId(handle: Handle): string | undefined {
+  followedSlot(handle: Handle): Slot | undefined {
     const followed = this.#byHandle.get(handle);
-    return followed && !followed.isFenced ? followed.id : undefined;
+    return followed && !followed.isFenced ? followed.slot : undefined;
   }
 
   /** The batch's entries are staged. */
-  received(spaceId: string, last: Sequence): void {
-    const followed = this.#byId.get(spaceId);
+  received(slot: Slot, last: Sequence): void {
+    const followed = this.#bySlot[slot];
     if (followed) followed.received = last;
   }
 
   /** An fdatasync has covered the space up to `sequence`. */
-  flushed(handle: Handle, sequence: Sequence): void {
-    const followed = this.#byHandle.get(handle);
+  flushed(slot: Slot, sequence: Sequence): void {
+    const followed = this.#bySlot[slot];
     if (!followed || sequence <= followed.flushed) return;
     followed.flushed = sequence;
     this.#due(followed);
   }
 
-  applied(handle: Handle, sequence: Sequence): void {
-    const followed = this.#byHandle.get(handle);
+  applied(slot: Slot, sequence: Sequence): void {
+    const followed = this.#bySlot[slot];
     if (!followed || sequence <= followed.applied) return;
     followed.applied = sequence;
     this.#due(followed);
   }
 
   #due(followed: Followed): void {
-    if (!followed.isFenced) this.#ackDue.add(followed);
+    if (followed.isDue || followed.isFenced) return;
+    followed.isDue = true;
+    this.#ackDue.push(followed);
   }
 
   /** The rows of the next ack frame; empty when nothing is due. */
   takeAcks(nowMs: number): AckRow[] {
     const rows: AckRow[] = [];
     for (const f of this.#ackDue) {
+      f.isDue = false;
+      if (f.isFenced) continue;
       rows.push({ handle: f.handle, epoch: f.epoch, flushed: f.flushed, applied: f.applied });
     }
-    this.#ackDue.clear();
+    this.#ackDue = [];
     if (rows.length > 0) this.#lastSentMs = nowMs;
     return rows;
   }

@@ -23,6 +23,7 @@ import { GIVEN_UP, type LossCause, lossCauseOf } from '../memory/loss-cause.js';
 import type { Epoch, Sequence } from '../position.js';
 import type { AckRow, Handle, PositionRow } from '../wire/protocol.js';
 import type { LinkReport, LinkState } from './control.js';
+import { Flight } from './flight.js';
 
 export interface SenderOptions {
   readonly connectTimeoutMs: number;
@@ -82,13 +83,6 @@ interface SpaceProgress {
   applied: Sequence;
 }
 
-interface InFlight {
-  readonly handle: Handle;
-  readonly last: Sequence;
-  readonly bytes: number;
-  readonly sentMs: number;
-}
-
 /** The breaker is open: one line, as any state's reason. */
 function spent(failures: number, last: string): string {
   const found = `${failures} failure${failures === 1 ? '' : 's'} in a row, the last: ${last}`;
@@ -124,9 +118,10 @@ export class Sender {
   #lastHeardMs = 0;
   #lastWroteMs = 0;
   #lastBeatMs = 0;
-  readonly #spaces = new Map<Handle, SpaceProgress>();
-  #flight: InFlight[] = [];
-  #flightBytes = 0;
+  /** By handle. */
+  #spaces: (SpaceProgress | undefined)[] = [];
+  #streams = 0;
+  readonly #flight = new Flight();
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -276,9 +271,8 @@ export class Sender {
   }
 
   #isUnacknowledged(nowMs: number): boolean {
-    const oldest = this.#flight[0];
-    if (!oldest) return false;
-    return nowMs - Math.max(oldest.sentMs, this.#lastAckMs) >= ACK_STALL_MS;
+    if (this.#flight.length === 0) return false;
+    return nowMs - Math.max(this.#flight.oldestMs, this.#lastAckMs) >= ACK_STALL_MS;
   }
 
   #lost(
@@ -301,9 +295,9 @@ export class Sender {
     }
     const cause = lossCauseOf(reason, code);
     this.linkLost(cause, this.#flight.length);
-    this.#spaces.clear();
-    this.#flight = [];
-    this.#flightBytes = 0;
+    this.#spaces = [];
+    this.#streams = 0;
+    this.#flight.clear();
     this.#frameBytes = Math.min(FRAME_FIRST_BYTES, this.#options.catchUpBatchBytes);
     const steps = this.#options.backoffStepsMs;
     const last = steps.length - 1;
@@ -339,38 +333,36 @@ export class Sender {
   /** The replica has told where it stands and may have batches of this epoch. */
   join(row: PositionRow, epoch: Epoch): void {
     const { sequence } = row.position;
-    this.#spaces.set(row.handle, {
-      epoch,
-      sent: sequence,
-      flushed: sequence,
-      applied: row.applied,
-    });
+    if (!this.#spaces[row.handle]) this.#streams++;
+    const { applied } = row;
+    this.#spaces[row.handle] = { epoch, sent: sequence, flushed: sequence, applied };
   }
 
   /** The space goes to this replica no more; what is in flight of it frees its window. */
   leave(handle: Handle, nowMs: number): void {
-    this.#spaces.delete(handle);
+    if (this.#spaces[handle]) this.#streams--;
+    this.#spaces[handle] = undefined;
     this.shrinkFlight(nowMs);
   }
 
   /** The last sequence handed to the socket; undefined where the space is not streamed. */
   sent(handle: Handle): Sequence | undefined {
-    return this.#spaces.get(handle)?.sent;
+    return this.#spaces[handle]?.sent;
   }
 
   /** The last sequence flushed there; undefined where the space is not streamed. */
   flushed(handle: Handle): Sequence | undefined {
-    return this.#spaces.get(handle)?.flushed;
+    return this.#spaces[handle]?.flushed;
   }
 
   /** How many spaces the replica has told its position of. */
   get streams(): number {
-    return this.#spaces.size;
+    return this.#streams;
   }
 
   /** The window leaves room for at least one more batch. */
   get hasWindow(): boolean {
-    return this.#flightBytes < this.#options.windowBytes;
+    return this.#flight.bytes < this.#options.windowBytes;
   }
 
   /** May catch-up read on? Otherwise: not before so many ms from now. */
@@ -386,11 +378,10 @@ export class Sender {
   }
 
   batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
-    const space = this.#spaces.get(handle)!;
+    const space = this.#spaces[handle]!;
     // After a nack entries go out again: what was sent stays sent.
     space.sent = Math.max(space.sent, last);
-    this.#flight.push({ handle, last, bytes, sentMs: nowMs });
-    this.#flightBytes += bytes;
+    this.#flight.add(handle, last, bytes, nowMs);
   }
 
   /**
@@ -398,7 +389,7 @@ export class Sender {
    * Throws ProtocolViolation for an ack of what was never sent, or one that goes back (row 33).
    */
   acked(row: AckRow, nowMs: number): boolean {
-    const space = this.#spaces.get(row.handle);
+    const space = this.#spaces[row.handle];
     if (!space || row.epoch !== space.epoch) return false;
     if (row.flushed > space.sent) {
       throw failure('ProtocolViolation', `an ack of ${row.flushed}, sent is ${space.sent}`);
@@ -418,20 +409,22 @@ export class Sender {
 
   /** The ack is of a higher epoch than the one that is streamed: another node leads (row 111). */
   isOvertaken({ handle, epoch }: AckRow): boolean {
-    return epoch > (this.#spaces.get(handle)?.epoch ?? epoch);
+    return epoch > (this.#spaces[handle]?.epoch ?? epoch);
   }
 
   /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
   shrinkFlight(nowMs: number): void {
+    const flight = this.#flight;
     let done = 0;
-    for (; done < this.#flight.length; done++) {
-      const batch = this.#flight[done]!;
-      if ((this.#spaces.get(batch.handle)?.flushed ?? batch.last) < batch.last) break;
-      this.#flightBytes -= batch.bytes;
+    let sentMs = 0;
+    for (; flight.length > 0; done++) {
+      const flushed = this.#spaces[flight.handle]?.flushed;
+      if (flushed !== undefined && flushed < flight.last) break;
+      sentMs = flight.oldestMs;
+      flight.shift();
     }
     if (done === 0) return;
-    const tookMs = nowMs - this.#flight[done - 1]!.sentMs;
-    this.#flight.splice(0, done);
+    const tookMs = nowMs - sentMs;
     this.batchesDone(done);
     const { catchUpBatchBytes } = this.#options;
     if (tookMs < ACK_FAST_MS) {

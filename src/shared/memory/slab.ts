@@ -24,6 +24,7 @@ import {
   TRAILER_BYTES,
 } from '../limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
+import { loadLong, storeLong } from './long-words.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
 export const RUN_FIELDS = 8;
@@ -352,23 +353,24 @@ export class NodeMemory {
 
   /** The last durable sequence. */
   durable(slot: Slot): Sequence {
-    return Number(Atomics.load(this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_DURABLE));
+    return loadLong(this.#spaceWords, (slot * SPACE_ROW) / 8 + SPACE_DURABLE);
   }
 
   setDurable(slot: Slot, last: Sequence): void {
-    Atomics.store(this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_DURABLE, BigInt(last));
+    const at = (slot * SPACE_ROW) / 8 + SPACE_DURABLE;
+    storeLong(this.#spaceWords, this.#spaceLongs, at, last);
   }
 
   /** What the host of a led space needs nothing below of. */
   checkpoint(slot: Slot): Sequence {
-    return Number(Atomics.load(this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT));
+    return loadLong(this.#spaceWords, (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT);
   }
 
   /** For shippers to tell, once a second. Stored before the tick is moved. */
   publishCheckpoint(slot: Slot, sequence: Sequence): void {
     if (this.checkpoint(slot) === sequence) return;
     const at = (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT;
-    Atomics.store(this.#spaceLongs, at, BigInt(sequence));
+    storeLong(this.#spaceWords, this.#spaceLongs, at, sequence);
     Atomics.add(this.#words, CHECKPOINT_TICK, 1);
   }
 
@@ -460,10 +462,10 @@ export class ReplicaProgress {
   }
 
   #load(slot: Slot, field: number): Sequence {
-    return Number(Atomics.load(this.#longs, slot * PROGRESS_FIELDS + field));
+    return loadLong(this.#words, slot * PROGRESS_FIELDS + field);
   }
   #store(slot: Slot, field: number, sequence: Sequence): void {
-    Atomics.store(this.#longs, slot * PROGRESS_FIELDS + field, BigInt(sequence));
+    storeLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);
   }
 }
 

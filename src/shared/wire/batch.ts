@@ -14,7 +14,7 @@
  *   63   1  flags            zero
  */
 
-import { idWords, KnownIds, type SpaceIdWords } from '../bytes.js';
+import { hexOfWords, idWords, type SpaceIdWords } from '../bytes.js';
 import { crc32cRange, crc32cTable } from '../crc.js';
 import { type EngramError, failure } from '../errors.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../limits.js';
@@ -45,7 +45,6 @@ const FLAGS = 63;
 
 const TWO_32 = 2 ** 32;
 const FOUR_ZEROS = new DataView(new ArrayBuffer(4));
-const SPACE_IDS = new KnownIds();
 
 /** What a header says beside whose batch it is. */
 export interface BatchFacts {
@@ -64,10 +63,29 @@ export interface BatchHeader extends BatchFacts {
 }
 
 /** A batch as it was read. Who sent it is known from the connection. */
-export interface ReadBatch extends BatchFacts, BatchBody {
-  /** 16 bytes, lower-case hex. */
-  readonly spaceId: string;
+export class ReadBatch implements BatchFacts, BatchBody {
   readonly spaceWords: SpaceIdWords;
+  readonly startSequence: Sequence;
+  readonly entryCount: number;
+  readonly totalSize: number;
+  readonly epoch: Epoch;
+  readonly compression: number;
+  readonly sentSize: number;
+
+  constructor(words: SpaceIdWords, facts: BatchFacts, body: BatchBody) {
+    this.spaceWords = words;
+    this.startSequence = facts.startSequence;
+    this.entryCount = facts.entryCount;
+    this.totalSize = facts.totalSize;
+    this.epoch = facts.epoch;
+    this.compression = body.compression;
+    this.sentSize = body.sentSize;
+  }
+
+  /** 16 bytes, lower-case hex; made when it is asked for. */
+  get spaceId(): string {
+    return hexOfWords(this.spaceWords);
+  }
 }
 
 /** The bytes that stand behind a batch's header. */
@@ -187,17 +205,16 @@ export function decodeBatch(
       `batch_crc ${hexOfCrc(stored)}, computed ${hexOfCrc(computed)}`,
     );
   }
-  const { hex: spaceId, words: spaceWords } = SPACE_IDS.at(view, offset + SPACE);
-  return {
-    spaceId,
-    spaceWords,
-    startSequence,
-    entryCount,
-    totalSize,
-    epoch: view.getUint32(offset + EPOCH, true),
-    compression,
-    sentSize,
-  };
+  const space = offset + SPACE;
+  const words: SpaceIdWords = [
+    view.getUint32(space, true),
+    view.getUint32(space + 4, true),
+    view.getUint32(space + 8, true),
+    view.getUint32(space + 12, true),
+  ];
+  const epoch = view.getUint32(offset + EPOCH, true);
+  const facts = { startSequence, entryCount, totalSize, epoch };
+  return new ReadBatch(words, facts, { compression, sentSize });
 }
 
 /** Bytes of the entries; what is compressed has become smaller, and never beyond the cap. */

@@ -10,31 +10,23 @@ import { BATCHES, writeFrameHeader } from './frame.js';
 const LENGTH_BYTES = 4;
 const PREFIX_BYTES = LENGTH_BYTES + BATCH_HEADER_BYTES;
 
-/** A batch that the frame holds. */
-export interface BuiltBatch {
+/** A batch that the frame holds, or is being given. */
+export interface BuiltBatch extends BatchFacts {
   readonly slot: Slot;
-  readonly last: Sequence;
-  /** On the wire, its length and header included. */
-  bytes: number;
+  readonly space: SpaceIdWords;
   /** Where its length stands. */
   readonly at: number;
-  readonly space: SpaceIdWords;
-  readonly facts: BatchFacts;
+  entryCount: number;
+  totalSize: number;
+  last: Sequence;
+  /** On the wire, its length and header included. */
+  bytes: number;
 }
 
 /** See `mark`. */
 export interface FrameMark {
   readonly used: number;
   readonly batches: number;
-}
-
-interface OpenBatch {
-  readonly slot: Slot;
-  readonly space: SpaceIdWords;
-  readonly epoch: Epoch;
-  readonly start: Sequence;
-  readonly at: number;
-  count: number;
 }
 
 export class FrameBuilder {
@@ -46,7 +38,7 @@ export class FrameBuilder {
   #rawBytes = 0;
   #used = FRAME_HEADER_BYTES;
   #limit = 0;
-  #open: OpenBatch | undefined;
+  #open: BuiltBatch | undefined;
   readonly batches: BuiltBatch[] = [];
 
   /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
@@ -90,7 +82,9 @@ export class FrameBuilder {
   /** The open batch takes this entry next: same space, next sequence. */
   continues(slot: Slot, sequence: Sequence): boolean {
     const open = this.#open;
-    return open !== undefined && open.slot === slot && open.start + open.count === sequence;
+    return (
+      open !== undefined && open.slot === slot && open.startSequence + open.entryCount === sequence
+    );
   }
 
   /** Where the frame stands between two batches, to come back to. */
@@ -106,12 +100,13 @@ export class FrameBuilder {
   }
 
   get openCount(): number {
-    return this.#open?.count ?? 0;
+    return this.#open?.entryCount ?? 0;
   }
 
   begin(slot: Slot, space: SpaceIdWords, epoch: Epoch, start: Sequence): void {
     this.end();
-    this.#open = { slot, space, epoch, start, at: this.#used, count: 0 };
+    const nothing = { entryCount: 0, totalSize: 0, last: 0, bytes: 0 };
+    this.#open = { slot, space, epoch, startSequence: start, at: this.#used, ...nothing };
     this.#used += PREFIX_BYTES;
   }
 
@@ -119,7 +114,7 @@ export class FrameBuilder {
   add(entries: Uint8Array, count: number): void {
     this.bytes.set(entries, this.#used);
     this.#used += entries.length;
-    this.#open!.count += count;
+    this.#open!.entryCount += count;
   }
 
   /** Writes length, header and CRC of the open batch. */
@@ -127,19 +122,15 @@ export class FrameBuilder {
     const open = this.#open;
     if (!open) return;
     this.#open = undefined;
-    const facts: BatchFacts = {
-      startSequence: open.start,
-      entryCount: open.count,
-      totalSize: this.#used - open.at - PREFIX_BYTES,
-      epoch: open.epoch,
-    };
-    const { at, slot, space } = open;
-    const last = open.start + open.count - 1;
+    const { at, space, startSequence, entryCount } = open;
+    open.bytes = this.#used - at;
+    open.totalSize = open.bytes - PREFIX_BYTES;
+    open.last = startSequence + entryCount - 1;
     if (!this.#codec) {
-      this.#view.setUint32(at, this.#used - at - LENGTH_BYTES, true);
-      writeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, this.#primary, space, facts);
+      this.#view.setUint32(at, open.bytes - LENGTH_BYTES, true);
+      writeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, this.#primary, space, open);
     }
-    this.batches.push({ slot, last, bytes: this.#used - at, at, space, facts });
+    this.batches.push(open);
   }
 
   /**
@@ -149,9 +140,9 @@ export class FrameBuilder {
   #compress(codec: Codec): void {
     let to = FRAME_HEADER_BYTES;
     for (const batch of this.batches) {
-      const { at, space, facts } = batch;
+      const { at, space, totalSize } = batch;
       const start = at + PREFIX_BYTES;
-      const raw = this.bytes.subarray(start, start + facts.totalSize);
+      const raw = this.bytes.subarray(start, start + totalSize);
       const body = compressed(codec, raw);
       const sentSize = body?.length ?? raw.length;
       if (body) this.bytes.set(body, to + PREFIX_BYTES);
@@ -160,7 +151,7 @@ export class FrameBuilder {
       const compression = body ? codec.code : 0;
       const sent = { compression, sentSize };
       const header = to + LENGTH_BYTES;
-      writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, facts, sent);
+      writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, batch, sent);
       batch.bytes = PREFIX_BYTES + sentSize;
       to += batch.bytes;
     }

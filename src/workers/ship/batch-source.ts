@@ -47,6 +47,11 @@ export class BatchSource {
   readonly #reader: SegmentReader;
   readonly #maxEntryBytes: number;
   readonly streams = new Map<Slot, Stream>();
+  /** The same by slot, for what looks at every run. */
+  #bySlot: (Stream | undefined)[] = [];
+  /** What a slab has moved, stream by stream, and how far: once it is known to be right. */
+  readonly #moved: Stream[] = [];
+  readonly #movedTo: Sequence[] = [];
   readonly #slots = new Map<string, Slot>();
   cursor: Lsn = 0;
   /** Bytes of segments that were passed over since an entry was taken from them. */
@@ -67,6 +72,7 @@ export class BatchSource {
   add(stream: Stream): void {
     this.changes++;
     this.streams.set(stream.slot, stream);
+    this.#bySlot[stream.slot] = stream;
     this.#slots.set(stream.id, stream.slot);
     this.#lastSlot = -1;
   }
@@ -75,12 +81,14 @@ export class BatchSource {
     const stream = this.streams.get(slot);
     if (stream) this.#slots.delete(stream.id);
     this.streams.delete(slot);
+    this.#bySlot[slot] = undefined;
     this.#lastSlot = -1;
   }
 
   clear(): void {
     this.changes++;
     this.streams.clear();
+    this.#bySlot = [];
     this.#slots.clear();
     this.#lastSlot = -1;
   }
@@ -145,23 +153,20 @@ export class BatchSource {
     if (frame.isMostlyFull) return 'full';
     frame.end();
     const mark = frame.mark();
-    const moved: [Stream, Sequence][] = [];
-    const copied = this.#copyRuns(frame, group, moved);
+    this.#moved.length = 0;
+    this.#movedTo.length = 0;
+    const copied = this.#copyRuns(frame, group);
     if (!this.#memory.isUnchanged(group.slab.index, group.generation)) {
       frame.rewind(mark);
       return 'go-on';
     }
     frame.end();
-    for (const [stream, next] of moved) stream.next = next;
+    for (let i = 0; i < this.#moved.length; i++) this.#moved[i]!.next = this.#movedTo[i]!;
     this.cursor = copied.cursor;
     return copied.isFull ? 'full' : 'go-on';
   }
 
-  #copyRuns(
-    frame: FrameBuilder,
-    group: PublishedGroup,
-    moved: [Stream, Sequence][],
-  ): { cursor: Lsn; isFull: boolean } {
+  #copyRuns(frame: FrameBuilder, group: PublishedGroup): { cursor: Lsn; isFull: boolean } {
     const { runs } = group.slab;
     const from = Math.max(0, this.cursor - group.start);
     for (let r = 0; r < group.runs; r++) {
@@ -169,9 +174,9 @@ export class BatchSource {
       const offset = runs[row + RUN_OFFSET]!;
       const bytes = runs[row + RUN_BYTES]!;
       if (offset + bytes <= from) continue;
-      const stream = this.streams.get(runs[row + RUN_SLOT]!);
+      const stream = this.#bySlot[runs[row + RUN_SLOT]!];
       if (!stream) continue;
-      const stopped = this.#copyRun(frame, group, row, stream, Math.max(from, offset), moved);
+      const stopped = this.#copyRun(frame, group, row, stream, Math.max(from, offset));
       if (stopped !== undefined) return { cursor: group.start + stopped, isFull: true };
     }
     return { cursor: group.start + group.bytes, isFull: false };
@@ -184,7 +189,6 @@ export class BatchSource {
     row: number,
     stream: Stream,
     from: number,
-    moved: [Stream, Sequence][],
   ): number | undefined {
     const { bytes, view, runs } = group.slab;
     const start = runs[row + RUN_OFFSET]!;
@@ -222,7 +226,8 @@ export class BatchSource {
       frame.add(bytes.subarray(at, to), taken);
       at = to;
       sequence += taken;
-      moved.push([stream, sequence]);
+      this.#moved.push(stream);
+      this.#movedTo.push(sequence);
     }
     return undefined;
   }
@@ -256,7 +261,7 @@ export class BatchSource {
 
   /** @returns false when the frame has no room for it */
   #takeEntry(frame: FrameBuilder, entry: LoggedEntry): boolean {
-    const stream = this.streams.get(this.#slotOf(entry.view, entry.offset));
+    const stream = this.#bySlot[this.#slotOf(entry.view, entry.offset)];
     if (!stream) return true;
     const sequence = readSequence(entry.view, entry.offset);
     if (sequence !== stream.next || isBehind(stream, entry.view, entry.offset)) return true;

@@ -11,7 +11,8 @@ import {
   spaceShipped,
 } from '../../shared/memory/metric-words.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
-import type { Epoch, Sequence } from '../../shared/position.js';
+import type { Epoch } from '../../shared/position.js';
+import type { BuiltBatch } from '../../shared/wire/frame-builder.js';
 import type { AckRow, Handle, PositionRow } from '../../shared/wire/protocol.js';
 
 export class CountedSender extends Sender {
@@ -20,6 +21,8 @@ export class CountedSender extends Sender {
   readonly #aheadMs: number;
   /** At the other end last; '': not known to this thread. */
   #directoryId: string | undefined = '';
+  /** Entries that were acknowledged, and not counted yet. */
+  #acked = 0;
 
   /** @param aheadMs of the main thread's clock against this one's */
   constructor(start: ShipperStart, aheadMs: number) {
@@ -58,23 +61,41 @@ export class CountedSender extends Sender {
     this.#progress.setStreams(this.streams);
   }
 
-  override batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
-    const before = this.sent(handle)!;
-    super.batchSent(handle, last, bytes, nowMs);
-    this.#words.add(SHIPPER_COUNTER.batchesSent, 1);
-    this.#words.add(SHIPPER_COUNTER.entriesSent, Math.max(0, last - before));
-    observe(this.#words, BATCH_BYTES, bytes);
-    // A handle is the slot of its space.
-    if (handle < 1 || handle > SPACE_SERIES_MAX) return;
-    this.#words.add(spaceShipped(handle), 1);
-    this.#words.add(spaceShipped(handle) + 1, bytes);
+  /** The batches of a frame: what is counted of all of them is added once. */
+  batchesSent(batches: readonly BuiltBatch[], nowMs: number): void {
+    let entries = 0;
+    let [size, alike] = [0, 0];
+    for (const { slot, last, bytes } of batches) {
+      // A handle is the slot of its space.
+      entries += Math.max(0, last - this.sent(slot)!);
+      this.batchSent(slot, last, bytes, nowMs);
+      this.#progress.setSent(slot, last);
+      if (bytes !== size) {
+        if (alike > 0) observe(this.#words, BATCH_BYTES, size, alike);
+        [size, alike] = [bytes, 0];
+      }
+      alike++;
+      if (slot < 1 || slot > SPACE_SERIES_MAX) continue;
+      this.#words.add(spaceShipped(slot), 1);
+      this.#words.add(spaceShipped(slot) + 1, bytes);
+    }
+    if (alike > 0) observe(this.#words, BATCH_BYTES, size, alike);
+    this.#words.add(SHIPPER_COUNTER.batchesSent, batches.length);
+    this.#words.add(SHIPPER_COUNTER.entriesSent, entries);
   }
 
   override acked(row: AckRow, nowMs: number): boolean {
     const before = this.flushed(row.handle) ?? 0;
     const hasMoved = super.acked(row, nowMs);
-    if (hasMoved) this.#words.add(SHIPPER_COUNTER.entriesAcked, row.flushed - before);
+    if (hasMoved) this.#acked += row.flushed - before;
     return hasMoved;
+  }
+
+  /** What the acks of a frame have freed; they are counted together. */
+  override shrinkFlight(nowMs: number): void {
+    if (this.#acked > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, this.#acked);
+    this.#acked = 0;
+    super.shrinkFlight(nowMs);
   }
 
   /** So many of the entries sent were read back from segments. */

@@ -7,7 +7,7 @@ import { EngramError, firstLine } from '../../shared/errors.js';
 import { BATCH_TRIGGER_BYTES, READ_CHUNK_BYTES, SEND_BUFFERS } from '../../shared/limits.js';
 import type { Traffic } from '../../shared/link/control.js';
 import type { SenderInput } from '../../shared/link/sender.js';
-import type { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Lsn } from '../../shared/position.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import type { Codec } from '../../shared/wire/compression.js';
@@ -33,7 +33,6 @@ export interface OutboxHooks {
 
 export class Outbox {
   readonly #memory: NodeMemory;
-  readonly #progress: ReplicaProgress;
   readonly #sender: CountedSender;
   readonly #source: BatchSource;
   readonly #catchUp: CatchUp;
@@ -50,7 +49,6 @@ export class Outbox {
 
   constructor(
     memory: NodeMemory,
-    progress: ReplicaProgress,
     sender: CountedSender,
     source: BatchSource,
     catchUp: CatchUp,
@@ -58,7 +56,6 @@ export class Outbox {
     hooks: OutboxHooks,
   ) {
     this.#memory = memory;
-    this.#progress = progress;
     this.#sender = sender;
     this.#source = source;
     this.#catchUp = catchUp;
@@ -203,10 +200,7 @@ export class Outbox {
       sentBytes: sentBytes + bytes.length,
     };
     if (this.#sender.state === 'catching-up') this.#sender.bytesRead(frame.rawBytes, now);
-    for (const batch of frame.batches) {
-      this.#sender.batchSent(batch.slot, batch.last, batch.bytes, now);
-      this.#progress.setSent(batch.slot, batch.last);
-    }
+    this.#sender.batchesSent(frame.batches, now);
     const socket = this.#socket!;
     this.#inSocket++;
     socket.write(bytes, () => {

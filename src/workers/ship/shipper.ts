@@ -97,7 +97,7 @@ export class Shipper {
       lost: (reason, code) => this.#lost(reason, code, code !== undefined),
       loaded: () => this.#outbox.pump(),
     });
-    const parts = [this.#memory, this.#progress, this.#sender, this.#source] as const;
+    const parts = [this.#memory, this.#sender, this.#source] as const;
     this.#outbox = new Outbox(...parts, this.#catchUp, start, {
       step: (input) => this.#step(input),
       lost: (reason, code) => this.#lost(reason, code, true),

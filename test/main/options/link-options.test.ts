@@ -131,11 +131,11 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
   };
   const sender = {
     ...{ isOpen: true, hasWindow: true, state: 'streaming', frameBytes: 64_000 },
-    ...{ readDelayMs: () => 0, replayed: () => undefined, batchSent: () => undefined },
+    ...{ readDelayMs: () => 0, replayed: () => undefined, batchesSent: () => undefined },
   };
   const ignore = () => undefined;
   const hooks = { step: ignore, lost: ignore, caughtUp: ignore, eager: ignore };
-  const rest = [{ setSent: ignore }, sender, source, { isLoading: false }, triggers, hooks];
+  const rest = [sender, source, { isLoading: false }, triggers, hooks];
   const outbox = new Outbox(
     ...([{ durableLsn: 0 }, ...rest] as never as ConstructorParameters<typeof Outbox>),
   );

@@ -1,0 +1,28 @@
+/**
+ * Whole numbers up to 2^53 in shared memory, of one writer each, without a BigInt: making one costs
+ * more than all else that is done for a run of entries. The low half comes first, as every
+ * processor that Node runs on has it.
+ */
+
+const TWO_32 = 2 ** 32;
+
+/** @param at the 64-bit word */
+export function loadLong(words: Int32Array, at: number): number {
+  for (;;) {
+    const high = Atomics.load(words, 2 * at + 1);
+    const low = Atomics.load(words, 2 * at) >>> 0;
+    // Who finds the same high half before and behind the low one has read what was stored.
+    if (Atomics.load(words, 2 * at + 1) === high) return high * TWO_32 + low;
+  }
+}
+
+/** The low half alone while the high one stays as it is; both at once where it does not. */
+export function storeLong(
+  words: Int32Array,
+  longs: BigInt64Array,
+  at: number,
+  value: number,
+): void {
+  if (words[2 * at + 1] === Math.floor(value / TWO_32)) Atomics.store(words, 2 * at, value | 0);
+  else Atomics.store(longs, at, BigInt(value));
+}

@@ -10,6 +10,8 @@ import { choose, type Operation, type World } from './world.js';
 /** Of a segment. */
 const FIRST_WRITE = TELLING_CALLS[0];
 const SLOW_WRITE_MS = 30;
+/** Of the segment that the log ends in. */
+const READS_OF_AN_OPENING = 10;
 const STATE = /^(open|write|rename) state/;
 
 interface Way {
@@ -135,6 +137,17 @@ function afterError(way: Way): Operation['run'] {
   };
 }
 
+/** What opens the log next may read what an fdatasync has failed to write, and then it is gone. */
+async function leavesPages(world: World): Promise<void> {
+  const { disk } = world.sim;
+  world.isDisturbed = true;
+  disk.inject({ call: 1 + world.chance(6), only: 'fdatasync', errno: 'EIO' });
+  await live(world, 1 + world.chance(6));
+  disk.readsLeft = world.chance(READS_OF_AN_OPENING);
+  KILL.end(world);
+  await world.ended('cache lost');
+}
+
 /** The disk is full; perhaps there is room again, and the log is about to go on. */
 function whenFull(way: Way): Operation['run'] {
   return async (world) => {
@@ -194,7 +207,7 @@ const DIRECTORIES: readonly Operation[] = [
   },
 ];
 
-export const ENDINGS: readonly Operation[] = [
+const ENDINGS: readonly Operation[] = [
   ...DIRECTORIES,
   ...allOf(CLOSE, 1),
   ...allOf(KILL, 1),
@@ -226,6 +239,13 @@ function generationOf(bytes: Uint8Array): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** In every fifth seed half of the lives leave pages behind that are not on the disk. */
+export function endingsOf(seed: number): readonly Operation[] {
+  if (seed % 5 < 4) return ENDINGS;
+  const weight = ENDINGS.reduce((sum, ending) => sum + ending.weight, 0);
+  return [...ENDINGS, { name: 'pages that are not on the disk', weight, run: leavesPages }];
 }
 
 export const POWER_LOSSES = ENDINGS.filter(({ name }) => name.startsWith(POWER_LOSS.name));

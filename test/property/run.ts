@@ -3,7 +3,7 @@
  * be, at its place; nothing else. Some lives of a node on a nasty disk, each with other options.
  */
 import { chanceFrom } from '../support/chance.js';
-import { ENDINGS, rotState } from './endings.js';
+import { endingsOf, rotState } from './endings.js';
 import { HOST_OPERATIONS } from './hosts.js';
 import { MODES, type Mode, nextLife } from './lives.js';
 import { OPERATIONS } from './operations.js';
@@ -32,7 +32,7 @@ export class PropertyRun {
     seed: number,
     trace?: (line: string) => void,
     modes: readonly Mode[] = MODES,
-    endings: readonly Operation[] = ENDINGS,
+    endings: readonly Operation[] = endingsOf(seed),
   ) {
     this.#seed = seed;
     this.#modes = modes;

@@ -23,6 +23,8 @@ export interface FollowerWorld {
 export class Followers {
   readonly #world: FollowerWorld;
   readonly #all = new Map<Handed, { readonly node: string; readonly owner: SimNode['owner'] }>();
+  /** By node: nobody who reads along there takes anything until then, virtual time. */
+  readonly #stillUntilMs = new Map<string, number>();
   #count = 0;
   /** How often one was told that what it had was taken back. */
   rewinds = 0;
@@ -42,6 +44,11 @@ export class Followers {
     clock.as(node.owner, () => this.#follow(node, handed).catch(failed));
   }
 
+  /** Who reads along on a node takes one more entry, and then none for so long. */
+  stand(node: SimNode, ms: number): void {
+    this.#stillUntilMs.set(node.name, this.#world.clock.nowMs + ms);
+  }
+
   async #follow(node: SimNode, handed: Handed): Promise<void> {
     const { owner } = node;
     while (!owner.isDead && node.node) {
@@ -53,7 +60,7 @@ export class Followers {
             throw new Violation(`${handed.who}: ${handed.space} ${entry.sequence} once more`);
           }
           handed.take(entry);
-          await this.#dawdle();
+          await this.#dawdle(node);
         }
         // The node is closed.
         return;
@@ -78,8 +85,10 @@ export class Followers {
     handed.rewound(from);
   }
 
-  async #dawdle(): Promise<void> {
-    const { chance, isHealing } = this.#world;
+  async #dawdle({ name }: SimNode): Promise<void> {
+    const { chance, isHealing, clock } = this.#world;
+    const untilMs = this.#stillUntilMs.get(name) ?? 0;
+    while (!isHealing() && clock.nowMs < untilMs) await this.#sleep(AGAIN_MS);
     if (isHealing()) return;
     const is = chance(200);
     if (is === 0) await this.#sleep(chance(SLOW_MS));

@@ -20,6 +20,8 @@ export interface RolesFaultHost extends FaultHost {
   wait(node: SimNode, other: SimNode, isThere: () => void): void;
   /** No callback of its host returns for so long. */
   stick(node: SimNode, ms: number): void;
+  /** Who reads along there takes one more entry, and then none for so long. */
+  stand(node: SimNode, ms: number): void;
   /** A few entries for all spaces that it leads. */
   load(node: SimNode): void;
   /** No other fault for so long. */
@@ -32,6 +34,8 @@ type Kinds = readonly (readonly [string, Work])[];
 
 const DUEL_ROUNDS = 6;
 const DUEL_EVERY_MS = 250;
+/** So long does one go on alone whose entries are taken back. */
+const ALONE_MS = 3_000;
 
 /** Where operators promote. */
 export function isolations(host: RolesFaultHost): Kinds {
@@ -194,6 +198,35 @@ function figureEight(host: RolesFaultHost): void {
     third.disk.delay = undefined;
     if (second.isRunning) host.promote(second);
   });
+}
+
+/**
+ * Twice who leads is cut off and goes on alone, while another one is promoted: what it had alone
+ * is taken back twice, the second time from a later entry on. Who reads along there has an entry of
+ * the first time, stands still, and goes on when all that is over.
+ */
+export function takenBackTwice(host: RolesFaultHost): void {
+  const { cluster, later } = host;
+  const first = host.leader();
+  const [second] = cluster.nodes.filter((n) => n !== first);
+  if (!first || !second) return;
+  const others = othersOf(cluster, first.name);
+  const promote = (node: SimNode, ms: number): void =>
+    later(ms, `promote ${node.name}`, () => {
+      if (!host.isHealing() && node.isRunning) host.promote(node);
+    });
+  const goAlone = (): void => {
+    if (host.isHealing() || !first.isRunning) return;
+    host.faults().cut(first.name, others, ALONE_MS);
+    host.load(first);
+    // It waits for the answer of who is cut off.
+    promote(second, 50);
+  };
+  host.quiet(3 * ALONE_MS);
+  goAlone();
+  later(50, `stand still at ${first.name}`, () => host.stand(first, 3 * ALONE_MS - 500));
+  for (const ms of [200, 400, 600]) promote(first, ALONE_MS + ms);
+  later(1.5 * ALONE_MS, `${first.name} is alone once more`, goAlone);
 }
 
 function sleep(host: RolesFaultHost, node: SimNode, ms: number): void {

@@ -19,10 +19,11 @@ import { Faults } from './faults.js';
 import { Followers, type FollowerWorld } from './followers.js';
 import { contentOf, Histories, type Seen } from './histories.js';
 import { RoleHost, type RoleHostWorld } from './role-host.js';
-import { isolations, leaseFaults, type RolesFaultHost } from './roles-faults.js';
+import { isolations, leaseFaults, type RolesFaultHost, takenBackTwice } from './roles-faults.js';
 import {
   beginsWith,
   countingIn,
+  FIRST_MS,
   isSettled,
   leaderOf,
   lostIn,
@@ -420,6 +421,7 @@ export class RolesRun {
       stick: ({ name }, ms) => {
         this.#hosts.get(name)!.stuckUntilMs = clock.nowMs + ms;
       },
+      stand: (node, ms) => this.#followers.stand(node, ms),
       load: (node) => {
         for (const name of [...SPACES, ...SPACES]) this.#do(node, () => this.#append(node, name));
       },
@@ -431,8 +433,10 @@ export class RolesRun {
     const ofEtcd = this.#hasLeases ? leaseFaults(host) : [];
     const members = this.#membersHost(host);
     const ofMembers = this.#areChanging ? memberFaults(members) : [];
-    if (this.#areChanging && !this.#hasLeases) beginsWith(members);
     const faults = new Faults(host, [...isolations(host), ...ofEtcd, ...ofMembers]);
+    if (this.#hasLeases) return faults;
+    if (this.#areChanging) beginsWith(members);
+    else if (this.#seed % 4 === 0) this.#later(FIRST_MS, 'play', () => takenBackTwice(host));
     return faults;
   }
 

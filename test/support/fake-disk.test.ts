@@ -96,6 +96,19 @@ describe('the fake disk', () => {
     expect(read).toEqual(new Set(['[1,1]', '[1,0]', '[0,0]']));
   });
 
+  test('FAULT-104 it may stay beyond the end of the process, for so many reads', async () => {
+    const left = await seen(20, async () => {
+      const file = await fileOf(SECTOR);
+      await file.write(filled(1), 0);
+      disk.inject({ call: 1, errno: 'EIO', only: 'fdatasync' });
+      await expect(file.sync()).rejects.toMatchObject({ code: 'Io' });
+      disk.readsLeft = 2;
+      disk.kill();
+      return [await firstBytes(), await firstBytes(), await firstBytes()];
+    });
+    expect(left).toEqual(new Set(['[[1],[1],[0]]', '[[1],[1],[1]]']));
+  });
+
   test('FAULT-104 every version of a sector since its fdatasync may be what stays', async () => {
     const left = await seen(200, async () => {
       const file = await fileOf(SECTOR);

@@ -7,7 +7,7 @@
  * - `sync` and `syncAll` make durable what was written before they began, not what is written
  *   while they are under way. One that fails has made some of it durable, and all of it clean: the
  *   next one says ok and makes nothing of it durable (fsyncgate). The cache shows it until it lets
- *   go of it: at a later read, or when the process has ended.
+ *   go of it: at a later read, or when the process has ended; or after so many reads (`readsLeft`).
  * - Sizes: as bytes, by themselves: a size may be durable without the data, which is zeros then.
  * - Names: create, rename, remove and mkdir are durable with `syncDir` of their directory, in their
  *   order; a power loss applies a part of them, from the first on, directory by directory. With a
@@ -89,6 +89,11 @@ export class FakeDisk {
   /** Calls that begin with `only` take so long, or until it is taken away. */
   delay: { readonly only: string; readonly ms: number } | undefined;
   capacityBytes = Number.POSITIVE_INFINITY;
+  /**
+   * What failed syncs have left stays in the cache for so many reads of such files, also when the
+   * process ends, and is gone at the next one; undefined: the cache lets go of it when it likes.
+   */
+  readsLeft: number | undefined;
 
   /** @param chance what decides where the fault model leaves a choice */
   constructor(chance: Chance = chanceFrom(1)) {
@@ -144,6 +149,7 @@ export class FakeDisk {
     this.#locks = new Set();
     for (const inode of this.#open) inode.handles = 0;
     this.#open = new Set();
+    if (this.readsLeft !== undefined) return;
     for (const thing of this.#names.values()) if (thing !== 'directory') thing.evict(chance);
   }
 
@@ -399,6 +405,15 @@ export class FakeDisk {
     throw io(what, fault.errno);
   }
 
+  /** Before a read. */
+  #mayLetGo(inode: FakeInode): void {
+    if (this.readsLeft === undefined) inode.evict(this.#chance, 8);
+    else if (inode.hasFailed && --this.readsLeft < 0) {
+      inode.evictAll();
+      this.readsLeft = undefined;
+    }
+  }
+
   /** The first bytes of a write, as far as there is room. */
   #write(inode: FakeInode, what: string, bytes: Uint8Array, position: number): void {
     const isEndless = this.capacityBytes === Number.POSITIVE_INFINITY;
@@ -462,7 +477,7 @@ export class FakeDisk {
       read: (into, position) => {
         const what = `read ${base()} ${into.length}@${position}`;
         return call(what, () => {
-          inode.evict(this.#chance, 8);
+          this.#mayLetGo(inode);
           if (inode.isReadable(position, position + into.length)) return inode.read(into, position);
           throw io(what, 'EIO');
         });

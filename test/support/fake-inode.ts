@@ -148,11 +148,22 @@ export class FakeInode {
   /** The cache lets go of clean pages: those that never reached the disk are what they were. */
   evict(chance: Chance, oneIn = 2): void {
     if (this.#failed.size === 0 || chance(oneIn) > 0) return;
-    for (const sector of this.#failed) {
-      if (chance(2) > 0) continue;
-      put(this.#cache, sector, this.#durable.get(sector));
-      this.#failed.delete(sector);
-    }
+    for (const sector of this.#failed) if (chance(2) === 0) this.#letGo(sector);
+  }
+
+  /** The same, of all of them. */
+  evictAll(): void {
+    for (const sector of this.#failed) this.#letGo(sector);
+  }
+
+  #letGo(sector: number): void {
+    put(this.#cache, sector, this.#durable.get(sector));
+    this.#failed.delete(sector);
+  }
+
+  /** The cache shows pages that a failed sync has left. */
+  get hasFailed(): boolean {
+    return this.#failed.size > 0;
   }
 
   /** Whether the cache shows there what a failed sync may not have brought to the disk. */

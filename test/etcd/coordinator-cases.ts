@@ -437,6 +437,48 @@ describe('an etcd that fails', () => {
     await until('another leads', () => leadersOf(nodes.slice(1), 's').length === 1);
   });
 
+  test.each([
+    ['taken away', undefined],
+    ['written over', 'rubbish'],
+    ['said to listen elsewhere', '{"host":"10.0.0.9","port":9,"place":"elsewhere"}'],
+  ])('its own row is %s: it is put back, and it leads on, or again', async (_, value) => {
+    const nodes = await three();
+    await nodes[0].coordinator.place('s', true);
+    await until('a leads', () => nodes[0].acknowledges('s'));
+    const client = etcd.client();
+    const rows = async (): Promise<string[]> =>
+      (await client.list('wal/test/nodes/a/')).pairs.map((pair) => pair.value);
+    const before = await rows();
+    const [pair] = (await client.list('wal/test/nodes/a/')).pairs;
+    await client.write([{ conditions: [], writes: [{ key: pair!.key, value }] }]);
+    let now: string[] = [];
+    for (let n = 0; n < 100 && now.join() !== before.join(); n++) {
+      await pause(100);
+      now = await rows();
+    }
+    client.close();
+    expect(now).toEqual(before);
+    await until('it leads', () => nodes[0].acknowledges('s'));
+    for (const { members } of nodes) expect(members.map((m) => m.port)).not.toContain(9);
+  });
+
+  test('the record of a space that is led is taken away: it is made anew, and led on', async () => {
+    const nodes = await three();
+    await nodes[0].coordinator.place('s', true);
+    await until('a leads', () => nodes[0].acknowledges('s'));
+    for (const n of nodes.slice(1)) n.has('s', 'replica', 1);
+    const client = etcd.client();
+    const spaces = async () => (await client.list('wal/test/spaces/')).pairs;
+    const [{ key } = { key: '' }] = await spaces();
+    await client.write([{ conditions: [], writes: [{ key, value: undefined }] }]);
+    await until('somebody leads it anew', () => {
+      return nodes.some((n) => n.acknowledges('s') && n.open.get('s')! > 1);
+    });
+    expect(leadersOf(nodes, 's')).toHaveLength(1);
+    expect((await spaces()).map((pair) => pair.key)).toEqual([key]);
+    client.close();
+  });
+
   test('compacted while a watch is away: what changed meanwhile is seen', async () => {
     const nodes = await three();
     await nodes[0].coordinator.place('s', true);

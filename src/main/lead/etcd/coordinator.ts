@@ -7,15 +7,8 @@
  *   nodes/<node id>/<lease>   address, with the node's lease: gone when the node is
  *   spaces/<space id>         name, nodes, epoch, leader and its lease: stays
  */
-import type { Address } from '../../../shared/address.js';
 import { type EngramError, failure } from '../../../shared/errors.js';
-import {
-  encodeNodeRow,
-  encodeSpaceRow,
-  leads,
-  nextEpoch,
-  type SpaceRow,
-} from '../../../shared/lead/placement.js';
+import { encodeSpaceRow, leads, nextEpoch, type SpaceRow } from '../../../shared/lead/placement.js';
 import { COORDINATOR_TICK_MS } from '../../../shared/limits.js';
 import type { Floor } from '../../../shared/members/quorum.js';
 import type { Epoch } from '../../../shared/position.js';
@@ -28,6 +21,7 @@ import type {
 } from '../coordinator.js';
 import { EtcdCandidacy } from './candidacy.js';
 import type { MakeLink } from './link.js';
+import { EtcdOwnRow } from './own-row.js';
 import { EtcdPlacing } from './placing.js';
 import { EtcdRecords, type Known } from './records.js';
 import { type EtcdOptions, EtcdSession } from './session.js';
@@ -43,7 +37,7 @@ const FIRST_WORD_MS = 2_000;
 export class EtcdCoordinator implements Coordinator {
   readonly kind = 'etcd';
   readonly #nodeId: string;
-  readonly #place: string;
+  readonly #own: EtcdOwnRow;
   readonly #records: EtcdRecords;
   readonly #session: EtcdSession;
   readonly #candidacy: EtcdCandidacy;
@@ -61,7 +55,6 @@ export class EtcdCoordinator implements Coordinator {
   /** The key of this node stands in etcd, with the lease of now. */
   #announced: string | undefined;
   #isAnnouncing = false;
-  #isDrained = false;
   /** Who waits for the lease. */
   readonly #awaiting = new Set<() => void>();
   #tick: NodeJS.Timeout | undefined;
@@ -83,7 +76,6 @@ export class EtcdCoordinator implements Coordinator {
     makeLink?: MakeLink,
   ) {
     this.#nodeId = nodeId;
-    this.#place = place;
     const prefix = `${options.prefix}/${clusterId}/`;
     const session = new EtcdSession(
       { ...options, prefix },
@@ -101,6 +93,7 @@ export class EtcdCoordinator implements Coordinator {
     );
     this.#session = session;
     this.#records = new EtcdRecords(prefix, session.view);
+    this.#own = new EtcdOwnRow(nodeId, place, this.#records, session);
     this.#placing = new EtcdPlacing(nodeId, options.replicasPerSpace, this.#records, {
       put: async (known, row) => {
         if (!this.#isAnnounced) throw this.#noLease(row.name);
@@ -129,7 +122,7 @@ export class EtcdCoordinator implements Coordinator {
       if (role === 'primary') node.stepDown(space, 'etcd has not yet been heard');
     }
     this.#session.start();
-    this.#tick = setInterval(() => this.#compare(), COORDINATOR_TICK_MS);
+    this.#tick = setInterval(() => this.#look(), COORDINATOR_TICK_MS);
     this.#tick.unref();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
@@ -167,28 +160,29 @@ export class EtcdCoordinator implements Coordinator {
     const { lease } = this.#session;
     const { address } = this.#node!;
     if (lease === undefined || this.#isAnnouncing || this.#isClosed || !address) return;
-    if (this.#announced === lease) {
+    const isAgain = this.#announced === lease;
+    if (isAgain && this.#own.isShown(lease, address)) {
       this.#event({ kind: 'lease', held: true, reason: 'kept' });
       return;
     }
     this.#isAnnouncing = true;
     try {
       const others = this.#records.sessionsOf(this.#nodeId).filter((n) => n.session !== lease);
-      const foreign = others.find((n) => n.place !== this.#place);
+      const foreign = this.#own.foreign(lease);
       if (foreign) {
-        const where = `${foreign.host}:${foreign.port}`;
-        this.#tellWaiting('', `another living node calls itself ${this.#nodeId}, at ${where}`);
+        this.#tellWaiting('', `another living node calls itself ${this.#nodeId}, at ${foreign}`);
         return;
       }
-      await this.#writeOwn(lease, address, false);
-      if (this.#session.lease !== lease) return;
+      await this.#own.write(lease, address);
+      if (this.#session.lease !== lease || !this.#own.isShown(lease, address)) return;
       this.#announced = lease;
       // It may be another etcd, or one that has lost what it had.
       this.#hasAdopted = false;
       this.#records.refresh();
       // A life before this one, in this very directory: its lock was free, so it is over.
       for (const { session } of others) await this.#session.revoke(session).catch(() => undefined);
-      this.#event({ kind: 'lease', held: true, reason: 'granted' });
+      const reason = isAgain ? 'others have changed its row in etcd: put back' : 'granted';
+      this.#event({ kind: 'lease', held: true, reason });
       for (const wake of this.#awaiting) wake();
     } catch {
       // The link is gone; `up` comes again.
@@ -197,17 +191,10 @@ export class EtcdCoordinator implements Coordinator {
     }
   }
 
-  async #writeOwn(session: string, address: Address, exists: boolean): Promise<void> {
-    const [nodeId, place, isDrained] = [this.#nodeId, this.#place, this.#isDrained];
-    const key = this.#records.nodeKey(nodeId, session);
-    const value = encodeNodeRow({ nodeId, session, ...address, place, isDrained });
-    await this.#session.write([{ key, exists }], [{ key, value, lease: session }]);
-  }
-
   async drain(isDrained: boolean): Promise<void> {
-    this.#isDrained = isDrained;
+    this.#own.isDrained = isDrained;
     if (!this.#isAnnounced) throw this.#noLease('drain');
-    await this.#writeOwn(this.#session.lease!, this.#node!.address!, true);
+    await this.#own.write(this.#session.lease!, this.#node!.address!);
   }
 
   /** Resolves when the lease is held, or when that has been waited for long enough. */
@@ -248,6 +235,18 @@ export class EtcdCoordinator implements Coordinator {
       return;
     }
     for (const id of this.#records.spacesOf(keys)) this.#compareOne(id);
+  }
+
+  /** Also whether what this node has written is there: once a tick, whoever takes it away. */
+  #look(): void {
+    const { lease, isUp, view } = this.#session;
+    const address = this.#node?.address;
+    if (isUp && lease !== undefined && address && !this.#own.isShown(lease, address)) {
+      void this.#announce();
+    }
+    const keys = [...this.#led.keys()].map((name) => this.#records.keyOf(name));
+    if (keys.some((key) => !view.has(key))) this.#hasAdopted = false;
+    this.#compare();
   }
 
   #compare(): void {

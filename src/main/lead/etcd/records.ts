@@ -47,6 +47,10 @@ export class EtcdRecords {
     return this.#spacesAt + id;
   }
 
+  keyOf(space: string): string {
+    return this.spaceKey(this.idOf(space));
+  }
+
   /** The id of a space by its name, hashed once. */
   idOf(name: string): string {
     let id = this.#ids.get(name);

@@ -209,7 +209,9 @@ export class EtcdSession {
     const changed: string[] = [];
     for (const pair of pairs) {
       keys.delete(pair.key);
-      if (this.view.get(pair.key)?.revision === pair.revision) continue;
+      const { revision, value } = this.view.get(pair.key) ?? {};
+      // Of an etcd that was restored the revisions go back, and mean something else.
+      if (revision === pair.revision && value === pair.value) continue;
       this.view.set(pair.key, pair);
       changed.push(pair.key);
     }

@@ -21,7 +21,7 @@ import type { NodeCounts } from './write/counts.js';
 import { closedGroup, type LogGroup, OpenGroup } from './write/open-group.js';
 import { LogOutput } from './write/output.js';
 import { PlaceWatch } from './write/place-watch.js';
-import { publishGroup, summarise } from './write/publication.js';
+import { publishGroup, setAside } from './write/publication.js';
 import type { SealerPool } from './write/sealer-pool.js';
 import { rejectSettled, type Settled, type TakenEntries } from './write/settled.js';
 
@@ -342,7 +342,7 @@ export class Wal {
    * comes, and the fdatasync may be far. Who wants its bytes reads the segment.
    */
   #setAside(group: LogGroup): void {
-    group.aside = summarise(group, this.#spaces);
+    group.aside = setAside(group, this.#spaces);
     this.#free.push(group.slab);
     this.#acknowledge(group);
     this.#waiting.drain();
@@ -352,7 +352,7 @@ export class Wal {
     const touched: SpaceState[] = [];
     const nowMs = performance.now();
     for (const group of groups) {
-      touched.push(...publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs));
+      publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs, touched);
       if (!group.aside) this.#free.push(group.slab);
       this.#counts.group(group.entries, group.bytes);
     }

@@ -191,10 +191,6 @@ export class Segments {
     return this.list[0];
   }
 
-  addToIndex(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
-    this.at(lsn)?.index?.add(slot, first, count, lsn, bytes);
-  }
-
   /** Entries of the space from `first` on are void, wherever they stand. */
   rewindIndexes(slot: Slot, first: Sequence): void {
     for (const segment of this.list) {

@@ -135,6 +135,11 @@ export function readTimestamp(view: DataView, offset: number): bigint {
   return view.getBigUint64(offset + TIMESTAMP, true);
 }
 
+/** Its low word (0), or its high one (1). */
+export function readTimestampWord(view: DataView, offset: number, word: number): number {
+  return view.getUint32(offset + TIMESTAMP + 4 * word, true);
+}
+
 export function readType(view: DataView, offset: number): number {
   return view.getUint32(offset + TYPE, true);
 }

@@ -13,9 +13,10 @@ import type { Lsn, Sequence, Slot } from '../position.js';
 /** First sequence, LSN and bytes of each stretch, in turn, ascending. */
 export type Stretches = number[];
 
+/** All that is known of one space. */
 interface Row {
   readonly stretches: Stretches;
-  last: Sequence;
+  readonly last: Sequence;
 }
 
 /** What is known of a settled one: by slot, ascending; last 0: void. */
@@ -25,10 +26,85 @@ interface Settled {
   readonly lasts: Float64Array;
 }
 
+const NONE = -1;
+const FIRST_ROWS = 64;
+
+/**
+ * The stretches of all spaces in the order in which they began, one row each. A space's are chained
+ * from the newest back: nothing is made for one of them, however many spaces there are.
+ */
+class StretchRows {
+  count = 0;
+  /** Row of the stretch before it of the same space; NONE: it is the first. */
+  before = new Int32Array(FIRST_ROWS);
+  first: Float64Array = new Float64Array(FIRST_ROWS);
+  last: Float64Array = new Float64Array(FIRST_ROWS);
+  lsn: Float64Array = new Float64Array(FIRST_ROWS);
+  bytes: Float64Array = new Float64Array(FIRST_ROWS);
+  /** By slot: the row of its newest stretch, and one more; 0: it has none. */
+  #newest = new Int32Array(FIRST_ROWS);
+
+  newest(slot: Slot): number {
+    return (this.#newest[slot] ?? 0) - 1;
+  }
+
+  setNewest(slot: Slot, row: number): void {
+    if (slot >= this.#newest.length) {
+      const grown = new Int32Array(2 ** Math.ceil(Math.log2(slot + 1)));
+      grown.set(this.#newest);
+      this.#newest = grown;
+    }
+    this.#newest[slot] = row + 1;
+  }
+
+  /** Behind the one at `before`. */
+  push(slot: Slot, before: number, first: Sequence, last: Sequence, lsn: Lsn, bytes: number): void {
+    if (this.count === this.before.length) this.#grow();
+    const row = this.count++;
+    this.before[row] = before;
+    this.first[row] = first;
+    this.last[row] = last;
+    this.lsn[row] = lsn;
+    this.bytes[row] = bytes;
+    this.setNewest(slot, row);
+  }
+
+  #grow(): void {
+    const grown = (old: Float64Array): Float64Array => {
+      const twice = new Float64Array(2 * old.length);
+      twice.set(old);
+      return twice;
+    };
+    const before = new Int32Array(2 * this.before.length);
+    before.set(this.before);
+    this.before = before;
+    this.first = grown(this.first);
+    this.last = grown(this.last);
+    this.lsn = grown(this.lsn);
+    this.bytes = grown(this.bytes);
+  }
+
+  *slots(): IterableIterator<Slot> {
+    for (let slot = 0; slot < this.#newest.length; slot++) if (this.#newest[slot]! > 0) yield slot;
+  }
+
+  stretches(slot: Slot): Stretches {
+    let length = 0;
+    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) length += 3;
+    const found: Stretches = new Array(length).fill(0);
+    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) {
+      length -= 3;
+      found[length] = this.first[row]!;
+      found[length + 1] = this.lsn[row]!;
+      found[length + 2] = this.bytes[row]!;
+    }
+    return found;
+  }
+}
+
 export class SegmentIndex {
-  #rows = new Map<Slot, Row>();
+  #rows = new StretchRows();
   #settled: Settled | undefined;
-  #count = 0;
 
   /** Of what a file says. @param rows slot, first and last of each space */
   static settled(rows: readonly (readonly [Slot, Sequence, Sequence])[]): SegmentIndex {
@@ -45,11 +121,11 @@ export class SegmentIndex {
   /** It is in its file: what takes memory is left to that. */
   settle(): void {
     if (this.#settled) return;
-    const rows = [...this.#rows].map(([slot, { stretches, last }]) => {
-      return [slot, stretches[0]!, last] as const;
+    const rows = [...this.#rows.slots()].map((slot) => {
+      return [slot, this.first(slot)!, this.last(slot)!] as const;
     });
     this.#settled = SegmentIndex.settled(rows).#settled;
-    this.#rows = new Map();
+    this.#rows = new StretchRows();
   }
 
   get isSettled(): boolean {
@@ -61,32 +137,36 @@ export class SegmentIndex {
    * what it had before: for one sequence the later entry counts.
    */
   add(slot: Slot, first: Sequence, count: number, lsn: Lsn, bytes: number): void {
-    const row = this.#rows.get(slot);
-    if (!row || first <= row.last) {
-      // No longer than it is: most spaces of many have one in a segment.
-      this.#rows.set(slot, { stretches: [first, lsn, bytes], last: first + count - 1 });
-      this.#count++;
+    const rows = this.#rows;
+    const row = rows.newest(slot);
+    const last = first + count - 1;
+    const known = row === NONE ? 0 : rows.last[row]!;
+    if (first <= known) {
+      rows.push(slot, NONE, first, last, lsn, bytes);
       return;
     }
-    const { stretches } = row;
-    const at = stretches.length - 3;
-    const begin = stretches[at + 1]!;
-    const gap = lsn - begin - stretches[at + 2]!;
+    const begin = row === NONE ? 0 : rows.lsn[row]!;
+    const gap = row === NONE ? -1 : lsn - begin - rows.bytes[row]!;
     // The more there are, the coarser they become: memory stays bounded, however many spaces.
-    const most = INDEX_GAP_BYTES * 4 ** Math.floor(this.#count / INDEX_STRETCHES);
-    const isNext = first === row.last + 1 && gap >= 0 && gap <= most;
+    const most = INDEX_GAP_BYTES * 4 ** Math.floor(rows.count / INDEX_STRETCHES);
+    const isNext = first === known + 1 && gap >= 0 && gap <= most;
     if (isNext && lsn + bytes - begin <= Math.max(INDEX_EVERY_BYTES, most)) {
-      stretches[at + 2] = lsn + bytes - begin;
+      rows.bytes[row] = lsn + bytes - begin;
+      rows.last[row] = last;
     } else {
-      stretches.push(first, lsn, bytes);
-      this.#count++;
+      rows.push(slot, row, first, last, lsn, bytes);
     }
-    row.last = first + count - 1;
   }
 
   /** A row as a file has it. */
   set(slot: Slot, stretches: Stretches, last: Sequence): void {
-    this.#rows.set(slot, { stretches, last });
+    let before = NONE;
+    for (let i = 0; i < stretches.length; i += 3) {
+      const behind = stretches[i + 3];
+      const end = behind === undefined ? last : behind - 1;
+      this.#rows.push(slot, before, stretches[i]!, end, stretches[i + 1]!, stretches[i + 2]!);
+      before = this.#rows.newest(slot);
+    }
   }
 
   /** Entries of the space from `first` on are void. */
@@ -98,11 +178,11 @@ export class SegmentIndex {
       lasts[at] = firsts[at]! < first ? first - 1 : 0;
       return;
     }
-    const row = this.#rows.get(slot)!;
-    const { stretches } = row;
-    while (stretches.length > 0 && stretches[stretches.length - 3]! >= first) stretches.length -= 3;
-    if (stretches.length === 0) this.#rows.delete(slot);
-    row.last = first - 1;
+    const rows = this.#rows;
+    let row = rows.newest(slot);
+    while (row !== NONE && rows.first[row]! >= first) row = rows.before[row]!;
+    rows.setNewest(slot, row);
+    if (row !== NONE) rows.last[row] = first - 1;
   }
 
   /** Of a settled one; -1: not here. */
@@ -119,13 +199,19 @@ export class SegmentIndex {
   }
 
   /** What it knows by itself: all, until it has settled. */
-  get unsettled(): Iterable<[Slot, Readonly<Row>]> {
-    return this.#rows;
+  get unsettled(): Iterable<[Slot, Row]> {
+    return this.#unsettled();
+  }
+
+  *#unsettled(): IterableIterator<[Slot, Row]> {
+    for (const slot of this.#rows.slots()) {
+      yield [slot, { stretches: this.#rows.stretches(slot), last: this.last(slot)! }];
+    }
   }
 
   /** The spaces that have entries here. */
   get slots(): IterableIterator<Slot> {
-    return this.#settled ? this.#settledSlots() : this.#rows.keys();
+    return this.#settled ? this.#settledSlots() : this.#rows.slots();
   }
 
   *#settledSlots(): IterableIterator<Slot> {
@@ -135,17 +221,22 @@ export class SegmentIndex {
 
   first(slot: Slot): Sequence | undefined {
     if (this.#settled) return this.#settled.firsts[this.#at(slot)];
-    return this.#rows.get(slot)?.stretches[0];
+    let first: Sequence | undefined;
+    for (let row = this.#rows.newest(slot); row !== NONE; row = this.#rows.before[row]!) {
+      first = this.#rows.first[row];
+    }
+    return first;
   }
 
   last(slot: Slot): Sequence | undefined {
     if (this.#settled) return this.#settled.lasts[this.#at(slot)];
-    return this.#rows.get(slot)?.last;
+    const row = this.#rows.newest(slot);
+    return row === NONE ? undefined : this.#rows.last[row];
   }
 
   /** Where entries of the space stand; none where it has settled. */
   stretches(slot: Slot): Stretches {
-    return this.#rows.get(slot)?.stretches ?? [];
+    return this.#rows.stretches(slot);
   }
 
   /** The nearest known LSN at or before `sequence`; undefined when the space begins behind it. */

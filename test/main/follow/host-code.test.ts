@@ -2,9 +2,9 @@
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { EngramError, Member, Node, NodeOptions, Space } from '#src/main/index.js';
-import { Segments } from '#src/main/segments/segments.js';
 import { SnapshotChunks } from '#src/main/snapshot/chunks.js';
 import { encodeNodeRecord } from '#src/shared/log/node-record.js';
+import { SegmentIndex } from '#src/shared/log/segment-index.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import { roleRecord } from '#src/shared/log/state.js';
 import { makeFolder, openSmall, removeFolder } from '../../support/cluster.js';
@@ -57,7 +57,7 @@ test('FAULT-82 a fault inside a step fails the log, and leaves no hole', async (
   await space.append(1, bytes('1'));
   const failed: string[] = [];
   node.on('fatal', ({ error }) => failed.push(error.message));
-  const add = vi.spyOn(Segments.prototype, 'addToIndex').mockImplementation(() => explode());
+  const add = vi.spyOn(SegmentIndex.prototype, 'add').mockImplementation(() => explode());
   const asked = [space.append(1, bytes('2')), other.append(1, bytes('x')), space.flushed(3)];
   const outcomes = await Promise.allSettled(asked.map((one) => one.catch(code)));
   add.mockRestore();

@@ -14,7 +14,7 @@ import {
   RUN_SLOT,
   type Slab,
 } from '../../../shared/memory/slab.js';
-import type { EpochStart, Lsn, Position, Sequence, Slot } from '../../../shared/position.js';
+import type { Epoch, EpochStart, Position, Sequence, Slot } from '../../../shared/position.js';
 
 import type { SpaceState } from '../space-table.js';
 import type { Settled } from './settled.js';
@@ -35,7 +35,7 @@ export interface LogGroup extends Group {
   /** An entry in it says who counts in its space. */
   readonly holdsMembers: boolean;
   /** What it held, when its slab was given up before it became durable. */
-  aside: readonly RunSummary[] | undefined;
+  aside: RunTable | undefined;
 }
 
 /** Turns of the event loop that a group tells apart; what comes later counts as of the last. */
@@ -149,16 +149,47 @@ export function closedGroup(open: OpenGroup): LogGroup {
   };
 }
 
-/** A run, told without its bytes. */
-export interface RunSummary {
-  readonly space: SpaceState;
-  readonly first: Sequence;
-  readonly count: number;
-  readonly lsn: Lsn;
-  readonly offset: number;
-  readonly size: number;
-  readonly position: Position;
-  readonly timestamp: bigint;
+/** The runs of a group, told without their bytes: rows, so that none of them is an object. */
+export interface RunTable {
+  /** As in a slab. */
+  readonly runs: Float64Array;
+  readonly tips: Tips;
+  /** What few groups hold, in the order of their runs. */
+  readonly news: readonly RunNews[];
+}
+
+/** What is known of the last entry of each run, in words. */
+export class Tips {
+  /** Epoch, header_crc, and the two words of the timestamp, low first. */
+  readonly #words: Uint32Array;
+  readonly #longs: BigUint64Array;
+
+  constructor(runs: number) {
+    this.#words = new Uint32Array(4 * runs);
+    this.#longs = new BigUint64Array(this.#words.buffer);
+  }
+
+  set(run: number, epoch: Epoch, headerCrc: number, timeLow: number, timeHigh: number): void {
+    const at = 4 * run;
+    this.#words[at] = epoch;
+    this.#words[at + 1] = headerCrc;
+    this.#words[at + 2] = timeLow;
+    this.#words[at + 3] = timeHigh;
+  }
+
+  position(run: number, sequence: Sequence): Position {
+    const at = 4 * run;
+    return { epoch: this.#words[at]!, sequence, headerCrc: this.#words[at + 1]! };
+  }
+
+  timestamp(run: number): bigint {
+    return this.#longs[2 * run + 1]!;
+  }
+}
+
+/** What a run says besides that it goes on. */
+export interface RunNews {
+  readonly run: number;
   readonly begins: readonly EpochStart[];
   readonly sets: readonly MembersRow[];
 }

@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { INDEX_EVERY_BYTES, INDEX_GAP_BYTES } from '#src/shared/limits.js';
+import { SegmentIndex } from '#src/shared/log/segment-index.js';
+
+interface Naive {
+  stretches: number[];
+  last: number;
+}
+
+/** The same by the words of its description, a list for each space. */
+class NaiveIndex {
+  readonly rows = new Map<number, Naive>();
+
+  add(slot: number, first: number, count: number, lsn: number, bytes: number): void {
+    const last = first + count - 1;
+    const row = this.rows.get(slot);
+    if (!row || first <= row.last) {
+      this.rows.set(slot, { stretches: [first, lsn, bytes], last });
+      return;
+    }
+    const [, begin, size] = row.stretches.slice(-3) as [number, number, number];
+    const gap = lsn - begin - size;
+    const joined = lsn + bytes - begin;
+    const isNear = gap >= 0 && gap <= INDEX_GAP_BYTES && joined <= INDEX_EVERY_BYTES;
+    if (first === row.last + 1 && isNear) row.stretches[row.stretches.length - 1] = joined;
+    else row.stretches.push(first, lsn, bytes);
+    row.last = last;
+  }
+
+  rewind(slot: number, first: number): void {
+    const row = this.rows.get(slot);
+    if (!row || row.last < first) return;
+    while (row.stretches.length > 0 && row.stretches.at(-3)! >= first) row.stretches.length -= 3;
+    if (row.stretches.length === 0) this.rows.delete(slot);
+    row.last = first - 1;
+  }
+}
+
+test('it knows what a list for each space knows, whatever comes, goes back and is void', () => {
+  let state = 11;
+  const chance = (most: number): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return (state >>> 8) % most;
+  };
+  for (let round = 0; round < 20; round++) {
+    const [index, naive] = [new SegmentIndex(), new NaiveIndex()];
+    const spaces = 1 + chance(300);
+    const next = new Map<number, number>();
+    let lsn = 2 ** 36;
+    for (let n = 0; n < 2_000; n++) {
+      const slot = 1 + chance(spaces) * (1 + chance(2));
+      if (chance(50) === 0) {
+        const first = 1 + chance(next.get(slot) ?? 1);
+        index.rewind(slot, first);
+        naive.rewind(slot, first);
+        next.set(slot, first);
+      }
+      const skipped = chance(40) === 0 ? 3 : 0;
+      const first = Math.max(1, (next.get(slot) ?? 1) + skipped - (chance(60) === 0 ? 2 : 0));
+      const [count, bytes] = [1 + chance(5), 64 * (1 + chance(400))];
+      index.add(slot, first, count, lsn, bytes);
+      naive.add(slot, first, count, lsn, bytes);
+      next.set(slot, first + count);
+      lsn += bytes + (chance(4) === 0 ? chance(3 * INDEX_GAP_BYTES) : 0);
+    }
+    const slots = [...naive.rows.keys()].sort((a, b) => a - b);
+    expect([...index.slots]).toEqual(slots);
+    expect(new Map(index.unsettled)).toEqual(naive.rows);
+    const ends = (of: SegmentIndex) => slots.map((slot) => [of.first(slot), of.last(slot)]);
+    const expected = slots.map((slot) => {
+      const { stretches, last } = naive.rows.get(slot)!;
+      return [stretches[0], last];
+    });
+    expect(ends(index)).toEqual(expected);
+    const copy = new SegmentIndex();
+    for (const [slot, { stretches, last }] of index.unsettled) copy.set(slot, stretches, last);
+    expect(new Map(copy.unsettled)).toEqual(naive.rows);
+    index.settle();
+    expect(ends(index)).toEqual(expected);
+    expect([index.first(10_000), index.last(10_000)]).toEqual([undefined, undefined]);
+  }
+});

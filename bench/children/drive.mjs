@@ -11,9 +11,14 @@ const TYPE = 1;
 export async function drive(space, payloads, burst, lead, ms, most) {
   const end = performance.now() + ms;
   let last = 0;
+  let acked = 0;
   while (performance.now() < end && last < most) {
     let room = burst;
-    if (lead > 0) room = Math.min(room, space.status().minAckedSequence + lead - last);
+    if (lead > 0) {
+      // All figures of a space are more than a host asks for with each burst.
+      if (acked + lead - last < burst) acked = space.status().minAckedSequence;
+      room = Math.min(room, acked + lead - last);
+    }
     let n = 0;
     for (; n < room; n++) {
       const sequence = space.tryAppend(TYPE, payloads[(last + 1) % payloads.length]);

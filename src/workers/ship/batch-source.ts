@@ -46,6 +46,7 @@ export class BatchSource {
   readonly #memory: NodeMemory;
   readonly #reader: SegmentReader;
   readonly #maxEntryBytes: number;
+  readonly #slabBytes: number;
   readonly streams = new Map<Slot, Stream>();
   /** The same by slot, for what looks at every run. */
   #bySlot: (Stream | undefined)[] = [];
@@ -58,6 +59,8 @@ export class BatchSource {
   passed = 0;
   /** Grows whenever something may be wanted that was not before. */
   changes = 0;
+  /** The entry before which a full frame ended: it is not looked for from the run's start on. */
+  #stopped: { readonly lsn: Lsn; readonly slot: Slot; readonly sequence: Sequence } | undefined;
   #lastId: SpaceIdWords = [0, 0, 0, 0];
   #lastSlot: Slot = -1;
   /** Entries taken from segments, and not told yet. */
@@ -67,6 +70,7 @@ export class BatchSource {
     this.#memory = memory;
     this.#reader = reader;
     this.#maxEntryBytes = maxEntryBytes;
+    this.#slabBytes = memory.memory.slabBytes;
   }
 
   add(stream: Stream): void {
@@ -158,6 +162,7 @@ export class BatchSource {
     const copied = this.#copyRuns(frame, group);
     if (!this.#memory.isUnchanged(group.slab.index, group.generation)) {
       frame.rewind(mark);
+      this.#stopped = undefined;
       return 'go-on';
     }
     frame.end();
@@ -197,6 +202,11 @@ export class BatchSource {
     let sequence = runs[row + RUN_FIRST]!;
     if (sequence + count <= stream.next || isBehind(stream, view, start)) return undefined;
     let at = start;
+    const stopped = this.#stopped;
+    if (stopped?.slot === stream.slot && stopped.lsn === this.cursor && from > start) {
+      at = from;
+      sequence = stopped.sequence;
+    }
     // Entries before the cursor, and those that the replica has already.
     while (at < end && (at < from || sequence < stream.next)) {
       at += this.#entryBytes(view, at);
@@ -221,7 +231,10 @@ export class BatchSource {
         to += size;
         taken++;
       }
-      if (taken === 0) return at;
+      if (taken === 0) {
+        this.#stopped = { lsn: group.start + at, slot: stream.slot, sequence };
+        return at;
+      }
       frame.begin(stream.slot, stream.words, stream.epoch, sequence);
       frame.add(bytes.subarray(at, to), taken);
       at = to;
@@ -234,7 +247,7 @@ export class BatchSource {
 
   /** Bounded, for a slab may be overwritten while it is read; the generation then tells. */
   #entryBytes(view: DataView, at: number): number {
-    if (at + ENTRY_HEADER_BYTES > view.byteLength) return ENTRY_HEADER_BYTES;
+    if (at + ENTRY_HEADER_BYTES > this.#slabBytes) return ENTRY_HEADER_BYTES;
     return ENTRY_HEADER_BYTES + Math.min(readPayloadSize(view, at), this.#maxEntryBytes);
   }
 

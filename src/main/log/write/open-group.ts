@@ -26,6 +26,8 @@ export interface LogGroup extends Group {
   runs: number;
   readonly entries: number;
   readonly grouped: boolean;
+  /** See OpenGroup. */
+  readonly isReceived: boolean;
   readonly settled: Settled[];
   /** See OpenGroup. */
   readonly turns: readonly number[];
@@ -54,6 +56,8 @@ export class OpenGroup {
   runs = 0;
   /** No space has two runs: it can be sealed where it stands. */
   grouped = true;
+  /** Nothing in it is this node's own: each entry came sealed. */
+  isReceived = true;
   /** Holds nothing but a mark. */
   markOnly = true;
   /** An entry in it says who counts in its space: what is published is looked through. */
@@ -125,6 +129,7 @@ export class OpenGroup {
     this.bytes += bytes;
     this.entries += count;
     if (slot !== 0) this.markOnly = false;
+    if (received === 0) this.isReceived = false;
   }
 }
 
@@ -136,6 +141,7 @@ export function closedGroup(open: OpenGroup): LogGroup {
     entries: open.entries,
     runs: open.runs,
     grouped: open.grouped,
+    isReceived: open.isReceived,
     settled: open.settled,
     turns: open.turns,
     appended: open.appended,

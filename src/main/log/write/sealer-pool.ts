@@ -54,7 +54,8 @@ export class SealerPool {
     const { runs, bytes, startLsn, durableLsn } = group;
     const places = { staging: group.slab.index, target: target.index };
     const job: SealJob = { ...places, runs, bytes, startLsn, durableLsn, salt };
-    if (!isLarge) {
+    // What came sealed, and stands as it is to, is stamped alone: less than to wake a thread.
+    if (!isLarge || (group.isReceived && group.grouped)) {
       sealed(this.#sealer.seal(job));
       return;
     }

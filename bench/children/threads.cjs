@@ -144,7 +144,11 @@ function countCopies() {
     counted(end - from);
     return copyWithin.call(this, to, from, end);
   };
-  const { copy } = Buffer.prototype;
+  const { copy, fill } = Buffer.prototype;
+  Buffer.prototype.fill = function (value, from, end, ...rest) {
+    if (value instanceof Uint8Array) counted(end - from);
+    return fill.call(this, value, from, end, ...rest);
+  };
   Buffer.prototype.copy = function (...args) {
     const bytes = copy.apply(this, args);
     counted(bytes);

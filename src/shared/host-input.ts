@@ -3,6 +3,7 @@
  * proxies and buffers may throw or change, and then nothing has happened (FAULTS rows 82, 83).
  */
 import { types } from 'node:util';
+import { copyBytes } from './bytes.js';
 import { EngramError, failure } from './errors.js';
 import { describe, refuseUnknown, wrong } from './option-checks.js';
 
@@ -85,9 +86,9 @@ export function checkUnchanged(payload: Uint8Array, size: number): void {
  * Puts a payload at `at` whose size was looked at in this turn. Throws Configuration when another
  * thread changes it meanwhile; bytes behind `at` may have been written all the same.
  */
-export function copyPayload(into: Uint8Array, at: number, payload: Uint8Array): void {
+export function copyPayload(into: Uint8Array, at: number, payload: Uint8Array, size: number): void {
   try {
-    into.set(payload, at);
+    copyBytes(into, at, payload, size, byteOffsetOf.call(payload) as number);
   } catch (cause) {
     throw failure('Configuration', 'a payload that changes while it is copied', { cause });
   }

@@ -135,7 +135,7 @@ export class Wal {
     const open = this.#room(ENTRY_HEADER_BYTES + size);
     if (!open) return 0;
     // Whatever can fail stands before the sequence is taken: a hole would stay for ever (row 82).
-    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload);
+    copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload, size);
     this.#schedule();
     this.#clock.stamp(space);
     const sequence = this.#memory.allocate(space.slot, 1);
@@ -177,11 +177,9 @@ export class Wal {
     if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
     const open = this.#room(entries.length);
     if (!open) return false;
-    open.slab.bytes.set(entries, open.bytes);
+    open.receive(space.slot, entries, first, count, holdsMembers);
     this.#schedule();
     this.#memory.setAllocated(space.slot, first + count - 1);
-    open.add(space.slot, first, count, entries.length, 1);
-    if (holdsMembers) open.holdsMembers = true;
     return true;
   }
 
@@ -333,8 +331,8 @@ export class Wal {
       this.#step({ kind: 'sealed' });
       this.#waiting.drain();
     };
-    const isLarge = where === 'pool';
-    this.#pool.seal(group, target, this.#options.salt, isLarge, sealed, (e) => this.#fail(e));
+    const failed = (error: Error): void => this.#fail(error);
+    this.#pool.seal(group, target, this.#options.salt, where === 'pool', sealed, failed);
   }
 
   /**

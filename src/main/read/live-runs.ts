@@ -4,6 +4,7 @@
  * up (FAULTS row 93).
  */
 
+import { copyBytes } from '../../shared/bytes.js';
 import { ENTRY_HEADER_BYTES, RUN_OBJECT_BYTES, TAIL_QUEUE_BYTES } from '../../shared/limits.js';
 import { type Entry, readPayloadSize } from '../../shared/log/entry.js';
 import { EntryCopies } from '../../shared/log/entry-copies.js';
@@ -57,7 +58,8 @@ export class LiveRuns {
       oldest.feed.runs.shift();
       this.drop(oldest);
     }
-    const bytes = new Uint8Array(slab);
+    const bytes = new Uint8Array(slab.length);
+    copyBytes(bytes, 0, slab);
     const run = { feed, bytes, view: new DataView(bytes.buffer), first, count };
     this.#memory.liveBytes += size;
     this.#kept.add(run);

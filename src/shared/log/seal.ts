@@ -4,6 +4,7 @@
  * Synchronous and without allocation per entry; runs in the pool or on the main thread.
  */
 
+import { copyBytes } from '../bytes.js';
 import { assert } from '../errors.js';
 import {
   ENTRY_HEADER_BYTES,
@@ -96,7 +97,7 @@ export class Sealer {
         const source = r * RUN_FIELDS;
         const offset = from[source + RUN_OFFSET]!;
         const bytes = from[source + RUN_BYTES]!;
-        target.bytes.set(staging.bytes.subarray(offset, offset + bytes), at);
+        copyBytes(target.bytes, at, staging.bytes.subarray(offset, offset + bytes));
         to[row + RUN_COUNT]! += from[source + RUN_COUNT]!;
         to[row + RUN_BYTES]! += bytes;
         at += bytes;

@@ -11,6 +11,7 @@
  * Main believes nothing that stands in the ring: what it takes it copies first, judges the copy,
  * and only then takes sequences. A thread that dies leaves bytes that were never published.
  */
+import { copyBytes } from '../bytes.js';
 import { failure } from '../errors.js';
 import { copyPayload } from '../host-input.js';
 import { ANSWERS_MAX, ENTRY_HEADER_BYTES, PART_MAX_ENTRIES, RING_MIN_BYTES } from '../limits.js';
@@ -192,7 +193,7 @@ export class RingWriter {
     const skipped = bytes > left ? left : 0;
     if (!this.#hasRoom(skipped + bytes)) return 0;
     const start = skipped === 0 ? at : 0;
-    copyPayload(ring, start + ENTRY_HEADER_BYTES, payload);
+    copyPayload(ring, start + ENTRY_HEADER_BYTES, payload, size);
     if (skipped >= ENTRY_HEADER_BYTES) draftHeader(view, at, 0, 0, 0, 0);
     draftHeader(view, start, type, size, ack.replicas, ack.timeoutMs);
     this.#published = (this.#published + skipped + bytes) >>> 0;
@@ -274,7 +275,7 @@ export class RingReader {
     const copyUpTo = (end: number): void => {
       if (end <= copied) return;
       const next = Math.min(most, Math.max(end, 2 * copied));
-      slab.bytes.set(this.#channel.ring.subarray(at + copied, at + next), to + copied);
+      copyBytes(slab.bytes, to + copied, this.#channel.ring.subarray(at + copied, at + next));
       copied = next;
     };
     while (bytes + ENTRY_HEADER_BYTES <= most && count < PART_MAX_ENTRIES) {

@@ -1,6 +1,6 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 
-import { idWords, type SpaceIdWords } from '../bytes.js';
+import { copyBytes, idWords, type SpaceIdWords } from '../bytes.js';
 import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from '../limits.js';
 import type { Epoch, Sequence, Slot } from '../position.js';
 import { type BatchFacts, writeBatchHeader } from './batch.js';
@@ -112,7 +112,7 @@ export class FrameBuilder {
 
   /** Appends `count` entries; the caller has seen that there is room. */
   add(entries: Uint8Array, count: number): void {
-    this.bytes.set(entries, this.#used);
+    copyBytes(this.bytes, this.#used, entries);
     this.#used += entries.length;
     this.#open!.entryCount += count;
   }

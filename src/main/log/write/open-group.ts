@@ -1,5 +1,6 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
 
+import { copyBytes } from '../../../shared/bytes.js';
 import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
 import { isOfLibrary, readPayloadSize, readType, stageHeader } from '../../../shared/log/entry.js';
 import type { Group } from '../../../shared/log/group-commit.js';
@@ -103,6 +104,19 @@ export class OpenGroup {
       this.turns.push(turnMs, this.appended);
     }
     this.appended++;
+  }
+
+  /** Takes entries as another node sealed them. */
+  receive(
+    slot: Slot,
+    entries: Uint8Array,
+    first: Sequence,
+    count: number,
+    holdsMembers: boolean,
+  ): void {
+    copyBytes(this.slab.bytes, this.bytes, entries);
+    this.add(slot, first, count, entries.length, 1);
+    if (holdsMembers) this.holdsMembers = true;
   }
 
   /** Accounts for entries whose bytes have been put at the group's end. */

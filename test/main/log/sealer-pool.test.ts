@@ -31,7 +31,7 @@ async function sealed(received: 0 | 1) {
   return atOnce;
 }
 
-test('a large group that came sealed is stamped at once; one of this node is sealed beside', async () => {
+test('a large group that came sealed is stamped at once, one of this node beside', async () => {
   expect(await sealed(1)).toBe(true);
   expect(await sealed(0)).toBe(false);
 });

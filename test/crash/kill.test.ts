@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 
 /** A few of each: `npm run campaign` and `npm run soak` do the many, campaign.test.ts twenty. */
-const KILLS = 6;
+const KILLS = 4;
 const SPACES = 3;
 const PROGRAM = path.join(import.meta.dirname, 'crash-node.mjs');
 

@@ -200,7 +200,7 @@ describe(`close() at every call, seed ${SEED}`, () => {
     const works: (() => Promise<unknown>)[] = [];
     for (const fsync of MODES) {
       const all = await closedAt(Number.MAX_SAFE_INTEGER, newLife(fault, fsync));
-      const step = IS_FULL ? 1 : Math.ceil(all / 12);
+      const step = IS_FULL ? 1 : Math.ceil(all / 8);
       for (let n = 1 + (SEED % step); n <= all; n += step) {
         works.push(() => closedAt(n, newLife(fault, fsync)));
       }

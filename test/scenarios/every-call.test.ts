@@ -100,7 +100,7 @@ describe(`every disk call, seed ${SEED}`, () => {
     'EROFS',
   ])('a call that fails with %s: nothing acknowledged is lost', async (errno) => {
     const calls = await countCalls();
-    const step = IS_FULL ? 1 : Math.ceil(calls.length / 24);
+    const step = IS_FULL ? 1 : Math.ceil(calls.length / 16);
     for (let n = 1 + (SEED % step); n <= calls.length; n += step) {
       const disk = new FakeDisk(chanceFrom(SEED - n));
       const ledgers = newLedgers('per-batch');
@@ -119,7 +119,7 @@ describe(`every disk call, seed ${SEED}`, () => {
     MODES.flatMap((fsync) => [['SIGKILL', fsync] as const, ['power loss', fsync] as const]),
   )('FAULT-16 %s at every call, fsync %j: a state before or after it', async (how, fsync) => {
     const calls = await countCalls(fsync);
-    const step = IS_FULL ? 1 : Math.ceil(calls.length / 16);
+    const step = IS_FULL ? 1 : Math.ceil(calls.length / 10);
     for (let n = 1 + (SEED % step); n <= calls.length; n += step) {
       const disk = new FakeDisk(chanceFrom(SEED - n));
       const ledgers = newLedgers(fsync);

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 
 const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
-const RUNS = Number(process.env.ENGRAM_TEST_RUNS ?? 12);
+const RUNS = Number(process.env.ENGRAM_TEST_RUNS ?? 8);
 const ROOT = path.join(import.meta.dirname, '../..');
 
 /** Virtual time replaces the clock of a process: so it is one of its own. */

@@ -190,7 +190,7 @@ test.each([
 ])(`a call that fails with %s while a snapshot comes, seed ${SEED}`, async (errno) => {
   const scene = await Scene.make();
   const calls = await countCalls(scene);
-  const step = IS_FULL ? 1 : Math.ceil(calls / 14);
+  const step = IS_FULL ? 1 : Math.ceil(calls / 10);
   for (let n = 1 + (SEED % step); n <= calls; n += step) {
     scene.reset();
     scene.disk.inject({ call: n, errno });
@@ -210,7 +210,7 @@ test.each([
 ])(`FAULT-58 %s at every call while a snapshot is installed, seed ${SEED}`, async (how) => {
   const scene = await Scene.make();
   const calls = await countCalls(scene);
-  const step = IS_FULL ? 1 : Math.ceil(calls / 20);
+  const step = IS_FULL ? 1 : Math.ceil(calls / 14);
   for (let n = 1 + (SEED % step); n <= calls; n += step) {
     scene.reset();
     // From the n-th call on nothing reaches the disk: as if the process had ended there.

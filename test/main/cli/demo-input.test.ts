@@ -171,11 +171,11 @@ describe('what cannot be logged is found before anything starts', () => {
 });
 
 test('a file that grows meanwhile is logged as it was checked', async () => {
-  const growing = file('growing.ndjson', '{"n":1}\n'.repeat(50_000));
+  const growing = file('growing.ndjson', '{"n":1}\n'.repeat(10_000));
   const { child, ended } = startCommand(dir, ['demo', '--input', growing, '--repeat', '5']);
   await once(child.stdout!, 'data');
   fs.appendFileSync(growing, 'not json\n');
   const { code, stdout } = await ended;
   expect(code).toBe(0);
-  expect(stdout).toContain('250,000 entries in');
+  expect(stdout).toContain('50,000 entries in');
 });

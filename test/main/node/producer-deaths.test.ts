@@ -21,7 +21,7 @@ function lastOf(lines: readonly string[]): Record<string, number> {
 }
 
 describe(`producers whose thread dies or runs wild, seed ${SEED}`, () => {
-  test(`${DEATHS} threads are ended at any moment: no hole, nothing acknowledged is lost`, async () => {
+  test(`${DEATHS} threads end at any moment: no hole, nothing acknowledged is lost`, async () => {
     const chance = chanceFrom(SEED);
     const node = await life.start('a');
     const space = await node.openSpace('s');

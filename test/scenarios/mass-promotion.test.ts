@@ -1,7 +1,9 @@
 /** A node that led hundreds of spaces is gone: what it costs until they are led again. */
 import { afterEach, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { until } from '../support/cluster.js';
+import { CountingDisk } from '../support/counting-disk.js';
 import { Ear } from '../support/ear.js';
 import { Trio } from '../support/trio.js';
 
@@ -28,13 +30,15 @@ test('FAULT-115 all spaces of a lost leader are promoted in one moment, in few c
   await ear.listen();
   const a = await trio.start('a');
   const overEar = trio.othersOf('b').map((m) => (m.nodeId === 'c' ? { ...m, port: ear!.port } : m));
-  const b = await trio.start('b', { replicas: overEar });
+  const counting = new CountingDisk(nodeDisk);
+  const b = await trio.start('b', { replicas: overEar }, counting.disk);
   const c = await trio.start('c');
   const spaces = await Promise.all(NAMES.map((name) => a.openSpace(name)));
   const kept = { ack: { replicas: 2, timeoutMs: 20_000 } };
   await Promise.all(spaces.map((space) => space.append(1, Buffer.from('kept'), kept)));
   await trio.stop('a');
   const before = [await fdatasyncs(b), await fdatasyncs(c)] as const;
+  counting.bytes = 0;
 
   const reports = await Promise.all(NAMES.map((name) => b.promote(name)));
 
@@ -50,6 +54,10 @@ test('FAULT-115 all spaces of a lost leader are promoted in one moment, in few c
   await until('all of them are followed', () => {
     return NAMES.every((name) => c.space(name).status().durableSequence === 3);
   });
+  // Where each stands on its replica is compared with what the leader has just written.
+  expect(counting.bytes).toBeLessThan(4_096);
+  expect(ear.of('history')).toBeLessThan(30);
+  expect(ear.of('verdicts')).toBeLessThan(30);
 }, 60_000);
 
 test('FAULT-115 a member that answers nothing delays nobody twice', async () => {

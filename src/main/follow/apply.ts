@@ -139,7 +139,8 @@ export class Applier {
    */
   async stop(space: SpaceState): Promise<ApplyBlock | undefined> {
     const run = this.#runs.get(space);
-    run?.stop.abort();
+    // Without a reason an error is made for each, with its stack.
+    run?.stop.abort(STOPPED);
     if (!run) return undefined;
     const how = await this.#calls.unlessSilent(space, this.#returned(space, run));
     return how === 'silent' ? this.blockOf(space) : undefined;
@@ -459,6 +460,8 @@ export class Applier {
     if (!this.#options.appliedUpTo && !this.#wal.failure) await this.#record();
   }
 }
+
+const STOPPED = 'applying was stopped';
 
 function silentBlock({ callback, sequence }: SilentCall): ApplyBlock {
   return { sequence, reason: 'silent', callback, error: undefined };

@@ -11,7 +11,7 @@ import type { MembersRow } from '../../shared/members/members.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import { idOf } from '../../shared/names.js';
 import { wrong } from '../../shared/option-checks.js';
-import type { Epoch, EpochStart, Sequence, Slot } from '../../shared/position.js';
+import type { Epoch, EpochStart, Lsn, Position, Sequence, Slot } from '../../shared/position.js';
 import { Turns } from '../runtime/turns.js';
 import { type SequenceWait, SequenceWaits } from './sequence-waits.js';
 
@@ -90,6 +90,17 @@ export interface SpaceState {
   freshAtMs: number | undefined;
   /** What of its log was taken back since anybody looked. */
   readonly truth: LogTruth;
+  /** Where the newest epoch that this node has begun, in this life, begins in the log. */
+  turn: EpochTurn | undefined;
+}
+
+/** The first entry of an epoch, and what stands before it: every replica is asked for that. */
+export interface EpochTurn {
+  readonly before: Position;
+  readonly lsn: Lsn;
+  readonly timestamp: bigint;
+  /** Of the space's truth then: since another one it may be void. */
+  readonly mark: number;
 }
 
 const NO_CONSUMERS: readonly RunConsumer[] = [];
@@ -208,6 +219,7 @@ export class SpaceTable {
       isInstalling: facts.begun !== undefined,
       freshAtMs: undefined,
       truth: new LogTruth(),
+      turn: undefined,
     };
     this.bySlot.push(space);
     this.#byId.set(facts.id, space);

@@ -99,25 +99,35 @@ class Line<Q extends Ask<never>> {
 
   async #call(): Promise<void> {
     this.#calls++;
-    const asks = this.#take();
-    const untilMs = performance.now() + MEMBER_CALL_MAX_MS;
-    const next = (): number => {
-      this.#heardMs = performance.now();
-      return Math.max(1, Math.min(MEMBER_ASK_MS, untilMs - this.#heardMs));
-    };
+    const sinceMs = performance.now();
+    let asks = this.#take();
     try {
       const call = await this.#open();
       try {
-        await this.#put(call, asks, next);
+        while (asks.length > 0) {
+          await this.#ask(call, asks);
+          // What has come meanwhile goes on the same connection: a greeting costs more than it.
+          asks = performance.now() - sinceMs < MEMBER_CALL_MAX_MS ? this.#take() : [];
+        }
       } finally {
         call.close();
       }
-      for (const ask of asks) ask.reject(failure('ProtocolViolation', 'it gave no answer'));
     } catch (error) {
       for (const ask of asks) ask.reject(error as Error);
     }
     this.#calls--;
     this.#pump();
+  }
+
+  async #ask(call: PeerCall, asks: readonly Q[]): Promise<void> {
+    const untilMs = performance.now() + MEMBER_CALL_MAX_MS;
+    await this.#put(call, asks, () => {
+      this.#heardMs = performance.now();
+      return Math.max(1, Math.min(MEMBER_ASK_MS, untilMs - this.#heardMs));
+    });
+    // As a rule all have been answered: one error for whoever has not.
+    const none = failure('ProtocolViolation', 'it gave no answer');
+    for (const ask of asks) ask.reject(none);
   }
 }
 

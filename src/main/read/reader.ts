@@ -122,7 +122,12 @@ export class LogReader {
    */
   async lookUp(wanted: readonly Wanted[]): Promise<Map<SpaceState, LookedUp>> {
     const found = new Map<SpaceState, LookedUp>();
-    if (wanted.length > LOOK_UPS_AT_ONCE) {
+    const left = wanted.filter(({ space, sequence }) => {
+      const known = turnAt(space, sequence);
+      if (known) found.set(space, known);
+      return !known;
+    });
+    if (left.length > LOOK_UPS_AT_ONCE) {
       // One look at what a segment holds of all of them.
       for (const segment of [...this.#segments.list]) {
         if (this.#segments.list.includes(segment)) await this.#indexes.of(segment);
@@ -130,8 +135,8 @@ export class LogReader {
     }
     let next = 0;
     const work = async (): Promise<void> => {
-      while (next < wanted.length) {
-        const { space, sequence } = wanted[next++]!;
+      while (next < left.length) {
+        const { space, sequence } = left[next++]!;
         const answer = await this.#lookUp(space, sequence);
         if (answer) found.set(space, answer);
       }
@@ -331,6 +336,18 @@ export class LogReader {
       follower.close();
     }
   }
+}
+
+/**
+ * What is asked for once a space is led anew is remembered: of thousands each would be read. Not
+ * where the log may hold something else by now, or where nobody knows the entry before.
+ */
+function turnAt({ turn, truth, facts }: SpaceState, sequence: Sequence): LookedUp | undefined {
+  if (turn?.before.sequence !== sequence || turn.mark !== truth.mark) return undefined;
+  if (facts.damage.length > 0 || sequence + 1 < facts.first) return undefined;
+  const { before, lsn: next, timestamp } = turn;
+  if (sequence === 0) return { position: undefined, next, timestamp };
+  return before.headerCrc === 0 ? undefined : { position: before, next, timestamp };
 }
 
 /**

@@ -148,6 +148,7 @@ export class SnapshotSupply {
   /** The replica follows the space no more, or the space is not led here any more. */
   forget(pair: Pair): void {
     this.#carryAll(this.#queue.forget(pair, performance.now()));
+    if (this.#wanting.size + this.#pins.size === 0) return;
     this.#wanting.delete(keyOf(pair));
     this.#pins.delete(keyOf(pair));
   }

@@ -256,6 +256,8 @@ export class SnapshotQueue {
 
   /** The replica follows the space no more. */
   forget(pair: Pair, nowMs: number): QueueEffect[] {
+    // As a rule; thousands of spaces may change hands in one moment.
+    if (this.#transfers.size === 0 && this.#failures.size === 0) return [];
     const t = this.#transfers.get(keyOf(pair));
     this.#failures.delete(keyOf(pair));
     if (!t) return [];

@@ -1,6 +1,7 @@
 /** Which spaces a replica is to be introduced to, and what it has answered on this connection. */
 
 import { failure } from '../../shared/errors.js';
+import { HISTORY_MAX } from '../../shared/limits.js';
 import type { AnsweredRow, ShippedSpace, VerdictAnswer } from '../../shared/link/control.js';
 import type { ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Slot } from '../../shared/position.js';
@@ -87,4 +88,20 @@ export class Introductions {
 /** What the replica is told. */
 export function verdictRow({ slot, verdict, next }: VerdictAnswer): VerdictRow {
   return { handle: slot, verdict, next };
+}
+
+/** In parts whose epochs a replica remembers until it has the verdicts. */
+export function* byHistories(rows: readonly VerdictAnswer[]): Generator<readonly VerdictAnswer[]> {
+  let part: VerdictAnswer[] = [];
+  let epochs = 0;
+  for (const row of rows) {
+    if (part.length > 0 && epochs + row.history.length > HISTORY_MAX) {
+      yield part;
+      part = [];
+      epochs = 0;
+    }
+    part.push(row);
+    epochs += row.history.length;
+  }
+  if (part.length > 0) yield part;
 }

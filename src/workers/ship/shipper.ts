@@ -43,7 +43,7 @@ import { BatchSource } from './batch-source.js';
 import { CatchUp } from './catch-up.js';
 import { CountedSender } from './counted-sender.js';
 import { Handshake } from './handshake.js';
-import { Introductions, verdictRow } from './introductions.js';
+import { byHistories, Introductions, verdictRow } from './introductions.js';
 import { Outbox } from './outbox.js';
 import { Questions } from './questions.js';
 import { SegmentReader } from './segment-reader.js';
@@ -400,11 +400,7 @@ export class Shipper {
   }
 
   #verdicts(rows: readonly VerdictAnswer[]): void {
-    for (const row of rows) {
-      if (row.history.length > 0) this.#tellHistory(row);
-    }
-    const plain = rows.filter((row) => row.history.length === 0).map(verdictRow);
-    for (const part of inFrames(plain)) this.#send({ kind: 'verdicts', rows: part });
+    for (const part of byHistories(rows)) this.#tellVerdicts(part);
     for (const row of rows) {
       if (row.verdict === 'rewind') this.#introductions.expectAgain(row.slot);
       const known = this.#introductions.answerOf(row.slot);
@@ -423,11 +419,14 @@ export class Shipper {
     this.#outbox.pump();
   }
 
-  /** The epochs of one space, then the verdict on it. */
-  #tellHistory(row: VerdictAnswer): void {
-    const history = row.history.map((start) => ({ handle: row.slot, ...start }));
+  /** The epochs of these spaces, then the verdicts on them. */
+  #tellVerdicts(rows: readonly VerdictAnswer[]): void {
+    const history = rows.flatMap((row) =>
+      row.history.map((start) => ({ ...start, handle: row.slot })),
+    );
     for (const part of inFrames(history)) this.#send({ kind: 'history', rows: part });
-    this.#send({ kind: 'verdicts', rows: [verdictRow(row)] });
+    const verdicts = rows.map(verdictRow);
+    for (const part of inFrames(verdicts)) this.#send({ kind: 'verdicts', rows: part });
   }
 
   /** Nothing more of the space is sent: it is led elsewhere. */

@@ -24,7 +24,7 @@ export class EtcdRecords {
   readonly #spacesAt: string;
   readonly #view: ReadonlyMap<string, Pair>;
   readonly #rows = new Map<string, NodeRow>();
-  readonly #spaces = new Map<string, Known>();
+  readonly #spaces = new Map<string, Known & { readonly value: string }>();
   readonly #ids = new Map<string, string>();
   #living = new Map<string, NodeRow>();
   #sessions = new Set<string>();
@@ -72,12 +72,14 @@ export class EtcdRecords {
 
   #space(id: string, pair: Pair | undefined): void {
     const before = this.#spaces.get(id);
+    // What this node has written itself comes by the watch once more.
+    if (before && before.revision === pair?.revision && before.value === pair.value) return;
     if (before) this.loads.remove(before.row);
     const row = pair && decodeSpaceRow(pair.value);
     // A record that is none of ours, or of another name, is nobody's to lead.
     if (!row || this.idOf(row.name) !== id) this.#spaces.delete(id);
     else {
-      this.#spaces.set(id, { id, row, revision: pair.revision });
+      this.#spaces.set(id, { id, row, revision: pair.revision, value: pair.value });
       this.loads.add(row);
     }
   }

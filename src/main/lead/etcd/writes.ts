@@ -6,6 +6,7 @@ import { ETCD_TXN_BYTES, ETCD_TXN_SPACES, ETCD_TXNS_MAX } from '../../../shared/
 import type { Txn } from './link.js';
 
 interface Waiting extends Txn {
+  readonly bytes: number;
   resolve(revision: number | undefined): void;
   reject(error: unknown): void;
 }
@@ -24,9 +25,9 @@ export class EtcdWrites {
   }
 
   /** @returns the revision, or undefined where a condition does not hold */
-  add({ conditions, writes }: Txn): Promise<number | undefined> {
+  add(txn: Txn): Promise<number | undefined> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ conditions, writes, resolve, reject });
+      this.#waiting.push({ ...txn, bytes: bytesOf(txn), resolve, reject });
       if (this.#isScheduled) return;
       this.#isScheduled = true;
       // What others write in this turn goes with it.
@@ -60,7 +61,7 @@ export class EtcdWrites {
     const keys = new Set<string>();
     let bytes = 0;
     for (const txn of this.#waiting) {
-      bytes += bytesOf(txn);
+      bytes += txn.bytes;
       const isAlone = txn.writes.some(({ lease }) => lease !== undefined);
       const isBeside =
         !isAlone &&

@@ -12,7 +12,9 @@ import {
   judgePromotion,
   type LostEntries,
   lostBy,
+  mayLead,
   type PromotionQuestion,
+  type PromotionVerdict,
   promisesSuffice,
   type Standing,
 } from '../../../shared/lead/promotion-verdict.js';
@@ -60,6 +62,8 @@ export interface Handover {
 
 export interface HowToWin {
   readonly question: PromotionQuestion;
+  /** On this question. */
+  readonly verdict: PromotionVerdict;
   readonly force: boolean;
   readonly handover: Handover | undefined;
 }
@@ -219,8 +223,8 @@ export class Ballot {
 }
 
 /** Of those that answered: who counts by its own log; with `force` all. */
-function whomToAsk({ question, force }: HowToWin): string[] {
-  const { strangers, otherFounder } = judgePromotion(question);
+function whomToAsk({ question, verdict, force }: HowToWin): string[] {
+  const { strangers, otherFounder } = verdict;
   const without = force ? [] : [...strangers, otherFounder];
   return question.answers.filter((a) => !without.includes(a)).map((a) => a.nodeId);
 }
@@ -251,11 +255,11 @@ function counted(
   const { own } = question;
   const granted = promises.filter((p) => p.isGranted).map(memberIn);
   const { isEnough, counts } = promisesSuffice(question, granted);
-  const { isMember: mayLead } = judgePromotion(question);
+  const isOfSet = mayLead(own);
   const plain = { epoch, settled: undefined, passedOver: [], lost };
-  if (isEnough && mayLead && lost.length === 0) return plain;
+  if (isEnough && isOfSet && lost.length === 0) return plain;
   if (!force) {
-    if (!mayLead) throw refused(space, 'this directory is no member of it any more');
+    if (!isOfSet) throw refused(space, 'this directory is no member of it any more');
     const few = counts.find(({ got, needed }) => got < needed)!;
     const why = promises.filter((p) => !p.isGranted).map((p) => `${p.nodeId}: ${p.reason}`);
     throw refused(space, `${few.got} promises of ${few.needed}; ${why.join('; ')}`);
@@ -270,7 +274,7 @@ function counted(
   });
   const { nodeId, directoryId } = own;
   const living = [{ nodeId, directoryId }, ...granted];
-  if (mayLead && sets.every((set) => mayGoOn(set, living))) return { ...plain, passedOver };
+  if (isOfSet && sets.every((set) => mayGoOn(set, living))) return { ...plain, passedOver };
   const members = [{ nodeId, directoryId }, ...once(named.filter(isGiven))];
   const settled = sets.length > 0 ? { members, keep: sets.at(-1)!.keep } : undefined;
   return { epoch, settled, passedOver, lost };

@@ -156,7 +156,7 @@ export class Promotion {
     if (!report.isQualified && !force && !mayTry) throw notQualified(space, report, verdict);
     // Before anything is burned: however long the host takes, the space is not without a leader.
     if (!isInside) await this.#whenApplied(space, force);
-    const won = await this.#ballot.win(space, { question, force, handover });
+    const won = await this.#ballot.win(space, { question, verdict, force, handover });
     const { epoch, passedOver } = won;
     // Who has promised may have been asked for what it had.
     const lost = lostFor(space, [...verdict.lost, ...won.lost]);

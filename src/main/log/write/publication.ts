@@ -154,7 +154,13 @@ export function publishGroup(
     touched.push(space);
     if (space.replicas.length > 0) space.times.add(first, last, size, nowMs, rowsMax);
     else space.times.startAt(last);
-    if (told < news.length && news[told]!.run === run) takeNews(space, news[told++]!);
+    if (told < news.length && news[told]!.run === run) {
+      // The first entry of an epoch that this node leads: as a rule it stands alone.
+      if (news[told]!.begins.length > 0 && count === 1) {
+        noteTurn(space, start + offset, tips.timestamp(run));
+      }
+      takeNews(space, news[told++]!);
+    }
     space.facts.position = tips.position(run, last);
     space.facts.timestamp = tips.timestamp(run);
     const { stagedOwn } = space;
@@ -167,6 +173,11 @@ export function publishGroup(
     }
   }
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
+}
+
+function noteTurn(space: SpaceState, lsn: Lsn, timestamp: bigint): void {
+  const { position: before, role } = space.facts;
+  if (role === 'primary') space.turn = { before, lsn, timestamp, mark: space.truth.mark };
 }
 
 function takeNews({ facts, toldHistory }: SpaceState, { begins, sets }: RunNews): void {

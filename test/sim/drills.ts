@@ -1,8 +1,8 @@
 /**
  * What a whole cluster does in good time, once a run is over and nothing is wrong any more: a
  * replica that comes back is dialled (FAULTS row 116), of candidates at the same moment one leads
- * (row 113), and it takes entries that ask for replicas at once (row 117). No operator of these
- * forces anything.
+ * (row 113), and it takes entries that ask for replicas at once (row 117); who is closed ends well
+ * (row 98). No operator of these forces anything.
  */
 import { type Cluster, type SimNode, Violation } from './cluster.js';
 import { countingIn, leaderOf, statusOn } from './roles-members.js';
@@ -14,6 +14,11 @@ const RESTARTS = 3;
 const DUEL_EPOCHS = 4;
 const OPENING_MS = 30_000;
 const ACK_MS = 15_000;
+/** Longer than a replica is shipped to behind a close, with the one before it. */
+const SLOW_READ_MS = 4_000;
+/** Entries that are read from the log for a replica. */
+const LACKS = 60;
+const CLOSING_MS = 60_000;
 
 export interface DrillHost {
   readonly cluster: Cluster;
@@ -30,6 +35,8 @@ export async function drills(host: DrillHost, space: string): Promise<void> {
   await comesBack(host, space);
   await host.whole(space);
   await duel(host, space);
+  await host.whole(space);
+  await closedWhileItReads(host, space);
 }
 
 /** It restarts again and again, and nothing comes to it meanwhile: who dials it waits in vain. */
@@ -103,6 +110,33 @@ async function duel(host: DrillHost, space: string): Promise<void> {
   const failed = await cluster.within(2 * ACK_MS, `an append to ${space}`, reasonOf(work));
   if (failed) throw new Violation(`${won.node.name} led ${space} a moment ago: ${failed}`);
   await host.start(leader);
+}
+
+/**
+ * Who leads is closed while its disk is slow and it reads for a replica: no file is closed under
+ * a call (row 98).
+ */
+async function closedWhileItReads(host: DrillHost, space: string): Promise<void> {
+  const { cluster, note } = host;
+  const { clock } = cluster;
+  const leader = leaderOf(cluster.nodes, space)!;
+  const [replica] = othersThatCount(cluster, space, leader);
+  if (!replica) return;
+  replica.kill();
+  const appends = Array.from({ length: LACKS }, () =>
+    clock.as(leader.owner, () => host.append(leader, space, 0, ACK_MS)),
+  );
+  await cluster.within(ACK_MS, `appends to ${space}`, Promise.all(appends));
+  leader.disk.delay = { only: 'read wal-', ms: SLOW_READ_MS };
+  await host.start(replica);
+  const end = clock.nowMs + OPENING_MS;
+  while (!isLinked(leader, replica.name) && clock.nowMs < end) await clock.runFor(20);
+  const closed = clock.as(leader.owner, () => leader.node!.close());
+  await cluster.within(CLOSING_MS, `closing ${leader.name}`, closed);
+  note(`${leader.name} is closed`);
+  leader.disk.delay = undefined;
+  leader.kill();
+  cluster.assertSound();
 }
 
 async function reasonOf(work: Promise<void>): Promise<string> {

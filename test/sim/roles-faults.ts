@@ -36,6 +36,10 @@ const DUEL_ROUNDS = 6;
 const DUEL_EVERY_MS = 250;
 /** So long does one go on alone whose entries are taken back. */
 const ALONE_MS = 3_000;
+/** So long a candidate waits for an answer. */
+const ANSWER_MS = 2_000;
+/** Until it has fetched what it lacks, or has given up. */
+const FETCHED_MS = 4_000;
 
 /** Where operators promote. */
 export function isolations(host: RolesFaultHost): Kinds {
@@ -227,6 +231,36 @@ export function takenBackTwice(host: RolesFaultHost): void {
   later(50, `stand still at ${first.name}`, () => host.stand(first, 3 * ALONE_MS - 500));
   for (const ms of [200, 400, 600]) promote(first, ALONE_MS + ms);
   later(1.5 * ALONE_MS, `${first.name} is alone once more`, goAlone);
+}
+
+/**
+ * While a candidate waits in vain for the answer of who leads, the other member gets more; it
+ * fetches that behind the promise, over a slow way. Who led is promoted again meanwhile, and
+ * streams the same entries to it.
+ */
+export function fetchedMeanwhile(host: RolesFaultHost): void {
+  const { cluster, chance, later } = host;
+  const leader = host.leader();
+  const [candidate, member] = cluster.nodes.filter((n) => n !== leader);
+  if (!leader || !candidate || !member) return;
+  const at = (node: SimNode, ms: number, what: string, work: (node: SimNode) => void): void =>
+    later(ms, `${what} ${node.name}`, () => {
+      if (!host.isHealing() && node.isRunning) work(node);
+    });
+  host.quiet(FETCHED_MS);
+  for (let ms = 0; ms < ANSWER_MS; ms += 50) at(leader, ms, 'load', host.load);
+  at(candidate, 101, 'cut off', (node) => {
+    host.faults().cut(node.name, [leader.name], ANSWER_MS + 100);
+    host.promote(node);
+  });
+  // The first answer is there by then.
+  at(candidate, 140, 'slow', ({ name }) => {
+    cluster.network.delay(member.name, name, 150);
+    later(FETCHED_MS, 'no delay', () => cluster.network.delay(member.name, name, 0));
+  });
+  for (let ms = ANSWER_MS + 600 + chance(250); ms < FETCHED_MS; ms += 100) {
+    at(leader, ms, 'promote', (node) => host.promote(node));
+  }
 }
 
 function sleep(host: RolesFaultHost, node: SimNode, ms: number): void {

@@ -19,7 +19,13 @@ import { Faults } from './faults.js';
 import { Followers, type FollowerWorld } from './followers.js';
 import { contentOf, Histories, type Seen } from './histories.js';
 import { RoleHost, type RoleHostWorld } from './role-host.js';
-import { isolations, leaseFaults, type RolesFaultHost, takenBackTwice } from './roles-faults.js';
+import {
+  fetchedMeanwhile,
+  isolations,
+  leaseFaults,
+  type RolesFaultHost,
+  takenBackTwice,
+} from './roles-faults.js';
 import {
   beginsWith,
   countingIn,
@@ -437,6 +443,7 @@ export class RolesRun {
     if (this.#hasLeases) return faults;
     if (this.#areChanging) beginsWith(members);
     else if (this.#seed % 4 === 0) this.#later(FIRST_MS, 'play', () => takenBackTwice(host));
+    else if (this.#seed % 8 === 6) this.#later(FIRST_MS, 'play', () => fetchedMeanwhile(host));
     return faults;
   }
 

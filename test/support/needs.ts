@@ -61,8 +61,8 @@ export const NEEDS = {
   chromium: {
     name: 'Chromium',
     isHere: () => CHROMIUM !== undefined,
-    files: ['test/main/**/page.test.ts', 'test/scenarios/clean-output.test.ts'],
-    untried: 'the page, clicked through: page.test.ts; and beside others: clean-output.test.ts',
+    files: ['test/main/watch/page*.test.ts', 'test/scenarios/clean-output.test.ts'],
+    untried: 'the page, clicked through: page*.test.ts; and beside others: clean-output.test.ts',
     howToHaveIt: 'apt-get install chromium',
   },
   namespaces: {

@@ -184,6 +184,13 @@ export function idWord(hex: string, index: number): number {
   return word >>> 0;
 }
 
+/** The first four bytes of an id, big-endian: ids sort by them as their texts do. */
+export function idBegin(hex: string): number {
+  let word = 0;
+  for (let at = 0; at < 8; at += 2) word = (word << 8) | hexByte(hex, at);
+  return word >>> 0;
+}
+
 /** Without a piece of text for each: many spaces are opened at once. */
 function hexByte(hex: string, at: number): number {
   return (hexDigit(hex.charCodeAt(at)) << 4) | hexDigit(hex.charCodeAt(at + 1));

@@ -7,7 +7,7 @@
  * these, CRC of the row before it. Stretches: first u64, bytes from the segment's start u32,
  * length u32.
  */
-import { ByteReader, ByteWriter, idWord } from '../bytes.js';
+import { ByteReader, ByteWriter, idBegin, idWord } from '../bytes.js';
 import { crc32c, crc32cRange, crc32cTable } from '../crc.js';
 import { failure } from '../errors.js';
 import type { Lsn, Sequence, Slot } from '../position.js';
@@ -74,8 +74,7 @@ function sortedRows(index: SegmentIndex, idOf: (slot: Slot) => string): SpaceStr
   const rows: SpaceStretches[] = [];
   for (const [slot, { stretches, last }] of index.unsettled) {
     const id = idOf(slot);
-    const begin = Number.parseInt(id.slice(0, 8), 16);
-    rows.push({ id, begin, stretches, last });
+    rows.push({ id, begin: idBegin(id), stretches, last });
   }
   return rows.sort((a, b) => a.begin - b.begin || (a.id < b.id ? -1 : 1));
 }

@@ -180,6 +180,8 @@ export const MEMBER_ADDRESSES_MAX = 256;
 export const HTTP_CONNECTIONS_MAX = 128;
 export const HTTP_PER_ADDRESS_MAX = 64;
 export const HTTP_REQUEST_MS = 5_000;
+/** For so long an answer may be made: a look at very many spaces on a busy machine. */
+export const HTTP_ANSWER_MS = 60_000;
 /** Nodes that members have named, and this node has in no set yet, that are remembered. */
 export const VOUCHED_MAX = 1_024;
 /** What a thread reads of a socket at once; one buffer for all plain sockets of a thread. */

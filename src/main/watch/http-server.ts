@@ -7,7 +7,12 @@ import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../../shared/address.js';
 import { failure } from '../../shared/errors.js';
-import { HTTP_REQUEST_MS, LISTEN_BACKLOG, WRONG_PROOF_MS } from '../../shared/limits.js';
+import {
+  HTTP_ANSWER_MS,
+  HTTP_REQUEST_MS,
+  LISTEN_BACKLOG,
+  WRONG_PROOF_MS,
+} from '../../shared/limits.js';
 import { jsonText } from '../../shared/shown.js';
 import { DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, type HttpOptions } from '../options/http.js';
 import { pause } from '../runtime/deadline.js';
@@ -153,6 +158,8 @@ async function answer(
   const [path = '', ...query] = (request.url ?? '').split('?');
   const route = routes.get(path);
   let given: Answer;
+  // Silence is ours while the answer is made.
+  request.socket.setTimeout(HTTP_ANSWER_MS);
   try {
     const refusal = refusalOf(request, path) ?? (route ? undefined : NOTHING_HERE);
     const lateMs = refusal ? lateOf(refusal, request) : 0;
@@ -168,6 +175,7 @@ async function answer(
         : { code: 500, error: 'the node could not answer' },
     );
   }
+  request.socket.setTimeout(HTTP_REQUEST_MS);
   const { code, headers, body } = given;
   const length = code === 304 ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
   const plain = { ...SECURITY_HEADERS, 'cache-control': 'no-store' };

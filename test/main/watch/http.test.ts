@@ -9,6 +9,7 @@ import type { Node, NodeOptions } from '#src/main/index.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { HttpOptions } from '#src/main/options/http.js';
 import type { HealthJson, ReadyJson, StatusJson } from '#src/main/watch/status-json.js';
+import { HTTP_REQUEST_MS } from '#src/shared/limits.js';
 import type { RowsJson } from '#src/shared/metrics/rings.js';
 import { makeCertificates } from '../../support/certificates.js';
 import { makeFolder, openSmall, removeFolder, SMALL, until } from '../../support/cluster.js';
@@ -478,4 +479,20 @@ describe('who may look', () => {
     const tls = { certFile: path.join(dir, 'none.pem'), keyFile: 'x' };
     await expect(open('a', { http: { ...ANY, tls } })).rejects.toThrow('http.tls.certFile');
   });
+});
+
+test('an answer that takes its time to make is waited for: nobody is cut off for our silence', async () => {
+  const node = await open('a', {
+    metricsRegistry: {
+      contentType: 'text/plain',
+      registerMetric: () => undefined,
+      removeSingleMetric: () => undefined,
+      metrics: () =>
+        new Promise<string>((resolve) =>
+          setTimeout(() => resolve('late'), HTTP_REQUEST_MS + 1_000),
+        ),
+    },
+  });
+  const answer = await fetch(urlOf(node, '/metrics'));
+  expect([answer.status, await answer.text()]).toEqual([200, 'late']);
 });

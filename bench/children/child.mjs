@@ -11,7 +11,8 @@ export async function runJob(work) {
     const result = await work(JSON.parse(process.argv[2]));
     process.send({ kind: 'result', result });
   } catch (error) {
-    process.send({ kind: 'failed', message: String(error?.stack ?? error) });
+    const cause = error?.cause ? `\ncause: ${error.cause}` : '';
+    process.send({ kind: 'failed', message: `${error?.stack ?? error}${cause}` });
     process.exitCode = 1;
   }
   process.disconnect();

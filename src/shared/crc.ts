@@ -1,9 +1,9 @@
 /**
  * CRC32C (Castagnoli, reflected 0x82F63B78, initial value and final xor 0xFFFFFFFF), in two
  * forms with one result: the native call, 180 ns and more plus 0.1 ns a byte, its view included,
- * and a table form (slicing by sixteen), 0.45 ns a byte, that needs no view and no call out: cheaper for the 52 bytes
- * of a header, and all there is where the binary of @node-rs/crc32 is not: it has none for some
- * platforms, and `npm install --omit=optional` leaves every one of them out.
+ * and a table form (slicing by sixteen), 0.45 ns a byte, that needs no view and no call out:
+ * cheaper for the 52 bytes of a header, and all there is where the binary of @node-rs/crc32 is
+ * not: it has none for some platforms, and `npm install --omit=optional` leaves every one out.
  */
 import { createRequire } from 'node:module';
 

@@ -481,7 +481,7 @@ describe('who may look', () => {
   });
 });
 
-test('an answer that takes its time to make is waited for: nobody is cut off for our silence', async () => {
+test('an answer that takes its time is waited for: nobody is cut off for our silence', async () => {
   const node = await open('a', {
     metricsRegistry: {
       contentType: 'text/plain',

@@ -141,21 +141,32 @@ async function medianMs(work, restMs = 0) {
 /** What those who operate it ask for, over HTTP; the first scrape starts a thread. */
 async function looks(node) {
   const { host, port } = node.httpAddress;
-  let scrapeBytes = 0;
+  let scrapeBytes = null;
   const get = (place) => async () => {
     const answer = await fetch(`http://${host}:${port}${place}`);
-    if (!answer.ok) throw new Error(`${place}: ${answer.status} ${await answer.text()}`);
     const body = await answer.text();
+    if (!answer.ok) throw new Error(`${answer.status} ${body}`);
     if (place === '/metrics') scrapeBytes = body.length;
   };
-  await get('/metrics')();
+  await orNothing('the first scrape', get('/metrics'));
   const cpu = process.cpuUsage();
-  const scrapeMs = await medianMs(get('/metrics'));
-  const scrapeCpuMs = (cpuSeconds(cpu).cpuSeconds * 1e3) / LOOKS;
+  const scrapeMs = await orNothing('a scrape', () => medianMs(get('/metrics')));
+  const scrapeCpuMs = scrapeMs && (cpuSeconds(cpu).cpuSeconds * 1e3) / LOOKS;
   // The board looks once a second at most: each of these makes it look.
-  const httpStatusMs = await medianMs(get('/replication/status'), 1_000);
+  const status = () => medianMs(get('/replication/status'), 1_000);
+  const httpStatusMs = await orNothing('the status', status);
   const statusMs = await medianMs(() => node.status());
   return { scrapeMs, scrapeCpuMs, scrapeBytes, httpStatusMs, statusMs };
+}
+
+/** What cannot be had is said, and costs nothing of what was measured before. */
+async function orNothing(what, work) {
+  try {
+    return await work();
+  } catch (error) {
+    process.stderr.write(`tenants: no figure of ${what}: ${error}, ${error.cause ?? ''}\n`);
+    return null;
+  }
 }
 
 function told() {

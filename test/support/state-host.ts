@@ -70,7 +70,8 @@ export class StateHost {
       if (entry.sequence !== kept.sequence + 1) {
         throw new Error(`${space}: ${entry.sequence} is applied behind ${kept.sequence}`);
       }
-      kept.items.push(Buffer.from(entry.payload));
+      // Members may change meanwhile: that is an entry of the library's, and no host's state.
+      if (entry.type < 5) kept.items.push(Buffer.from(entry.payload));
       kept.sequence = entry.sequence;
     }
   };
@@ -139,7 +140,8 @@ export class StateHost {
   /** Of all that the state of the space is. */
   digest(space: string): string {
     const hash = createHash('sha256');
-    for (const item of this.#of(space).items) hash.update(`${item.length} `).update(item);
-    return `${this.#of(space).sequence} ${hash.digest('hex')}`;
+    const { items } = this.#of(space);
+    for (const item of items) hash.update(`${item.length} `).update(item);
+    return `${items.length} ${hash.digest('hex')}`;
   }
 }

@@ -129,9 +129,9 @@ class Scene {
     await until(`${what}: it goes on`, () => this.isWhole(node));
     expect(this.host.digest('s'), what).toBe(this.own.digest('s'));
     const copy = node.space('s');
-    const from = copy.status().firstSequence;
-    expect(await contentOf(copy, { from }), what).toEqual(
-      await contentOf(this.primary.space('s'), { from }),
+    const { firstSequence: from, durableSequence: to } = copy.status();
+    expect(await contentOf(copy, { from, to }), what).toEqual(
+      await contentOf(this.primary.space('s'), { from, to }),
     );
     expect(copy.status().damage, what).toEqual([]);
     const isSwept = (): boolean => this.disk.list('/data/snapshots').length === 0;

@@ -94,8 +94,8 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     what: 'the window is never freed',
-    file: 'shared/link/sender.js',
-    find: 'this.#flightBytes -= batch.bytes;',
+    file: 'shared/link/flight.js',
+    find: 'this.bytes -= this.#rows[this.#head + BYTES];',
     put: '',
   },
   {
@@ -162,8 +162,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'what is staged counts as received for one entry too many',
     file: 'main/follow/batch-intake.js',
-    find: 'this.#receiver.received(batch.spaceId, sequence - 1);',
-    put: 'this.#receiver.received(batch.spaceId, sequence);',
+    find: 'this.#receiver.received(space.slot, sequence - 1);',
+    put: 'this.#receiver.received(space.slot, sequence);',
   },
   {
     what: 'a freed segment is used again before a state without it is durable',

@@ -7,13 +7,14 @@
 const TWO_32 = 2 ** 32;
 
 /** @param at the 64-bit word */
-export function loadLong(words: Int32Array, at: number): number {
-  for (;;) {
-    const high = Atomics.load(words, 2 * at + 1);
+export function loadLong(words: Int32Array, longs: BigInt64Array, at: number): number {
+  const high = 2 * at + 1;
+  // Below 2^32, and not grown beyond it in between: the low half is all there is.
+  if (Atomics.load(words, high) === 0) {
     const low = Atomics.load(words, 2 * at) >>> 0;
-    // Who finds the same high half before and behind the low one has read what was stored.
-    if (Atomics.load(words, 2 * at + 1) === high) return high * TWO_32 + low;
+    if (Atomics.load(words, high) === 0) return low;
   }
+  return Number(Atomics.load(longs, at));
 }
 
 /** The low half alone while the high one stays as it is; both at once where it does not. */

@@ -353,7 +353,7 @@ export class NodeMemory {
 
   /** The last durable sequence. */
   durable(slot: Slot): Sequence {
-    return loadLong(this.#spaceWords, (slot * SPACE_ROW) / 8 + SPACE_DURABLE);
+    return loadLong(this.#spaceWords, this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_DURABLE);
   }
 
   setDurable(slot: Slot, last: Sequence): void {
@@ -363,7 +363,7 @@ export class NodeMemory {
 
   /** What the host of a led space needs nothing below of. */
   checkpoint(slot: Slot): Sequence {
-    return loadLong(this.#spaceWords, (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT);
+    return loadLong(this.#spaceWords, this.#spaceLongs, (slot * SPACE_ROW) / 8 + SPACE_CHECKPOINT);
   }
 
   /** For shippers to tell, once a second. Stored before the tick is moved. */
@@ -462,7 +462,7 @@ export class ReplicaProgress {
   }
 
   #load(slot: Slot, field: number): Sequence {
-    return loadLong(this.#words, slot * PROGRESS_FIELDS + field);
+    return loadLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field);
   }
   #store(slot: Slot, field: number, sequence: Sequence): void {
     storeLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);

@@ -18,33 +18,49 @@ test.each([
     longs[1] = BigInt(before);
     storeLong(words, longs, 1, value);
     expect(longs[1]).toBe(BigInt(value));
-    expect(loadLong(words, 1)).toBe(value);
+    expect(loadLong(words, longs, 1)).toBe(value);
   }
   expect([longs[0], longs[2]]).toEqual([0n, 0n]);
 });
 
-test('another thread never reads what was not stored', async () => {
-  // Both values have halves that fit neither the other one nor what lies between.
-  const values = [2 ** 33 + 1, 5 * 2 ** 32 + 0xffff_fff0] as const;
-  const buffer = new SharedArrayBuffer(16);
-  const [words, longs] = [new Int32Array(buffer), new BigInt64Array(buffer)];
-  storeLong(words, longs, 0, values[0]);
+// What is stored grows, over a multiple of 2^32 and on: read in halves it would go back again.
+test.each([
+  ['by one', 2 ** 32 - 20_000, 1],
+  ['by halves', 2 ** 32 - 1, 2 ** 31 + 1],
+])('another thread reads only what was stored: %s', async (_, first, step) => {
   const file = new URL('../../../dist/shared/memory/long-words.js', import.meta.url).href;
+  const buffer = new SharedArrayBuffer(24);
+  const [words, longs] = [new Int32Array(buffer), new BigInt64Array(buffer)];
+  const last = first + 40_000 * step;
   const worker = new Worker(
-    `const { workerData: { buffer, values, file } } = require('node:worker_threads');
+    `const { workerData: { buffer, first, last, step, file } } = require('node:worker_threads');
     import(file).then(({ storeLong }) => {
       const [words, longs] = [new Int32Array(buffer), new BigInt64Array(buffer)];
-      for (let n = 0; Atomics.load(words, 2) === 0; n++) storeLong(words, longs, 0, values[n % 2]);
+      for (let round = 1; round <= 100; round++) {
+        Atomics.store(words, 2, round);
+        Atomics.notify(words, 2);
+        for (let value = first; value <= last; value += step) storeLong(words, longs, 0, value);
+        Atomics.wait(words, 4, round - 1);
+        storeLong(words, longs, 0, 0);
+      }
     });`,
-    { eval: true, workerData: { buffer, values, file } },
+    { eval: true, workerData: { buffer, first, last, step, file } },
   );
   const found = new Set<number>();
-  for (let n = 0; n < 1_000_000 || found.size < 2; n++) {
-    found.add(loadLong(words, 0));
-    // The other thread may not have begun.
-    if (n % 10_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  for (let round = 1; round <= 100; round++) {
+    while (Atomics.load(words, 2) !== round) await new Promise((resolve) => setImmediate(resolve));
+    for (let before = 0; before < last; ) {
+      const value = loadLong(words, longs, 0);
+      // Of the round before, or of this one.
+      if (value < before || (value > 0 && (value - first) % step !== 0)) {
+        throw new Error(`${value} behind ${before}`);
+      }
+      found.add(value);
+      before = value;
+    }
+    Atomics.store(words, 4, round);
+    Atomics.notify(words, 4);
   }
-  Atomics.store(words, 2, 1);
   await once(worker, 'exit');
-  expect([...found].sort((a, b) => a - b)).toEqual(values);
+  expect(found).toContain(last);
 });

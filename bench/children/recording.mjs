@@ -1,8 +1,8 @@
 // What counting costs: CPU of an entry on a primary without replicas, in large groups and one by
 // one; then the very calls that count, in a tight loop with groups of the size that was seen.
 import { openNode } from '#src/main/index.js';
-import { NodeCounts } from '../../dist/main/log/counts.js';
-import { OpenGroup } from '../../dist/main/log/open-group.js';
+import { NodeCounts } from '../../dist/main/log/write/counts.js';
+import { OpenGroup } from '../../dist/main/log/write/open-group.js';
 import { cpuSeconds, randomPayload, runJob, turn } from './child.mjs';
 
 const TYPE = 1;

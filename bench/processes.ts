@@ -98,9 +98,12 @@ export class Child {
       this.#process.on('message', (message: Message) => {
         if (message.kind === 'failed') reject(new Error(`${name}: ${message.message}`));
       });
-      this.#process.on('exit', (code, signal) =>
-        reject(new Error(`${name} ended early: ${signal ?? code}`)),
-      );
+      this.#process.on('exit', (code, signal) => {
+        const early = (): void => reject(new Error(`${name} ended early: ${signal ?? code}`));
+        // A long last message may still be on its way.
+        if (this.#process.connected) this.#process.once('disconnect', early);
+        else early();
+      });
     });
     // Every process ends; who waits for something of it hears that it does too early.
     this.broken.catch(() => undefined);

@@ -7,15 +7,16 @@ import { randomFillSync } from 'node:crypto';
  * @param {(job: any) => Promise<unknown>} work
  */
 export async function runJob(work) {
+  // The channel is closed behind the last message, however long that takes.
+  const tell = (message) => process.send(message, () => process.disconnect());
   try {
     const result = await work(JSON.parse(process.argv[2]));
-    process.send({ kind: 'result', result });
+    tell({ kind: 'result', result });
   } catch (error) {
     const cause = error?.cause ? `\ncause: ${error.cause}` : '';
-    process.send({ kind: 'failed', message: `${error?.stack ?? error}${cause}` });
+    tell({ kind: 'failed', message: `${error?.stack ?? error}${cause}` });
     process.exitCode = 1;
   }
-  process.disconnect();
 }
 
 /** Bytes that no layer can compress. */

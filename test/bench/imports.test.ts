@@ -1,4 +1,4 @@
-/** Children of benchmarks are plain JavaScript: no compiler sees that what they import has moved. */
+/** Children of benchmarks are plain JavaScript: no compiler sees an import that has moved. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';

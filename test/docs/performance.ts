@@ -6,7 +6,7 @@ import { item } from './lines.js';
 const BENCHES = [
   ...['append', 'replicate', 'latency', 'ceiling', 'peers', 'where', 'tenants', 'spaces'],
   ...['isolation', 'compression', 'lag-overhead', 'recovery', 'restart', 'recycle', 'switchover'],
-  ...['mass-failover', 'codec'],
+  ...['mass-failover', 'codec', 'tls'],
 ];
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -218,6 +218,21 @@ function ceiling(): string {
 const both = (row: Row, ours: string, bare: string): string =>
   `${digits(row.more[ours]!)} (${digits(row.more[bare]!)}) us`;
 
+/** Between nodes: against plain connections, in turn. */
+function encrypted(): string {
+  const rows = newest('tls');
+  if (!rows) return notYet('tls');
+  const body = rows.map((row) => [
+    row.case,
+    `${short(row.entriesPerSecond!)}/s`,
+    row.more.ratioToPlain === undefined ? '' : range(row, 'ratioToPlain'),
+    `${digits(row.more.primaryCpuMicrosPerEntry!)} us`,
+    `${digits(row.more.replicaCpuMicrosPerEntry!)} us`,
+  ]);
+  const heads = ['', 'entries/s', 'times plain', 'CPU an entry, primary', 'a replica'];
+  return `${origin(rows[0]!)}\n\n${table(heads, body)}`;
+}
+
 function peers(): string {
   const rows = newest('peers');
   if (!rows) return notYet('peers');
@@ -335,6 +350,7 @@ function origins(): string {
 export const PERFORMANCE: Readonly<Record<string, () => string>> = {
   targets,
   ceiling,
+  encrypted,
   peers,
   entry,
   commit,

@@ -71,5 +71,5 @@ test('FAULT-51 SIGKILL while the host applies: from its commit on, each entry on
     Array.from({ length: last }, (_, i) => `${i + 1} text ${i + 1}`),
   );
   // And the primary knows it.
-  await until('it is told', () => space.status().replicas[0]!.appliedSequence === last);
+  await until('it is told', () => space.status().replicas[0]!.appliedSequence >= last);
 });

@@ -191,5 +191,5 @@ test('batches that together become more than a frame may hold are refused', asyn
   expect(await client.next('bye')).toMatchObject({ code: 'InvalidBatchSize' });
   await client.closed;
   // Those before were good, and have waited for room in the replica's small memory.
-  await until('they are durable', () => b.space('s').status().durableSequence === 2_000);
+  await until('they are durable', () => b.space('s').status().durableSequence >= 2_000);
 });

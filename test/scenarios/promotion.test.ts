@@ -164,7 +164,7 @@ describe('the primary is gone', () => {
     await trio.stop('a');
     let told = 0;
     const again = await trio.start('a', { apply: () => undefined, rewound: () => void told++ });
-    await until('it has applied', () => again.space('s').status().appliedSequence === 25);
+    await until('it has applied', () => again.space('s').status().appliedSequence >= 25);
     expect(told).toBe(1);
   });
 

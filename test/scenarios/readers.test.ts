@@ -177,7 +177,11 @@ describe('a read without `from`', () => {
     release!();
     const firsts = await Promise.all(all);
     await until('segments are freed', () => space.status().firstSequence > 1);
-    for (const first of firsts) expect([1, space.status().firstSequence]).toContain(first);
+    // More may be freed by now than when it began.
+    for (const first of firsts) {
+      expect(first).toBeGreaterThanOrEqual(1);
+      expect(first).toBeLessThanOrEqual(space.status().firstSequence);
+    }
   });
 });
 

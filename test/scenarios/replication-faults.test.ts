@@ -399,7 +399,7 @@ describe('the threads and clocks of a primary', () => {
     const isOpen = new Promise<void>((resolve) => {
       child.on('message', (m: { open?: number }) => m.open !== undefined && resolve());
     });
-    await until('all is there', () => b.status().spaces[0]!.durableSequence === 300);
+    await until('all is there', () => b.status().spaces[0]!.durableSequence >= 300);
     // It may have been there before this life began: the crash counts once it has.
     await isOpen;
     expect(await contentOf(b.space('s'))).toHaveLength(300);
@@ -441,7 +441,7 @@ describe('the threads and clocks of a primary', () => {
     await crash();
     const again = await start('b', { listen: { host: '127.0.0.1', port } });
     children.push(fork(PROGRAM, argv));
-    await until('it is shipped', () => again.status().spaces[0]?.durableSequence === 500);
+    await until('it is shipped', () => again.status().spaces[0]?.durableSequence >= 500);
   });
 
   test('FAULT-73 a wall clock that jumps disturbs neither links, stamps nor lag', async () => {
@@ -516,7 +516,7 @@ describe('applying', () => {
     await space.append(1, payload(6), { ack: { replicas: 1 } });
     await expect(replica.skip(4)).rejects.toMatchObject({ code: 'Configuration' });
     await replica.skip(3);
-    await until('it goes on', () => replica.status().appliedSequence === 6);
+    await until('it goes on', () => replica.status().appliedSequence >= 6);
     expect([seen, skips]).toEqual([[1, 2, 4, 5, 6], [{ space: 's', sequence: 3 }]]);
     expect(resumed).toEqual([{ space: 's', sequence: 3 }]);
     expect(replica.status()).toMatchObject({ applyBlocked: undefined, skipped: [3] });
@@ -529,7 +529,7 @@ describe('applying', () => {
       appliedUpTo: () => 1,
       listen: { host: '127.0.0.1', port },
     });
-    await until('applied again', () => again.space('s').status().appliedSequence === 6);
+    await until('applied again', () => again.space('s').status().appliedSequence >= 6);
     expect(seen).toEqual([2, 4, 5, 6]);
   });
 });

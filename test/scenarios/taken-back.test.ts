@@ -259,11 +259,11 @@ test('FAULT-110 what a host has yet to undo counts as applied nowhere', async ()
   await fill(a.space('s'), 10);
   await overtaken(a, b, 3);
   const seen = () => b.space('s').status().replicas[0]!;
-  await until('it is acknowledged', () => seen().ackedSequence === 9);
+  await until('it is acknowledged', () => seen().ackedSequence >= 9);
   await fill(b.space('s'), 1);
-  await until('that, too', () => seen().ackedSequence === 10);
+  await until('that, too', () => seen().ackedSequence >= 10);
   expect(a.space('s').status().appliedSequence).toBe(5);
   expect(seen().appliedSequence).toBe(5);
   undone();
-  await until('all is applied', () => seen().appliedSequence === 10);
+  await until('all is applied', () => seen().appliedSequence >= 10);
 });

@@ -249,6 +249,6 @@ describe('the wire, seen by a replica', () => {
     await first.client.closed;
     second.client.socket.write(batchFrame('s', 1, 1));
     expect((await second.client.next('acks')).rows).toMatchObject([{ flushed: 1 }]);
-    await until('one entry', () => replica.space('s').status().durableSequence === 1);
+    await until('one entry', () => replica.space('s').status().durableSequence >= 1);
   });
 });

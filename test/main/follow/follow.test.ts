@@ -142,7 +142,7 @@ describe('a replica without a host', () => {
     expect(b.space('s').status().checkpoint).toBeLessThanOrEqual(7);
     second.send({ kind: 'verdicts', rows: [{ handle: 1, verdict: 'continue', next: 7 }] });
     for (let at = 7; at < 67; at += 10) second.socket.write(batchFrame('s', at, at + 9, 2));
-    await until('they have come', () => b.space('s').status().durableSequence === 66);
+    await until('they have come', () => b.space('s').status().durableSequence >= 66);
     await new Promise((resolve) => setTimeout(resolve, 1_500));
     expect(b.space('s').status().checkpoint).toBeLessThanOrEqual(7);
     second.send({ kind: 'checkpoints', rows: [{ handle: 1, sequence: 20 }] });
@@ -227,7 +227,7 @@ describe('a replica without a host', () => {
     await a.addReplica(at('b', b.address!.port));
     const state = (): ReturnType<Space['status']> | undefined =>
       b.spaces.find((s) => s.name === 's')?.status();
-    await until('it has come', () => state()?.durableSequence === 120, 20_000);
+    await until('it has come', () => (state()?.durableSequence ?? 0) >= 120, 20_000);
     for (let n = 0; n < 5; n++) await host.append(space, PAYLOAD);
     await space.checkpoint(124);
     await until('it follows', () => state()?.checkpoint === 124);

@@ -200,7 +200,7 @@ describe('retention', () => {
     expect(replica.status().firstSequence).toBe(1);
     isHeld = false;
     release();
-    await until('all is applied', () => replica.status().appliedSequence === last);
+    await until('all is applied', () => replica.status().appliedSequence >= last);
     await until('and recorded, and freed', () => {
       void replica.checkpoint(last + 1).catch(() => undefined);
       return replica.status().firstSequence > 1;
@@ -216,7 +216,7 @@ describe('retention', () => {
     await fill(a, space, 3);
     await space.flushed(space.status().lastSequence, { replicas: 1, timeoutMs: 20_000 });
     const last = space.status().durableSequence;
-    await until('all applied', () => b.space('s').status().appliedSequence === last);
+    await until('all applied', () => b.space('s').status().appliedSequence >= last);
     await until('some are freed', () => {
       void b.space('s').checkpoint(last);
       return b.space('s').status().firstSequence > 2;
@@ -235,7 +235,7 @@ describe('retention', () => {
     const appliedUpTo = b.space('s').status().firstSequence - 1;
     await b.close();
     b = await open('b', { listen: b.address!, apply, appliedUpTo: () => appliedUpTo });
-    await until('all applied', () => b.space('s').status().appliedSequence === last + 1);
+    await until('all applied', () => b.space('s').status().appliedSequence >= last + 1);
   });
 
   test('RetentionFull until the host checkpoints', async () => {

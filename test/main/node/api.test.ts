@@ -425,13 +425,13 @@ describe('apply', () => {
     const { a, b } = await pair({ apply });
     const space = await a.openSpace('s');
     for (let i = 0; i < 50; i++) await space.append(1, bytes('x'));
-    await until('applied is told', () => space.status().replicas[0]!.appliedSequence === 50);
+    await until('applied is told', () => space.status().replicas[0]!.appliedSequence >= 50);
     expect(applied).toEqual(Array.from({ length: 50 }, (_, i) => `s ${i + 1}`));
     const listen = b.address!;
     await b.close();
     const again = await open('b', { listen, apply });
     await space.append(1, bytes('x'));
-    await until('the new one is applied', () => again.space('s').status().appliedSequence === 51);
+    await until('the new one is applied', () => again.space('s').status().appliedSequence >= 51);
     expect(applied.at(-1)).toBe('s 51');
     expect(applied).toHaveLength(51);
   });
@@ -452,7 +452,7 @@ describe('apply', () => {
     const space = await a.openSpace('s');
     for (let i = 0; i < 5; i++) await space.append(1, bytes('x'));
     await space.flushed(5, { replicas: 1, timeoutMs: 20_000 });
-    await until('all applied', () => b.space('s').status().appliedSequence === 5);
+    await until('all applied', () => b.space('s').status().appliedSequence >= 5);
     expect(seen).toEqual([1, 2, 3, 4, 5]);
     expect(events).toEqual([1, 2]);
   });
@@ -468,7 +468,7 @@ describe('apply', () => {
       seen.push(...entries.map((e) => e.sequence));
     };
     const third = await open('b', { listen, apply, appliedUpTo: () => 3 });
-    await until('applied', () => third.space('s').status().appliedSequence === 5);
+    await until('applied', () => third.space('s').status().appliedSequence >= 5);
     expect(seen).toEqual([4, 5]);
     await third.close();
     const blocked = await open('b', { listen, apply, appliedUpTo: async () => 9 });

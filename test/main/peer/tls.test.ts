@@ -192,9 +192,13 @@ describe('FAULT-48: a certificate that is not the one', () => {
     const space = await a.openSpace('s');
     await space.append(1, Buffer.from('x'));
     // A new space is worth one more try at once; from then on it waits the longest of its steps.
-    await until('it is tried for the new space', () => tries === 2);
+    // Who asks its members meanwhile dials as well, once.
+    await until('it is tried for the new space', () => tries >= 2);
     await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(tries).toBe(2);
+    const tried = tries;
+    expect(tried).toBeLessThanOrEqual(3);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(tries).toBe(tried);
 
     const store = await CredentialStore.open({
       ...{ clusterId: 'test', nodeId: 'a', keys: [], tls: tlsA },

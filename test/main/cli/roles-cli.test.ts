@@ -103,6 +103,13 @@ describe('the command line about who leads', () => {
     expect(JSON.parse(drained.out)).toEqual({ handed: { b: 3, c: 3 }, led: 0, kept: [] });
     expect(led()).toEqual([3, 3, 0]);
 
+    // Who has just been given a space may not have met its other nodes yet.
+    const met = (): boolean =>
+      nodes[1]!.spaces
+        .map((space) => space.status())
+        .filter(({ role }) => role === 'primary')
+        .every(({ replicas }) => replicas.every(({ state }) => state === 'streaming'));
+    await until('c has met them', met);
     // Nobody but c and a has s6; c gives a what it leads more than a does.
     const given = await run('rebalance', dir('c'));
     expect(given).toMatchObject({ code: 0, out: 'a leads 1 more; this node leads 2\n' });

@@ -83,7 +83,7 @@ describe('a backup of a running node', () => {
     const spaces = await Promise.all(['s', 't', 'u'].map((name) => a.openSpace(name)));
     const ends = spaces.map(load);
     await until('some segments', () => a.summary().segments > 4);
-    const durable = spaces.map((space) => space.status().lastSequence);
+    const durable = spaces.map((space) => space.status().durableSequence);
     const report = await a.backup(here('b'));
     await Promise.all(ends.map((end) => end()));
     expect(report).toMatchObject({ target: here('b'), nodeId: 'a', spaces: 3, damagedPlaces: 0 });

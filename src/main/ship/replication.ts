@@ -401,10 +401,12 @@ export class Replication {
     );
     const answers = known.flatMap(({ row, space, own, epoch }): VerdictAnswer[] => {
       const { sequence } = row.position;
-      // What is before the first retained entry counts for nothing, though a segment has it.
-      const there = sequence < space.facts.first - 1 ? undefined : found.get(space);
+      // What is before the first retained entry counts for nothing, though a segment has it; what
+      // was the last one may be freed by now, with what came behind it.
+      const isFreed = sequence < space.facts.first - 1;
+      const there = isFreed ? undefined : found.get(space);
       let ownEntry = there?.position;
-      if (sequence >= own.sequence) ownEntry = own;
+      if (!isFreed && sequence >= own.sequence) ownEntry = own;
       // Its own entry was freed, what follows was not: the epoch history alone decides.
       else if (!ownEntry && sequence === space.facts.first - 1) ownEntry = row.position;
       const isSource = shipper.isFromHere(space, epoch);

@@ -198,13 +198,20 @@ describe('a data directory', () => {
     expect(node.status().log.state).toBe('ok');
   });
 
-  test('while it is open: nobody waits at a pipe in the place of a segment', async () => {
+  /** A node whose first segment somebody has moved away while it runs. */
+  async function withoutSegment() {
     const a = await each.start('a');
     const space = await a.openSpace('s');
     while (a.status().segments < 3) await space.append(1, Buffer.alloc(8_000));
     const [first] = fs.readdirSync(dirOf('a')).filter((name) => name.endsWith('.log'));
     const segment = path.join(dirOf('a'), first!);
-    fs.renameSync(segment, path.join(each.folder, first!));
+    const moved = path.join(each.folder, first!);
+    fs.renameSync(segment, moved);
+    return { a, space, segment, moved };
+  }
+
+  test('while it is open: nobody waits at a pipe in the place of a segment', async () => {
+    const { a, space, segment } = await withoutSegment();
     execFileSync('mkfifo', [segment]);
     for (const how of ['read', 'write', 'create'] as const) {
       await expect(nodeDisk.open(segment, how), how).rejects.toMatchObject({
@@ -226,13 +233,8 @@ describe('a data directory', () => {
   });
 
   test('a shipper follows no link in the place of a segment', async () => {
-    const a = await each.start('a');
-    const space = await a.openSpace('s');
-    while (a.status().segments < 3) await space.append(1, Buffer.alloc(8_000));
-    const [first] = fs.readdirSync(dirOf('a')).filter((name) => name.endsWith('.log'));
-    const segment = path.join(dirOf('a'), first!);
-    fs.renameSync(segment, path.join(each.folder, first!));
-    fs.symlinkSync(path.join(each.folder, first!), segment);
+    const { a, segment, moved } = await withoutSegment();
+    fs.symlinkSync(moved, segment);
     const b = await each.start('b', { listen: ANY });
     const states = heard(a, 'replica-state');
     await a.addReplica(at('b', b.address!.port));

@@ -25,6 +25,7 @@ import {
   type SegmentSurvey,
   type SurveyedPlace,
 } from './segment-survey.js';
+import { splitOf } from './split.js';
 
 const MARK = encodeNodeRecord({ kind: 'mark' });
 const MARK_CRC = crc32c(MARK);
@@ -91,7 +92,12 @@ export class HoleFiller {
     if (candidates.length === 0) return false;
     this.#cursor = place.start;
     this.#last = undefined;
-    for (const candidate of candidates) {
+    const open = candidates.filter((candidate) => !candidate.isFixed);
+    let taken: Map<Candidate, Candidate | undefined> | undefined;
+    for (const one of candidates) {
+      if (!one.isFixed) taken ??= await this.#split(open, place);
+      const candidate = taken?.has(one) ? taken.get(one) : one;
+      if (!candidate) continue;
       const next = await this.#restore(candidate, place);
       const isAll = next > candidate.to || candidate.to === Number.POSITIVE_INFINITY;
       // What finds no room here stood in a later place, if it may.
@@ -106,6 +112,46 @@ export class HoleFiller {
     if (isOpenEnded) return true;
     const problem = await this.#fillRest(place);
     return problem === undefined ? true : await this.#giveUp(place, candidates, problem);
+  }
+
+  /**
+   * Of several spaces that may have stood here, each with entries in a later place as well: how far
+   * each goes here, so that later places have room for what is left.
+   * @returns those of which it is told; undefined: none of it stands here
+   */
+  async #split(
+    open: readonly Candidate[],
+    place: SurveyedPlace,
+  ): Promise<Map<Candidate, Candidate | undefined>> {
+    const found = new Map<Candidate, Candidate | undefined>();
+    const isKnown = open.every(({ to }) => to < Number.POSITIVE_INFINITY);
+    if (open.length < 2 || !isKnown) return found;
+    const room = place.end - this.#cursor;
+    const sizes: number[][] = [];
+    for (const one of open) sizes.push(await this.#sizesOf(one, room));
+    const counts = splitOf(sizes, room, FILLER_LEAST_BYTES);
+    for (const [i, count] of (counts ?? []).entries()) {
+      const one = open[i]!;
+      found.set(one, count === 0 ? undefined : { ...one, to: one.from + count - 1 });
+    }
+    return found;
+  }
+
+  /** Of its entries that find room, in order. */
+  async #sizesOf({ space, from, to }: Candidate, room: number): Promise<number[]> {
+    const sizes: number[] = [];
+    let left = room;
+    await this.#parts.source.fetch(
+      this.#wanted(space, from, to),
+      this.#parts.membersOf(space),
+      (_bytes, _view, _at, size) => {
+        if (size > left) return false;
+        left -= size;
+        sizes.push(size);
+        return true;
+      },
+    );
+    return sizes;
   }
 
   /** The place stays as it is. */

@@ -183,6 +183,7 @@ describe('reading one tenant', () => {
     expect(bytesRead() - before).toBeLessThan(8 * SIZES.segmentBytes);
     expect(await all(b.space('small'))).toEqual([1, 2, 3]);
     // What comes now goes on.
+    await until('its link is told of', () => small.status().replicas[0]!.state === 'streaming');
     await small.append(1, Buffer.from('live'), { ack: { replicas: 1 } });
   });
 

@@ -105,7 +105,7 @@ export class LogPart {
     const { segments, spaces, memory, reader, writer, pool } = made;
     let part: LogPart | undefined;
     try {
-      await segments.open();
+      await segments.open(recovered.end);
       part = new LogPart(given, made);
       const { damage } = part;
       await spaces.addAll(recovered.spaces, (space) => damage.refuse(space));

@@ -83,16 +83,24 @@ const NOT_OURS = ['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'];
 /**
  * Makes a directory and the parents that it lacks, and each name on the way to it durable. A
  * process that was killed may have made them a moment ago: so it is done for those that are there,
- * too, as far as they let us. Rejects Io, DiskFull.
+ * too, as far as they let us. Where that fails, what was made goes: the next one makes it anew, for
+ * a name that an fsync has failed for is not to be taken for durable. Rejects Io, DiskFull.
  */
 export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
   const full = path.resolve(dir);
   const made = await disk.makeDir(full, 'followed');
-  for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
-    const isMade = made !== undefined && child.length >= made.length;
-    await disk.syncDir(path.dirname(child)).catch((error) => {
-      if (isMade || !NOT_OURS.includes(codeOf(error) ?? '')) throw error;
-    });
+  const isMade = (child: string): boolean => made !== undefined && child.length >= made.length;
+  try {
+    for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
+      await disk.syncDir(path.dirname(child)).catch((error) => {
+        if (isMade(child) || !NOT_OURS.includes(codeOf(error) ?? '')) throw error;
+      });
+    }
+  } catch (error) {
+    for (let child = full; isMade(child); child = path.dirname(child)) {
+      await disk.removeDir(child).catch(() => undefined);
+    }
+    throw error;
   }
 }
 

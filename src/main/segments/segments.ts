@@ -32,12 +32,16 @@ interface Freed {
   statesLeft: number;
 }
 
-const SPARE = /^spare-[0-9a-f]+\.seg$/;
+const SPARE = /^spare-([0-9a-f]+)\.seg$/;
 const TEMPORARY = 'segment.tmp';
 
 /** Whether a file of this name is a segment waiting to be used. */
 export function isSpareName(name: string): boolean {
   return SPARE.test(name);
+}
+
+function spareName(start: Lsn): string {
+  return `spare-${start.toString(16)}.seg`;
 }
 
 export function newSegment(start: Lsn, size: number, end?: Lsn): Segment {
@@ -113,11 +117,16 @@ export class Segments {
     return sizes.reduce((sum, size) => sum + size, 0);
   }
 
-  /** Opens the last segment for writing, creating the log's first one. */
-  async open(): Promise<void> {
-    if (this.list.length === 0) {
-      this.#file = this.#writer.wrap(await this.#create(0));
-      this.list.push({ ...newSegment(0, this.#bytes), index: new SegmentIndex() });
+  /**
+   * Opens the last segment for writing, creating the log's first one; again, where that is empty:
+   * it may be of a life that has failed to make its name durable.
+   * @param end of the log
+   */
+  async open(end: Lsn): Promise<void> {
+    const { start } = this.list.at(0) ?? { start: 0 };
+    if (this.list.length === 0 || (this.list.length === 1 && start === end)) {
+      this.#file = this.#writer.wrap(await this.#create(start));
+      this.list[0] = { ...newSegment(start, this.#bytes), index: new SegmentIndex() };
     } else {
       await this.#dropLeftIndexes();
       const file = await this.#disk.open(this.pathOf(this.current.start), 'write');
@@ -154,7 +163,30 @@ export class Segments {
     const gone = empty.filter((name) => name !== next);
     for (const name of gone) await this.#disk.remove(path.join(this.#dir, name));
     if (gone.length > 0) await this.#disk.syncDir(this.#dir);
+    await this.#settleSpares();
     this.prepare();
+  }
+
+  /**
+   * A spare of an earlier life may have its name only in the cache: where that life ended with a
+   * directory fsync that failed, the next one makes nothing of it durable. Used then, its file
+   * would have two names behind a power loss, and be recycled by the one while it is the log by the
+   * other (row 101). It is renamed once more: back to what it was, and to a spare.
+   */
+  async #settleSpares(): Promise<void> {
+    if (this.#spares.length === 0) return;
+    const there = new Set(await this.#disk.list(this.#dir));
+    for (const spare of this.#spares.splice(0)) {
+      const start = Number.parseInt(SPARE.exec(spare)![1]!, 16);
+      const from = path.join(this.#dir, spare);
+      if (there.has(segmentName(start))) await this.#disk.remove(from);
+      else {
+        await this.#disk.rename(from, this.pathOf(start));
+        await this.#disk.rename(this.pathOf(start), from);
+        this.#spares.push(spare);
+      }
+    }
+    await this.#disk.syncDir(this.#dir);
   }
 
   /**
@@ -304,15 +336,15 @@ export class Segments {
 
   async #recycle({ start, size }: Segment): Promise<void> {
     const file = this.pathOf(start);
-    if (!this.#isFull && size === this.#bytes && this.#spares.length < SPARE_SEGMENTS_MAX) {
-      const spare = `spare-${start.toString(16)}.seg`;
-      await this.#disk.rename(file, path.join(this.#dir, spare));
-      this.#spares.push(spare);
-    } else {
-      await this.#disk.remove(file);
-    }
+    const spare = spareName(start);
+    const isKept =
+      !this.#isFull && size === this.#bytes && this.#spares.length < SPARE_SEGMENTS_MAX;
+    if (isKept) await this.#disk.rename(file, path.join(this.#dir, spare));
+    else await this.#disk.remove(file);
     await this.#dropIndex(start);
     await this.#disk.syncDir(this.#dir);
+    // Only now is it the only name that a power loss leaves.
+    if (isKept) this.#spares.push(spare);
   }
 
   /**

@@ -351,3 +351,21 @@ test.each([
   expect(freed).toBeGreaterThan(1_000);
   expect(sure).toBeGreaterThan(1_000);
 });
+
+test('a host that checkpoints nothing is refused at the roll, however slow a pass is', async () => {
+  const world = new RetentionWorld(1, { maxRetainedBytes: 3 * SEGMENT_BYTES });
+  const { retention } = world;
+  const space = world.addSpace('s');
+  expect(retention.refusal).toBeUndefined();
+  let goOn: (() => void) | undefined;
+  const held = retention.without(() => new Promise<void>((resolve) => (goOn = resolve)));
+  for (let n = 0; n < 4; n++) {
+    world.append(space, 1, SEGMENT_BYTES);
+    world.roll();
+    void retention.run();
+  }
+  expect(retention.refusal).toMatchObject({ code: 'RetentionFull' });
+  goOn!();
+  await held;
+  await retention.run();
+});

@@ -330,6 +330,8 @@ export class Retention {
     // A roll while the node closes: a pass would go on behind the end of the node.
     if (this.#isClosed) return Promise.resolve();
     this.#again = true;
+    // The log has grown by a segment: what the host may retain does not wait for a slow pass.
+    this.#isHostStale = true;
     this.#running ??= this.#runAll().finally(() => {
       this.#running = undefined;
     });

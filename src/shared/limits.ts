@@ -240,6 +240,8 @@ export const ADMIN_LINE_MAX_BYTES = 64 * KiB;
 export const ASK_SPACES_MAX = 256;
 /** Calls about spaces that one node has open at one member, for each kind of question. */
 export const MEMBER_CALLS_MAX = 4;
+/** Spaces that one node hands over to one member at once: a call there and one back for each. */
+export const HANDOVERS_MAX = 8;
 /** Connections to one member for appends that are led to it, one append at a time on each. */
 export const APPEND_CALLS_MAX = 16;
 /** Such a connection is used no longer: a call ends after PEER_CALL_MAX_MS, whatever it does. */
@@ -431,6 +433,10 @@ const problem = sizesProblem({
   maxEntryBytes: DEFAULT_MAX_ENTRY_BYTES,
 });
 if (problem !== undefined) throw new Error(`limits.ts contradicts itself: ${problem}`);
+// Standings, tips, promises and entries; spaces handed over in both directions.
+if (4 * MEMBER_CALLS_MAX + 2 * HANDOVERS_MAX > PEER_CALLS_PER_NODE_MAX) {
+  throw new Error('limits.ts contradicts itself: members refuse each other');
+}
 if (DEFAULT_MEMORY_BUDGET_BYTES < MIN_SLABS * DEFAULT_GROUP_BYTES) {
   throw new Error('limits.ts contradicts itself: the memory budget holds too few slabs');
 }

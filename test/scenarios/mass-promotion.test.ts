@@ -1,8 +1,8 @@
-/** A node that led hundreds of spaces is gone: what it costs until they are led again. */
+/** Hundreds of spaces change hands at once: what it costs until they are led again. */
 import { afterEach, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
-import { until } from '../support/cluster.js';
+import { heard, until } from '../support/cluster.js';
 import { CountingDisk } from '../support/counting-disk.js';
 import { Ear } from '../support/ear.js';
 import { Trio } from '../support/trio.js';
@@ -76,4 +76,39 @@ test('FAULT-115 a member that answers nothing delays nobody twice', async () => 
   // 2 s for its silence, asked for positions alone; not for each call of 256 spaces.
   expect(performance.now() - begunMs).toBeLessThan(8_000);
   for (const { silent } of reports) expect(silent.map((s) => s.nodeId)).toContain('d');
+}, 60_000);
+
+test('FAULT-115 a node hands over all that it leads, and no member refuses a call', async () => {
+  trio = await Trio.make();
+  const a = await trio.start('a');
+  const b = await trio.start('b');
+  const c = await trio.start('c');
+  const refused = [a, b, c].map((node) => heard(node, 'connection-refused'));
+  const switched = heard(a, 'switched-over');
+  const spaces = await Promise.all(NAMES.map((name) => a.openSpace(name)));
+  const kept = { ack: { replicas: 2, timeoutMs: 20_000 } };
+  await Promise.all(spaces.map((space) => space.append(1, Buffer.from('kept'), kept)));
+  const report = await a.drain();
+  expect(report).toMatchObject({ handed: { b: COUNT / 2, c: COUNT / 2 }, led: 0, kept: [] });
+  expect(refused).toEqual([[], [], []]);
+  expect(new Set(switched.map(({ space }) => space)).size).toBe(COUNT);
+}, 60_000);
+
+test('FAULT-115 who lacks entries of all is filled up, and no member refuses a call', async () => {
+  trio = await Trio.make();
+  const a = await trio.start('a');
+  const b = await trio.start('b');
+  await trio.start('c');
+  const spaces = await Promise.all(NAMES.map((name) => a.openSpace(name)));
+  const kept = { ack: { replicas: 2, timeoutMs: 20_000 } };
+  await Promise.all(spaces.map((space) => space.append(1, Buffer.from('kept'), kept)));
+  await trio.stop('c');
+  const one = { ack: { replicas: 1, timeoutMs: 20_000 } };
+  await Promise.all(spaces.map((space) => space.append(1, Buffer.from('more'), one)));
+  await trio.stop('a');
+  const c = await trio.start('c');
+  const refused = heard(b, 'connection-refused');
+  const reports = await Promise.all(NAMES.map((name) => c.promote(name, { force: true })));
+  expect(reports.filter((r) => r.isPromoted && r.lost.length === 0)).toHaveLength(COUNT);
+  expect(refused).toEqual([]);
 }, 60_000);

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import { checkReach } from '../../shared/lead/heard.js';
-import { DEFAULT_SWITCHOVER_MS } from '../../shared/limits.js';
+import { DEFAULT_SWITCHOVER_MS, HANDOVERS_MAX } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import { type Epoch, NO_POSITION } from '../../shared/position.js';
@@ -18,7 +18,7 @@ import type { Wal } from '../log/wal.js';
 import type { PeerHandlers } from '../peer/answers.js';
 import type { FrameOf } from '../peer/client.js';
 import { pause } from '../runtime/deadline.js';
-import { asDone } from '../runtime/turns.js';
+import { asDone, MemberGates } from '../runtime/turns.js';
 import type { Replication } from '../ship/replication.js';
 import type { Coordinator } from './coordinator.js';
 import { type Fencing, notLedHere } from './fencing.js';
@@ -64,17 +64,23 @@ export class Handover {
   readonly #parts: HandoverParts;
   /** To whom this node hands which space over, by which token. */
   readonly #open = new Map<SpaceState, { readonly to: string; readonly token: bigint }>();
+  /** Of very many spaces few are without appends at a time, and no member refuses a call. */
+  readonly #turns = new MemberGates(HANDOVERS_MAX);
 
   constructor(parts: HandoverParts) {
     this.#parts = parts;
   }
 
-  /** See Node.switchover. */
+  /** See Node.switchover. Its time begins with its turn. */
   async switchover(
     space: SpaceState,
     to: string,
     { timeoutMs = DEFAULT_SWITCHOVER_MS }: SwitchoverOptions = {},
   ): Promise<SwitchoverReport> {
+    return await this.#turns.through(to, () => this.#switchover(space, to, timeoutMs));
+  }
+
+  async #switchover(space: SpaceState, to: string, timeoutMs: number): Promise<SwitchoverReport> {
     const { nodeId, replication } = this.#parts;
     const { facts } = space;
     const deadlineMs = performance.now() + timeoutMs;

@@ -5,7 +5,11 @@
  */
 
 import { EngramError, failure } from '../../shared/errors.js';
-import { BATCH_HEADER_BYTES, PEER_ENTRIES_MAX_BYTES } from '../../shared/limits.js';
+import {
+  BATCH_HEADER_BYTES,
+  MEMBER_CALLS_MAX,
+  PEER_ENTRIES_MAX_BYTES,
+} from '../../shared/limits.js';
 import { readEpoch, readHeaderCrc, readSequence } from '../../shared/log/entry.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
@@ -15,6 +19,7 @@ import { wholeEntries } from '../follow/batch-intake.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import type { PeerCall, PeerClient } from '../peer/client.js';
+import { MemberGates } from '../runtime/turns.js';
 
 const ANSWER_MS = 10_000;
 
@@ -23,6 +28,7 @@ export class Refill {
   readonly #wal: Wal;
   readonly #peers: PeerClient;
   readonly #maxEntryBytes: number;
+  readonly #turns = new MemberGates(MEMBER_CALLS_MAX);
 
   constructor(memory: NodeMemory, wal: Wal, peers: PeerClient, maxEntryBytes: number) {
     this.#memory = memory;
@@ -36,6 +42,10 @@ export class Refill {
    * one, PromotionRefused where somebody leads the space meanwhile, and as a peer call does.
    */
   async from(space: SpaceState, member: Member, sequence: Sequence): Promise<void> {
+    await this.#turns.through(member.nodeId, () => this.#from(space, member, sequence));
+  }
+
+  async #from(space: SpaceState, member: Member, sequence: Sequence): Promise<void> {
     const { facts, slot } = space;
     const { epoch, epochSeen } = facts;
     const isAlone = (): boolean => facts.epoch === epoch && facts.epochSeen === epochSeen;

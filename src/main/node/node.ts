@@ -267,8 +267,9 @@ export class Node {
 
   /**
    * Hands a space that this node leads to one of its replicas: nothing is lost, appends are refused
-   * (SwitchingOver) for the time that the report tells. Rejects NotPrimary, ReplicaNotFound,
-   * NotEnoughReplicas, AckTimeout, PromotionRefused; then this node leads on.
+   * (SwitchingOver) for the time that the report tells. Eight go to one node at a time, others wait
+   * for their turn. Rejects NotPrimary, ReplicaNotFound, NotEnoughReplicas, AckTimeout,
+   * PromotionRefused; then this node leads on.
    */
   async switchover(
     space: string,

@@ -40,8 +40,13 @@ export async function inParts<T, R>(all: readonly T[], work: (one: T) => Promise
 
 /** The same for work that is asked for bit by bit: the rest waits, in order. */
 export class Gate {
-  #free = CHANGES_A_TURN;
+  #free: number;
   readonly #waiting: (() => void)[] = [];
+
+  /** @param most that are under way at once */
+  constructor(most = CHANGES_A_TURN) {
+    this.#free = most;
+  }
 
   /** @param work that waits for nobody who may wait here */
   async through<T>(work: () => Promise<T>): Promise<T> {
@@ -54,6 +59,29 @@ export class Gate {
       const next = this.#waiting.shift();
       if (next) next();
       else this.#free++;
+    }
+  }
+}
+
+/** A gate for each member. */
+export class MemberGates {
+  readonly #most: number;
+  readonly #gates = new Map<string, { readonly gate: Gate; users: number }>();
+
+  /** @param most that are under way at once with one member */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** As `Gate.through`. */
+  async through<T>(nodeId: string, work: () => Promise<T>): Promise<T> {
+    const known = this.#gates.get(nodeId) ?? { gate: new Gate(this.#most), users: 0 };
+    this.#gates.set(nodeId, known);
+    known.users++;
+    try {
+      return await known.gate.through(work);
+    } finally {
+      if (--known.users === 0) this.#gates.delete(nodeId);
     }
   }
 }

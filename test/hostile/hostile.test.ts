@@ -10,7 +10,7 @@ test.each([
   'key',
   'tls',
 ] as const)('whoever attacks a pair (%s) changes nothing of it', async (how) => {
-  const done = await new Hostile(1, how).run(20_000, 400, 6, () => undefined);
+  const done = await new Hostile(1, how).run(20_000, 400, 6, () => undefined, 1);
   expect(done.frames).toBeGreaterThan(1_000);
   expect(done.admitted).toBeGreaterThan(20);
   expect(done.entries).toBeGreaterThan(0);

@@ -205,14 +205,15 @@ export class Hostile {
   }
 
   /**
-   * Until so many frames on so many connections, or so long; whole turns.
-   * Throws with what is wrong.
+   * Until so many frames on so many connections, or so long; whole turns, at least so many: the
+   * ratio wants two. Throws with what is wrong.
    */
   async run(
     frames: number,
     connections: number,
     seconds: number,
     progress: (text: string) => void,
+    leastTurns = 2,
   ): Promise<HostileResult> {
     const begun = performance.now();
     let evil: net.Server | undefined;
@@ -249,7 +250,7 @@ export class Hostile {
       const isDone = (): boolean =>
         (this.#counts.frames >= frames && this.#counts.connections >= connections) ||
         performance.now() - begun >= seconds * 1_000;
-      while (!isDone() || alone.length < 2) {
+      while (!isDone() || alone.length < leastTurns) {
         alone.push(await this.#turn(a, b, attackers, elsewhere, facts, new Counts()));
         attacked.push(await this.#turn(a, b, attackers, theirs, facts, this.#counts));
         const { frames: said, connections: made } = this.#counts;

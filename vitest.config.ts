@@ -42,7 +42,15 @@ class LongestFirst extends BaseSequencer {
 }
 
 /** Over in seconds, and what they find is found first. They leave nothing behind in their process. */
-const QUICK = ['test/{shared,workers,support}/**/*.test.ts', 'test/tidy.test.ts'];
+const QUICK = [
+  'test/{shared,workers,support,bench}/**/*.test.ts',
+  'test/docs/{licenses,limits,reference}.test.ts',
+  'test/main/follow/{frame-reader,told-history}.test.ts',
+  'test/main/lead/{coordinated,fencing,refill,role-queue,sharing}.test.ts',
+  'test/main/log/{host-entries,waiting-room}.test.ts',
+  'test/main/{options/coordinator-options,peer/member-calls,repair/split}.test.ts',
+  'test/tidy.test.ts',
+];
 /** What measures a rate, or keeps the machine busy by itself: one file at a time. */
 const ALONE = [
   'test/crash/soak.test.ts',

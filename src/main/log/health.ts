@@ -30,12 +30,17 @@ export function passingReason(error: unknown): string | undefined {
   return REASONS[cause?.code ?? ''];
 }
 
+/** So often it is looked within the time that makes a disk a slow one. */
+const LOOKS = 4;
+
 export class LogHealth {
   readonly #changed: (status: LogStatus) => void;
   status: LogStatus = { state: 'ok', reason: '' };
   /** What appends are told while the log is read-only. */
   refusal: EngramError | undefined;
   #ioSinceMs: number | undefined;
+  /** Looks that have found it under way: a turn of the event loop for its answer before each. */
+  #looks = 0;
   readonly #watch: NodeJS.Timeout;
   #resuming: NodeJS.Timeout | undefined;
   #trying: Promise<void> | undefined;
@@ -43,7 +48,7 @@ export class LogHealth {
 
   constructor(changed: (status: LogStatus) => void) {
     this.#changed = changed;
-    this.#watch = setInterval(() => this.#look(), SLOW_DISK_MS / 4);
+    this.#watch = setInterval(() => this.#look(), SLOW_DISK_MS / LOOKS);
     this.#watch.unref();
   }
 
@@ -56,6 +61,7 @@ export class LogHealth {
   /** Runs a write or fdatasync, and notices when it takes long. */
   async timed(io: Promise<void>): Promise<void> {
     this.#ioSinceMs = performance.now();
+    this.#looks = 0;
     try {
       await io;
     } finally {
@@ -67,6 +73,8 @@ export class LogHealth {
   #look(): void {
     const since = this.#ioSinceMs;
     if (since === undefined || this.status.state !== 'ok') return;
+    // A host that has kept the event loop to itself is no slow disk.
+    if (++this.#looks < LOOKS) return;
     const ms = Math.round(performance.now() - since);
     if (ms >= SLOW_DISK_MS) this.#become('slow-disk', `an I/O call takes ${ms} ms`);
   }

@@ -25,7 +25,9 @@ function nativeCrc32c(): Crc32c | undefined {
 
 const native = nativeCrc32c();
 
-const T = makeTables();
+/** Of slicing by sixteen, one behind the other. */
+export const CRC32C_TABLES = makeTables();
+const T = CRC32C_TABLES;
 
 function makeTables(): Int32Array {
   const t = new Int32Array(16 * 256);

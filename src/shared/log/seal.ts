@@ -6,6 +6,7 @@
 
 import { copyBytes } from '../bytes.js';
 import { assert } from '../errors.js';
+import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import {
   ENTRY_HEADER_BYTES,
   INDEX_EVERY_BYTES,
@@ -48,9 +49,12 @@ export class Sealer {
   readonly #metIn: Float64Array;
   readonly #lastRun: Int32Array;
   #groups = 0;
+  readonly #kernelOf: KernelOf;
 
-  constructor(memory: NodeMemory) {
+  /** @param kernelOf what does many small entries at once, where there is such a thing */
+  constructor(memory: NodeMemory, kernelOf: KernelOf = entriesKernel) {
     this.#memory = memory;
+    this.#kernelOf = kernelOf;
     this.#metIn = new Float64Array(memory.memory.maxSpaces + 1);
     this.#lastRun = new Int32Array(memory.memory.maxSpaces + 1);
   }
@@ -119,16 +123,26 @@ export class Sealer {
     // Marked where an index divides it, so that nobody walks over the entries once more.
     let next = at + (end - at > INDEX_EVERY_BYTES ? INDEX_PART_BYTES : end);
     let marked = marks;
-    for (let n = 0; n < count; n++) {
+    const kernel = received || !areSmall(count, end - at) ? undefined : this.#kernelOf();
+    for (let n = 0; n < count; ) {
       const lsn = job.startLsn + at;
       const back = lsn - job.durableLsn;
-      if (received) stampPlace(view, at, job.salt, lsn, back);
-      else sealLocal(bytes, view, at, id, job.salt, lsn, back);
-      last = at;
-      at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      const left = count - n;
+      const sealed = kernel?.seal(bytes, at, end, next, left, id, job.salt, lsn, back);
+      if (sealed) {
+        last = at + kernel!.last;
+        at += kernel!.bytes;
+        n += sealed;
+      } else {
+        if (received) stampPlace(view, at, job.salt, lsn, back);
+        else sealLocal(bytes, view, at, id, job.salt, lsn, back);
+        last = at;
+        at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+        n++;
+      }
       if (at < next || at === end) continue;
       slab.marks[marked++] = at;
-      slab.marks[marked++] = n + 1;
+      slab.marks[marked++] = n;
       next = at + INDEX_PART_BYTES;
     }
     runs[row + RUN_LAST] = last;

@@ -17,6 +17,7 @@
 import { hexOfWords, idWords, type SpaceIdWords } from '../bytes.js';
 import { crc32cRange, crc32cTable } from '../crc.js';
 import { type EngramError, failure } from '../errors.js';
+import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../limits.js';
 import {
   isGoodHeader,
@@ -253,6 +254,7 @@ export function checkBatchEntries(
 /**
  * Checks every entry of a decoded batch: header_crc, payload_crc, space, continuity, epochs that
  * never fall nor exceed the batch's, summed size. They begin at `start`.
+ * @param kernelOf what looks at many small ones at once, where there is such a thing
  * @returns whether one of them says who counts
  * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
  */
@@ -262,13 +264,24 @@ export function checkEntries(
   start: number,
   batch: ReadBatch,
   maxEntryBytes: number,
+  kernelOf: KernelOf = entriesKernel,
 ): boolean {
   let at = start;
   const end = at + batch.totalSize;
   const [id0, id1, id2, id3] = batch.spaceWords;
   let epoch = 0;
   let holdsMembers = false;
+  const kernel = areSmall(batch.entryCount, batch.totalSize) ? kernelOf() : undefined;
   for (let n = 0; n < batch.entryCount; n++) {
+    if (kernel) {
+      const left = batch.entryCount - n;
+      const next = batch.startSequence + n;
+      const terms = [left, maxEntryBytes, batch.spaceWords, next, epoch, batch.epoch] as const;
+      n += kernel.check(bytes, at, end, ...terms);
+      at += kernel.bytes;
+      epoch = kernel.epoch;
+      if (n === batch.entryCount) break;
+    }
     const sequence = batch.startSequence + n;
     if (at + ENTRY_HEADER_BYTES > end) throw truncated(sequence);
     if (!isGoodHeader(view, at)) throw damaged('header', sequence);

@@ -1,5 +1,6 @@
 /** The verbs about who leads: `promote`, `switchover`, `locate`, replicas; and `quarantine`. */
 import { type Command, InvalidArgumentError } from 'commander';
+import { failure } from '../../shared/errors.js';
 import type { SwitchoverReport } from '../lead/handover.js';
 import type { Located } from '../lead/leadership.js';
 import type { PromotionReport } from '../lead/promotion/report.js';
@@ -7,6 +8,7 @@ import type { SharingReport } from '../lead/sharing.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { listQuarantine, readQuarantine } from '../snapshot/quarantine.js';
 import { LEVELS } from '../tell/line.js';
+import type { ManyPromoted } from '../watch/admin/promote-many.js';
 import { askAdmin } from '../watch/admin/server.js';
 import { say, sayLine, sayMore } from './output.js';
 
@@ -19,7 +21,9 @@ function whole(text: string): number {
 }
 
 interface PromoteFlags {
-  readonly space: string;
+  readonly space?: string;
+  readonly of?: string;
+  readonly orphans: boolean;
   readonly force: boolean;
   readonly dryRun: boolean;
   readonly replicas?: number;
@@ -42,16 +46,14 @@ export function addRoleCommands(program: Command): void {
       .option('--json', 'one JSON object on stdout, nothing else', false)
       .exitOverride();
 
-  onNode('promote', 'make this node the primary of a space')
-    .requiredOption('--space <name>', 'which')
+  onNode('promote', 'make this node the primary of a space, or of all that a lost node led')
+    .option('--space <name>', 'which')
+    .option('--of <nodeId>', 'all that follow this node')
+    .option('--orphans', 'all that follow nobody, as in a restored backup', false)
     .option('--force', 'although members are ahead of it or do not answer', false)
     .option('--dry-run', 'say what would be lost, against whom; change nothing', false)
     .option('--replicas <n>', 'keep what was acknowledged by so many replicas (default: 1)', whole)
-    .action(async (dir: string, { json, ...options }: PromoteFlags) => {
-      const report = (await askAdmin(dir, { verb: 'promote', ...options })) as PromotionReport;
-      say(report, json, promotionText);
-      if (options.dryRun && !report.isQualified) process.exitCode = DEGRADED;
-    });
+    .action(promote);
 
   onNode('switchover', 'hand a space that this node leads to one of its replicas; loses nothing')
     .requiredOption('--space <name>', 'which')
@@ -124,6 +126,36 @@ export function addRoleCommands(program: Command): void {
     });
 
   addQuarantineCommands(program);
+}
+
+async function promote(dir: string, flags: PromoteFlags): Promise<void> {
+  const { json, space, of, orphans, ...options } = flags;
+  if ([space !== undefined, of !== undefined, orphans].filter(Boolean).length !== 1) {
+    throw failure('Configuration', 'promote takes one of --space, --of and --orphans');
+  }
+  if (space === undefined) {
+    const asked = { verb: 'promote-many' as const, of: of ?? '', ...options };
+    const report = (await askAdmin(dir, asked)) as ManyPromoted;
+    say(report, json, (told) => manyText(told, options.dryRun));
+    if (report.led < report.spaces) process.exitCode = DEGRADED;
+    return;
+  }
+  const asked = { verb: 'promote' as const, space, ...options };
+  const report = (await askAdmin(dir, asked)) as PromotionReport;
+  say(report, json, promotionText);
+  if (options.dryRun && !report.isQualified) process.exitCode = DEGRADED;
+}
+
+function manyText(report: ManyPromoted, isDryRun: boolean): string {
+  const { spaces, led, refused, lostEntries, lost, passedOver } = report;
+  const lines = [`this node ${isDryRun ? 'may lead' : 'leads'} ${led} of ${spaces} spaces`];
+  for (const { space, reason } of refused) lines.push(`  ${space} not: ${reason}`);
+  if (lostEntries > 0) lines.push(`  lost: ${lostEntries} entries`);
+  for (const { space, nodeId, from, to } of lost) {
+    lines.push(`  lost of ${space}: what ${nodeId} has, ${from} to ${to}`);
+  }
+  if (passedOver.length > 0) lines.push(`  passed over: ${passedOver.join(', ')}`);
+  return lines.join('\n');
 }
 
 function addSharingCommands(onNode: (name: string, what: string) => Command): void {

@@ -6,6 +6,7 @@ import type { Epoch, Sequence } from '../../shared/position.js';
 import type { SwitchoverOptions } from '../lead/handover.js';
 import type { RemoveOptions } from '../lead/options.js';
 import type { PromoteOptions } from '../lead/promotion/promotion.js';
+import type { PromotionReport } from '../lead/promotion/report.js';
 import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { Level } from '../tell/line.js';
@@ -56,7 +57,7 @@ export interface OperatedSpace extends SeenSpace {
 }
 
 export interface OperatedNode {
-  promote(space: string, options: PromoteOptions): Promise<unknown>;
+  promote(space: string, options: PromoteOptions): Promise<PromotionReport>;
   switchover(space: string, to: string, options: SwitchoverOptions): Promise<unknown>;
   drain(): Promise<unknown>;
   rebalance(): Promise<unknown>;

@@ -35,6 +35,47 @@ async function run(...args: string[]): Promise<Ran> {
 }
 
 describe('the command line about who leads', () => {
+  test('promote of all that a lost node led, and of a restored backup, at one call', async () => {
+    trio = await Trio.make();
+    const dir = (id: string): string => path.join(trio.folder, id);
+    const a = await trio.start('a');
+    const b = await trio.start('b');
+    await trio.start('c');
+    const names = Array.from({ length: 40 }, (_, n) => `tenant-${n}`);
+    const spaces = await Promise.all(names.map((name) => a.openSpace(name)));
+    const ack = { replicas: 2, timeoutMs: 20_000 };
+    await Promise.all(spaces.map((space) => space.append(1, Buffer.from('kept'), { ack })));
+    for (const wrong of [[], ['--of', 'a', '--space', 'tenant-1'], ['--of', 'nobody-here']]) {
+      expect(await run('promote', dir('b'), ...wrong)).toMatchObject({ code: 4, out: '' });
+    }
+    const copy = path.join(trio.folder, 'copy');
+    await b.backup(copy);
+    await trio.stop('c');
+    await Promise.all(spaces.slice(0, 3).map((space) => space.append(1, Buffer.from('b has it'))));
+    for (const space of spaces.slice(0, 3)) await space.flushed(2, { replicas: 1 });
+    await trio.stop('a');
+    await trio.start('c');
+
+    const dry = await run('promote', dir('c'), '--of', 'a', '--dry-run');
+    expect(dry).toMatchObject({ code: 1, err: '' });
+    expect(dry.out).toContain('this node may lead 37 of 40 spaces');
+    expect(dry.out).toContain('tenant-2 not: ');
+    const done = await run('promote', dir('b'), '--of', 'a');
+    expect(done).toMatchObject({ code: 0, out: 'this node leads 40 of 40 spaces\n' });
+    expect(names.every((name) => b.space(name).status().epoch === 2)).toBe(true);
+
+    for (const id of ['b', 'c']) await trio.stop(id);
+    fs.rmSync(dir('b'), { recursive: true });
+    fs.renameSync(copy, dir('b'));
+    await trio.start('b');
+    const refused = JSON.parse((await run('promote', dir('b'), '--orphans', '--json')).out);
+    expect(refused).toMatchObject({ spaces: 40, led: 0 });
+    expect(refused.refused).toHaveLength(20);
+    const forced = await run('promote', dir('b'), '--orphans', '--force');
+    expect(forced.code).toBe(0);
+    expect(forced.out).toContain('this node leads 40 of 40 spaces');
+  }, 60_000);
+
   test('promote, locate, switchover on running nodes; quarantine ls and export', async () => {
     trio = await Trio.make(['a', 'b']);
     const dir = (id: string): string => path.join(trio.folder, id);

@@ -11,6 +11,7 @@ import { Places } from '../../../shared/link/places.js';
 import { warn } from '../../runtime/warn.js';
 import { LEVELS } from '../../tell/line.js';
 import type { OperatedNode, OperatedProcess } from '../seen-node.js';
+import { promoteMany } from './promote-many.js';
 import { type SmokeQuestion, tried } from './smoke.js';
 import { type AdminAddress, findSocket, folderSeen, placeSocket } from './socket.js';
 
@@ -33,6 +34,14 @@ export type AdminQuestion =
   | {
       readonly verb: 'promote';
       readonly space: string;
+      readonly force?: boolean;
+      readonly dryRun?: boolean;
+      readonly replicas?: number;
+    }
+  | {
+      readonly verb: 'promote-many';
+      /** The spaces that follow this node; '': those that follow nobody. */
+      readonly of: string;
       readonly force?: boolean;
       readonly dryRun?: boolean;
       readonly replicas?: number;
@@ -82,6 +91,10 @@ async function carryOut(
     case 'promote': {
       const { verb: _, space, ...options } = question;
       return await node.promote(space, options);
+    }
+    case 'promote-many': {
+      const { verb: _, of, ...options } = question;
+      return await promoteMany(node, of, options);
     }
     case 'switchover': {
       const { verb: _, space, to, ...options } = question;

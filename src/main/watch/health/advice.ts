@@ -126,7 +126,7 @@ const TEMPLATES: Readonly<Record<ProblemKind, Template>> = {
   'primary-gone': {
     text: 'Start SUBJECT again. Where it is gone for good, promote the node that lacks nothing',
     there: ['systemctl restart engram-wal'],
-    here: ['engram-wal promote DIR --space SPACE --dry-run'],
+    here: ['engram-wal promote DIR --of SUBJECT --dry-run'],
   },
   'primary-stalled': {
     text: 'Look at the CPU of SUBJECT; restart it where that does not end',

@@ -29,6 +29,53 @@ export function copyBytes(
   else fill.call(into as Buffer, from, at, at + size);
 }
 
+/** So many are remembered: the nodes of a cluster, their sets before and after a change. */
+const RECENT_MAX = 8;
+
+interface Known<T> {
+  readonly bytes: Uint8Array;
+  readonly value: T;
+}
+
+/**
+ * What was read and written last of one kind, with its bytes: thousands of spaces have the same
+ * members, and share one object for them. Nobody may change what stands here, and its bytes have to
+ * say where they end.
+ */
+export class Recent<T> {
+  readonly #read: Known<T>[] = [];
+  /** By itself: what was read may be more than is written of it. */
+  readonly #written: Known<T>[] = [];
+
+  /** One whose bytes stand there. */
+  readAt(bytes: Uint8Array, from: number): Known<T> | undefined {
+    return this.#read.find((known) => standsAt(known.bytes, bytes, from));
+  }
+
+  /** What was written for it. */
+  bytesOf(value: T): Uint8Array | undefined {
+    return this.#written.find((known) => known.value === value)?.bytes;
+  }
+
+  read(bytes: Uint8Array, value: T): void {
+    keep(this.#read, bytes, value);
+  }
+
+  written(bytes: Uint8Array, value: T): void {
+    keep(this.#written, bytes, value);
+  }
+}
+
+function keep<T>(all: Known<T>[], bytes: Uint8Array, value: T): void {
+  if (all.push({ bytes, value }) > RECENT_MAX) all.shift();
+}
+
+function standsAt(known: Uint8Array, bytes: Uint8Array, from: number): boolean {
+  if (bytes.length - from < known.length) return false;
+  for (let i = 0; i < known.length; i++) if (known[i] !== bytes[from + i]) return false;
+  return true;
+}
+
 /** Grows as it is written. Everything written is ours, so its size is bounded by what we hold. */
 export class ByteWriter {
   #bytes = new Uint8Array(256);
@@ -83,6 +130,15 @@ export class ByteWriter {
   raw(value: Uint8Array): this {
     const at = this.#room(value.length);
     this.#bytes.set(value, at);
+    return this;
+  }
+  /** What `write` appends for a value, copied where it was written a moment ago. */
+  recent<T>(known: Recent<T>, value: T, write: () => void): this {
+    const bytes = known.bytesOf(value);
+    if (bytes) return this.raw(bytes);
+    const from = this.#at;
+    write();
+    known.written(this.#bytes.slice(from, this.#at), value);
     return this;
   }
   /** A view of what was written so far; writing more may leave it behind. */
@@ -153,6 +209,18 @@ export class ByteReader {
       throw failure(this.#code, `a text that is no UTF-8 at byte ${at}`, { cause });
     }
   }
+  /** What `read` gives; where its bytes were read a moment ago, what they gave then. */
+  recent<T>(known: Recent<T>, read: () => T): T {
+    const from = this.#at;
+    const found = known.readAt(this.#bytes, from);
+    if (found) {
+      this.#at += found.bytes.length;
+      return found.value;
+    }
+    const value = read();
+    known.read(this.#bytes.slice(from, this.#at), value);
+    return value;
+  }
   /** The next `length` bytes as a view. */
   raw(length: number): Uint8Array {
     const at = this.#take(length);
@@ -206,13 +274,9 @@ export function idWords(hex: string): SpaceIdWords {
   return [idWord(hex, 0), idWord(hex, 1), idWord(hex, 2), idWord(hex, 3)];
 }
 
-const HEX = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));
-
-/** `length` bytes at `offset` as lower-case hex. */
+/** `length` bytes at `offset` as lower-case hex: one flat text, many are kept. */
 export function hexOf(view: DataView, offset: number, length: number): string {
-  let text = '';
-  for (let i = 0; i < length; i++) text += HEX[view.getUint8(offset + i)];
-  return text;
+  return Buffer.from(view.buffer, view.byteOffset + offset, length).toString('hex');
 }
 
 /** The inverse of `idWords`. */

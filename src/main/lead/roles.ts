@@ -72,6 +72,8 @@ export class Roles {
   readonly #gate = new Gate();
   /** Made in this turn without an answer of these members. */
   readonly #unheard = new Map<string, { names: string[]; silent: readonly string[] }>();
+  /** Who counted first in the space that was made last. */
+  #firstRows: readonly MembersRow[] = [];
 
   constructor(
     config: LeadConfig,
@@ -220,7 +222,10 @@ export class Roles {
       members.push({ nodeId: id, directoryId });
     }
     const next = { members, keep: DEFAULT_KEEP };
-    return [{ epoch, sequence: 0, next, old: undefined }];
+    const rows = [{ epoch, sequence: 0, next, old: undefined }];
+    // Thousands of spaces begin alike, and keep one object.
+    if (!sameRows(this.#firstRows, rows)) this.#firstRows = rows;
+    return [...this.#firstRows];
   }
 
   #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {

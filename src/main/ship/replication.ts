@@ -237,17 +237,20 @@ export class Replication {
     // What was told when it led before says nothing of what its replicas need now.
     for (const { slot } of spaces) this.#memory.publishCheckpoint(slot, 0);
     const { mayReplicate: allowed } = this.#config;
-    for (const s of spaces) {
+    for (const s of allowed ? spaces : []) {
       s.replicas = s.replicas.filter((id) => mayReplicate(allowed, id, s.facts.name));
     }
+    // Made once for all that get it.
+    const shipped = spaces.map(shippedSpace);
     for (const shipper of this.shippers) {
+      const isTo = (s: SpaceState): boolean => s.replicas.includes(shipper.replica.nodeId);
       for (const s of spaces) {
-        if (s.replicas.includes(shipper.replica.nodeId)) continue;
+        if (isTo(s)) continue;
         shipper.removeSpace(s.slot);
         this.snapshots.forget(pairOf(s, shipper.replica.nodeId));
       }
-      const own = spaces.filter((s) => s.replicas.includes(shipper.replica.nodeId));
-      if (own.length > 0) shipper.addSpaces(own.map(shippedSpace));
+      const own = shipped.filter((_, i) => isTo(spaces[i]!));
+      if (own.length > 0) shipper.addSpaces(own);
     }
     this.links.look();
   }

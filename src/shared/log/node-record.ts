@@ -9,7 +9,7 @@
  */
 
 import { dialable } from '../address.js';
-import { ByteReader, ByteWriter } from '../bytes.js';
+import { ByteReader, ByteWriter, Recent } from '../bytes.js';
 import { failure } from '../errors.js';
 import { MEMBERS_MAX } from '../limits.js';
 import { type MembersRow, readMembersRows, writeMembersRows } from '../members/members.js';
@@ -103,9 +103,17 @@ const BEGUN = 16;
 const PROMISE = 20;
 const REWOUND = 21;
 
-/** Appends members as u16 count, then (node id, host, port u16) each. */
-/** Throws Configuration for more than can be read again. */
+const MEMBERS = new Recent<readonly Member[]>();
+
+/**
+ * Appends members as u16 count, then (node id, host, port u16) each. Throws Configuration for more
+ * than can be read again.
+ */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
+  w.recent(MEMBERS, members, () => writeAll(w, members));
+}
+
+function writeAll(w: ByteWriter, members: readonly Member[]): void {
   if (members.length > MEMBERS_MAX) {
     const found = `${members.length} members of a space, at most ${MEMBERS_MAX}`;
     throw failure('Configuration', found, { details: { option: 'replicas' } });
@@ -115,10 +123,15 @@ export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
 }
 
 export function sameMembers(a: readonly Member[], b: readonly Member[]): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
-export function readMembers(r: ByteReader): Member[] {
+/** Throws ProtocolViolation for more than can be. */
+export function readMembers(r: ByteReader): readonly Member[] {
+  return r.recent(MEMBERS, () => readAll(r));
+}
+
+function readAll(r: ByteReader): readonly Member[] {
   const count = r.u16();
   if (count > MEMBERS_MAX) throw failure('ProtocolViolation', `a space with ${count} members`);
   const members: Member[] = [];

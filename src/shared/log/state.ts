@@ -10,7 +10,7 @@
  * directories of its epochs and the sets of its members.
  */
 
-import { ByteReader, ByteWriter } from '../bytes.js';
+import { ByteReader, ByteWriter, Recent } from '../bytes.js';
 import { crc32c } from '../crc.js';
 import { failure } from '../errors.js';
 import { readMembersRows, rowsKept, writeMembersRows } from '../members/members.js';
@@ -20,7 +20,7 @@ import {
   writeDirectories,
   writeDirectory,
 } from '../members/rows.js';
-import type { Lsn, Sequence } from '../position.js';
+import type { EpochStart, Lsn, Sequence } from '../position.js';
 import {
   readSnapshotFacts,
   readSnapshotSets,
@@ -37,6 +37,9 @@ const FORMAT = 3;
 /** In the place of a role: a replica, in a copied directory. */
 const COPIED = 2;
 const NO_DIRECTORY = '0'.repeat(32);
+/** Ids and names of nodes: the same few in all rows. */
+const NODES = new Recent<string>();
+const EPOCHS = new Recent<EpochStart>();
 
 /** Bits of a damaged range's flags byte. */
 const ACCEPTED = 1;
@@ -109,15 +112,16 @@ export class StateWriter {
       .id(f.id)
       .text(f.name)
       .u8(f.copied ? COPIED : f.role === 'primary' ? 1 : 0);
-    w.u32(f.epoch).u32(f.epochSeen).text(f.primary);
+    w.u32(f.epoch).u32(f.epochSeen);
+    writeNode(w, f.primary);
     writeMembers(w, f.members);
     w.u32(f.position.epoch).u64(f.position.sequence).u32(f.position.headerCrc);
     w.big(f.timestamp).u64(f.applied).u16(f.history.length);
-    for (const h of f.history) w.u32(h.epoch).u64(h.startSequence).id(h.primaryNodeId);
+    for (const row of f.history) w.recent(EPOCHS, row, () => writeEpoch(w, row));
     w.u64(f.first).u64(f.checkpoint).u16(f.slots.size);
     for (const [nodeId, slot] of f.slots) {
-      w.text(nodeId)
-        .u64(slot.flushed)
+      writeNode(w, nodeId);
+      w.u64(slot.flushed)
         .u8(slot.lost ? 1 : 0)
         .u64(Math.max(0, Math.round(slot.idleMs)));
     }
@@ -266,20 +270,22 @@ function readRow(r: ByteReader, format: number): SpaceRow {
   facts.copied = role === COPIED;
   facts.epoch = r.u32();
   facts.epochSeen = r.u32();
-  facts.primary = r.text();
+  facts.primary = readNode(r);
   facts.members = readMembers(r);
   facts.position = { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() };
   facts.timestamp = r.big();
   facts.applied = r.u64();
   const rows = r.u16();
   for (let i = 0; i < rows; i++) {
-    facts.history.push({ epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() });
+    facts.history.push(r.recent(EPOCHS, () => readEpoch(r)));
   }
   facts.first = r.u64();
   facts.checkpoint = r.u64();
   const slots = r.u16();
   for (let i = 0; i < slots; i++) {
-    facts.slots.set(r.text(), { flushed: r.u64(), lost: r.u8() === 1, idleMs: r.u64() });
+    const nodeId = readNode(r);
+    const [flushed, lost, idleMs] = [r.u64(), r.u8() === 1, r.u64()];
+    facts.slots.set(nodeId, { flushed, lost, idleMs, directoryId: undefined });
   }
   const skips = r.u16();
   for (let i = 0; i < skips; i++) facts.skipped.push(r.u64());
@@ -298,6 +304,22 @@ function readRow(r: ByteReader, format: number): SpaceRow {
   if (format > 2) readSets(r, facts);
   trimHistory(facts.history);
   return { lsn, facts };
+}
+
+function writeEpoch(w: ByteWriter, { epoch, startSequence, primaryNodeId }: EpochStart): void {
+  w.u32(epoch).u64(startSequence).id(primaryNodeId);
+}
+
+function readEpoch(r: ByteReader): EpochStart {
+  return { epoch: r.u32(), startSequence: r.u64(), primaryNodeId: r.id() };
+}
+
+function writeNode(w: ByteWriter, nodeId: string): void {
+  w.recent(NODES, nodeId, () => w.text(nodeId));
+}
+
+function readNode(r: ByteReader): string {
+  return r.recent(NODES, () => r.text());
 }
 
 function readSets(r: ByteReader, facts: SpaceFacts): void {

@@ -3,7 +3,7 @@
  * log (type 7): a change is two of them, *pending* names the old set and the new one, *settled* the
  * new one alone. Version 0, the set a space begins with, is in no entry: its row has sequence 0.
  */
-import { ByteReader, ByteWriter } from '../bytes.js';
+import { ByteReader, ByteWriter, Recent } from '../bytes.js';
 import { type ErrorCode, failure } from '../errors.js';
 import { MEMBERS_MAX, MEMBERS_ROWS_MAX } from '../limits.js';
 import type { Epoch, Sequence } from '../position.js';
@@ -89,6 +89,8 @@ export function rowsKept(rows: readonly MembersRow[], first: Sequence): MembersR
 const FORMAT = 1;
 const PENDING = 1;
 const SETTLED = 2;
+const SETS = new Recent<MemberSet>();
+const ROWS = new Recent<MembersRow>();
 
 /** The payload of an entry: format u8, kind u8, the old set where it is pending, the new one. */
 export function encodeMembers(members: Members): Uint8Array {
@@ -116,8 +118,7 @@ export function decodeMembers(
 export function writeMembersRows(w: ByteWriter, rows: readonly MembersRow[]): void {
   w.u16(rows.length);
   for (const row of rows) {
-    w.u32(row.epoch).u64(row.sequence);
-    writeMembersOf(w, row);
+    w.recent(ROWS, row, () => writeMembersOf(w.u32(row.epoch).u64(row.sequence), row));
   }
 }
 
@@ -127,26 +128,35 @@ export function readMembersRows(r: ByteReader, code: ErrorCode): MembersRow[] {
   if (count > MEMBERS_ROWS_MAX) throw failure(code, `${count} rows of members`);
   const rows: MembersRow[] = [];
   for (let i = 0; i < count; i++) {
-    const row = { epoch: r.u32(), sequence: r.u64(), ...readMembersOf(r, code) };
+    const row = r.recent(ROWS, () => readRow(r, code));
     if (i > 0 && row.sequence <= rows[i - 1]!.sequence) {
       throw failure(code, `members at ${row.sequence} behind those at ${rows[i - 1]!.sequence}`);
     }
     rows.push(row);
   }
-  return rows;
+  // A list that grew has room for many; nearly all have one row, in thousands of spaces.
+  return rows.slice();
+}
+
+function readRow(r: ByteReader, code: ErrorCode): MembersRow {
+  const epoch = r.u32();
+  const sequence = r.u64();
+  const { next, old } = readMembersOf(r, code);
+  return { epoch, sequence, next, old };
 }
 
 function writeMembersOf(w: ByteWriter, { old, next }: Members): void {
   w.u8(old ? PENDING : SETTLED);
-  if (old) writeSet(w, old);
-  writeSet(w, next);
+  if (old) w.recent(SETS, old, () => writeSet(w, old));
+  w.recent(SETS, next, () => writeSet(w, next));
 }
 
 function readMembersOf(r: ByteReader, code: ErrorCode): Members {
   const kind = r.u8();
   if (kind !== PENDING && kind !== SETTLED) throw failure(code, `members of kind ${kind}`);
-  const old = kind === PENDING ? readSet(r, code) : undefined;
-  return { old, next: readSet(r, code) };
+  const set = (): MemberSet => r.recent(SETS, () => readSet(r, code));
+  const old = kind === PENDING ? set() : undefined;
+  return { old, next: set() };
 }
 
 /** Throws Configuration for what could not be read again. */

@@ -2,13 +2,14 @@
  * The rows of members that a node keeps of a space, and the directories of its epochs: how they
  * grow, what of them is told, how they follow what older releases wrote.
  */
-import type { ByteReader, ByteWriter } from '../bytes.js';
+import { type ByteReader, type ByteWriter, Recent } from '../bytes.js';
 import { MEMBERS_ROWS_MAX } from '../limits.js';
 import type { EpochStart } from '../position.js';
 import { encodeMembers, type MembersRow, UNKNOWN_DIRECTORY } from './members.js';
 
 /** What a list of rows may come to in any frame, unless the newest is longer by itself. */
 const TOLD_BYTES = 24 * 1024;
+const DIRECTORIES = new Recent<string>();
 
 /** The entry's set is the newest one from now on. Bounded: the oldest row goes. */
 export function addMembersRow(rows: MembersRow[], row: MembersRow): void {
@@ -39,6 +40,7 @@ export function rowBytes(row: MembersRow): number {
 
 /** The newest rows, as many as any frame holds; the newest one in any case. */
 export function rowsToTell(rows: readonly MembersRow[]): MembersRow[] {
+  if (rows.length < 2) return [...rows];
   let left = TOLD_BYTES;
   const at = rows.findLastIndex((row) => {
     left -= rowBytes(row);
@@ -48,16 +50,18 @@ export function rowsToTell(rows: readonly MembersRow[]): MembersRow[] {
 }
 
 export function sameRows(a: readonly MembersRow[], b: readonly MembersRow[]): boolean {
+  if (a.length === b.length && a.every((row, i) => row === b[i])) return true;
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
 /** 16 bytes; zeros where nobody knows it. */
 export function writeDirectory(w: ByteWriter, directoryId: string | undefined): void {
-  w.id(directoryId ?? UNKNOWN_DIRECTORY);
+  const id = directoryId ?? UNKNOWN_DIRECTORY;
+  w.recent(DIRECTORIES, id, () => w.id(id));
 }
 
 export function readDirectory(r: ByteReader): string | undefined {
-  const directoryId = r.id();
+  const directoryId = r.recent(DIRECTORIES, () => r.id());
   return directoryId === UNKNOWN_DIRECTORY ? undefined : directoryId;
 }
 
@@ -66,10 +70,17 @@ export function writeDirectories(w: ByteWriter, history: readonly EpochStart[]):
   for (const row of history) writeDirectory(w, row.directoryId);
 }
 
+let lastOf: { readonly row: EpochStart; readonly named: EpochStart } | undefined;
+
 /** Those of a history that was read before them. */
 export function withDirectories(r: ByteReader, history: readonly EpochStart[]): EpochStart[] {
   return history.map((row) => {
     const directoryId = readDirectory(r);
-    return directoryId === undefined ? row : { ...row, directoryId };
+    if (directoryId === undefined) return row;
+    // Thousands of spaces have begun alike: one object for them, which nobody changes.
+    if (lastOf?.row !== row || lastOf.named.directoryId !== directoryId) {
+      lastOf = { row, named: { ...row, directoryId } };
+    }
+    return lastOf.named;
   });
 }

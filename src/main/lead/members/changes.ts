@@ -30,7 +30,7 @@ import { stageMembers } from './entries.js';
 const LOOK_MS = 20;
 /** The same where nothing is under way: a node that is away may come, and says so itself. */
 const QUIET_MS = 250;
-/** A look may take so much of the time. */
+/** Looks at all may take so much of the time. */
 const LOOK_SHARE = 0.1;
 
 /** What counts in a space, for its status. */
@@ -77,8 +77,6 @@ interface Change {
   isBusy: boolean;
   /** Something is to be looked at, whoever is connected. */
   isNew: boolean;
-  /** What counted before the change that is pending. */
-  before: MemberSet | undefined;
 }
 
 export class MemberChanges {
@@ -88,6 +86,11 @@ export class MemberChanges {
   readonly #told = new Map<string, { spaces: string[]; added: string[]; removed: string[] }>();
   /** Who waits until a node counts nowhere. */
   readonly #leaving = new Set<() => void>();
+  /** Of the open ones, those that are looked at in the next turn. */
+  readonly #soon = new Set<SpaceState>();
+  /** When all open ones are looked at again, and until when they are not, monotonic ms. */
+  #allDueMs = 0;
+  #restUntilMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #isLooking = false;
   #isClosed = false;
@@ -121,14 +124,34 @@ export class MemberChanges {
    * @returns those that it is shipped to meanwhile: who still counts is among them
    */
   want(space: SpaceState, wish: readonly string[]): readonly string[] {
-    const known = this.#open.get(space);
-    if (known) Object.assign(known, { wish, isNew: true });
-    else {
-      const mark = Number.POSITIVE_INFINITY;
-      this.#open.set(space, { wish, mark, isBusy: false, isNew: true, before: undefined });
-    }
-    this.#arm(0);
+    // Thousands are made, or led anew, as they are to be: nobody has to look at them.
+    if (this.#open.has(space) || !this.#isAsWished(space, wish)) this.#begin(space, wish);
     return this.#shippedTo(space, wish);
+  }
+
+  #begin(space: SpaceState, wish: readonly string[]): Change {
+    const known = this.#open.get(space);
+    const change = known ?? { wish, mark: Number.POSITIVE_INFINITY, isBusy: false, isNew: true };
+    this.#open.set(space, Object.assign(change, { wish, isNew: true }));
+    this.#lookAt(space);
+    return change;
+  }
+
+  /** Nothing is pending, who counts is who is wished, by what is known of directories now. */
+  #isAsWished(space: SpaceState, wish: readonly string[]): boolean {
+    const row = space.facts.sets.at(-1);
+    if (!row || row.old) return false;
+    const { next: current } = row;
+    const wished = this.#wished(space, wish, Number.POSITIVE_INFINITY);
+    if (!sameSet(current, nextSet(current, this.#own, wished))) return false;
+    if (!current.members.every((m) => this.#isWished(m, wish))) return false;
+    return learners(current, wished).length === 0 && this.#goesWhereItIsTo(space, wish);
+  }
+
+  /** It is shipped to nobody who neither counts nor is wished. */
+  #goesWhereItIsTo(space: SpaceState, wish: readonly string[]): boolean {
+    const ids = this.#shippedTo(space, wish);
+    return space.replicas.every((id) => ids.includes(id));
   }
 
   #shippedTo({ facts }: SpaceState, wish: readonly string[]): readonly string[] {
@@ -199,12 +222,12 @@ export class MemberChanges {
 
   /** Without asking the members before: an operator has said so. Durable when it resolves. */
   async force(space: SpaceState, wish: readonly string[]): Promise<void> {
-    this.want(space, wish);
+    const change = this.#begin(space, wish);
     const current = this.#currentOf(space);
     const isLeft = (m: MemberId): boolean =>
       m.nodeId === this.#parts.nodeId || wish.includes(m.nodeId);
     const members = current.members.filter(isLeft);
-    await this.#write(space, this.#open.get(space)!, current, {
+    await this.#write(space, change, current, {
       next: { ...current, members },
       old: undefined,
     });
@@ -223,8 +246,7 @@ export class MemberChanges {
     const next = row.old ? row.next : nextSet(row.next, this.#own, wished);
     const before = row.old ?? row.next;
     if (sameSet(before, next)) return [];
-    this.want(space, wish);
-    await this.#write(space, this.#open.get(space)!, before, { next, old: undefined });
+    await this.#write(space, this.#begin(space, wish), before, { next, old: undefined });
     return before.members.filter((m) => !next.members.some((o) => fits(o, m)));
   }
 
@@ -238,11 +260,17 @@ export class MemberChanges {
 
   // --- looking -----------------------------------------------------------------------------
 
-  #arm(ms: number): void {
-    if (this.#isClosed || this.#isLooking || (this.#timer && ms > 0)) return;
+  /** In the next turn, whenever all are looked at. */
+  #lookAt(space: SpaceState): void {
+    this.#soon.add(space);
+    this.#arm();
+  }
+
+  #arm(): void {
+    if (this.#isClosed || this.#isLooking || this.#open.size === 0) return;
     clearTimeout(this.#timer);
+    const ms = this.#soon.size > 0 ? 0 : Math.max(0, this.#allDueMs - performance.now());
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
       this.#look().catch((error) => this.#parts.failed(error));
     }, ms);
     this.#timer.unref();
@@ -250,25 +278,38 @@ export class MemberChanges {
 
   async #look(): Promise<void> {
     const beginMs = performance.now();
-    let isQuiet = true;
+    const isOfAll = beginMs >= this.#allDueMs;
+    const soon = [...this.#soon];
+    this.#soon.clear();
     this.#isLooking = true;
     try {
-      const turns = new Turns();
-      for (const [space, change] of this.#open) {
-        if (turns.isOver) await turns.next();
-        turns.spaces--;
-        if (this.#isClosed) return;
-        if (space.facts.role !== 'primary') this.#open.delete(space);
-        else if (change.isBusy) isQuiet = false;
-        else if (this.#mayChange(space, change) && this.#step(space, change)) isQuiet = false;
-      }
+      const isQuiet = await this.#lookThrough(isOfAll ? this.#open.keys() : soon);
       for (const done of [...this.#leaving]) done();
+      const endMs = performance.now();
+      if (isOfAll) this.#restUntilMs = endMs + (endMs - beginMs) / LOOK_SHARE;
+      const dueMs = Math.max(this.#restUntilMs, endMs + (isQuiet ? QUIET_MS : LOOK_MS));
+      this.#allDueMs = isOfAll ? dueMs : Math.min(this.#allDueMs, dueMs);
     } finally {
       this.#isLooking = false;
     }
-    const tookMs = performance.now() - beginMs;
-    const pauseMs = isQuiet ? QUIET_MS : LOOK_MS;
-    if (this.#open.size > 0) this.#arm(Math.max(pauseMs, tookMs / LOOK_SHARE));
+    this.#arm();
+  }
+
+  /** @returns whether nothing is under way in any of them */
+  async #lookThrough(spaces: Iterable<SpaceState>): Promise<boolean> {
+    let isQuiet = true;
+    const turns = new Turns();
+    for (const space of spaces) {
+      if (turns.isOver) await turns.next();
+      turns.spaces--;
+      if (this.#isClosed) break;
+      const change = this.#open.get(space);
+      if (!change) continue;
+      if (space.facts.role !== 'primary') this.#open.delete(space);
+      else if (change.isBusy) isQuiet = false;
+      else if (this.#mayChange(space, change) && this.#step(space, change)) isQuiet = false;
+    }
+    return isQuiet;
   }
 
   /**
@@ -281,10 +322,10 @@ export class MemberChanges {
     if (isFenced || pause || refusal || this.#parts.wal.refusal) return false;
     if (facts.position.sequence > 0) return facts.history.at(-1)?.epoch === facts.epoch;
     if (this.#parts.writeFloor) return true;
-    return !this.#currentOf(space).members.every((m) => this.#isWished(m, change));
+    return !this.#currentOf(space).members.every((m) => this.#isWished(m, change.wish));
   }
 
-  #isWished({ nodeId }: MemberId, { wish }: Change): boolean {
+  #isWished({ nodeId }: MemberId, wish: readonly string[]): boolean {
     return nodeId === this.#parts.nodeId || wish.includes(nodeId);
   }
 
@@ -319,7 +360,7 @@ export class MemberChanges {
     if (isSame) {
       this.#atRest(space, change, learners(current, wished).length > 0);
       // Who goes waits for who comes: looked at until that one is there, or cannot come.
-      const isAsWished = current.members.every((m) => this.#isWished(m, change));
+      const isAsWished = current.members.every((m) => this.#isWished(m, change.wish));
       if (!isAsWished && wished.some((node) => node.isComing)) change.isNew = true;
     } else if (!this.#speaksVersion1(space)) {
       void this.#write(space, change, current, { next, old: current });
@@ -378,11 +419,10 @@ export class MemberChanges {
   /** Nothing can be written now: who neither counts nor is wished gets nothing any more. */
   #atRest(space: SpaceState, change: Change, hasLearners: boolean): void {
     change.isNew = false;
-    const ids = this.#shippedTo(space, change.wish);
     // What is wished is on its way there by itself.
-    const isLeft = space.replicas.some((id) => !ids.includes(id));
-    if (isLeft) this.#busy(change, this.#parts.shipTo(space, ids));
-    else if (!hasLearners) this.#open.delete(space);
+    if (!this.#goesWhereItIsTo(space, change.wish)) {
+      this.#busy(change, this.#parts.shipTo(space, this.#shippedTo(space, change.wish)));
+    } else if (!hasLearners) this.#open.delete(space);
   }
 
   // --- writing -----------------------------------------------------------------------------
@@ -409,7 +449,7 @@ export class MemberChanges {
     });
     this.#busy(change, work);
     await work.catch(() => undefined);
-    this.#arm(0);
+    this.#lookAt(space);
   }
 
   /** A change of many spaces is told once. */

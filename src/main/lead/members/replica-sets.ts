@@ -35,6 +35,7 @@ export class ReplicaSets {
   readonly #parts: ReplicaSetParts;
   /** Nodes that are being removed: no new space goes there. */
   readonly #leaving = new Set<string>();
+  #lastFound: readonly Member[] = [];
 
   /** Changes of addresses that are not over. */
   #readdressing = 0;
@@ -53,25 +54,38 @@ export class ReplicaSets {
     return this.#parts.spaces.spaces.filter((s) => s.facts.role === 'primary');
   }
 
-  /** This node, where it can be dialled, and the named ones whose address is known. */
-  membersOf(nodeIds: readonly string[]): Member[] {
+  /**
+   * This node, where it can be dialled, and the named ones whose address is known. The same list
+   * again where they are the same: thousands of spaces keep it.
+   */
+  membersOf(nodeIds: readonly string[]): readonly Member[] {
     const { nodeId, replication } = this.#parts;
     const address = this.#parts.address();
     const own = address ? [{ nodeId, ...address }] : [];
-    return [...own, ...replication.members.filter((r) => nodeIds.includes(r.nodeId))];
+    const found = [...own, ...replication.members.filter((r) => nodeIds.includes(r.nodeId))];
+    if (!sameMembers(this.#lastFound, found)) this.#lastFound = found;
+    return this.#lastFound;
   }
 
   /** Who follows a led space is durable; replicas that were added while it ran come back. */
   restore(led: readonly SpaceState[]): void {
     const { nodeId, replication, changes } = this.#parts;
     const known = new Set(replication.members.map((m) => m.nodeId));
+    // Most have the same ones, and share what is made of them.
+    let last: readonly Member[] = [];
+    let ids: readonly string[] = [];
     for (const space of led) {
-      const members = space.facts.members.filter((m) => m.nodeId !== nodeId);
-      for (const member of members) {
-        if (!known.has(member.nodeId)) replication.add(member);
-        known.add(member.nodeId);
+      const { members } = space.facts;
+      if (members !== last) {
+        const others = members.filter((m) => m.nodeId !== nodeId);
+        for (const member of others) {
+          if (!known.has(member.nodeId)) replication.add(member);
+          known.add(member.nodeId);
+        }
+        last = members;
+        ids = others.map((m) => m.nodeId);
       }
-      space.replicas = members.map((m) => m.nodeId);
+      space.replicas = ids;
       changes.led(space);
     }
   }

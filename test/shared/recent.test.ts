@@ -1,0 +1,74 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { ByteReader, ByteWriter, Recent } from '#src/shared/bytes.js';
+import { newSpaceFacts } from '#src/shared/log/space-facts.js';
+import { decodeState, StateWriter } from '#src/shared/log/state.js';
+
+const names = fc.array(fc.constantFrom('', 'a', 'ab', 'abc', 'é', ...'0123456789'), {
+  maxLength: 60,
+});
+
+test('what is read and written by way of recent ones is what it would be without', () => {
+  const known = new Recent<string>();
+  fc.assert(
+    fc.property(names, (all) => {
+      const plain = new ByteWriter();
+      const w = new ByteWriter();
+      for (const name of all) {
+        plain.text(name);
+        w.recent(known, name, () => w.text(name));
+      }
+      expect(w.bytes()).toEqual(plain.bytes());
+      const r = new ByteReader(w.bytes(), 'CorruptionDetected');
+      expect(all.map(() => r.recent(known, () => r.text()))).toEqual(all);
+      r.end();
+    }),
+  );
+});
+
+test('what was read as less than its bytes is written as what it is', () => {
+  const known = new Recent<string>();
+  const r = new ByteReader(new ByteWriter().text('ABC').bytes(), 'CorruptionDetected');
+  const read = r.recent(known, () => r.text().toLowerCase());
+  const w = new ByteWriter();
+  w.recent(known, read, () => w.text(read));
+  expect(w.bytes()).toEqual(new ByteWriter().text('abc').bytes());
+});
+
+test('bytes that end before a recent one does are read, and refused', () => {
+  const known = new Recent<string>();
+  const bytes = new ByteWriter().text('abcdef').bytes();
+  const read = (part: Uint8Array): string => {
+    const r = new ByteReader(part, 'CorruptionDetected');
+    return r.recent(known, () => r.text());
+  };
+  expect(read(bytes)).toBe('abcdef');
+  expect(() => read(bytes.subarray(0, 4))).toThrow('CorruptionDetected');
+});
+
+test('thousands of spaces of one state share what they have alike', () => {
+  const writer = new StateWriter(1, 0, {
+    nodeId: 'p',
+    clusterId: 'c',
+    directoryId: undefined,
+    madeAs: 2,
+  });
+  const directoryId = 'd'.repeat(32);
+  for (let n = 0; n < 1_000; n++) {
+    const facts = newSpaceFacts(n.toString(16).padStart(32, '0'), `space-${n}`);
+    const members = [{ nodeId: 'r', host: 'host', port: 1 }];
+    const next = { members: [{ nodeId: 'r', directoryId }], keep: 1 };
+    const sets = [{ epoch: 1, sequence: 0, next, old: undefined }];
+    const history = [{ epoch: 1, startSequence: 1, primaryNodeId: 'e'.repeat(32), directoryId }];
+    writer.space({ lsn: 0, facts: Object.assign(facts, { members, sets, history }) });
+  }
+  const { spaces } = decodeState(writer.finish(0, 0, [], []));
+  const different = (of: (facts: (typeof spaces)[0]['facts']) => unknown): number =>
+    new Set(spaces.map(({ facts }) => of(facts))).size;
+  expect(different((facts) => facts.members)).toBe(1);
+  expect(different((facts) => facts.sets[0])).toBe(1);
+  expect(different((facts) => facts.history[0])).toBe(1);
+  // What changes by itself is its own.
+  expect(different((facts) => facts.sets)).toBe(1_000);
+  expect(different((facts) => facts.history)).toBe(1_000);
+});

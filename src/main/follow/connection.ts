@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import type { History } from '../../shared/lead/epoch.js';
+import { CHANGES_A_TURN } from '../../shared/limits.js';
 import { Receiver } from '../../shared/link/receiver.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import type { Epoch, Sequence } from '../../shared/position.js';
@@ -90,6 +91,8 @@ export class ReceiverConnection implements SnapshotLink {
   #stalledMs = 0;
   #reason = 'the primary closed the connection';
   #acking: NodeJS.Immediate | undefined;
+  /** Frames of answers that are not written yet. */
+  readonly #answers: Uint8Array[] = [];
   /** Epochs that the primary has told, of spaces on which its verdict is to follow. */
   readonly #told = new ToldHistory();
 
@@ -167,9 +170,24 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   #send(frame: PlainFrame): void {
+    this.#sendBytes(encodeFrame(frame, this.version));
+  }
+
+  #sendBytes(bytes: Uint8Array): void {
     if (this.#socket.destroyed) return;
     if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
-    else this.#socket.write(encodeFrame(frame, this.version));
+    else this.#socket.write(bytes);
+  }
+
+  /** Answers of one turn go in one write: a primary that makes spaces asks about thousands. */
+  #answer(frame: PlainFrame): void {
+    if (this.#answers.length === 0) setImmediate(() => this.#sendAnswers());
+    this.#answers.push(encodeFrame(frame, this.version));
+    if (this.#answers.length >= CHANGES_A_TURN) this.#sendAnswers();
+  }
+
+  #sendAnswers(): void {
+    if (this.#answers.length > 0) this.#sendBytes(Buffer.concat(this.#answers.splice(0)));
   }
 
   // --- frames ------------------------------------------------------------------------------
@@ -249,7 +267,7 @@ export class ReceiverConnection implements SnapshotLink {
         const isTold = this.#host.mayReplicate(this.primaryId!, frame.id);
         const space = isTold ? this.#host.spaceById(frame.id) : undefined;
         const { epoch, primary } = space?.facts ?? { epoch: 0, primary: '' };
-        this.#send({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
+        this.#answer({ kind: 'answer', id: frame.id, known: space !== undefined, epoch, primary });
         return;
       }
       case 'bye':

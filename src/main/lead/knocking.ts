@@ -5,6 +5,7 @@
  */
 import { KNOCK_EVERY_MS, KNOCKS_AT_ONCE } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
+import { unlike } from '../../shared/log/space-facts.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { PeerClient } from '../peer/client.js';
 import { pause } from '../runtime/deadline.js';
@@ -40,7 +41,7 @@ function unlinked(
   more: readonly Member[],
 ): Map<string, Member> {
   const found = new Map(more.filter((m) => m.port > 0).map((m) => [m.nodeId, m]));
-  for (const space of spaces()) {
+  for (const space of unlike(spaces())) {
     const { role, primary } = space.facts;
     if (role !== 'replica' || isLinked(primary)) continue;
     for (const member of reachable(space)) {

@@ -283,7 +283,31 @@ export class Roles {
 
   /** A primary introduces its spaces to this node. */
   register(primary: Introducer, rows: readonly SpaceRow[]): Promise<PositionRow[]> {
-    return inParts(rows, (row) => this.#queue.run(() => this.#registerOne(primary, row), row.id));
+    return inParts(
+      rows,
+      (row) =>
+        this.#unchanged(primary, row) ??
+        this.#queue.run(() => this.#registerOne(primary, row), row.id),
+    );
+  }
+
+  /** The answer where all is as it was, as with nearly all when a primary comes back. */
+  #unchanged(primary: Introducer, row: SpaceRow): PositionRow | undefined {
+    const space = this.#spaces.byId(row.id);
+    if (!space || space.slot === 0 || !this.#queue.isIdle(row.id)) return undefined;
+    const { facts, slot } = space;
+    if (facts.epochSeen !== row.epoch || row.sets.some((set) => set.epoch > row.epoch)) {
+      return undefined;
+    }
+    const isLed = facts.primary === primary.nodeId && !isOtherDirectory(facts, primary);
+    if (!isLed || !isFollowing(facts, primary, row) || this.#isOwnBeginning(space, primary)) {
+      return undefined;
+    }
+    const isStaged = this.#memory.durable(slot) < this.#memory.allocated(slot);
+    if (isStaged || space.refusal || this.#hooks.isInstalling(space)) return undefined;
+    space.toldSets = row.sets;
+    this.#hooks.followed(space);
+    return positionRow(row.handle, 'follows', space, this.#hooks.appliedTo(space));
   }
 
   async #registerOne(primary: Introducer, row: SpaceRow): Promise<PositionRow> {
@@ -372,10 +396,8 @@ export class Roles {
     const { epoch, members } = row;
     const { nodeId: primary, directoryId } = from;
     space.toldSets = row.sets;
+    if (isFollowing(facts, from, row)) return;
     const sets = startingSets(facts, row.sets);
-    const isSame = facts.role === 'replica' && epoch === facts.epoch && !facts.copied;
-    const isKnown = facts.directoryId === directoryId && sameRows(facts.sets, sets);
-    if (isSame && isKnown && sameMembers(facts.members, members)) return;
     const next = { ...facts, role: 'replica' as const, epoch, primary, directoryId, members, sets };
     await this.#wal.record(roleRecord(next), () => {
       becomeReplica(space);
@@ -423,6 +445,14 @@ function startingSets({ sets, position }: SpaceFacts, told: readonly MembersRow[
   if (sequence > 0 && sets.length > 0) return sets;
   const rows = rowsUpTo(told, sequence);
   return rows.length > 0 ? rows : sets;
+}
+
+/** Durably, and with all that its primary says of it now. */
+function isFollowing(facts: SpaceFacts, { directoryId }: Introducer, row: SpaceRow): boolean {
+  const isSame = facts.role === 'replica' && row.epoch === facts.epoch && !facts.copied;
+  if (!isSame || facts.directoryId !== directoryId) return false;
+  const sets = startingSets(facts, row.sets);
+  return sameRows(facts.sets, sets) && sameMembers(facts.members, row.members);
 }
 
 /** It has the name of the node that is followed, and is another directory. */

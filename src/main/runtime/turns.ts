@@ -26,7 +26,10 @@ export class Turns implements Effort {
  * Does the same for all, so many beside each other that they share an fdatasync, and no more.
  * Rejects with the first failure once those beside it are over; what comes behind is not begun.
  */
-export async function inParts<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
+export async function inParts<T, R>(
+  all: readonly T[],
+  work: (one: T) => Promise<R> | R,
+): Promise<R[]> {
   const done: R[] = [];
   for (let i = 0; i < all.length; i += CHANGES_A_TURN) {
     const part = await Promise.allSettled(all.slice(i, i + CHANGES_A_TURN).map(work));

@@ -3,7 +3,7 @@
  * one, where they stand in one that it has led. Only an answer is one: a connection that is refused
  * or lost is dialled again, for as long as there is time (row 85).
  */
-import type { FromShipper } from '../../shared/link/control.js';
+import type { AnswerRow } from '../../shared/link/control.js';
 import type { Epoch } from '../../shared/position.js';
 import type { SpaceState } from '../log/space-table.js';
 import { pause, within } from '../runtime/deadline.js';
@@ -61,11 +61,7 @@ export class MemberQuestions {
     this.#all.delete(shipper);
   }
 
-  answered(
-    shipper: ShipperHandle,
-    id: string,
-    answer: Extract<FromShipper, { kind: 'answer' }>['answer'],
-  ): void {
+  answered(shipper: ShipperHandle, id: string, answer: AnswerRow['answer']): void {
     const known = answer?.known && { replicaId: shipper.replica.nodeId, ...answer };
     this.#of(shipper).asked.get(id)?.(known || (answer && 'unknown'));
   }
@@ -115,7 +111,7 @@ export class MemberQuestions {
         }
         const answer = await new Promise<SpaceAnswer | 'unknown' | undefined>((resolve) => {
           this.#of(shipper).asked.set(id, resolve);
-          shipper.post({ kind: 'ask', id, name });
+          shipper.ask(id, name);
         });
         if (answer) return answer;
         // The link was lost before main has heard of it.

@@ -240,17 +240,14 @@ export class Replication {
     for (const s of allowed ? spaces : []) {
       s.replicas = s.replicas.filter((id) => mayReplicate(allowed, id, s.facts.name));
     }
-    // Made once for all that get it.
     const shipped = spaces.map(shippedSpace);
     for (const shipper of this.shippers) {
-      const isTo = (s: SpaceState): boolean => s.replicas.includes(shipper.replica.nodeId);
-      for (const s of spaces) {
-        if (isTo(s)) continue;
+      const { nodeId } = shipper.replica;
+      for (const s of spaces.filter((s) => !s.replicas.includes(nodeId))) {
         shipper.removeSpace(s.slot);
-        this.snapshots.forget(pairOf(s, shipper.replica.nodeId));
+        this.snapshots.forget(pairOf(s, nodeId));
       }
-      const own = shipped.filter((_, i) => isTo(spaces[i]!));
-      if (own.length > 0) shipper.addSpaces(own);
+      shipper.addSpaces(shipped.filter((_, i) => spaces[i]!.replicas.includes(nodeId)));
     }
     this.links.look();
   }
@@ -350,13 +347,14 @@ export class Replication {
       case 'locate':
         this.#answer(shipper, message, this.#relocate(shipper, message));
         return;
-      case 'answer': {
-        const space = this.#spaces.byId(message.id);
-        // Made here meanwhile, or while it was asked.
-        if (space && message.answer) this.#hooks.fenced(space, message.answer.epoch, undefined);
-        this.questions.answered(shipper, message.id, message.answer);
+      case 'answers':
+        for (const { id, answer } of message.rows) {
+          const space = answer && this.#spaces.byId(id);
+          // Made here meanwhile, or while it was asked.
+          if (space) this.#hooks.fenced(space, answer.epoch, undefined);
+          this.questions.answered(shipper, id, answer);
+        }
         return;
-      }
     }
   }
 
@@ -379,8 +377,6 @@ export class Replication {
       shipper.post({ kind: 'give-up', connection: asked.connection, reason, code });
     });
   }
-
-  // --- verdicts ----------------------------------------------------------------------------
 
   async #judge(
     shipper: ShipperHandle,

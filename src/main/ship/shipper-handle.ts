@@ -2,6 +2,7 @@
 
 import { CLOSE_DEADLINE_MS } from '../../shared/limits.js';
 import type {
+  AskedSpace,
   FromShipper,
   LinkReport,
   LinkState,
@@ -100,6 +101,8 @@ export class ShipperHandle {
   readonly #spaces = new Map<number, ShippedSpace>();
   /** Of them, those that its thread is told of at the end of this turn. */
   readonly #news = new Map<number, ShippedSpace>();
+  /** Of which its thread asks at the end of this turn. */
+  readonly #asked: AskedSpace[] = [];
   #telling: NodeJS.Immediate | undefined;
   /** When the last question was put that nobody answered in time, monotonic ms; 0: none was. */
   #unansweredMs = 0;
@@ -229,6 +232,7 @@ export class ShipperHandle {
 
   /** From now on this replica is introduced to the spaces; a known one is told anew. */
   addSpaces(spaces: readonly ShippedSpace[]): void {
+    if (spaces.length === 0) return;
     // It is dialled for them, however often that was in vain.
     this.#hopeUntilMs = performance.now() + LINK_HOPE_MS;
     for (const space of spaces) {
@@ -241,9 +245,16 @@ export class ShipperHandle {
     this.#telling ??= setImmediate(() => this.#tellNews());
   }
 
+  /** Whether its replica knows a space; what one turn asks goes together. */
+  ask(id: string, name: string): void {
+    this.#asked.push({ id, name });
+    this.#telling ??= setImmediate(() => this.#tellNews());
+  }
+
   #tellNews(): void {
     clearImmediate(this.#telling);
     this.#telling = undefined;
+    if (this.#asked.length > 0) this.post({ kind: 'ask', spaces: this.#asked.splice(0) });
     if (this.#isResting || this.#news.size === 0) return;
     this.post({ kind: 'spaces', spaces: [...this.#news.values()] });
     this.#news.clear();

@@ -90,6 +90,18 @@ export interface VerdictAnswer {
   readonly history: readonly EpochStart[];
 }
 
+export interface AskedSpace {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** What a replica says of a space that it was asked about. */
+export interface AnswerRow {
+  readonly id: string;
+  /** undefined: there was no link to ask over. */
+  readonly answer: { known: boolean; epoch: Epoch; primary: string } | undefined;
+}
+
 export type ToShipper =
   | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
   /** This replica gets nothing of the space: for good, or (cut) until it is introduced again. */
@@ -105,7 +117,8 @@ export type ToShipper =
       readonly next: Sequence;
       readonly lsn: Lsn;
     }
-  | { readonly kind: 'ask'; readonly id: string; readonly name: string }
+  /** Whether it knows these spaces: all that one turn asks. */
+  | { readonly kind: 'ask'; readonly spaces: readonly AskedSpace[] }
   /** A whole frame, to be sent as it is. */
   | { readonly kind: 'frame'; readonly connection: number; readonly bytes: Uint8Array }
   /** Main could not answer: the link ends with this reason instead of waiting in silence. */
@@ -189,9 +202,4 @@ export type FromShipper =
       readonly slot: Slot;
       readonly next: Sequence;
     }
-  /** An answer, or `undefined` when there is no link to ask over. */
-  | {
-      readonly kind: 'answer';
-      readonly id: string;
-      readonly answer: { known: boolean; epoch: Epoch; primary: string } | undefined;
-    };
+  | { readonly kind: 'answers'; readonly rows: readonly AnswerRow[] };

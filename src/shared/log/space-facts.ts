@@ -96,6 +96,27 @@ export interface DamagedRange {
   readonly doubt?: 'record' | 'end' | undefined;
 }
 
+/**
+ * Of spaces on the same nodes, led by the same one, the first of each run: what is asked of nodes is
+ * asked of thousands of spaces once. Alike is what shares its objects (bytes.ts, Recent).
+ */
+export function* unlike<S extends { readonly facts: SpaceFacts }>(
+  spaces: Iterable<S>,
+): Generator<S> {
+  let last: SpaceFacts | undefined;
+  for (const space of spaces) {
+    const { facts } = space;
+    if (last === undefined || !isAlike(facts, last)) yield space;
+    last = facts;
+  }
+}
+
+function isAlike(a: SpaceFacts, b: SpaceFacts): boolean {
+  const [own, other] = [a.sets.at(-1), b.sets.at(-1)];
+  const isOfSame = own?.next === other?.next && own?.old === other?.old;
+  return isOfSame && a.role === b.role && a.primary === b.primary && a.members === b.members;
+}
+
 /** An epoch has been heard of. Where it is news, nobody has been promised it here. */
 export function seeEpoch(facts: SpaceFacts, epoch: Epoch): void {
   if (epoch <= facts.epochSeen) return;

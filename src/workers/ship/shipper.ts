@@ -13,6 +13,7 @@ import {
   HELLO_FRAME_MAX_BYTES,
 } from '../../shared/limits.js';
 import type {
+  AskedSpace,
   FromShipper,
   ShippedSpace,
   ShipperStart,
@@ -74,7 +75,7 @@ export class Shipper {
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #questions = new Questions(
     (message) => this.#tell(message),
-    (frame) => this.#send(frame),
+    (frames) => this.#sendAll(frames),
   );
   #toldTraffic: Traffic | undefined;
   #closing = false;
@@ -239,6 +240,12 @@ export class Shipper {
     this.#sendBytes(encodeFrame(frame, this.#handshake.version));
   }
 
+  /** In one write. */
+  #sendAll(frames: readonly PlainFrame[]): void {
+    const { version } = this.#handshake;
+    this.#sendBytes(Buffer.concat(frames.map((frame) => encodeFrame(frame, version))));
+  }
+
   #sendBytes(bytes: Uint8Array): void {
     this.#socket?.write(bytes);
     this.#step({ kind: 'wrote' });
@@ -374,7 +381,7 @@ export class Shipper {
         return;
       }
       case 'ask':
-        this.#ask(message.id, message.name);
+        this.#ask(message.spaces);
         return;
       case 'frame':
         if (message.connection === this.#connection) this.#sendBytes(message.bytes);
@@ -436,10 +443,10 @@ export class Shipper {
     this.#sender.leave(slot, performance.now());
   }
 
-  #ask(id: string, name: string): void {
+  #ask(spaces: readonly AskedSpace[]): void {
     const { state, isOpen } = this.#sender;
     const isAway = state === 'waiting' || state === 'failed' || state === 'closed';
-    this.#questions.ask(id, name, isOpen ? 'open' : isAway ? 'away' : 'dialled');
+    this.#questions.ask(spaces, isOpen ? 'open' : isAway ? 'away' : 'dialled');
   }
 
   #acked(rows: readonly AckRow[]): void {

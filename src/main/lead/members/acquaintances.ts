@@ -13,6 +13,7 @@ import {
   VOUCHED_MAX,
 } from '../../../shared/limits.js';
 import type { Member } from '../../../shared/log/node-record.js';
+import { unlike } from '../../../shared/log/space-facts.js';
 import { countingSets } from '../../../shared/members/members.js';
 import { type AllowedSpaces, mayReplicate } from '../../../shared/names.js';
 import type { SpaceState } from '../../log/space-table.js';
@@ -70,7 +71,7 @@ export class Acquaintances {
     };
     for (const member of known()) meet(member);
     this.#hasSpaces = false;
-    for (const { slot, facts } of spaces()) {
+    for (const { slot, facts } of unlike(spaces())) {
       if (slot === 0) continue;
       this.#hasSpaces = true;
       for (const member of facts.members) meet(member);

@@ -341,8 +341,8 @@ export const DEFAULT_STALLED_AFTER_MS = 10_000;
 export const DEFAULT_METRICS_PREFIX = 'engram_';
 /** Primaries that metrics tell apart; of those beyond, the ones that are away are forgotten. */
 export const PRIMARIES_KEPT = 64;
-/** A scrape that takes longer has failed. */
-export const SCRAPE_DEADLINE_MS = 10_000;
+/** A scrape of which nothing more comes for so long has failed: its text is made in pieces. */
+export const SCRAPE_SILENCE_MS = 10_000;
 
 /** How far those that follow a space may fall behind in memory before they read the log. */
 export const TAIL_QUEUE_BYTES = 4 * MiB;

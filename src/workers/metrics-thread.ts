@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Metric, Registry } from 'prom-client';
 import { registeredMetrics } from '../shared/metrics/catalog.js';
+import { piecesOf } from '../shared/metrics/pieces.js';
 import {
   type FormatterStart,
   MetricView,
@@ -16,15 +17,18 @@ for (const metric of registeredMetrics(prefix, async () => view)) {
   registry.registerMetric(metric as unknown as Metric);
 }
 
-async function answer(asked: ScrapeAsked): Promise<ScrapeAnswer> {
-  try {
-    view.update(asked);
-    return { contentType: registry.contentType, body: await registry.metrics() };
-  } catch (error) {
-    return { failed: String(error) };
-  }
+const tell = (answer: ScrapeAnswer, moved: ArrayBuffer[] = []): void => {
+  parentPort!.postMessage(answer, moved);
+};
+
+async function answer(asked: ScrapeAsked): Promise<void> {
+  view.update(asked);
+  const names = registry.getMetricsAsArray().map(({ name }) => name);
+  const pieces = piecesOf(names, (name) => registry.getSingleMetricAsString(name));
+  for await (const piece of pieces) tell({ piece }, [piece.buffer]);
+  tell({ contentType: registry.contentType });
 }
 
-parentPort!.on('message', async (asked: ScrapeAsked) => {
-  parentPort!.postMessage(await answer(asked));
+parentPort!.on('message', (asked: ScrapeAsked) => {
+  answer(asked).catch((error) => tell({ failed: String(error) }));
 });

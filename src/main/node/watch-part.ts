@@ -20,7 +20,7 @@ import type { Cluster } from '../watch/cluster/cluster.js';
 import { DiskRoom } from '../watch/health/disk-room.js';
 import type { HttpSurface } from '../watch/http-server.js';
 import type { MetricParts } from '../watch/metric-facts.js';
-import { Metrics, type Scrape } from '../watch/metrics.js';
+import { Metrics, type Scrape, type ScrapePieces } from '../watch/metrics.js';
 import type { Pulse, SeenNode } from '../watch/seen-node.js';
 import type { NodeSummary, SpaceGlance } from '../watch/status.js';
 import { StatusBoard } from '../watch/status-board.js';
@@ -193,8 +193,12 @@ export class WatchPart implements SeenNode {
     return { ...summaryOf(this.#seen), crashes: this.#given.openings.crashes };
   }
 
-  metrics(): Promise<Scrape> {
+  scrape(): Promise<ScrapePieces> {
     return this.#metrics.scrape();
+  }
+
+  metrics(): Promise<Scrape> {
+    return this.#metrics.text();
   }
 
   /** Nobody operates it any more; it answers to the end. */

@@ -52,7 +52,8 @@ export interface Shown {
 interface Answer {
   readonly code: number;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string | Buffer;
+  /** In one piece, or in several. */
+  readonly body: string | Buffer | readonly Uint8Array[];
 }
 
 /** Answers a GET of one path. */
@@ -177,9 +178,13 @@ async function answer(
   }
   request.socket.setTimeout(HTTP_REQUEST_MS);
   const { code, headers, body } = given;
-  const length = code === 304 ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
+  const pieces = body instanceof Array ? body : [body];
+  const bytes = pieces.reduce((sum, piece) => sum + Buffer.byteLength(piece), 0);
+  const length = code === 304 ? {} : { 'content-length': `${bytes}` };
   const plain = { ...SECURITY_HEADERS, 'cache-control': 'no-store' };
-  response.writeHead(code, { ...plain, ...headers, ...length }).end(body);
+  response.writeHead(code, { ...plain, ...headers, ...length });
+  for (const piece of pieces) if (piece.length > 0) response.write(piece);
+  response.end();
   // A body that nobody has asked for is not read.
   if (!request.complete) request.resume();
 }
@@ -218,8 +223,8 @@ function routesOf({ node, board, cluster }: Shown, alertMs: number): Map<string,
     [
       '/metrics',
       plain(async () => {
-        const { contentType, body } = await node.metrics();
-        return { code: 200, headers: { 'content-type': contentType }, body };
+        const { contentType, pieces } = await node.scrape();
+        return { code: 200, headers: { 'content-type': contentType }, body: pieces };
       }),
     ],
     ['/live', plain(async () => json({ live: true, uptimeMs: Math.round(board.uptimeMs) }))],

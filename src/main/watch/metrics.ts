@@ -5,7 +5,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import { failure } from '../../shared/errors.js';
-import { SCRAPE_DEADLINE_MS } from '../../shared/limits.js';
+import { SCRAPE_SILENCE_MS } from '../../shared/limits.js';
 import { registeredMetrics } from '../../shared/metrics/catalog.js';
 import {
   type FormatterStart,
@@ -24,8 +24,17 @@ export interface Scrape {
   readonly body: string;
 }
 
+/** The text as UTF-8, in the pieces in which it was made. */
+export interface ScrapePieces {
+  readonly contentType: string;
+  readonly pieces: readonly Uint8Array[];
+}
+
 interface Asked {
-  readonly resolve: (scrape: Scrape) => void;
+  readonly pieces: Uint8Array[];
+  /** It gives up what makes nothing: each piece begins it anew. */
+  readonly deadline: NodeJS.Timeout;
+  readonly resolve: (scrape: ScrapePieces) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -39,7 +48,8 @@ export class Metrics {
   #told: MetricPlaces | undefined;
   #asked: Asked | undefined;
   /** Whoever asks while a scrape is under way gets the same one. */
-  #running: Promise<Scrape> | undefined;
+  #running: Promise<ScrapePieces> | undefined;
+  #texting: Promise<Scrape> | undefined;
   #isClosed = false;
 
   constructor(parts: MetricParts, counters: SharedArrayBuffer) {
@@ -54,18 +64,28 @@ export class Metrics {
    * All metrics as of now. Rejects PackageMissing, WorkerLost, Closed, or what the host's registry
    * rejects.
    */
-  scrape(): Promise<Scrape> {
+  scrape(): Promise<ScrapePieces> {
     this.#running ??= this.#scrape().finally(() => {
       this.#running = undefined;
     });
     return this.#running;
   }
 
-  async #scrape(): Promise<Scrape> {
+  /** The same as one text, for a host that serves it itself. */
+  text(): Promise<Scrape> {
+    this.#texting ??= this.scrape()
+      .then(({ contentType, pieces }) => ({ contentType, body: Buffer.concat(pieces).toString() }))
+      .finally(() => {
+        this.#texting = undefined;
+      });
+    return this.#texting;
+  }
+
+  async #scrape(): Promise<ScrapePieces> {
     if (this.#isClosed) throw failure('Closed', 'metrics of a closed node');
     if (this.#registry) {
       const body = await this.#registry.metrics();
-      return { contentType: this.#registry.contentType, body };
+      return { contentType: this.#registry.contentType, pieces: [Buffer.from(body)] };
     }
     const facts = await metricFacts(this.#parts);
     const { now } = this.#places;
@@ -85,7 +105,8 @@ export class Metrics {
     worker.unref();
     worker.on('message', (answer: ScrapeAnswer) => {
       if ('failed' in answer) this.#failed(answer.failed);
-      else this.#take()?.resolve(answer);
+      else if ('piece' in answer) this.#came(answer.piece);
+      else this.#whole(answer.contentType);
     });
     let reason = 'it ended by itself';
     worker.on('error', (error) => {
@@ -100,19 +121,28 @@ export class Metrics {
     return worker;
   }
 
-  async #ask(worker: Worker, asked: ScrapeAsked): Promise<Scrape> {
-    let timer: NodeJS.Timeout | undefined;
+  async #ask(worker: Worker, asked: ScrapeAsked): Promise<ScrapePieces> {
+    const deadline = setTimeout(() => void worker.terminate(), SCRAPE_SILENCE_MS);
     worker.ref();
     try {
-      return await new Promise<Scrape>((resolve, reject) => {
-        this.#asked = { resolve, reject };
-        timer = setTimeout(() => void worker.terminate(), SCRAPE_DEADLINE_MS);
+      return await new Promise<ScrapePieces>((resolve, reject) => {
+        this.#asked = { pieces: [], deadline, resolve, reject };
         worker.postMessage(asked);
       });
     } finally {
-      clearTimeout(timer);
+      clearTimeout(deadline);
       worker.unref();
     }
+  }
+
+  #came(piece: Uint8Array): void {
+    this.#asked?.pieces.push(piece);
+    this.#asked?.deadline.refresh();
+  }
+
+  #whole(contentType: string): void {
+    const asked = this.#take();
+    asked?.resolve({ contentType, pieces: asked.pieces });
   }
 
   #take(): Asked | undefined {

@@ -11,7 +11,7 @@ import type { PairGlance } from '../ship/lag-monitor.js';
 import type { NodeEventName, NodeEvents } from '../tell/events.js';
 import type { Level } from '../tell/line.js';
 import type { RecentEvent } from '../tell/logger.js';
-import type { Scrape } from './metrics.js';
+import type { ScrapePieces } from './metrics.js';
 import type { NodeSummary, SpaceGlance, SpaceStatus } from './status.js';
 
 export interface SeenSpace {
@@ -31,7 +31,7 @@ export interface SeenNode {
   pulse(): Pulse;
   /** Asks the file system of the directory how much room it has. */
   lookAtDisk(): Promise<void>;
-  metrics(): Promise<Scrape>;
+  scrape(): Promise<ScrapePieces>;
   /**
    * A glance for lists of very many spaces: `status()` makes twenty times as much of it.
    * @param pair holds the figures of one replica during each call of `each`

@@ -114,9 +114,10 @@ export interface ScrapeAsked {
   readonly places: MetricPlaces | undefined;
 }
 
-/** The text, or why there is none. */
+/** The next piece of the text, that it was the last one, or why there is none. */
 export type ScrapeAnswer =
-  | { readonly contentType: string; readonly body: string }
+  | { readonly piece: Uint8Array }
+  | { readonly contentType: string }
   | { readonly failed: string };
 
 export interface ReplicaView {

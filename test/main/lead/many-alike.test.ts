@@ -15,7 +15,9 @@ function alike(count: number): SpaceState[] {
   return Array.from({ length: count }, (_, n) => {
     const facts = newSpaceFacts(n.toString(16).padStart(32, '0'), `space-${n}`);
     const sets = [{ epoch: 1, sequence: 0, next, old: undefined }];
-    return { facts: Object.assign(facts, { members, sets, primary: 'p' }) } as SpaceState;
+    return {
+      facts: Object.assign(facts, { members, sets, primary: 'p' }),
+    } as unknown as SpaceState;
   });
 }
 

@@ -97,8 +97,8 @@ export interface DamagedRange {
 }
 
 /**
- * Of spaces on the same nodes, led by the same one, the first of each run: what is asked of nodes is
- * asked of thousands of spaces once. Alike is what shares its objects (bytes.ts, Recent).
+ * Of spaces on the same nodes, led by the same one, the first of each run: what is asked of nodes
+ * is asked of thousands of spaces once. Alike is what shares its objects (bytes.ts, Recent).
  */
 export function* unlike<S extends { readonly facts: SpaceFacts }>(
   spaces: Iterable<S>,

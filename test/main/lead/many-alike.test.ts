@@ -55,7 +55,7 @@ test('a node that follows thousands of spaces looks once where their members are
   expect(looks).toBe(1);
 });
 
-test('spaces that a primary leads on are introduced to who has them without a change each', async () => {
+test('spaces that a primary leads on are introduced without a change each', async () => {
   const b = await each.start('b', { listen: { host: '127.0.0.1', port: 0 } });
   const options = { replicas: [at('b', b.address!.port)] };
   const a = await each.start('a', options);

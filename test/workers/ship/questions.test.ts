@@ -44,7 +44,7 @@ test('a link that is lost has answered what it has answered, and nothing else', 
   ]);
 });
 
-test('what was asked before the link was open is asked when it is; without one nobody answers', () => {
+test('what was asked before the link is asked when it opens; without one nobody answers', () => {
   const { questions, told, writes } = asking();
   questions.opened();
   questions.ask(SPACES, 'dialled');

@@ -64,13 +64,13 @@ async function groupsOf(node) {
 function tightLoop(perGroup, entries) {
   const counts = new NodeCounts();
   const before = process.cpuUsage();
-  let turnMs = 1;
+  const turn = { ms: 1 };
   for (let done = 0; done < entries; done += perGroup) {
     const group = new OpenGroup(undefined, 1, undefined);
     for (let n = 0; n < perGroup; n++) {
       // A turn reads the clock once.
-      if (n % BURST === 0) turnMs = performance.now();
-      group.append(turnMs);
+      if (n % BURST === 0) turn.ms = performance.now();
+      group.append(turn);
     }
     counts.group(perGroup, perGroup * (256 + OVERHEAD_BYTES));
     counts.sync(0.2, 0.1);

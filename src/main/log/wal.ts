@@ -41,6 +41,12 @@ export class Wal {
   #unsettled = new Set<LogGroup>();
   readonly #waiting: WaitingRoom;
   #pumpScheduled = false;
+  /** Made once: a function that makes another has a scope to make in each call, an entry's too. */
+  readonly #pump = (): void => {
+    this.#pumpScheduled = false;
+    this.#clock.nextTurn();
+    this.#step(undefined);
+  };
   readonly #output: LogOutput;
   readonly #place: PlaceWatch;
   #timer: NodeJS.Timeout | undefined;
@@ -55,7 +61,7 @@ export class Wal {
   readonly #clock = new EntryClock();
   readonly #counts: NodeCounts;
   /** When the turn of the event loop began that stages now. */
-  #turnMs = 0;
+  readonly #turn = { ms: 0 };
 
   constructor(
     memory: NodeMemory,
@@ -139,7 +145,7 @@ export class Wal {
     this.#schedule();
     this.#clock.stamp(space);
     const sequence = this.#memory.allocate(space.slot, 1);
-    open.enter(space, sequence, type, size, this.#turnMs);
+    open.enter(space, sequence, type, size, this.#turn);
     if (settled) open.settled.push(settled);
     return sequence;
   }
@@ -156,7 +162,7 @@ export class Wal {
     this.#schedule();
     this.#clock.stamp(space);
     const first = this.#memory.allocate(space.slot, count);
-    open.enterAll(space, first, count, this.#turnMs);
+    open.enterAll(space, first, count, this.#turn);
     open.settled.push(entries);
     return first;
   }
@@ -257,13 +263,9 @@ export class Wal {
   /** One pump per turn of the event loop: everything that a turn stages goes together. */
   #schedule(): void {
     if (this.#pumpScheduled) return;
-    this.#turnMs = performance.now();
+    this.#turn.ms = performance.now();
     this.#pumpScheduled = true;
-    process.nextTick(() => {
-      this.#pumpScheduled = false;
-      this.#clock.nextTurn();
-      this.#step(undefined);
-    });
+    process.nextTick(this.#pump);
   }
 
   #step(input: CommitInput<LogGroup> | undefined): void {

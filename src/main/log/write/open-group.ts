@@ -41,6 +41,12 @@ export interface LogGroup extends Group {
   aside: RunTable | undefined;
 }
 
+/** A turn of the event loop. An object, for a fraction that is handed on is one for each entry. */
+export interface Turn {
+  /** When it began. */
+  readonly ms: number;
+}
+
 /** Turns of the event loop that a group tells apart; what comes later counts as of the last. */
 const TURNS_MAX = 64;
 
@@ -77,10 +83,10 @@ export class OpenGroup {
   }
 
   /** Puts the header before a payload that stands behind it already, and accounts for both. */
-  enter(space: SpaceState, sequence: Sequence, type: number, size: number, turnMs: number): void {
+  enter(space: SpaceState, sequence: Sequence, type: number, size: number, turn: Turn): void {
     const { slot, facts, timeLow, timeHigh } = space;
     stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
-    if (slot !== 0) this.append(turnMs);
+    if (slot !== 0) this.append(turn);
     if (isOfLibrary(type)) {
       space.stagedOwn.push(sequence);
       if (type === MEMBERS_ENTRY) this.holdsMembers = true;
@@ -89,19 +95,19 @@ export class OpenGroup {
   }
 
   /** The same for entries that stand behind each other; each header holds its type and size. */
-  enterAll(space: SpaceState, first: Sequence, count: number, turnMs: number): void {
+  enterAll(space: SpaceState, first: Sequence, count: number, turn: Turn): void {
     const { view } = this.slab;
     for (let i = 0; i < count; i++) {
       const type = readType(view, this.bytes);
-      this.enter(space, first + i, type, readPayloadSize(view, this.bytes), turnMs);
+      this.enter(space, first + i, type, readPayloadSize(view, this.bytes), turn);
     }
   }
 
-  /** One more append, of the turn that began at `turnMs`. Public for who measures what it costs. */
-  append(turnMs: number): void {
-    if (turnMs !== this.#turnMs && this.turns.length < 2 * TURNS_MAX) {
-      this.#turnMs = turnMs;
-      this.turns.push(turnMs, this.appended);
+  /** One more append of that turn. Public for who measures what it costs. */
+  append(turn: Turn): void {
+    if (turn.ms !== this.#turnMs && this.turns.length < 2 * TURNS_MAX) {
+      this.#turnMs = turn.ms;
+      this.turns.push(turn.ms, this.appended);
     }
     this.appended++;
   }

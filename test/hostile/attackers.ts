@@ -4,6 +4,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { HELLO_FRAME_MAX_BYTES } from '#src/shared/limits.js';
 import { DiallerAuth, ListenerAuth, nonceOf } from '#src/shared/wire/auth.js';
+import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
 import { SPOKEN } from '#src/shared/wire/greeting.js';
 import { FEATURE_PEER_CALL } from '#src/shared/wire/peer-frames.js';
@@ -127,7 +128,7 @@ export class Attackers {
     this.counts.connection(`${who.nodeId}, ${isCall ? 'peer call' : 'link'}`);
     const socket = this.#transport.dial(port, who.nodeId);
     await on(socket, async () => {
-      const features = isCall ? FEATURE_PEER_CALL : 0;
+      const features = isCall ? FEATURE_PEER_CALL : this.chance(2) * FEATURE_MIXED;
       const hello = helloOf(who, peerId, features);
       const nonce = nonceOf(who.directoryId, randomBytes(16));
       const parties = { clusterId: who.clusterId, dialler: who.nodeId, listener: peerId };

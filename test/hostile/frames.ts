@@ -5,8 +5,10 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { idWords } from '#src/shared/bytes.js';
 import { crc32c } from '#src/shared/crc.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
 import { BATCHES, writeFrameHeader } from '#src/shared/wire/frame.js';
 import {
   decodeFrame,
@@ -15,7 +17,7 @@ import {
   type PlainFrame,
 } from '#src/shared/wire/protocol.js';
 import type { Chance } from '../support/chance.js';
-import { batchFrame } from '../support/wire-client.js';
+import { batchFrame, type MixedRun, mixedFrame } from '../support/wire-client.js';
 
 const GOLDEN = path.join(import.meta.dirname, '../golden/wire/frames.json');
 /** Beyond the highest epoch that is known nobody is believed. */
@@ -127,7 +129,10 @@ export class HostileFrames {
   #batch(): Uint8Array {
     const { space, last, epoch } = this.#facts;
     const first = Math.max(1, last + this.#chance(4) - 2);
-    const bytes = Uint8Array.from(batchFrame(space, first, first + this.#chance(5), epoch));
+    const one = { name: space, first, last: first + this.#chance(5), epoch };
+    const frame =
+      this.#chance(2) === 0 ? this.#mixed(one) : batchFrame(space, first, one.last, epoch);
+    const bytes = Uint8Array.from(frame);
     const view = new DataView(bytes.buffer);
     for (let n = this.#chance(3); n > 0; n--) this.#edit(view, FRAME_HEADER_BYTES);
     const at = FRAME_HEADER_BYTES + BATCH.length;
@@ -137,6 +142,19 @@ export class HostileFrames {
     }
     writeFrameHeader(view, 0, BATCHES, bytes.length - FRAME_HEADER_BYTES, 0);
     return bytes;
+  }
+
+  /** Beside others: of that space, of none that is here, of the node itself, of other epochs. */
+  #mixed(one: MixedRun): Buffer {
+    const own = idWords(NODE_SPACE_ID);
+    const runs = Array.from({ length: 2 + this.#chance(5) }, (_, n): MixedRun => {
+      const first = this.#pick([one.first, one.last + 1, 1, 2 ** 53 - 3]);
+      const name = this.#pick([one.name, one.name, `elsewhere ${n}`, own]);
+      const epoch = this.#pick([one.epoch!, one.epoch!, 0, 2 ** 32 - 1]);
+      return { name, first, last: first + this.#chance(3), epoch };
+    });
+    runs[this.#chance(runs.length)] = one;
+    return mixedFrame(runs);
   }
 
   #changed(from: Uint8Array, edits: number): Uint8Array {

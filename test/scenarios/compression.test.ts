@@ -1,17 +1,17 @@
 /** Compression between real nodes: agreed on, mixed with nodes that have none, and abused. */
 import { randomBytes } from 'node:crypto';
-import net from 'node:net';
 import { expect, test } from 'vitest';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { idOf } from '#src/shared/names.js';
 import { encodeBatchHeader } from '#src/shared/wire/batch.js';
 import { codecOf, featureOf } from '#src/shared/wire/compression.js';
-import { FrameAssembler, writeFrameHeader } from '#src/shared/wire/frame.js';
-import { decodeFrame, encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
+import { writeFrameHeader } from '#src/shared/wire/frame.js';
+import { FRAME_KINDS } from '#src/shared/wire/protocol.js';
 import { entriesOf } from '../support/batches.js';
 import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { PRIMARY, WireClient } from '../support/wire-client.js';
+import { withoutFeatures } from '../support/without-features.js';
 
 const LISTEN = { host: '127.0.0.1', port: 0 };
 
@@ -26,30 +26,6 @@ async function fill(space: Space, entries: number): Promise<void> {
     );
     await space.appendBatch(1, payloads);
   }
-}
-
-/** A release without compression: its hello and welcome have no features. */
-async function withoutFeatures(targetPort: number): Promise<number> {
-  const server = net.createServer((client) => {
-    const target = net.connect({ host: '127.0.0.1', port: targetPort });
-    for (const socket of [client, target]) socket.on('error', () => undefined);
-    client.on('close', () => target.destroy());
-    target.on('close', () => client.destroy());
-    target.pipe(client);
-    const assembler = new FrameAssembler(1_024);
-    client.once('data', (chunk: Buffer) => {
-      assembler.feed(chunk, (kind, body) => {
-        const frame = decodeFrame(kind, body);
-        if (frame.kind !== 'hello') throw new Error(`a ${frame.kind} comes first`);
-        target.write(encodeFrame({ kind: 'hello', hello: { ...frame.hello, features: 0 } }));
-        return true;
-      });
-      client.pipe(target);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  each.finally(() => new Promise((resolve) => server.close(resolve)));
-  return (server.address() as net.AddressInfo).port;
 }
 
 test.each([
@@ -80,7 +56,10 @@ test.each([
 test('a replica that cannot undo it gets entries as they are, beside one that can', async () => {
   const b = await start('b', { listen: LISTEN });
   const c = await start('c', { listen: LISTEN });
-  const replicas = [at('b', b.address!.port), at('c', await withoutFeatures(c.address!.port))];
+  const replicas = [
+    at('b', b.address!.port),
+    at('c', await withoutFeatures(c.address!.port, each)),
+  ];
   const a = await start('a', { replicas, compression: 'lz4' });
   const space = await a.openSpace('s');
   await fill(space, 400);

@@ -22,7 +22,13 @@ import { firstGoodHeader, gatherEvidence, look } from '#src/shared/log/segment.j
 import { SegmentIndex } from '#src/shared/log/segment-index.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import { decodeState, StateWriter } from '#src/shared/log/state.js';
-import { checkBatchEntries, checkEntries, decodeBatch } from '#src/shared/wire/batch.js';
+import {
+  checkBatchEntries,
+  checkEntries,
+  decodeBatch,
+  FEATURE_MIXED,
+} from '#src/shared/wire/batch.js';
+import { BatchRuns } from '#src/shared/wire/batches/mixed-batch.js';
 import { decompressed, featureOf } from '#src/shared/wire/compression.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
 import { decodeFrame } from '#src/shared/wire/protocol.js';
@@ -94,8 +100,9 @@ function batch(): Uint8Array {
   return Uint8Array.from(Buffer.from(text.replace(/#.*$|\s/gm, ''), 'hex'));
 }
 
-function packedBatch(): Uint8Array {
-  const text = fs.readFileSync(path.join(GOLDEN, 'wire/batch-lz4.hex'), 'utf8');
+/** @param name of its golden bytes */
+function madeBatch(name: string): Uint8Array {
+  const text = fs.readFileSync(path.join(GOLDEN, `wire/${name}.hex`), 'utf8');
   return Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
 }
 
@@ -108,12 +115,19 @@ function withBatchCrc(bytes: Uint8Array): Uint8Array {
 }
 
 function unpack(bytes: Uint8Array): void {
-  const terms = { features: featureOf('lz4'), maxBytes: 1_024 * 1_024 };
+  const features = featureOf('lz4') | FEATURE_MIXED;
+  const terms = { features, maxBytes: 1_024 * 1_024 };
   const found = decodeBatch(bytes, view(bytes), 0, bytes.length, terms);
   expect(found.totalSize).toBeLessThanOrEqual(terms.maxBytes);
-  if (found.compression === 0) return;
-  const entries = decompressed(found.compression, bytes.subarray(64), found.totalSize);
-  checkEntries(entries, view(entries), 0, found, 1_024 * 1_024);
+  const { compression, totalSize } = found;
+  if (compression === 0 && !found.isMixed) return;
+  const sent = bytes.subarray(64);
+  const entries = compression === 0 ? sent : decompressed(compression, sent, totalSize);
+  if (found.isMixed) {
+    const { entryCount } = found;
+    const runs = new BatchRuns(entries, view(entries), 0, totalSize, entryCount, 1_024 * 1_024);
+    while (runs.next());
+  } else checkEntries(entries, view(entries), 0, found, 1_024 * 1_024);
 }
 
 function state(): Uint8Array {
@@ -208,10 +222,15 @@ const TARGETS: Target[] = [
       checkBatchEntries(bytes, view(bytes), 0, found, 1_024 * 1_024);
     },
   },
-  { name: 'compressed batches', good: [packedBatch()], decode: unpack },
+  { name: 'compressed batches', good: [madeBatch('batch-lz4')], decode: unpack },
+  {
+    name: 'batches of several spaces',
+    good: [madeBatch('batch-mixed')],
+    decode: (bytes) => unpack(withBatchCrc(bytes)),
+  },
   {
     name: 'compressed batches, CRC set right',
-    good: [packedBatch()],
+    good: [madeBatch('batch-lz4')],
     decode: (bytes) => unpack(withBatchCrc(bytes)),
   },
   { name: 'node records', good: records, decode: decodeNodeRecord },

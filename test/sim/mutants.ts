@@ -34,7 +34,7 @@ interface Mutant extends Edit {
 
 /** Whoever adds an entry to a space, it is the next one: the log itself sees to that. */
 const ADDED_ANYWHERE: Edit = {
-  file: 'main/log/wal.js',
+  file: 'main/log/write/open-group.js',
   find: 'if (first !== next)',
   put: 'if (false)',
 };
@@ -93,9 +93,30 @@ const MUTANTS: readonly Mutant[] = [
     put: 'this.#cursorKnown ? Math.max(cursor, lsn) : lsn',
   },
   {
+    what: 'runs of a batch of several spaces that found no room count as received',
+    file: 'main/follow/batch-intake.js',
+    find: 'this.#receiver.received(pending.slot(run), pending.first(run) - 1);',
+    put: '',
+    also: [ADDED_ANYWHERE],
+  },
+  {
+    what: 'what is read again of a batch of several spaces begins one run late',
+    file: 'main/follow/batch-intake.js',
+    find: 'runs.goBack(from, this.#pendingLeft);',
+    put: 'runs.goBack(from + pending.bytesOf(0), this.#pendingLeft - pending.count(0));',
+    also: [ADDED_ANYWHERE],
+  },
+  {
+    what: 'an entry of an older epoch joins a batch of several spaces',
+    by: 'roles-sim',
+    file: 'workers/ship/batch-source.js',
+    find: 'if (readEpoch(view, first) !== epoch || readEpoch(view, last) !== epoch)',
+    put: 'if (false)',
+  },
+  {
     what: 'the window is never freed',
     file: 'shared/link/flight.js',
-    find: 'this.bytes -= this.#rows[this.#head + BYTES];',
+    find: 'this.bytes -= bytes;',
     put: '',
   },
   {

@@ -1,10 +1,10 @@
 /** A primary made by hand: speaks the wire to a replica, and can say what no primary would. */
 import net from 'node:net';
-import { idWords } from '#src/shared/bytes.js';
+import { idWords, type SpaceIdWords } from '#src/shared/bytes.js';
 import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { idOf } from '#src/shared/names.js';
+import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { FrameAssembler } from '#src/shared/wire/frame.js';
-import { FrameBuilder } from '#src/shared/wire/frame-builder.js';
 import {
   decodeFrame,
   encodeFrame,
@@ -98,18 +98,46 @@ export function batchFrame(
   epoch = 1,
   epochOf: (sequence: number) => number = () => epoch,
 ): Buffer {
-  const id = idOf(name);
-  const words = idWords(id);
+  const words = idWords(idOf(name));
   const builder = new FrameBuilder(256 * 1024, idOf(PRIMARY));
   builder.begin(1, words, epoch, first);
   for (let sequence = first; sequence <= last; sequence++) {
-    const payload = Buffer.from(`entry ${sequence}`);
-    const bytes = new Uint8Array(64 + payload.length);
-    const view = new DataView(bytes.buffer);
-    bytes.set(payload, 64);
-    stageHeader(view, 0, sequence, sequence, 1, 1, payload.length, epochOf(sequence));
-    sealLocal(bytes, view, 0, words, 0, 0, 0);
-    builder.add(bytes, 1);
+    builder.add(entryOf(words, sequence, epochOf(sequence)), 1);
   }
   return Buffer.from(builder.finish());
+}
+
+/** Entries of one space, in a batch of several. */
+export interface MixedRun {
+  /** Of the space; or its id, where it is none that a name has. */
+  readonly name: string | SpaceIdWords;
+  readonly first: number;
+  readonly last: number;
+  readonly epoch?: number;
+}
+
+/** A frame with one batch of several spaces, two runs or more. */
+export function mixedFrame(runs: readonly MixedRun[]): Buffer {
+  const builder = new FrameBuilder(256 * 1024, idOf(PRIMARY));
+  builder.reset(256 * 1024, undefined, true);
+  for (const [i, { name, first, last, epoch = 1 }] of runs.entries()) {
+    const words = typeof name === 'string' ? idWords(idOf(name)) : name;
+    if (i === 0) builder.begin(1, words, epoch, first, true);
+    else builder.join(1 + i, first);
+    for (let sequence = first; sequence <= last; sequence++) {
+      builder.add(entryOf(words, sequence, epoch), 1);
+    }
+  }
+  return Buffer.from(builder.finish());
+}
+
+/** Its payload is its number. */
+function entryOf(words: SpaceIdWords, sequence: number, epoch: number): Uint8Array {
+  const payload = Buffer.from(`entry ${sequence}`);
+  const bytes = new Uint8Array(64 + payload.length);
+  const view = new DataView(bytes.buffer);
+  bytes.set(payload, 64);
+  stageHeader(view, 0, sequence, sequence, 1, 1, payload.length, epoch);
+  sealLocal(bytes, view, 0, words, 0, 0, 0);
+  return bytes;
 }

@@ -5,13 +5,16 @@
 
 import { type EngramError, failure } from '../../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
-import type { Receiver } from '../../shared/link/receiver.js';
+import type { JudgedBatch, Receiver } from '../../shared/link/receiver.js';
 import { readPayloadSize, readType } from '../../shared/log/entry.js';
 import { MEMBERS_ENTRY } from '../../shared/members/members.js';
+import type { Sequence } from '../../shared/position.js';
 import { checkEntries, decodeBatch, type ReadBatch } from '../../shared/wire/batch.js';
+import { BatchRuns } from '../../shared/wire/batches/mixed-batch.js';
 import { CompressionCode, decompressed } from '../../shared/wire/compression.js';
 import type { PlainFrame } from '../../shared/wire/protocol.js';
 import type { SpaceState } from '../log/space-table.js';
+import { ReceivedRuns, receivedRun } from '../log/write/received-runs.js';
 import { pause } from '../runtime/deadline.js';
 import type { ReceiverHost } from './host.js';
 
@@ -70,6 +73,13 @@ interface Opened {
   readonly end: number;
 }
 
+/** Those of one space, checked. */
+interface Entries extends Opened {
+  readonly startSequence: Sequence;
+  readonly entryCount: number;
+  readonly holdsMembers: boolean;
+}
+
 export class BatchIntake {
   readonly #host: ReceiverHost;
   readonly #receiver: Receiver;
@@ -80,6 +90,13 @@ export class BatchIntake {
   #roomBytes = 0;
   /** The batch that waits for room, so that it is decompressed once; by where it stands. */
   #opened: { readonly at: number; readonly entries: Opened } | undefined;
+  /** The mixed batch that waits for room, as far as its runs are taken. */
+  #begun: { readonly at: number; readonly runs: BatchRuns } | undefined;
+  /** Runs of a mixed batch that are judged and not staged yet, and where they begin in it. */
+  readonly #pending = new ReceivedRuns();
+  #pendingFrom = 0;
+  /** Entries of the batch from there on. */
+  #pendingLeft = 0;
 
   constructor(host: ReceiverHost, receiver: Receiver, hooks: IntakeHooks) {
     this.#host = host;
@@ -91,6 +108,7 @@ export class BatchIntake {
   take(body: Uint8Array): Promise<void> | undefined {
     this.#roomBytes = this.#host.maxFrameBytes;
     this.#opened = undefined;
+    this.#begun = undefined;
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     for (let at = 0; at < body.length; at = batchEnd(body, view, at)) {
       const end = batchEnd(body, view, at);
@@ -117,46 +135,125 @@ export class BatchIntake {
     }
   }
 
-  /** @returns false when there is no room to stage it */
+  /** @returns false when there is no room to stage it, or all of it */
   #batch(body: Uint8Array, view: DataView, at: number, end: number): boolean {
     if (this.#hooks.isEnded()) return true;
-    const { wal, maxEntryBytes, maxFrameBytes } = this.#host;
+    if (this.#begun?.at === at) return this.#takeRuns(this.#begun.runs);
+    const { maxEntryBytes, maxFrameBytes } = this.#host;
     const terms = { features: this.features, maxBytes: maxFrameBytes };
     const batch = decodeBatch(body, view, at, end, terms);
-    const known = this.#host.spaceByWords(batch.spaceWords);
+    const { startSequence, entryCount } = batch;
+    if (batch.isMixed) {
+      const { bytes, view: of, start, end: last } = this.#open(body, view, at, batch);
+      const runs = new BatchRuns(bytes, of, start, last, entryCount, maxEntryBytes);
+      this.#begun = { at, runs };
+      return this.#takeRuns(runs);
+    }
+    const space = this.#host.spaceByWords(batch.spaceWords);
+    const skip = this.#judge(space, batch);
+    if (skip < 0) return true;
+    const opened = this.#open(body, view, at, batch);
+    const holdsMembers = checkEntries(
+      opened.bytes,
+      opened.view,
+      opened.start,
+      batch,
+      maxEntryBytes,
+    );
+    return this.#append(space!, { ...opened, startSequence, entryCount, holdsMembers }, skip);
+  }
+
+  /** @returns how many entries at its head are here already; -1: nothing of it is taken */
+  #judge(known: SpaceState | undefined, batch: JudgedBatch): number {
     if (known && batch.epoch < known.facts.epochSeen) this.#hooks.fence(known);
     else if (known && batch.epoch > known.facts.epochSeen) this.#host.heard(known, batch.epoch);
     const decision = this.#receiver.judge(known?.slot, batch);
-    if (decision.kind === 'fenced') return true;
-    if (decision.kind === 'duplicate') {
-      this.#hooks.duplicate();
-      return true;
+    switch (decision.kind) {
+      case 'append':
+        return decision.skip;
+      case 'fenced':
+        return -1;
+      case 'duplicate':
+        this.#hooks.duplicate();
+        return -1;
+      case 'gap': {
+        const { handle, epoch, expected } = decision;
+        this.#hooks.send({ kind: 'nack', handle, epoch, expected });
+        return -1;
+      }
     }
-    if (decision.kind === 'gap') {
-      const { handle, epoch, expected } = decision;
-      this.#hooks.send({ kind: 'nack', handle, epoch, expected });
-      return true;
-    }
-    const { bytes, view: entries, start, end: last } = this.#open(body, view, at, batch);
-    const isAny = checkEntries(bytes, entries, start, batch, maxEntryBytes);
-    const space = known!;
+  }
+
+  /** Stages entries of one space, all but the first `skip`. @returns false without room for all */
+  #append(space: SpaceState, entries: Entries, skip: number): boolean {
+    const { wal } = this.#host;
+    const { bytes, view, start, end } = entries;
     let from = start;
-    for (let n = 0; n < decision.skip; n++) from += entryBytes(entries, from);
-    let sequence = batch.startSequence + decision.skip;
-    while (from < last) {
+    for (let n = 0; n < skip; n++) from += entryBytes(view, from);
+    let sequence = entries.startSequence + skip;
+    while (from < end) {
       // A group takes at most groupBytes; when it is full the rest is judged again as overlap.
-      const isAll = from === start && last - from <= wal.groupBytes;
+      const isAll = from === start && end - from <= wal.groupBytes;
       const whole = isAll
-        ? { to: last, count: batch.entryCount, holdsMembers: isAny }
-        : wholeEntries(entries, from, last, wal.groupBytes);
+        ? { to: end, count: entries.entryCount, holdsMembers: entries.holdsMembers }
+        : wholeEntries(view, from, end, wal.groupBytes);
       const { to, count, holdsMembers } = whole;
-      const piece = bytes.subarray(from, to);
-      if (!wal.stageReceived(space, piece, sequence, count, holdsMembers)) return false;
+      const run = receivedRun(space.slot, sequence, count, to - from, holdsMembers);
+      if (!wal.stageReceived(bytes.subarray(from, to), run)) return false;
       sequence += count;
       from = to;
       this.#receiver.received(space.slot, sequence - 1);
     }
     return true;
+  }
+
+  /**
+   * Takes the runs of a mixed batch, each as if it were a batch of its own; those that lie behind
+   * each other are staged at once. @returns false without room for all: the rest is read again
+   */
+  #takeRuns(runs: BatchRuns): boolean {
+    const { groupBytes } = this.#host.wal;
+    while (runs.next()) {
+      const space = this.#host.spaceByWords(runs.spaceWords);
+      const skip = this.#judge(space, runs);
+      const { start, end, startSequence: first, entryCount: count, holdsMembers } = runs;
+      const bytes = end - start;
+      const joins = skip === 0 && this.#pending.bytes + bytes <= groupBytes;
+      if (!joins && !this.#stagePending(runs)) return false;
+      if (skip < 0) continue;
+      if (skip === 0 && bytes <= groupBytes) {
+        const { slot } = space!;
+        if (this.#pending.length === 0) {
+          this.#pendingFrom = start;
+          this.#pendingLeft = runs.left + count;
+        }
+        this.#pending.add(slot, first, count, bytes, holdsMembers);
+        // Already now: another run of the space may stand behind.
+        this.#receiver.received(slot, first + count - 1);
+      } else if (!this.#append(space!, runs, skip)) {
+        runs.goBack(start, runs.left + count);
+        return false;
+      }
+    }
+    if (!this.#stagePending(runs)) return false;
+    this.#begun = undefined;
+    return true;
+  }
+  /** @returns false when there is no room; then their batch is read again from the first of them */
+  #stagePending(runs: BatchRuns): boolean {
+    const pending = this.#pending;
+    if (pending.length === 0) return true;
+    const from = this.#pendingFrom;
+    const entries = runs.bytes.subarray(from, from + pending.bytes);
+    const isStaged = this.#host.wal.stageReceived(entries, pending);
+    if (!isStaged) {
+      runs.goBack(from, this.#pendingLeft);
+      for (let run = pending.length - 1; run >= 0; run--) {
+        this.#receiver.received(pending.slot(run), pending.first(run) - 1);
+      }
+    }
+    pending.clear();
+    return isStaged;
   }
 
   /** Throws InvalidBatchSize where all batches of a frame together become more than one may. */

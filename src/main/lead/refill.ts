@@ -18,6 +18,7 @@ import { checkBatchEntries, decodeBatch } from '../../shared/wire/batch.js';
 import { wholeEntries } from '../follow/batch-intake.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
+import { receivedRun } from '../log/write/received-runs.js';
 import type { PeerCall, PeerClient } from '../peer/client.js';
 import { MemberGates } from '../runtime/turns.js';
 
@@ -133,7 +134,8 @@ export class Refill {
       const piece = batch.subarray(at, to);
       await this.#room(() => {
         if (!isAlone()) throw overtaken(space);
-        return this.#wal.stageReceived(space, piece, next, count, holdsMembers);
+        const run = receivedRun(space.slot, next, count, piece.length, holdsMembers);
+        return this.#wal.stageReceived(piece, run);
       });
       next += count;
       at = to;

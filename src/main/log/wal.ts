@@ -22,6 +22,7 @@ import { closedGroup, type LogGroup, OpenGroup } from './write/open-group.js';
 import { LogOutput } from './write/output.js';
 import { PlaceWatch } from './write/place-watch.js';
 import { publishGroup, setAside } from './write/publication.js';
+import type { ReceivedRuns } from './write/received-runs.js';
 import type { SealerPool } from './write/sealer-pool.js';
 import { rejectSettled, type Settled, type TakenEntries } from './write/settled.js';
 
@@ -168,24 +169,14 @@ export class Wal {
   }
 
   /**
-   * Stages a space's next entries as another node sealed them. @returns whether there was room
-   * @param holdsMembers one of them says who counts
+   * Stages the next entries of spaces as another node sealed them: all of `runs`, or none.
+   * @param entries the bytes of the runs, behind each other @returns whether there was room
    */
-  stageReceived(
-    space: SpaceState,
-    entries: Uint8Array,
-    first: Sequence,
-    count: number,
-    holdsMembers: boolean,
-  ): boolean {
-    const next = this.#memory.allocated(space.slot) + 1;
-    // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
-    if (first !== next) throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
-    const open = this.#room(entries.length);
+  stageReceived(entries: Uint8Array, runs: ReceivedRuns): boolean {
+    const open = this.#room(entries.length, runs.length);
     if (!open) return false;
-    open.receive(space.slot, entries, first, count, holdsMembers);
     this.#schedule();
-    this.#memory.setAllocated(space.slot, first + count - 1);
+    open.receive(entries, runs, this.#memory);
     return true;
   }
 
@@ -233,8 +224,8 @@ export class Wal {
     return this.#waiting.enter(retry);
   }
 
-  /** The open group, with `size` bytes of room in it; undefined when the budget is used up. */
-  #room(size: number): OpenGroup | undefined {
+  /** The open group, with so much room in it; undefined when the budget is used up. */
+  #room(size: number, runs = 1): OpenGroup | undefined {
     if (this.refusal) throw this.refusal;
     if (size > this.#options.groupBytes) {
       throw failure('EntryTooLarge', `${size} bytes against groupBytes ${this.groupBytes}`);
@@ -243,7 +234,7 @@ export class Wal {
     if (open) {
       const full =
         open.bytes + size > this.#options.groupBytes ||
-        open.runs >= GROUP_MAX_RUNS ||
+        open.runs + runs > GROUP_MAX_RUNS ||
         (this.#options.mode === 'per-write' && open.bytes > 0);
       if (!full) return open;
       // One slab stays free for grouping what is staged.

@@ -1,6 +1,7 @@
 /**
  * The batches that were sent and are not flushed yet, in the order in which they were sent: rows of
- * one ring, for there may be tens of thousands of them, each of one entry.
+ * one ring, for there may be tens of thousands of them, each of one entry. A batch of several
+ * spaces has a row for each; its bytes stand in the last one.
  */
 import type { Sequence } from '../position.js';
 import type { Handle } from '../wire/protocol.js';
@@ -19,7 +20,10 @@ export class Flight {
   length = 0;
   /** Of all of them. */
   bytes = 0;
+  /** That have not left as a whole. */
+  batches = 0;
 
+  /** @param bytes of the batch; 0: rows of it follow */
   add(handle: Handle, last: Sequence, bytes: number, sentMs: number): void {
     if (FIELDS * this.length === this.#rows.length) this.#grow();
     const rows = this.#rows;
@@ -30,6 +34,7 @@ export class Flight {
     rows[at + SENT_MS] = sentMs;
     this.length++;
     this.bytes += bytes;
+    if (bytes > 0) this.batches++;
   }
 
   /** Of the oldest one, where there is one. */
@@ -45,7 +50,9 @@ export class Flight {
 
   /** Takes out the oldest one. */
   shift(): void {
-    this.bytes -= this.#rows[this.#head + BYTES]!;
+    const bytes = this.#rows[this.#head + BYTES]!;
+    this.bytes -= bytes;
+    if (bytes > 0) this.batches--;
     this.#head = (this.#head + FIELDS) & (this.#rows.length - 1);
     this.length--;
   }
@@ -56,6 +63,7 @@ export class Flight {
     this.#head = 0;
     this.length = 0;
     this.bytes = 0;
+    this.batches = 0;
   }
 
   #grow(): void {

@@ -10,7 +10,7 @@ import type { ReadBatch } from '../wire/batch.js';
 import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from '../wire/protocol.js';
 
 /** What of a batch decides. */
-type JudgedBatch = Pick<ReadBatch, 'spaceId' | 'epoch' | 'startSequence' | 'entryCount'>;
+export type JudgedBatch = Pick<ReadBatch, 'spaceId' | 'epoch' | 'startSequence' | 'entryCount'>;
 
 /** One space as this connection follows it. */
 interface Followed {
@@ -45,6 +45,10 @@ export type BatchDecision =
       readonly epoch: Epoch;
       readonly expected: Sequence;
     };
+
+const APPEND: BatchDecision = { kind: 'append', skip: 0 };
+const DUPLICATE: BatchDecision = { kind: 'duplicate' };
+const FENCED: BatchDecision = { kind: 'fenced' };
 
 export class Receiver {
   readonly #byHandle = new Map<Handle, Followed>();
@@ -112,14 +116,14 @@ export class Receiver {
   }
 
   /**
-   * Decides on a batch whose bytes have been checked.
+   * Decides on a batch, or a run of a mixed one, whose bytes have been checked.
    * @param slot undefined: its space is not here
    * Throws Fenced for an epoch other than the one introduced, ProtocolViolation for a space that
    * is not streamed.
    */
   judge(slot: Slot | undefined, batch: JudgedBatch): BatchDecision {
     const followed = slot === undefined ? undefined : this.#bySlot[slot];
-    if (followed?.isFenced) return { kind: 'fenced' };
+    if (followed?.isFenced) return FENCED;
     if (!followed?.isStreaming) {
       throw failure(
         'ProtocolViolation',
@@ -136,9 +140,10 @@ export class Receiver {
     }
     if (last <= received) {
       this.#due(followed);
-      return { kind: 'duplicate' };
+      return DUPLICATE;
     }
-    return { kind: 'append', skip: received + 1 - batch.startSequence };
+    const skip = received + 1 - batch.startSequence;
+    return skip === 0 ? APPEND : { kind: 'append', skip };
   }
 
   /** The space behind a handle, while its primary leads as far as is known here. */
@@ -147,7 +152,7 @@ export class Receiver {
     return followed && !followed.isFenced ? followed.slot : undefined;
   }
 
-  /** The batch's entries are staged. */
+  /** Entries up to `last` are staged, or no more than those. */
   received(slot: Slot, last: Sequence): void {
     const followed = this.#bySlot[slot];
     if (followed) followed.received = last;

@@ -294,7 +294,7 @@ export class Sender {
       if (++this.#checksumsInRow >= CHECKSUMS_TO_OPEN) this.#fatal = code;
     }
     const cause = lossCauseOf(reason, code);
-    this.linkLost(cause, this.#flight.length);
+    this.linkLost(cause, this.#flight.batches);
     this.#spaces = [];
     this.#streams = 0;
     this.#flight.clear();
@@ -377,6 +377,7 @@ export class Sender {
     this.#nextReadMs = Math.max(this.#nextReadMs, nowMs) + (1_000 * bytes) / perSecond;
   }
 
+  /** @param bytes of the batch; 0: this is a part of it, and more of them follow */
   batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
     const space = this.#spaces[handle]!;
     // After a nack entries go out again: what was sent stays sent.
@@ -415,17 +416,17 @@ export class Sender {
   /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
   shrinkFlight(nowMs: number): void {
     const flight = this.#flight;
-    let done = 0;
+    const { length, batches } = flight;
     let sentMs = 0;
-    for (; flight.length > 0; done++) {
+    while (flight.length > 0) {
       const flushed = this.#spaces[flight.handle]?.flushed;
       if (flushed !== undefined && flushed < flight.last) break;
       sentMs = flight.oldestMs;
       flight.shift();
     }
-    if (done === 0) return;
+    if (flight.length === length) return;
     const tookMs = nowMs - sentMs;
-    this.batchesDone(done);
+    this.batchesDone(batches - flight.batches);
     const { catchUpBatchBytes } = this.#options;
     if (tookMs < ACK_FAST_MS) {
       this.#frameBytes = Math.min(catchUpBatchBytes, 2 * this.#frameBytes);

@@ -127,12 +127,14 @@ const OF_PAIRS: readonly MetricDefinition[] = [
   ),
   counter(
     'replication_space_batches_sent_total',
-    'Batches of the space handed to the socket; only the first 1,000 spaces of a node; batches.',
+    'Batches with entries of the space handed to the socket; only the first 1,000 spaces of a ' +
+      'node; batches.',
     (view) => shipped(view, 0),
   ),
   counter(
     'replication_space_batch_bytes_total',
-    'Bytes of these batches before they are compressed, headers included; bytes.',
+    'Bytes of these batches before they are compressed, headers included; of a batch of several ' +
+      'spaces only the entries of this one; bytes.',
     (view) => shipped(view, 1),
   ),
   gauge(

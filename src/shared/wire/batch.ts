@@ -1,17 +1,18 @@
 /**
- * One batch on the wire: a 64-byte header, then entries of one space as they stand in the log, or
- * what they were compressed to.
+ * One batch on the wire: a 64-byte header, then entries as they stand in the log, or what they were
+ * compressed to. They are of one space; or, where both ends have agreed on it, of several
+ * (batches/mixed-batch.ts): then the header names none of them, for each entry does.
  *
  *    0   2  version          1
  *    2  16  primary_node_id
- *   18  16  space_id
+ *   18  16  space_id         zero in a mixed batch, as start_sequence and epoch are
  *   34   8  start_sequence
  *   42   4  entry_count      > 0
  *   46   8  total_size       bytes of the entries, uncompressed
  *   54   1  compression      0 none, 1 zstd, 2 lz4; the hello offers them, the welcome takes one
  *   55   4  batch_crc        CRC32C of the header with this field zero, then the bytes as sent
  *   59   4  epoch            the sender's current epoch of this space: its right to write
- *   63   1  flags            zero
+ *   63   1  flags            bit 0: mixed
  */
 
 import { hexOfWords, idWords, type SpaceIdWords } from '../bytes.js';
@@ -44,6 +45,12 @@ const CRC = 55;
 const EPOCH = 59;
 const FLAGS = 63;
 
+/** In the features of hello and welcome: batches may be mixed. */
+export const FEATURE_MIXED = 4;
+/** Of the flags. */
+const MIXED = 1;
+const NO_SPACE: SpaceIdWords = [0, 0, 0, 0];
+
 const TWO_32 = 2 ** 32;
 const FOUR_ZEROS = new DataView(new ArrayBuffer(4));
 
@@ -72,8 +79,10 @@ export class ReadBatch implements BatchFacts, BatchBody {
   readonly epoch: Epoch;
   readonly compression: number;
   readonly sentSize: number;
+  /** Each entry says of which space it is, and in which epoch. */
+  readonly isMixed: boolean;
 
-  constructor(words: SpaceIdWords, facts: BatchFacts, body: BatchBody) {
+  constructor(words: SpaceIdWords, facts: BatchFacts, body: BatchBody, isMixed: boolean) {
     this.spaceWords = words;
     this.startSequence = facts.startSequence;
     this.entryCount = facts.entryCount;
@@ -81,6 +90,7 @@ export class ReadBatch implements BatchFacts, BatchBody {
     this.epoch = facts.epoch;
     this.compression = body.compression;
     this.sentSize = body.sentSize;
+    this.isMixed = isMixed;
   }
 
   /** 16 bytes, lower-case hex; made when it is asked for. */
@@ -121,27 +131,27 @@ export function encodeBatchHeader(
   writeBatchHeader(bytes, view, offset, primary, space, header, body);
 }
 
-/** The same, for ids whose words are known. */
+/** The same, for ids whose words are known. @param space undefined: the batch is mixed */
 export function writeBatchHeader(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
   primary: SpaceIdWords,
-  space: SpaceIdWords,
+  space: SpaceIdWords | undefined,
   facts: BatchFacts,
   body: BatchBody = { compression: CompressionCode.none, sentSize: facts.totalSize },
 ): void {
   view.setUint16(offset, BATCH_VERSION, true);
   for (let i = 0; i < 4; i++) {
     view.setUint32(offset + PRIMARY + 4 * i, primary[i]!, true);
-    view.setUint32(offset + SPACE + 4 * i, space[i]!, true);
+    view.setUint32(offset + SPACE + 4 * i, (space ?? NO_SPACE)[i]!, true);
   }
-  writeSafe(view, offset + START, facts.startSequence);
+  writeSafe(view, offset + START, space ? facts.startSequence : 0);
   view.setUint32(offset + COUNT, facts.entryCount, true);
   writeSafe(view, offset + SIZE, facts.totalSize);
   view.setUint8(offset + COMPRESSION, body.compression);
-  view.setUint32(offset + EPOCH, facts.epoch, true);
-  view.setUint8(offset + FLAGS, 0);
+  view.setUint32(offset + EPOCH, space ? facts.epoch : 0, true);
+  view.setUint8(offset + FLAGS, space ? 0 : MIXED);
   const end = offset + BATCH_HEADER_BYTES + body.sentSize;
   view.setUint32(offset + CRC, batchCrc(bytes, view, offset, end), true);
 }
@@ -184,7 +194,9 @@ export function decodeBatch(
     throw failure('UnsupportedVersion', `batch version ${version}, known: ${BATCH_VERSION}`);
   }
   const compression = view.getUint8(offset + COMPRESSION);
-  if (!isAgreed(compression, terms.features) || view.getUint8(offset + FLAGS) !== 0) {
+  const flags = view.getUint8(offset + FLAGS);
+  const isMixed = flags === MIXED && (terms.features & FEATURE_MIXED) !== 0;
+  if (!isAgreed(compression, terms.features) || (flags !== 0 && !isMixed)) {
     throw failure('UnsupportedVersion', 'a batch with a compression or flag nobody negotiated');
   }
   const sentSize = end - offset - BATCH_HEADER_BYTES;
@@ -195,8 +207,8 @@ export function decodeBatch(
     throw failure('InvalidBatchSize', `${entryCount} entries in ${totalSize} bytes`);
   }
   const startSequence = readSafe(view, offset + START);
-  if (startSequence < 1 || !Number.isSafeInteger(startSequence + entryCount)) {
-    throw failure('InvalidBatchSize', `a batch that begins at entry ${startSequence}`);
+  if (!isMixed && !isSequences(startSequence, entryCount)) {
+    throw invalid(`a batch that begins at entry ${startSequence}`);
   }
   const stored = view.getUint32(offset + CRC, true);
   const computed = batchCrc(bytes, view, offset, end);
@@ -214,8 +226,11 @@ export function decodeBatch(
     view.getUint32(space + 12, true),
   ];
   const epoch = view.getUint32(offset + EPOCH, true);
+  if (isMixed && (startSequence !== 0 || epoch !== 0 || words.some((word) => word !== 0))) {
+    throw invalid('a batch of several spaces that names one of them');
+  }
   const facts = { startSequence, entryCount, totalSize, epoch };
-  return new ReadBatch(words, facts, { compression, sentSize });
+  return new ReadBatch(words, facts, { compression, sentSize }, isMixed);
 }
 
 /** Bytes of the entries; what is compressed has become smaller, and never beyond the cap. */
@@ -283,12 +298,7 @@ export function checkEntries(
       if (n === batch.entryCount) break;
     }
     const sequence = batch.startSequence + n;
-    if (at + ENTRY_HEADER_BYTES > end) throw truncated(sequence);
-    if (!isGoodHeader(view, at)) throw damaged('header', sequence);
-    const size = readPayloadSize(view, at);
-    if (size > maxEntryBytes) throw invalid(`entry ${sequence} has ${size} bytes of payload`);
-    if (at + ENTRY_HEADER_BYTES + size > end) throw truncated(sequence);
-    if (!isGoodPayload(bytes, view, at)) throw damaged('payload', sequence);
+    const size = checkEntry(bytes, view, at, end, maxEntryBytes, sequence);
     if (readSequence(view, at) !== sequence) {
       throw invalid(`entry ${readSequence(view, at)} where ${sequence} follows`);
     }
@@ -300,11 +310,7 @@ export function checkEntries(
     ) {
       throw invalid(`entry ${sequence} belongs to another space`);
     }
-    if (readType(view, at) === MEMBERS_ENTRY) {
-      holdsMembers = true;
-      const from = at + ENTRY_HEADER_BYTES;
-      decodeMembers(bytes.subarray(from, from + size), 'ProtocolViolation');
-    }
+    if (isOfMembers(bytes, view, at, size)) holdsMembers = true;
     const entryEpoch = readEpoch(view, at);
     if (entryEpoch < epoch || entryEpoch > batch.epoch) {
       throw invalid(`entry ${sequence} of epoch ${entryEpoch} in a batch of ${batch.epoch}`);
@@ -316,6 +322,41 @@ export function checkEntries(
   return holdsMembers;
 }
 
+/**
+ * One entry alone: header, length, payload. @returns bytes of its payload
+ * @param end of all entries @param sequence for who is told what is wrong
+ * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
+ */
+export function checkEntry(
+  bytes: Uint8Array,
+  view: DataView,
+  at: number,
+  end: number,
+  maxEntryBytes: number,
+  sequence: Sequence,
+): number {
+  if (at + ENTRY_HEADER_BYTES > end) throw truncated(sequence);
+  if (!isGoodHeader(view, at)) throw damaged('header', sequence);
+  const size = readPayloadSize(view, at);
+  if (size > maxEntryBytes) throw invalid(`entry ${sequence} has ${size} bytes of payload`);
+  if (at + ENTRY_HEADER_BYTES + size > end) throw truncated(sequence);
+  if (!isGoodPayload(bytes, view, at)) throw damaged('payload', sequence);
+  return size;
+}
+
+/** Whether the entry says who counts. Throws as decodeMembers does where that is not said. */
+export function isOfMembers(bytes: Uint8Array, view: DataView, at: number, size: number): boolean {
+  if (readType(view, at) !== MEMBERS_ENTRY) return false;
+  const from = at + ENTRY_HEADER_BYTES;
+  decodeMembers(bytes.subarray(from, from + size), 'ProtocolViolation');
+  return true;
+}
+
+/** So many sequences from `first` on are all ones that there can be. */
+export function isSequences(first: Sequence, count: number): boolean {
+  return first >= 1 && Number.isSafeInteger(first + count);
+}
+
 function truncated(sequence: Sequence): EngramError {
   return failure('TruncatedEntry', `the batch ends inside entry ${sequence}`);
 }
@@ -324,7 +365,7 @@ function damaged(part: string, sequence: Sequence): EngramError {
   return failure('ChecksumMismatch', `the ${part} of entry ${sequence} does not fit its CRC`);
 }
 
-function invalid(found: string): EngramError {
+export function invalid(found: string): EngramError {
   return failure('InvalidBatchSize', found);
 }
 

@@ -8,6 +8,7 @@ import { hexOf } from '../bytes.js';
 import { type ErrorCode, failure } from '../errors.js';
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../limits.js';
 import { DIRECTORY_BYTES } from './auth.js';
+import { FEATURE_MIXED } from './batch.js';
 import { type Compression, featureOf, takenFeatures } from './compression.js';
 import { FEATURE_GLANCE, FEATURE_PEER_CALL } from './peer-frames.js';
 import type { Hello, Welcome } from './protocol.js';
@@ -32,7 +33,7 @@ export function helloOf(start: Dialler, maxFrameBytes: number, auth: Uint8Array)
   return {
     ...SPOKEN,
     ...who,
-    features: featureOf(compression),
+    features: featureOf(compression) | FEATURE_MIXED,
     maxFrameBytes,
     maxEntryBytes,
     auth,
@@ -72,7 +73,8 @@ export function isCall(hello: Hello): boolean {
 /** Those of the hello that this end takes. */
 export function featuresFor(hello: Hello): number {
   const ofCalls = FEATURE_PEER_CALL | FEATURE_GLANCE;
-  return isCall(hello) ? hello.features & ofCalls : takenFeatures(hello.features);
+  if (isCall(hello)) return hello.features & ofCalls;
+  return takenFeatures(hello.features) | (hello.features & FEATURE_MIXED);
 }
 
 /** Why a replica's welcome cannot be accepted; undefined where it can. All are fatal. */

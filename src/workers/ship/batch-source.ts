@@ -21,11 +21,12 @@ import {
   RUN_COUNT,
   RUN_FIELDS,
   RUN_FIRST,
+  RUN_LAST,
   RUN_OFFSET,
   RUN_SLOT,
 } from '../../shared/memory/slab.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../../shared/position.js';
-import type { FrameBuilder } from '../../shared/wire/frame-builder.js';
+import type { FrameBuilder } from '../../shared/wire/batches/frame-builder.js';
 import type { LoggedEntry, SegmentReader } from './segment-reader.js';
 
 /** A space that this replica follows, and what goes to it next. */
@@ -172,18 +173,38 @@ export class BatchSource {
   }
 
   #copyRuns(frame: FrameBuilder, group: PublishedGroup): { cursor: Lsn; isFull: boolean } {
-    const { runs } = group.slab;
+    const { bytes, runs } = group.slab;
     const from = Math.max(0, this.cursor - group.start);
+    // What joins the open batch, and lies behind each other here, is copied at once.
+    let [begin, end, to] = [0, -1, 0];
+    const copy = (): void => {
+      if (end > begin) frame.fill(to, bytes.subarray(begin, end));
+      end = -1;
+    };
     for (let r = 0; r < group.runs; r++) {
       const row = r * RUN_FIELDS;
       const offset = runs[row + RUN_OFFSET]!;
-      const bytes = runs[row + RUN_BYTES]!;
-      if (offset + bytes <= from) continue;
+      const size = runs[row + RUN_BYTES]!;
+      if (offset + size <= from) continue;
       const stream = this.#bySlot[runs[row + RUN_SLOT]!];
       if (!stream) continue;
+      const [first, count] = [runs[row + RUN_FIRST]!, runs[row + RUN_COUNT]!];
+      const isWhole = offset >= from && first === stream.next;
+      if (isWhole && frame.mayJoin(count, size) && isCurrent(stream, group, row)) {
+        if (offset !== end) copy();
+        frame.join(stream.slot, first);
+        const at = frame.reserve(count, size);
+        if (end < 0) [begin, to] = [offset, at];
+        end = offset + size;
+        this.#moved.push(stream);
+        this.#movedTo.push(first + count);
+        continue;
+      }
+      copy();
       const stopped = this.#copyRun(frame, group, row, stream, Math.max(from, offset));
       if (stopped !== undefined) return { cursor: group.start + stopped, isFull: true };
     }
+    copy();
     return { cursor: group.start + group.bytes, isFull: false };
   }
 
@@ -235,7 +256,8 @@ export class BatchSource {
         this.#stopped = { lsn: group.start + at, slot: stream.slot, sequence };
         return at;
       }
-      frame.begin(stream.slot, stream.words, stream.epoch, sequence);
+      const { slot, words, epoch } = stream;
+      frame.begin(slot, words, epoch, sequence, isCurrent(stream, group, row));
       frame.add(bytes.subarray(at, to), taken);
       at = to;
       sequence += taken;
@@ -279,11 +301,16 @@ export class BatchSource {
     const sequence = readSequence(entry.view, entry.offset);
     if (sequence !== stream.next || isBehind(stream, entry.view, entry.offset)) return true;
     if (isVoided(stream.voided, sequence, this.cursor)) return true;
-    const continues = frame.continues(stream.slot, sequence) && frame.openCount < BATCH_MAX_ENTRIES;
-    const room = continues ? frame.room : frame.roomInNewBatch;
-    if (entry.bytes.length > room && !frame.isEmpty) return false;
-    if (!continues) frame.begin(stream.slot, stream.words, stream.epoch, sequence);
-    frame.add(entry.bytes, 1);
+    const { slot, words, epoch } = stream;
+    const { bytes, view, offset } = entry;
+    const isNow = readEpoch(view, offset) === epoch;
+    const continues = frame.continues(slot, sequence);
+    const joins = !continues && isNow && frame.mayJoin(1, bytes.length);
+    const room = continues || joins ? frame.room : frame.roomInNewBatch;
+    if (bytes.length > room && !frame.isEmpty) return false;
+    if (joins) frame.join(slot, sequence);
+    else if (!continues) frame.begin(slot, words, epoch, sequence, isNow);
+    frame.add(bytes, 1);
     this.#replayed++;
     stream.next = sequence + 1;
     return true;
@@ -307,6 +334,16 @@ export class BatchSource {
     this.#lastId = this.#memory.spaceId(slot);
     return slot;
   }
+}
+
+/** All entries of the run count, and are of the epoch in which they are sent. */
+function isCurrent({ epoch, voided }: Stream, { slab, start }: PublishedGroup, row: number) {
+  const { view, runs } = slab;
+  const [first, last] = [runs[row + RUN_OFFSET]!, runs[row + RUN_LAST]!];
+  // Bounded, as above; epochs never fall within a run.
+  if (Math.max(first, last) + ENTRY_HEADER_BYTES > view.byteLength) return false;
+  if (readEpoch(view, first) !== epoch || readEpoch(view, last) !== epoch) return false;
+  return validBelow(voided, start + first) === Number.POSITIVE_INFINITY;
 }
 
 /** This node leads in a later epoch by now: what is of it goes out when it is introduced in it. */

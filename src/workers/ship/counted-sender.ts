@@ -12,7 +12,13 @@ import {
 } from '../../shared/memory/metric-words.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Epoch } from '../../shared/position.js';
-import type { BuiltBatch } from '../../shared/wire/frame-builder.js';
+import {
+  type FrameBuilder,
+  PART_BYTES,
+  PART_FIELDS,
+  PART_LAST,
+  PART_SLOT,
+} from '../../shared/wire/batches/frame-builder.js';
 import type { AckRow, Handle, PositionRow } from '../../shared/wire/protocol.js';
 
 export class CountedSender extends Sender {
@@ -62,22 +68,28 @@ export class CountedSender extends Sender {
   }
 
   /** The batches of a frame: what is counted of all of them is added once. */
-  batchesSent(batches: readonly BuiltBatch[], nowMs: number): void {
+  batchesSent({ batches, parts: rows }: Pick<FrameBuilder, 'batches' | 'parts'>, nowMs: number) {
     let entries = 0;
     let [size, alike] = [0, 0];
-    for (const { slot, last, bytes } of batches) {
-      // A handle is the slot of its space.
-      entries += Math.max(0, last - this.sent(slot)!);
-      this.batchSent(slot, last, bytes, nowMs);
-      this.#progress.setSent(slot, last);
+    let row = 0;
+    for (const { parts, bytes } of batches) {
+      const end = row + PART_FIELDS * parts;
+      for (; row < end; row += PART_FIELDS) {
+        // A handle is the slot of its space.
+        const slot = rows[row + PART_SLOT]!;
+        const last = rows[row + PART_LAST]!;
+        entries += Math.max(0, last - this.sent(slot)!);
+        this.batchSent(slot, last, row + PART_FIELDS === end ? bytes : 0, nowMs);
+        this.#progress.setSent(slot, last);
+        if (slot < 1 || slot > SPACE_SERIES_MAX) continue;
+        this.#words.add(spaceShipped(slot), 1);
+        this.#words.add(spaceShipped(slot) + 1, parts > 1 ? rows[row + PART_BYTES]! : bytes);
+      }
       if (bytes !== size) {
         if (alike > 0) observe(this.#words, BATCH_BYTES, size, alike);
         [size, alike] = [bytes, 0];
       }
       alike++;
-      if (slot < 1 || slot > SPACE_SERIES_MAX) continue;
-      this.#words.add(spaceShipped(slot), 1);
-      this.#words.add(spaceShipped(slot) + 1, bytes);
     }
     if (alike > 0) observe(this.#words, BATCH_BYTES, size, alike);
     this.#words.add(SHIPPER_COUNTER.batchesSent, batches.length);

@@ -9,9 +9,9 @@ import type { Traffic } from '../../shared/link/control.js';
 import type { SenderInput } from '../../shared/link/sender.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Lsn } from '../../shared/position.js';
+import { FrameBuilder } from '../../shared/wire/batches/frame-builder.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import type { Codec } from '../../shared/wire/compression.js';
-import { FrameBuilder } from '../../shared/wire/frame-builder.js';
 import type { BatchSource } from './batch-source.js';
 import type { CatchUp } from './catch-up.js';
 import type { CountedSender } from './counted-sender.js';
@@ -41,6 +41,7 @@ export class Outbox {
   #socket: ByteSocket | undefined;
   readonly #free: FrameBuilder[] = [];
   #codec: Codec | undefined;
+  #mixes = false;
   #inSocket = 0;
   /** Some space is streamed, so the source's cursor means something. */
   #cursorKnown = false;
@@ -65,11 +66,18 @@ export class Outbox {
 
   /**
    * The handshake is done: batches go out on this socket, in buffers of so many bytes, compressed
-   * where both ends have agreed on it.
+   * where both ends have agreed on it. @param mixes they have agreed on batches of several spaces
    */
-  open(socket: ByteSocket, frameBytes: number, nodeHash: string, codec: Codec | undefined): void {
+  open(
+    socket: ByteSocket,
+    frameBytes: number,
+    nodeHash: string,
+    codec: Codec | undefined,
+    mixes: boolean,
+  ): void {
     this.#socket = socket;
     this.#codec = codec;
+    this.#mixes = mixes;
     this.#traffic = { ...this.#traffic, compression: codec?.name ?? 'none' };
     while (this.#free.length < SEND_BUFFERS) {
       this.#free.push(new FrameBuilder(frameBytes, nodeHash));
@@ -138,7 +146,7 @@ export class Outbox {
       if (this.#inSocket > 0 && !this.#isTriggered()) return;
       if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
       const frame = this.#free.pop()!;
-      frame.reset(this.#sender.frameBytes, this.#codec);
+      frame.reset(this.#sender.frameBytes, this.#codec, this.#mixes);
       const filled = this.#source.fill(frame);
       if (frame.isEmpty) this.#free.push(frame);
       else this.#ship(frame);
@@ -181,7 +189,7 @@ export class Outbox {
   #pumpNow(): void {
     const frame = this.#free.pop();
     if (!frame) return;
-    frame.reset(this.#sender.frameBytes, this.#codec);
+    frame.reset(this.#sender.frameBytes, this.#codec, this.#mixes);
     const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
     if (ready && this.#sender.hasWindow) this.#source.fill(frame);
     if (frame.isEmpty) this.#free.push(frame);
@@ -200,7 +208,7 @@ export class Outbox {
       sentBytes: sentBytes + bytes.length,
     };
     if (this.#sender.state === 'catching-up') this.#sender.bytesRead(frame.rawBytes, now);
-    this.#sender.batchesSent(frame.batches, now);
+    this.#sender.batchesSent(frame, now);
     const socket = this.#socket!;
     this.#inSocket++;
     socket.write(bytes, () => {

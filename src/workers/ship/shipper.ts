@@ -25,6 +25,7 @@ import type { SenderEffect, SenderInput } from '../../shared/link/sender.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Slot } from '../../shared/position.js';
+import { FEATURE_MIXED } from '../../shared/wire/batch.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { agreedCodec } from '../../shared/wire/compression.js';
 import { FrameAssembler } from '../../shared/wire/frame.js';
@@ -336,7 +337,8 @@ export class Shipper {
     this.#assembler.setCap(this.#frameBytes);
     const { nodeHash, compression } = this.#start;
     const codec = agreedCodec(compression, welcome.features);
-    this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec);
+    const mixes = (welcome.features & FEATURE_MIXED) !== 0;
+    this.#outbox.open(this.#socket!, this.#frameBytes, nodeHash, codec, mixes);
     this.#step({ kind: 'welcomed', isNewLife });
     this.#questions.opened();
   }

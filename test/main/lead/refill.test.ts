@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { Refill } from '#src/main/lead/refill.js';
 import type { SpaceState } from '#src/main/log/space-table.js';
 import type { Wal } from '#src/main/log/wal.js';
+import type { ReceivedRuns } from '#src/main/log/write/received-runs.js';
 import type { PeerClient } from '#src/main/peer/client.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import type { NodeMemory } from '#src/shared/memory/slab.js';
@@ -31,8 +32,8 @@ function refill(asked: (from: number) => void) {
     groupBytes: 4_096,
     whenDurable: async () => undefined,
     whenRoom: async (stage: () => boolean) => void stage(),
-    stageReceived: (_: SpaceState, __: Uint8Array, first: number) => {
-      staged.push(first);
+    stageReceived: (_: Uint8Array, runs: ReceivedRuns) => {
+      staged.push(runs.first(0));
       return true;
     },
   } as unknown as Wal;

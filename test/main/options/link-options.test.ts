@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { expect, test } from 'vitest';
 import { readOptions } from '#src/main/options/config.js';
-import type { FrameBuilder } from '#src/shared/wire/frame-builder.js';
+import type { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { Outbox } from '#src/workers/ship/outbox.js';
 import { at, EachTest, heard, until } from '../../support/cluster.js';
 import { freePort } from '../../support/etcd.js';
@@ -140,7 +140,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
     ...([{ durableLsn: 0 }, ...rest] as never as ConstructorParameters<typeof Outbox>),
   );
   const socket = { write: (bytes: Uint8Array) => frames.push(bytes.length) };
-  outbox.open(socket as never, 64_000, '0'.repeat(32), undefined);
+  outbox.open(socket as never, 64_000, '0'.repeat(32), undefined, false);
   outbox.joinAt(0);
   outbox.pump();
   expect(frames.length).toBe(1);

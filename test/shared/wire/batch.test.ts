@@ -76,6 +76,7 @@ describe('a batch', () => {
       epoch: 2,
       compression: 0,
       sentSize: 3 * 64 + 310,
+      isMixed: false,
     });
     expect(codeOf(() => check({ bytes, view }))).toBe('none');
   });
@@ -89,7 +90,8 @@ describe('a batch', () => {
   test.each([
     ['another version', 0, 2, 'UnsupportedVersion'],
     ['a compression nobody negotiated', 54, 1, 'UnsupportedVersion'],
-    ['a flag', 63, 1, 'UnsupportedVersion'],
+    ['several spaces, which nobody negotiated', 63, 1, 'UnsupportedVersion'],
+    ['a flag that nobody knows', 63, 2, 'UnsupportedVersion'],
     ['no entries', 42, 0, 'EmptyBatch'],
     ['more entries than bytes', 42, 200, 'InvalidBatchSize'],
     ['more bytes than are there', 47, 9, 'TruncatedBatch'],

@@ -7,6 +7,7 @@ import { idWords } from '#src/shared/bytes.js';
 import { EngramError } from '#src/shared/errors.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { checkEntries, decodeBatch, encodeBatchHeader } from '#src/shared/wire/batch.js';
+import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import {
   agreedCodec,
   type Codec,
@@ -19,7 +20,6 @@ import {
   loadCodecs,
   takenFeatures,
 } from '#src/shared/wire/compression.js';
-import { FrameBuilder } from '#src/shared/wire/frame-builder.js';
 import { frameBytesOf, loadPackagedZstd, nodeZstd } from '#src/shared/wire/zstd.js';
 import { entriesOf, NODE, SPACE } from '../../support/batches.js';
 

@@ -1,4 +1,5 @@
-import { expect, test, vi } from 'vitest';
+import fc from 'fast-check';
+import { describe, expect, test, vi } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
 import {
   ENTRY_HEADER_BYTES,
@@ -6,18 +7,23 @@ import {
   FRAME_SMALLEST_BYTES,
 } from '#src/shared/limits.js';
 import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
+import type { Voided } from '#src/shared/log/rewind.js';
 import {
   allocateMemory,
   NodeMemory,
   RUN_BYTES,
   RUN_COUNT,
+  RUN_FIELDS,
   RUN_FIRST,
+  RUN_LAST,
   RUN_OFFSET,
   RUN_SLOT,
   type Slab,
 } from '#src/shared/memory/slab.js';
-import { checkBatchEntries, decodeBatch } from '#src/shared/wire/batch.js';
-import { FrameBuilder } from '#src/shared/wire/frame-builder.js';
+import { idOf } from '#src/shared/names.js';
+import { checkBatchEntries, decodeBatch, FEATURE_MIXED } from '#src/shared/wire/batch.js';
+import { FrameBuilder, PART_FIELDS } from '#src/shared/wire/batches/frame-builder.js';
+import { BatchRuns } from '#src/shared/wire/batches/mixed-batch.js';
 import { BatchSource } from '#src/workers/ship/batch-source.js';
 import type { SegmentReader } from '#src/workers/ship/segment-reader.js';
 
@@ -80,4 +86,202 @@ test('a group in many small frames: each entry once, and none is walked over aga
   expect(filled).toBe('caught-up');
   expect(found).toEqual(Array.from({ length: ENTRIES }, (_, n) => n + 1));
   expect(reads.mock.calls.length).toBeLessThan(2 * ENTRIES);
+});
+
+/** Entries of one space as a group has them. */
+interface Run {
+  readonly slot: number;
+  readonly first: number;
+  readonly count: number;
+  readonly epoch: number;
+}
+
+/** Each entry has 10 bytes of payload. */
+const BYTES = ENTRY_HEADER_BYTES + 10;
+const SPACES = 6;
+
+/** A published group of these runs. @returns what ships it, with a stream of each space but 0 */
+function shipping(groups: readonly (readonly Run[])[], next: (slot: number) => number, epoch = 2) {
+  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, SPACES + 1));
+  let start = 0;
+  for (const [index, group] of groups.entries()) {
+    const { bytes, view, runs } = memory.slabs[index]!;
+    memory.withdrawSlab(index);
+    let at = 0;
+    for (const [i, run] of group.entries()) {
+      const row = i * RUN_FIELDS;
+      runs[row + RUN_SLOT] = run.slot;
+      runs[row + RUN_FIRST] = run.first;
+      runs[row + RUN_COUNT] = run.count;
+      runs[row + RUN_OFFSET] = at;
+      runs[row + RUN_BYTES] = run.count * BYTES;
+      runs[row + RUN_LAST] = at + (run.count - 1) * BYTES;
+      for (let n = 0; n < run.count; n++, at += BYTES) {
+        stageHeader(view, at, run.first + n, 0, 0, 1, 10, run.epoch);
+        sealLocal(bytes, view, at, idWords(idOf(`${run.slot}`)), 1, at, 0);
+      }
+    }
+    const entries = group.reduce((sum, { count }) => sum + count, 0);
+    const place = { previousEnd: start, start, bytes: at, entries, runs: group.length };
+    memory.publishSlab(index, place);
+    start += at;
+  }
+  memory.publishDurable(start);
+  const source = new BatchSource(memory, {} as SegmentReader, MAX_ENTRY_BYTES);
+  const stream = (slot: number, voided: readonly Voided[] = []) => {
+    const id = idOf(`${slot}`);
+    source.add({ slot, id, words: idWords(id), epoch, voided, next: next(slot) });
+  };
+  for (let slot = 1; slot < SPACES; slot++) stream(slot);
+  return { memory, source, stream };
+}
+
+/** The batches of frames: `2:5-7` for entries of one space, several of them in a mixed one. */
+function shipped(source: BatchSource, limit = 1 << 20, mixes = true): string[] {
+  const frame = new FrameBuilder(1 << 20, ID);
+  const found: string[] = [];
+  const terms = { features: mixes ? FEATURE_MIXED : 0, maxBytes: 0 };
+  for (let filled = 'full'; filled === 'full'; ) {
+    frame.reset(limit, undefined, mixes);
+    filled = source.fill(frame);
+    const bytes = frame.finish();
+    expect(bytes.length).toBeLessThanOrEqual(Math.max(limit, BYTES + 100));
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const told: string[] = [];
+    for (let at = FRAME_HEADER_BYTES; at < bytes.length; ) {
+      const end = at + 4 + view.getUint32(at, true);
+      const batch = decodeBatch(bytes, view, at + 4, end, terms);
+      const { isMixed, entryCount: count, startSequence: first, spaceId } = batch;
+      if (!isMixed) {
+        checkBatchEntries(bytes, view, at + 4, batch, MAX_ENTRY_BYTES);
+        told.push(`${slotOf(spaceId)}:${first}-${first + count - 1}`);
+      } else {
+        const runs = new BatchRuns(bytes, view, at + 68, end, count, MAX_ENTRY_BYTES);
+        const texts: string[] = [];
+        while (runs.next()) {
+          expect(runs.epoch).toBe(2);
+          const last = runs.startSequence + runs.entryCount - 1;
+          texts.push(`${slotOf(runs.spaceId)}:${runs.startSequence}-${last}`);
+        }
+        told.push(texts.join(' '));
+      }
+      at = end;
+    }
+    // What the sender is told of the frame is what stands in it.
+    const parts: string[] = [];
+    for (let i = 0; i < frame.parts.length; i += PART_FIELDS) {
+      parts.push(`${frame.parts[i]}:${frame.parts[i + 1]}`);
+    }
+    const ends = told.flatMap((t) => t.split(' ')).map((t) => t.replace(/:\d+-/, ':'));
+    expect(parts).toEqual(ends);
+    found.push(...told);
+  }
+  return found;
+}
+
+function slotOf(id: string): number {
+  for (let slot = 0; slot <= SPACES; slot++) if (idOf(`${slot}`) === id) return slot;
+  throw new Error(`no space ${id}`);
+}
+
+function runOf(slot: number, first: number, count = 1, epoch = 2): Run {
+  return { slot, first, count, epoch };
+}
+
+describe('a group of several spaces', () => {
+  const GROUP = [runOf(1, 1, 2), runOf(2, 7), runOf(0, 1), runOf(3, 4, 3), runOf(4, 1)];
+  const next = (slot: number) => GROUP.find((run) => run.slot === slot)?.first ?? 1;
+
+  test('goes out as one batch, without what is not streamed', () => {
+    expect(shipped(shipping([GROUP], next).source)).toEqual(['1:1-2 2:7-7 3:4-6 4:1-1']);
+  });
+
+  test('to a replica that takes none goes out space by space', () => {
+    const { source } = shipping([GROUP], next);
+    expect(shipped(source, 1 << 20, false)).toEqual(['1:1-2', '2:7-7', '3:4-6', '4:1-1']);
+  });
+
+  test('older epochs, and what is here in part, have batches of their own', () => {
+    const old = [runOf(1, 1), runOf(2, 1), runOf(3, 1, 2, 1), runOf(4, 1, 4), runOf(5, 1)];
+    const { source } = shipping([old], (slot) => (slot === 4 ? 3 : 1));
+    expect(shipped(source)).toEqual(['1:1-1 2:1-1', '3:1-2', '4:3-4 5:1-1']);
+  });
+
+  test('an entry that a rewind has voided travels in none of them', () => {
+    const { source, stream } = shipping([[runOf(1, 1), runOf(2, 1, 3), runOf(3, 1)]], () => 1);
+    stream(2, [{ first: 2, lsn: 1_000_000 }]);
+    expect(shipped(source)).toEqual(['1:1-1', '2:1-1', '3:1-1']);
+  });
+
+  test('has at most 1,000 entries a batch, and a frame its limit', () => {
+    const group = [runOf(1, 1, 999), runOf(2, 1), runOf(3, 1), runOf(4, 1, 1_200), runOf(5, 1)];
+    const all = ['1:1-999 2:1-1', '3:1-1', '4:1-1000', '4:1001-1200 5:1-1'];
+    expect(shipped(shipping([group], () => 1).source)).toEqual(all);
+    const few = [runOf(1, 1), runOf(2, 1), runOf(3, 1, 2), runOf(4, 1), runOf(5, 1)];
+    const limit = FRAME_HEADER_BYTES + 68 + 3 * BYTES;
+    expect(shipped(shipping([few], () => 1).source, limit)).toEqual([
+      '1:1-1 2:1-1',
+      '3:1-2 4:1-1',
+      '5:1-1',
+    ]);
+  });
+
+  test('a slab that is taken away meanwhile: nothing of what was read goes out', () => {
+    const { source, memory } = shipping([GROUP, [runOf(5, 1)]], next);
+    const isUnchanged = vi.spyOn(memory, 'isUnchanged');
+    // The descriptor is read, then the slab is overwritten while it is copied.
+    isUnchanged.mockReturnValueOnce(true).mockImplementationOnce((index) => {
+      memory.withdrawSlab(index);
+      return false;
+    });
+    const frame = new FrameBuilder(1 << 20, ID);
+    frame.reset(1 << 20, undefined, true);
+    const disk = { resolve: () => undefined } as unknown as SegmentReader;
+    const again = new BatchSource(memory, disk, MAX_ENTRY_BYTES);
+    for (const stream of source.streams.values()) again.add(stream);
+    expect(again.fill(frame)).toBe('disk');
+    expect([frame.isEmpty, frame.parts.length]).toEqual([true, 0]);
+    expect([...again.streams.values()].map((s) => s.next)).toEqual([1, 7, 4, 1, 1]);
+  });
+
+  test('whatever stands in groups: each entry that is wanted, once, in its order', () => {
+    const run = fc.tuple(fc.nat(SPACES - 1), fc.integer({ min: 1, max: 5 }), fc.boolean());
+    const groups = fc.array(fc.array(run, { minLength: 1, maxLength: 12 }), { maxLength: 3 });
+    const had = fc.array(fc.nat(6), { minLength: SPACES, maxLength: SPACES });
+    const limit = fc.integer({ min: 150, max: 3_000 });
+    fc.assert(
+      fc.property(groups, had, limit, fc.boolean(), (made, has, most, mixes) => {
+        const last = new Array<number>(SPACES).fill(0);
+        const isNow = new Array<boolean>(SPACES).fill(false);
+        const laid = made.map((group) => {
+          // Sealed, each space has one run in a group; its epochs never fall.
+          const seen = new Set<number>();
+          return group.flatMap(([slot, count, now]) => {
+            if (seen.has(slot)) return [];
+            seen.add(slot);
+            isNow[slot] ||= now;
+            const first = last[slot]! + 1;
+            last[slot]! += count;
+            return [runOf(slot, first, count, isNow[slot] ? 2 : 1)];
+          });
+        });
+        const found = shipped(shipping(laid, (slot) => has[slot]! + 1).source, most, mixes);
+        const wanted: string[] = [];
+        for (const { slot, first, count } of laid.flat()) {
+          for (let n = first; n < first + count; n++) {
+            if (slot > 0 && n > has[slot]!) wanted.push(`${slot}:${n}`);
+          }
+        }
+        const came = found
+          .flatMap((text) => text.split(' '))
+          .flatMap((text) => {
+            const [slot, from, to] = text.split(/[:-]/).map(Number);
+            return Array.from({ length: to! - from! + 1 }, (_, i) => `${slot}:${from! + i}`);
+          });
+        expect(came).toEqual(wanted);
+        if (!mixes) expect(found.every((text) => !text.includes(' '))).toBe(true);
+      }),
+      { numRuns: 500 },
+    );
+  });
 });

@@ -1,11 +1,13 @@
 /** The group that is being staged: runs of entries in a slab, and who waits for them. */
 
 import { copyBytes } from '../../../shared/bytes.js';
+import { failure } from '../../../shared/errors.js';
 import { ENTRY_HEADER_BYTES } from '../../../shared/limits.js';
 import { isOfLibrary, readPayloadSize, readType, stageHeader } from '../../../shared/log/entry.js';
 import type { Group } from '../../../shared/log/group-commit.js';
 import { MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
 import {
+  type NodeMemory,
   RUN_BYTES,
   RUN_COUNT,
   RUN_FIELDS,
@@ -18,6 +20,7 @@ import {
 import type { Epoch, EpochStart, Position, Sequence, Slot } from '../../../shared/position.js';
 
 import type { SpaceState } from '../space-table.js';
+import type { ReceivedRuns } from './received-runs.js';
 import type { Settled } from './settled.js';
 
 /** A group that takes no more entries, on its way to the disk. */
@@ -112,17 +115,20 @@ export class OpenGroup {
     this.appended++;
   }
 
-  /** Takes entries as another node sealed them. */
-  receive(
-    slot: Slot,
-    entries: Uint8Array,
-    first: Sequence,
-    count: number,
-    holdsMembers: boolean,
-  ): void {
+  /** Takes entries as another node sealed them, and their sequences. */
+  receive(entries: Uint8Array, runs: ReceivedRuns, memory: NodeMemory): void {
     copyBytes(this.slab.bytes, this.bytes, entries);
-    this.add(slot, first, count, entries.length, 1);
-    if (holdsMembers) this.holdsMembers = true;
+    if (runs.holdsMembers) this.holdsMembers = true;
+    for (let run = 0; run < runs.length; run++) {
+      const [slot, first, count] = [runs.slot(run), runs.first(run), runs.count(run)];
+      const next = memory.allocated(slot) + 1;
+      // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
+      if (first !== next) {
+        throw failure('ProtocolViolation', `entry ${first} where ${next} belongs`);
+      }
+      this.add(slot, first, count, runs.bytesOf(run), 1);
+      memory.setAllocated(slot, first + count - 1);
+    }
   }
 
   /** Accounts for entries whose bytes have been put at the group's end. */

@@ -1,24 +1,32 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 
-import { copyBytes, idWords, type SpaceIdWords } from '../bytes.js';
-import { BATCH_HEADER_BYTES, FRAME_HEADER_BYTES } from '../limits.js';
-import type { Epoch, Sequence, Slot } from '../position.js';
-import { type BatchFacts, writeBatchHeader } from './batch.js';
-import { type Codec, compressed } from './compression.js';
-import { BATCHES, writeFrameHeader } from './frame.js';
+import { copyBytes, idWords, type SpaceIdWords } from '../../bytes.js';
+import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, FRAME_HEADER_BYTES } from '../../limits.js';
+import type { Epoch, Sequence, Slot } from '../../position.js';
+import { type BatchBody, type BatchFacts, writeBatchHeader } from '../batch.js';
+import { type Codec, compressed } from '../compression.js';
+import { BATCHES, writeFrameHeader } from '../frame.js';
 
 const LENGTH_BYTES = 4;
 const PREFIX_BYTES = LENGTH_BYTES + BATCH_HEADER_BYTES;
 
+/** Of a part of a batch, entries of one space: slot, last sequence, bytes of entries. */
+export const PART_FIELDS = 3;
+export const PART_SLOT = 0;
+export const PART_LAST = 1;
+export const PART_BYTES = 2;
+
 /** A batch that the frame holds, or is being given. */
 export interface BuiltBatch extends BatchFacts {
-  readonly slot: Slot;
   readonly space: SpaceIdWords;
+  /** All its entries are of the current epoch of their space: others may join them. */
+  readonly isCurrent: boolean;
   /** Where its length stands. */
   readonly at: number;
   entryCount: number;
   totalSize: number;
-  last: Sequence;
+  /** Of more than one it is mixed. */
+  parts: number;
   /** On the wire, its length and header included. */
   bytes: number;
 }
@@ -27,6 +35,7 @@ export interface BuiltBatch extends BatchFacts {
 export interface FrameMark {
   readonly used: number;
   readonly batches: number;
+  readonly parts: number;
 }
 
 export class FrameBuilder {
@@ -34,12 +43,15 @@ export class FrameBuilder {
   readonly #view: DataView;
   readonly #primary: SpaceIdWords;
   #codec: Codec | undefined;
+  #mixes = false;
   /** What the frame would have without compression. */
   #rawBytes = 0;
   #used = FRAME_HEADER_BYTES;
   #limit = 0;
   #open: BuiltBatch | undefined;
   readonly batches: BuiltBatch[] = [];
+  /** Of all batches in turn, PART_FIELDS each. */
+  readonly parts: number[] = [];
 
   /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
   constructor(capacity: number, nodeHash: string) {
@@ -51,13 +63,16 @@ export class FrameBuilder {
   /**
    * @param limit it takes no more bytes than so many, but for a first entry that is longer
    * @param codec what batches are compressed with, as far as they become smaller
+   * @param mixes a batch may have entries of several spaces
    */
-  reset(limit: number, codec?: Codec): void {
+  reset(limit: number, codec?: Codec, mixes = false): void {
     this.#codec = codec;
+    this.#mixes = mixes;
     this.#limit = Math.min(limit, this.bytes.length);
     this.#used = FRAME_HEADER_BYTES;
     this.#open = undefined;
     this.batches.length = 0;
+    this.parts.length = 0;
   }
 
   get isEmpty(): boolean {
@@ -81,15 +96,21 @@ export class FrameBuilder {
 
   /** The open batch takes this entry next: same space, next sequence. */
   continues(slot: Slot, sequence: Sequence): boolean {
+    if (!this.#open || this.#open.entryCount >= BATCH_MAX_ENTRIES) return false;
+    const part = this.parts.length - PART_FIELDS;
+    return this.parts[part + PART_SLOT] === slot && this.parts[part + PART_LAST]! + 1 === sequence;
+  }
+
+  /** So many entries of another space, all of its current epoch, may join the open batch. */
+  mayJoin(entries: number, bytes: number): boolean {
     const open = this.#open;
-    return (
-      open !== undefined && open.slot === slot && open.startSequence + open.entryCount === sequence
-    );
+    if (!this.#mixes || !open?.isCurrent || bytes > this.room) return false;
+    return open.entryCount + entries <= BATCH_MAX_ENTRIES;
   }
 
   /** Where the frame stands between two batches, to come back to. */
   mark(): FrameMark {
-    return { used: this.#used, batches: this.batches.length };
+    return { used: this.#used, batches: this.batches.length, parts: this.parts.length };
   }
 
   /** Throws away what was added since the mark. */
@@ -97,34 +118,53 @@ export class FrameBuilder {
     this.#open = undefined;
     this.#used = mark.used;
     this.batches.length = mark.batches;
+    this.parts.length = mark.parts;
   }
 
-  get openCount(): number {
-    return this.#open?.entryCount ?? 0;
-  }
-
-  begin(slot: Slot, space: SpaceIdWords, epoch: Epoch, start: Sequence): void {
+  /** @param isCurrent what is added is of this epoch, all of it */
+  begin(slot: Slot, space: SpaceIdWords, epoch: Epoch, start: Sequence, isCurrent = false): void {
     this.end();
     // All fields at once: one is made for each batch of thousands.
     this.#open = {
-      slot,
       space,
       epoch,
       startSequence: start,
+      isCurrent,
       at: this.#used,
       entryCount: 0,
       totalSize: 0,
-      last: 0,
+      parts: 0,
       bytes: 0,
     };
     this.#used += PREFIX_BYTES;
+    this.join(slot, start);
+  }
+
+  /** Entries of this space are added next, from `start` on. */
+  join(slot: Slot, start: Sequence): void {
+    this.#open!.parts++;
+    this.parts.push(slot, start - 1, 0);
   }
 
   /** Appends `count` entries; the caller has seen that there is room. */
   add(entries: Uint8Array, count: number): void {
-    copyBytes(this.bytes, this.#used, entries);
-    this.#used += entries.length;
+    this.fill(this.reserve(count, entries.length), entries);
+  }
+
+  /** The same for entries that are filled in before the batch ends. @returns where */
+  reserve(count: number, bytes: number): number {
+    const at = this.#used;
+    const part = this.parts.length - PART_FIELDS;
+    this.#used += bytes;
     this.#open!.entryCount += count;
+    this.parts[part + PART_LAST]! += count;
+    this.parts[part + PART_BYTES]! += bytes;
+    return at;
+  }
+
+  /** @param at where they were given room */
+  fill(at: number, entries: Uint8Array): void {
+    copyBytes(this.bytes, at, entries);
   }
 
   /** Writes length, header and CRC of the open batch. */
@@ -132,15 +172,19 @@ export class FrameBuilder {
     const open = this.#open;
     if (!open) return;
     this.#open = undefined;
-    const { at, space, startSequence, entryCount } = open;
-    open.bytes = this.#used - at;
+    open.bytes = this.#used - open.at;
     open.totalSize = open.bytes - PREFIX_BYTES;
-    open.last = startSequence + entryCount - 1;
-    if (!this.#codec) {
-      this.#view.setUint32(at, open.bytes - LENGTH_BYTES, true);
-      writeBatchHeader(this.bytes, this.#view, at + LENGTH_BYTES, this.#primary, space, open);
-    }
+    if (!this.#codec) this.#writePrefix(open, open.at);
     this.batches.push(open);
+  }
+
+  /** Length and header. @param at where they go */
+  #writePrefix(batch: BuiltBatch, at: number, body?: BatchBody): void {
+    const sentSize = body?.sentSize ?? batch.totalSize;
+    const space = batch.parts > 1 ? undefined : batch.space;
+    this.#view.setUint32(at, BATCH_HEADER_BYTES + sentSize, true);
+    const header = at + LENGTH_BYTES;
+    writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, batch, body);
   }
 
   /**
@@ -150,18 +194,14 @@ export class FrameBuilder {
   #compress(codec: Codec): void {
     let to = FRAME_HEADER_BYTES;
     for (const batch of this.batches) {
-      const { at, space, totalSize } = batch;
+      const { at, totalSize } = batch;
       const start = at + PREFIX_BYTES;
       const raw = this.bytes.subarray(start, start + totalSize);
       const body = compressed(codec, raw);
       const sentSize = body?.length ?? raw.length;
       if (body) this.bytes.set(body, to + PREFIX_BYTES);
       else this.bytes.copyWithin(to + PREFIX_BYTES, start, start + raw.length);
-      this.#view.setUint32(to, BATCH_HEADER_BYTES + sentSize, true);
-      const compression = body ? codec.code : 0;
-      const sent = { compression, sentSize };
-      const header = to + LENGTH_BYTES;
-      writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, batch, sent);
+      this.#writePrefix(batch, to, { compression: body ? codec.code : 0, sentSize });
       batch.bytes = PREFIX_BYTES + sentSize;
       to += batch.bytes;
     }

@@ -1,0 +1,208 @@
+/** What a replica makes of batches of several spaces: run by run what it makes of ordinary ones. */
+import fc from 'fast-check';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { BatchIntake } from '#src/main/follow/batch-intake.js';
+import type { ReceiverHost } from '#src/main/follow/host.js';
+import type { SpaceState } from '#src/main/log/space-table.js';
+import type { ReceivedRuns } from '#src/main/log/write/received-runs.js';
+import { idWords, type SpaceIdWords } from '#src/shared/bytes.js';
+import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { Receiver } from '#src/shared/link/receiver.js';
+import { readSequence, readSpaceIdWord } from '#src/shared/log/entry.js';
+import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
+import { idOf } from '#src/shared/names.js';
+import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
+import type { PlainFrame } from '#src/shared/wire/protocol.js';
+import { batchFrame, type MixedRun, mixedFrame } from '../../support/wire-client.js';
+
+const NAMES = ['a', 'b', 'c', 'd'];
+const EPOCH = 2;
+
+/** A replica that follows NAMES in EPOCH, each with `had` entries, and has room as it is told. */
+class Replica {
+  readonly receiver = new Receiver(0, 10_000);
+  readonly sent: PlainFrame[] = [];
+  readonly heard: string[] = [];
+  readonly fenced: string[] = [];
+  /** Space and sequence of each entry that was staged; how many in each call. */
+  readonly staged: string[] = [];
+  readonly calls: number[] = [];
+  readonly intake: BatchIntake;
+  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: object }[];
+  /** Calls that find no room before each one that does. */
+  refusals = 0;
+  #refused = 0;
+
+  constructor(had = 0, groupBytes = 100_000, features = FEATURE_MIXED) {
+    this.spaces = ['', ...NAMES].map((name, slot) => {
+      const words = idWords(slot === 0 ? NODE_SPACE_ID : idOf(name));
+      return { slot, words, name, facts: { epochSeen: EPOCH } };
+    });
+    for (const [i, _] of NAMES.entries()) {
+      const position = { epoch: EPOCH, sequence: had, headerCrc: 0 };
+      const row = { handle: 10 + i, answer: 'follows', epochSeen: EPOCH, position, applied: 0 };
+      this.receiver.follow(1 + i, row as never, EPOCH);
+      this.receiver.verdict({ handle: 10 + i, verdict: 'continue', next: had + 1 });
+    }
+    const wal = {
+      groupBytes,
+      isCrowded: false,
+      stageReceived: (bytes: Uint8Array, runs: ReceivedRuns) => this.#stage(bytes, runs),
+      whenRoom: async (retry: () => boolean) => {
+        while (!retry());
+      },
+    };
+    const host = {
+      wal,
+      maxEntryBytes: 1_024,
+      maxFrameBytes: 100_000,
+      spaceByWords: (words: SpaceIdWords) =>
+        this.spaces.find((space) => space.words.every((word, i) => word === words[i])),
+      heard: (space: SpaceState, epoch: number) => this.heard.push(`${space.slot} ${epoch}`),
+    };
+    this.intake = new BatchIntake(host as unknown as ReceiverHost, this.receiver, {
+      send: (frame) => this.sent.push(frame),
+      duplicate: () => undefined,
+      fence: (space) => this.fenced.push(`${space.slot}`),
+      isEnded: () => false,
+    });
+    this.intake.features = features;
+  }
+
+  #stage(bytes: Uint8Array, runs: ReceivedRuns): boolean {
+    if (this.#refused++ < this.refusals) return false;
+    this.#refused = 0;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    let at = 0;
+    for (let run = 0; run < runs.length; run++) {
+      const space = this.spaces[runs.slot(run)]!;
+      const end = at + runs.bytesOf(run);
+      for (let n = 0; n < runs.count(run); n++) {
+        expect(readSequence(view, at)).toBe(runs.first(run) + n);
+        expect(readSpaceIdWord(view, at, 0)).toBe(space.words[0]);
+        this.staged.push(`${space.name}${runs.first(run) + n}`);
+        at += 64 + view.getUint32(at + 24, true);
+      }
+      expect(at).toBe(end);
+    }
+    expect(at).toBe(bytes.length);
+    this.calls.push(runs.length);
+    return true;
+  }
+
+  async take(...frames: Uint8Array[]): Promise<void> {
+    for (const frame of frames) await this.intake.take(frame.subarray(FRAME_HEADER_BYTES));
+  }
+
+  nacks(): string[] {
+    return this.sent.map((f) => (f.kind === 'nack' ? `${f.handle} expects ${f.expected}` : f.kind));
+  }
+}
+
+/** `a1-3`: entries 1 to 3 of space a. */
+function run(text: string, epoch = EPOCH): MixedRun {
+  const [, name, first, last] = /^(\w)(\d+)-(\d+)$/.exec(text)!;
+  return { name: name!, first: Number(first), last: Number(last), epoch };
+}
+
+const mixed = (...texts: string[]) => mixedFrame(texts.map((text) => run(text)));
+
+let replica = new Replica();
+beforeEach(() => {
+  replica = new Replica();
+});
+
+describe('a batch of several spaces', () => {
+  test('all of it new: staged at once', async () => {
+    await replica.take(mixed('a1-2', 'b1-1', 'c1-3'));
+    expect(replica.staged).toEqual(['a1', 'a2', 'b1', 'c1', 'c2', 'c3']);
+    expect(replica.calls).toEqual([3]);
+  });
+
+  test('each run is judged: what is here already, in part, or is not yet to come', async () => {
+    replica = new Replica(2);
+    await replica.take(mixed('a3-3', 'b1-2', 'c2-4', 'd5-5', 'a4-4', 'd3-3'));
+    expect(replica.staged).toEqual(['a3', 'c3', 'c4', 'a4', 'd3']);
+    expect(replica.nacks()).toEqual(['13 expects 3']);
+    replica.receiver.flushed(1, 4);
+    // b is acknowledged once more, as what is here already is.
+    expect(replica.receiver.takeAcks(0).map((row) => [row.handle, row.flushed])).toEqual([
+      [11, 2],
+      [10, 4],
+    ]);
+  });
+
+  test('a space more than once, and once too often', async () => {
+    await replica.take(mixed('a1-1', 'b1-1', 'a2-2', 'b1-1', 'a2-3'));
+    expect(replica.staged).toEqual(['a1', 'b1', 'a2', 'a3']);
+  });
+
+  test.each([
+    ['a space that is not here', { name: 'x', first: 1, last: 1, epoch: EPOCH }],
+    ['the node’s own space', { name: idWords(NODE_SPACE_ID), first: 1, last: 1, epoch: EPOCH }],
+    ['no space at all', { name: [0, 0, 0, 0] as const, first: 1, last: 1, epoch: EPOCH }],
+  ])('with %s is a violation, and nothing of that is staged', async (_, bad) => {
+    const take = replica.take(mixedFrame([run('a1-1'), bad, run('b1-1')]));
+    await expect(take).rejects.toMatchObject({ code: 'ProtocolViolation' });
+    expect(replica.staged).not.toContain('b1');
+  });
+
+  test('of a space that is not streamed, or by now is another’s', async () => {
+    replica.receiver.verdict({ handle: 11, verdict: 'rewind', next: 1 });
+    const take = replica.take(mixed('a1-1', 'b1-1'));
+    await expect(take).rejects.toMatchObject({ code: 'ProtocolViolation' });
+    replica = new Replica();
+    replica.receiver.fence(2, EPOCH + 1);
+    await replica.take(mixed('a1-1', 'b1-1', 'c1-1'));
+    expect(replica.staged).toEqual(['a1', 'c1']);
+  });
+
+  test('an entry of another epoch than the one introduced is no right to write', async () => {
+    const old = replica.take(mixedFrame([run('a1-1'), run('b1-1', EPOCH - 1)]));
+    await expect(old).rejects.toMatchObject({ code: 'Fenced' });
+    expect([replica.fenced, replica.heard, replica.staged]).toEqual([['2'], [], []]);
+    replica = new Replica();
+    const higher = replica.take(mixedFrame([run('a1-1'), run('b1-1', EPOCH + 1)]));
+    await expect(higher).rejects.toMatchObject({ code: 'Fenced' });
+    expect([replica.fenced, replica.heard, replica.staged]).toEqual([[], ['2 3'], []]);
+  });
+
+  test('nobody has agreed on it: refused', async () => {
+    replica = new Replica(0, 100_000, 0);
+    const take = replica.take(mixed('a1-1', 'b1-1'));
+    await expect(take).rejects.toMatchObject({ code: 'UnsupportedVersion' });
+    expect(replica.staged).toEqual([]);
+  });
+
+  test('room runs out: what found none comes again, nothing twice', async () => {
+    replica = new Replica(0, 200);
+    replica.refusals = 2;
+    await replica.take(mixed('a1-1', 'b1-1', 'c1-9', 'a2-2', 'b1-1', 'a3-4', 'd1-1'));
+    const c = Array.from({ length: 9 }, (_, i) => `c${i + 1}`);
+    expect(replica.staged).toEqual(['a1', 'b1', ...c, 'a2', 'a3', 'a4', 'd1']);
+    expect(replica.nacks()).toEqual([]);
+  });
+
+  test('whatever comes, in whatever groups: what ordinary batches would have come to', async () => {
+    const piece = fc.tuple(fc.nat(NAMES.length - 1), fc.nat(5), fc.integer({ min: 1, max: 4 }));
+    const pieces = fc.array(piece, { minLength: 2, maxLength: 12 });
+    const world = fc.tuple(pieces, fc.nat(2), fc.integer({ min: 80, max: 900 }), fc.nat(3));
+    await fc.assert(
+      fc.asyncProperty(world, async ([from, had, groupBytes, refusals]) => {
+        const runs = from.map(([space, first, count]) => {
+          return run(`${NAMES[space]}${1 + first}-${first + count}`);
+        });
+        const [one, other] = [new Replica(had, groupBytes), new Replica(had, groupBytes)];
+        one.refusals = refusals;
+        await one.take(mixedFrame(runs));
+        for (const { name, first, last } of runs) {
+          await other.take(batchFrame(name as string, first, last, EPOCH));
+        }
+        expect(one.staged).toEqual(other.staged);
+        // Runs that go on are one, so it may be told less often.
+        expect(new Set(one.nacks())).toEqual(new Set(other.nacks()));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { paced } from '#src/main/cli/demo/pace.js';
 import { type Ended, startCommand } from '../../support/command-line.js';
 
 let dir: string;
@@ -121,6 +122,17 @@ describe('its format', () => {
     );
   });
 
+  test('is not hidden by a byte order mark, which is no part of the first line', async () => {
+    const marked = (text: string): Buffer => Buffer.from(`\ufeff${text}`);
+    const objects = await demo('--json', '--input', file('marked', marked(NDJSON)));
+    expect(JSON.parse(objects.stdout)).toMatchObject({ entries: 3, spaces: 3, bytes: 39 });
+    const lines = await demo('--json', '--input', file('lines', marked(`a\n${marked('b')}`)));
+    expect(JSON.parse(lines.stdout)).toMatchObject({ entries: 2, bytes: 5 });
+    const full = `${'x'.repeat(1024 ** 2)}\n`;
+    expect((await demo('--input', file('full-marked', marked(full)))).code).toBe(0);
+    expectRefused(await demo('--input', file('mark', marked(''))), /mark has no entry/);
+  });
+
   test.each([
     [['--format', 'xml', '--input', 'x'], /choices are lines, ndjson/],
     [['--format', 'lines'], /--format says what an --input is/],
@@ -178,4 +190,24 @@ test('a file that grows meanwhile is logged as it was checked', async () => {
   const { code, stdout } = await ended;
   expect(code).toBe(0);
   expect(stdout).toContain('50,000 entries in');
+});
+
+test('what is told of very many spaces leaves nearly all of the time to the nodes', async () => {
+  let nowMs = 0;
+  let calls = 0;
+  const pace = {
+    nowMs: () => nowMs,
+    pause: async (ms: number) => {
+      nowMs += ms;
+    },
+  };
+  const ended = new AbortController();
+  const lasts = (tookMs: number) => () => {
+    nowMs += tookMs;
+    if (++calls === 10) ended.abort();
+  };
+  await paced(lasts(500), 200, ended.signal, pace);
+  expect({ calls, nowMs }).toEqual({ calls: 10, nowMs: 100_000 });
+  await paced(lasts(1), 200, ended.signal, pace);
+  expect(calls).toBe(10);
 });

@@ -43,6 +43,8 @@ const STDIN = '-';
 /** The data set has lost the line breaks of its speeches: so many sentences stand for one. */
 const SENTENCES_PER_PARAGRAPH = 5;
 const NEWLINE = 10;
+/** The byte order mark of UTF-8: it stands before the first line, and is no part of it. */
+const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 /** Where an object of NDJSON goes that names no space. */
 const NO_SPACE = 'input';
 
@@ -234,7 +236,7 @@ async function* splitLines(file: string, name: string, bytes: number): AsyncGene
     rest = Buffer.concat([rest, chunk as Buffer]);
     let from = 0;
     for (let end = rest.indexOf(NEWLINE); end >= 0; end = rest.indexOf(NEWLINE, from)) {
-      const line = withoutReturn(rest.subarray(from, end));
+      const line = lineOf(rest.subarray(from, end), number);
       checkLength(line, name, number);
       if (!isBlank(line)) yield { line, number };
       from = end + 1;
@@ -242,9 +244,9 @@ async function* splitLines(file: string, name: string, bytes: number): AsyncGene
     }
     rest = rest.subarray(from);
     // Its end may be far away.
-    checkLength(withoutReturn(rest), name, number);
+    checkLength(lineOf(rest, number), name, number);
   }
-  const line = withoutReturn(rest);
+  const line = lineOf(rest, number);
   if (!isBlank(line)) yield { line, number };
 }
 
@@ -253,8 +255,10 @@ function checkLength(line: Uint8Array, name: string, number: number): void {
   throw failure('Configuration', `line ${number} of ${name} is longer than 1 MiB`);
 }
 
-function withoutReturn(line: Buffer): Uint8Array {
-  return line.at(-1) === 13 ? line.subarray(0, -1) : line;
+/** What stands between two line ends, without what only says how the file is encoded. */
+function lineOf(raw: Buffer, number: number): Uint8Array {
+  const isMarked = number === 1 && raw.subarray(0, MARK.length).equals(MARK);
+  return raw.subarray(isMarked ? MARK.length : 0, raw.at(-1) === 13 ? -1 : undefined);
 }
 
 function isBlank(line: Uint8Array): boolean {

@@ -8,6 +8,7 @@ import type { Space } from '../../node/space.js';
 import type { NodeOptions } from '../../options/options.js';
 import { type DemoInput, demoInput, sentences, speeches } from './input.js';
 import { load } from './load.js';
+import { paced } from './pace.js';
 
 /** What the demo asks of a process when it starts it. */
 export interface DemoStart {
@@ -141,14 +142,16 @@ async function runPrimary(start: DemoStart): Promise<void> {
   // From the first entry on: starting the processes and loading the input do not count.
   let began: number | undefined;
   let entries = 0;
-  const lags = (): DemoFigures['replicas'] =>
-    replicas.map((r) => ({ id: r.nodeId, lagMs: worstLag(spaces, r.nodeId) }));
+  const ids = replicas.map((r) => r.nodeId);
+  const lags = (): DemoFigures['replicas'] => worstLags([...spaces.values()], ids);
   const figures = (): DemoFigures => {
     const ms = began === undefined ? 0 : performance.now() - began;
     return { entries, seconds: ms / 1_000, replicas: lags() };
   };
   const flushed = (): Promise<void> => flushedEverywhere([...spaces.values()], replicas.length);
-  const timer = setInterval(() => tell({ kind: 'progress', figures: figures() }), PROGRESS_MS);
+  const progress = new AbortController();
+  const tellProgress = (): void => tell({ kind: 'progress', figures: figures() });
+  void paced(tellProgress, PROGRESS_MS, progress.signal);
   for await (const { space: name, payload } of inputOf(start)) {
     if (ending.signal.aborted) break;
     began ??= performance.now();
@@ -164,7 +167,7 @@ async function runPrimary(start: DemoStart): Promise<void> {
   }
   if (start.load > 0 && !ending.signal.aborted) {
     await flushed();
-    clearInterval(timer);
+    progress.abort();
     const text = await speeches(sentences);
     tell({ kind: 'logged', figures: figures() });
     await told(AbortSignal.any([going.signal, ending.signal]));
@@ -184,7 +187,7 @@ async function runPrimary(start: DemoStart): Promise<void> {
     const isTold = start.load === 0 && seen.every((r) => r.lagMs !== 'unknown');
     tell({ kind: 'done', figures: figures(), lags: isTold ? seen : lags(), logged: [...logged] });
   }
-  clearInterval(timer);
+  progress.abort();
   await toldToEnd();
   await node.close();
 }
@@ -241,14 +244,18 @@ function ackedEntries(spaces: readonly Space[]): number {
   return sum;
 }
 
-function worstLag(spaces: ReadonlyMap<string, Space>, replicaId: string): number | 'unknown' {
-  let worst = 0;
-  for (const space of spaces.values()) {
-    const replica = space.status().replicas.find((r) => r.replicaId === replicaId);
-    if (replica === undefined || replica.lagMs === 'unknown') return 'unknown';
-    worst = Math.max(worst, replica.lagMs);
-  }
-  return worst;
+/** Of each replica the largest over the spaces. */
+function worstLags(spaces: readonly Space[], ids: readonly string[]): DemoFigures['replicas'] {
+  const statuses = spaces.map((space) => space.status().replicas);
+  return ids.map((id) => {
+    let lagMs: number | 'unknown' = 0;
+    for (const replicas of statuses) {
+      const one = replicas.find((r) => r.replicaId === id)?.lagMs ?? 'unknown';
+      if (one === 'unknown') return { id, lagMs: one };
+      lagMs = Math.max(lagMs, one);
+    }
+    return { id, lagMs };
+  });
 }
 
 function turn(): Promise<void> {

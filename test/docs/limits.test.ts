@@ -41,14 +41,29 @@ function deadLinks(file: string, text: string): string[] {
   });
 }
 
-/** Sources that are named and are not there; names are from the root, or from src. */
+const SOURCES = ['src', 'test', 'bench', 'examples']
+  .flatMap((top) => fs.readdirSync(path.join(ROOT, top), { recursive: true, encoding: 'utf8' }))
+  .filter((name) => !name.includes('node_modules'));
+const BASENAMES = new Set(SOURCES.map((name) => path.basename(name)));
+
+/**
+ * Sources and folders that are named and are not there: by their way from the root or from src, a
+ * source also by its name alone.
+ */
 function deadNames(text: string): string[] {
-  const names = [
-    ...text.matchAll(/(?<![\w/.-])(?:main|shared|workers|src|test|bench)\/[\w./-]+\.m?ts\b/g),
-  ];
+  const ways = text.matchAll(
+    /(?<![\w/.-])(?:main|shared|workers|src|test|bench)\/[\w./-]+\.m?ts\b/g,
+  );
+  const folders = text.matchAll(
+    /(?<=`)(?:main|shared|workers|src|test|bench)(?:\/[\w-]+)+\/?(?=`)/g,
+  );
+  const names = text.matchAll(/(?<=`)[\w-]+(?:\.[\w-]+)*\.m?ts(?=`)/g);
   const isThere = (name: string): boolean =>
     [name, `src/${name}`].some((one) => fs.existsSync(path.join(ROOT, one)));
-  return names.map(([name]) => name).filter((name) => !isThere(name));
+  return [
+    ...[...ways, ...folders].map(([name]) => name).filter((name) => !isThere(name)),
+    ...[...names].map(([name]) => name).filter((name) => !BASENAMES.has(name)),
+  ];
 }
 
 function problems(file: string, text: string): string[] {
@@ -82,6 +97,8 @@ test.each([
   ['docs/A.md', `| a | ${'word '.repeat(25)}|`],
   ['docs/A.md', '[away](NOWHERE.md)'],
   ['docs/A.md', 'see `main/nowhere.ts`'],
+  ['docs/A.md', 'see `nowhere.ts`'],
+  ['docs/A.md', 'see `main/nowhere`'],
   ['docs/A.md', '[away](GUIDE.md#no-such-chapter)'],
 ])('a breach in %s is seen', (file, text) => {
   expect(problems(file, text)).not.toEqual([]);

@@ -11,7 +11,7 @@ export interface Pace {
 
 const realPace: Pace = { nowMs: () => performance.now(), pause };
 
-/** Calls `work` every `everyMs` until the signal: as seldom as it must be to leave the thread free. */
+/** Calls `work` every `everyMs` until the signal, and as seldom as leaves the thread to others. */
 export async function paced(
   work: () => void,
   everyMs: number,

@@ -29,6 +29,13 @@ test('it has programs for its chapters', () => {
   expect(alone.length).toBe(PROGRAMS.length - 1);
 });
 
+test('its contents name each chapter, in order', () => {
+  const guide = documentOf('docs/GUIDE.md');
+  const chapters = [...guide.matchAll(/^## (.*)$/gm)].map(([, title]) => title);
+  const contents = [...guide.matchAll(/^\d+\. \[(.*)\]\(#/gm)].map(([, title]) => title);
+  expect(contents).toEqual(chapters);
+});
+
 test.each(alone)('$title', async (program) => {
   const printed = (await runProgram(folder, program)).split('\n');
   expect(printed).toEqual(expect.arrayContaining(promisedLines(program)));

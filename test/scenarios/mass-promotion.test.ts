@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { HANDOVERS_MAX } from '#src/shared/limits.js';
 import { heard, until } from '../support/cluster.js';
 import { CountingDisk } from '../support/counting-disk.js';
 import { Ear } from '../support/ear.js';
@@ -92,6 +93,21 @@ test('FAULT-115 a node hands over all that it leads, and no member refuses a cal
   expect(report).toMatchObject({ handed: { b: COUNT / 2, c: COUNT / 2 }, led: 0, kept: [] });
   expect(refused).toEqual([[], [], []]);
   expect(new Set(switched.map(({ space }) => space)).size).toBe(COUNT);
+}, 60_000);
+
+test('FAULT-115 a node that answers nothing is handed nothing, and stops few spaces', async () => {
+  trio = await Trio.make(['a', 'b', 'c'], true);
+  const a = await trio.start('a');
+  await trio.start('b');
+  await trio.start('c');
+  const spaces = await Promise.all(NAMES.map((name) => a.openSpace(name)));
+  const kept = { ack: { replicas: 2, timeoutMs: 20_000 } };
+  await Promise.all(spaces.map((space) => space.append(1, Buffer.from('kept'), kept)));
+  trio.linkOf('a', 'b').blackHole(true);
+  const report = await a.drain();
+  expect(report).toMatchObject({ handed: { c: COUNT / 2 }, led: COUNT / 2 });
+  // Those that were under way when its silence showed; the others went on taking appends.
+  expect(trio.heard('a', 'switchover-abandoned').length).toBeLessThanOrEqual(HANDOVERS_MAX);
 }, 60_000);
 
 test('FAULT-115 who lacks entries of all is filled up, and no member refuses a call', async () => {

@@ -1,4 +1,5 @@
 /** Work that is cut into turns of the event loop, so that nothing else waits for all of it. */
+import { EngramError } from '../../shared/errors.js';
 import { CHANGES_A_TURN, SPACES_A_TURN } from '../../shared/limits.js';
 import type { Effort } from '../../shared/log/slot.js';
 
@@ -66,23 +67,41 @@ export class Gate {
   }
 }
 
-/** A gate for each member. */
+/** It is the member that does not answer, whatever it was asked. */
+const SILENCE: ReadonlySet<string> = new Set([
+  'ConnectionLost',
+  'ConnectionRefused',
+  'ConnectionTimeout',
+  'NotEnoughReplicas',
+]);
+
+/** A gate for each member, until it is found silent: whoever waits there then waits no longer. */
 export class MemberGates {
   readonly #most: number;
-  readonly #gates = new Map<string, { readonly gate: Gate; users: number }>();
+  readonly #gates = new Map<string, { gate: Gate; users: number; silence?: EngramError }>();
 
   /** @param most that are under way at once with one member */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** As `Gate.through`. */
+  /** As `Gate.through`. Rejects as the work of another one that has met silence meanwhile. */
   async through<T>(nodeId: string, work: () => Promise<T>): Promise<T> {
     const known = this.#gates.get(nodeId) ?? { gate: new Gate(this.#most), users: 0 };
     this.#gates.set(nodeId, known);
+    const before = known.silence;
     known.users++;
     try {
-      return await known.gate.through(work);
+      return await known.gate.through(async () => {
+        if (known.silence && known.silence !== before) throw known.silence;
+        try {
+          return await work();
+        } catch (error) {
+          // Before the next one has its turn.
+          if (error instanceof EngramError && SILENCE.has(error.code)) known.silence = error;
+          throw error;
+        }
+      });
     } finally {
       if (--known.users === 0) this.#gates.delete(nodeId);
     }

@@ -3,10 +3,12 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { StaticCoordinator } from '#src/main/lead/coordinator.js';
 import { CoordinatorState } from '#src/main/lead/coordinator-state.js';
 import { SpaceTable } from '#src/main/log/space-table.js';
+import { MemberGates, nextTurn } from '#src/main/runtime/turns.js';
 import { LagMonitor } from '#src/main/ship/lag-monitor.js';
 import type { ShipperHandle } from '#src/main/ship/shipper-handle.js';
 import { DiskRoom } from '#src/main/watch/health/disk-room.js';
 import { type MetricParts, metricFacts } from '#src/main/watch/metric-facts.js';
+import { failure } from '#src/shared/errors.js';
 import { PairWatch } from '#src/shared/link/pair-watch.js';
 import { newSpaceFacts, type SpaceFacts } from '#src/shared/log/space-facts.js';
 import { allocateMemory, NodeMemory } from '#src/shared/memory/slab.js';
@@ -120,4 +122,25 @@ test('FAULT-103 a scrape looks at so many spaces a turn', async () => {
   expect(looks.most).toBeLessThanOrEqual(1_024);
   expect(asked.most).toBeLessThanOrEqual(1_024);
   monitor.close();
+});
+
+test('who waits for a turn with a member that is found silent waits no longer', async () => {
+  const gates = new MemberGates(2);
+  const begun: string[] = [];
+  const silent = async (name: string): Promise<void> => {
+    begun.push(name);
+    await nextTurn();
+    throw failure('ConnectionTimeout', 'no answer');
+  };
+  const told = ['1', '2', '3', '4'].map((n) => gates.through('b', () => silent(n)));
+  const other = gates.through('c', async () => 'answered');
+  const codes = await Promise.all(told.map((one) => one.catch((error) => error.code)));
+  expect(codes).toEqual(Array(4).fill('ConnectionTimeout'));
+  expect(begun).toEqual(['1', '2']);
+  expect(await other).toBe('answered');
+  // Who comes later asks it anew; what is wrong with one space alone is nothing to the others.
+  const refused = gates.through('b', () => Promise.reject(failure('PromotionRefused', 'no')));
+  const next = ['5', '6'].map((n) => gates.through('b', async () => n));
+  await expect(refused).rejects.toMatchObject({ code: 'PromotionRefused' });
+  expect(await Promise.all(next)).toEqual(['5', '6']);
 });

@@ -90,6 +90,8 @@ export const RESERVE_BYTES = 4 * MiB;
 export const MARK_IDLE_MS = 100;
 
 export const BATCH_MAX_ENTRIES = 1_000;
+/** Longer runs have batches of their own: what is of one space is checked many at a time. */
+export const MIXED_RUN_MAX_ENTRIES = 16;
 export const DEFAULT_BATCH_ENTRIES = 100;
 export const BATCH_TRIGGER_BYTES = 256 * KiB;
 export const DEFAULT_BATCH_DELAY_MS = 10;

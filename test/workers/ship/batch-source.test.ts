@@ -101,8 +101,13 @@ const BYTES = ENTRY_HEADER_BYTES + 10;
 const SPACES = 6;
 
 /** A published group of these runs. @returns what ships it, with a stream of each space but 0 */
-function shipping(groups: readonly (readonly Run[])[], next: (slot: number) => number, epoch = 2) {
-  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, SPACES + 1));
+function shipping(
+  groups: readonly (readonly Run[])[],
+  next: (slot: number) => number,
+  spaces = SPACES,
+) {
+  const epoch = 2;
+  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, spaces));
   let start = 0;
   for (const [index, group] of groups.entries()) {
     const { bytes, view, runs } = memory.slabs[index]!;
@@ -132,7 +137,7 @@ function shipping(groups: readonly (readonly Run[])[], next: (slot: number) => n
     const id = idOf(`${slot}`);
     source.add({ slot, id, words: idWords(id), epoch, voided, next: next(slot) });
   };
-  for (let slot = 1; slot < SPACES; slot++) stream(slot);
+  for (let slot = 1; slot < spaces; slot++) stream(slot);
   return { memory, source, stream };
 }
 
@@ -179,9 +184,13 @@ function shipped(source: BatchSource, limit = 1 << 20, mixes = true): string[] {
   return found;
 }
 
+const SLOTS = new Map<string, number>();
+
 function slotOf(id: string): number {
-  for (let slot = 0; slot <= SPACES; slot++) if (idOf(`${slot}`) === id) return slot;
-  throw new Error(`no space ${id}`);
+  for (let slot = SLOTS.size; slot < 2_000 && !SLOTS.has(id); slot++) {
+    SLOTS.set(idOf(`${slot}`), slot);
+  }
+  return SLOTS.get(id)!;
 }
 
 function runOf(slot: number, first: number, count = 1, epoch = 2): Run {
@@ -213,10 +222,13 @@ describe('a group of several spaces', () => {
     expect(shipped(source)).toEqual(['1:1-1', '2:1-1', '3:1-1']);
   });
 
-  test('has at most 1,000 entries a batch, and a frame its limit', () => {
-    const group = [runOf(1, 1, 999), runOf(2, 1), runOf(3, 1), runOf(4, 1, 1_200), runOf(5, 1)];
-    const all = ['1:1-999 2:1-1', '3:1-1', '4:1-1000', '4:1001-1200 5:1-1'];
+  test('long runs have batches of their own, a batch its most entries, a frame its limit', () => {
+    const group = [runOf(1, 1, 16), runOf(2, 1, 17), runOf(3, 1), runOf(4, 1, 1_200), runOf(5, 1)];
+    const all = ['1:1-16', '2:1-17', '3:1-1', '4:1-1000', '4:1001-1200', '5:1-1'];
     expect(shipped(shipping([group], () => 1).source)).toEqual(all);
+    const many = Array.from({ length: 1_003 }, (_, n) => runOf(1 + n, 1));
+    const counts = shipped(shipping([many], () => 1, 1_004).source).map((t) => t.split(' ').length);
+    expect(counts).toEqual([1_000, 3]);
     const few = [runOf(1, 1), runOf(2, 1), runOf(3, 1, 2), runOf(4, 1), runOf(5, 1)];
     const limit = FRAME_HEADER_BYTES + 68 + 3 * BYTES;
     expect(shipped(shipping([few], () => 1).source, limit)).toEqual([

@@ -1,7 +1,12 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 
 import { copyBytes, idWords, type SpaceIdWords } from '../../bytes.js';
-import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, FRAME_HEADER_BYTES } from '../../limits.js';
+import {
+  BATCH_HEADER_BYTES,
+  BATCH_MAX_ENTRIES,
+  FRAME_HEADER_BYTES,
+  MIXED_RUN_MAX_ENTRIES,
+} from '../../limits.js';
 import type { Epoch, Sequence, Slot } from '../../position.js';
 import { type BatchBody, type BatchFacts, writeBatchHeader } from '../batch.js';
 import { type Codec, compressed } from '../compression.js';
@@ -105,6 +110,8 @@ export class FrameBuilder {
   mayJoin(entries: number, bytes: number): boolean {
     const open = this.#open;
     if (!this.#mixes || !open?.isCurrent || bytes > this.room) return false;
+    const isLong = open.parts === 1 && open.entryCount > MIXED_RUN_MAX_ENTRIES;
+    if (isLong || entries > MIXED_RUN_MAX_ENTRIES) return false;
     return open.entryCount + entries <= BATCH_MAX_ENTRIES;
   }
 

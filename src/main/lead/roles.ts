@@ -10,7 +10,7 @@ import { DEFAULT_KEEP } from '../../shared/limits.js';
 import { type Member, sameMembers } from '../../shared/log/node-record.js';
 import { newSpaceFacts, type SpaceFacts } from '../../shared/log/space-facts.js';
 import { roleRecord } from '../../shared/log/state.js';
-import { type MemberId, type MembersRow, rowsUpTo } from '../../shared/members/members.js';
+import { type MemberId, type MembersRow, rowsUpTo, sameSet } from '../../shared/members/members.js';
 import { leadsAlone } from '../../shared/members/quorum.js';
 import { joinRows, sameRows } from '../../shared/members/rows.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
@@ -73,7 +73,7 @@ export class Roles {
   /** Made in this turn without an answer of these members. */
   readonly #unheard = new Map<string, { names: string[]; silent: readonly string[] }>();
   /** Who counted first in the space that was made last. */
-  #firstRows: readonly MembersRow[] = [];
+  #firstRow: MembersRow | undefined;
 
   constructor(
     config: LeadConfig,
@@ -222,10 +222,11 @@ export class Roles {
       members.push({ nodeId: id, directoryId });
     }
     const next = { members, keep: DEFAULT_KEEP };
-    const rows = [{ epoch, sequence: 0, next, old: undefined }];
     // Thousands of spaces begin alike, and keep one object.
-    if (!sameRows(this.#firstRows, rows)) this.#firstRows = rows;
-    return [...this.#firstRows];
+    const last = this.#firstRow;
+    if (last?.epoch === epoch && sameSet(last.next, next)) return [last];
+    this.#firstRow = { epoch, sequence: 0, next, old: undefined };
+    return [this.#firstRow];
   }
 
   #ledFacts(id: string, name: string, epoch: Epoch, replicas: readonly string[]): SpaceFacts {

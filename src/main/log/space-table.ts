@@ -104,6 +104,7 @@ export interface EpochTurn {
 }
 
 const NO_CONSUMERS: readonly RunConsumer[] = [];
+const NOTHING_TOLD: readonly never[] = [];
 
 export class SpaceTable {
   readonly #memory: NodeMemory;
@@ -213,8 +214,8 @@ export class SpaceTable {
       heardOf: undefined,
       repair: undefined,
       primaryId: this.#primaryId(facts.primary),
-      toldHistory: [],
-      toldSets: [],
+      toldHistory: NOTHING_TOLD,
+      toldSets: NOTHING_TOLD,
       isRewinding: false,
       isInstalling: facts.begun !== undefined,
       freshAtMs: undefined,

@@ -1,6 +1,6 @@
 /** Starts one shipper thread, watches it, starts it again when it dies, and passes messages. */
 
-import { CLOSE_DEADLINE_MS } from '../../shared/limits.js';
+import { CLOSE_DEADLINE_MS, SPACES_A_TURN } from '../../shared/limits.js';
 import type {
   AskedSpace,
   FromShipper,
@@ -14,6 +14,7 @@ import type {
 } from '../../shared/link/control.js';
 import type { PairWatch } from '../../shared/link/pair-watch.js';
 import type { Member } from '../../shared/log/node-record.js';
+import type { SpaceFacts } from '../../shared/log/space-facts.js';
 import { rowsKept } from '../../shared/members/members.js';
 import { rowsToTell } from '../../shared/members/rows.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
@@ -256,8 +257,14 @@ export class ShipperHandle {
     this.#telling = undefined;
     if (this.#asked.length > 0) this.post({ kind: 'ask', spaces: this.#asked.splice(0) });
     if (this.#isResting || this.#news.size === 0) return;
-    this.post({ kind: 'spaces', spaces: [...this.#news.values()] });
-    this.#news.clear();
+    const spaces: ShippedSpace[] = [];
+    for (const space of this.#news.values()) {
+      if (spaces.push(space) === SPACES_A_TURN) break;
+    }
+    for (const { slot } of spaces) this.#news.delete(slot);
+    this.post({ kind: 'spaces', spaces });
+    // Its thread, and its replica, begin with these meanwhile.
+    if (this.#news.size > 0) this.#telling = setImmediate(() => this.#tellNews());
   }
 
   /** A question that was put at `askedMs` was waited for in vain. */
@@ -379,7 +386,8 @@ export class ShipperHandle {
     this.#closing = true;
     for (const timer of [this.#restart, this.#rest, this.#meeting]) clearTimeout(timer);
     const thread = this.#thread;
-    this.#tellNews();
+    do this.#tellNews();
+    while (this.#telling);
     if (!thread) return;
     thread.post({ kind: 'close' });
     const timer = setTimeout(() => thread.terminate(), 2 * CLOSE_DEADLINE_MS);
@@ -390,9 +398,19 @@ export class ShipperHandle {
 
 /** What a shipper is told of a space that goes to its replica. */
 export function shippedSpace({ slot, facts }: SpaceState): ShippedSpace {
-  const { id, name, epoch, members, voided } = facts;
-  const sets = rowsToTell(rowsKept(facts.sets, facts.first));
-  return { slot, id, name, epoch, members, sets, voided };
+  const { id, name, epoch, members } = facts;
+  const voided = facts.voided.length > 0 ? facts.voided : NOTHING_VOID;
+  return { slot, id, name, epoch, members, sets: setsToTell(facts), voided };
+}
+
+const NOTHING_VOID: ShippedSpace['voided'] = [];
+/** Of the space before: what thousands have alike is one object in their message, too. */
+let lastSets: ShippedSpace['sets'] = [];
+
+function setsToTell({ sets, first }: SpaceFacts): ShippedSpace['sets'] {
+  const rows = rowsToTell(rowsKept(sets, first));
+  if (rows.length !== 1 || rows[0] !== lastSets[0] || lastSets.length !== 1) lastSets = rows;
+  return lastSets;
 }
 
 /** What a shipper is told of a segment that it reads. */

@@ -123,7 +123,12 @@ function writeAll(w: ByteWriter, members: readonly Member[]): void {
 }
 
 export function sameMembers(a: readonly Member[], b: readonly Member[]): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+  if (a === b) return true;
+  return a.length === b.length && a.every((member, i) => isSameMember(member, b[i]!));
+}
+
+function isSameMember(a: Member, b: Member): boolean {
+  return a.nodeId === b.nodeId && a.host === b.host && a.port === b.port;
 }
 
 /** Throws ProtocolViolation for more than can be. */

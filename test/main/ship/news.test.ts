@@ -1,0 +1,81 @@
+/** What a shipper's thread is told of very many spaces: in parts, and what they have alike once. */
+import { expect, test } from 'vitest';
+import type { SpaceState } from '#src/main/log/space-table.js';
+import type { ShipperThreads } from '#src/main/runtime/machine.js';
+import { ShipperHandle, shippedSpace } from '#src/main/ship/shipper-handle.js';
+import { SPACES_A_TURN } from '#src/shared/limits.js';
+import type { ShippedSpace, ShipperStart, ToShipper } from '#src/shared/link/control.js';
+import { newSpaceFacts } from '#src/shared/log/space-facts.js';
+import { allocateProgress } from '#src/shared/memory/slab.js';
+
+const SPACES = 3 * SPACES_A_TURN + 10;
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function shipped(): ShippedSpace[] {
+  const next = { members: [{ nodeId: 'p', directoryId: '1'.repeat(32) }], keep: 1 };
+  const row = { epoch: 1, sequence: 0, next, old: undefined };
+  return Array.from({ length: SPACES }, (_, slot) => {
+    const facts = newSpaceFacts(slot.toString(16).padStart(32, '0'), `space-${slot}`);
+    facts.sets = [row];
+    return shippedSpace({ slot, facts } as SpaceState);
+  });
+}
+
+/** A handle whose thread keeps what it is told. */
+function started(): { handle: ShipperHandle; told: ToShipper[] } {
+  const told: ToShipper[] = [];
+  let ended: (reason?: string) => void;
+  const threads = {
+    startShipper: (_: ShipperStart, hooks: { exit(reason?: string): void }) => {
+      ended = hooks.exit;
+      const post = (message: ToShipper): void => {
+        told.push(message);
+        if (message.kind === 'close') ended();
+      };
+      return { post, terminate: () => ended() };
+    },
+  };
+  const replica = { nodeId: 'r', host: 'host', port: 1 };
+  const start = { progress: allocateProgress(SPACES), replica } as unknown as ShipperStart;
+  const watch = { follow: () => undefined };
+  const hooks = { message: () => undefined, lost: () => undefined };
+  const handle = new ShipperHandle(
+    threads as unknown as ShipperThreads,
+    start,
+    true,
+    watch as never,
+    hooks,
+  );
+  handle.wake();
+  told.length = 0;
+  return { handle, told };
+}
+
+const spacesIn = (told: readonly ToShipper[]): number[][] =>
+  told.flatMap((m) => (m.kind === 'spaces' ? [m.spaces.map(({ slot }) => slot)] : []));
+
+test('of very many spaces a thread is told so many in a turn, in their order', async () => {
+  const { handle, told } = started();
+  const spaces = shipped();
+  handle.addSpaces(spaces);
+  await turn();
+  expect(spacesIn(told)).toEqual([spaces.slice(0, SPACES_A_TURN).map(({ slot }) => slot)]);
+  for (let n = 0; n < 3; n++) await turn();
+  expect(spacesIn(told).flat()).toEqual(spaces.map(({ slot }) => slot));
+  await handle.close();
+});
+
+test('a thread that is closed has been told of all of them before', async () => {
+  const { handle, told } = started();
+  handle.addSpaces(shipped());
+  await turn();
+  await handle.close();
+  expect(spacesIn(told).flat().length).toBe(SPACES);
+  expect(told.at(-1)).toEqual({ kind: 'close' });
+});
+
+test('spaces that are alike share what is told of them', () => {
+  const spaces = shipped();
+  expect(new Set(spaces.map(({ sets }) => sets)).size).toBe(1);
+  expect(new Set(spaces.map(({ voided }) => voided)).size).toBe(1);
+});

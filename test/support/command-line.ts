@@ -10,11 +10,14 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** @param tmpDir where it makes its temporary directories */
+/**
+ * @param tmpDir where it makes its temporary directories
+ * @param stdin a number: of a file that is open
+ */
 export function startCommand(
   tmpDir: string,
   args: readonly string[],
-  stdin: 'ignore' | 'pipe' = 'ignore',
+  stdin: 'ignore' | 'pipe' | number = 'ignore',
 ): { child: ChildProcess; ended: Promise<Ended> } {
   const child = spawn(process.execPath, [CLI, ...args], {
     env: { ...process.env, TMPDIR: tmpDir },

@@ -128,6 +128,8 @@ describe('its format', () => {
     expect(JSON.parse(objects.stdout)).toMatchObject({ entries: 3, spaces: 3, bytes: 39 });
     const lines = await demo('--json', '--input', file('lines', marked(`a\n${marked('b')}`)));
     expect(JSON.parse(lines.stdout)).toMatchObject({ entries: 2, bytes: 5 });
+    const one = await demo('--input', file('one', marked('a')));
+    expect(one.stdout).toMatch(/^1 entry in one space, read as lines .*\n([\s\S]*\n)?1 entry in /m);
     const full = `${'x'.repeat(1024 ** 2)}\n`;
     expect((await demo('--input', file('full-marked', marked(full)))).code).toBe(0);
     expectRefused(await demo('--input', file('mark', marked(''))), /mark has no entry/);
@@ -178,6 +180,10 @@ describe('what cannot be logged is found before anything starts', () => {
   test('an input that is neither a file nor a FIFO, or empty', async () => {
     expectRefused(await demo('--input', '/dev/zero'), /no regular file and no FIFO/);
     expectRefused(await piped('', '--input', '-'), /standard input has no entry/);
+    const folder = fs.openSync(dir, 'r');
+    const { ended } = startCommand(dir, ['demo', '--input', '-'], folder);
+    fs.closeSync(folder);
+    expectRefused(await ended, /cannot read --input standard input: a directory/);
     expectRefused(await piped(' \n\n', '--input', '-'), /standard input has no entry/);
   });
 });

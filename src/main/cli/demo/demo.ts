@@ -10,7 +10,7 @@ import { complain, say, sayLine } from '../output.js';
 import { type CheckedInput, checkInput, type InputFormat } from './input.js';
 import type { DemoFlushed, DemoMessage, DemoStart } from './node.js';
 import { DemoError, type DemoNews, DemoProcess } from './process.js';
-import { type DemoResult, Report } from './report.js';
+import { type DemoResult, entriesText, Report } from './report.js';
 import { loadFor, type Shown, show } from './show.js';
 import { type Proof, readElsewhere, verifyLogs } from './verify.js';
 
@@ -203,7 +203,7 @@ class Demo {
     if (this.#checked) {
       const { input, entries, spaces, why } = this.#checked;
       const places = spaces === 1 ? 'one space' : `${spaces} spaces`;
-      const lines = `${entries.toLocaleString('en')} entries in ${places}`;
+      const lines = `${entriesText(entries)} in ${places}`;
       report?.say(`engram-wal demo: ${input.name}, ${nodes}`);
       report?.say(`${lines}, read as ${input.format} (${why})`);
     } else report?.say(`engram-wal demo: the State of the Union speeches, ${nodes}`);

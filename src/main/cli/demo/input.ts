@@ -1,5 +1,5 @@
 /** What the demo logs: speeches by default, or the lines of an input. Streamed, never whole. */
-import { constants, createReadStream, createWriteStream, openSync } from 'node:fs';
+import { constants, createReadStream, createWriteStream, fstatSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -84,7 +84,11 @@ export async function checkInput(
 
 /** The stream of an input that is there but once; undefined for a regular file. */
 async function onceOnly(asked: string): Promise<Readable | undefined> {
-  if (asked === STDIN) return process.stdin;
+  if (asked === STDIN) {
+    // Node.js gives an empty stream for one.
+    if (fstatSync(0).isDirectory()) throw unreadable('standard input', new Error('a directory'));
+    return process.stdin;
+  }
   const found = await stat(asked);
   if (found.isFile()) return undefined;
   if (!found.isFIFO()) {

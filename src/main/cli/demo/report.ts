@@ -64,6 +64,10 @@ function count(value: number): string {
   return value.toLocaleString('en');
 }
 
+export function entriesText(entries: number): string {
+  return `${count(entries)} ${entries === 1 ? 'entry' : 'entries'}`;
+}
+
 export function rateText({ id, entriesPerSecond, megabytesPerSecond }: NodeRate): string {
   return `${id} ${count(entriesPerSecond)}/s ${megabytesPerSecond.toFixed(0)} MB/s`;
 }
@@ -110,7 +114,7 @@ export class Report {
     const lags = figures.replicas.map(({ id, lagMs }) => `${id} ${lagText(lagMs)}`);
     const parts = [
       `${seconds.toFixed(1)} s`,
-      `${count(entries)} entries`,
+      entriesText(entries),
       `${count(rate)}/s`,
       `lag ms: ${lags.join(', ')}`,
     ];
@@ -141,7 +145,7 @@ export class Report {
     if (!result.load) {
       const rate = `${count(result.entriesPerSecond)} a second`;
       const took = `in ${result.seconds.toFixed(2)} s`;
-      sayLine(`${count(result.entries)} entries ${took}, flushed on all three: ${rate}.`);
+      sayLine(`${entriesText(result.entries)} ${took}, flushed on all three: ${rate}.`);
     }
     if (proofs.every((p) => p.identical)) {
       const what = 'Every entry of every space is identical on all three';

@@ -66,7 +66,7 @@ function tightLoop(perGroup, entries) {
   const before = process.cpuUsage();
   const turn = { ms: 1 };
   for (let done = 0; done < entries; done += perGroup) {
-    const group = new OpenGroup(undefined, 1, undefined);
+    const group = new OpenGroup(undefined, 1, undefined, undefined);
     for (let n = 0; n < perGroup; n++) {
       // A turn reads the clock once.
       if (n % BURST === 0) turn.ms = performance.now();

@@ -122,10 +122,22 @@ export class ByteWriter {
   /** UTF-8 behind its length as u8; what is longer is cut between two characters. */
   text(value: string): this {
     const at = this.#room(1 + Math.min(255, 3 * value.length));
-    const { written } = UTF8.encodeInto(value, this.#bytes.subarray(at + 1, this.#at));
+    const ascii = value.length > 255 ? 0 : this.#putAscii(value, at + 1);
+    const isWhole = ascii === value.length;
+    const into = isWhole ? undefined : this.#bytes.subarray(at + 1, this.#at);
+    const written = into ? UTF8.encodeInto(value, into).written : ascii;
     this.#bytes[at] = written;
     this.#at = at + 1 + written;
     return this;
+  }
+  /** Most texts are names and short: a call out costs more. @returns how many bytes it could */
+  #putAscii(value: string, at: number): number {
+    for (let i = 0; i < value.length; i++) {
+      const code = value.charCodeAt(i);
+      if (code > 127) return i;
+      this.#bytes[at + i] = code;
+    }
+    return value.length;
   }
   raw(value: Uint8Array): this {
     const at = this.#room(value.length);

@@ -457,10 +457,15 @@ describe('the threads and clocks of a primary', () => {
       expect(lagMs).toBeGreaterThanOrEqual(0);
       expect(lagMs).toBeLessThan(60_000);
     }
-    const stamps: bigint[] = [];
-    for await (const entry of space.read()) stamps.push(entry.timestamp);
-    expect(stamps).toEqual([...stamps].sort((x, y) => (x < y ? -1 : 1)));
     expect(states.filter((s) => s.state !== 'streaming')).toEqual([]);
+    // Nor is who leads next behind what he was sent, by a clock that is.
+    await a.close();
+    await b.promote('s');
+    const promoted = b.space('s');
+    await promoted.append(1, payload(1));
+    const stamps: bigint[] = [];
+    for await (const entry of promoted.read()) stamps.push(entry.timestamp);
+    expect(stamps).toEqual([...stamps].sort((x, y) => (x < y ? -1 : 1)));
   });
 });
 

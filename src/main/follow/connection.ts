@@ -8,7 +8,7 @@ import type { History } from '../../shared/lead/epoch.js';
 import { CHANGES_A_TURN } from '../../shared/limits.js';
 import { Receiver } from '../../shared/link/receiver.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
-import type { Epoch, Sequence } from '../../shared/position.js';
+import type { Epoch, Sequence, Slot } from '../../shared/position.js';
 import { CHANCE_BYTES, ListenerAuth, nonceOf } from '../../shared/wire/auth.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { loadCodecs } from '../../shared/wire/compression.js';
@@ -472,7 +472,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   // --- acknowledgements --------------------------------------------------------------------
 
-  flushed({ slot }: SpaceState, sequence: Sequence): void {
+  flushed(slot: Slot, sequence: Sequence): void {
     this.#receiver.flushed(slot, sequence);
   }
 

@@ -228,11 +228,14 @@ export class ReceiverServer {
     if (this.#buffers.isWanted) this.#makeRoom(nowMs);
   }
 
-  /** An fdatasync has covered these spaces up to their positions: one ack frame a connection. */
-  flushed(spaces: readonly SpaceState[]): void {
+  /**
+   * An fdatasync has covered these: one ack frame a connection.
+   * @param ends slot and last sequence of each run, in turn
+   */
+  flushed(ends: readonly number[]): void {
     if (this.#connections.size === 0) return;
-    for (const space of spaces) {
-      this.#followers[space.slot]?.flushed(space, space.facts.position.sequence);
+    for (let i = 0; i < ends.length; i += 2) {
+      this.#followers[ends[i]!]?.flushed(ends[i]!, ends[i + 1]!);
     }
     for (const connection of this.#connections) connection.sendAcks();
   }

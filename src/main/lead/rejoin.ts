@@ -163,8 +163,6 @@ export class Rejoin {
     this.#memory.setAllocated(slot, last);
     this.#memory.setDurable(slot, last);
     this.#segments.rewindIndexes(slot, last + 1);
-    space.timeLow = Number(rewind.timestamp & 0xffffffffn);
-    space.timeHigh = Number(rewind.timestamp >> 32n);
     takeBack(space, last + 1);
   }
 }

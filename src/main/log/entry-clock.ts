@@ -1,5 +1,6 @@
 /** Timestamps of entries: the wall clock, never going back within a space (DESIGN 4). */
-import type { SpaceState } from './space-table.js';
+import type { Slot } from '../../shared/position.js';
+import type { SpaceRows } from './space-rows.js';
 
 const NS_PER_MS = 1_000_000n;
 
@@ -14,14 +15,10 @@ export class EntryClock {
     this.#isFresh = false;
   }
 
-  /** Moves the space's timestamp words to now, unless its last entry is ahead of the clock. */
-  stamp(space: SpaceState): void {
+  /** Moves the space's timestamp to now, unless its last entry is ahead of the clock. */
+  stamp(rows: SpaceRows, slot: Slot): void {
     if (!this.#isFresh) this.#read();
-    const ahead =
-      this.#high > space.timeHigh || (this.#high === space.timeHigh && this.#low > space.timeLow);
-    if (!ahead) return;
-    space.timeLow = this.#low;
-    space.timeHigh = this.#high;
+    rows.stamp(slot, this.#low, this.#high);
   }
 
   #read(): void {

@@ -4,7 +4,6 @@ import type { FsyncMode } from '../../shared/log/group-commit.js';
 import type { Lsn } from '../../shared/position.js';
 import type { LogStatus } from './health.js';
 import type { LostAppends } from './lost-appends.js';
-import type { SpaceState } from './space-table.js';
 
 export interface WalOptions {
   readonly mode: FsyncMode;
@@ -20,8 +19,8 @@ export interface WalHooks {
   ackRefusal(): EngramError | undefined;
   /** Why the data directory is not ours any more (row 92). Rejects where that is not known. */
   displaced(): Promise<string | undefined>;
-  /** A group has become durable; `spaces` are those that it holds entries of. */
-  durable(spaces: readonly SpaceState[]): void;
+  /** A group has become durable. @param ends slot and last sequence of each run, in turn */
+  durable(ends: readonly number[]): void;
   /** A new segment has begun. */
   rolled(): void;
   /** Groups were refused for a passing reason: what `tryAppend` had handed out is void. */

@@ -5,7 +5,13 @@ import { type EngramError, failure } from '../../shared/errors.js';
 import { IdTable } from '../../shared/id-table.js';
 import { DurableTimes } from '../../shared/link/durable-times.js';
 import { type Member, NODE_SPACE_ID } from '../../shared/log/node-record.js';
-import { newSpaceFacts, type SpaceFacts, seeEpoch } from '../../shared/log/space-facts.js';
+import {
+  keepEndIn,
+  type LogEnd,
+  newSpaceFacts,
+  type SpaceFacts,
+  seeEpoch,
+} from '../../shared/log/space-facts.js';
 import { LogTruth } from '../../shared/log/truth.js';
 import type { MembersRow } from '../../shared/members/members.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
@@ -14,6 +20,7 @@ import { wrong } from '../../shared/option-checks.js';
 import type { Epoch, EpochStart, Lsn, Position, Sequence, Slot } from '../../shared/position.js';
 import { Turns } from '../runtime/turns.js';
 import { type SequenceWait, SequenceWaits } from './sequence-waits.js';
+import { SpaceRows } from './space-rows.js';
 
 /** Gets each run of a space as it becomes durable. */
 export interface RunConsumer {
@@ -44,13 +51,22 @@ export interface RepairStatus {
   readonly sinceMs: number;
 }
 
-export interface SpaceState {
+const NO_CONSUMERS: readonly RunConsumer[] = [];
+const NOTHING_TOLD: readonly never[] = [];
+
+export class SpaceState implements LogEnd {
+  // First what every append looks at, side by side.
   readonly slot: Slot;
   readonly facts: SpaceFacts;
-  /** Timestamp of the last staged entry, its two words; never goes back. */
-  timeLow: number;
-  timeHigh: number;
-  consumers: readonly RunConsumer[];
+  /** Why it takes no appends, although this node leads it. */
+  refusal: EngramError | undefined;
+  /** Why it takes none for a moment: a promotion or a hand-over is under way. */
+  pause: EngramError | undefined;
+  /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
+  isFenced = false;
+  readonly #rows: SpaceRows;
+  #consumers = NO_CONSUMERS;
+  #replicas: readonly string[] = [];
   /** The last sequence when the node was opened; 0 for a space made since. */
   readonly openedAt: Sequence;
   /** Its epoch then. One above it that this node leads in was begun by this very process. */
@@ -58,20 +74,12 @@ export interface SpaceState {
   /** When the entries that its replicas may lack became durable here. */
   readonly times: DurableTimes;
   /** Entries of the library (types 5 and 7) that are staged and not durable yet. */
-  readonly stagedOwn: Sequence[];
-  readonly durableWaits: SequenceWaits<DurableWait>;
+  readonly stagedOwn: Sequence[] = [];
+  readonly durableWaits = new SequenceWaits<DurableWait>();
   /** What its host waits for: each belongs to the history that it was begun in (row 109). */
-  readonly hostWaits: Set<HostWait>;
-  /** The node ids of the replicas that follow it, where this node leads. */
-  replicas: readonly string[];
-  /** Why it takes no appends, although this node leads it. */
-  refusal: EngramError | undefined;
-  /** Why it takes none for a moment: a promotion or a hand-over is under way. */
-  pause: EngramError | undefined;
-  /** This node led it and another one does: nothing is acknowledged, whatever becomes durable. */
-  isFenced: boolean;
+  readonly hostWaits = new Set<HostWait>();
   /** The host knows that this node leads it, or led it: what it wrote it has applied itself. */
-  hasLed: boolean;
+  hasLed = true;
   /** Who leads it instead, while this is not durable here yet. */
   heardOf: { readonly epoch: Epoch; readonly leader: Member | undefined } | undefined;
   /** What is being done about its damage; undefined where there is none. */
@@ -79,19 +87,80 @@ export interface SpaceState {
   /** 16 bytes, hex: the id of `facts.primary`. */
   primaryId: string;
   /** The epochs of the space as its primary has told them last. */
-  toldHistory: readonly EpochStart[];
+  toldHistory: readonly EpochStart[] = NOTHING_TOLD;
   /** Its sets of members as of its primary's last introduction. */
-  toldSets: readonly MembersRow[];
+  toldSets: readonly MembersRow[] = NOTHING_TOLD;
   /** Its log goes back to what it shares with its primary: not to be promoted meanwhile. */
-  isRewinding: boolean;
+  isRewinding = false;
   /** Its host is being given a snapshot: it takes nothing else, and leads nothing. */
   isInstalling: boolean;
   /** When all that its leader had was here, monotonic ms: as of the last time it was asked. */
   freshAtMs: number | undefined;
   /** What of its log was taken back since anybody looked. */
-  readonly truth: LogTruth;
+  readonly truth = new LogTruth();
   /** Where the newest epoch that this node has begun, in this life, begins in the log. */
   turn: EpochTurn | undefined;
+
+  constructor(slot: Slot, facts: SpaceFacts, rows: SpaceRows, primaryId: string) {
+    this.slot = slot;
+    this.facts = facts;
+    this.#rows = rows;
+    this.primaryId = primaryId;
+    this.openedAt = facts.position.sequence;
+    this.openedIn = facts.epoch;
+    this.times = new DurableTimes(this.openedAt);
+    this.isInstalling = facts.begun !== undefined;
+    this.replicas = replicasIn(facts);
+    keepEndIn(facts, this);
+  }
+
+  /** As `facts.position`. */
+  get position(): Position {
+    return this.#rows.position(this.slot);
+  }
+  set position(position: Position) {
+    this.#rows.setPosition(this.slot, position);
+  }
+
+  /** As `facts.timestamp`. */
+  get timestamp(): bigint {
+    return this.#rows.timestamp(this.slot);
+  }
+  set timestamp(timestamp: bigint) {
+    this.#rows.setTimestamp(this.slot, timestamp);
+  }
+
+  /** Who is given its runs. */
+  get consumers(): readonly RunConsumer[] {
+    return this.#consumers;
+  }
+  set consumers(consumers: readonly RunConsumer[]) {
+    this.#consumers = consumers;
+    this.lookAt();
+  }
+
+  /** The node ids of the replicas that follow it, where this node leads. */
+  get replicas(): readonly string[] {
+    return this.#replicas;
+  }
+  set replicas(replicas: readonly string[]) {
+    this.#replicas = replicas;
+    this.#rows.setShipped(this.slot, replicas.length > 0);
+    // Of what became durable meanwhile nothing was noted.
+    const { sequence } = this.facts.position;
+    if (replicas.length > 0 && this.times.last !== sequence) this.times.startAt(sequence);
+  }
+
+  /** Waits for an entry that is not durable yet. */
+  addWait(wait: DurableWait): void {
+    this.durableWaits.add(wait);
+    this.lookAt();
+  }
+
+  /** The next run that becomes durable has something to do here. */
+  lookAt(): void {
+    this.#rows.unquiet(this.slot);
+  }
 }
 
 /** The first entry of an epoch, and what stands before it: every replica is asked for that. */
@@ -102,9 +171,6 @@ export interface EpochTurn {
   /** Of the space's truth then: since another one it may be void. */
   readonly mark: number;
 }
-
-const NO_CONSUMERS: readonly RunConsumer[] = [];
-const NOTHING_TOLD: readonly never[] = [];
 
 export class SpaceTable {
   readonly #memory: NodeMemory;
@@ -117,9 +183,13 @@ export class SpaceTable {
   readonly #reserved = new Set<string>();
   /** By slot; slot 0 is the node's own space. */
   readonly bySlot: SpaceState[] = [];
+  /** The same, as `SpaceState.times`. */
+  readonly times: DurableTimes[] = [];
+  readonly rows: SpaceRows;
 
   constructor(memory: NodeMemory) {
     this.#memory = memory;
+    this.rows = new SpaceRows(memory.memory.maxSpaces);
     this.add(newSpaceFacts(NODE_SPACE_ID, ''));
   }
 
@@ -194,35 +264,9 @@ export class SpaceTable {
     this.unreserve(facts);
     this.#checkRoom(facts);
     const slot = this.bySlot.length;
-    const space: SpaceState = {
-      slot,
-      facts,
-      timeLow: Number(facts.timestamp & 0xffffffffn),
-      timeHigh: Number(facts.timestamp >> 32n),
-      consumers: NO_CONSUMERS,
-      openedAt: facts.position.sequence,
-      openedIn: facts.epoch,
-      times: new DurableTimes(facts.position.sequence),
-      stagedOwn: [],
-      durableWaits: new SequenceWaits(),
-      hostWaits: new Set(),
-      replicas: replicasIn(facts),
-      refusal: undefined,
-      pause: undefined,
-      isFenced: false,
-      hasLed: true,
-      heardOf: undefined,
-      repair: undefined,
-      primaryId: this.#primaryId(facts.primary),
-      toldHistory: NOTHING_TOLD,
-      toldSets: NOTHING_TOLD,
-      isRewinding: false,
-      isInstalling: facts.begun !== undefined,
-      freshAtMs: undefined,
-      truth: new LogTruth(),
-      turn: undefined,
-    };
+    const space = new SpaceState(slot, facts, this.rows, this.#primaryId(facts.primary));
     this.bySlot.push(space);
+    this.times.push(space.times);
     this.#byId.set(facts.id, space);
     if (slot > 0) this.#byName.set(facts.name, space);
     const words = idWords(facts.id);

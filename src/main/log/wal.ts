@@ -144,7 +144,7 @@ export class Wal {
     // Whatever can fail stands before the sequence is taken: a hole would stay for ever (row 82).
     copyPayload(open.slab.bytes, open.bytes + ENTRY_HEADER_BYTES, payload, size);
     this.#schedule();
-    this.#clock.stamp(space);
+    this.#clock.stamp(this.#spaces.rows, space.slot);
     const sequence = this.#memory.allocate(space.slot, 1);
     open.enter(space, sequence, type, size, this.#turn);
     if (settled) open.settled.push(settled);
@@ -161,7 +161,7 @@ export class Wal {
     const room = this.#options.mode === 'per-write' ? 0 : this.groupBytes - open.bytes;
     const count = entries.copyTo(open.slab, open.bytes, room || entries.leastBytes);
     this.#schedule();
-    this.#clock.stamp(space);
+    this.#clock.stamp(this.#spaces.rows, space.slot);
     const first = this.#memory.allocate(space.slot, count);
     open.enterAll(space, first, count, this.#turn);
     open.settled.push(entries);
@@ -220,8 +220,7 @@ export class Wal {
    * the calls. Rejects Backpressure after 5 s without any, or at once when 10,000 calls wait.
    */
   whenRoom(retry: Retry): Promise<void> {
-    if (this.refusal) return Promise.reject(this.refusal);
-    return this.#waiting.enter(retry);
+    return this.refusal ? Promise.reject(this.refusal) : this.#waiting.enter(retry);
   }
 
   /** The open group, with so much room in it; undefined when the budget is used up. */
@@ -245,7 +244,7 @@ export class Wal {
     if (this.#free.length < 2) return undefined;
     const slab = this.#free.shift()!;
     this.#memory.withdrawSlab(slab.index);
-    this.#open = new OpenGroup(slab, ++this.#groups, this.#stagedIn);
+    this.#open = new OpenGroup(slab, ++this.#groups, this.#stagedIn, this.#spaces.rows);
     return this.#open;
   }
 
@@ -340,16 +339,16 @@ export class Wal {
   }
 
   #publish(groups: readonly LogGroup[], lsn: Lsn): void {
-    const touched: SpaceState[] = [];
+    const ends: number[] = [];
     const nowMs = performance.now();
     for (const group of groups) {
-      publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs, touched);
+      publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs, ends);
       if (!group.aside) this.#free.push(group.slab);
       this.#counts.group(group.entries, group.bytes);
     }
     this.#memory.publishDurable(lsn);
     for (const group of groups) this.#acknowledge(group);
-    this.#hooks.durable(touched);
+    this.#hooks.durable(ends);
     this.#waiting.drain();
     if (groups.some((group) => !group.markOnly)) this.#markSoon.arm();
     if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
@@ -449,7 +448,7 @@ export class Wal {
   addWait(space: SpaceState, wait: DurableWait): void {
     if (this.#memory.durable(space.slot) >= wait.sequence) wait.resolve();
     else if (this.#failure) wait.reject(this.#failure);
-    else space.durableWaits.add(wait);
+    else space.addWait(wait);
     // In none mode nobody else asks for it.
     if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
   }

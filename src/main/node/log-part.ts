@@ -32,8 +32,8 @@ import { Backups } from './backup.js';
 
 /** What parts that come later do about the log, and know of it. Until they are there: nothing. */
 export interface LogLater {
-  /** A group has become durable. */
-  durable(spaces: readonly SpaceState[]): void;
+  /** As WalHooks. */
+  durable(ends: readonly number[]): void;
   /** What was staged is taken back. */
   refused(error: Error): void;
   /** The log takes entries again. */

@@ -25,6 +25,7 @@ export function takeRestored(
   const isOpen = facts.damage.some((d) => !d.accepted && d.to === 0 && d.doubt !== 'record');
   const isLonger = isOpen && seen.end !== undefined;
   for (const [epoch, sequence] of seen.epochs) beginEpoch(facts, epoch, sequence, space.primaryId);
+  space.lookAt();
   if (isOpen && seen.end) advance(space, seen.end, memory);
   facts.sets = withRows(facts.sets, rowsUpTo(seen.sets, facts.position.sequence));
   facts.damage = facts.damage.flatMap((range) => {
@@ -70,8 +71,6 @@ function advance(space: SpaceState, end: NonNullable<SeenSpace['end']>, memory: 
   const { sequence } = end.position;
   facts.position = end.position;
   facts.timestamp = end.timestamp;
-  space.timeLow = Number(end.timestamp & 0xffff_ffffn);
-  space.timeHigh = Number(end.timestamp >> 32n);
   memory.setAllocated(slot, sequence);
   memory.setDurable(slot, sequence);
   for (const consumer of space.consumers) consumer.run(undefined, before + 1, sequence - before);

@@ -114,8 +114,6 @@ export class SnapshotInstaller {
       if (isBack) this.#segments.rewindIndexes(slot, sequence + 1);
       this.#memory.setAllocated(slot, sequence);
       this.#memory.setDurable(slot, sequence);
-      space.timeLow = Number(facts.timestamp & 0xffffffffn);
-      space.timeHigh = Number(facts.timestamp >> 32n);
       if (space.refusal?.code === 'CorruptionDetected') space.refusal = undefined;
       takeBack(space, from);
       wakeDurableWaits(space, sequence);

@@ -29,8 +29,17 @@ export function rowsEach(spaces: number): number {
   return Math.max(THINNED_FROM, Math.min(ROWS_MAX, Math.floor(ALL_ROWS / Math.max(1, spaces))));
 }
 
+const NO_ROWS = new Float64Array(0);
+const FIRST_ROWS = 8;
+
 export class DurableTimes {
-  readonly #rows: number[] = [];
+  /**
+   * Outside of the heap, with room to grow: as lists of thousands of spaces, they were most of what
+   * the collector had to copy.
+   */
+  #rows = NO_ROWS;
+  /** Fields of it that are taken. */
+  #end = 0;
   /** Nothing is known of entries up to here. */
   #from: Sequence;
   #fromBytes = 0;
@@ -60,7 +69,7 @@ export class DurableTimes {
   }
 
   get rows(): number {
-    return this.#rows.length / FIELDS;
+    return this.#end / FIELDS;
   }
 
   /**
@@ -74,13 +83,19 @@ export class DurableTimes {
     this.#last = last;
     this.#bytes += size;
     // Two groups of one moment: what was joined can be told by its times.
-    const ms = Math.max(nowMs, (this.#rows.at(LAST_MS - FIELDS) ?? 0) + 0.001);
-    this.#rows.push(last, ms, ms, this.#bytes);
+    const at = this.#end;
+    const ms = at === 0 ? nowMs : Math.max(nowMs, this.#rows[at + LAST_MS - FIELDS]! + 0.001);
+    if (at === this.#rows.length) this.#resize(Math.max(2 * at, FIRST_ROWS * FIELDS), 0);
+    this.#end = at + FIELDS;
+    this.#rows[at + LAST] = last;
+    this.#rows[at + FIRST_MS] = ms;
+    this.#rows[at + LAST_MS] = ms;
+    this.#rows[at + BYTES] = this.#bytes;
   }
 
   /** Nothing is known up to there. */
   startAt(last: Sequence): void {
-    this.#rows.length = 0;
+    this.#end = 0;
     this.#thinAt = THINNED_FROM;
     this.#from = last;
     this.#last = last;
@@ -91,13 +106,13 @@ export class DurableTimes {
   /** Entries from `first` on are void. */
   takeBack(first: Sequence): void {
     const rows = this.#rows;
-    while (rows.length > 0 && rows[rows.length - FIELDS + LAST]! >= first) rows.length -= FIELDS;
-    if (rows.length === 0) {
+    while (this.#end > 0 && rows[this.#end - FIELDS + LAST]! >= first) this.#end -= FIELDS;
+    if (this.#end === 0) {
       this.startAt(Math.min(this.#from, first - 1));
       return;
     }
-    this.#last = rows[rows.length - FIELDS + LAST]!;
-    this.#bytes = rows[rows.length - FIELDS + BYTES]!;
+    this.#last = rows[this.#end - FIELDS + LAST]!;
+    this.#bytes = rows[this.#end - FIELDS + BYTES]!;
   }
 
   /** Everybody has flushed up to there: nobody will ask. */
@@ -105,12 +120,23 @@ export class DurableTimes {
     const rows = this.#rows;
     let at = this.#rowOf(flushed);
     // Its own row holds entries that somebody lacks; where it is whole, nobody does.
-    if (at < rows.length && rows[at + LAST]! <= flushed) at += FIELDS;
+    if (at < this.#end && rows[at + LAST]! <= flushed) at += FIELDS;
     if (at === 0) return;
     this.#from = rows[at - FIELDS + LAST]!;
     this.#fromBytes = rows[at - FIELDS + BYTES]!;
-    rows.splice(0, at);
+    const left = this.#end - at;
+    // What was once much takes no room for ever.
+    if (4 * left < rows.length) this.#resize(Math.max(2 * left, FIRST_ROWS * FIELDS), at);
+    else rows.copyWithin(0, at, this.#end);
+    this.#end = left;
     this.#thinAt = Math.max(THINNED_FROM, 2 * this.rows);
+  }
+
+  /** Room for so many fields, and in it those from `from` on. */
+  #resize(fields: number, from: number): void {
+    const rows = new Float64Array(fields);
+    rows.set(this.#rows.subarray(from, this.#end));
+    this.#rows = rows;
   }
 
   /**
@@ -121,7 +147,7 @@ export class DurableTimes {
     const rows = this.#rows;
     if (flushed < this.#from) return undefined;
     const at = this.#rowOf(flushed + 1);
-    if (at >= rows.length) return undefined;
+    if (at >= this.#end) return undefined;
     const firstMs = rows[at + FIRST_MS]!;
     const lastMs = rows[at + LAST_MS]!;
     const before = at === 0 ? this.#from : rows[at - FIELDS + LAST]!;
@@ -160,7 +186,7 @@ export class DurableTimes {
     const rows = this.#rows;
     let to = 0;
     let before = this.#fromBytes;
-    for (let from = 0; from < rows.length; from += FIELDS) {
+    for (let from = 0; from < this.#end; from += FIELDS) {
       const lastMs = rows[from + LAST_MS]!;
       const bytes = rows[from + BYTES]!;
       const ageMs = nowMs - lastMs;
@@ -177,6 +203,6 @@ export class DurableTimes {
       rows[to + BYTES] = bytes;
       to += FIELDS;
     }
-    rows.length = to;
+    this.#end = to;
   }
 }

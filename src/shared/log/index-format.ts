@@ -40,20 +40,27 @@ export function encodeIndex(
   const rows = sortedRows(index, idOf);
   const behindRows = INDEX_HEAD_BYTES + INDEX_ROW_BYTES * rows.length;
   let length = behindRows;
-  for (const { stretches } of rows) length += (STRETCH_BYTES * stretches.length) / 3;
+  for (const { stretches } of rows) length += STRETCH_BYTES * stretches;
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
   const head = new ByteWriter().u32(MAGIC).u32(FORMAT).u64(start).u64(end).u32(rows.length);
   bytes.set(head.u32(crc32c(head.bytes())).bytes());
   // All in one place, without a view for each row: of many spaces this is one long turn.
   let [row, at] = [INDEX_HEAD_BYTES, behindRows];
-  for (const { id, stretches, last } of rows) {
-    const size = putStretches(view, at, stretches, start);
+  for (const { id, slot, stretches } of rows) {
+    const size = STRETCH_BYTES * stretches;
+    let from = at + size;
+    index.eachBack(slot, (first, lsn, long) => {
+      from -= STRETCH_BYTES;
+      putU64(view, from, first);
+      view.setUint32(from + 8, lsn - start, true);
+      view.setUint32(from + 12, long, true);
+    });
     for (let word = 0; word < 4; word++) view.setUint32(row + 4 * word, idWord(id, word), true);
-    putU64(view, row + 16, stretches[0]!);
-    putU64(view, row + 24, last);
+    putU64(view, row + 16, index.first(slot)!);
+    putU64(view, row + 24, index.last(slot)!);
     view.setUint32(row + 32, at, true);
-    view.setUint32(row + 36, stretches.length / 3, true);
+    view.setUint32(row + 36, stretches, true);
     view.setUint32(row + 40, crc32cRange(bytes, view, at, size), true);
     view.setUint32(row + 44, crc32cTable(view, row, INDEX_ROW_BYTES - 4), true);
     row += INDEX_ROW_BYTES;
@@ -66,29 +73,20 @@ interface SpaceStretches {
   readonly id: string;
   /** Of the id, what it is sorted by where that tells: faster than the text. */
   readonly begin: number;
-  readonly stretches: Stretches;
-  readonly last: Sequence;
+  readonly slot: Slot;
+  /** How many. */
+  readonly stretches: number;
 }
 
 function sortedRows(index: SegmentIndex, idOf: (slot: Slot) => string): SpaceStretches[] {
   const rows: SpaceStretches[] = [];
-  for (const [slot, { stretches, last }] of index.unsettled) {
+  for (const slot of index.slots) {
     const id = idOf(slot);
-    rows.push({ id, begin: idBegin(id), stretches, last });
+    let stretches = 0;
+    index.eachBack(slot, () => stretches++);
+    rows.push({ id, begin: idBegin(id), slot, stretches });
   }
   return rows.sort((a, b) => a.begin - b.begin || (a.id < b.id ? -1 : 1));
-}
-
-/** @returns the bytes that they take */
-function putStretches(view: DataView, to: number, stretches: Stretches, start: Lsn): number {
-  let at = to;
-  for (let i = 0; i < stretches.length; i += 3) {
-    putU64(view, at, stretches[i]!);
-    view.setUint32(at + 8, stretches[i + 1]! - start, true);
-    view.setUint32(at + 12, stretches[i + 2]!, true);
-    at += STRETCH_BYTES;
-  }
-  return at - to;
 }
 
 function putU64(view: DataView, at: number, value: number): void {

@@ -88,16 +88,24 @@ class StretchRows {
     for (let slot = 0; slot < this.#newest.length; slot++) if (this.#newest[slot]! > 0) yield slot;
   }
 
+  eachBack(slot: Slot, take: (first: Sequence, lsn: Lsn, bytes: number) => void): void {
+    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) {
+      take(this.first[row]!, this.lsn[row]!, this.bytes[row]!);
+    }
+  }
+
   stretches(slot: Slot): Stretches {
     let length = 0;
-    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) length += 3;
+    this.eachBack(slot, () => {
+      length += 3;
+    });
     const found: Stretches = new Array(length).fill(0);
-    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) {
+    this.eachBack(slot, (first, lsn, bytes) => {
       length -= 3;
-      found[length] = this.first[row]!;
-      found[length + 1] = this.lsn[row]!;
-      found[length + 2] = this.bytes[row]!;
-    }
+      found[length] = first;
+      found[length + 1] = lsn;
+      found[length + 2] = bytes;
+    });
     return found;
   }
 }
@@ -121,10 +129,10 @@ export class SegmentIndex {
   /** It is in its file: what takes memory is left to that. */
   settle(): void {
     if (this.#settled) return;
-    const rows = [...this.#rows.slots()].map((slot) => {
-      return [slot, this.first(slot)!, this.last(slot)!] as const;
-    });
-    this.#settled = SegmentIndex.settled(rows).#settled;
+    const slots = Uint32Array.from(this.#rows.slots());
+    const firsts = Float64Array.from(slots, (slot) => this.first(slot)!);
+    const lasts = Float64Array.from(slots, (slot) => this.last(slot)!);
+    this.#settled = { slots, firsts, lasts };
     this.#rows = new StretchRows();
   }
 
@@ -232,6 +240,11 @@ export class SegmentIndex {
     if (this.#settled) return this.#settled.lasts[this.#at(slot)];
     const row = this.#rows.newest(slot);
     return row === NONE ? undefined : this.#rows.last[row];
+  }
+
+  /** Each stretch of the space, the newest first, without a list; none where it has settled. */
+  eachBack(slot: Slot, take: (first: Sequence, lsn: Lsn, bytes: number) => void): void {
+    this.#rows.eachBack(slot, take);
   }
 
   /** Where entries of the space stand; none where it has settled. */

@@ -2,7 +2,14 @@
 import { failure } from '../errors.js';
 import { HISTORY_MAX, REWINDS_MAX, SKIPS_MAX } from '../limits.js';
 import { type MembersRow, rowsUpTo } from '../members/members.js';
-import type { Epoch, EpochStart, Lsn, Position, Sequence } from '../position.js';
+import {
+  type Epoch,
+  type EpochStart,
+  type Lsn,
+  NO_POSITION,
+  type Position,
+  type Sequence,
+} from '../position.js';
 import type { SnapshotFacts, SnapshotWhole } from '../snapshot/facts.js';
 import type { Member, Role } from './node-record.js';
 import { addVoided, type PendingRewind, type Rewind, type Voided } from './rewind.js';
@@ -117,6 +124,56 @@ function isAlike(a: SpaceFacts, b: SpaceFacts): boolean {
   return isOfSame && a.role === b.role && a.primary === b.primary && a.members === b.members;
 }
 
+/** Where the log of a space ends: what every run of entries changes. */
+export interface LogEnd {
+  position: Position;
+  timestamp: bigint;
+}
+
+const END = Symbol('end');
+
+interface WithEnd {
+  [END]: LogEnd;
+}
+
+/** Of all facts the same functions: V8 keeps objects that share theirs in one shape. */
+const OF_END: PropertyDescriptorMap & ThisType<WithEnd> = {
+  position: {
+    enumerable: true,
+    configurable: true,
+    get() {
+      return this[END].position;
+    },
+    set(position: Position) {
+      this[END].position = position;
+    },
+  },
+  timestamp: {
+    enumerable: true,
+    configurable: true,
+    get() {
+      return this[END].timestamp;
+    },
+    set(timestamp: bigint) {
+      this[END].timestamp = timestamp;
+    },
+  },
+};
+
+/** From now on the end of these facts stands there, and is changed there. */
+export function keepEndIn(facts: SpaceFacts, end: LogEnd): void {
+  end.position = facts.position;
+  end.timestamp = facts.timestamp;
+  if (END in facts) (facts as WithEnd)[END] = end;
+  else withEnd(facts, end);
+}
+
+function withEnd(facts: object, end: LogEnd): SpaceFacts {
+  // Not enumerable: a copy of facts has the end as it is, and two are alike wherever theirs stand.
+  Object.defineProperty(facts, END, { value: end, writable: true });
+  return Object.defineProperties(facts, OF_END) as SpaceFacts;
+}
+
 /** An epoch has been heard of. Where it is news, nobody has been promised it here. */
 export function seeEpoch(facts: SpaceFacts, epoch: Epoch): void {
   if (epoch <= facts.epochSeen) return;
@@ -136,7 +193,7 @@ export function epochBegins({ epoch, history }: SpaceFacts): Sequence {
 
 /** Facts of a space that has no entry yet. */
 export function newSpaceFacts(id: string, name: string): SpaceFacts {
-  return {
+  const facts: Omit<SpaceFacts, keyof LogEnd> = {
     id,
     name,
     role: 'replica',
@@ -147,8 +204,6 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     copied: false,
     members: [],
     sets: [],
-    position: { epoch: 0, sequence: 0, headerCrc: 0 },
-    timestamp: 0n,
     history: [],
     applied: 0,
     first: 1,
@@ -161,6 +216,7 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     voided: [],
     rewinds: [],
   };
+  return withEnd(facts, { position: NO_POSITION, timestamp: 0n });
 }
 
 /**

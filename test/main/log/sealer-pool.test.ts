@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { SpaceRows } from '#src/main/log/space-rows.js';
 import { closedGroup, OpenGroup } from '#src/main/log/write/open-group.js';
 import { SealerPool } from '#src/main/log/write/sealer-pool.js';
 import { idWords } from '#src/shared/bytes.js';
@@ -17,7 +18,7 @@ async function sealed(received: 0 | 1) {
   const slab = memory.slabs[0]!;
   stageHeader(slab.view, 0, 1, 0, 0, 1, 0, 1);
   if (received) sealLocal(slab.bytes, slab.view, 0, SPACE, SALT + 1, 512, 0);
-  const open = new OpenGroup(slab, 1, new Float64Array(5));
+  const open = new OpenGroup(slab, 1, new Float64Array(5), new SpaceRows(4));
   open.add(1, 1, 1, ENTRY_HEADER_BYTES, received);
   const group = closedGroup(open);
   group.startLsn = 4_096;

@@ -17,7 +17,8 @@ function space(damage: DamagedRange[], sequence: number) {
   facts.position = { epoch: 1, sequence, headerCrc: 7 };
   facts.history.push({ epoch: 1, startSequence: 1, primaryNodeId: ID });
   facts.damage = damage;
-  return { memory, state: new SpaceTable(memory).add(facts) };
+  const table = new SpaceTable(memory);
+  return { memory, rows: table.rows, state: table.add(facts) };
 }
 
 const range = (from: number, to: number, more: Partial<DamagedRange> = {}): DamagedRange => ({
@@ -82,12 +83,12 @@ describe('restored', () => {
   });
 
   test('a tail: the position moves, and is open only while something is bad behind', () => {
-    const { memory, state } = space([range(41, 0)], 40);
+    const { memory, rows, state } = space([range(41, 0)], 40);
     expect(takeRestored(state, seen([30, 43], 43), memory, never)).toBe(true);
     expect(state.facts.damage).toEqual([range(44, 0)]);
     expect(state.facts.position).toEqual({ epoch: 2, sequence: 43, headerCrc: 9 });
     expect([memory.durable(1), memory.allocated(1)]).toEqual([43, 43]);
-    expect([state.timeLow, state.timeHigh]).toEqual([5, 2]);
+    expect([rows.timeLow(1), rows.timeHigh(1)]).toEqual([5, 2]);
     takeRestored(state, seen([44, 44], 44), memory, always);
     expect(state.facts.damage).toEqual([]);
   });

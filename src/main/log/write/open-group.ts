@@ -17,8 +17,9 @@ import {
   RUN_SLOT,
   type Slab,
 } from '../../../shared/memory/slab.js';
-import type { Epoch, EpochStart, Position, Sequence, Slot } from '../../../shared/position.js';
+import type { EpochStart, Sequence, Slot } from '../../../shared/position.js';
 
+import type { SpaceRows } from '../space-rows.js';
 import type { SpaceState } from '../space-table.js';
 import type { ReceivedRuns } from './received-runs.js';
 import type { Settled } from './settled.js';
@@ -74,24 +75,30 @@ export class OpenGroup {
   holdsMembers = false;
   readonly #number: number;
   readonly #stagedIn: Float64Array;
+  readonly #rows: SpaceRows;
 
   /**
    * @param number of this group, from 1
    * @param stagedIn by slot: the number of the group in which the space was staged last
+   * @param rows where the time of each entry stands when it is entered
    */
-  constructor(slab: Slab, number: number, stagedIn: Float64Array) {
+  constructor(slab: Slab, number: number, stagedIn: Float64Array, rows: SpaceRows) {
     this.slab = slab;
     this.#number = number;
     this.#stagedIn = stagedIn;
+    this.#rows = rows;
   }
 
   /** Puts the header before a payload that stands behind it already, and accounts for both. */
   enter(space: SpaceState, sequence: Sequence, type: number, size: number, turn: Turn): void {
-    const { slot, facts, timeLow, timeHigh } = space;
-    stageHeader(this.slab.view, this.bytes, sequence, timeLow, timeHigh, type, size, facts.epoch);
+    const { slot, facts } = space;
+    const low = this.#rows.timeLow(slot);
+    const high = this.#rows.timeHigh(slot);
+    stageHeader(this.slab.view, this.bytes, sequence, low, high, type, size, facts.epoch);
     if (slot !== 0) this.append(turn);
     if (isOfLibrary(type)) {
       space.stagedOwn.push(sequence);
+      space.lookAt();
       if (type === MEMBERS_ENTRY) this.holdsMembers = true;
     }
     this.add(slot, sequence, 1, ENTRY_HEADER_BYTES + size, 0);
@@ -185,38 +192,10 @@ export function closedGroup(open: OpenGroup): LogGroup {
 export interface RunTable {
   /** As in a slab. */
   readonly runs: Float64Array;
-  readonly tips: Tips;
+  /** As `readTips` has them. */
+  readonly tips: Uint32Array;
   /** What few groups hold, in the order of their runs. */
   readonly news: readonly RunNews[];
-}
-
-/** What is known of the last entry of each run, in words. */
-export class Tips {
-  /** Epoch, header_crc, and the two words of the timestamp, low first. */
-  readonly #words: Uint32Array;
-  readonly #longs: BigUint64Array;
-
-  constructor(runs: number) {
-    this.#words = new Uint32Array(4 * runs);
-    this.#longs = new BigUint64Array(this.#words.buffer);
-  }
-
-  set(run: number, epoch: Epoch, headerCrc: number, timeLow: number, timeHigh: number): void {
-    const at = 4 * run;
-    this.#words[at] = epoch;
-    this.#words[at + 1] = headerCrc;
-    this.#words[at + 2] = timeLow;
-    this.#words[at + 3] = timeHigh;
-  }
-
-  position(run: number, sequence: Sequence): Position {
-    const at = 4 * run;
-    return { epoch: this.#words[at]!, sequence, headerCrc: this.#words[at + 1]! };
-  }
-
-  timestamp(run: number): bigint {
-    return this.#longs[2 * run + 1]!;
-  }
 }
 
 /** What a run says besides that it goes on. */

@@ -25,55 +25,64 @@ import {
   RUN_SLOT,
   type Slab,
 } from '../../../shared/memory/slab.js';
-import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../../../shared/position.js';
+import type { Epoch, EpochStart, Lsn, Position, Sequence, Slot } from '../../../shared/position.js';
 import type { Segments } from '../../segments/segments.js';
 import { type SpaceState, type SpaceTable, wakeDurableWaits } from '../space-table.js';
-import { type LogGroup, type RunNews, type RunTable, Tips } from './open-group.js';
+import type { LogGroup, RunNews, RunTable } from './open-group.js';
 
 const NO_BEGINS: readonly EpochStart[] = [];
 const NO_SETS: readonly MembersRow[] = [];
-const NO_NEWS: readonly RunNews[] = [];
 
+/** Words of a tip: epoch, header_crc, and the timestamp's, low first. */
+const TIP_WORDS = 4;
 /** Where the tips of a group are read that is published at once: one group at a time. */
-const TIPS = new Tips(GROUP_MAX_RUNS);
+const TIPS = new Uint32Array(TIP_WORDS * GROUP_MAX_RUNS);
 
 /** What a sealed group holds, for when its slab is given up before it is durable. */
 export function setAside(group: LogGroup, spaces: SpaceTable): RunTable {
-  const tips = new Tips(group.runs);
-  const news = readTips(group, spaces, tips);
-  return { runs: group.slab.runs.slice(0, RUN_FIELDS * group.runs), tips, news };
+  const runs = group.slab.runs.slice(0, RUN_FIELDS * group.runs);
+  const tips = new Uint32Array(TIP_WORDS * group.runs);
+  readTips(group, tips);
+  const news: RunNews[] = [];
+  for (let run = 0; run < group.runs; run++) {
+    const slot = runs[run * RUN_FIELDS + RUN_SLOT]!;
+    const isQuiet = !group.holdsMembers && spaces.rows.isQuiet(slot, tips[TIP_WORDS * run]!);
+    const found = isQuiet ? undefined : newsOf(group, run, spaces.bySlot[slot]!);
+    if (found) news.push(found);
+  }
+  return { runs, tips, news };
 }
 
-/** One pass over the last entries of all runs. @returns what they say besides */
-function readTips(group: LogGroup, spaces: SpaceTable, tips: Tips): readonly RunNews[] {
-  const { slab, holdsMembers } = group;
-  const { view, runs } = slab;
-  let news: RunNews[] | undefined;
-  for (let run = 0; run < group.runs; run++) {
-    const row = run * RUN_FIELDS;
-    const last = runs[row + RUN_LAST]!;
-    const epoch = readEpoch(view, last);
-    tips.set(
-      run,
-      epoch,
-      readHeaderCrc(view, last),
-      readTimestampWord(view, last, 0),
-      readTimestampWord(view, last, 1),
-    );
-    const space = spaces.bySlot[runs[row + RUN_SLOT]!]!;
-    const { history } = space.facts;
-    const known = history.length > 0 ? history[history.length - 1]!.epoch : 0;
-    // Not the epoch that this node acts under: what it fills itself up with may be of a later one.
-    if (epoch === known && !holdsMembers) continue;
-    const [offset, first, count] = [RUN_OFFSET, RUN_FIRST, RUN_COUNT].map((f) => runs[row + f]!);
-    const begins =
-      epoch === known ? NO_BEGINS : epochStarts(space, view, offset!, first!, count!, known);
-    const sets = holdsMembers ? membersRows(slab, offset!, first!, count!) : NO_SETS;
-    if (begins.length === 0 && sets.length === 0) continue;
-    news ??= [];
-    news.push({ run, begins, sets });
+/** What is known of the last entry of each run. */
+function readTips({ slab, runs }: LogGroup, tips: Uint32Array): void {
+  const { view, runs: table } = slab;
+  for (let run = 0; run < runs; run++) {
+    const last = table[run * RUN_FIELDS + RUN_LAST]!;
+    const at = TIP_WORDS * run;
+    tips[at] = readEpoch(view, last);
+    tips[at + 1] = readHeaderCrc(view, last);
+    tips[at + 2] = readTimestampWord(view, last, 0);
+    tips[at + 3] = readTimestampWord(view, last, 1);
   }
-  return news ?? NO_NEWS;
+}
+
+/** What a run says besides that its space goes on. */
+function newsOf(
+  { slab, holdsMembers }: LogGroup,
+  run: number,
+  space: SpaceState,
+): RunNews | undefined {
+  const { view, runs } = slab;
+  const row = run * RUN_FIELDS;
+  const epoch = readEpoch(view, runs[row + RUN_LAST]!);
+  const known = space.facts.history.at(-1)?.epoch ?? 0;
+  // Not the epoch that this node acts under: what it fills itself up with may be of a later one.
+  if (epoch === known && !holdsMembers) return undefined;
+  const [offset, first, count] = [RUN_OFFSET, RUN_FIRST, RUN_COUNT].map((f) => runs[row + f]!);
+  const begins =
+    epoch === known ? NO_BEGINS : epochStarts(space, view, offset!, first!, count!, known);
+  const sets = holdsMembers ? membersRows(slab, offset!, first!, count!) : NO_SETS;
+  return begins.length === 0 && sets.length === 0 ? undefined : { run, begins, sets };
 }
 
 /** The epochs that begin inside a run, above the one that is known. */
@@ -126,7 +135,7 @@ function membersRows(
 
 /**
  * The group is durable: its runs and, unless it was given up before, its slab are published.
- * @param touched gets the spaces that it holds entries of
+ * @param ends gets slot and last sequence of each run, in turn
  */
 export function publishGroup(
   group: LogGroup,
@@ -134,49 +143,71 @@ export function publishGroup(
   segments: Segments,
   spaces: SpaceTable,
   nowMs: number,
-  touched: SpaceState[],
+  ends: number[],
 ): void {
   const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
+  const { rows, times } = spaces;
   const table = aside?.runs ?? slab.runs;
   const tips = aside?.tips ?? TIPS;
-  const news = aside?.news ?? readTips(group, spaces, TIPS);
+  if (!aside) readTips(group, TIPS);
   const rowsMax = rowsEach(spaces.bySlot.length);
   const indexing = new Indexing(start, segments.at(start)?.index, aside ? undefined : slab);
   let told = 0;
   for (let run = 0; run < runs; run++) {
     const row = run * RUN_FIELDS;
-    const space = spaces.bySlot[table[row + RUN_SLOT]!]!;
+    // Whole numbers, said so: a double would be made an object where it is handed on.
+    const slot = table[row + RUN_SLOT]! | 0;
     const first = table[row + RUN_FIRST]!;
-    const count = table[row + RUN_COUNT]!;
-    const offset = table[row + RUN_OFFSET]!;
-    const size = table[row + RUN_BYTES]!;
+    const count = table[row + RUN_COUNT]! | 0;
+    const offset = table[row + RUN_OFFSET]! | 0;
+    const size = table[row + RUN_BYTES]! | 0;
     const last = first + count - 1;
-    touched.push(space);
-    if (space.replicas.length > 0) space.times.add(first, last, size, nowMs, rowsMax);
-    else space.times.startAt(last);
-    if (told < news.length && news[told]!.run === run) {
+    const tip = TIP_WORDS * run;
+    const epoch = tips[tip]!;
+    let news = aside?.news[told]?.run === run ? aside.news[told++] : undefined;
+    const isQuiet = !news && !group.holdsMembers && rows.isQuiet(slot, epoch);
+    // Nothing of the space is looked at but its rows: of many, its objects are in no cache.
+    const space = isQuiet ? undefined : spaces.bySlot[slot]!;
+    const before = space?.facts.position;
+    rows.published(slot, last, epoch, tips[tip + 1]!, tips[tip + 2]!, tips[tip + 3]!);
+    indexing.add(slot, first, count, offset, size);
+    memory.setDurable(slot, last);
+    if (rows.isShipped(slot)) times[slot]!.add(first, last, size, nowMs, rowsMax);
+    ends.push(slot, last);
+    if (!space) continue;
+    if (!aside) news = newsOf(group, run, space);
+    if (news) {
       // The first entry of an epoch that this node leads: as a rule it stands alone.
-      if (news[told]!.begins.length > 0 && count === 1) {
-        noteTurn(space, start + offset, tips.timestamp(run));
-      }
-      takeNews(space, news[told++]!);
+      if (news.begins.length > 0 && count === 1) noteTurn(space, before!, start + offset);
+      takeNews(space, news);
     }
-    space.facts.position = tips.position(run, last);
-    space.facts.timestamp = tips.timestamp(run);
-    const { stagedOwn } = space;
-    while (stagedOwn.length > 0 && stagedOwn[0]! <= last) stagedOwn.shift();
-    indexing.add(space.slot, first, count, offset, size);
-    memory.setDurable(space.slot, last);
-    if (space.durableWaits.size > 0) wakeDurableWaits(space, last);
-    for (const consumer of space.consumers) {
-      consumer.run(aside ? undefined : slab.bytes.subarray(offset, offset + size), first, count);
-    }
+    tell(space, aside ? undefined : slab.bytes.subarray(offset, offset + size), first, last);
+    if (isIdle(space, epoch)) rows.quiet(slot, epoch);
   }
   if (!aside) memory.publishSlab(slab.index, { previousEnd, start, bytes, entries, runs });
 }
 
-function noteTurn(space: SpaceState, lsn: Lsn, timestamp: bigint): void {
-  const { position: before, role } = space.facts;
+/** Whoever waits for entries of the space. @param bytes of them, where a slab has them still */
+function tell(
+  space: SpaceState,
+  bytes: Uint8Array | undefined,
+  first: Sequence,
+  last: Sequence,
+): void {
+  const { stagedOwn } = space;
+  while (stagedOwn.length > 0 && stagedOwn[0]! <= last) stagedOwn.shift();
+  if (space.durableWaits.size > 0) wakeDurableWaits(space, last);
+  for (const consumer of space.consumers) consumer.run(bytes, first, last - first + 1);
+}
+
+/** Nobody waits for its entries, and those of this epoch say nothing new. */
+function isIdle({ facts, stagedOwn, durableWaits, consumers }: SpaceState, epoch: Epoch): boolean {
+  const waiting = stagedOwn.length + durableWaits.size + consumers.length;
+  return waiting === 0 && facts.history.at(-1)?.epoch === epoch;
+}
+
+function noteTurn(space: SpaceState, before: Position, lsn: Lsn): void {
+  const { role, timestamp } = space.facts;
   if (role === 'primary') space.turn = { before, lsn, timestamp, mark: space.truth.mark };
 }
 

@@ -24,6 +24,8 @@ export const REWINDS_MAX = 16;
 export const EPOCH_REACH = 2 ** 20;
 /** The last one that is taken from anybody: the words for epochs have 32 bits. */
 export const EPOCH_MAX = 2 ** 32 - EPOCH_REACH;
+/** The last entry that another node's snapshot may stand for: half of what is reckoned exactly. */
+export const SNAPSHOT_SEQUENCE_MAX = 2 ** 52;
 /** Rewinds since a node was opened that are told apart to those who read. */
 export const TAKEN_BACK_MAX = 64;
 /** Freed segments that are kept to be used again; the others are removed. */

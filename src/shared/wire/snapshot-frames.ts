@@ -1,6 +1,8 @@
 /** The frames that bring a snapshot of a space to a replica; docs/PROTOCOL.md has their bytes. */
 
 import type { ByteReader, ByteWriter } from '../bytes.js';
+import { failure } from '../errors.js';
+import { SNAPSHOT_SEQUENCE_MAX } from '../limits.js';
 import type { Epoch } from '../position.js';
 import {
   readSnapshotFacts,
@@ -156,7 +158,13 @@ function writeBegin(w: ByteWriter, f: Begin): void {
 
 function readBegin(r: ByteReader): Begin {
   const head = { handle: r.u32(), epoch: r.u32(), chunk: r.u32() };
-  return { kind: 'snapshot-begin', ...head, facts: readSnapshotFacts(r) };
+  const facts = readSnapshotFacts(r);
+  const { sequence } = facts.position;
+  // Nothing could be appended behind it, nor its space be in any state.
+  if (sequence > SNAPSHOT_SEQUENCE_MAX) {
+    throw failure('ProtocolViolation', `a snapshot of a space up to entry ${sequence}`);
+  }
+  return { kind: 'snapshot-begin', ...head, facts };
 }
 
 /** Whether a frame is one of these. */

@@ -373,3 +373,16 @@ describe('frames', () => {
     }
   });
 });
+
+test('a snapshot of a space that no number could go on in is none', () => {
+  const body = (sequence: number): Uint8Array => {
+    const facts = { ...snapshot, position: { ...position, sequence } };
+    const frame = encodeFrame({ kind: 'snapshot-begin', handle: 1, epoch: 1, chunk: 0, facts });
+    return frame.subarray(FRAME_HEADER_BYTES);
+  };
+  const { 'snapshot-begin': code } = FRAME_KINDS;
+  expect(decodeFrame(code, body(2 ** 52))).toMatchObject({ kind: 'snapshot-begin' });
+  for (const sequence of [2 ** 52 + 1, Number.MAX_SAFE_INTEGER]) {
+    expect(() => decodeFrame(code, body(sequence))).toThrow('ProtocolViolation');
+  }
+});

@@ -100,18 +100,18 @@ const MUTANTS: readonly Mutant[] = [
     also: [ADDED_ANYWHERE],
   },
   {
-    what: 'what is read again of a batch of several spaces begins one run late',
-    file: 'main/follow/batch-intake.js',
-    find: 'runs.goBack(from, this.#pendingLeft);',
-    put: 'runs.goBack(from + pending.bytesOf(0), this.#pendingLeft - pending.count(0));',
-    also: [ADDED_ANYWHERE],
-  },
-  {
     what: 'an entry of an older epoch joins a batch of several spaces',
     by: 'roles-sim',
     file: 'workers/ship/batch-source.js',
     find: 'if (readEpoch(view, first) !== epoch || readEpoch(view, last) !== epoch)',
     put: 'if (false)',
+    and: [
+      {
+        file: 'workers/ship/batch-source.js',
+        find: 'const isNow = readEpoch(view, offset) === epoch;',
+        put: 'const isNow = true;',
+      },
+    ],
   },
   {
     what: 'the window is never freed',

@@ -31,6 +31,8 @@ export function rowsEach(spaces: number): number {
 
 const NO_ROWS = new Float64Array(0);
 const FIRST_ROWS = 8;
+/** Two kilobytes: as many as are thinned. */
+const KEPT_ROWS = 64;
 
 export class DurableTimes {
   /**
@@ -125,8 +127,9 @@ export class DurableTimes {
     this.#from = rows[at - FIELDS + LAST]!;
     this.#fromBytes = rows[at - FIELDS + BYTES]!;
     const left = this.#end - at;
-    // What was once much takes no room for ever.
-    if (4 * left < rows.length) this.#resize(Math.max(2 * left, FIRST_ROWS * FIELDS), at);
+    // What was once much takes no room for ever; the usual is not given back to be asked for again.
+    const usual = KEPT_ROWS * FIELDS;
+    if (rows.length > usual && 4 * left < rows.length) this.#resize(Math.max(2 * left, usual), at);
     else rows.copyWithin(0, at, this.#end);
     this.#end = left;
     this.#thinAt = Math.max(THINNED_FROM, 2 * this.rows);

@@ -93,7 +93,7 @@ export default defineConfig({
           name: 'side by side',
           include: ['test/**/*.test.ts'],
           exclude: [...exclude, ...QUICK, ...WATCHED, ...ALONE],
-          maxWorkers: process.env.CI ? 3 : 4,
+          maxWorkers: process.env.CI ? 3 : 5,
           sequence: { groupOrder: 2 },
         },
       },

@@ -107,6 +107,7 @@ describe(`producers whose thread dies or runs wild, seed ${SEED}`, () => {
     expect((await countsIn(again.space('other'))).get('main')).toBe(count);
     let next = 1;
     for await (const { sequence } of again.space('own').read()) expect(sequence).toBe(next++);
-    expect(next - 1).toBe(last);
+    // What was staged at that moment may have become durable by the end.
+    expect(next - 1).toBeGreaterThanOrEqual(last);
   });
 });

@@ -1,7 +1,8 @@
 /**
  * Where do the nanoseconds of an entry and the microseconds of a commit go? By thread and stage, on
- * the primary and a replica, at full rate and at offered rates: processor time, sleeps, system
- * calls, copies, the steps of a commit, the memory of one more replica's stream.
+ * the primary and a replica, at full rate (beside the bare pipeline) and at offered rates:
+ * processor time, sleeps, system calls, copies, the steps of a commit, the memory of one more
+ * replica's stream.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -10,7 +11,7 @@ import path from 'node:path';
 import { DataDirs, logBytes } from './data-dir.js';
 import type { Plan } from './plan.js';
 import { type ClusterRun, runCluster, type Started, type Used, type Watched } from './processes.js';
-import { REPLICAS } from './replicate.js';
+import { type Measured, REPLICAS } from './replicate.js';
 import { type Figures, type Result, summarise } from './result.js';
 import { handedMicros, type Sample, STEPS, stepsOf } from './where/commit.js';
 import { type Profile, sharesOf } from './where/stages.js';
@@ -34,6 +35,17 @@ interface Ran {
   readonly pid: number;
 }
 
+const NODES = ['primary', 'replica'] as const;
+
+/** What a run is of, but for the usual. */
+interface How {
+  readonly payloadBytes?: number;
+  readonly replicas?: number;
+  readonly which?: Measured;
+  readonly isProfiled?: boolean;
+  readonly settleMs?: number;
+}
+
 /** Full rate, or so many entries a second. */
 type Load = number | undefined;
 
@@ -42,9 +54,13 @@ const nameOf = (load: Load): string => (load === undefined ? 'full rate' : `${lo
 export async function where(plan: Plan): Promise<Result[]> {
   const bench = new Where(plan);
   try {
-    for (const load of [undefined, ...plan.rates.toReversed()]) {
-      await bench.threads(load);
-      if (load !== undefined) await bench.commit(load);
+    for (const bytes of plan.payloads) {
+      await bench.threads(undefined, bytes);
+      if (!plan.alone) await bench.bare(bytes);
+    }
+    for (const rate of plan.rates.toReversed()) {
+      await bench.threads(rate);
+      await bench.commit(rate);
     }
     await bench.systemCalls(plan.rates[0]!);
     await bench.streams();
@@ -69,40 +85,62 @@ class Where {
     fs.rmSync(this.#files, { recursive: true, force: true });
   }
 
-  async #run(load: Load, started: Started, more: object = {}, replicas = REPLICAS) {
+  async #run(load: Load, started: Started, how: How = {}) {
+    const { payloadBytes = PAYLOAD_BYTES, replicas = REPLICAS, which = 'ours', ...more } = how;
     const { burst, leadBytes } = this.#plan;
     const seconds = this.#plan.seconds ?? DEFAULT_SECONDS;
     const most = this.#plan.maxBytes ?? logBytes(MAX_BYTES, 1 + REPLICAS);
-    const offered = (load ?? 0) * (seconds + MORE_SECONDS) * (PAYLOAD_BYTES + 64);
+    const offered = (load ?? 0) * (seconds + MORE_SECONDS) * (payloadBytes + 64);
     const maxBytes = load === undefined ? most : offered;
     const nodes = this.#dirs.prepare(1 + replicas, 'warm', maxBytes);
-    const sizes = { payloadBytes: PAYLOAD_BYTES, maxBytes, burst, leadBytes, seconds };
+    const sizes = { payloadBytes, maxBytes, burst, leadBytes, seconds };
     const job = { ...sizes, ...(load === undefined ? {} : { rate: load }), settleMs: 50, ...more };
-    return await runCluster<Ran>('where', nodes, job, { ...started, threadProfiles: this.#files });
+    const file = which === 'ours' ? 'where' : 'bare/primary';
+    return await runCluster<Ran>(file, nodes, job, { ...started, threadProfiles: this.#files });
   }
 
-  #add(what: string, runs: readonly Figures[], replicas = REPLICAS): void {
-    const labels = { name: 'where', case: what, payloadBytes: PAYLOAD_BYTES, spaces: 1 };
-    this.results.push(summarise({ ...labels, replicas, tmpfs: this.#dirs.isTmpfs }, runs));
+  #add(what: string, runs: readonly Figures[], payloadBytes = PAYLOAD_BYTES): void {
+    const labels = { name: 'where', case: what, payloadBytes, replicas: REPLICAS, spaces: 1 };
+    this.results.push(summarise({ ...labels, tmpfs: this.#dirs.isTmpfs }, runs));
   }
 
-  /** Processor time by thread, out of the kernel's counters; its stages, out of profiles. */
-  async threads(load: Load): Promise<void> {
+  /** Runs that count, of one kind. */
+  async #counted(load: Load, how: How): Promise<ClusterRun<Ran>[]> {
     const { runs, progress } = this.#plan;
     const counted: ClusterRun<Ran>[] = [];
     for (let n = 1; n <= runs; n++) {
-      progress(`where, ${nameOf(load)}, threads, run ${n} of ${runs}`);
-      counted.push(await this.#run(load, { threads: 'count' }));
+      const what = `${how.which ?? 'ours'}, ${how.payloadBytes} B`;
+      progress(`where, ${nameOf(load)}, threads, ${what}, run ${n} of ${runs}`);
+      counted.push(await this.#run(load, { threads: 'count' }, how));
     }
-    progress(`where, ${nameOf(load)}, profiles`);
-    const profiled = await this.#run(load, { threads: 'profile' }, { isProfiled: true });
-    for (const node of ['primary', 'replica'] as const) {
-      const of = (run: ClusterRun<Ran>): Watched =>
-        node === 'primary' ? run.result.watched : run.replicas[0]!.threads!;
+    return counted;
+  }
+
+  /** The processor time of each thread of the bare pipeline at full rate. */
+  async bare(payloadBytes: number): Promise<void> {
+    const counted = await this.#counted(undefined, { payloadBytes, which: 'bare' });
+    for (const node of NODES) {
+      for (const thread of Object.keys(watchedOn(counted[0]!, node).threads)) {
+        const figures = counted.map((run) =>
+          perThread(watchedOn(run, node), thread, run.result.entries),
+        );
+        this.#add(`${nameOf(undefined)}, bare ${node}, ${thread}`, figures, payloadBytes);
+      }
+    }
+  }
+
+  /** Processor time by thread, out of the kernel's counters; its stages, out of profiles. */
+  async threads(load: Load, payloadBytes = PAYLOAD_BYTES): Promise<void> {
+    const counted = await this.#counted(load, { payloadBytes });
+    this.#plan.progress(`where, ${nameOf(load)}, profiles, ${payloadBytes} B`);
+    const how = { payloadBytes, isProfiled: true };
+    const profiled = await this.#run(load, { threads: 'profile' }, how);
+    for (const node of NODES) {
+      const of = (run: ClusterRun<Ran>): Watched => watchedOn(run, node);
       const shares = this.#shares(of(profiled), node);
       for (const thread of Object.keys(of(counted[0]!).threads)) {
         const figures = counted.map((run) => perThread(of(run), thread, run.result.entries));
-        this.#add(`${nameOf(load)}, ${node}, ${thread}`, figures);
+        this.#add(`${nameOf(load)}, ${node}, ${thread}`, figures, payloadBytes);
         const { cpuNsPerEntry, cpuUsPerCommit } = this.results.at(-1)!.more;
         for (const [stage, share] of shares.get(thread) ?? []) {
           if (share < LEAST_SHARE) continue;
@@ -111,7 +149,7 @@ class Where {
             cpuUsPerCommit: cpuUsPerCommit! * share,
             share,
           };
-          this.#add(`${nameOf(load)}, ${node}, ${thread}: ${stage}`, [part]);
+          this.#add(`${nameOf(load)}, ${node}, ${thread}: ${stage}`, [part], payloadBytes);
         }
       }
     }
@@ -183,13 +221,17 @@ class Where {
     const runs: Figures[] = [];
     for (let pair = 1; pair <= Math.max(this.#plan.runs, STREAM_PAIRS); pair++) {
       this.#plan.progress(`where, memory of one more stream, pair ${pair}`);
-      const one = await this.#run(STREAM_RATE, {}, {}, 1);
-      const two = await this.#run(STREAM_RATE, {}, {}, 2);
+      const one = await this.#run(STREAM_RATE, {}, { replicas: 1 });
+      const two = await this.#run(STREAM_RATE, {}, { replicas: 2 });
       const [withOne, withTwo] = [one.result.rssMib!, two.result.rssMib!];
       runs.push({ withOneMib: withOne, withTwoMib: withTwo, oneMoreMib: withTwo - withOne });
     }
     this.#add(`${nameOf(STREAM_RATE)}, memory of one more replica's stream`, runs);
   }
+}
+
+function watchedOn({ result, replicas }: ClusterRun<Ran>, node: (typeof NODES)[number]): Watched {
+  return node === 'primary' ? result.watched : replicas[0]!.threads!;
 }
 
 function watchedOf(replicas: readonly Used[]): Watched[] {

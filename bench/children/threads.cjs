@@ -81,6 +81,14 @@ function nowMs() {
   return s * 1e3 + ns / 1e6;
 }
 
+/** By file, or by the job that the bare pipeline gives a thread: as ours are called. */
+const NAMES = {
+  worker: 'sealer',
+  shipper: 'shipper-thread',
+  seal: 'sealer',
+  write: 'log-writer',
+};
+
 /** Threads of a node are started without the flags of their process. */
 function startThreadsWithThis() {
   const { Worker } = threads;
@@ -88,11 +96,11 @@ function startThreadsWithThis() {
     constructor(file, options = {}) {
       const env = typeof options.env === 'object' && options.env ? options.env : process.env;
       const name = path.basename(String(file)).replace(/\.\w+$/, '');
+      const job = options.workerData?.job ?? name;
       super(file, {
         ...options,
         execArgv: [...(options.execArgv ?? []), '--require', __filename],
-        // The pool's own file is the only one that is none of ours.
-        env: { ...env, BENCH_THREAD: name === 'worker' ? 'sealer' : name },
+        env: { ...env, BENCH_THREAD: NAMES[job] ?? NAMES[name] ?? name },
       });
     }
   };

@@ -10,7 +10,7 @@ export interface Frame {
 const WAITS: ReadonlySet<string> = new Set(['(idle)', 'Atomics.wait', 'fdatasync', 'dispatch']);
 
 const BY_FILE: readonly (readonly [RegExp, string])[] = [
-  [/^wasm/, 'kernels'],
+  [/^wasm|dist\/shared\/kernel\//, 'kernels'],
   [/node_modules\/piscina/, 'handing to the pool'],
   [/node_modules\//, 'other packages'],
   [/dist\/shared\/crc\./, 'sums (CRC32C)'],
@@ -22,7 +22,10 @@ const BY_FILE: readonly (readonly [RegExp, string])[] = [
   [/dist\/(main\/log\/write\/publication|main\/segments\/)/, 'publication and index'],
   [/dist\/(shared\/log\/|main\/log\/|workers\/log-writer|workers\/sealer)/, 'group commit'],
   [/dist\/shared\/memory\//, 'shared words, waking'],
-  [/dist\/(workers\/ship|shared\/wire\/frame-builder|shared\/link\/sender)/, 'filling frames'],
+  [
+    /dist\/(workers\/ship|shared\/wire\/batches\/frame-builder|shared\/link\/sender)/,
+    'filling frames',
+  ],
   [/dist\/(shared\/wire|main\/follow|shared\/link\/receiver)/, 'frames taken and checked'],
   [/dist\/(main\/ship|shared\/link)/, 'acknowledgements, lag'],
   [/dist\//, 'the rest of ours'],

@@ -254,9 +254,19 @@ function peers(): string {
 
 const LEAST_NS = 10;
 
+/** Of the entries that all is told for, but for the processor time of threads. */
+const WHERE_BYTES = 256;
+
+/** Rows of `where` for one size of entries, ours. */
+function whereRows(): readonly Row[] | undefined {
+  const isTold = (row: Row): boolean =>
+    row.payloadBytes === WHERE_BYTES && !row.case.includes(', bare ');
+  return newest('where')?.filter(isTold);
+}
+
 /** Threads, each with its stages below it. */
 function entry(): string {
-  const rows = newest('where')?.filter((row) => row.case.startsWith('full rate, '));
+  const rows = whereRows()?.filter((row) => row.case.startsWith('full rate, '));
   if (!rows) return notYet('where');
   const body = rows
     .filter(({ more, case: what }) => !what.includes(': ') || more.cpuNsPerEntry! >= LEAST_NS)
@@ -267,6 +277,36 @@ function entry(): string {
       return stage.length > 0 ? [`... ${stage.join(': ')}`, ns] : [`**${node}, ${thread}**`, ns];
     });
   return `${origin(rows[0]!)}\n\n${table(['', 'ns an entry'], body)}`;
+}
+
+const BARE = /^full rate, bare (\w+), (.+)$/;
+
+/** Processor time by thread, ours and in brackets the bare pipeline's, for each size of entries. */
+function budget(): string {
+  const rows = newest('where') ?? [];
+  const bare = rows.filter((row) => BARE.test(row.case));
+  if (bare.length === 0) return notYet('where');
+  const sizes = [...new Set(bare.map((row) => row.payloadBytes!))].sort((a, b) => a - b);
+  const nsOf = (what: string, size: number): number =>
+    rows.find((row) => row.case === what && row.payloadBytes === size)?.more.cpuNsPerEntry ?? 0;
+  const cell = (node: string, threads: readonly string[], size: number): string => {
+    const sum = (who: string): number =>
+      threads.reduce((all, one) => all + nsOf(`full rate, ${who}${node}, ${one}`, size), 0);
+    return `${digits(sum(''))} (${digits(sum('bare '))})`;
+  };
+  const body = ['primary', 'replica'].flatMap((node) => {
+    const told = rows.map((row) => THREAD.exec(row.case)).filter((one) => one?.[2] === node);
+    const threads = [
+      ...new Set(told.filter((one) => one![1] === 'full rate').map((one) => one![3]!)),
+    ];
+    const line = (name: string, of: readonly string[]): string[] => [
+      name,
+      ...sizes.map((size) => cell(node, of, size)),
+    ];
+    return [line(`**${node}**`, threads), ...threads.map((one) => line(`... ${one}`, [one]))];
+  });
+  const head = ['ns an entry', ...sizes.map((size) => `${digits(size)} bytes`)];
+  return `${origin(rows[0]!)}\n\n${table(head, body)}`;
 }
 
 function commit(): string {
@@ -294,7 +334,7 @@ function commit(): string {
 const THREAD = /^(\d+\/s|full rate), (primary|replica), ([^:]+)$/;
 
 function threads(): string {
-  const rows = newest('where');
+  const rows = whereRows();
   if (!rows) return notYet('where');
   const body = rows
     .filter((row) => THREAD.test(row.case) && row.more.cpuUsPerCommit! > 0)
@@ -353,6 +393,7 @@ export const PERFORMANCE: Readonly<Record<string, () => string>> = {
   encrypted,
   peers,
   entry,
+  budget,
   commit,
   threads,
   calls,

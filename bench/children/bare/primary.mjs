@@ -52,6 +52,7 @@ async function full(bare, job) {
   const warm = await drive(bare, payload, job.burst, lead, WARM_UP_MS.full, Math.floor(most / 8));
   await bare.until(() => bare.acked >= warm);
   process.send({ kind: 'mark' });
+  globalThis.benchThreads?.mark();
   const cpu = process.cpuUsage();
   const start = performance.now();
   const last = await drive(bare, payload, job.burst, lead, job.seconds * 1000, most);
@@ -60,7 +61,9 @@ async function full(bare, job) {
   await bare.until(() => bare.acked >= last);
   const seconds = (performance.now() - start) / 1000;
   const entries = last - warm;
+  const watched = globalThis.benchThreads?.read();
   return {
+    ...(watched ? { watched } : {}),
     lastSequence: last,
     entries,
     seconds,

@@ -99,10 +99,14 @@ function resume() {
 
 let before = process.cpuUsage();
 process.on('message', (message) => {
-  if (message.kind === 'mark') before = process.cpuUsage();
+  if (message.kind === 'mark') {
+    before = process.cpuUsage();
+    globalThis.benchThreads?.mark();
+  }
   if (message.kind === 'used') {
     const maxRssBytes = process.resourceUsage().maxRSS * 1024;
-    const used = { ...cpuSeconds(before), maxRssBytes, durableSequence: flushed };
+    const threads = globalThis.benchThreads?.read();
+    const used = { ...cpuSeconds(before), maxRssBytes, durableSequence: flushed, threads };
     process.send({ kind: 'used', used });
   }
   if (message.kind === 'close') process.exit(0);

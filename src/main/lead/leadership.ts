@@ -35,7 +35,7 @@ import { pause } from '../runtime/deadline.js';
 import type { Emit } from '../runtime/emit.js';
 import { inParts } from '../runtime/turns.js';
 import type { Disk } from '../segments/disk.js';
-import { QUARANTINE } from '../segments/log-end.js';
+import { QUARANTINE } from '../segments/folders.js';
 import type { Segments } from '../segments/segments.js';
 import type { Replication } from '../ship/replication.js';
 import { Coordinated } from './coordinated.js';

@@ -257,7 +257,11 @@ async function copyTo(
     if (bad && copied.holes.length === 0) throw unsound(`${bad.file} at ${bad.at}: ${bad.what}`);
     if (bad) await requireKnown(disk, partial, own.logSalt, copied);
     await disk.rename(partial, target);
-    await disk.syncDir(parent);
+    await disk.syncDir(parent).catch(async (error) => {
+      // It is no backup, and does not stand there like one.
+      await disk.rename(target, partial);
+      throw error;
+    });
     const { spaces, entries, segments, rot: damagedPlaces } = verified;
     const { nodeId, directoryId } = own;
     return { target, nodeId, directoryId, spaces, entries, segments, bytes, damagedPlaces };

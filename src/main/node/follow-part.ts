@@ -19,7 +19,7 @@ import { glanceHandler, peerHandlers } from '../peer/handlers.js';
 import type { Emit } from '../runtime/emit.js';
 import { inTurn } from '../runtime/in-order.js';
 import type { Sockets } from '../runtime/machine.js';
-import { QUARANTINE } from '../segments/log-end.js';
+import { QUARANTINE } from '../segments/folders.js';
 import { SnapshotIntake } from '../snapshot/intake.js';
 import type { NodeEvents } from '../tell/events.js';
 import { applyEvents, primaryEvents, snapshotEvents } from '../tell/part-events.js';

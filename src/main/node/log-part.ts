@@ -19,7 +19,7 @@ import { LogWriter } from '../log/write/writer.js';
 import type { NodeConfig } from '../options/options.js';
 import { Damage, damagedEntries } from '../read/damage.js';
 import { LogReader } from '../read/reader.js';
-import { type OpenedNodeFile, settleCopy } from '../recovery/node-file.js';
+import { type OpenedNodeFile, settleNodeFile } from '../recovery/node-file.js';
 import type { Recovered } from '../recovery/recovery.js';
 import { askable } from '../repair/repairer.js';
 import type { Emit } from '../runtime/emit.js';
@@ -202,7 +202,7 @@ export class LogPart {
   async #begin({ file, recovered, emit }: LogGiven): Promise<void> {
     // The list of live segments is durable before the log grows behind it.
     await this.state.first();
-    if (file.copied) await settleCopy(this.disk, this.dir, file, this.state);
+    await settleNodeFile(this.disk, this.dir, file, this.state);
     await this.segments.keepReserve().catch((error) => this.stateFailed(error));
     await this.segments.goOn(recovered.empty);
     for (const hole of recovered.missing) await this.damage.missing(hole);

@@ -91,6 +91,8 @@ export async function openNodeFile(
   }
   requireOwn(found, own);
   const { logSalt, directoryId, madeAs } = found;
+  // Before there is a log that it is missed by.
+  if (directoryId !== undefined && segments.length === 0) return await put(found, undefined);
   if (directoryId !== undefined) return { ...found, directoryId, change: undefined };
   // Raised before, and then an older node.json was put in its place: the directory is the same.
   const state = await newestState(disk, dir);
@@ -111,23 +113,24 @@ function requireOwn(found: NodeIdentity, own: NodeIdentity): void {
   );
 }
 
-/** What settleCopy writes twice. */
+/** What is written once more for a copy. */
 interface Stated {
   write(): Promise<void>;
 }
 
 /**
- * A copy is opened for the first time: what its spaces are from now on (makeCopied) is durable in
- * both generations of the state before node.json says that it is a directory like any other. The
- * caller has written one of them.
+ * Behind the first state of each opening: node.json takes its name once more, for an earlier life
+ * may have failed to make it durable, and then only the cache has it. Where it is of a copy that is
+ * opened for the first time, what its spaces are from now on (makeCopied) is durable in both
+ * generations of the state before node.json says that it is a directory like any other.
  */
-export async function settleCopy(
+export async function settleNodeFile(
   disk: Disk,
   dir: string,
   file: OpenedNodeFile,
   state: Stated,
 ): Promise<void> {
-  await state.write();
+  if (file.copied) await state.write();
   const { directoryId } = file;
   await writeNodeFile(disk, dir, {
     ...(await readNodeFile(disk, dir)),

@@ -3,9 +3,14 @@
  * asked for, and the end waits for those under way. So no call can meet a descriptor that is
  * closed, or one that the system has given to somebody else since (FAULTS row 98).
  */
+
+import path from 'node:path';
 import { failure } from '../../shared/errors.js';
 import { type ReadPart, readAround } from '../../shared/read-around.js';
-import type { Disk, DiskFile, Lock } from './disk.js';
+import { codeOf, type Disk, type DiskFile, type Lock } from './disk.js';
+
+/** A directory that could not be opened was not fsynced, and has lost nothing. */
+const NOT_BEGUN = ['EMFILE', 'ENFILE', 'EACCES', 'EPERM'];
 
 /** Calls of one file or one disk, until their end. */
 class Calls {
@@ -126,20 +131,22 @@ export class OpenFile implements DiskFile {
  */
 export class DiskInUse implements Disk {
   readonly #disk: Disk;
+  readonly #dir: string;
   readonly #lock: Lock;
   readonly #calls = new Calls();
   readonly #files = new Set<OpenFile>();
   #displaced: string | undefined;
   #released: Promise<void> | undefined;
 
-  private constructor(disk: Disk, lock: Lock) {
+  private constructor(disk: Disk, dir: string, lock: Lock) {
     this.#disk = disk;
+    this.#dir = path.resolve(dir);
     this.#lock = lock;
   }
 
   /** Takes a data directory. Rejects Locked, Io. */
   static async take(disk: Disk, dir: string): Promise<DiskInUse> {
-    return new DiskInUse(disk, await disk.lock(dir));
+    return new DiskInUse(disk, dir, await disk.lock(dir));
   }
 
   /** The directory's mode, where others than its owner can look into it. */
@@ -175,13 +182,16 @@ export class DiskInUse implements Disk {
     });
   }
 
-  /** Nothing is changed in a directory that is somebody else's by now. */
+  /** Nothing is changed in a directory that is somebody else's by now, or whose names are lost. */
   async #checkPlace(): Promise<void> {
     const why = await this.displaced().catch(() => undefined);
     if (why !== undefined) throw failure('Io', why);
   }
 
-  /** Why the directory is not the one that was taken, from then on. Rejects Io: not known. */
+  /**
+   * Why the directory is not the one that was taken, or not as it looks, from then on. Rejects Io:
+   * not known.
+   */
   async displaced(): Promise<string | undefined> {
     this.#displaced ??= await this.#lock.displaced?.();
     return this.#displaced;
@@ -203,8 +213,22 @@ export class DiskInUse implements Disk {
     return this.#calls.run(`making ${dir}`, () => this.#disk.makeDir(dir, links));
   }
 
+  /**
+   * One that fails in the data directory is as final as a failed fdatasync (row 10): names that
+   * others have changed just then are in the cache alone, and the fsync that they wait for says ok.
+   */
   syncDir(dir: string): Promise<void> {
-    return this.#calls.run(`fsync of ${dir}`, () => this.#disk.syncDir(dir));
+    const within = path.relative(this.#dir, path.resolve(dir));
+    if (within.startsWith('..')) {
+      return this.#calls.run(`fsync of ${dir}`, () => this.#disk.syncDir(dir));
+    }
+    return this.#calls.run(`fsync of ${dir}`, async () => {
+      await this.#disk.syncDir(dir).catch((error) => {
+        if (!NOT_BEGUN.includes(codeOf(error) ?? '')) this.#displaced ??= (error as Error).message;
+        throw error;
+      });
+      await this.#checkPlace();
+    });
   }
 
   freeBytes(dir: string): Promise<number> {

@@ -7,10 +7,9 @@ import type { EngramError } from '../../shared/errors.js';
 import { READ_CHUNK_BYTES } from '../../shared/limits.js';
 import type { Lsn } from '../../shared/position.js';
 import type { Disk, DiskFile } from './disk.js';
+import { makeFolder, QUARANTINE } from './folders.js';
 import type { Extent } from './walk.js';
 
-/** The folder in a data directory that keeps what is no part of its log any more. */
-export const QUARANTINE = 'quarantine';
 /** Room that is set aside for when the disk is full (FAULTS row 13). */
 export const RESERVE = 'reserve';
 const ZEROS = new Uint8Array(1024 * 1024);
@@ -75,8 +74,7 @@ async function copyToQuarantine(
   to: Lsn,
   why: 'torn' | 'rot',
 ): Promise<string> {
-  const folder = path.join(dir, QUARANTINE);
-  await disk.makeDir(folder);
+  const folder = await makeFolder(disk, dir, QUARANTINE);
   // An earlier one at the same place keeps its own copy.
   const place = `${why}-${from.toString(16).padStart(16, '0')}`;
   const names = await disk.list(folder);
@@ -92,7 +90,6 @@ async function copyToQuarantine(
   }
   await disk.rename(temporary, name);
   await disk.syncDir(folder);
-  await disk.syncDir(dir);
   return name;
 }
 

@@ -22,7 +22,7 @@ import { jsonText } from '../../shared/shown.js';
 import type { SpaceState } from '../log/space-table.js';
 import type { LogReader } from '../read/reader.js';
 import { type Disk, type DiskFile, readSmallFile, replaceFile } from '../segments/disk.js';
-import { QUARANTINE } from '../segments/log-end.js';
+import { makeFolder, QUARANTINE } from '../segments/folders.js';
 
 /** What a copy in quarantine holds, and why it was taken back. */
 export interface QuarantineSummary {
@@ -60,12 +60,14 @@ export async function keepSuffix(
   const { id: spaceId, name: spaceName, position: end, primary, epoch: primaryEpoch } = space.facts;
   const entries = readable(reader, space, from, end.sequence);
   const words = memory.spaceId(space.slot) as SpaceIdWords;
-  const folder = path.join(dir, QUARANTINE);
-  await disk.makeDir(folder);
+  const folder = await makeFolder(disk, dir, QUARANTINE);
   const crc = end.headerCrc.toString(16).padStart(8, '0');
   const name = `rewind-${spaceId}-${from}-${end.sequence}-${crc}`;
   const file = `${name}.wal`;
-  const copied = await copyEntries(disk, path.join(folder, file), words, entries);
+  // Under a name that is new each time: one whose fsync has failed may be in the cache alone.
+  const temporary = path.join(folder, `${file}.tmp`);
+  const copied = await copyEntries(disk, temporary, words, entries);
+  await disk.rename(temporary, path.join(folder, file));
   const summary: QuarantineSummary = {
     file,
     space: spaceName,
@@ -80,7 +82,6 @@ export async function keepSuffix(
   };
   const text = new TextEncoder().encode(`${jsonText(summary, undefined, 2)}\n`);
   await replaceFile(disk, folder, `${name}.json`, text);
-  await disk.syncDir(dir);
   return file;
 }
 
@@ -166,7 +167,7 @@ export async function listQuarantine(disk: Disk, dir: string): Promise<Quarantin
     if (name.endsWith('.json')) {
       const bytes = await readSmallFile(disk, folder, name, READ_CHUNK_BYTES);
       if (bytes) rewinds.push(JSON.parse(new TextDecoder().decode(bytes)) as QuarantineSummary);
-    } else if (!name.endsWith('.tmp') && !names.includes(name.replace(/\.wal$/, '.json'))) {
+    } else if (!name.endsWith('.tmp') && !names.includes(`${path.parse(name).name}.json`)) {
       others.push({ file: name, bytes: await sizeOf(disk, path.join(folder, name)) });
     }
   }

@@ -21,13 +21,13 @@ import {
 } from '../../shared/snapshot/facts.js';
 import type { Chunk } from '../../shared/snapshot/queue.js';
 import type { Disk, DiskFile } from '../segments/disk.js';
+import { makeFolder, SNAPSHOTS } from '../segments/folders.js';
 
 const MAGIC = 0x50574745;
 const FORMAT = 1;
 const FIXED_BYTES = 16;
 const CHUNK_HEAD_BYTES = 8;
 const SUFFIX = '.part';
-const FOLDER = 'snapshots';
 
 export class Spool {
   readonly facts: SnapshotFacts;
@@ -63,9 +63,9 @@ export class Spool {
     spaceId: string,
     facts: SnapshotFacts,
   ): Promise<Spool> {
-    const folder = path.join(dataDir, FOLDER);
-    await disk.makeDir(folder);
-    await disk.syncDir(dataDir);
+    const folder = await makeFolder(disk, dataDir, SNAPSHOTS);
+    // The name of an earlier one may be in the cache alone.
+    await Spool.remove(disk, dataDir, spaceId);
     const full = path.join(folder, spaceId + SUFFIX);
     const head = new ByteWriter().id(spaceId);
     writeSnapshotFacts(head, facts);
@@ -80,6 +80,7 @@ export class Spool {
       await disk.syncDir(folder);
     } catch (error) {
       await file.close();
+      await disk.remove(full).catch(() => undefined);
       throw error;
     }
     return new Spool(disk, file, full, facts, w.length);
@@ -91,7 +92,7 @@ export class Spool {
    */
   static async open(disk: Disk, dataDir: string, spaceId: string): Promise<Spool | undefined> {
     if (!(await spooledSpaces(disk, dataDir)).includes(spaceId)) return undefined;
-    const full = path.join(dataDir, FOLDER, spaceId + SUFFIX);
+    const full = path.join(dataDir, SNAPSHOTS, spaceId + SUFFIX);
     const file = await disk.open(full, 'write');
     try {
       const head = await readHead(file, spaceId);
@@ -115,8 +116,8 @@ export class Spool {
   /** Removes the file of a space, where there is one. */
   static async remove(disk: Disk, dataDir: string, spaceId: string): Promise<void> {
     if (!(await spooledSpaces(disk, dataDir)).includes(spaceId)) return;
-    await disk.remove(path.join(dataDir, FOLDER, spaceId + SUFFIX));
-    await disk.syncDir(path.join(dataDir, FOLDER));
+    await disk.remove(path.join(dataDir, SNAPSHOTS, spaceId + SUFFIX));
+    await disk.syncDir(path.join(dataDir, SNAPSHOTS));
   }
 
   async append({ crc, bytes }: Chunk): Promise<void> {
@@ -193,7 +194,7 @@ export class Spool {
 
 /** The spaces of which there is a file, by id. */
 export async function spooledSpaces(disk: Disk, dataDir: string): Promise<string[]> {
-  const names = await disk.list(path.join(dataDir, FOLDER));
+  const names = await disk.list(path.join(dataDir, SNAPSHOTS));
   return names.filter((name) => name.endsWith(SUFFIX)).map((name) => name.slice(0, -SUFFIX.length));
 }
 

@@ -8,7 +8,7 @@ import type { DamagedEntries } from '../read/events.js';
 import type { OpenedNodeFile } from '../recovery/node-file.js';
 import type { Recovered } from '../recovery/recovery.js';
 import type { Emit as TellAny } from '../runtime/emit.js';
-import { QUARANTINE } from '../segments/log-end.js';
+import { QUARANTINE } from '../segments/folders.js';
 import type { Replication, ReplicationHooks } from '../ship/replication.js';
 import type { IntakeHooks } from '../snapshot/intake.js';
 import type { SnapshotNews } from '../snapshot/supply.js';

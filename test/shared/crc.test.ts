@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { crc32c, crc32cHeader, crc32cRange, crc32cTable } from '#src/shared/crc.js';
+import { crc32c, crc32cHeader, crc32cJoined, crc32cRange, crc32cTable } from '#src/shared/crc.js';
 
 /** The definition, bit by bit. */
 function naive(bytes: Uint8Array): number {
@@ -46,4 +46,21 @@ test('the header form skips its own four bytes and stops at 56', () => {
       expect(crc32cHeader(view, offset)).toBe(naive(covered));
     }),
   );
+});
+
+test('sums are joined as if what they are of were summed at once, at any length', () => {
+  const any = fc.uint8Array({ maxLength: 300 });
+  const long = fc.integer({ min: 0, max: 1 << 22 });
+  fc.assert(
+    fc.property(any, any, long, (a, b, zeros) => {
+      expect(crc32cJoined(crc32c(a), crc32c(b), b.length)).toBe(crc32c(new Uint8Array([...a, ...b])));
+      const rest = new Uint8Array(zeros);
+      rest.set(b.subarray(0, zeros));
+      expect(crc32cJoined(crc32c(a), crc32c(rest), zeros)).toBe(crc32c(rest, crc32c(a)));
+    }),
+  );
+  // The longest: so many zeros twice over are as many in two steps.
+  const [sum, half] = [crc32c(Uint8Array.of(1, 2, 3)), 2 ** 30 - 1];
+  const steps = crc32cJoined(crc32cJoined(crc32cJoined(sum, 0, half), 0, half), 0, 1);
+  expect(crc32cJoined(sum, 0, 2 ** 31 - 1)).toBe(steps);
 });

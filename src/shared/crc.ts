@@ -49,24 +49,23 @@ const SHIFTS = 31;
 const shifts = new Int32Array(SHIFTS * SHIFT_WORDS);
 let shiftsMade = 0;
 
-/** @param from where the tables begin */
+/** @param from where the tables begin, that of the highest byte first, as in T */
 function shifted(c: number, from: number): number {
   return (
-    shifts[from + (c & 255)]! ^
-    shifts[from + 256 + ((c >>> 8) & 255)]! ^
-    shifts[from + 512 + ((c >>> 16) & 255)]! ^
-    shifts[from + 768 + (c >>> 24)]!
+    shifts[from + 768 + (c & 255)]! ^
+    shifts[from + 512 + ((c >>> 8) & 255)]! ^
+    shifts[from + 256 + ((c >>> 16) & 255)]! ^
+    shifts[from + (c >>> 24)]!
   );
 }
 
 function makeShift(power: number): void {
   const to = power * SHIFT_WORDS;
+  const half = to - SHIFT_WORDS;
   for (let n = 0; n < SHIFT_WORDS; n++) {
-    const c = (n & 255) << (8 * (n >>> 8));
-    const before = to - SHIFT_WORDS;
+    const c = (n & 255) << (24 - 8 * (n >>> 8));
     // Over one byte by the first table of all, from then on twice over half of it.
-    shifts[to + n] =
-      power === 0 ? (c >>> 8) ^ T[c & 255]! : shifted(shifted(c, before), before);
+    shifts[to + n] = power === 0 ? (c >>> 8) ^ T[c & 255]! : shifted(shifted(c, half), half);
   }
 }
 

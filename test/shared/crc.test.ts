@@ -53,7 +53,9 @@ test('sums are joined as if what they are of were summed at once, at any length'
   const long = fc.integer({ min: 0, max: 1 << 22 });
   fc.assert(
     fc.property(any, any, long, (a, b, zeros) => {
-      expect(crc32cJoined(crc32c(a), crc32c(b), b.length)).toBe(crc32c(new Uint8Array([...a, ...b])));
+      expect(crc32cJoined(crc32c(a), crc32c(b), b.length)).toBe(
+        crc32c(new Uint8Array([...a, ...b])),
+      );
       const rest = new Uint8Array(zeros);
       rest.set(b.subarray(0, zeros));
       expect(crc32cJoined(crc32c(a), crc32c(rest), zeros)).toBe(crc32c(rest, crc32c(a)));

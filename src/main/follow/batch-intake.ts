@@ -9,7 +9,7 @@ import type { JudgedBatch, Receiver } from '../../shared/link/receiver.js';
 import { readPayloadSize, readType } from '../../shared/log/entry.js';
 import { MEMBERS_ENTRY } from '../../shared/members/members.js';
 import type { Sequence } from '../../shared/position.js';
-import { checkEntries, decodeBatch, type ReadBatch } from '../../shared/wire/batch.js';
+import { checkEntries, decodeBatch, decodeWhole, type ReadBatch } from '../../shared/wire/batch.js';
 import { BatchRuns } from '../../shared/wire/batches/mixed-batch.js';
 import { CompressionCode, decompressed } from '../../shared/wire/compression.js';
 import type { PlainFrame } from '../../shared/wire/protocol.js';
@@ -141,7 +141,9 @@ export class BatchIntake {
     if (this.#begun?.at === at) return this.#takeRuns(this.#begun.runs);
     const { maxEntryBytes, maxFrameBytes } = this.#host;
     const terms = { features: this.features, maxBytes: maxFrameBytes };
-    const batch = decodeBatch(body, view, at, end, terms);
+    // Most are as they must be; of what is not, the two steps say what is wrong with it.
+    const whole = decodeWhole(body, view, at, end, terms, maxEntryBytes);
+    const batch = whole?.batch ?? decodeBatch(body, view, at, end, terms);
     const { startSequence, entryCount } = batch;
     if (batch.isMixed) {
       const { bytes, view: of, start, end: last } = this.#open(body, view, at, batch);
@@ -153,13 +155,9 @@ export class BatchIntake {
     const skip = this.#judge(space, batch);
     if (skip < 0) return true;
     const opened = this.#open(body, view, at, batch);
-    const holdsMembers = checkEntries(
-      opened.bytes,
-      opened.view,
-      opened.start,
-      batch,
-      maxEntryBytes,
-    );
+    const { bytes, view: of, start } = opened;
+    const holdsMembers =
+      whole?.holdsMembers ?? checkEntries(bytes, of, start, batch, maxEntryBytes);
     return this.#append(space!, { ...opened, startSequence, entryCount, holdsMembers }, skip);
   }
 

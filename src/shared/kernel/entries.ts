@@ -5,15 +5,19 @@
  * must be) is for the caller, one by one; so is everything where there is no WebAssembly.
  */
 import { copyBytes, type SpaceIdWords } from '../bytes.js';
-import { CRC32C_TABLES } from '../crc.js';
+import { CRC32C_TABLES, crc32cShifts } from '../crc.js';
 import { ENTRIES_WASM } from './compiled.js';
 
 /** Where entries.wat has its results, and the entries behind them. */
 const DONE = 16_384 / 4;
 const LAST = DONE + 1;
 const EPOCH = DONE + 2;
-const ENTRIES = 16_384 + 64;
-/** With the tables it fits into the first cache of a core, or nearly. */
+const CRC = DONE + 3;
+const SHIFTS = 16_384 + 64;
+/** Those for every length of less than 2 ** 15 bytes. */
+const POWERS = 15;
+const ENTRIES = SHIFTS + POWERS * 4_096;
+/** With the tables that are used it fits into the first cache of a core, or nearly. */
 const PIECE_BYTES = 24 * 1024;
 /** Longer ones, in the mean, are summed faster by native calls. */
 const MEAN_MAX_BYTES = 768;
@@ -43,6 +47,8 @@ export class EntriesKernel {
   readonly #exports: Exports;
   readonly #bytes: Uint8Array;
   readonly #words: Uint32Array;
+  /** CRC32C of all bytes that the next call goes on behind, and of those that it did with it. */
+  crc = 0;
   /** Of the last call: bytes of the entries that it did, where the last of them begins there. */
   bytes = 0;
   last = 0;
@@ -56,6 +62,7 @@ export class EntriesKernel {
     this.#bytes = new Uint8Array(buffer);
     this.#words = new Uint32Array(buffer);
     this.#words.set(CRC32C_TABLES);
+    this.#words.set(crc32cShifts(POWERS), SHIFTS / 4);
   }
 
   /**
@@ -78,8 +85,9 @@ export class EntriesKernel {
     const until = ENTRIES + stop - at;
     const low = lsn % TWO_32;
     const high = Math.floor(lsn / TWO_32);
-    const facts = [most, id0, id1, id2, id3, salt, low, high, back] as const;
+    const facts = [most, id0, id1, id2, id3, salt, low, high, back, this.crc] as const;
     this.bytes = this.#exports.seal(ENTRIES, to, until, ...facts) - ENTRIES;
+    this.crc = this.#words[CRC]!;
     const done = this.#words[DONE]!;
     if (done === 0) return 0;
     this.last = this.#words[LAST]! - ENTRIES;
@@ -106,9 +114,10 @@ export class EntriesKernel {
     const [id0, id1, id2, id3] = id;
     const low = sequence % TWO_32;
     const high = Math.floor(sequence / TWO_32);
-    const facts = [most, largest, id0, id1, id2, id3, low, high, least, newest] as const;
+    const facts = [most, largest, id0, id1, id2, id3, low, high, least, newest, this.crc] as const;
     this.bytes = this.#exports.check(ENTRIES, to, ...facts) - ENTRIES;
     this.epoch = this.#words[EPOCH]!;
+    this.crc = this.#words[CRC]!;
     return this.#words[DONE]!;
   }
 

@@ -4,15 +4,18 @@
 ;;
 ;; `npm run kernel` compiles this file into compiled.ts.
 ;;
-;; Memory: 16 tables of CRC32C (16 KiB), three words of results, then entries, without a gap.
+;; Memory: 16 tables of CRC32C (16 KiB), four words of results, tables that move a sum over 1, 2,
+;; 4 ... 2 ** 14 bytes (4 KiB each), then entries, without a gap.
 
 (module
-  (memory (export "memory") 1)
+  (memory (export "memory") 2)
 
-  ;; Results of a call besides where it has stopped: entries done, the last of them, its epoch.
+  ;; Results of a call besides where it has stopped: entries done, the last of them, its epoch, the
+  ;; CRC of them all behind what it was given.
   (global $done i32 (i32.const 16384))
   (global $last i32 (i32.const 16388))
   (global $epoch i32 (i32.const 16392))
+  (global $crc i32 (i32.const 16396))
 
   ;; The running value $c, moved over the bytes from $at to $end; slicing by sixteen. What depends
   ;; on $c comes last, for the processor to have the rest by then.
@@ -90,14 +93,92 @@
       (call $sum (i32.const -1) (i32.add (local.get $at) (i32.const 64)) (local.get $end))
       (i32.const -1)))
 
-  ;; Of the 32 bytes before it and the 20 behind it.
-  (func $header_crc (param $at i32) (result i32)
-    (i32.xor
-      (call $sum
-        (call $sum (i32.const -1) (local.get $at) (i32.add (local.get $at) (i32.const 32)))
-        (i32.add (local.get $at) (i32.const 36))
-        (i32.add (local.get $at) (i32.const 56)))
-      (i32.const -1)))
+  ;; The running value of header_crc behind the 32 bytes before it, and behind the 20 after it.
+  (func $head (param $at i32) (result i32)
+    (call $sum (i32.const -1) (local.get $at) (i32.add (local.get $at) (i32.const 32))))
+  (func $tail (param $head i32) (param $at i32) (result i32)
+    (call $sum (local.get $head)
+      (i32.add (local.get $at) (i32.const 36))
+      (i32.add (local.get $at) (i32.const 56))))
+
+  ;; $crc with all bytes of the sealed entry behind it: sums are linear, so each part of the entry
+  ;; is moved from where it was summed, or stands, over the bytes behind it, 28, 32 and so on for
+  ;; those of the header. $head and $tail are of its header_crc.
+  (func $joined
+    (param $crc i32) (param $at i32) (param $next i32) (param $head i32) (param $tail i32)
+    (result i32)
+    (local $left i32) (local $by i32)
+    ;; First what does not depend on $crc. Place over 4 bytes, tail and back over 8.
+    (local.set $left (i32.load offset=60 align=1 (local.get $at)))
+    (i32.load offset=3072 (i32.and (i32.shl (local.get $left) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=2048 (i32.and (i32.shr_u (local.get $left) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=1024 (i32.and (i32.shr_u (local.get $left) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=0 (i32.and (i32.shr_u (local.get $left) (i32.const 22)) (i32.const 1020)))
+    (local.set $tail (i32.xor (local.get $tail) (i32.load offset=56 align=1 (local.get $at))))
+    (i32.load offset=7168 (i32.and (i32.shl (local.get $tail) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=6144 (i32.and (i32.shr_u (local.get $tail) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=5120 (i32.and (i32.shr_u (local.get $tail) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=4096 (i32.and (i32.shr_u (local.get $tail) (i32.const 22)) (i32.const 1020)))
+    ;; Over 16 bytes twice: head and header_crc; over 12 and 16: head.
+    (local.set $left (i32.xor (local.get $head) (i32.load offset=32 align=1 (local.get $at))))
+    (i32.load offset=15360 (i32.and (i32.shl (local.get $left) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=14336 (i32.and (i32.shr_u (local.get $left) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=13312 (i32.and (i32.shr_u (local.get $left) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=12288 (i32.and (i32.shr_u (local.get $left) (i32.const 22)) (i32.const 1020)))
+    (i32.load offset=11264 (i32.and (i32.shl (local.get $head) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=10240 (i32.and (i32.shr_u (local.get $head) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=9216 (i32.and (i32.shr_u (local.get $head) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=8192 (i32.and (i32.shr_u (local.get $head) (i32.const 22)) (i32.const 1020)))
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    (local.set $left)
+    (i32.load offset=15360 (i32.and (i32.shl (local.get $left) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=14336 (i32.and (i32.shr_u (local.get $left) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=13312 (i32.and (i32.shr_u (local.get $left) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=12288 (i32.and (i32.shr_u (local.get $left) (i32.const 22)) (i32.const 1020)))
+    ;; $crc over 64 bytes.
+    (i32.load offset=44096 (i32.and (i32.shl (local.get $crc) (i32.const 2)) (i32.const 1020)))
+    (i32.load offset=43072 (i32.and (i32.shr_u (local.get $crc) (i32.const 6)) (i32.const 1020)))
+    (i32.load offset=42048 (i32.and (i32.shr_u (local.get $crc) (i32.const 14)) (i32.const 1020)))
+    (i32.load offset=41024 (i32.and (i32.shr_u (local.get $crc) (i32.const 22)) (i32.const 1020)))
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    i32.xor
+    (local.set $crc (i32.xor (i32.const -1)))
+    (local.set $left (i32.sub (i32.sub (local.get $next) (local.get $at)) (i32.const 64)))
+    (block $ended
+      (loop $power
+        (br_if $ended (i32.eqz (local.get $left)))
+        (local.set $by (i32.shl (i32.ctz (local.get $left)) (i32.const 12)))
+        (i32.load offset=19520 (i32.add (local.get $by) (i32.and (i32.shl (local.get $crc) (i32.const 2)) (i32.const 1020))))
+        (i32.load offset=18496 (i32.add (local.get $by) (i32.and (i32.shr_u (local.get $crc) (i32.const 6)) (i32.const 1020))))
+        (i32.load offset=17472 (i32.add (local.get $by) (i32.and (i32.shr_u (local.get $crc) (i32.const 14)) (i32.const 1020))))
+        (i32.load offset=16448 (i32.add (local.get $by) (i32.and (i32.shr_u (local.get $crc) (i32.const 22)) (i32.const 1020))))
+        i32.xor
+        i32.xor
+        i32.xor
+        (local.set $crc)
+        (local.set $left
+          (i32.and (local.get $left) (i32.sub (local.get $left) (i32.const 1))))
+        (br $power)))
+    (i32.xor (local.get $crc) (i32.load offset=28 align=1 (local.get $at))))
 
   ;; MurmurHash3's 32-bit finaliser.
   (func $mix (param $x i32) (result i32)
@@ -122,9 +203,10 @@
   (func (export "seal")
     (param $at i32) (param $end i32) (param $stop i32) (param $most i32)
     (param $id0 i32) (param $id1 i32) (param $id2 i32) (param $id3 i32)
-    (param $salt i32) (param $low i32) (param $high i32) (param $back i32)
+    (param $salt i32) (param $low i32) (param $high i32) (param $back i32) (param $all i32)
     (result i32)
     (local $n i32) (local $next i32) (local $crc i32) (local $bytes i32)
+    (local $head i32) (local $tail i32)
     (block $ended
       (loop $entry
         (br_if $ended (i32.ge_u (local.get $n) (local.get $most)))
@@ -137,7 +219,9 @@
         (i32.store offset=40 align=1 (local.get $at) (local.get $id1))
         (i32.store offset=44 align=1 (local.get $at) (local.get $id2))
         (i32.store offset=48 align=1 (local.get $at) (local.get $id3))
-        (local.set $crc (call $header_crc (local.get $at)))
+        (local.set $head (call $head (local.get $at)))
+        (local.set $tail (call $tail (local.get $head) (local.get $at)))
+        (local.set $crc (i32.xor (local.get $tail) (i32.const -1)))
         (i32.store offset=32 align=1 (local.get $at) (local.get $crc))
         (i32.store offset=56 align=1 (local.get $at) (local.get $back))
         (local.set $crc (call $mix (i32.xor (local.get $salt) (local.get $crc))))
@@ -145,6 +229,9 @@
         (local.set $crc (call $mix (i32.xor (local.get $crc) (local.get $high))))
         (local.set $crc (call $mix (i32.xor (local.get $crc) (local.get $back))))
         (i32.store offset=60 align=1 (local.get $at) (local.get $crc))
+        (local.set $all
+          (call $joined (local.get $all) (local.get $at) (local.get $next)
+            (local.get $head) (local.get $tail)))
         (local.set $bytes (i32.sub (local.get $next) (local.get $at)))
         (local.set $back (i32.add (local.get $back) (local.get $bytes)))
         (local.set $low (i32.add (local.get $low) (local.get $bytes)))
@@ -155,6 +242,7 @@
         (local.set $at (local.get $next))
         (br $entry)))
     (i32.store (global.get $done) (local.get $n))
+    (i32.store (global.get $crc) (local.get $all))
     (local.get $at))
 
   ;; Passes over received entries that are all that they must be: both CRCs, sequence, space, epochs
@@ -164,8 +252,9 @@
     (param $at i32) (param $end i32) (param $most i32) (param $largest i32)
     (param $id0 i32) (param $id1 i32) (param $id2 i32) (param $id3 i32)
     (param $low i32) (param $high i32) (param $least i32) (param $newest i32)
+    (param $all i32)
     (result i32)
-    (local $n i32) (local $next i32) (local $its i32)
+    (local $n i32) (local $next i32) (local $its i32) (local $head i32) (local $tail i32)
     (block $ended
       (loop $entry
         (br_if $ended (i32.ge_u (local.get $n) (local.get $most)))
@@ -174,9 +263,11 @@
         (br_if $ended (i32.ne (i32.load align=1 (local.get $at)) (i32.const 0xdeadbeef)))
         (br_if $ended
           (i32.gt_u (i32.load offset=24 align=1 (local.get $at)) (local.get $largest)))
+        (local.set $head (call $head (local.get $at)))
+        (local.set $tail (call $tail (local.get $head) (local.get $at)))
         (br_if $ended
           (i32.ne (i32.load offset=32 align=1 (local.get $at))
-            (call $header_crc (local.get $at))))
+            (i32.xor (local.get $tail) (i32.const -1))))
         (br_if $ended
           (i32.ne (i32.load offset=28 align=1 (local.get $at))
             (call $payload_crc (local.get $at) (local.get $next))))
@@ -191,11 +282,15 @@
         (br_if $ended (i32.lt_u (local.get $its) (local.get $least)))
         (br_if $ended (i32.gt_u (local.get $its) (local.get $newest)))
         (local.set $least (local.get $its))
+        (local.set $all
+          (call $joined (local.get $all) (local.get $at) (local.get $next)
+            (local.get $head) (local.get $tail)))
         (local.set $low (i32.add (local.get $low) (i32.const 1)))
         (local.set $high (i32.add (local.get $high) (i32.eqz (local.get $low))))
         (local.set $n (i32.add (local.get $n) (i32.const 1)))
         (local.set $at (local.get $next))
         (br $entry)))
     (i32.store (global.get $done) (local.get $n))
+    (i32.store (global.get $crc) (local.get $all))
     (i32.store (global.get $epoch) (local.get $least))
     (local.get $at)))

@@ -17,7 +17,7 @@
  * Nobody else touches these offsets.
  */
 import { hexOf, idWord, type SpaceIdWords } from '../bytes.js';
-import { crc32cHeader, crc32cRange } from '../crc.js';
+import { crc32cHeader, crc32cJoined, crc32cRange, crc32cTable } from '../crc.js';
 import { ENTRY_HEADER_BYTES } from '../limits.js';
 import type { Epoch, Lsn, Sequence } from '../position.js';
 
@@ -216,6 +216,16 @@ export function isGoodPayload(bytes: Uint8Array, view: DataView, offset: number)
   const size = view.getUint32(offset + PAYLOAD_SIZE, true);
   const found = size === 0 ? 0 : crc32cRange(bytes, view, offset + ENTRY_HEADER_BYTES, size);
   return found === view.getUint32(offset + PAYLOAD_CRC, true);
+}
+
+/**
+ * CRC32C of all bytes of an entry, behind what `initial` is of: its header is summed, what its
+ * payload sums up to stands there. Right only where payload_crc is. @returns u32
+ */
+export function sealedCrc(view: DataView, offset: number, initial: number): number {
+  const head = crc32cTable(view, offset, ENTRY_HEADER_BYTES, initial);
+  const payloadCrc = view.getUint32(offset + PAYLOAD_CRC, true);
+  return crc32cJoined(head, payloadCrc, view.getUint32(offset + PAYLOAD_SIZE, true));
 }
 
 /**

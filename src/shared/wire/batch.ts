@@ -17,7 +17,7 @@
 
 import { hexOfWords, idWords, type SpaceIdWords } from '../bytes.js';
 import { crc32cRange, crc32cTable } from '../crc.js';
-import { type EngramError, failure } from '../errors.js';
+import { EngramError, failure } from '../errors.js';
 import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../limits.js';
 import {
@@ -28,6 +28,7 @@ import {
   readSequence,
   readSpaceIdWord,
   readType,
+  sealedCrc,
 } from '../log/entry.js';
 import { decodeMembers, MEMBERS_ENTRY } from '../members/members.js';
 import type { Epoch, Sequence } from '../position.js';
@@ -167,11 +168,16 @@ function readSafe(view: DataView, at: number): number {
   return view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
 }
 
-/** Whatever stands in the field of batch_crc. */
-function batchCrc(bytes: Uint8Array, view: DataView, offset: number, end: number): number {
+/** Of the header, whatever stands in the field of batch_crc. */
+function headCrc(view: DataView, offset: number): number {
   const head = crc32cTable(FOUR_ZEROS, 0, 4, crc32cTable(view, offset, CRC));
-  const rest = offset + CRC + 4;
-  return crc32cRange(bytes, view, rest, end - rest, head);
+  const rest = CRC + 4;
+  return crc32cTable(view, offset + rest, BATCH_HEADER_BYTES - rest, head);
+}
+
+function batchCrc(bytes: Uint8Array, view: DataView, offset: number, end: number): number {
+  const start = offset + BATCH_HEADER_BYTES;
+  return crc32cRange(bytes, view, start, end - start, headCrc(view, offset));
 }
 
 /**
@@ -185,6 +191,52 @@ export function decodeBatch(
   offset: number,
   end: number,
   terms: BatchTerms = UNCOMPRESSED,
+): ReadBatch {
+  return readBatch(bytes, view, offset, end, terms, true);
+}
+
+/** A batch whose entries are checked, too. */
+export interface WholeBatch {
+  readonly batch: ReadBatch;
+  /** One of its entries says who counts. */
+  readonly holdsMembers: boolean;
+}
+
+/**
+ * What decodeBatch and checkEntries do, in one pass over an uncompressed batch of one space: its
+ * batch_crc follows from what its entries' own CRCs were found to be. It is the sum of these very
+ * bytes, as if they had been summed once more. `maxEntryBytes` as there.
+ * @returns undefined where anything does not fit: those two say what
+ */
+export function decodeWhole(
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  end: number,
+  terms: BatchTerms,
+  maxEntryBytes: number,
+): WholeBatch | undefined {
+  try {
+    const batch = readBatch(bytes, view, offset, end, terms, false);
+    if (batch.isMixed || batch.compression !== CompressionCode.none) return undefined;
+    const sum = { crc: headCrc(view, offset) };
+    const start = offset + BATCH_HEADER_BYTES;
+    const holdsMembers = checkEntries(bytes, view, start, batch, maxEntryBytes, entriesKernel, sum);
+    return sum.crc === view.getUint32(offset + CRC, true) ? { batch, holdsMembers } : undefined;
+  } catch (error) {
+    if (error instanceof EngramError) return undefined;
+    throw error;
+  }
+}
+
+/** @param isSummed whether batch_crc is looked at */
+function readBatch(
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  end: number,
+  terms: BatchTerms,
+  isSummed: boolean,
 ): ReadBatch {
   if (end - offset < BATCH_HEADER_BYTES) {
     throw failure('TruncatedBatch', `${end - offset} bytes where a 64-byte batch header stands`);
@@ -211,7 +263,7 @@ export function decodeBatch(
     throw invalid(`a batch that begins at entry ${startSequence}`);
   }
   const stored = view.getUint32(offset + CRC, true);
-  const computed = batchCrc(bytes, view, offset, end);
+  const computed = isSummed ? batchCrc(bytes, view, offset, end) : stored;
   if (stored !== computed) {
     throw failure(
       'ChecksumMismatch',
@@ -270,6 +322,7 @@ export function checkBatchEntries(
  * Checks every entry of a decoded batch: header_crc, payload_crc, space, continuity, epochs that
  * never fall nor exceed the batch's, summed size. They begin at `start`.
  * @param kernelOf what looks at many small ones at once, where there is such a thing
+ * @param sum goes on over the bytes of each, where it is asked for
  * @returns whether one of them says who counts
  * Throws TruncatedEntry, ChecksumMismatch or InvalidBatchSize.
  */
@@ -280,6 +333,7 @@ export function checkEntries(
   batch: ReadBatch,
   maxEntryBytes: number,
   kernelOf: KernelOf = entriesKernel,
+  sum?: { crc: number },
 ): boolean {
   let at = start;
   const end = at + batch.totalSize;
@@ -292,7 +346,9 @@ export function checkEntries(
       const left = batch.entryCount - n;
       const next = batch.startSequence + n;
       const terms = [left, maxEntryBytes, batch.spaceWords, next, epoch, batch.epoch] as const;
+      if (sum) kernel.crc = sum.crc;
       n += kernel.check(bytes, at, end, ...terms);
+      if (sum) sum.crc = kernel.crc;
       at += kernel.bytes;
       epoch = kernel.epoch;
       if (n === batch.entryCount) break;
@@ -316,6 +372,7 @@ export function checkEntries(
       throw invalid(`entry ${sequence} of epoch ${entryEpoch} in a batch of ${batch.epoch}`);
     }
     epoch = entryEpoch;
+    if (sum) sum.crc = sealedCrc(view, at, sum.crc);
     at += ENTRY_HEADER_BYTES + size;
   }
   if (at !== end) throw invalid(`${end - at} bytes behind the last entry`);

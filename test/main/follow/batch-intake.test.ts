@@ -206,3 +206,21 @@ describe('a batch of several spaces', () => {
     );
   });
 });
+
+describe('a damaged batch of one space', () => {
+  // In the frame: 4 bytes of length, the batch header of 64, then entries of 64 and their payloads.
+  const START = FRAME_HEADER_BYTES + 4 + 64;
+  test.each([
+    ['the epoch that it is sent in', START - 5],
+    ['its batch_crc', START - 9],
+    ['where an entry ended in the sender’s log', START + 58],
+    ['the last byte', -1],
+  ])('%s: refused, and of no effect', async (_, at) => {
+    for (const last of [1, 12]) {
+      const frame = batchFrame('a', 1, last, EPOCH);
+      frame[at < 0 ? frame.length + at : at]! ^= 1;
+      await expect(replica.take(frame)).rejects.toMatchObject({ code: 'ChecksumMismatch' });
+    }
+    expect([replica.staged, replica.heard, replica.fenced, replica.sent]).toEqual([[], [], [], []]);
+  });
+});

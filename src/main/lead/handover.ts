@@ -49,6 +49,8 @@ export interface HandoverParts {
   readonly coordinator: Coordinator;
   readonly promotion: Promotion;
   readonly fencing: Fencing;
+  /** Aborted when the node closes. */
+  readonly stop: AbortSignal;
   serially<T>(work: () => Promise<T>, space?: SpaceState): Promise<T>;
   switched(report: SwitchoverReport): void;
   /** The hand-over came to nothing; this node leads on. */
@@ -57,6 +59,7 @@ export interface HandoverParts {
 
 const POLL_MS = 1;
 const LINK_POLL_MS = 10;
+const HOLDS_POLL_MS = 100;
 
 type Question = Omit<FrameOf<'promise'>, 'kind'>;
 
@@ -150,22 +153,35 @@ export class Handover {
 
   /** The target does not lead. Without our promise nobody does: this node goes on. */
   async #goOn(space: SpaceState, to: string, error: Error): Promise<void> {
-    const { coordinator, promotion, fencing, serially, abandoned } = this.#parts;
+    const { promotion, fencing, serially, abandoned } = this.#parts;
     const { facts } = space;
     this.#open.delete(space);
     const reason = error.message.split('\n', 1)[0]!;
     // A promise that is on its way to the disk comes first.
     await serially(async () => undefined, space);
     if (facts.role === 'primary' && facts.epoch === facts.epochSeen && !space.heardOf) {
-      if (await coordinator.holds(facts.name, facts.epoch).catch(() => false)) {
-        fencing.resume(space, facts.epoch);
-      }
+      if (await this.#holds(space)) fencing.resume(space, facts.epoch);
     } else if (facts.epoch < facts.epochSeen && facts.promisedTo === to) {
       // Its epoch is burned: the next one is ours, if the members say so.
       const took = await promotion.promote(space).catch(() => undefined);
       if (!took) return;
     }
     abandoned(space, to, reason);
+  }
+
+  /**
+   * Asked until the coordinator says yes, or has stopped the space itself: nobody else lets go on
+   * what this hand-over has stopped. A lease ends the waiting for one that cannot be heard.
+   */
+  async #holds(space: SpaceState): Promise<boolean> {
+    const { coordinator, stop } = this.#parts;
+    const { pause: own, facts } = space;
+    const { name, epoch } = facts;
+    while (space.pause === own && !space.isFenced && !stop.aborted) {
+      if (await coordinator.holds(name, epoch).catch(() => false)) return true;
+      await pause(HOLDS_POLL_MS, stop);
+    }
+    return false;
   }
 
   // --- what others ask of this node --------------------------------------------------------

@@ -158,6 +158,7 @@ export class Leadership {
     });
     this.#handover = new Handover({
       ...shared,
+      stop: parts.stop,
       promotion: this.#promotion,
       fencing: this.fencing,
       switched: (report) => parts.emit('switched-over', report),

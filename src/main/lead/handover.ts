@@ -60,6 +60,7 @@ export interface HandoverParts {
 const POLL_MS = 1;
 const LINK_POLL_MS = 10;
 const HOLDS_POLL_MS = 100;
+const LEAD_POLL_MS = 1_000;
 
 type Question = Omit<FrameOf<'promise'>, 'kind'>;
 
@@ -164,9 +165,28 @@ export class Handover {
     } else if (facts.epoch < facts.epochSeen && facts.promisedTo === to) {
       // Its epoch is burned: the next one is ours, if the members say so.
       const took = await promotion.promote(space).catch(() => undefined);
-      if (!took) return;
+      if (!took) return void this.#leadAgain(space, to, reason);
     }
     abandoned(space, to, reason);
+  }
+
+  /**
+   * Neither this node nor the target leads, and nobody else has been asked to: tried until somebody
+   * does, for a link that was cut in the moment of the promise comes back (row 72).
+   */
+  async #leadAgain(space: SpaceState, to: string, reason: string): Promise<void> {
+    const { nodeId, promotion, electorate, stop, abandoned } = this.#parts;
+    const { facts } = space;
+    for (;;) {
+      await pause(LEAD_POLL_MS * (0.5 + Math.random()), stop);
+      const isLed = facts.role === 'primary' || facts.primary !== '';
+      if (isLed || ![to, nodeId].includes(facts.promisedTo) || stop.aborted) return;
+      const { answers } = await electorate.poll(space);
+      // It leads, and has not been heard of by its link yet.
+      if (answers.some((a) => a.role === 'primary' && a.epoch >= facts.epochSeen)) continue;
+      const took = await promotion.promote(space).catch(() => undefined);
+      if (took) return abandoned(space, to, reason);
+    }
   }
 
   /**

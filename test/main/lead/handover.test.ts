@@ -9,6 +9,7 @@ import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { failure } from '#src/shared/errors.js';
 import { EachTest, makeFolder, removeFolder, SMALL, until } from '../../support/cluster.js';
 import { freePort } from '../../support/etcd.js';
+import { Trio } from '../../support/trio.js';
 
 const each = new EachTest();
 
@@ -63,4 +64,29 @@ test('FAULT-72 it leads on in its epoch once the coordinator says that it may', 
   expect(await append()).toBe('taken');
   expect(space.status()).toMatchObject({ role: 'primary', epoch: 1 });
   expect(b.space('s').status().role).toBe('replica');
+});
+
+test('FAULT-72 its link dies in the moment of its promise: one leads when it is back', async () => {
+  const trio = await Trio.make(['a', 'b', 'c'], true);
+  each.finally(() => trio.close());
+  const a = await trio.start('a');
+  const b = await trio.start('b');
+  await trio.start('c');
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('before'), { ack: { replicas: 2, timeoutMs: 5_000 } });
+  await trio.stop('c');
+  const cut = new Promise<void>((resolve) => {
+    a.on('space-role', ({ role }) => {
+      if (role === 'replica') resolve(trio.isolate('a'));
+    });
+  });
+  const handed = a.switchover('s', 'b', { timeoutMs: 1_000 }).catch((error) => error.code);
+  await cut;
+  expect(await handed).toBe('ConnectionLost');
+  expect([a, b].map((node) => node.space('s').status().role)).toEqual(['replica', 'replica']);
+  await trio.heal();
+  const leads = (node: Node): boolean => node.space('s').status().role === 'primary';
+  await until('one of them leads', () => leads(a) || leads(b));
+  const leader = leads(a) ? a : b;
+  await leader.space('s').append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
 });

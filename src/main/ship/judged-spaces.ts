@@ -2,15 +2,17 @@
 import type { SpaceState } from '../log/space-table.js';
 
 export class JudgedSpaces {
-  readonly #judged = new Set<SpaceState>();
+  /** By slot. */
+  #judged: (true | undefined)[] = [];
   #waits = new Map<SpaceState, (() => void)[]>();
 
   has(space: SpaceState): boolean {
-    return this.#judged.has(space);
+    return this.#judged[space.slot] === true;
   }
 
   add(space: SpaceState): void {
-    this.#judged.add(space);
+    this.#judged[space.slot] = true;
+    if (this.#waits.size === 0) return;
     const waits = this.#waits.get(space);
     if (!waits) return;
     this.#waits.delete(space);
@@ -18,12 +20,12 @@ export class JudgedSpaces {
   }
 
   delete(space: SpaceState): void {
-    this.#judged.delete(space);
+    this.#judged[space.slot] = undefined;
   }
 
   /** The connection is lost: who waits is woken, and looks again. */
   clear(): void {
-    this.#judged.clear();
+    this.#judged = [];
     const waits = this.#waits;
     this.#waits = new Map();
     for (const wakes of waits.values()) for (const wake of wakes) wake();

@@ -5,12 +5,8 @@
 import { EngramError, failure } from '../../shared/errors.js';
 import { verdictOf } from '../../shared/lead/epoch.js';
 import { frameBytesOf, HEARTBEAT_MS } from '../../shared/limits.js';
-import type {
-  AnsweredRow,
-  FromShipper,
-  ShipperStart,
-  VerdictAnswer,
-} from '../../shared/link/control.js';
+import { type AnsweredRow, unpackAnswered } from '../../shared/link/answered-rows.js';
+import type { FromShipper, ShipperStart, VerdictAnswer } from '../../shared/link/control.js';
 import { PairWatch } from '../../shared/link/pair-watch.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { MemberId } from '../../shared/members/members.js';
@@ -318,7 +314,7 @@ export class Replication {
         if (message.directoryId) this.#answer(shipper, message, this.#greeted(shipper, message));
         return;
       case 'positions':
-        this.#answer(shipper, message, this.#judge(shipper, message.connection, message.rows));
+        this.#answer(shipper, message, this.#judge(shipper, message));
         return;
       case 'segment': {
         const segment = this.#segments.from(message.lsn);
@@ -380,12 +376,11 @@ export class Replication {
 
   async #judge(
     shipper: ShipperHandle,
-    connection: number,
-    rows: readonly AnsweredRow[],
+    { connection, rows }: Extract<FromShipper, { kind: 'positions' }>,
   ): Promise<void> {
     // What comes after this moment has a higher LSN: nothing falls between.
     const durableLsn = this.#memory.durableLsn;
-    const known = rows.flatMap((row) => {
+    const known = unpackAnswered(rows).flatMap((row) => {
       const space = this.#spaces.bySlot[row.handle];
       // Led elsewhere meanwhile: nobody is to go on from here.
       if (space?.facts.role !== 'primary' || space.isFenced) {

@@ -108,6 +108,10 @@ export class SnapshotSupply {
    * @param isRefusing it takes nothing of the space, for a reason of its own
    */
   judged(pair: Pair, isSnapshot: boolean, sequence: Sequence, isRefusing: boolean): void {
+    const slot = this.#spaceOf(pair.slot).facts.slots.get(pair.replicaId);
+    const isNone = this.#wanting.size === 0 && this.#pins.size === 0 && this.#queue.isEmpty;
+    // As a rule; thousands of spaces are judged in one moment.
+    if (isNone && !isSnapshot && !slot?.lost) return;
     const key = keyOf(pair);
     if (isSnapshot) {
       const failure = isRefusing ? 'the replica takes nothing of the space' : undefined;
@@ -119,7 +123,6 @@ export class SnapshotSupply {
     this.#carryAll(this.#queue.forget(pair, performance.now()));
     this.#pins.delete(key);
     // Until its shipper tells the same: what it had told before the slot was lost is no need.
-    const slot = this.#spaceOf(pair.slot).facts.slots.get(pair.replicaId);
     if (slot?.lost) this.#pins.set(key, sequence);
   }
 

@@ -133,4 +133,13 @@ export function founderOf(history: readonly EpochStart[]): string | undefined {
  */
 export type PositionAnswer = 'follows' | 'leads' | 'refused' | 'installing' | 'forked';
 
+/** By their codes on the wire. */
+export const POSITION_ANSWERS: readonly PositionAnswer[] = [
+  'follows',
+  'leads',
+  'refused',
+  'installing',
+  'forked',
+];
+
 export type Verdict = 'continue' | 'rewind' | 'snapshot' | 'fenced' | 'fork' | 'stale';

@@ -7,7 +7,6 @@ import type { MembersRow } from '../members/members.js';
 import type { SharedMemory } from '../memory/slab.js';
 import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../position.js';
 import type { Compression } from '../wire/compression.js';
-import type { PositionRow } from '../wire/protocol.js';
 import type { SnapshotFrame } from '../wire/snapshot-frames.js';
 import type { Credentials } from '../wire/tls/certificates.js';
 
@@ -161,12 +160,6 @@ export interface LinkReport {
   readonly checksumFailures: number;
 }
 
-/** Where a replica stands, and what it had acknowledged when it was asked. */
-export type AnsweredRow = PositionRow & {
-  /** By this link; epoch 0: it has not followed the space from here, yet. */
-  readonly acked: { readonly epoch: Epoch; readonly flushed: Sequence };
-};
-
 export type FromShipper =
   | ({ readonly kind: 'state' } & LinkReport)
   | { readonly kind: 'traffic'; readonly traffic: Traffic }
@@ -180,7 +173,8 @@ export type FromShipper =
   | {
       readonly kind: 'positions';
       readonly connection: number;
-      readonly rows: readonly AnsweredRow[];
+      /** As `packAnswered` has them. */
+      readonly rows: Float64Array;
     }
   /** A higher epoch of the space is known there, or another node leads it in this one. */
   | {

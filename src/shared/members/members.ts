@@ -59,6 +59,16 @@ export function sameSet(a: MemberSet, b: MemberSet): boolean {
   return a.keep === b.keep && a.members.length === b.members.length && isWithin;
 }
 
+/** On the same nodes, whichever their directories are. */
+export function sameNames(a: MemberSet, b: MemberSet): boolean {
+  const names = (set: MemberSet): string =>
+    set.members
+      .map((m) => m.nodeId)
+      .sort()
+      .join('\n');
+  return names(a) === names(b);
+}
+
 /**
  * The sets that count by a log with these rows: both while the newest row is pending.
  * @param rows ascending

@@ -33,9 +33,13 @@ export function joinRows(told: readonly MembersRow[], own: readonly MembersRow[]
   return [...told, ...own.filter((row) => row.sequence > last)];
 }
 
+/** What was measured last: thousands of spaces have one row, the same object. */
+let lastMeasured: { readonly row: MembersRow; readonly bytes: number } | undefined;
+
 /** The most that a row takes. */
 export function rowBytes(row: MembersRow): number {
-  return 12 + encodeMembers(row).length;
+  if (lastMeasured?.row !== row) lastMeasured = { row, bytes: 12 + encodeMembers(row).length };
+  return lastMeasured.bytes;
 }
 
 /** The newest rows, as many as any frame holds; the newest one in any case. */

@@ -2,7 +2,13 @@
  * Which set of members comes next (DESIGN 14), by the nodes that a space is to be on and what is
  * known of them. Pure: asked again and again until what is wished is what counts.
  */
-import { type MemberId, type MemberSet, UNKNOWN_DIRECTORY } from './members.js';
+import {
+  isMember,
+  type MemberId,
+  type MemberSet,
+  type Members,
+  UNKNOWN_DIRECTORY,
+} from './members.js';
 
 /** A node that the space is to be on, besides the primary. */
 export interface WishedNode {
@@ -58,4 +64,10 @@ export function learners(current: MemberSet, wished: readonly WishedNode[]): str
       return isBound && member.directoryId !== directoryId;
     })
     .map(({ nodeId }) => nodeId);
+}
+
+/** Whom a pending change takes in: until it is settled those before have to agree without them. */
+export function comers({ old, next }: Members): string[] {
+  if (!old) return [];
+  return next.members.filter((m) => !isMember(old, m)).map((m) => m.nodeId);
 }

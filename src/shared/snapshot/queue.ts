@@ -168,6 +168,11 @@ export class SnapshotQueue {
     this.#options = options;
   }
 
+  /** No snapshot is under way, and none has failed of late. */
+  get isEmpty(): boolean {
+    return this.#transfers.size === 0 && this.#failures.size === 0;
+  }
+
   progressOf(pair: Pair): SupplyProgress | undefined {
     const t = this.#transfers.get(keyOf(pair));
     return t && progressOf(t);
@@ -257,7 +262,7 @@ export class SnapshotQueue {
   /** The replica follows the space no more. */
   forget(pair: Pair, nowMs: number): QueueEffect[] {
     // As a rule; thousands of spaces may change hands in one moment.
-    if (this.#transfers.size === 0 && this.#failures.size === 0) return [];
+    if (this.isEmpty) return [];
     const t = this.#transfers.get(keyOf(pair));
     this.#failures.delete(keyOf(pair));
     if (!t) return [];

@@ -6,7 +6,7 @@
 import { ByteReader, ByteWriter } from '../bytes.js';
 import { crc32c } from '../crc.js';
 import { failure } from '../errors.js';
-import type { PositionAnswer, Verdict } from '../lead/epoch.js';
+import { POSITION_ANSWERS, type PositionAnswer, type Verdict } from '../lead/epoch.js';
 import { FRAME_HEADER_BYTES } from '../limits.js';
 import { type Member, readMembers, writeMembers } from '../log/node-record.js';
 import { type MembersRow, readMembersRows, writeMembersRows } from '../members/members.js';
@@ -151,7 +151,6 @@ export type Frame = StreamFrame | PeerFrame | AppendFrame | SnapshotFrame | Role
 /** Batches are built in place by the shipper, and read where they lie. */
 export type PlainFrame = Exclude<Frame, { kind: 'batches' }>;
 
-const ANSWERS: readonly PositionAnswer[] = ['follows', 'leads', 'refused', 'installing', 'forked'];
 const VERDICTS: readonly Verdict[] = ['continue', 'rewind', 'snapshot', 'fenced', 'fork', 'stale'];
 
 const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
@@ -205,7 +204,10 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
     code: 4,
     write: (w, { rows }) => {
       for (const r of rows) {
-        w.u32(r.handle).u8(ANSWERS.indexOf(r.answer)).u32(r.epochSeen).u32(r.position.epoch);
+        w.u32(r.handle)
+          .u8(POSITION_ANSWERS.indexOf(r.answer))
+          .u32(r.epochSeen)
+          .u32(r.position.epoch);
         w.u64(r.position.sequence).u32(r.position.headerCrc).u64(r.applied);
       }
     },
@@ -413,7 +415,7 @@ function readSpaceRow(r: ByteReader): SpaceRow {
 function readPositionRow(r: ByteReader): PositionRow {
   return {
     handle: r.u32(),
-    answer: oneOf(ANSWERS, r.u8()),
+    answer: oneOf(POSITION_ANSWERS, r.u8()),
     epochSeen: r.u32(),
     position: { epoch: r.u32(), sequence: r.u64(), headerCrc: r.u32() },
     applied: r.u64(),

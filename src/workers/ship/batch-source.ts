@@ -54,7 +54,8 @@ export class BatchSource {
   /** What a slab has moved, stream by stream, and how far: once it is known to be right. */
   readonly #moved: Stream[] = [];
   readonly #movedTo: Sequence[] = [];
-  readonly #slots = new Map<string, Slot>();
+  /** Of segments alone entries are found by their id: made when the first one is read. */
+  #slots: Map<string, Slot> | undefined;
   cursor: Lsn = 0;
   /** Bytes of segments that were passed over since an entry was taken from them. */
   passed = 0;
@@ -78,13 +79,13 @@ export class BatchSource {
     this.changes++;
     this.streams.set(stream.slot, stream);
     this.#bySlot[stream.slot] = stream;
-    this.#slots.set(stream.id, stream.slot);
+    this.#slots?.set(stream.id, stream.slot);
     this.#lastSlot = -1;
   }
 
   remove(slot: Slot): void {
     const stream = this.streams.get(slot);
-    if (stream) this.#slots.delete(stream.id);
+    if (stream) this.#slots?.delete(stream.id);
     this.streams.delete(slot);
     this.#bySlot[slot] = undefined;
     this.#lastSlot = -1;
@@ -94,7 +95,7 @@ export class BatchSource {
     this.changes++;
     this.streams.clear();
     this.#bySlot = [];
-    this.#slots.clear();
+    this.#slots = undefined;
     this.#lastSlot = -1;
   }
 
@@ -328,6 +329,7 @@ export class BatchSource {
     ) {
       return this.#lastSlot;
     }
+    this.#slots ??= new Map([...this.streams.values()].map((s) => [s.id, s.slot]));
     const slot = this.#slots.get(readSpaceId(view, at));
     if (slot === undefined) return -1;
     this.#lastSlot = slot;

@@ -2,18 +2,28 @@
 
 import { failure } from '../../shared/errors.js';
 import { HISTORY_MAX } from '../../shared/limits.js';
-import type { AnsweredRow, ShippedSpace, VerdictAnswer } from '../../shared/link/control.js';
+import type { AckedBefore, AnsweredRow } from '../../shared/link/answered-rows.js';
+import type { ShippedSpace, VerdictAnswer } from '../../shared/link/control.js';
 import type { ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Slot } from '../../shared/position.js';
 import type { PositionRow, SpaceRow, VerdictRow } from '../../shared/wire/protocol.js';
 
+/** A space on this connection. */
+interface Asked {
+  /** Positions still to come: one for each introduction. */
+  owed: number;
+  /** What it was known to have when it was asked; of the eldest question that is open. */
+  acked: AckedBefore;
+  position: PositionRow | undefined;
+}
+
+/** One object for all spaces of a connection that is new. */
+const NOTHING_ACKED: AckedBefore = { epoch: 0, flushed: 0 };
+
 export class Introductions {
   readonly #spaces = new Map<Slot, ShippedSpace>();
-  /** Positions still to come: one for each introduction. */
-  readonly #owed = new Map<Slot, number>();
-  readonly #positions = new Map<Slot, PositionRow>();
-  /** What it was known to have when it was asked; of the eldest question that is open. */
-  readonly #acked = new Map<Slot, AnsweredRow['acked']>();
+  /** By slot: a hundred thousand in a table cost more to find than all else here. */
+  #asked: (Asked | undefined)[] = [];
   readonly #progress: ReplicaProgress;
 
   constructor(progress: ReplicaProgress) {
@@ -31,57 +41,67 @@ export class Introductions {
   /** @param isForGood it will not be introduced again, either */
   leave(slot: Slot, isForGood: boolean): void {
     if (isForGood) this.#spaces.delete(slot);
-    this.#positions.delete(slot);
+    const asked = this.#asked[slot];
+    if (asked) asked.position = undefined;
   }
 
   /** The rows that introduce these spaces; each will be answered with a position. */
   rowsOf(spaces: readonly ShippedSpace[]): SpaceRow[] {
     return spaces.map((s) => {
       const { slot: handle, id, epoch, name, members, sets } = s;
-      const owed = this.#owed.get(handle) ?? 0;
+      const asked = this.#askedOf(handle);
       // A stream goes on meanwhile: the replica may look where it stands, acknowledge more, and
       // only then answer for all the spaces of the frame.
-      if (owed === 0) this.#acked.set(handle, this.#ackedIn(handle));
-      this.#owed.set(handle, owed + 1);
+      if (asked.owed++ === 0) asked.acked = this.#ackedIn(handle);
       return { handle, id, epoch, name, members, sets };
     });
   }
 
-  #ackedIn(slot: Slot): AnsweredRow['acked'] {
-    return { epoch: this.#progress.epoch(slot), flushed: this.#progress.flushed(slot) };
+  #askedOf(slot: Slot): Asked {
+    let asked = this.#asked[slot];
+    if (!asked) {
+      asked = { owed: 0, acked: NOTHING_ACKED, position: undefined };
+      this.#asked[slot] = asked;
+    }
+    return asked;
+  }
+
+  #ackedIn(slot: Slot): AckedBefore {
+    const epoch = this.#progress.epoch(slot);
+    return epoch === 0 ? NOTHING_ACKED : { epoch, flushed: this.#progress.flushed(slot) };
   }
 
   /** Throws ProtocolViolation for a position that nobody asked for. */
   answered(rows: readonly PositionRow[]): AnsweredRow[] {
     return rows.map((row) => {
-      const owed = this.#owed.get(row.handle) ?? 0;
-      if (owed === 0) {
-        throw failure('ProtocolViolation', `a position on handle ${row.handle} nobody asked for`);
+      const { handle, answer, epochSeen, position, applied } = row;
+      const asked = this.#asked[handle];
+      if (!asked || asked.owed === 0) {
+        throw failure('ProtocolViolation', `a position on handle ${handle} nobody asked for`);
       }
-      this.#owed.set(row.handle, owed - 1);
-      this.#positions.set(row.handle, row);
-      return { ...row, acked: this.#acked.get(row.handle)! };
+      asked.owed--;
+      asked.position = row;
+      return { handle, answer, epochSeen, position, applied, acked: asked.acked };
     });
   }
 
   /** The replica goes back, and will say anew where it stands. */
   expectAgain(slot: Slot): void {
-    this.#positions.delete(slot);
-    this.#owed.set(slot, (this.#owed.get(slot) ?? 0) + 1);
+    const asked = this.#askedOf(slot);
+    asked.position = undefined;
+    asked.owed++;
   }
 
   /** A space that was answered for on this connection. */
   answerOf(slot: Slot): { space: ShippedSpace; position: PositionRow } | undefined {
     const space = this.#spaces.get(slot);
-    const position = this.#positions.get(slot);
+    const position = this.#asked[slot]?.position;
     return space && position && { space, position };
   }
 
   /** The connection is lost, and what was said on it. */
   disconnected(): void {
-    this.#owed.clear();
-    this.#acked.clear();
-    this.#positions.clear();
+    this.#asked = [];
   }
 }
 

@@ -12,6 +12,7 @@ import {
   frameBytesOf,
   HELLO_FRAME_MAX_BYTES,
 } from '../../shared/limits.js';
+import { packAnswered } from '../../shared/link/answered-rows.js';
 import type {
   AskedSpace,
   FromShipper,
@@ -352,7 +353,7 @@ export class Shipper {
   }
 
   #positions(rows: readonly PositionRow[]): void {
-    const answered = this.#introductions.answered(rows);
+    const answered = packAnswered(this.#introductions.answered(rows));
     this.#tell({ kind: 'positions', connection: this.#connection, rows: answered });
   }
 

@@ -12,6 +12,7 @@ import {
   FRAME_KINDS,
   type Frame,
   type PlainFrame,
+  spacesInFrames,
 } from '#src/shared/wire/protocol.js';
 
 const ID = '00112233445566778899aabbccddeeff';
@@ -385,4 +386,21 @@ test('a snapshot of a space that no number could go on in is none', () => {
   for (const sequence of [2 ** 52 + 1, Number.MAX_SAFE_INTEGER]) {
     expect(() => decodeFrame(code, body(sequence))).toThrow('ProtocolViolation');
   }
+});
+
+test('introductions that share who counts are measured together', () => {
+  let measured = 0;
+  const row: MembersRow = {
+    ...{ epoch: 1, sequence: 0, old: undefined },
+    get next() {
+      measured++;
+      return first;
+    },
+  };
+  const introduced = Array.from({ length: 5_000 }, (_, handle) => {
+    return { handle, id: ID, epoch: 1, name: `space-${handle}`, members, sets: [row] };
+  });
+  const parts = spacesInFrames(introduced);
+  expect(measured).toBeLessThan(10);
+  expect(parts.flat().map((one) => one.handle)).toEqual(introduced.map((one) => one.handle));
 });

@@ -8,15 +8,20 @@ import { DEFAULT_KEEP } from '../../../shared/limits.js';
 import {
   countingSets,
   fits,
-  isMember,
   type MemberId,
   type MemberSet,
   type Members,
-  type MembersRow,
+  sameNames,
   sameSet,
 } from '../../../shared/members/members.js';
 import { type Floor, maySettle, mayWriteFloor } from '../../../shared/members/quorum.js';
-import { carriedSet, learners, nextSet, type WishedNode } from '../../../shared/members/wish.js';
+import {
+  carriedSet,
+  comers,
+  learners,
+  nextSet,
+  type WishedNode,
+} from '../../../shared/members/wish.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
 import type { Sequence } from '../../../shared/position.js';
 import type { SpaceState, SpaceTable } from '../../log/space-table.js';
@@ -168,11 +173,30 @@ export class MemberChanges {
     this.want(space, this.#found(space));
   }
 
+  /** As `led`, of all that this node leads on. */
+  leadOn(spaces: readonly SpaceState[]): void {
+    for (const space of this.#unlike(spaces)) this.led(space);
+  }
+
   /** A link has come up: the directory there may be another one than the one that counts. */
   linked(replicaId: string): void {
-    for (const space of this.#parts.spaces.spaces) {
-      if (space.facts.role !== 'primary' || !space.replicas.includes(replicaId)) continue;
+    const isOf = ({ facts, replicas }: SpaceState): boolean =>
+      facts.role === 'primary' && replicas.includes(replicaId);
+    for (const space of this.#unlike(this.#parts.spaces.spaces.filter(isOf))) {
       if (this.statusOf(space).learners.includes(replicaId)) this.want(space, this.wishOf(space));
+    }
+  }
+
+  /** Without those that are like the one before, of which nothing is open, nor came to be. */
+  *#unlike(spaces: readonly SpaceState[]): Generator<SpaceState> {
+    let last: SpaceState | undefined;
+    for (const space of spaces) {
+      // Read from one log, they share the objects.
+      const isSame =
+        space.replicas === last?.replicas && space.facts.sets.at(-1) === last.facts.sets.at(-1);
+      if (isSame && !this.#open.has(space)) continue;
+      yield space;
+      last = this.#open.has(space) ? undefined : space;
     }
   }
 
@@ -470,19 +494,4 @@ export class MemberChanges {
     this.#told.clear();
     for (const told of all) this.#parts.settled(told);
   }
-}
-
-function sameNames(a: MemberSet, b: MemberSet): boolean {
-  const names = (set: MemberSet): string =>
-    set.members
-      .map((m) => m.nodeId)
-      .sort()
-      .join('\n');
-  return names(a) === names(b);
-}
-
-/** Whom a pending change takes in: until it is settled those before have to agree without them. */
-function comers({ old, next }: MembersRow): string[] {
-  if (!old) return [];
-  return next.members.filter((m) => !isMember(old, m)).map((m) => m.nodeId);
 }

@@ -86,8 +86,8 @@ export class ReplicaSets {
         ids = others.map((m) => m.nodeId);
       }
       space.replicas = ids;
-      changes.led(space);
     }
+    changes.leadOn(led);
   }
 
   /** From now on a led space goes to these nodes alone, durably: what others have is theirs. */

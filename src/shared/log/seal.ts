@@ -8,15 +8,21 @@ import { copyBytes } from '../bytes.js';
 import { assert } from '../errors.js';
 import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import {
+  BATCH_MAX_ENTRIES,
   ENTRY_HEADER_BYTES,
   INDEX_EVERY_BYTES,
   INDEX_PART_BYTES,
   TRAILER_BYTES,
 } from '../limits.js';
 import {
+  MARK_COUNT,
+  MARK_CRC,
+  MARK_FIELDS,
+  NO_CRC,
   type NodeMemory,
   RUN_BYTES,
   RUN_COUNT,
+  RUN_CRC,
   RUN_FIELDS,
   RUN_FIRST,
   RUN_LAST,
@@ -26,7 +32,10 @@ import {
   type Slab,
 } from '../memory/slab.js';
 import type { Lsn } from '../position.js';
-import { readPayloadSize, sealLocal, stampPlace } from './entry.js';
+import { readPayloadSize, sealedCrc, sealLocal, stampPlace } from './entry.js';
+
+/** Of a run that is shorter a shipper sums what it sends: it may go out with others. */
+const SUMMED_FROM_BYTES = 4 * 1024;
 
 /** What the main thread asks of a sealer. */
 export interface SealJob {
@@ -120,32 +129,45 @@ export class Sealer {
     const end = runs[row + RUN_OFFSET]! + runs[row + RUN_BYTES]!;
     let at = runs[row + RUN_OFFSET]!;
     let last = at;
-    // Marked where an index divides it, so that nobody walks over the entries once more.
-    let next = at + (end - at > INDEX_EVERY_BYTES ? INDEX_PART_BYTES : end);
+    // Marked where an index divides it and where a batch is full, with what the parts sum up to, so
+    // that nobody walks over the entries once more.
+    const partBytes = end - at > INDEX_EVERY_BYTES ? INDEX_PART_BYTES : end;
+    let next = at + partBytes;
+    let begun = 0;
     let marked = marks;
+    const isSummed = !received && end - at >= SUMMED_FROM_BYTES;
+    let crc = 0;
     const kernel = received || !areSmall(count, end - at) ? undefined : this.#kernelOf();
     for (let n = 0; n < count; ) {
       const lsn = job.startLsn + at;
       const back = lsn - job.durableLsn;
-      const left = count - n;
+      const left = Math.min(count, begun + BATCH_MAX_ENTRIES) - n;
+      if (kernel) kernel.crc = crc;
       const sealed = kernel?.seal(bytes, at, end, next, left, id, job.salt, lsn, back);
       if (sealed) {
         last = at + kernel!.last;
         at += kernel!.bytes;
         n += sealed;
+        crc = kernel!.crc;
       } else {
         if (received) stampPlace(view, at, job.salt, lsn, back);
         else sealLocal(bytes, view, at, id, job.salt, lsn, back);
+        if (isSummed) crc = sealedCrc(view, at, crc);
         last = at;
         at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
         n++;
       }
-      if (at < next || at === end) continue;
-      slab.marks[marked++] = at;
-      slab.marks[marked++] = n;
-      next = at + INDEX_PART_BYTES;
+      if ((at < next && n - begun < BATCH_MAX_ENTRIES) || at === end) continue;
+      slab.marks[marked] = at;
+      slab.marks[marked + MARK_COUNT] = n;
+      slab.marks[marked + MARK_CRC] = isSummed ? crc : NO_CRC;
+      marked += MARK_FIELDS;
+      next = at + partBytes;
+      begun = n;
+      crc = 0;
     }
     runs[row + RUN_LAST] = last;
+    runs[row + RUN_CRC] = isSummed ? crc : NO_CRC;
     assert(at === end, `run of slot ${runs[row + RUN_SLOT]} from ${runs[row + RUN_FIRST]} is torn`);
     return marked;
   }

@@ -16,6 +16,7 @@
 
 import type { SpaceIdWords } from '../bytes.js';
 import {
+  BATCH_MAX_ENTRIES,
   ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
   INDEX_PART_BYTES,
@@ -37,6 +38,15 @@ export const RUN_BYTES = 4;
 export const RUN_RECEIVED = 5;
 /** Offset of the run's last entry. */
 export const RUN_LAST = 6;
+/** CRC32C of the entries behind its last mark, all of them where it has none; or NO_CRC. */
+export const RUN_CRC = 7;
+
+/** A mark: where a part of a long run ends, how many of the run's entries stand before, its CRC. */
+export const MARK_FIELDS = 3;
+export const MARK_COUNT = 1;
+export const MARK_CRC = 2;
+/** It was not summed. */
+export const NO_CRC = -1;
 
 const TWO_32 = 2 ** 32;
 const LINE = 64;
@@ -91,8 +101,8 @@ export interface Slab {
   readonly view: DataView;
   readonly runs: Float64Array;
   /**
-   * Where parts of its long runs begin, written as it is sealed: offset and how many entries of the
-   * run stand before, in turn, in the order of the runs; 0 ends them.
+   * Where its long runs are divided, written as it is sealed, in the order of the runs; 0 ends
+   * them. A part is one batch at most, or a part of one.
    */
   readonly marks: Float64Array;
 }
@@ -147,7 +157,8 @@ export function allocateProgress(maxSpaces: number): SharedArrayBuffer {
 
 /** Words of a slab's table of runs, and of its marks behind it. */
 function tableWords(slabBytes: number): number {
-  return runWords(slabBytes) + 2 * (Math.ceil(slabBytes / INDEX_PART_BYTES) + 1);
+  const leastPart = Math.min(INDEX_PART_BYTES, BATCH_MAX_ENTRIES * ENTRY_HEADER_BYTES);
+  return runWords(slabBytes) + MARK_FIELDS * (Math.ceil(slabBytes / leastPart) + 1);
 }
 
 /** Each run has an entry at least: small groups need no table for the runs of large ones. */

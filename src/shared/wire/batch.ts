@@ -16,7 +16,7 @@
  */
 
 import { hexOfWords, idWords, type SpaceIdWords } from '../bytes.js';
-import { crc32cRange, crc32cTable } from '../crc.js';
+import { crc32cJoined, crc32cRange, crc32cTable } from '../crc.js';
 import { EngramError, failure } from '../errors.js';
 import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../limits.js';
@@ -132,7 +132,10 @@ export function encodeBatchHeader(
   writeBatchHeader(bytes, view, offset, primary, space, header, body);
 }
 
-/** The same, for ids whose words are known. @param space undefined: the batch is mixed */
+/**
+ * The same, for ids whose words are known. @param space undefined: the batch is mixed
+ * @param crc CRC32C of what stands behind the header, where it is known
+ */
 export function writeBatchHeader(
   bytes: Uint8Array,
   view: DataView,
@@ -141,6 +144,7 @@ export function writeBatchHeader(
   space: SpaceIdWords | undefined,
   facts: BatchFacts,
   body: BatchBody = { compression: CompressionCode.none, sentSize: facts.totalSize },
+  crc?: number,
 ): void {
   view.setUint16(offset, BATCH_VERSION, true);
   for (let i = 0; i < 4; i++) {
@@ -154,7 +158,11 @@ export function writeBatchHeader(
   view.setUint32(offset + EPOCH, space ? facts.epoch : 0, true);
   view.setUint8(offset + FLAGS, space ? 0 : MIXED);
   const end = offset + BATCH_HEADER_BYTES + body.sentSize;
-  view.setUint32(offset + CRC, batchCrc(bytes, view, offset, end), true);
+  const batch =
+    crc === undefined
+      ? batchCrc(bytes, view, offset, end)
+      : crc32cJoined(headCrc(view, offset), crc, body.sentSize);
+  view.setUint32(offset + CRC, batch, true);
 }
 
 /** A safe integer as a u64: no BigInt is made for it. */

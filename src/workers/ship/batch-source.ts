@@ -4,6 +4,7 @@
  */
 
 import type { SpaceIdWords } from '../../shared/bytes.js';
+import { crc32cJoined } from '../../shared/crc.js';
 import { BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
 import type { WantedEntry } from '../../shared/link/control.js';
 import {
@@ -15,15 +16,21 @@ import {
 } from '../../shared/log/entry.js';
 import { isVoided, type Voided, validBelow } from '../../shared/log/rewind.js';
 import {
+  MARK_COUNT,
+  MARK_CRC,
+  MARK_FIELDS,
+  NO_CRC,
   type NodeMemory,
   type PublishedGroup,
   RUN_BYTES,
   RUN_COUNT,
+  RUN_CRC,
   RUN_FIELDS,
   RUN_FIRST,
   RUN_LAST,
   RUN_OFFSET,
   RUN_SLOT,
+  type Slab,
 } from '../../shared/memory/slab.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../../shared/position.js';
 import type { FrameBuilder } from '../../shared/wire/batches/frame-builder.js';
@@ -236,17 +243,17 @@ export class BatchSource {
     }
     const valid = validBelow(stream.voided, group.start + start);
     const last = Math.min(runs[row + RUN_FIRST]! + count, valid);
+    const isWhole = valid === Number.POSITIVE_INFINITY;
     while (at < end && sequence < last) {
-      const room = Math.min(frame.roomInNewBatch, end - at);
-      const isAll = end - at <= room && last - sequence <= BATCH_MAX_ENTRIES;
-      const whole = isAll && valid === Number.POSITIVE_INFINITY;
-      let to = at;
-      let taken = 0;
-      if (whole) {
-        to = end;
-        taken = last - sequence;
-      }
-      while (!whole && taken < BATCH_MAX_ENTRIES && sequence + taken < last) {
+      const inFrame = frame.roomInNewBatch;
+      const parts = isWhole ? partsFrom(group.slab, row, at, inFrame) : NO_PARTS;
+      const next = Math.min(end, parts.next);
+      // A part that another frame has room for goes with that, whole.
+      const waits = parts.isHere && !frame.isEmpty && next - at <= frame.roomOfFrame;
+      const room = waits ? 0 : Math.min(inFrame, next - at);
+      let to = parts.taken > 0 ? parts.to : at;
+      let taken = parts.taken;
+      while (parts.taken === 0 && taken < BATCH_MAX_ENTRIES && sequence + taken < last) {
         const size = this.#entryBytes(view, to);
         // A frame that holds nothing takes an entry of any size.
         if (to + size - at > room && (taken > 0 || !frame.isEmpty)) break;
@@ -259,7 +266,7 @@ export class BatchSource {
       }
       const { slot, words, epoch } = stream;
       frame.begin(slot, words, epoch, sequence, isCurrent(stream, group, row));
-      frame.add(bytes.subarray(at, to), taken);
+      frame.add(bytes.subarray(at, to), taken, parts.crc);
       at = to;
       sequence += taken;
       this.#moved.push(stream);
@@ -336,6 +343,52 @@ export class BatchSource {
     this.#lastId = this.#memory.spaceId(slot);
     return slot;
   }
+}
+
+/** What of a run may go out as one batch without a look at its entries. */
+interface Parts {
+  readonly taken: number;
+  /** Where they end. */
+  readonly to: Lsn;
+  /** CRC32C of them, where it is known. */
+  readonly crc: number | undefined;
+  /** Where the part ends in which they begin ... */
+  readonly next: Lsn;
+  /** ... and whether it begins there, too. */
+  readonly isHere: boolean;
+}
+
+const NO_PARTS: Parts = {
+  taken: 0,
+  to: 0,
+  crc: undefined,
+  next: Number.POSITIVE_INFINITY,
+  isHere: false,
+};
+
+/** As many whole parts of the run from the offset `from` on as one batch of `room` bytes takes. */
+function partsFrom({ runs, marks }: Slab, row: number, from: number, room: number): Parts {
+  const start = runs[row + RUN_OFFSET]!;
+  const end = start + runs[row + RUN_BYTES]!;
+  let mark = 0;
+  while (marks[mark]! > 0 && marks[mark]! <= from) mark += MARK_FIELDS;
+  const isHere = from === start || marks[mark - MARK_FIELDS] === from;
+  const before = from === start ? 0 : marks[mark - MARK_FIELDS + MARK_COUNT]!;
+  const next = marks[mark]! > 0 ? Math.min(end, marks[mark]!) : end;
+  let [taken, to] = [0, from];
+  let crc: number | undefined = 0;
+  while (isHere && to < end) {
+    const isMarked = marks[mark]! > 0 && marks[mark]! < end;
+    const until = isMarked ? marks[mark]! : end;
+    const count = (isMarked ? marks[mark + MARK_COUNT]! : runs[row + RUN_COUNT]!) - before;
+    const its = isMarked ? marks[mark + MARK_CRC]! : runs[row + RUN_CRC]!;
+    // Behind what was taken, unless the slab is overwritten meanwhile.
+    if (until <= to || until - from > room || count > BATCH_MAX_ENTRIES) break;
+    crc = crc === undefined || its === NO_CRC ? undefined : crc32cJoined(crc, its, until - to);
+    [taken, to] = [count, until];
+    mark += MARK_FIELDS;
+  }
+  return { taken, to, crc: taken > 0 ? crc : undefined, next, isHere };
 }
 
 /** All entries of the run count, and are of the epoch in which they are sent. */

@@ -5,11 +5,19 @@ import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
+import { crc32c } from '#src/shared/crc.js';
 import { areSmall, entriesKernel, type KernelOf } from '#src/shared/kernel/entries.js';
 import { ENTRY_HEADER_BYTES, INDEX_PART_BYTES, TRAILER_BYTES } from '#src/shared/limits.js';
 import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { Sealer } from '#src/shared/log/seal.js';
-import { allocateMemory, NodeMemory } from '#src/shared/memory/slab.js';
+import {
+  allocateMemory,
+  MARK_FIELDS,
+  NO_CRC,
+  NodeMemory,
+  RUN_BYTES,
+  RUN_CRC,
+} from '#src/shared/memory/slab.js';
 import { checkEntries, type ReadBatch } from '#src/shared/wire/batch.js';
 import { COMPILED, compiled } from './compile.js';
 
@@ -41,7 +49,12 @@ test('compiled.ts is what entries.wat says', async () => {
 });
 
 /** A slab with one run of staged entries, sealed. */
-function sealedSlab(kernelOf: KernelOf, sizes: readonly number[], startLsn: number) {
+function sealedSlab(
+  kernelOf: KernelOf,
+  sizes: readonly number[],
+  startLsn: number,
+  isReceived = false,
+) {
   const bytes = sizes.reduce((sum, size) => sum + ENTRY_HEADER_BYTES + size, 0);
   const memory = new NodeMemory(allocateMemory(bytes, 0, 2));
   memory.setSpace(1, ID, 1, 0);
@@ -52,13 +65,16 @@ function sealedSlab(kernelOf: KernelOf, sizes: readonly number[], startLsn: numb
     slab.bytes.fill(n * 37 + 1, at + ENTRY_HEADER_BYTES, at + ENTRY_HEADER_BYTES + size);
     at += ENTRY_HEADER_BYTES + size;
   }
-  slab.runs.set([1, FIRST, sizes.length, 0, bytes, 0]);
+  slab.runs.set([1, FIRST, sizes.length, 0, bytes, isReceived ? 1 : 0]);
   const places = { staging: 1, target: 1 };
   const job = { ...places, runs: 1, bytes, startLsn, durableLsn: startLsn - 77, salt: SALT };
   expect(new Sealer(memory, kernelOf).seal(job)).toBe(1);
   const all = createHash('sha256').update(slab.bytes.subarray(0, bytes + TRAILER_BYTES));
-  const marks = slab.marks.subarray(0, slab.marks.indexOf(0));
-  return { all: all.digest('hex'), runs: [...slab.runs.subarray(0, 8)], marks: [...marks] };
+  const marks: number[][] = [];
+  for (let m = 0; slab.marks[m]! > 0; m += MARK_FIELDS) {
+    marks.push([...slab.marks.subarray(m, m + MARK_FIELDS)]);
+  }
+  return { all: all.digest('hex'), runs: [...slab.runs.subarray(0, 8)], marks, slab };
 }
 
 const size = fc.oneof(
@@ -72,19 +88,38 @@ test('entries sealed many at a time are those that are sealed one by one', () =>
   const lsn = fc.oneof(fc.constant(4_096), fc.constant(2 ** 32 - 9_000), fc.constant(2 ** 41));
   fc.assert(
     fc.property(sizes, lsn, (given, startLsn) => {
-      const found = sealedSlab(entriesKernel, given, startLsn);
-      expect(found).toEqual(sealedSlab(oneByOne, given, startLsn));
+      const { slab: _, ...found } = sealedSlab(entriesKernel, given, startLsn);
+      expect(sealedSlab(oneByOne, given, startLsn)).toMatchObject(found);
     }),
     { numRuns: 150 },
   );
 });
 
-test('a long run of small entries is marked where an index divides it', () => {
-  const sizes = Array.from({ length: 9_000 }, (_, n) => n % 61);
-  const found = sealedSlab(entriesKernel, sizes, 2 ** 32 - 300_000);
-  expect(found).toEqual(sealedSlab(oneByOne, sizes, 2 ** 32 - 300_000));
-  expect(found.marks[0]).toBeGreaterThanOrEqual(INDEX_PART_BYTES);
-  expect(found.marks[2]).toBeGreaterThan(found.marks[0]!);
+test.each([
+  ['where a batch is full', 9_000, 61, 1_000],
+  ['where an index divides it', 3_000, 400, 600],
+  ['nowhere, where it is short', 900, 200, 900],
+  ['where an index divides it, of long entries', 300, 7_000, 200],
+])('a run is marked %s, and each part summed', (_, count, modulus, most) => {
+  const sizes = Array.from({ length: count }, (_, n) => (n * 17) % modulus);
+  for (const kernelOf of [entriesKernel, oneByOne]) {
+    const { marks, runs, slab } = sealedSlab(kernelOf, sizes, 2 ** 32 - 300_000);
+    let [at, n] = [0, 0];
+    for (const [end, counted, crc] of [...marks, [runs[RUN_BYTES], count, runs[RUN_CRC]]]) {
+      expect(counted! - n).toBeLessThanOrEqual(most);
+      if (end !== runs[RUN_BYTES]) {
+        expect(counted! - n === 1_000 || end! - at >= INDEX_PART_BYTES).toBe(true);
+      }
+      expect(crc).toBe(crc32c(slab.bytes.subarray(at, end)));
+      [at, n] = [end!, counted!];
+    }
+  }
+});
+
+test('what came sealed, and what is short, is not summed', () => {
+  const long = sealedSlab(entriesKernel, Array<number>(1_500).fill(10), 4_096, true);
+  expect([long.runs[RUN_CRC], long.marks]).toEqual([NO_CRC, [[74_000, 1_000, NO_CRC]]]);
+  expect(sealedSlab(entriesKernel, [10, 20, 30], 4_096).runs[RUN_CRC]).toBe(NO_CRC);
 });
 
 /** What is wrong with one entry of a batch before it is sealed, or a bit of it changed behind. */

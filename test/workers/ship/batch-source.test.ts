@@ -6,8 +6,9 @@ import {
   FRAME_HEADER_BYTES,
   FRAME_SMALLEST_BYTES,
 } from '#src/shared/limits.js';
-import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
+import { stageHeader } from '#src/shared/log/entry.js';
 import type { Voided } from '#src/shared/log/rewind.js';
+import { Sealer } from '#src/shared/log/seal.js';
 import {
   allocateMemory,
   NodeMemory,
@@ -15,10 +16,8 @@ import {
   RUN_COUNT,
   RUN_FIELDS,
   RUN_FIRST,
-  RUN_LAST,
   RUN_OFFSET,
   RUN_SLOT,
-  type Slab,
 } from '#src/shared/memory/slab.js';
 import { idOf } from '#src/shared/names.js';
 import { checkBatchEntries, decodeBatch, FEATURE_MIXED } from '#src/shared/wire/batch.js';
@@ -31,14 +30,26 @@ const ID = '0123456789abcdef0123456789abcdef';
 const ENTRIES = 3_000;
 const MAX_ENTRY_BYTES = 1_024;
 
+/** A group in which each space has one run, sealed where it stands. */
+function sealed(
+  memory: NodeMemory,
+  slab: number,
+  runs: number,
+  bytes: number,
+  start: number,
+): void {
+  const places = { staging: slab, target: slab, startLsn: start, durableLsn: start };
+  expect(new Sealer(memory).seal({ ...places, runs, bytes, salt: 1 })).toBe(runs);
+}
+
 /** One run of entries of all sizes. @returns its bytes */
-function fillSlab({ bytes, view, runs }: Slab, count: number): number {
+function fillSlab(memory: NodeMemory, count: number): number {
+  const { bytes, view, runs } = memory.slabs[0]!;
   let at = 0;
   for (let sequence = 1; sequence <= count; sequence++) {
     const size = (sequence * 7) % 600;
     bytes.fill(sequence, at + ENTRY_HEADER_BYTES, at + ENTRY_HEADER_BYTES + size);
     stageHeader(view, at, sequence, 0, 0, 1, size, 1);
-    sealLocal(bytes, view, at, idWords(ID), 1, at, 0);
     at += ENTRY_HEADER_BYTES + size;
   }
   runs[RUN_SLOT] = 1;
@@ -46,6 +57,8 @@ function fillSlab({ bytes, view, runs }: Slab, count: number): number {
   runs[RUN_COUNT] = count;
   runs[RUN_OFFSET] = 0;
   runs[RUN_BYTES] = at;
+  memory.setSpace(1, idWords(ID), 1, 0);
+  sealed(memory, 0, 1, at, 0);
   return at;
 }
 
@@ -66,7 +79,7 @@ function sequencesIn(frame: Uint8Array): number[] {
 test('a group in many small frames: each entry once, and none is walked over again', () => {
   const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
   const slab = memory.slabs[0]!;
-  const bytes = fillSlab(slab, ENTRIES);
+  const bytes = fillSlab(memory, ENTRIES);
   memory.withdrawSlab(0);
   memory.publishSlab(0, { previousEnd: 0, start: 0, bytes, entries: ENTRIES, runs: 1 });
   memory.publishDurable(bytes);
@@ -86,6 +99,57 @@ test('a group in many small frames: each entry once, and none is walked over aga
   expect(filled).toBe('caught-up');
   expect(found).toEqual(Array.from({ length: ENTRIES }, (_, n) => n + 1));
   expect(reads.mock.calls.length).toBeLessThan(2 * ENTRIES);
+});
+
+/** As many frames as it takes. @returns their batches, and what of the slab was looked at */
+function frames(memory: NodeMemory, limit: number, next = 1) {
+  const source = new BatchSource(memory, {} as SegmentReader, MAX_ENTRY_BYTES);
+  source.add({ slot: 1, id: ID, words: idWords(ID), epoch: 1, voided: [], next });
+  const reads = vi.spyOn(memory.slabs[0]!.view, 'getUint32');
+  const found: Uint8Array[] = [];
+  let filled: string;
+  do {
+    const frame = new FrameBuilder(2 << 20, ID);
+    frame.reset(limit);
+    filled = source.fill(frame);
+    found.push(frame.finish());
+  } while (filled === 'full');
+  reads.mockRestore();
+  return { found, looked: reads.mock.calls.length };
+}
+
+describe('what the seal has summed', () => {
+  const whole = (): NodeMemory => {
+    const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
+    const bytes = fillSlab(memory, ENTRIES);
+    memory.withdrawSlab(0);
+    memory.publishSlab(0, { previousEnd: 0, start: 0, bytes, entries: ENTRIES, runs: 1 });
+    memory.publishDurable(bytes);
+    return memory;
+  };
+
+  test.each([
+    ['all of it at once', 2 << 20, 1],
+    ['in frames of some parts', 300_000, 1],
+    ['in frames that have room for no part', 70_000, 1],
+    ['from the middle on', 2 << 20, 1_234],
+    ['from the middle on, in frames', 300_000, 2_999],
+  ])('%s: each batch is right, in whole parts where it may be', (_, limit, next) => {
+    const memory = whole();
+    const { found, looked } = frames(memory, limit, next);
+    const wanted = Array.from({ length: ENTRIES - next + 1 }, (_, n) => next + n);
+    expect(found.flatMap(sequencesIn)).toEqual(wanted);
+    if (limit > 200_000) expect(looked).toBeLessThan(next + 600);
+  });
+
+  test('damage of the slab behind it is found by whoever takes the batch', () => {
+    for (const at of [4, 30, 33, 40, 57, 62, ENTRY_HEADER_BYTES + 1]) {
+      const memory = whole();
+      memory.slabs[0]!.bytes[ENTRY_HEADER_BYTES + at]! ^= 1;
+      const { found } = frames(memory, 2 << 20);
+      expect(() => sequencesIn(found[0]!)).toThrow('ChecksumMismatch');
+    }
+  });
 });
 
 /** Entries of one space as a group has them. */
@@ -110,7 +174,7 @@ function shipping(
   const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, spaces));
   let start = 0;
   for (const [index, group] of groups.entries()) {
-    const { bytes, view, runs } = memory.slabs[index]!;
+    const { view, runs } = memory.slabs[index]!;
     memory.withdrawSlab(index);
     let at = 0;
     for (const [i, run] of group.entries()) {
@@ -120,12 +184,12 @@ function shipping(
       runs[row + RUN_COUNT] = run.count;
       runs[row + RUN_OFFSET] = at;
       runs[row + RUN_BYTES] = run.count * BYTES;
-      runs[row + RUN_LAST] = at + (run.count - 1) * BYTES;
       for (let n = 0; n < run.count; n++, at += BYTES) {
         stageHeader(view, at, run.first + n, 0, 0, 1, 10, run.epoch);
-        sealLocal(bytes, view, at, idWords(idOf(`${run.slot}`)), 1, at, 0);
       }
+      memory.setSpace(run.slot, idWords(idOf(`${run.slot}`)), 1, 0);
     }
+    sealed(memory, index, group.length, at, start);
     const entries = group.reduce((sum, { count }) => sum + count, 0);
     const place = { previousEnd: start, start, bytes: at, entries, runs: group.length };
     memory.publishSlab(index, place);

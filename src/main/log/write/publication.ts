@@ -1,7 +1,12 @@
 /** What becomes known of a group's runs when they are durable: positions, index, lag, consumers. */
 
 import { nameOwners, UNKNOWN_OWNER } from '../../../shared/lead/epoch.js';
-import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS } from '../../../shared/limits.js';
+import {
+  ENTRY_HEADER_BYTES,
+  GROUP_MAX_RUNS,
+  INDEX_EVERY_BYTES,
+  INDEX_PART_BYTES,
+} from '../../../shared/limits.js';
 import { rowsEach } from '../../../shared/link/durable-times.js';
 import {
   readEpoch,
@@ -15,6 +20,8 @@ import { trimHistory } from '../../../shared/log/space-facts.js';
 import { decodeMembers, MEMBERS_ENTRY, type MembersRow } from '../../../shared/members/members.js';
 import { addMembersRow } from '../../../shared/members/rows.js';
 import {
+  MARK_COUNT,
+  MARK_FIELDS,
   type NodeMemory,
   RUN_BYTES,
   RUN_COUNT,
@@ -242,11 +249,13 @@ class Indexing {
       const at = this.#marks[this.#at]! - offset;
       // None is left, or it is of a run behind this one.
       if (!(at > 0 && at < size)) break;
-      const n = this.#marks[this.#at + 1]!;
+      const n = this.#marks[this.#at + MARK_COUNT]!;
+      this.#at += MARK_FIELDS;
+      // Where a batch is full: too early.
+      if (size <= INDEX_EVERY_BYTES || at - begin < INDEX_PART_BYTES) continue;
       const lsn = this.#start + offset + begin;
       this.#index?.add(slot, first + begun, n - begun, lsn, at - begin);
       [begin, begun] = [at, n];
-      this.#at += 2;
     }
     const lsn = this.#start + offset + begin;
     this.#index?.add(slot, first + begun, count - begun, lsn, size - begin);

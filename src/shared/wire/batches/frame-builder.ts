@@ -1,6 +1,7 @@
 /** One frame of batches, built in a send buffer of the shipper's own. */
 
 import { copyBytes, idWords, type SpaceIdWords } from '../../bytes.js';
+import { crc32cJoined } from '../../crc.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_MAX_ENTRIES,
@@ -30,6 +31,8 @@ export interface BuiltBatch extends BatchFacts {
   readonly at: number;
   entryCount: number;
   totalSize: number;
+  /** CRC32C of its entries; undefined once one of them was added without. */
+  crc: number | undefined;
   /** Of more than one it is mixed. */
   parts: number;
   /** On the wire, its length and header included. */
@@ -82,6 +85,11 @@ export class FrameBuilder {
 
   get isEmpty(): boolean {
     return this.batches.length === 0 && !this.#open;
+  }
+
+  /** Bytes of entries for which a batch alone in the frame has room. */
+  get roomOfFrame(): number {
+    return this.#limit - FRAME_HEADER_BYTES - PREFIX_BYTES;
   }
 
   /** Bytes of entries for which a new batch would have room. */
@@ -140,6 +148,7 @@ export class FrameBuilder {
       at: this.#used,
       entryCount: 0,
       totalSize: 0,
+      crc: 0,
       parts: 0,
       bytes: 0,
     };
@@ -153,17 +162,23 @@ export class FrameBuilder {
     this.parts.push(slot, start - 1, 0);
   }
 
-  /** Appends `count` entries; the caller has seen that there is room. */
-  add(entries: Uint8Array, count: number): void {
-    this.fill(this.reserve(count, entries.length), entries);
+  /**
+   * Appends `count` entries; the caller has seen that there is room.
+   * @param crc CRC32C of them, where it is known: they are not summed then
+   */
+  add(entries: Uint8Array, count: number, crc?: number): void {
+    this.fill(this.reserve(count, entries.length, crc), entries);
   }
 
   /** The same for entries that are filled in before the batch ends. @returns where */
-  reserve(count: number, bytes: number): number {
+  reserve(count: number, bytes: number, crc?: number): number {
     const at = this.#used;
     const part = this.parts.length - PART_FIELDS;
+    const open = this.#open!;
     this.#used += bytes;
-    this.#open!.entryCount += count;
+    open.entryCount += count;
+    const isKnown = open.crc !== undefined && crc !== undefined;
+    open.crc = isKnown ? crc32cJoined(open.crc!, crc!, bytes) : undefined;
     this.parts[part + PART_LAST]! += count;
     this.parts[part + PART_BYTES]! += bytes;
     return at;
@@ -191,7 +206,8 @@ export class FrameBuilder {
     const space = batch.parts > 1 ? undefined : batch.space;
     this.#view.setUint32(at, BATCH_HEADER_BYTES + sentSize, true);
     const header = at + LENGTH_BYTES;
-    writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, batch, body);
+    const crc = body?.compression ? undefined : batch.crc;
+    writeBatchHeader(this.bytes, this.#view, header, this.#primary, space, batch, body, crc);
   }
 
   /**

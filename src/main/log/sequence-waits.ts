@@ -15,6 +15,11 @@ export class SequenceWaits<W extends SequenceWait> {
     return this.#heap.length;
   }
 
+  /** The lowest that is waited for; Infinity: none is. */
+  get lowest(): Sequence {
+    return this.#heap[0]?.sequence ?? Number.POSITIVE_INFINITY;
+  }
+
   add(wait: W): void {
     this.#put(wait, this.#heap.length);
     this.#rise(wait);

@@ -155,8 +155,16 @@ export class AckWaits {
 
   #settle(space: SpaceState): void {
     for (const [replicas, waits] of this.#durable.get(space) ?? []) {
+      // As long as fewer have it, who of them counts need not be asked: that costs more.
+      if (this.#havingFlushed(space, waits.lowest) < replicas) continue;
       settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
     }
+  }
+
+  /** How many replicas have it, whether they count or not. */
+  #havingFlushed(space: SpaceState, sequence: Sequence): number {
+    const { slot, facts } = space;
+    return this.#shippersOf(space).filter((s) => s.flushedOf(slot, facts.epoch) >= sequence).length;
   }
 
   /** One loop serves all waits; the tick is read before the look, so no ack is missed. */

@@ -44,8 +44,8 @@ export interface MembersRow extends Members {
 /** Whether these may be one directory: unknown ids fit any of the same node. */
 export function fits(a: MemberId, b: MemberId): boolean {
   if (a.nodeId !== b.nodeId) return false;
-  const isUnknown = [a.directoryId, b.directoryId].includes(UNKNOWN_DIRECTORY);
-  return isUnknown || a.directoryId === b.directoryId;
+  if (a.directoryId === UNKNOWN_DIRECTORY || b.directoryId === UNKNOWN_DIRECTORY) return true;
+  return a.directoryId === b.directoryId;
 }
 
 export function isMember(set: MemberSet, member: MemberId): boolean {

@@ -52,8 +52,9 @@ export class SealerPool {
     failed: (error: Error) => void,
   ): void {
     const { runs, bytes, startLsn, durableLsn } = group;
-    const places = { staging: group.slab.index, target: target.index };
-    const job: SealJob = { ...places, runs, bytes, startLsn, durableLsn, salt };
+    const staging = group.slab.index;
+    // Written out: what is spread and added to has a shape made for it in each group.
+    const job: SealJob = { staging, target: target.index, runs, bytes, startLsn, durableLsn, salt };
     // What came sealed, and stands as it is to, is stamped alone: less than to wake a thread.
     if (!isLarge || (group.isReceived && group.grouped)) {
       sealed(this.#sealer.seal(job));

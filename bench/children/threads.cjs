@@ -275,16 +275,18 @@ function kernelFigures(tid) {
 }
 
 function mark() {
-  if (mode === 'strace') startCounting();
   before = look();
   fromMs = nowMs();
   shared.rows.forEach((_, at) => {
     if (at % FIELDS !== FIELD.tid) shared.rows[at] = 0;
   });
+  if (mode === 'strace') startCounting();
 }
 
 /** Since `mark`: by name, threads of one name summed; `notes` by thread. */
 function read() {
+  // First: a look at the threads is some fifty files of /proc.
+  const calls = mode === 'strace' ? countedCalls() : {};
   const byName = {};
   const notes = [];
   let syncs = 0;
@@ -302,7 +304,6 @@ function read() {
     const of = shared.notes.slice(from, from + shared.rows[place + FIELD.noted] * NOTE_FIELDS);
     if (of.length > 0) notes.push({ name: now.name, values: Array.from(of) });
   }
-  const calls = mode === 'strace' ? countedCalls() : {};
   return { threads: byName, syncs, notes, calls, fromMs, toMs: nowMs() };
 }
 

@@ -313,6 +313,7 @@ test('waits are woken in order, whatever was taken out of them', () => {
         model.delete(wait!);
       }
       expect(waits.size).toBe(model.size);
+      expect(waits.lowest).toBe(Math.min(...[...model].map((w) => w.sequence)));
     }
   }
 });

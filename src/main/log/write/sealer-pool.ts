@@ -30,6 +30,8 @@ export class SealerPool {
       workerData: { memory: this.#memory },
       minThreads: this.#threads,
       maxThreads: this.#threads,
+      // Histograms of its own, of which nothing is told.
+      recordTiming: false,
     });
     // A worker that cannot start fails its task, and main seals instead.
     pool.on('error', (error: Error) => {

@@ -72,3 +72,47 @@ test('thousands of spaces of one state share what they have alike', () => {
   expect(different((facts) => facts.sets)).toBe(1_000);
   expect(different((facts) => facts.history)).toBe(1_000);
 });
+
+test('few are remembered, the last ones, with bytes of their own', () => {
+  const known = new Recent<string>();
+  let written = 0;
+  let made = 0;
+  const w = new ByteWriter();
+  const put = (text: string): unknown =>
+    w.recent(known, text, () => {
+      written++;
+      w.text(text);
+    });
+  const bytes = new ByteWriter();
+  for (let n = 0; n < 20; n++) put(`${n}`);
+  expect(written).toBe(20);
+  // What is remembered is not what the writer's buffer has become, nor what was first.
+  put('19');
+  put('13');
+  expect(written).toBe(20);
+  put('0');
+  expect(written).toBe(21);
+  for (let n = 0; n < 20; n++) bytes.text(`${n}`);
+  bytes.text('19').text('13').text('0');
+  expect(w.bytes()).toEqual(bytes.bytes());
+  const given = bytes.bytes().slice();
+  const take = (from: Uint8Array): string[] => {
+    const r = new ByteReader(from, 'CorruptionDetected');
+    const all: string[] = [];
+    while (r.left > 0) all.push(r.recent(known, () => `${r.text()} ${made++}`));
+    return all;
+  };
+  const first = take(given);
+  expect(first.slice(-3)).toEqual(['19 19', '13 13', '0 20']);
+  // Whoever reads into the same bytes again changes nothing of what is remembered.
+  given.fill(0xff);
+  expect(take(new ByteWriter().text('19').text('5').bytes())).toEqual(['19 19', '5 21']);
+});
+
+test('bytes that end within a recent one are none of it', () => {
+  const known = new Recent<string>();
+  known.read(Uint8Array.of(7, 7, 7), 'three');
+  expect(known.readAt(Uint8Array.of(7, 7), 0)).toBeUndefined();
+  expect(known.readAt(Uint8Array.of(0, 7, 7, 7), 1)?.value).toBe('three');
+  expect(known.readAt(Uint8Array.of(0, 7, 7, 7), 2)).toBeUndefined();
+});

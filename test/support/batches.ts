@@ -1,6 +1,7 @@
 /** Entries and batches made by hand, for the codecs' tests. */
 
 import { idWord } from '#src/shared/bytes.js';
+import { EngramError } from '#src/shared/errors.js';
 import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 
 export const NODE = '0123456789abcdef0123456789abcdef';
@@ -25,4 +26,15 @@ export function entriesOf(
     at += 64 + payload.length;
   }
   return bytes;
+}
+
+/** The code of the error of ours that the work throws; `none` where it throws none. */
+export function codeOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof EngramError) return error.code;
+    throw error;
+  }
+  return 'none';
 }

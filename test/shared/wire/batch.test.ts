@@ -4,9 +4,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { idWord, idWords } from '#src/shared/bytes.js';
 import { crc32c } from '#src/shared/crc.js';
-import { EngramError } from '#src/shared/errors.js';
 import { encodeHeader, sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { checkBatchEntries, decodeBatch, encodeBatchHeader } from '#src/shared/wire/batch.js';
+import { codeOf } from '../../support/batches.js';
 
 const NODE = '0123456789abcdef0123456789abcdef';
 const SPACE = '00112233445566778899aabbccddeeff';
@@ -39,16 +39,6 @@ function seal(bytes: Uint8Array, view: DataView, totalSize: number, epoch = 2, c
     totalSize,
     epoch,
   });
-}
-
-function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof EngramError) return error.code;
-    throw error;
-  }
-  return 'none';
 }
 
 function check({ bytes, view }: { bytes: Uint8Array; view: DataView }): void {

@@ -4,7 +4,6 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
-import { EngramError } from '#src/shared/errors.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { checkEntries, decodeBatch, encodeBatchHeader } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
@@ -21,23 +20,13 @@ import {
   takenFeatures,
 } from '#src/shared/wire/compression.js';
 import { frameBytesOf, loadPackagedZstd, nodeZstd } from '#src/shared/wire/zstd.js';
-import { entriesOf, NODE, SPACE } from '../../support/batches.js';
+import { codeOf, entriesOf, NODE, SPACE } from '../../support/batches.js';
 
 const MiB = 1024 * 1024;
 await loadCodecs(featureOf('zstd'));
 const CODECS = [codecOf('lz4')!, codecOf('zstd')!];
 
 const text = (bytes: number): Buffer => Buffer.alloc(bytes, 'all work and no play ');
-
-function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof EngramError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
 
 const termsOf = (codec: Codec): { features: number; maxBytes: number } => ({
   features: featureOf(codec.name),

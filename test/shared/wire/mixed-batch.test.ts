@@ -5,13 +5,13 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
 import { crc32c } from '#src/shared/crc.js';
-import { EngramError } from '#src/shared/errors.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
+import { encodeMembers, MEMBERS_ENTRY } from '#src/shared/members/members.js';
 import { decodeBatch, FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { BatchRuns } from '#src/shared/wire/batches/mixed-batch.js';
-import { entriesOf, NODE, SPACE } from '../../support/batches.js';
+import { codeOf, entriesOf, NODE, SPACE } from '../../support/batches.js';
 
 const MAX = 400;
 const TERMS = { features: FEATURE_MIXED, maxBytes: 0 };
@@ -62,6 +62,12 @@ function forged(at: number, offset: number, value: number): Uint8Array {
   return sealed(bytes);
 }
 
+/** Of an entry whose header was changed. */
+function resealed(entry: Uint8Array): void {
+  const covered = Buffer.concat([entry.subarray(0, 32), entry.subarray(36, 56)]);
+  viewOf(entry).setUint32(32, crc32c(covered), true);
+}
+
 function readerOf(bytes: Uint8Array): BatchRuns {
   const view = viewOf(bytes);
   const { isMixed, entryCount, totalSize } = decodeBatch(bytes, view, 0, bytes.length, TERMS);
@@ -76,16 +82,6 @@ function runsOf(bytes: Uint8Array): Found[] {
   const runs = readerOf(bytes);
   while (runs.next()) found.push([runs.spaceId, runs.startSequence, runs.entryCount, runs.epoch]);
   return found;
-}
-
-function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof EngramError) return error.code;
-    throw error;
-  }
-  return 'none';
 }
 
 describe('a batch of several spaces', () => {
@@ -114,6 +110,33 @@ describe('a batch of several spaces', () => {
       [SPACE, 8, 2, 2],
       [NODE, 10, 2, 2],
     ]);
+  });
+
+  test('all of a space’s id tells it from another', () => {
+    const parts = [0, 4, 8, 12].map((word) => {
+      const id = `${SPACE.slice(0, 2 * word)}ffffffff${SPACE.slice(2 * word + 8)}`;
+      return [
+        { id: SPACE, first: 1 + word, epoch: 2, payloads: [1] },
+        { id, first: 2 + word, epoch: 2, payloads: [1] },
+      ];
+    });
+    expect(runsOf(mixed(parts.flat())).map(([id]) => id)).toEqual(parts.flat().map((p) => p.id));
+  });
+
+  test('says of each run whether an entry of it says who counts', () => {
+    const bytes = mixed([PARTS[0]!, PARTS[1]!]);
+    const member = { nodeId: 'a', directoryId: '1'.repeat(32) };
+    const payload = encodeMembers({ next: { members: [member], keep: 1 }, old: undefined });
+    const entries = [payload, new Uint8Array(1)].map((p, i) => entriesOf([p], 1 + 4 * i, 2));
+    new DataView(entries[0]!.buffer).setUint32(20, MEMBERS_ENTRY, true);
+    resealed(entries[0]!);
+    const all = Buffer.concat(entries);
+    const view = new DataView(all.buffer, all.byteOffset, all.length);
+    const runs = new BatchRuns(all, view, 0, all.length, 2, MAX);
+    expect([runs.next(), runs.holdsMembers]).toEqual([true, true]);
+    expect([runs.next(), runs.holdsMembers]).toEqual([true, false]);
+    const plain = readerOf(bytes);
+    while (plain.next()) expect(plain.holdsMembers).toBe(false);
   });
 
   test('goes back to where a run began', () => {

@@ -158,6 +158,8 @@ interface Run {
   readonly first: number;
   readonly count: number;
   readonly epoch: number;
+  /** Of its first entry, where that is another one. */
+  readonly firstEpoch?: number;
 }
 
 /** Each entry has 10 bytes of payload. */
@@ -185,7 +187,8 @@ function shipping(
       runs[row + RUN_OFFSET] = at;
       runs[row + RUN_BYTES] = run.count * BYTES;
       for (let n = 0; n < run.count; n++, at += BYTES) {
-        stageHeader(view, at, run.first + n, 0, 0, 1, 10, run.epoch);
+        const epoch = n === 0 ? (run.firstEpoch ?? run.epoch) : run.epoch;
+        stageHeader(view, at, run.first + n, 0, 0, 1, 10, epoch);
       }
       memory.setSpace(run.slot, idWords(idOf(`${run.slot}`)), 1, 0);
     }
@@ -280,6 +283,20 @@ describe('a group of several spaces', () => {
     expect(shipped(source)).toEqual(['1:1-1 2:1-1', '3:1-2', '4:3-4 5:1-1']);
   });
 
+  test('a run that begins in an older epoch joins none', () => {
+    const group = [runOf(1, 1), { ...runOf(2, 1, 2), firstEpoch: 1 }, runOf(3, 1)];
+    expect(shipped(shipping([group], () => 1).source)).toEqual(['1:1-1', '2:1-2', '3:1-1']);
+  });
+
+  test('groups behind each other: what goes on is joined in each of them', () => {
+    const groups = [
+      [runOf(1, 1), runOf(2, 1, 2), runOf(3, 1)],
+      [runOf(1, 2), runOf(2, 3), runOf(3, 2)],
+    ];
+    const all = ['1:1-1 2:1-2 3:1-1', '1:2-2 2:3-3 3:2-2'];
+    expect(shipped(shipping(groups, () => 1).source)).toEqual(all);
+  });
+
   test('an entry that a rewind has voided travels in none of them', () => {
     const { source, stream } = shipping([[runOf(1, 1), runOf(2, 1, 3), runOf(3, 1)]], () => 1);
     stream(2, [{ first: 2, lsn: 1_000_000 }]);
@@ -359,5 +376,40 @@ describe('a group of several spaces', () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe('entries of several spaces out of a segment', () => {
+  /** The same groups, whose slabs are gone: they are read from the segment, one by one. */
+  function fromSegment(group: readonly Run[]): BatchSource {
+    const { memory, source } = shipping([group], () => 1);
+    const { bytes, view } = memory.slabs[0]!;
+    const at = (lsn: number) => {
+      return { view, offset: lsn, bytes: bytes.subarray(lsn, lsn + BYTES) };
+    };
+    vi.spyOn(memory, 'groupAt').mockReturnValue(undefined);
+    const reader = { resolve: (lsn: number) => lsn, at } as unknown as SegmentReader;
+    const read = new BatchSource(memory, reader, MAX_ENTRY_BYTES);
+    for (const stream of source.streams.values()) read.add(stream);
+    return read;
+  }
+
+  test('go out as one batch; older epochs have batches of their own', () => {
+    const group = [runOf(1, 1), runOf(2, 1), runOf(3, 1, 2, 1), runOf(4, 1), runOf(5, 1)];
+    expect(shipped(fromSegment(group))).toEqual(['1:1-1 2:1-1', '3:1-2', '4:1-1 5:1-1']);
+    const other = [runOf(1, 1, 1, 1), runOf(2, 1)];
+    expect(shipped(fromSegment(other))).toEqual(['1:1-1', '2:1-1']);
+  });
+
+  test('fill a frame to its limit, and never beyond', () => {
+    const group = [runOf(1, 1), runOf(2, 1), runOf(3, 1)];
+    const two = FRAME_HEADER_BYTES + 68 + 2 * BYTES;
+    for (const limit of [two, two + BYTES - 1]) {
+      expect(shipped(fromSegment(group), limit)).toEqual(['1:1-1 2:1-1', '3:1-1']);
+    }
+    expect(shipped(fromSegment(group), two + BYTES)).toEqual(['1:1-1 2:1-1 3:1-1']);
+    // What begins a batch of its own needs room for its header, too.
+    const own = [runOf(1, 1), runOf(2, 1, 1, 1)];
+    expect(shipped(fromSegment(own), two + 67)).toEqual(['1:1-1', '2:1-1']);
   });
 });

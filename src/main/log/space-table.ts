@@ -174,7 +174,6 @@ export interface EpochTurn {
 
 export class SpaceTable {
   readonly #memory: NodeMemory;
-  readonly #byId = new Map<string, SpaceState>();
   readonly #slots = new IdTable();
   readonly #byName = new Map<string, SpaceState>();
   /** Of the primary that was met last: most spaces have the same one. */
@@ -202,8 +201,11 @@ export class SpaceTable {
     return this.bySlot.slice(1);
   }
 
+  /** By its words: a table of texts costs more than all else of a space that is opened. */
   byId(id: string): SpaceState | undefined {
-    return this.#byId.get(id);
+    const space = this.byWords(idWords(id));
+    // What is no id has words, too.
+    return space?.facts.id === id ? space : undefined;
   }
 
   /** The same by the words of the id: for who looks with every batch. */
@@ -242,7 +244,7 @@ export class SpaceTable {
     if (slot > this.#memory.memory.maxSpaces) {
       throw failure('Configuration', `more than maxSpaces = ${slot - 1} spaces`);
     }
-    const known = this.#byId.get(facts.id);
+    const known = this.byId(facts.id);
     if (known) {
       const names = `${JSON.stringify(known.facts.name)} and ${JSON.stringify(facts.name)}`;
       throw failure('Configuration', `the spaces ${names} share the id ${facts.id}`);
@@ -267,7 +269,6 @@ export class SpaceTable {
     const space = new SpaceState(slot, facts, this.rows, this.#primaryId(facts.primary));
     this.bySlot.push(space);
     this.times.push(space.times);
-    this.#byId.set(facts.id, space);
     if (slot > 0) this.#byName.set(facts.name, space);
     const words = idWords(facts.id);
     this.#slots.add(words, slot);

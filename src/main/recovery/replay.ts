@@ -151,6 +151,13 @@ interface Track {
   lastLsn: Lsn;
 }
 
+function tracksOf(state: State | undefined): Map<string, Track> {
+  const rows = state?.spaces ?? [];
+  return new Map(
+    rows.map(({ lsn, facts: { id } }) => [id, { id, rowLsn: lsn, lastLsn: 0 }] as const),
+  );
+}
+
 export class Replay {
   readonly spaces = new Map<string, SpaceFacts>();
   readonly holes: Hole[];
@@ -158,7 +165,9 @@ export class Replay {
   /** Entries taken, for the report. */
   entries = 0;
   readonly #isHanded: boolean;
-  readonly #tracks = new Map<string, Track>();
+  readonly #state: State | undefined;
+  /** Made with the first entry: behind a state that was written at the end there is none. */
+  #tracks: Map<string, Track> | undefined;
   readonly #nodeLsn: Lsn;
   /** Neighbours are mostly of one space: its id as words, and its track. */
   #lastId: readonly number[] = [];
@@ -176,13 +185,12 @@ export class Replay {
     this.nodeSequence = state?.nodeSequence ?? 0;
     this.#nodeLsn = state?.lsn ?? 0;
     this.holes = [...(state?.holes ?? [])];
-    for (const row of state?.spaces ?? []) {
-      this.spaces.set(row.facts.id, row.facts);
-      this.#tracks.set(row.facts.id, { id: row.facts.id, rowLsn: row.lsn, lastLsn: 0 });
-    }
+    this.#state = state;
+    for (const { facts } of state?.spaces ?? []) this.spaces.set(facts.id, facts);
   }
 
   #track(id: string): Track {
+    this.#tracks ??= tracksOf(this.#state);
     let track = this.#tracks.get(id);
     if (!track) {
       track = { id, rowLsn: 0, lastLsn: 0 };
@@ -321,13 +329,13 @@ export class Replay {
 
   /** The log is read: who is not cleared of the damage met counts as concerned. */
   finish(): void {
+    if (this.#nodeDamage === undefined && this.#unnamed.isEmpty) return;
     const nodeSeen = this.#track(NODE_SPACE_ID).lastLsn;
     // A record may stand in it: of a role, of an epoch that was promised.
     const atEnd = this.#holeBetween(nodeSeen, Number.POSITIVE_INFINITY)?.start;
     const nodeDamage = this.#nodeDamage ?? atEnd;
     const known = this.#nodeDamage === undefined ? 'end' : 'record';
     const doubt = nodeDamage === undefined ? undefined : known;
-    if (nodeDamage === undefined && this.#unnamed.isEmpty) return;
     for (const [id, facts] of this.spaces) {
       const track = this.#track(id);
       const seen = Math.max(track.lastLsn, track.rowLsn);

@@ -57,6 +57,8 @@ export interface ReplicationHooks {
   ): void;
 }
 
+/** One object in a message, however many spaces are in it. */
+const NO_HISTORY: VerdictAnswer['history'] = [];
 /** A living link is heard once a second. */
 const LIVING_MS = 2.5 * HEARTBEAT_MS;
 
@@ -424,7 +426,7 @@ export class Replication {
       const { history } = space.facts;
       const isBack = verdict === 'rewind';
       const next = (isBack ? own.sequence : sequence) + 1;
-      const told = isBack || history.length > 1 ? [...history] : [];
+      const told = isBack || history.length > 1 ? [...history] : NO_HISTORY;
       return [{ slot: space.slot, verdict, next, lsn, history: told }];
     });
     shipper.post({ kind: 'verdicts', connection, rows: answers });

@@ -5,7 +5,7 @@
 import { failure } from '../../shared/errors.js';
 import { MAIN_BEAT_MS } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
-import type { Hole } from '../../shared/log/state.js';
+import type { Hole, StateOwner } from '../../shared/log/state.js';
 import { allocateMemory, NodeMemory } from '../../shared/memory/slab.js';
 import type { Sequence } from '../../shared/position.js';
 import type { WalHooks } from '../log/hooks.js';
@@ -201,7 +201,7 @@ export class LogPart {
 
   async #begin({ file, recovered, emit }: LogGiven): Promise<void> {
     // The list of live segments is durable before the log grows behind it.
-    await this.state.first();
+    if (!isOwnersIn(recovered.stated, file)) await this.state.first();
     await settleNodeFile(this.disk, this.dir, file, this.state);
     await this.segments.keepReserve().catch((error) => this.stateFailed(error));
     await this.segments.goOn(recovered.empty);
@@ -238,6 +238,17 @@ export class LogPart {
     if (this.wal.failure) return;
     await this.state.write().catch((error) => this.stateFailed(error));
   }
+}
+
+/** What both states say is what would be written: of very many spaces that is saved. */
+function isOwnersIn(stated: StateOwner | undefined, file: OpenedNodeFile): boolean {
+  if (!stated || file.change !== undefined || file.copied) return false;
+  return (
+    stated.nodeId === file.nodeId &&
+    stated.clusterId === file.clusterId &&
+    stated.directoryId === file.directoryId &&
+    stated.madeAs === file.madeAs
+  );
 }
 
 function nobodyYet({ replicas }: NodeConfig): LogLater {

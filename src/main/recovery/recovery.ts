@@ -14,7 +14,7 @@ import {
   segmentName,
 } from '../../shared/log/segment.js';
 import type { SpaceFacts } from '../../shared/log/space-facts.js';
-import { type Hole, type State, StateReader } from '../../shared/log/state.js';
+import { type Hole, type State, type StateOwner, StateReader } from '../../shared/log/state.js';
 import type { Lsn, Sequence } from '../../shared/position.js';
 import { nextTurn } from '../runtime/turns.js';
 import { type Disk, type DiskFile, readSmallFile } from '../segments/disk.js';
@@ -22,7 +22,7 @@ import { EMPTY, headOf, isZero, type SegmentHead, searchBehind } from '../segmen
 import { keepCopy, settleTail } from '../segments/log-end.js';
 import type { Segment } from '../segments/segments.js';
 import { type BadPlace, walkOver, walkSegment } from '../segments/walk.js';
-import { readDirectory } from './log-directory.js';
+import { type LogDirectory, readDirectory } from './log-directory.js';
 import { corrupt, holesOutside, Replay } from './replay.js';
 
 export const STATE_FILES = ['state-0', 'state-1'] as const;
@@ -61,6 +61,8 @@ export interface Recovered {
   /** Files of segments without an entry behind the end: to be removed after the next state. */
   readonly empty: readonly string[];
   readonly stateGeneration: number;
+  /** Whose it is, as a state says that says all else here, too; undefined: none does. */
+  readonly stated: StateOwner | undefined;
   readonly torn: TornTail | undefined;
   readonly holes: readonly Hole[];
   /** Segments before the state's LSN that are not there: which entries they held is not known. */
@@ -105,7 +107,7 @@ async function readLog(
   strictTail: boolean,
   isHanded: boolean,
 ): Promise<Recovered | undefined> {
-  const state = await newestState(disk, dir);
+  const { state, isWhole } = await readStates(disk, dir);
   const found = await readDirectory(disk, dir, state, segmentBytes);
   const { segments, spares, leftovers } = found;
   const replay = new Replay(state, isHanded);
@@ -120,6 +122,7 @@ async function readLog(
       torn: undefined,
       missing: [],
       holes: [],
+      stated: undefined,
     };
     const report = undefined;
     return { ...fresh, segments, spares, leftovers, stateGeneration, isDamageNew: false, report };
@@ -129,8 +132,10 @@ async function readLog(
   const tail = await new Scan(disk, dir, salt, segments, replay, state, strictTail).run();
   if (!tail) return undefined;
   replay.finish();
+  const isSame = isWhole && replay.holes.length === known && saysAll(state!, found, tail);
   return {
     ...tail,
+    stated: isSame ? state : undefined,
     spaces: [...replay.spaces.values()],
     nodeSequence: replay.nodeSequence,
     segments,
@@ -144,8 +149,35 @@ async function readLog(
   };
 }
 
+/** Nothing stands behind the state, nothing is to be removed, and the log is as it lists it. */
+function saysAll(state: State, { segments, leftovers, missing }: LogDirectory, tail: Tail) {
+  const { end, torn, empty } = tail;
+  const isAtEnd = state.lsn === end && state.durableLsn === end && !torn;
+  const last = segments.at(-1)!;
+  // The next one is made ahead, and stays.
+  const next = segmentName(last.start + last.size);
+  const isClean = leftovers.length + missing.length === 0 && empty.every((name) => name === next);
+  const isListed = ({ start, size, end: last }: Segment, at: number): boolean => {
+    const listed = state.segments[at];
+    return listed?.start === start && listed.size === size && listed.end === last;
+  };
+  const isSame = segments.length === state.segments.length && segments.every(isListed);
+  // One that holds nothing yet is made anew.
+  return isAtEnd && isClean && isSame && last.start < end;
+}
+
 /** The valid state of the higher generation, read in turns; undefined where neither is valid. */
 export async function newestState(disk: Disk, dir: string): Promise<State | undefined> {
+  return (await readStates(disk, dir)).state;
+}
+
+interface ReadStates {
+  readonly state: State | undefined;
+  /** Both files are there and valid, and of this release: where one is lost, the other one is. */
+  readonly isWhole: boolean;
+}
+
+async function readStates(disk: Disk, dir: string): Promise<ReadStates> {
   const found: StateReader[] = [];
   let unreadable: unknown;
   for (const name of STATE_FILES) {
@@ -162,11 +194,13 @@ export async function newestState(disk: Disk, dir: string): Promise<State | unde
       while (reader.rows(SPACES_A_TURN)) await nextTurn();
       return reader.finish();
     });
-    if (state) return state;
+    if (!state) continue;
+    const isWhole = found.length === STATE_FILES.length && found.every((one) => one.isCurrent);
+    return { state, isWhole: isWhole && reader === found[0] };
   }
   // It may be that the disk is away for a moment, and that both are whole.
   if (unreadable) throw unreadable;
-  return undefined;
+  return { state: undefined, isWhole: false };
 }
 
 /** The other generation, or the whole log, says the same; a newer release's is not ours. */

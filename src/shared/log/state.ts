@@ -213,6 +213,11 @@ export class StateReader {
     this.#format = format;
   }
 
+  /** As this release would write it. */
+  get isCurrent(): boolean {
+    return this.#format === FORMAT;
+  }
+
   /** @returns whether there are more rows */
   rows(most: number): boolean {
     const { spaces } = this.#counts;

@@ -50,7 +50,7 @@ test('FAULT-33 an ack that goes back ends the link', async () => {
   await until('it is sent away', () => states.some((s) => s.reason.includes('behind 4')));
   // An ack of another epoch is no ack at all.
   await until('all comes again', () => liar.connections > 1 && liar.last === 5);
-  const rows = [{ handle: liar.handle, epoch: 0, flushed: 5, applied: 5 }];
+  const rows = Float64Array.of(liar.handle, 0, 5, 5);
   liar.send({ kind: 'acks', timestampMs: 0, rows });
   liar.ack(1);
   await until('one is told', () => space.status().replicas[0]!.ackedSequence >= 1);

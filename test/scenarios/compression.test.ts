@@ -7,7 +7,7 @@ import { idOf } from '#src/shared/names.js';
 import { encodeBatchHeader } from '#src/shared/wire/batch.js';
 import { codecOf, featureOf } from '#src/shared/wire/compression.js';
 import { writeFrameHeader } from '#src/shared/wire/frame.js';
-import { FRAME_KINDS } from '#src/shared/wire/protocol.js';
+import { ACK_FLUSHED, FRAME_KINDS } from '#src/shared/wire/protocol.js';
 import { entriesOf } from '../support/batches.js';
 import { at, contentOf, EachTest, until } from '../support/cluster.js';
 import { PRIMARY, WireClient } from '../support/wire-client.js';
@@ -154,7 +154,7 @@ test('a primary that lies about sizes is sent away, and nothing of it is kept', 
   expect(await contentOf(b.space('s'))).toEqual([]);
   const honest = await connected(b, features);
   honest.socket.write(frameOf(packed((real) => real)));
-  expect((await honest.next('acks')).rows).toMatchObject([{ flushed: 40 }]);
+  expect((await honest.next('acks')).rows[ACK_FLUSHED]).toBe(40);
   expect(await contentOf(b.space('s'))).toHaveLength(40);
 });
 

@@ -140,7 +140,7 @@ describe('FAULT-111 an epoch out of reach', () => {
     b.send({
       kind: 'acks',
       timestampMs: 0,
-      rows: [{ handle, epoch: FAR[0], flushed: 3, applied: 0 }],
+      rows: Float64Array.of(handle, FAR[0], 3, 0),
     });
     await until('an ack is told', () => count() === 1);
     b.send({ kind: 'fenced', handle, epoch: FAR[1], leader: undefined });

@@ -123,7 +123,7 @@ test('FAULT-111 a standing answer of one that has promised, and a promise refuse
 
 test('FAULT-111 an ack of a higher epoch', async () => {
   const all = await met();
-  const rows = [{ handle: all.b.handle, epoch: 7, flushed: 3, applied: 3 }];
+  const rows = Float64Array.of(all.b.handle, 7, 3, 3);
   all.b.send({ kind: 'acks', timestampMs: 0, rows });
   await until('it is heard', () => all.fenced.length > 0);
   await expectFenced(all, 7);

@@ -4,7 +4,7 @@ import type { Node } from '#src/main/index.js';
 import { FRAME_HEADER_BYTES, PROTOCOL_VERSION } from '#src/shared/limits.js';
 import { idOf } from '#src/shared/names.js';
 import { writeFrameHeader } from '#src/shared/wire/frame.js';
-import { encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
+import { ACK_FLUSHED, encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
 import { contentOf, makeFolder, openSmall, removeFolder, until } from '../support/cluster.js';
 import { batchFrame, PRIMARY, WireClient } from '../support/wire-client.js';
 
@@ -44,7 +44,7 @@ describe('the wire, seen by a replica', () => {
     const { client, last } = await following();
     expect(last).toBe(0);
     client.socket.write(batchFrame('s', 1, 3));
-    expect((await client.next('acks')).rows).toMatchObject([{ handle: 1, epoch: 1, flushed: 3 }]);
+    expect((await client.next('acks')).rows.slice(0, 3)).toEqual(Float64Array.of(1, 1, 3));
     const frame = batchFrame('s', 4, 9);
     client.socket.write(frame.subarray(0, frame.length - 20));
     client.socket.end();
@@ -53,7 +53,7 @@ describe('the wire, seen by a replica', () => {
     const again = await following();
     expect(again.last).toBe(3);
     again.client.socket.write(frame);
-    expect((await again.client.next('acks')).rows).toMatchObject([{ flushed: 9 }]);
+    expect((await again.client.next('acks')).rows[ACK_FLUSHED]).toBe(9);
     expect(await stored()).toHaveLength(9);
   });
 
@@ -138,9 +138,9 @@ describe('the wire, seen by a replica', () => {
     await client.next('acks');
     const lsn = replica.status().durableLsn;
     client.socket.write(batchFrame('s', 1, 3));
-    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 3 }]);
+    expect((await client.next('acks')).rows[ACK_FLUSHED]).toBe(3);
     client.socket.write(batchFrame('s', 2, 5));
-    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 5 }]);
+    expect((await client.next('acks')).rows[ACK_FLUSHED]).toBe(5);
     expect(await stored()).toHaveLength(5);
     // Of five entries two were new: 64 bytes and a short payload each, and at most marks besides.
     expect(replica.status().durableLsn - lsn).toBeLessThan(2 * 80 + 4 * 65);
@@ -153,7 +153,7 @@ describe('the wire, seen by a replica', () => {
     client.socket.write(batchFrame('s', 5, 6));
     expect(await client.next('nack')).toMatchObject({ handle: 1, epoch: 1, expected: 3 });
     client.socket.write(batchFrame('s', 3, 6));
-    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 6 }]);
+    expect((await client.next('acks')).rows[ACK_FLUSHED]).toBe(6);
     expect(await stored()).toHaveLength(6);
   });
 
@@ -220,7 +220,7 @@ describe('the wire, seen by a replica', () => {
     await again.hello('b');
     expect(await again.follow('s', 1, 2)).toBe(3);
     again.socket.write(batchFrame('s', 4, 5, 2));
-    expect((await again.next('acks')).rows).toMatchObject([{ epoch: 2, flushed: 5 }]);
+    expect((await again.next('acks')).rows.slice(1, 3)).toEqual(Float64Array.of(2, 5));
     expect(await stored()).toHaveLength(5);
   });
 
@@ -240,7 +240,7 @@ describe('the wire, seen by a replica', () => {
     await early.closed;
     const { client } = await following();
     client.socket.write(batchFrame('s', 1, 1));
-    expect((await client.next('acks')).rows).toMatchObject([{ flushed: 1 }]);
+    expect((await client.next('acks')).rows[ACK_FLUSHED]).toBe(1);
   });
 
   test('a primary that dials again replaces its old connection', async () => {
@@ -248,7 +248,7 @@ describe('the wire, seen by a replica', () => {
     const second = await following();
     await first.client.closed;
     second.client.socket.write(batchFrame('s', 1, 1));
-    expect((await second.client.next('acks')).rows).toMatchObject([{ flushed: 1 }]);
+    expect((await second.client.next('acks')).rows[ACK_FLUSHED]).toBe(1);
     await until('one entry', () => replica.space('s').status().durableSequence >= 1);
   });
 });

@@ -115,8 +115,7 @@ export class WireReplica {
 
   /** Says that so much is flushed of the first space that was introduced. */
   ack(flushed: number, applied = 0): void {
-    const handle = this.handle;
-    const rows = [{ handle, epoch: 1, flushed, applied }];
+    const rows = Float64Array.of(this.handle, 1, flushed, applied);
     this.send({ kind: 'acks', timestampMs: Date.now(), rows });
   }
 

@@ -15,6 +15,7 @@ import { loadCodecs } from '../../shared/wire/compression.js';
 import type { FrameBuffers } from '../../shared/wire/frame.js';
 import { checkHello, directoryOf, featuresFor, isCall } from '../../shared/wire/greeting.js';
 import {
+  acksInFrames,
   decodeFrame,
   encodeFrame,
   type Handle,
@@ -491,8 +492,8 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   sendAcks(): void {
-    const rows = this.#receiver.takeAcks(performance.now());
+    const acks = this.#receiver.takeAcks(performance.now());
     const timestampMs = Date.now();
-    for (const part of inFrames(rows)) this.#send({ kind: 'acks', timestampMs, rows: part });
+    for (const rows of acksInFrames(acks)) this.#send({ kind: 'acks', timestampMs, rows });
   }
 }

@@ -25,6 +25,7 @@ import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { FrameBuffers } from '../../shared/wire/frame.js';
 import type { Hello } from '../../shared/wire/protocol.js';
 import type { SpaceState } from '../log/space-table.js';
+import type { RunEnds } from '../log/write/run-ends.js';
 import type { Listener, Sockets } from '../runtime/machine.js';
 import { ReceiverConnection, WITHDRAWN } from './connection.js';
 import type { Directories, ReceiverHost } from './host.js';
@@ -228,14 +229,12 @@ export class ReceiverServer {
     if (this.#buffers.isWanted) this.#makeRoom(nowMs);
   }
 
-  /**
-   * An fdatasync has covered these: one ack frame a connection.
-   * @param ends slot and last sequence of each run, in turn
-   */
-  flushed(ends: readonly number[]): void {
+  /** An fdatasync has covered these: one ack frame a connection. */
+  flushed(ends: RunEnds): void {
     if (this.#connections.size === 0) return;
-    for (let i = 0; i < ends.length; i += 2) {
-      this.#followers[ends[i]!]?.flushed(ends[i]!, ends[i + 1]!);
+    for (let run = 0; run < ends.length; run++) {
+      const slot = ends.slot(run);
+      this.#followers[slot]?.flushed(slot, ends.last(run));
     }
     for (const connection of this.#connections) connection.sendAcks();
   }

@@ -1,9 +1,11 @@
 /** What the log is made with, and what it tells the node. */
+
 import type { EngramError } from '../../shared/errors.js';
 import type { FsyncMode } from '../../shared/log/group-commit.js';
 import type { Lsn } from '../../shared/position.js';
 import type { LogStatus } from './health.js';
 import type { LostAppends } from './lost-appends.js';
+import type { RunEnds } from './write/run-ends.js';
 
 export interface WalOptions {
   readonly mode: FsyncMode;
@@ -19,8 +21,8 @@ export interface WalHooks {
   ackRefusal(): EngramError | undefined;
   /** Why the data directory is not ours any more (row 92). Rejects where that is not known. */
   displaced(): Promise<string | undefined>;
-  /** A group has become durable. @param ends slot and last sequence of each run, in turn */
-  durable(ends: readonly number[]): void;
+  /** A group has become durable. @param ends of its runs; used again for the next one */
+  durable(ends: RunEnds): void;
   /** A new segment has begun. */
   rolled(): void;
   /** Groups were refused for a passing reason: what `tryAppend` had handed out is void. */

@@ -23,6 +23,7 @@ import { LogOutput } from './write/output.js';
 import { PlaceWatch } from './write/place-watch.js';
 import { publishGroup, setAside } from './write/publication.js';
 import type { ReceivedRuns } from './write/received-runs.js';
+import { RunEnds } from './write/run-ends.js';
 import type { SealerPool } from './write/sealer-pool.js';
 import { rejectSettled, type Settled, type TakenEntries } from './write/settled.js';
 
@@ -61,6 +62,8 @@ export class Wal {
   #idleWaiters: (() => void)[] = [];
   readonly #clock = new EntryClock();
   readonly #counts: NodeCounts;
+  /** Of what is published now. */
+  readonly #ends = new RunEnds();
   /** When the turn of the event loop began that stages now. */
   readonly #turn = { ms: 0 };
 
@@ -339,7 +342,8 @@ export class Wal {
   }
 
   #publish(groups: readonly LogGroup[], lsn: Lsn): void {
-    const ends: number[] = [];
+    const ends = this.#ends;
+    ends.clear();
     const nowMs = performance.now();
     for (const group of groups) {
       publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs, ends);

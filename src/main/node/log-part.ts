@@ -2,6 +2,7 @@
  * The log of a node, whole: its files and memory, its only writer, reading, damage, what may go.
  * What later parts of the node are to do about it, they say themselves (`later`).
  */
+
 import { failure } from '../../shared/errors.js';
 import { MAIN_BEAT_MS } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
@@ -14,6 +15,7 @@ import { StateKeeper } from '../log/retention/state-keeper.js';
 import { type SpaceState, SpaceTable } from '../log/space-table.js';
 import { Wal } from '../log/wal.js';
 import { NodeCounts } from '../log/write/counts.js';
+import type { RunEnds } from '../log/write/run-ends.js';
 import { SealerPool } from '../log/write/sealer-pool.js';
 import { LogWriter } from '../log/write/writer.js';
 import type { NodeConfig } from '../options/options.js';
@@ -33,7 +35,7 @@ import { Backups } from './backup.js';
 /** What parts that come later do about the log, and know of it. Until they are there: nothing. */
 export interface LogLater {
   /** As WalHooks. */
-  durable(ends: readonly number[]): void;
+  durable(ends: RunEnds): void;
   /** What was staged is taken back. */
   refused(error: Error): void;
   /** The log takes entries again. */

@@ -7,31 +7,48 @@ import { failure } from '../errors.js';
 import { HEARTBEAT_MS } from '../limits.js';
 import type { Epoch, Sequence, Slot } from '../position.js';
 import type { ReadBatch } from '../wire/batch.js';
-import type { AckRow, Handle, HeartbeatRow, PositionRow, VerdictRow } from '../wire/protocol.js';
+import {
+  ACK_APPLIED,
+  ACK_EPOCH,
+  ACK_FIELDS,
+  ACK_FLUSHED,
+  ACK_HANDLE,
+  type Handle,
+  type HeartbeatRow,
+  type PositionRow,
+  type VerdictRow,
+} from '../wire/protocol.js';
 
 /** What of a batch decides. */
 export type JudgedBatch = Pick<ReadBatch, 'spaceId' | 'epoch' | 'startSequence' | 'entryCount'>;
 
-/** One space as this connection follows it. */
-interface Followed {
-  readonly handle: Handle;
-  readonly slot: Slot;
-  readonly epoch: Epoch;
-  /** Last sequence staged here, from this connection or before it. */
-  received: Sequence;
-  flushed: Sequence;
-  applied: Sequence;
-  /** As the position said that the primary judged. */
-  readonly toldApplied: Sequence;
-  /** The primary's verdict was `continue`. */
-  isStreaming: boolean;
-  /** The received sequence that the last heartbeat told. */
-  told: Sequence;
-  /** A higher epoch is known: nothing more is taken from here, and nothing acknowledged. */
-  isFenced: boolean;
-  /** It is to be acknowledged. */
-  isDue: boolean;
-}
+/**
+ * One space as this connection follows it: a row by its number here, one cache line. Of thousands
+ * that a commit was of, objects would be in no cache.
+ */
+const FIELDS = 8;
+const HANDLE = 0;
+const EPOCH = 1;
+/** Last sequence staged here, from this connection or before it. */
+const RECEIVED = 2;
+const FLUSHED = 3;
+const APPLIED = 4;
+/** As the position said that the primary judged. */
+const TOLD_APPLIED = 5;
+/** The received sequence that the last heartbeat told. */
+const TOLD = 6;
+const FLAGS = 7;
+
+/** The primary's verdict was `continue`. */
+const STREAMING = 1;
+/** A higher epoch is known: nothing more is taken from here, and nothing acknowledged. */
+const FENCED_OFF = 2;
+/** It is to be acknowledged. */
+const DUE = 4;
+/** The row is one of a space at all. */
+const FOLLOWED = 8;
+
+const FIRST_ROWS = 64;
 
 /** What to do with a batch. `skip`: entries at its head that are here already. */
 export type BatchDecision =
@@ -51,10 +68,12 @@ const DUPLICATE: BatchDecision = { kind: 'duplicate' };
 const FENCED: BatchDecision = { kind: 'fenced' };
 
 export class Receiver {
-  readonly #byHandle = new Map<Handle, Followed>();
+  readonly #byHandle = new Map<Handle, Slot>();
   /** By the number of the space on this node. */
-  readonly #bySlot: (Followed | undefined)[] = [];
-  #ackDue: Followed[] = [];
+  #rows = new Float64Array(FIELDS * FIRST_ROWS);
+  /** Spaces that are to be acknowledged, each once, and some that were and are not any more. */
+  readonly #due: Slot[] = [];
+  #dueCount = 0;
   readonly #readTimeoutMs: number;
   #lastHeardMs: number;
   #lastSentMs: number;
@@ -66,28 +85,44 @@ export class Receiver {
     this.#lastSentMs = nowMs;
   }
 
+  /** Where the row of the space begins; -1: it is not followed. */
+  #rowOf(slot: Slot | undefined): number {
+    if (slot === undefined) return -1;
+    const row = FIELDS * slot;
+    return row < this.#rows.length && this.#has(row, FOLLOWED) ? row : -1;
+  }
+
+  #has(row: number, flag: number): boolean {
+    return (this.#rows[row + FLAGS]! & flag) !== 0;
+  }
+
+  #set(row: number, flag: number, isSet: boolean): void {
+    const flags = this.#rows[row + FLAGS]!;
+    this.#rows[row + FLAGS] = isSet ? flags | flag : flags & ~flag;
+  }
+
   /** The space is registered here and stands at `row`'s position. */
-  follow(slot: Slot, row: PositionRow, epoch: Epoch): void {
-    const before = this.#bySlot[slot];
-    // Introduced anew, for other members: what is streamed goes on where it stands.
-    const isStreamed = before?.isStreaming && !before.isFenced;
-    if (isStreamed && before.handle === row.handle && before.epoch === epoch) return;
-    const { sequence } = row.position;
-    const followed: Followed = {
-      handle: row.handle,
-      slot,
-      epoch,
-      received: sequence,
-      flushed: sequence,
-      applied: row.applied,
-      toldApplied: row.applied,
-      isStreaming: false,
-      told: sequence,
-      isFenced: false,
-      isDue: false,
-    };
-    this.#byHandle.set(row.handle, followed);
-    this.#bySlot[slot] = followed;
+  follow(slot: Slot, { handle, position, applied }: PositionRow, epoch: Epoch): void {
+    const before = this.#rowOf(slot);
+    if (before >= 0) {
+      // Introduced anew, for other members: what is streamed goes on where it stands.
+      const isSame = this.#rows[before + HANDLE] === handle && this.#rows[before + EPOCH] === epoch;
+      const isStreamed = this.#has(before, STREAMING) && !this.#has(before, FENCED_OFF);
+      if (isStreamed && isSame) return;
+      this.#byHandle.delete(this.#rows[before + HANDLE]!);
+    }
+    const row = FIELDS * slot;
+    if (row >= this.#rows.length) this.#grow(row + FIELDS);
+    this.#byHandle.set(handle, slot);
+    const { sequence } = position;
+    const fields = [handle, epoch, sequence, sequence, applied, applied, sequence, FOLLOWED];
+    this.#rows.set(fields, row);
+  }
+
+  #grow(fields: number): void {
+    const rows = new Float64Array(Math.max(fields, 2 * this.#rows.length));
+    rows.set(this.#rows);
+    this.#rows = rows;
   }
 
   /**
@@ -95,13 +130,18 @@ export class Receiver {
    * Throws ProtocolViolation where it could not.
    */
   verdict(row: VerdictRow): { readonly slot: Slot; readonly epoch: Epoch } | undefined {
-    const followed = this.#byHandle.get(row.handle);
-    if (followed) followed.isStreaming = row.verdict === 'continue';
-    // Before its verdict the primary takes no acks: what was told then is told again.
-    if (followed?.isStreaming && followed.applied > followed.toldApplied) this.#due(followed);
+    const slot = this.#byHandle.get(row.handle);
+    const at = this.#rowOf(slot);
+    if (at >= 0) {
+      const isStreaming = row.verdict === 'continue';
+      this.#set(at, STREAMING, isStreaming);
+      // Before its verdict the primary takes no acks: what was told then is told again.
+      const hasMore = this.#rows[at + APPLIED]! > this.#rows[at + TOLD_APPLIED]!;
+      if (isStreaming && hasMore) this.#makeDue(slot!, at);
+    }
     if (row.verdict !== 'continue' && row.verdict !== 'rewind') return undefined;
-    if (!followed) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
-    return followed;
+    if (at < 0) throw failure('ProtocolViolation', `a verdict on handle ${row.handle}`);
+    return { slot: slot!, epoch: this.#rows[at + EPOCH]! };
   }
 
   /**
@@ -109,10 +149,12 @@ export class Receiver {
    * @returns its handle; undefined where it is not so followed, or is fenced already
    */
   fence(slot: Slot, epochSeen: Epoch): Handle | undefined {
-    const followed = this.#bySlot[slot];
-    if (!followed || followed.isFenced || followed.epoch >= epochSeen) return undefined;
-    followed.isFenced = true;
-    return followed.handle;
+    const row = this.#rowOf(slot);
+    if (row < 0 || this.#has(row, FENCED_OFF) || this.#rows[row + EPOCH]! >= epochSeen) {
+      return undefined;
+    }
+    this.#set(row, FENCED_OFF, true);
+    return this.#rows[row + HANDLE];
   }
 
   /**
@@ -122,74 +164,83 @@ export class Receiver {
    * is not streamed.
    */
   judge(slot: Slot | undefined, batch: JudgedBatch): BatchDecision {
-    const followed = slot === undefined ? undefined : this.#bySlot[slot];
-    if (followed?.isFenced) return FENCED;
-    if (!followed?.isStreaming) {
+    const row = this.#rowOf(slot);
+    if (row >= 0 && this.#has(row, FENCED_OFF)) return FENCED;
+    if (row < 0 || !this.#has(row, STREAMING)) {
       throw failure(
         'ProtocolViolation',
         `a batch of space ${batch.spaceId}, which is not streamed`,
       );
     }
-    const { handle, epoch, received } = followed;
+    const epoch = this.#rows[row + EPOCH]!;
     if (batch.epoch !== epoch) {
       throw failure('Fenced', `a batch of epoch ${batch.epoch}, introduced was ${epoch}`);
     }
-    const last = batch.startSequence + batch.entryCount - 1;
-    if (batch.startSequence > received + 1) {
-      return { kind: 'gap', handle, epoch, expected: received + 1 };
+    const expected = this.#rows[row + RECEIVED]! + 1;
+    if (batch.startSequence === expected) return APPEND;
+    if (batch.startSequence > expected) {
+      return { kind: 'gap', handle: this.#rows[row + HANDLE]!, epoch, expected };
     }
-    if (last <= received) {
-      this.#due(followed);
+    if (batch.startSequence + batch.entryCount <= expected) {
+      this.#makeDue(slot!, row);
       return DUPLICATE;
     }
-    const skip = received + 1 - batch.startSequence;
-    return skip === 0 ? APPEND : { kind: 'append', skip };
+    return { kind: 'append', skip: expected - batch.startSequence };
   }
 
   /** The space behind a handle, while its primary leads as far as is known here. */
   followedSlot(handle: Handle): Slot | undefined {
-    const followed = this.#byHandle.get(handle);
-    return followed && !followed.isFenced ? followed.slot : undefined;
+    const slot = this.#byHandle.get(handle);
+    const row = this.#rowOf(slot);
+    return row >= 0 && !this.#has(row, FENCED_OFF) ? slot : undefined;
   }
 
   /** Entries up to `last` are staged, or no more than those. */
   received(slot: Slot, last: Sequence): void {
-    const followed = this.#bySlot[slot];
-    if (followed) followed.received = last;
+    const row = this.#rowOf(slot);
+    if (row >= 0) this.#rows[row + RECEIVED] = last;
   }
 
   /** An fdatasync has covered the space up to `sequence`. */
   flushed(slot: Slot, sequence: Sequence): void {
-    const followed = this.#bySlot[slot];
-    if (!followed || sequence <= followed.flushed) return;
-    followed.flushed = sequence;
-    this.#due(followed);
+    this.#reached(slot, FLUSHED, sequence);
   }
 
   applied(slot: Slot, sequence: Sequence): void {
-    const followed = this.#bySlot[slot];
-    if (!followed || sequence <= followed.applied) return;
-    followed.applied = sequence;
-    this.#due(followed);
+    this.#reached(slot, APPLIED, sequence);
   }
 
-  #due(followed: Followed): void {
-    if (followed.isDue || followed.isFenced) return;
-    followed.isDue = true;
-    this.#ackDue.push(followed);
+  #reached(slot: Slot, field: number, sequence: Sequence): void {
+    const row = this.#rowOf(slot);
+    if (row < 0 || sequence <= this.#rows[row + field]!) return;
+    this.#rows[row + field] = sequence;
+    this.#makeDue(slot, row);
+  }
+
+  #makeDue(slot: Slot, row: number): void {
+    if (this.#has(row, DUE | FENCED_OFF)) return;
+    this.#set(row, DUE, true);
+    this.#due[this.#dueCount++] = slot;
   }
 
   /** The rows of the next ack frame; empty when nothing is due. */
-  takeAcks(nowMs: number): AckRow[] {
-    const rows: AckRow[] = [];
-    for (const f of this.#ackDue) {
-      f.isDue = false;
-      if (f.isFenced) continue;
-      rows.push({ handle: f.handle, epoch: f.epoch, flushed: f.flushed, applied: f.applied });
+  takeAcks(nowMs: number): Float64Array {
+    const acks = new Float64Array(ACK_FIELDS * this.#dueCount);
+    let at = 0;
+    for (let i = 0; i < this.#dueCount; i++) {
+      const row = FIELDS * this.#due[i]!;
+      const isDue = this.#has(row, DUE) && !this.#has(row, FENCED_OFF);
+      this.#set(row, DUE, false);
+      if (!isDue) continue;
+      acks[at + ACK_HANDLE] = this.#rows[row + HANDLE]!;
+      acks[at + ACK_EPOCH] = this.#rows[row + EPOCH]!;
+      acks[at + ACK_FLUSHED] = this.#rows[row + FLUSHED]!;
+      acks[at + ACK_APPLIED] = this.#rows[row + APPLIED]!;
+      at += ACK_FIELDS;
     }
-    this.#ackDue = [];
-    if (rows.length > 0) this.#lastSentMs = nowMs;
-    return rows;
+    this.#dueCount = 0;
+    if (at > 0) this.#lastSentMs = nowMs;
+    return acks.subarray(0, at);
   }
 
   heard(nowMs: number): void {
@@ -201,12 +252,14 @@ export class Receiver {
     if (nowMs - this.#lastHeardMs >= this.#readTimeoutMs) return { kind: 'drop' };
     if (nowMs - this.#lastSentMs < HEARTBEAT_MS) return undefined;
     this.#lastSentMs = nowMs;
-    const rows: HeartbeatRow[] = [];
-    for (const f of this.#byHandle.values()) {
-      if (f.received === f.told) continue;
-      f.told = f.received;
-      rows.push({ handle: f.handle, sequence: f.received });
+    const told: HeartbeatRow[] = [];
+    for (const [handle, slot] of this.#byHandle) {
+      const row = FIELDS * slot;
+      const sequence = this.#rows[row + RECEIVED]!;
+      if (sequence === this.#rows[row + TOLD]) continue;
+      this.#rows[row + TOLD] = sequence;
+      told.push({ handle, sequence });
     }
-    return { kind: 'heartbeat', rows };
+    return { kind: 'heartbeat', rows: told };
   }
 }

@@ -4,7 +4,7 @@
  * carries them out.
  */
 
-import { failure } from '../errors.js';
+import { assert, failure } from '../errors.js';
 import {
   ACK_FAST_MS,
   ACK_SLOW_MS,
@@ -21,7 +21,14 @@ import {
 } from '../limits.js';
 import { GIVEN_UP, type LossCause, lossCauseOf } from '../memory/loss-cause.js';
 import type { Epoch, Sequence } from '../position.js';
-import type { AckRow, Handle, PositionRow } from '../wire/protocol.js';
+import {
+  ACK_APPLIED,
+  ACK_EPOCH,
+  ACK_FLUSHED,
+  ACK_HANDLE,
+  type Handle,
+  type PositionRow,
+} from '../wire/protocol.js';
 import type { LinkReport, LinkState } from './control.js';
 import { Flight } from './flight.js';
 
@@ -76,12 +83,13 @@ export type SenderEffect =
   | { readonly kind: 'report' };
 
 /** How far one space has come on this replica. */
-interface SpaceProgress {
-  readonly epoch: Epoch;
-  sent: Sequence;
-  flushed: Sequence;
-  applied: Sequence;
-}
+const FIELDS = 4;
+/** 0: the space is not streamed. */
+const EPOCH = 0;
+const SENT = 1;
+const FLUSHED = 2;
+const APPLIED = 3;
+const FIRST_ROWS = 64;
 
 /** The breaker is open: one line, as any state's reason. */
 function spent(failures: number, last: string): string {
@@ -118,8 +126,8 @@ export class Sender {
   #lastHeardMs = 0;
   #lastWroteMs = 0;
   #lastBeatMs = 0;
-  /** By handle. */
-  #spaces: (SpaceProgress | undefined)[] = [];
+  /** By handle: there are as many as a node has spaces. */
+  #rows = new Float64Array(FIELDS * FIRST_ROWS);
   #streams = 0;
   readonly #flight = new Flight();
 
@@ -295,7 +303,7 @@ export class Sender {
     }
     const cause = lossCauseOf(reason, code);
     this.linkLost(cause, this.#flight.batches);
-    this.#spaces = [];
+    this.#rows.fill(0);
     this.#streams = 0;
     this.#flight.clear();
     this.#frameBytes = Math.min(FRAME_FIRST_BYTES, this.#options.catchUpBatchBytes);
@@ -333,26 +341,40 @@ export class Sender {
   /** The replica has told where it stands and may have batches of this epoch. */
   join(row: PositionRow, epoch: Epoch): void {
     const { sequence } = row.position;
-    if (!this.#spaces[row.handle]) this.#streams++;
-    const { applied } = row;
-    this.#spaces[row.handle] = { epoch, sent: sequence, flushed: sequence, applied };
+    const at = FIELDS * row.handle;
+    if (at >= this.#rows.length) {
+      const rows = new Float64Array(Math.max(at + FIELDS, 2 * this.#rows.length));
+      rows.set(this.#rows);
+      this.#rows = rows;
+    }
+    if (this.#rowOf(row.handle) < 0) this.#streams++;
+    this.#rows.set([epoch, sequence, sequence, row.applied], at);
+  }
+
+  /** Where the row of a space begins; -1: it is not streamed, or there is none. */
+  #rowOf(handle: Handle): number {
+    const at = FIELDS * handle;
+    return at < this.#rows.length && this.#rows[at + EPOCH]! > 0 ? at : -1;
   }
 
   /** The space goes to this replica no more; what is in flight of it frees its window. */
   leave(handle: Handle, nowMs: number): void {
-    if (this.#spaces[handle]) this.#streams--;
-    this.#spaces[handle] = undefined;
+    const at = this.#rowOf(handle);
+    if (at >= 0) this.#streams--;
+    if (at >= 0) this.#rows[at + EPOCH] = 0;
     this.shrinkFlight(nowMs);
   }
 
   /** The last sequence handed to the socket; undefined where the space is not streamed. */
   sent(handle: Handle): Sequence | undefined {
-    return this.#spaces[handle]?.sent;
+    const at = this.#rowOf(handle);
+    return at < 0 ? undefined : this.#rows[at + SENT];
   }
 
   /** The last sequence flushed there; undefined where the space is not streamed. */
   flushed(handle: Handle): Sequence | undefined {
-    return this.#spaces[handle]?.flushed;
+    const at = this.#rowOf(handle);
+    return at < 0 ? undefined : this.#rows[at + FLUSHED];
   }
 
   /** How many spaces the replica has told its position of. */
@@ -379,38 +401,44 @@ export class Sender {
 
   /** @param bytes of the batch; 0: this is a part of it, and more of them follow */
   batchSent(handle: Handle, last: Sequence, bytes: number, nowMs: number): void {
-    const space = this.#spaces[handle]!;
+    const at = this.#rowOf(handle);
+    assert(at >= 0, 'a batch of a space that is not streamed');
     // After a nack entries go out again: what was sent stays sent.
-    space.sent = Math.max(space.sent, last);
+    this.#rows[at + SENT] = Math.max(this.#rows[at + SENT]!, last);
     this.#flight.add(handle, last, bytes, nowMs);
   }
 
   /**
-   * Takes one row of an ack. @returns whether anything moved
+   * Takes one row of an ack, which begins at `at`. @returns whether anything moved
    * Throws ProtocolViolation for an ack of what was never sent, or one that goes back (row 33).
    */
-  acked(row: AckRow, nowMs: number): boolean {
-    const space = this.#spaces[row.handle];
-    if (!space || row.epoch !== space.epoch) return false;
-    if (row.flushed > space.sent) {
-      throw failure('ProtocolViolation', `an ack of ${row.flushed}, sent is ${space.sent}`);
+  acked(acks: Float64Array, at: number, nowMs: number): boolean {
+    const rows = this.#rows;
+    const row = this.#rowOf(acks[at + ACK_HANDLE]!);
+    if (row < 0 || acks[at + ACK_EPOCH] !== rows[row + EPOCH]) return false;
+    const flushed = acks[at + ACK_FLUSHED]!;
+    const applied = acks[at + ACK_APPLIED]!;
+    const before = rows[row + FLUSHED]!;
+    if (flushed > rows[row + SENT]!) {
+      throw failure('ProtocolViolation', `an ack of ${flushed}, sent is ${rows[row + SENT]}`);
     }
-    if (row.flushed < space.flushed) {
-      throw failure('ProtocolViolation', `an ack of ${row.flushed} behind ${space.flushed}`);
+    if (flushed < before) {
+      throw failure('ProtocolViolation', `an ack of ${flushed} behind ${before}`);
     }
-    const moved = row.flushed > space.flushed || row.applied > space.applied;
-    if (row.flushed > space.flushed) {
+    const moved = flushed > before || applied > rows[row + APPLIED]!;
+    if (flushed > before) {
       this.#lastAckMs = nowMs;
       this.#checksumsInRow = 0;
     }
-    space.flushed = row.flushed;
-    space.applied = Math.max(space.applied, row.applied);
+    rows[row + FLUSHED] = flushed;
+    rows[row + APPLIED] = Math.max(rows[row + APPLIED]!, applied);
     return moved;
   }
 
   /** The ack is of a higher epoch than the one that is streamed: another node leads (row 111). */
-  isOvertaken({ handle, epoch }: AckRow): boolean {
-    return epoch > (this.#spaces[handle]?.epoch ?? epoch);
+  isOvertaken(acks: Float64Array, at: number): boolean {
+    const row = this.#rowOf(acks[at + ACK_HANDLE]!);
+    return row >= 0 && acks[at + ACK_EPOCH]! > this.#rows[row + EPOCH]!;
   }
 
   /** Frees the window of what is flushed. Replicas flush in the order of arrival, or nearly. */
@@ -419,8 +447,8 @@ export class Sender {
     const { length, batches } = flight;
     let sentMs = 0;
     while (flight.length > 0) {
-      const flushed = this.#spaces[flight.handle]?.flushed;
-      if (flushed !== undefined && flushed < flight.last) break;
+      const row = this.#rowOf(flight.handle);
+      if (row >= 0 && this.#rows[row + FLUSHED]! < flight.last) break;
       sentMs = flight.oldestMs;
       flight.shift();
     }

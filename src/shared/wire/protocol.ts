@@ -86,12 +86,17 @@ export interface VerdictRow {
   readonly next: Sequence;
 }
 
-export interface AckRow {
-  readonly handle: Handle;
-  readonly epoch: Epoch;
-  readonly flushed: Sequence;
-  readonly applied: Sequence;
-}
+/**
+ * Rows of an ack, one behind the other: there is one for each space that a commit was of, so none
+ * of them is an object.
+ */
+export const ACK_FIELDS = 4;
+export const ACK_HANDLE = 0;
+export const ACK_EPOCH = 1;
+export const ACK_FLUSHED = 2;
+export const ACK_APPLIED = 3;
+/** Of a row in a frame. */
+const ACK_BYTES = 24;
 
 /** From a primary: what is durable there. From a replica: what it has received. */
 export interface HeartbeatRow {
@@ -107,7 +112,8 @@ export type StreamFrame =
   | { readonly kind: 'verdicts'; readonly rows: readonly VerdictRow[] }
   /** `body`: batches, each behind its length as u32, header included. */
   | { readonly kind: 'batches'; readonly body: Uint8Array }
-  | { readonly kind: 'acks'; readonly timestampMs: number; readonly rows: readonly AckRow[] }
+  /** `rows`: ACK_FIELDS each. */
+  | { readonly kind: 'acks'; readonly timestampMs: number; readonly rows: Float64Array }
   | {
       readonly kind: 'heartbeat';
       /** For so long the sender's main thread has not moved; 0 while it does (row 75). */
@@ -224,9 +230,12 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
     code: 7,
     write: (w, { timestampMs, rows }) => {
       w.u64(timestampMs);
-      for (const r of rows) w.u32(r.handle).u32(r.epoch).u64(r.flushed).u64(r.applied);
+      for (let at = 0; at < rows.length; at += ACK_FIELDS) {
+        w.u32(rows[at + ACK_HANDLE]!).u32(rows[at + ACK_EPOCH]!);
+        w.u64(rows[at + ACK_FLUSHED]!).u64(rows[at + ACK_APPLIED]!);
+      }
     },
-    read: (r) => ({ kind: 'acks', timestampMs: r.u64(), rows: readRows(r, readAckRow) }),
+    read: (r) => ({ kind: 'acks', timestampMs: r.u64(), rows: readAckRows(r) }),
   },
   heartbeat: {
     code: 8,
@@ -350,6 +359,14 @@ export function inFrames<T>(rows: readonly T[]): T[][] {
   return parts;
 }
 
+/** The same for rows of acks. */
+export function acksInFrames(rows: Float64Array): Float64Array[] {
+  const parts: Float64Array[] = [];
+  const most = ACK_FIELDS * ROWS_PER_FRAME;
+  for (let i = 0; i < rows.length; i += most) parts.push(rows.subarray(i, i + most));
+  return parts;
+}
+
 /** Introductions in parts that any frame holds, the longest names and members included. */
 export function spacesInFrames(rows: readonly SpaceRow[]): SpaceRow[][] {
   return partsBySize(rows, (row) => {
@@ -430,6 +447,14 @@ function readHeartbeatRow(r: ByteReader): HeartbeatRow {
   return { handle: r.u32(), sequence: r.u64() };
 }
 
-function readAckRow(r: ByteReader): AckRow {
-  return { handle: r.u32(), epoch: r.u32(), flushed: r.u64(), applied: r.u64() };
+/** What is no whole row is left over, and refused for that. */
+function readAckRows(r: ByteReader): Float64Array {
+  const rows = new Float64Array(ACK_FIELDS * Math.floor(r.left / ACK_BYTES));
+  for (let at = 0; at < rows.length; at += ACK_FIELDS) {
+    rows[at + ACK_HANDLE] = r.u32();
+    rows[at + ACK_EPOCH] = r.u32();
+    rows[at + ACK_FLUSHED] = r.u64();
+    rows[at + ACK_APPLIED] = r.u64();
+  }
+  return rows;
 }

@@ -11,7 +11,7 @@ import {
   spaceShipped,
 } from '../../shared/memory/metric-words.js';
 import { ReplicaProgress } from '../../shared/memory/slab.js';
-import type { Epoch } from '../../shared/position.js';
+import type { Epoch, Slot } from '../../shared/position.js';
 import {
   type FrameBuilder,
   PART_BYTES,
@@ -19,7 +19,15 @@ import {
   PART_LAST,
   PART_SLOT,
 } from '../../shared/wire/batches/frame-builder.js';
-import type { AckRow, Handle, PositionRow } from '../../shared/wire/protocol.js';
+import {
+  ACK_APPLIED,
+  ACK_EPOCH,
+  ACK_FIELDS,
+  ACK_FLUSHED,
+  ACK_HANDLE,
+  type Handle,
+  type PositionRow,
+} from '../../shared/wire/protocol.js';
 
 export class CountedSender extends Sender {
   readonly #words: CounterWords;
@@ -27,8 +35,6 @@ export class CountedSender extends Sender {
   readonly #aheadMs: number;
   /** At the other end last; '': not known to this thread. */
   #directoryId: string | undefined = '';
-  /** Entries that were acknowledged, and not counted yet. */
-  #acked = 0;
 
   /** @param aheadMs of the main thread's clock against this one's */
   constructor(start: ShipperStart, aheadMs: number) {
@@ -96,18 +102,33 @@ export class CountedSender extends Sender {
     this.#words.add(SHIPPER_COUNTER.entriesSent, entries);
   }
 
-  override acked(row: AckRow, nowMs: number): boolean {
-    const before = this.flushed(row.handle) ?? 0;
-    const hasMoved = super.acked(row, nowMs);
-    if (hasMoved) this.#acked += row.flushed - before;
-    return hasMoved;
-  }
-
-  /** What the acks of a frame have freed; they are counted together. */
-  override shrinkFlight(nowMs: number): void {
-    if (this.#acked > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, this.#acked);
-    this.#acked = 0;
-    super.shrinkFlight(nowMs);
+  /**
+   * Takes the rows of an ack frame; what they free is counted together. @returns whether any moved
+   * @param overtaken told of a space that is acknowledged in a higher epoch
+   */
+  takeAcks(
+    acks: Float64Array,
+    nowMs: number,
+    overtaken: (slot: Slot, epoch: Epoch) => void,
+  ): boolean {
+    let moved = false;
+    let entries = 0;
+    for (let at = 0; at < acks.length; at += ACK_FIELDS) {
+      const slot = acks[at + ACK_HANDLE]!;
+      if (this.isOvertaken(acks, at)) overtaken(slot, acks[at + ACK_EPOCH]!);
+      const before = this.flushed(slot);
+      if (!this.acked(acks, at, nowMs)) continue;
+      moved = true;
+      const flushed = acks[at + ACK_FLUSHED]!;
+      const applied = acks[at + ACK_APPLIED]!;
+      entries += flushed - before!;
+      this.#progress.setFlushed(slot, flushed);
+      if (applied !== this.#progress.applied(slot)) this.#progress.setApplied(slot, applied);
+      if (flushed > this.#progress.received(slot)) this.#progress.setReceived(slot, flushed);
+    }
+    if (entries > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, entries);
+    this.shrinkFlight(nowMs);
+    return moved;
   }
 
   /** So many of the entries sent were read back from segments. */

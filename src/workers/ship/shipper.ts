@@ -31,7 +31,6 @@ import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { agreedCodec } from '../../shared/wire/compression.js';
 import { FrameAssembler } from '../../shared/wire/frame.js';
 import {
-  type AckRow,
   decodeFrame,
   encodeFrame,
   type Frame,
@@ -452,22 +451,10 @@ export class Shipper {
     this.#questions.ask(spaces, isOpen ? 'open' : isAway ? 'away' : 'dialled');
   }
 
-  #acked(rows: readonly AckRow[]): void {
-    let moved = false;
-    const now = performance.now();
-    for (const row of rows) {
-      if (this.#sender.isOvertaken(row)) {
-        this.#tell({ kind: 'fenced', slot: row.handle, epoch: row.epoch, leader: undefined });
-      }
-      if (!this.#sender.acked(row, now)) continue;
-      moved = true;
-      this.#progress.setFlushed(row.handle, row.flushed);
-      this.#progress.setApplied(row.handle, row.applied);
-      if (row.flushed > this.#progress.received(row.handle)) {
-        this.#progress.setReceived(row.handle, row.flushed);
-      }
-    }
-    this.#sender.shrinkFlight(now);
+  #acked(acks: Float64Array): void {
+    const moved = this.#sender.takeAcks(acks, performance.now(), (slot, epoch) =>
+      this.#tell({ kind: 'fenced', slot, epoch, leader: undefined }),
+    );
     if (moved) this.#memory.wakeMain();
   }
 

@@ -111,7 +111,7 @@ describe('the link to a replica', () => {
     };
     expect(beatsUntil(15_999)).toEqual([]);
     // Each acknowledgement gives it time again.
-    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 15_999);
+    sender.acked(Float64Array.of(1, 1, 5, 0), 0, 15_999);
     sender.shrinkFlight(15_999);
     expect(beatsUntil(30_998)).toEqual([]);
     expect(beatsUntil(30_999)).toContain('drop');
@@ -219,7 +219,7 @@ describe('the link to a replica', () => {
       sender.join(position(0), 1);
       if (isAcked) {
         sender.batchSent(1, 5, 100, 0);
-        sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 0);
+        sender.acked(Float64Array.of(1, 1, 5, 0), 0, 0);
       }
       sender.step(broken, 0, 0);
       sender.tick(100_000, false, 0);
@@ -237,7 +237,7 @@ describe('the link to a replica', () => {
     let last = 0;
     for (const tookMs of [10, 10, 500, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000]) {
       sender.batchSent(1, ++last, 100, 0);
-      sender.acked({ handle: 1, epoch: 1, flushed: last, applied: 0 }, tookMs);
+      sender.acked(Float64Array.of(1, 1, last, 0), 0, tookMs);
       sender.shrinkFlight(tookMs);
       sizes.push(sender.frameBytes / 1024);
     }
@@ -265,13 +265,13 @@ describe('the link to a replica', () => {
     const sender = open();
     sender.join(position(10), 1);
     sender.batchSent(1, 20, 500, 0);
-    expect(sender.acked({ handle: 1, epoch: 1, flushed: 15, applied: 0 }, 0)).toBe(true);
-    const back = { handle: 1, epoch: 1, flushed: 14, applied: 0 };
-    expect(() => sender.acked(back, 0)).toThrow(/ProtocolViolation/);
-    const ahead = { handle: 1, epoch: 1, flushed: 21, applied: 0 };
-    expect(() => sender.acked(ahead, 0)).toThrow(/ProtocolViolation/);
-    expect(sender.acked({ handle: 1, epoch: 2, flushed: 99, applied: 0 }, 0)).toBe(false);
-    expect(sender.acked({ handle: 9, epoch: 1, flushed: 99, applied: 0 }, 0)).toBe(false);
+    expect(sender.acked(Float64Array.of(1, 1, 15, 0), 0, 0)).toBe(true);
+    const back = Float64Array.of(1, 1, 14, 0);
+    expect(() => sender.acked(back, 0, 0)).toThrow(/ProtocolViolation/);
+    const ahead = Float64Array.of(1, 1, 21, 0);
+    expect(() => sender.acked(ahead, 0, 0)).toThrow(/ProtocolViolation/);
+    expect(sender.acked(Float64Array.of(1, 2, 99, 0), 0, 0)).toBe(false);
+    expect(sender.acked(Float64Array.of(9, 1, 99, 0), 0, 0)).toBe(false);
   });
 
   test('the window closes with what is in flight and opens with what is flushed', () => {
@@ -281,10 +281,10 @@ describe('the link to a replica', () => {
     expect(sender.hasWindow).toBe(true);
     sender.batchSent(1, 9, 600, 0);
     expect([sender.hasWindow, sender.isDrained]).toEqual([false, false]);
-    sender.acked({ handle: 1, epoch: 1, flushed: 5, applied: 0 }, 0);
+    sender.acked(Float64Array.of(1, 1, 5, 0), 0, 0);
     sender.shrinkFlight(0);
     expect(sender.hasWindow).toBe(true);
-    sender.acked({ handle: 1, epoch: 1, flushed: 9, applied: 0 }, 0);
+    sender.acked(Float64Array.of(1, 1, 9, 0), 0, 0);
     sender.shrinkFlight(0);
     expect(sender.isDrained).toBe(true);
   });

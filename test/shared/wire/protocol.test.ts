@@ -76,7 +76,7 @@ const FRAMES: PlainFrame[] = [
   {
     kind: 'acks',
     timestampMs: 1_700_000_000_000,
-    rows: [{ handle: 1, epoch: 1, flushed: 9, applied: 8 }],
+    rows: Float64Array.of(1, 1, 9, 8),
   },
   {
     kind: 'heartbeat',

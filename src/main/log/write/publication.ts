@@ -36,6 +36,7 @@ import type { Epoch, EpochStart, Lsn, Position, Sequence, Slot } from '../../../
 import type { Segments } from '../../segments/segments.js';
 import { type SpaceState, type SpaceTable, wakeDurableWaits } from '../space-table.js';
 import type { LogGroup, RunNews, RunTable } from './open-group.js';
+import type { RunEnds } from './run-ends.js';
 
 const NO_BEGINS: readonly EpochStart[] = [];
 const NO_SETS: readonly MembersRow[] = [];
@@ -142,7 +143,7 @@ function membersRows(
 
 /**
  * The group is durable: its runs and, unless it was given up before, its slab are published.
- * @param ends gets slot and last sequence of each run, in turn
+ * @param ends gets the last sequence of each run
  */
 export function publishGroup(
   group: LogGroup,
@@ -150,7 +151,7 @@ export function publishGroup(
   segments: Segments,
   spaces: SpaceTable,
   nowMs: number,
-  ends: number[],
+  ends: RunEnds,
 ): void {
   const { slab, aside, previousEnd, startLsn: start, bytes, runs, entries } = group;
   const { rows, times } = spaces;
@@ -180,7 +181,7 @@ export function publishGroup(
     indexing.add(slot, first, count, offset, size);
     memory.setDurable(slot, last);
     if (rows.isShipped(slot)) times[slot]!.add(first, last, size, nowMs, rowsMax);
-    ends.push(slot, last);
+    ends.add(slot, last);
     if (!space) continue;
     if (!aside) news = newsOf(group, run, space);
     if (news) {

@@ -35,6 +35,7 @@ interface Exports {
   readonly memory: { readonly buffer: ArrayBuffer };
   seal(at: number, end: number, stop: number, ...facts: number[]): number;
   check(at: number, end: number, ...facts: number[]): number;
+  look(at: number, end: number, most: number, largest: number): number;
 }
 
 /** The engine's own; a host may have switched it off. */
@@ -119,6 +120,14 @@ export class EntriesKernel {
     this.epoch = this.#words[EPOCH]!;
     this.crc = this.#words[CRC]!;
     return this.#words[DONE]!;
+  }
+
+  /**
+   * Looks at received entries of any spaces from `at` on: at most `most`, none beyond `end`.
+   * @returns the bytes of those that are sound by themselves, until one is not or says who counts
+   */
+  look(bytes: Uint8Array, at: number, end: number, most: number, largest: number): number {
+    return this.#exports.look(ENTRIES, this.#take(bytes, at, end), most, largest) - ENTRIES;
   }
 
   /** @returns where the piece ends that was taken in */

@@ -4,7 +4,7 @@
  * Synchronous and without allocation per entry; runs in the pool or on the main thread.
  */
 
-import { copyBytes } from '../bytes.js';
+import { copyBytes, type SpaceIdWords } from '../bytes.js';
 import { assert } from '../errors.js';
 import { areSmall, entriesKernel, type KernelOf } from '../kernel/entries.js';
 import {
@@ -36,6 +36,8 @@ import { readPayloadSize, sealedCrc, sealLocal, stampPlace } from './entry.js';
 
 /** Of a run that is shorter a shipper sums what it sends: it may go out with others. */
 const SUMMED_FROM_BYTES = 4 * 1024;
+
+const NO_ID: SpaceIdWords = [0, 0, 0, 0];
 
 /** What the main thread asks of a sealer. */
 export interface SealJob {
@@ -124,7 +126,8 @@ export class Sealer {
   #finishRun(slab: Slab, row: number, job: SealJob, marks: number): number {
     const { bytes, view, runs } = slab;
     const received = runs[row + RUN_RECEIVED] === 1;
-    const id = this.#memory.spaceId(runs[row + RUN_SLOT]!);
+    // What came sealed has its own, and there are as many runs as spaces.
+    const id = received ? NO_ID : this.#memory.spaceId(runs[row + RUN_SLOT]!);
     const count = runs[row + RUN_COUNT]!;
     const end = runs[row + RUN_OFFSET]! + runs[row + RUN_BYTES]!;
     let at = runs[row + RUN_OFFSET]!;

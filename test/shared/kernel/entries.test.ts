@@ -19,6 +19,7 @@ import {
   RUN_CRC,
 } from '#src/shared/memory/slab.js';
 import { checkEntries, type ReadBatch } from '#src/shared/wire/batch.js';
+import { BatchRuns } from '#src/shared/wire/batches/mixed-batch.js';
 import { COMPILED, compiled } from './compile.js';
 
 const ID = idWords('0123456789abcdef0123456789abcdef');
@@ -174,6 +175,23 @@ function told(kernelOf: KernelOf, given: ReturnType<typeof batchOf>, largest: nu
   }
 }
 
+/** The runs of the same entries, as a batch of several spaces has them. */
+function runsTold(kernelOf: KernelOf, given: ReturnType<typeof batchOf>, largest: number): string {
+  const { bytes, view, batch } = given;
+  const { entryCount, totalSize } = batch;
+  const runs = new BatchRuns(bytes, view, 0, totalSize, entryCount, largest, kernelOf);
+  const found: unknown[] = [];
+  try {
+    while (runs.next()) {
+      const { spaceId, epoch, start, end, startSequence, left, holdsMembers } = runs;
+      found.push([spaceId, epoch, start, end, startSequence, runs.entryCount, left, holdsMembers]);
+    }
+  } catch (error) {
+    found.push(String(error));
+  }
+  return JSON.stringify(found);
+}
+
 test('a batch that is looked at many entries at a time is judged as one by one', () => {
   const wrong = fc.record<Wrong>({
     at: fc.nat(300),
@@ -201,6 +219,7 @@ test('a batch that is looked at many entries at a time is judged as one by one',
       const found = told(entriesKernel, made, largest);
       seen.add(`${given.what}: ${found.startsWith('good')}`);
       expect(found).toBe(told(oneByOne, made, largest));
+      expect(runsTold(entriesKernel, made, largest)).toBe(runsTold(oneByOne, made, largest));
     }),
     { numRuns: 1_000, seed: 7 },
   );

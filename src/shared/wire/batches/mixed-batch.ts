@@ -6,8 +6,14 @@
  */
 
 import { hexOfWords } from '../../bytes.js';
+import {
+  areSmall,
+  type EntriesKernel,
+  entriesKernel,
+  type KernelOf,
+} from '../../kernel/entries.js';
 import { ENTRY_HEADER_BYTES } from '../../limits.js';
-import { readEpoch, readSequence, readSpaceIdWord } from '../../log/entry.js';
+import { readEpoch, readPayloadSize, readSequence, readSpaceIdWord } from '../../log/entry.js';
 import type { Epoch, Sequence } from '../../position.js';
 import { checkEntry, invalid, isOfMembers, isSequences } from '../batch.js';
 
@@ -17,6 +23,10 @@ export class BatchRuns {
   readonly view: DataView;
   readonly #end: number;
   readonly #maxEntryBytes: number;
+  /** What looks at many of them at once; undefined: it does not pay, or is not there. */
+  readonly #kernel: EntriesKernel | undefined;
+  /** Those before here are sound, and none of them says who counts. */
+  #soundTo = 0;
   /** Entries that no run was made of yet. */
   #left: number;
   readonly spaceWords: [number, number, number, number] = [0, 0, 0, 0];
@@ -29,7 +39,10 @@ export class BatchRuns {
   /** One of its entries says who counts. */
   holdsMembers = false;
 
-  /** @param start where the entries of the batch begin, uncompressed @param end ... and end */
+  /**
+   * @param start where the entries of the batch begin, uncompressed @param end ... and end
+   * @param kernelOf what looks at many at once, where there is such a thing
+   */
   constructor(
     bytes: Uint8Array,
     view: DataView,
@@ -37,6 +50,7 @@ export class BatchRuns {
     end: number,
     entryCount: number,
     maxEntryBytes: number,
+    kernelOf: KernelOf = entriesKernel,
   ) {
     this.bytes = bytes;
     this.view = view;
@@ -45,6 +59,7 @@ export class BatchRuns {
     this.#end = end;
     this.#left = entryCount;
     this.#maxEntryBytes = maxEntryBytes;
+    this.#kernel = areSmall(entryCount, end - start) ? kernelOf() : undefined;
   }
 
   /** 16 bytes, lower-case hex; made when it is asked for. */
@@ -80,13 +95,16 @@ export class BatchRuns {
     this.holdsMembers = false;
     do {
       const known = this.entryCount === 0 ? 0 : this.startSequence + this.entryCount;
-      const size = checkEntry(bytes, view, at, this.#end, this.#maxEntryBytes, known);
+      const isSound = at < this.#soundTo || this.#isSoundAt(at);
+      const size = isSound
+        ? readPayloadSize(view, at)
+        : checkEntry(bytes, view, at, this.#end, this.#maxEntryBytes, known);
       if (this.entryCount === 0) {
         for (let i = 0; i < 4; i++) words[i] = readSpaceIdWord(view, at, i);
         this.startSequence = readSequence(view, at);
         this.epoch = readEpoch(view, at);
       }
-      if (isOfMembers(bytes, view, at, size)) this.holdsMembers = true;
+      if (!isSound && isOfMembers(bytes, view, at, size)) this.holdsMembers = true;
       this.entryCount++;
       this.#left--;
       at += ENTRY_HEADER_BYTES + size;
@@ -96,6 +114,13 @@ export class BatchRuns {
     }
     this.end = at;
     return true;
+  }
+
+  /** Looks on from there, at as many as go at once. @returns whether any is sound */
+  #isSoundAt(at: number): boolean {
+    const looked = this.#kernel?.look(this.bytes, at, this.#end, this.#left, this.#maxEntryBytes);
+    this.#soundTo = at + (looked ?? 0);
+    return at < this.#soundTo;
   }
 
   /** The entry at `at` is of this run, by a header that was not checked yet. */

@@ -82,9 +82,7 @@ function sortedRows(index: SegmentIndex, idOf: (slot: Slot) => string): SpaceStr
   const rows: SpaceStretches[] = [];
   for (const slot of index.slots) {
     const id = idOf(slot);
-    let stretches = 0;
-    index.eachBack(slot, () => stretches++);
-    rows.push({ id, begin: idBegin(id), slot, stretches });
+    rows.push({ id, begin: idBegin(id), slot, stretches: index.countOf(slot) });
   }
   return rows.sort((a, b) => a.begin - b.begin || (a.id < b.id ? -1 : 1));
 }

@@ -29,76 +29,127 @@ interface Settled {
 const NONE = -1;
 const FIRST_ROWS = 64;
 
+/** Of a stretch: its first and last sequence, where it begins, its bytes. */
+const FIELDS = 4;
+const FIRST = 0;
+const LAST = 1;
+const LSN = 2;
+const BYTES = 3;
+
+/** Of a space: the row of its newest stretch and one more (0: it has none), and how many it has. */
+const SPACE_WORDS = 2;
+const NEWEST = 0;
+const COUNT = 1;
+
 /**
  * The stretches of all spaces in the order in which they began, one row each. A space's are chained
- * from the newest back: nothing is made for one of them, however many spaces there are.
+ * from the newest back: nothing is made for one of them, however many spaces there are. What is
+ * looked at together stands together, for of thousands of spaces little is in a cache.
  */
 class StretchRows {
   count = 0;
+  #rows = new Float64Array(FIELDS * FIRST_ROWS);
   /** Row of the stretch before it of the same space; NONE: it is the first. */
-  before = new Int32Array(FIRST_ROWS);
-  first: Float64Array = new Float64Array(FIRST_ROWS);
-  last: Float64Array = new Float64Array(FIRST_ROWS);
-  lsn: Float64Array = new Float64Array(FIRST_ROWS);
-  bytes: Float64Array = new Float64Array(FIRST_ROWS);
-  /** By slot: the row of its newest stretch, and one more; 0: it has none. */
-  #newest = new Int32Array(FIRST_ROWS);
+  #before = new Int32Array(FIRST_ROWS);
+  #spaces = new Int32Array(SPACE_WORDS * FIRST_ROWS);
+  /** By slot: the first sequence, where it has any. */
+  #firsts = new Float64Array(FIRST_ROWS);
 
   newest(slot: Slot): number {
-    return (this.#newest[slot] ?? 0) - 1;
+    return (this.#spaces[SPACE_WORDS * slot + NEWEST] ?? 0) - 1;
   }
 
-  setNewest(slot: Slot, row: number): void {
-    if (slot >= this.#newest.length) {
-      const grown = new Int32Array(2 ** Math.ceil(Math.log2(slot + 1)));
-      grown.set(this.#newest);
-      this.#newest = grown;
-    }
-    this.#newest[slot] = row + 1;
+  /** How many the space has. */
+  countOf(slot: Slot): number {
+    return this.#spaces[SPACE_WORDS * slot + COUNT] ?? 0;
   }
 
-  /** Behind the one at `before`. */
+  /** Of a space that has any. */
+  firstOf(slot: Slot): Sequence {
+    return this.#firsts[slot]!;
+  }
+
+  last(row: number): Sequence {
+    return this.#rows[FIELDS * row + LAST]!;
+  }
+  lsn(row: number): Lsn {
+    return this.#rows[FIELDS * row + LSN]!;
+  }
+  bytes(row: number): number {
+    return this.#rows[FIELDS * row + BYTES]!;
+  }
+
+  /** The stretch goes on up to there. */
+  extend(row: number, last: Sequence, bytes: number): void {
+    this.#rows[FIELDS * row + LAST] = last;
+    this.#rows[FIELDS * row + BYTES] = bytes;
+  }
+
+  /** Behind the one at `before`, the newest; NONE: all that the space had is void. */
   push(slot: Slot, before: number, first: Sequence, last: Sequence, lsn: Lsn, bytes: number): void {
-    if (this.count === this.before.length) this.#grow();
+    if (this.count === this.#before.length) this.#grow();
     const row = this.count++;
-    this.before[row] = before;
-    this.first[row] = first;
-    this.last[row] = last;
-    this.lsn[row] = lsn;
-    this.bytes[row] = bytes;
-    this.setNewest(slot, row);
+    this.#before[row] = before;
+    const at = FIELDS * row;
+    this.#rows[at + FIRST] = first;
+    this.#rows[at + LAST] = last;
+    this.#rows[at + LSN] = lsn;
+    this.#rows[at + BYTES] = bytes;
+    if (slot >= this.#firsts.length) this.#growSpaces(slot);
+    this.#spaces[SPACE_WORDS * slot + NEWEST] = row + 1;
+    if (before === NONE) {
+      this.#firsts[slot] = first;
+      this.#spaces[SPACE_WORDS * slot + COUNT] = 1;
+    } else {
+      this.#spaces[SPACE_WORDS * slot + COUNT]!++;
+    }
+  }
+
+  /** Entries of the space from `first` on are void. */
+  rewind(slot: Slot, first: Sequence): void {
+    let row = this.newest(slot);
+    let count = this.countOf(slot);
+    for (; row !== NONE && this.#rows[FIELDS * row + FIRST]! >= first; row = this.#before[row]!) {
+      count--;
+    }
+    this.#spaces[SPACE_WORDS * slot + NEWEST] = row + 1;
+    this.#spaces[SPACE_WORDS * slot + COUNT] = count;
+    if (row !== NONE) this.#rows[FIELDS * row + LAST] = first - 1;
+  }
+
+  #growSpaces(slot: Slot): void {
+    const length = 2 ** Math.ceil(Math.log2(slot + 1));
+    const spaces = new Int32Array(SPACE_WORDS * length);
+    spaces.set(this.#spaces);
+    this.#spaces = spaces;
+    const firsts = new Float64Array(length);
+    firsts.set(this.#firsts);
+    this.#firsts = firsts;
   }
 
   #grow(): void {
-    const grown = (old: Float64Array): Float64Array => {
-      const twice = new Float64Array(2 * old.length);
-      twice.set(old);
-      return twice;
-    };
-    const before = new Int32Array(2 * this.before.length);
-    before.set(this.before);
-    this.before = before;
-    this.first = grown(this.first);
-    this.last = grown(this.last);
-    this.lsn = grown(this.lsn);
-    this.bytes = grown(this.bytes);
+    const before = new Int32Array(2 * this.#before.length);
+    before.set(this.#before);
+    this.#before = before;
+    const rows = new Float64Array(2 * this.#rows.length);
+    rows.set(this.#rows);
+    this.#rows = rows;
   }
 
   *slots(): IterableIterator<Slot> {
-    for (let slot = 0; slot < this.#newest.length; slot++) if (this.#newest[slot]! > 0) yield slot;
+    for (let slot = 0; slot < this.#firsts.length; slot++) if (this.newest(slot) >= 0) yield slot;
   }
 
   eachBack(slot: Slot, take: (first: Sequence, lsn: Lsn, bytes: number) => void): void {
-    for (let row = this.newest(slot); row !== NONE; row = this.before[row]!) {
-      take(this.first[row]!, this.lsn[row]!, this.bytes[row]!);
+    const rows = this.#rows;
+    for (let row = this.newest(slot); row !== NONE; row = this.#before[row]!) {
+      const at = FIELDS * row;
+      take(rows[at + FIRST]!, rows[at + LSN]!, rows[at + BYTES]!);
     }
   }
 
   stretches(slot: Slot): Stretches {
-    let length = 0;
-    this.eachBack(slot, () => {
-      length += 3;
-    });
+    let length = 3 * this.countOf(slot);
     const found: Stretches = new Array(length).fill(0);
     this.eachBack(slot, (first, lsn, bytes) => {
       length -= 3;
@@ -148,19 +199,18 @@ export class SegmentIndex {
     const rows = this.#rows;
     const row = rows.newest(slot);
     const last = first + count - 1;
-    const known = row === NONE ? 0 : rows.last[row]!;
+    const known = row === NONE ? 0 : rows.last(row);
     if (first <= known) {
       rows.push(slot, NONE, first, last, lsn, bytes);
       return;
     }
-    const begin = row === NONE ? 0 : rows.lsn[row]!;
-    const gap = row === NONE ? -1 : lsn - begin - rows.bytes[row]!;
+    const begin = row === NONE ? 0 : rows.lsn(row);
+    const gap = row === NONE ? -1 : lsn - begin - rows.bytes(row);
     // The more there are, the coarser they become: memory stays bounded, however many spaces.
     const most = INDEX_GAP_BYTES * 4 ** Math.floor(rows.count / INDEX_STRETCHES);
     const isNext = first === known + 1 && gap >= 0 && gap <= most;
     if (isNext && lsn + bytes - begin <= Math.max(INDEX_EVERY_BYTES, most)) {
-      rows.bytes[row] = lsn + bytes - begin;
-      rows.last[row] = last;
+      rows.extend(row, last, lsn + bytes - begin);
     } else {
       rows.push(slot, row, first, last, lsn, bytes);
     }
@@ -186,11 +236,7 @@ export class SegmentIndex {
       lasts[at] = firsts[at]! < first ? first - 1 : 0;
       return;
     }
-    const rows = this.#rows;
-    let row = rows.newest(slot);
-    while (row !== NONE && rows.first[row]! >= first) row = rows.before[row]!;
-    rows.setNewest(slot, row);
-    if (row !== NONE) rows.last[row] = first - 1;
+    this.#rows.rewind(slot, first);
   }
 
   /** Of a settled one; -1: not here. */
@@ -229,17 +275,18 @@ export class SegmentIndex {
 
   first(slot: Slot): Sequence | undefined {
     if (this.#settled) return this.#settled.firsts[this.#at(slot)];
-    let first: Sequence | undefined;
-    for (let row = this.#rows.newest(slot); row !== NONE; row = this.#rows.before[row]!) {
-      first = this.#rows.first[row];
-    }
-    return first;
+    return this.#rows.newest(slot) === NONE ? undefined : this.#rows.firstOf(slot);
   }
 
   last(slot: Slot): Sequence | undefined {
     if (this.#settled) return this.#settled.lasts[this.#at(slot)];
     const row = this.#rows.newest(slot);
-    return row === NONE ? undefined : this.#rows.last[row];
+    return row === NONE ? undefined : this.#rows.last(row);
+  }
+
+  /** How many stretches the space has; 0 where it has settled. */
+  countOf(slot: Slot): number {
+    return this.#rows.countOf(slot);
   }
 
   /** Each stretch of the space, the newest first, without a list; none where it has settled. */

@@ -93,6 +93,12 @@ const MUTANTS: readonly Mutant[] = [
     put: 'this.#cursorKnown ? Math.max(cursor, lsn) : lsn',
   },
   {
+    what: 'a batch that is taken in one pass is believed, whatever it sums up to',
+    file: 'shared/wire/batch.js',
+    find: 'sum.crc === view.getUint32(offset + CRC, true)',
+    put: 'true',
+  },
+  {
     what: 'runs of a batch of several spaces that found no room count as received',
     file: 'main/follow/batch-intake.js',
     find: 'this.#receiver.received(pending.slot(run), pending.first(run) - 1);',

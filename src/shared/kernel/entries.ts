@@ -68,7 +68,8 @@ export class EntriesKernel {
 
   /**
    * Completes staged entries from `at` on, as `sealLocal` does: at most `most`, none beyond `end`,
-   * none behind the one that reaches `stop`. @returns how many
+   * none behind the one that reaches `stop`. @param isSummed whether `crc` goes on over them
+   * @returns how many
    */
   seal(
     bytes: Uint8Array,
@@ -80,13 +81,26 @@ export class EntriesKernel {
     salt: number,
     lsn: number,
     back: number,
+    isSummed: boolean,
   ): number {
     const to = this.#take(bytes, at, end);
     const [id0, id1, id2, id3] = id;
     const until = ENTRIES + stop - at;
     const low = lsn % TWO_32;
     const high = Math.floor(lsn / TWO_32);
-    const facts = [most, id0, id1, id2, id3, salt, low, high, back, this.crc] as const;
+    const facts = [
+      most,
+      id0,
+      id1,
+      id2,
+      id3,
+      salt,
+      low,
+      high,
+      back,
+      this.crc,
+      Number(isSummed),
+    ] as const;
     this.bytes = this.#exports.seal(ENTRIES, to, until, ...facts) - ENTRIES;
     this.crc = this.#words[CRC]!;
     const done = this.#words[DONE]!;

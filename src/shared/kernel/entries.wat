@@ -199,11 +199,13 @@
     (i32.add (i32.add (local.get $at) (i32.const 64)) (local.get $size)))
 
   ;; Completes the headers of staged entries: payload_crc, space id, header_crc, back, place. Ends
-  ;; behind $most entries, at the first that is not all there, and where $stop is reached.
+  ;; behind $most entries, at the first that is not all there, and where $stop is reached. $all goes
+  ;; on over them where $sums says so.
   (func (export "seal")
     (param $at i32) (param $end i32) (param $stop i32) (param $most i32)
     (param $id0 i32) (param $id1 i32) (param $id2 i32) (param $id3 i32)
-    (param $salt i32) (param $low i32) (param $high i32) (param $back i32) (param $all i32)
+    (param $salt i32) (param $low i32) (param $high i32) (param $back i32)
+    (param $all i32) (param $sums i32)
     (result i32)
     (local $n i32) (local $next i32) (local $crc i32) (local $bytes i32)
     (local $head i32) (local $tail i32)
@@ -229,9 +231,11 @@
         (local.set $crc (call $mix (i32.xor (local.get $crc) (local.get $high))))
         (local.set $crc (call $mix (i32.xor (local.get $crc) (local.get $back))))
         (i32.store offset=60 align=1 (local.get $at) (local.get $crc))
-        (local.set $all
-          (call $joined (local.get $all) (local.get $at) (local.get $next)
-            (local.get $head) (local.get $tail)))
+        (if (local.get $sums)
+          (then
+            (local.set $all
+              (call $joined (local.get $all) (local.get $at) (local.get $next)
+                (local.get $head) (local.get $tail)))))
         (local.set $bytes (i32.sub (local.get $next) (local.get $at)))
         (local.set $back (i32.add (local.get $back) (local.get $bytes)))
         (local.set $low (i32.add (local.get $low) (local.get $bytes)))

@@ -138,7 +138,7 @@ export class Sealer {
     let next = at + partBytes;
     let begun = 0;
     let marked = marks;
-    const isSummed = !received && end - at >= SUMMED_FROM_BYTES;
+    const isSummed = !received && end - at >= SUMMED_FROM_BYTES && this.#memory.isShipped;
     let crc = 0;
     const kernel = received || !areSmall(count, end - at) ? undefined : this.#kernelOf();
     for (let n = 0; n < count; ) {
@@ -146,7 +146,7 @@ export class Sealer {
       const back = lsn - job.durableLsn;
       const left = Math.min(count, begun + BATCH_MAX_ENTRIES) - n;
       if (kernel) kernel.crc = crc;
-      const sealed = kernel?.seal(bytes, at, end, next, left, id, job.salt, lsn, back);
+      const sealed = kernel?.seal(bytes, at, end, next, left, id, job.salt, lsn, back, isSummed);
       if (sealed) {
         last = at + kernel!.last;
         at += kernel!.bytes;

@@ -4,7 +4,7 @@
  *
  * One writer for each word:
  *   DURABLE_TICK, MAIN_BEAT, CHECKPOINT_TICK, durable LSN, slab descriptors, space rows: main
- *   ACK_TICK: any shipper (Atomics.add)
+ *   ACK_TICK: any shipper (Atomics.add); IS_SHIPPED: any, once
  *   slab bytes and run tables: the main thread while the group is staged, the sealer that was
  *   handed the group until it answers, nobody from then on
  *   a shipper's progress rows: that shipper
@@ -26,6 +26,7 @@ import {
 } from '../limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
 import { loadLong, storeLong } from './long-words.js';
+import { waitWord } from './wait-word.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
 export const RUN_FIELDS = 8;
@@ -55,6 +56,7 @@ const ACK_TICK = LINE / 4;
 const DURABLE_LSN = (2 * LINE) / 8;
 const MAIN_BEAT = (3 * LINE) / 4;
 const CHECKPOINT_TICK = MAIN_BEAT + 1;
+const IS_SHIPPED = MAIN_BEAT + 2;
 const SLAB_ROWS = 4 * LINE;
 const GENERATION = 0;
 const RUN_TOTAL = 1;
@@ -257,6 +259,15 @@ export class NodeMemory {
 
   get mainBeat(): number {
     return Atomics.load(this.#words, MAIN_BEAT);
+  }
+
+  /** From now on there is a shipper, for which the seal sums. */
+  ship(): void {
+    Atomics.store(this.#words, IS_SHIPPED, 1);
+  }
+
+  get isShipped(): boolean {
+    return this.#words[IS_SHIPPED] === 1;
   }
 
   // --- slabs -------------------------------------------------------------------------------
@@ -478,23 +489,4 @@ export class ReplicaProgress {
   #store(slot: Slot, field: number, sequence: Sequence): void {
     storeLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);
   }
-}
-
-/** `Atomics.waitAsync`, which the ES2023 library does not name yet. */
-interface AtomicsWithWaitAsync {
-  waitAsync(
-    words: Int32Array,
-    index: number,
-    value: number,
-  ): { async: false; value: string } | { async: true; value: Promise<unknown> };
-}
-
-/** undefined when the word has another value already. */
-export function waitWord(
-  words: Int32Array,
-  index: number,
-  seen: number,
-): Promise<unknown> | undefined {
-  const wait = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(words, index, seen);
-  return wait.async ? wait.value : undefined;
 }

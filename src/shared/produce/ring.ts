@@ -23,7 +23,8 @@ import {
   readPayloadSize,
   readType,
 } from '../log/entry.js';
-import { type Slab, waitWord } from '../memory/slab.js';
+import type { Slab } from '../memory/slab.js';
+import { waitWord } from '../memory/wait-word.js';
 import { ANSWER_BYTES } from './answers.js';
 
 const LINE = 16;

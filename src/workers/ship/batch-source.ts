@@ -80,6 +80,7 @@ export class BatchSource {
     this.#reader = reader;
     this.#maxEntryBytes = maxEntryBytes;
     this.#slabBytes = memory.memory.slabBytes;
+    memory.ship();
   }
 
   add(stream: Stream): void {

@@ -55,10 +55,12 @@ function sealedSlab(
   sizes: readonly number[],
   startLsn: number,
   isReceived = false,
+  isShipped = true,
 ) {
   const bytes = sizes.reduce((sum, size) => sum + ENTRY_HEADER_BYTES + size, 0);
   const memory = new NodeMemory(allocateMemory(bytes, 0, 2));
   memory.setSpace(1, ID, 1, 0);
+  if (isShipped) memory.ship();
   const slab = memory.slabs[1]!;
   let at = 0;
   for (const [n, size] of sizes.entries()) {
@@ -117,10 +119,12 @@ test.each([
   }
 });
 
-test('what came sealed, and what is short, is not summed', () => {
+test('what came sealed, what is short, and what nobody ships, is not summed', () => {
   const long = sealedSlab(entriesKernel, Array<number>(1_500).fill(10), 4_096, true);
   expect([long.runs[RUN_CRC], long.marks]).toEqual([NO_CRC, [[74_000, 1_000, NO_CRC]]]);
   expect(sealedSlab(entriesKernel, [10, 20, 30], 4_096).runs[RUN_CRC]).toBe(NO_CRC);
+  const alone = sealedSlab(entriesKernel, Array<number>(90).fill(10), 4_096, false, false);
+  expect(alone.runs[RUN_CRC]).toBe(NO_CRC);
 });
 
 /** What is wrong with one entry of a batch before it is sealed, or a bit of it changed behind. */

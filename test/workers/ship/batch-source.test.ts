@@ -39,6 +39,7 @@ function sealed(
   start: number,
 ): void {
   const places = { staging: slab, target: slab, startLsn: start, durableLsn: start };
+  memory.ship();
   expect(new Sealer(memory).seal({ ...places, runs, bytes, salt: 1 })).toBe(runs);
 }
 

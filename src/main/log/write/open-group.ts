@@ -127,7 +127,9 @@ export class OpenGroup {
     copyBytes(this.slab.bytes, this.bytes, entries);
     if (runs.holdsMembers) this.holdsMembers = true;
     for (let run = 0; run < runs.length; run++) {
-      const [slot, first, count] = [runs.slot(run), runs.first(run), runs.count(run)];
+      const slot = runs.slot(run);
+      const first = runs.first(run);
+      const count = runs.count(run);
       const next = memory.allocated(slot) + 1;
       // Whoever else has added to the space meanwhile: its log stays without a gap, and a double.
       if (first !== next) {

@@ -178,7 +178,7 @@ async function answer(
   }
   request.socket.setTimeout(HTTP_REQUEST_MS);
   const { code, headers, body } = given;
-  const pieces = body instanceof Array ? body : [body];
+  const pieces = typeof body === 'string' || Buffer.isBuffer(body) ? [body] : body;
   const bytes = pieces.reduce((sum, piece) => sum + Buffer.byteLength(piece), 0);
   const length = code === 304 ? {} : { 'content-length': `${bytes}` };
   const plain = { ...SECURITY_HEADERS, 'cache-control': 'no-store' };

@@ -64,14 +64,14 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'a replica acknowledges what it has received, before its fdatasync',
     file: 'shared/link/receiver.js',
-    find: 'followed.received = last;',
-    put: '(followed.received = last, followed.flushed = last, this.#due(followed));',
+    find: 'this.#rows[row + RECEIVED] = last;',
+    put: '(this.#rows[row + RECEIVED] = last, this.#reached(slot, FLUSHED, last));',
   },
   {
     what: 'the gap check is off by one',
     file: 'shared/link/receiver.js',
-    find: 'batch.startSequence > received + 1)',
-    put: 'batch.startSequence > received + 2)',
+    find: 'batch.startSequence > expected)',
+    put: 'batch.startSequence > expected + 1)',
   },
   {
     what: 'a replica tells its position before what it has staged is durable',
@@ -344,7 +344,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'a directory that was emptied counts under its old name (row 108)',
     by: 'roles-sim',
     file: 'shared/members/members.js',
-    find: 'return isUnknown || a.directoryId === b.directoryId;',
+    find: 'return a.directoryId === b.directoryId;',
     put: 'return true;',
   },
   {

@@ -68,12 +68,6 @@ const MUTANTS: readonly Mutant[] = [
     put: '(this.#rows[row + RECEIVED] = last, this.#reached(slot, FLUSHED, last));',
   },
   {
-    what: 'the gap check is off by one',
-    file: 'shared/link/receiver.js',
-    find: 'batch.startSequence > expected)',
-    put: 'batch.startSequence > expected + 1)',
-  },
-  {
     what: 'a replica tells its position before what it has staged is durable',
     file: 'main/lead/roles.js',
     find: 'this.#memory.allocated(space.slot));\n        if (this.#hooks.isInstalling',

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Node } from '#src/main/index.js';
 import { PRE_TRUST_CONNECTIONS_MAX } from '#src/shared/limits.js';
-import { encodeFrame } from '#src/shared/wire/protocol.js';
+import { encodeFrame, type PlainFrame } from '#src/shared/wire/protocol.js';
 import { at, EachTest, heard, openSmall, until } from '../support/cluster.js';
 import { startCommand } from '../support/command-line.js';
 import { freePort } from '../support/etcd.js';
@@ -217,6 +217,42 @@ describe('before trust', () => {
     expect(refusedOf(b, 'auth')).toBeGreaterThan(10);
     expect(told.length).toBeLessThan(10);
     expect(told.find(({ reason }) => reason === 'auth')?.detail).not.toContain(KEY.slice(0, 8));
+  });
+});
+
+describe('in the place of a replica', () => {
+  test('FAULT-45 who has proved nothing says nothing that counts', async () => {
+    const position = { epoch: 9, sequence: 9, headerCrc: 9 };
+    const row = { handle: 1, answer: 'follows', epochSeen: 9, position, applied: 0 } as const;
+    const said: PlainFrame[] = [
+      { kind: 'fenced', handle: 1, epoch: 9, leader: { nodeId: 'x', host: 'x', port: 1 } },
+      { kind: 'positions', rows: [row] },
+      { kind: 'nack', handle: 1, epoch: 1, expected: 1 },
+      { kind: 'answer', id: '0'.repeat(32), known: true, epoch: 9, primary: 'x' },
+      { kind: 'acks', timestampMs: 0, rows: Float64Array.of(1, 1, 1, 1) },
+      { kind: 'heartbeat', stalledMs: 0, rows: [] },
+      { kind: 'ping' },
+    ];
+    const rest = [...said];
+    const stranger = net.createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.once('data', () => {
+        const frame = rest.shift();
+        if (frame) socket.write(encodeFrame(frame));
+      });
+    });
+    await once(stranger.listen(0, '127.0.0.1'), 'listening');
+    world.finally(() => stranger.close());
+    const { port } = stranger.address() as net.AddressInfo;
+    const options = { key: KEY, backoffStepsMs: [10], openConfirmMs: 0, replicas: [at('b', port)] };
+    const a = await world.start('a', options);
+    const links = heard(a, 'replica-state');
+    const space = await a.openSpace('s');
+    for (const { kind } of said) {
+      const told = `ProtocolViolation: a frame ${kind} before`;
+      await until(`${kind} is refused`, () => links.some((link) => link.reason.includes(told)));
+    }
+    expect(await space.append(1, Buffer.from('x'))).toEqual({ sequence: 1, epoch: 1 });
   });
 });
 

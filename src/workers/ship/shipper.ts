@@ -268,6 +268,10 @@ export class Shipper {
   }
 
   #take(frame: Frame): void {
+    // Before its welcome, and its proof with that, it may be anybody.
+    if (!this.#sender.isOpen && frame.kind !== 'welcome' && frame.kind !== 'bye') {
+      throw failure('ProtocolViolation', `a frame ${frame.kind} before the welcome`);
+    }
     switch (frame.kind) {
       case 'welcome':
         this.#welcomed(frame.welcome);
@@ -308,7 +312,7 @@ export class Shipper {
         this.#send({ kind: 'pong' });
         return;
       default:
-        if (!isSnapshotFrame(frame) || !this.#sender.isOpen) {
+        if (!isSnapshotFrame(frame)) {
           throw failure('ProtocolViolation', `a frame ${frame.kind} from a replica`);
         }
         this.#tell({ kind: 'snapshot', connection: this.#connection, frame });

@@ -12,6 +12,7 @@ import type { LogWriter } from '../log/write/writer.js';
 import type { NodeConfig } from '../options/options.js';
 import type { Damage } from '../read/damage.js';
 import type { LogReader } from '../read/reader.js';
+import type { Openings } from '../recovery/openings.js';
 import type { CredentialStore } from '../runtime/credentials.js';
 import type { Refusals } from '../runtime/refusals.js';
 import type { Segments } from '../segments/segments.js';
@@ -37,9 +38,10 @@ export interface SummaryParts {
   readonly coordinator: CoordinatorState;
   readonly room: DiskRoom;
   readonly refusals: Refusals;
+  readonly openings: Openings;
 }
 
-export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
+export function summaryOf(parts: SummaryParts): NodeSummary {
   const { config, memory, segments, retention, wal } = parts;
   return {
     nodeId: config.nodeId,
@@ -66,6 +68,7 @@ export function summaryOf(parts: SummaryParts): Omit<NodeSummary, 'crashes'> {
     log: wal.health.status,
     fdatasync: { ...parts.writer.times },
     failure: wal.failure && firstLine(wal.failure),
+    crashes: parts.openings.crashes,
     coordinator: parts.coordinator.status,
     diskRoom: parts.room.status,
     replicas: parts.replication.monitor.links(),

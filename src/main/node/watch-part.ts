@@ -53,6 +53,8 @@ const ROOM_LOOK_MS = 60_000;
 
 export class WatchPart implements SeenNode {
   readonly #given: WatchGiven;
+  /** What status and metrics are made of: put together once, for status is asked for often. */
+  readonly #seen: MetricParts & SummaryParts;
   readonly #metrics: Metrics;
   readonly #counts: CounterWords;
   readonly #room: DiskRoom;
@@ -75,6 +77,7 @@ export class WatchPart implements SeenNode {
     this.#roomTimer = setInterval(() => void this.#room.look(), ROOM_LOOK_MS);
     this.#roomTimer.unref();
     this.#counts = new CounterWords(given.log.counts.buffer);
+    this.#seen = this.#parts();
     this.#metrics = new Metrics(this.#seen, given.log.counts.buffer);
   }
 
@@ -132,15 +135,18 @@ export class WatchPart implements SeenNode {
     return this.#http;
   }
 
-  /** What status and metrics are made of, as of now. */
-  get #seen(): MetricParts & SummaryParts {
+  #parts(): MetricParts & SummaryParts {
     const { config, own, log, ship, follow, lead, credentials, refusals, emitter } = this.#given;
+    const { openings } = this.#given;
     const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
     return {
       ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
       directoryId: own.directoryId,
       credentials,
-      address: follow.address,
+      // Known once it listens.
+      get address() {
+        return follow.address;
+      },
       replication: ship.replication,
       applier: follow.applier,
       primaries: follow.primaries,
@@ -148,6 +154,7 @@ export class WatchPart implements SeenNode {
       room: this.#room,
       lastBackupMs: () => log.backups.lastMs(),
       refusals,
+      openings,
       ...emitter.told,
     };
   }
@@ -190,7 +197,7 @@ export class WatchPart implements SeenNode {
   }
 
   summary(): NodeSummary {
-    return { ...summaryOf(this.#seen), crashes: this.#given.openings.crashes };
+    return summaryOf(this.#seen);
   }
 
   scrape(): Promise<ScrapePieces> {

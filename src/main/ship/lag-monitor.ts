@@ -15,6 +15,7 @@ import {
   type WatchedPair,
   type WatchLimits,
 } from '../../shared/link/pair-watch.js';
+import type { SlotState } from '../../shared/log/slot.js';
 import { CounterWords } from '../../shared/memory/counter-words.js';
 import { SHIPPER_COUNTER } from '../../shared/memory/metric-words.js';
 import { PAIR } from '../../shared/memory/pair-rows.js';
@@ -23,6 +24,7 @@ import type { Lsn, Sequence } from '../../shared/position.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
 import type { LookedUp } from '../read/reader.js';
 import { nextTurn, Turns } from '../runtime/turns.js';
+import type { SupplyStatus } from '../snapshot/supply.js';
 import { type BacklogReader, Backlogs } from './backlogs.js';
 import { LagChanges, type LagHooks } from './lag-changes.js';
 import type { ShipperHandle } from './shipper-handle.js';
@@ -247,41 +249,47 @@ export class LagMonitor {
     pair.acked = flushed;
   }
 
+  /**
+   * All figures of a pair, as of now, in one object: what is spread into another one costs more
+   * than all that is looked up for it.
+   * @param kept how safe what it lacks is @param snapshot how far the one that it gets has come
+   */
   statusOf(
     space: SpaceState,
-    shippers: readonly ShipperHandle[],
-  ): Omit<SpaceReplicaStatus, 'slot' | 'snapshot'>[] {
-    if (space.facts.role !== 'primary') return [];
-    const nowMs = performance.now();
+    shipper: ShipperHandle,
+    nowMs: number,
+    kept: SlotState,
+    snapshot: SupplyStatus | undefined,
+  ): SpaceReplicaStatus {
     const { slot } = space;
-    return shippers.map((shipper) => {
-      const { link, watch } = shipper;
-      const progress = shipper.progressOf(slot, space.facts.epoch);
-      const pair = this.#lookAt(shipper, slot, linkOf(shipper), nowMs);
-      const field = (of: (typeof PAIR)[keyof typeof PAIR]): number => watch.pairs.get(slot, of);
-      const lagMs = field(PAIR.lagMs);
-      const state = PAIR_STATES[field(PAIR.state)]!;
-      const stage = STAGES[field(PAIR.stage)]!;
-      const received = Math.max(pair.flushed, progress.received);
-      return {
-        replicaId: shipper.replica.nodeId,
-        sentSequence: progress.sent,
-        receivedSequence: received,
-        ackedSequence: pair.flushed,
-        appliedSequence: progress.applied,
-        lagEntries: field(PAIR.lagEntries),
-        lagBytes: field(PAIR.lagBytes),
-        lagMs: Number.isNaN(lagMs) ? 'unknown' : lagMs,
-        consecutiveFailures: link.failures,
-        lastSuccess: link.lastSuccess,
-        status: STATUSES[field(PAIR.status)]!,
-        alert: LAG_ALERTS[field(PAIR.alert)]!,
-        stalledAt: stage === 'none' ? undefined : stage,
-        state,
-        reason: reasonOf(state, stage, link.reason, { ...pair, sent: progress.sent, received }),
-        since: nowMs - (state === link.state ? link.sinceMs : field(PAIR.stateSinceMs)),
-      };
-    });
+    const { link, watch } = shipper;
+    const { sent, received: told, applied } = shipper.progressOf(slot, space.facts.epoch);
+    const { durable, flushed } = this.#lookAt(shipper, slot, linkOf(shipper), nowMs);
+    const field = (of: (typeof PAIR)[keyof typeof PAIR]): number => watch.pairs.get(slot, of);
+    const lagMs = field(PAIR.lagMs);
+    const state = PAIR_STATES[field(PAIR.state)]!;
+    const stage = STAGES[field(PAIR.stage)]!;
+    const received = Math.max(flushed, told);
+    return {
+      replicaId: shipper.replica.nodeId,
+      sentSequence: sent,
+      receivedSequence: received,
+      ackedSequence: flushed,
+      appliedSequence: applied,
+      lagEntries: field(PAIR.lagEntries),
+      lagBytes: field(PAIR.lagBytes),
+      lagMs: Number.isNaN(lagMs) ? 'unknown' : lagMs,
+      consecutiveFailures: link.failures,
+      lastSuccess: link.lastSuccess,
+      status: STATUSES[field(PAIR.status)]!,
+      alert: LAG_ALERTS[field(PAIR.alert)]!,
+      stalledAt: stage === 'none' ? undefined : stage,
+      slot: kept,
+      state,
+      reason: reasonOf(state, stage, link.reason, durable, sent, received, flushed),
+      since: nowMs - (state === link.state ? link.sinceMs : field(PAIR.stateSinceMs)),
+      snapshot,
+    };
   }
 
   close(): void {
@@ -309,7 +317,10 @@ function reasonOf(
   state: (typeof PAIR_STATES)[number],
   stage: (typeof STAGES)[number],
   link: string,
-  { durable, sent, received, flushed }: WatchedPair & { sent: Sequence; received: Sequence },
+  durable: Sequence,
+  sent: Sequence,
+  received: Sequence,
+  flushed: Sequence,
 ): string {
   switch (state) {
     case 'slot-lost':

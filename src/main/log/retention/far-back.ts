@@ -85,8 +85,10 @@ export class FarBack {
 
   /** Whether entries of the space behind `sequence` stand far back, as of this moment. */
   has(space: SpaceState, sequence: Sequence, durable: Lsn): boolean {
-    if (this.last(space) > sequence) return true;
     const { list } = this.#segments;
+    // As a rule nothing lies so far back.
+    if (!isPastBound(list[0]!.start, durable, this.#bytes)) return false;
+    if (this.last(space) > sequence) return true;
     for (let i = this.#firstUnseen(); i < list.length; i++) {
       const { start, index } = list[i]!;
       if (!isPastBound(start, durable, this.#bytes)) return false;

@@ -48,12 +48,14 @@ export function statusOf(parts: SpaceParts, space: SpaceState): SpaceStatus {
   const { memory, replication, retention, applier } = parts;
   const { facts, slot } = space;
   const durable = memory.durable(slot);
-  const shippers = replication.shippersOf(space);
-  const replicas = replication.monitor.statusOf(space, shippers).map((replica) => ({
-    ...replica,
-    slot: retention.slotState(space, replica.replicaId),
-    snapshot: replication.snapshots.statusOf(pairOf(space, replica.replicaId)),
-  }));
+  const shippers = facts.role === 'primary' ? replication.shippersOf(space) : [];
+  const nowMs = performance.now();
+  const replicas = shippers.map((shipper) => {
+    const { nodeId } = shipper.replica;
+    const kept = retention.slotState(space, nodeId);
+    const snapshot = replication.snapshots.statusOf(pairOf(space, nodeId));
+    return replication.monitor.statusOf(space, shipper, nowMs, kept, snapshot);
+  });
   // One that has failed holds nothing back, unless all have.
   const living = replicas.filter((r) => r.status !== 'failed');
   const acked = (living.length > 0 ? living : replicas).map((r) => r.ackedSequence);

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { EngramError, Member } from '#src/main/index.js';
 import type { CoordinatedNode, CoordinatorEvent, Standing } from '#src/main/lead/coordinator.js';
 import { EtcdCoordinator } from '#src/main/lead/etcd/coordinator.js';
+import { EtcdLink } from '#src/main/lead/etcd/link.js';
 import { Message } from '#src/main/lead/etcd/messages.js';
 import { EtcdSession } from '#src/main/lead/etcd/session.js';
 import { pause } from '#src/main/runtime/deadline.js';
@@ -129,6 +130,7 @@ afterEach(async () => {
   await Promise.all(doubles.splice(0).map((d) => d.coordinator.close()));
   await etcd.kill();
   removeFolder(folder);
+  vi.restoreAllMocks();
 });
 
 function double(nodeId: string, more: ConstructorParameters<typeof Double>[3] = {}): Double {
@@ -275,6 +277,47 @@ async function revision(): Promise<number> {
   client.close();
   return revision;
 }
+
+describe('a claim', () => {
+  /** What a node asks etcd for next is done there, and the node is not told. */
+  function loseNextAnswer(): void {
+    const { write } = EtcdLink.prototype;
+    const lose = async function (this: EtcdLink, txns: Parameters<EtcdLink['write']>[0]) {
+      await write.call(this, txns);
+      throw new Error('the answer is lost');
+    };
+    vi.spyOn(EtcdLink.prototype, 'write').mockImplementationOnce(lose);
+  }
+
+  // Well before the time that a promotion is given in vain.
+  const SOON_MS = 8_000;
+
+  test('what etcd has given and could not say is given up at once, and led', async () => {
+    const nodes = await three();
+    const a = nodes[0];
+    a.beforeClaim = async () => {
+      a.beforeClaim = async () => undefined;
+      loseNextAnswer();
+    };
+    await a.coordinator.place('s', true);
+    await until('it is led', () => leadersOf(nodes, 's').length === 1, SOON_MS);
+    expect(leadersOf(nodes, 's')[0]!.open.get('s')).toBe(2);
+  });
+
+  test('it came to nothing, and etcd could not be told: given up at once, and led', async () => {
+    const nodes = await three();
+    const [a] = nodes;
+    const claim = a.coordinator.claim.bind(a.coordinator);
+    vi.spyOn(a.coordinator, 'claim').mockImplementationOnce(async (...asked) => {
+      const epoch = await claim(...asked);
+      vi.spyOn(EtcdLink.prototype, 'write').mockRejectedValueOnce(new Error('unreachable'));
+      await a.coordinator.release('s', epoch);
+      return epoch;
+    });
+    await a.coordinator.place('s', true);
+    await until('it is led', () => leadersOf(nodes, 's').length === 1, SOON_MS);
+  });
+});
 
 describe('a node that goes', () => {
   test('its spaces fail over together and are spread; nobody leads twice', async () => {

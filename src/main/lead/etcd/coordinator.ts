@@ -12,6 +12,7 @@ import { encodeSpaceRow, leads, nextEpoch, type SpaceRow } from '../../../shared
 import { COORDINATOR_TICK_MS } from '../../../shared/limits.js';
 import type { Floor } from '../../../shared/members/quorum.js';
 import type { Epoch } from '../../../shared/position.js';
+import { within } from '../../runtime/deadline.js';
 import type {
   CoordinatedNode,
   Coordinator,
@@ -44,8 +45,8 @@ export class EtcdCoordinator implements Coordinator {
   #node: CoordinatedNode | undefined;
   /** What this node leads, or has claimed, by the word of etcd. */
   readonly #led = new Map<string, { readonly epoch: Epoch; readonly sinceMs: number }>();
-  /** Claims that are on their way to etcd. */
-  readonly #claiming = new Set<string>();
+  /** Claims on their way to etcd, and what was given and is not led yet: who asked is at work. */
+  readonly #claims = new Map<string, 'asked' | 'given'>();
   readonly #placing: EtcdPlacing;
   /** What this node has led without etcd is known there. */
   #hasAdopted = false;
@@ -124,12 +125,7 @@ export class EtcdCoordinator implements Coordinator {
     this.#session.start();
     this.#tick = setInterval(() => this.#look(), COORDINATOR_TICK_MS);
     this.#tick.unref();
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, FIRST_WORD_MS);
-    });
-    await Promise.race([this.#hasWord, late]);
-    clearTimeout(timer);
+    await within(this.#hasWord, FIRST_WORD_MS);
   }
 
   #event(event: CoordinatorEvent): void {
@@ -305,18 +301,20 @@ export class EtcdCoordinator implements Coordinator {
     const isPrimary = standing?.role === 'primary' && standing.epoch === row.epoch;
     let led = this.#led.get(row.name);
     if (!led) {
-      if (!this.#isAnnounced || this.#claiming.has(row.name)) return;
+      if (!this.#isAnnounced || this.#claims.get(row.name) === 'asked') return;
       led = this.#leads(row.name, row.epoch);
       // Led before the lease lapsed for us; etcd has never ceased to think so.
       if (isPrimary && !standing.refusal) this.#node!.resume(row.name, row.epoch);
     }
     const isLeading = isPrimary && (this.#node!.standingOf(row.name)?.leads ?? false);
+    // What etcd gave, and could not say so or be told that it came to nothing, is nobody's work.
+    const isClaimed = this.#claims.has(row.name) && performance.now() - led.sinceMs <= CLAIM_MS;
+    const isWorkedOn = isClaimed || this.#candidacy.isTrying(row.name);
     // Its disk, a replica ahead of it, a higher epoch: others are to lead then.
-    const isLate =
-      performance.now() - led.sinceMs > CLAIM_MS && !this.#candidacy.isTrying(row.name);
-    if ((isPrimary && standing.refusal) || (!isLeading && isLate)) {
+    if ((isPrimary && standing.refusal) || !(isLeading || isWorkedOn)) {
       void this.release(row.name, row.epoch).catch(() => undefined);
     } else if (isLeading) {
+      this.#claims.delete(row.name);
       this.#replicate(known);
     }
   }
@@ -408,15 +406,17 @@ export class EtcdCoordinator implements Coordinator {
     const epoch = nextEpoch(row, above);
     const leader = { nodeId: this.#nodeId, session: this.#session.lease! };
     const next = { ...row, epoch, leader, released: false };
-    this.#claiming.add(space);
+    this.#claims.set(space, 'asked');
     try {
       const isDone = await this.#put(known, next, mayLive);
       if (!isDone) throw this.#notPrimary(this.#records.space(known.id)?.row ?? row);
       if (this.#session.lease !== leader.session) throw this.#noLease(space);
+      this.#claims.set(space, 'given');
       this.#leads(space, epoch);
       return epoch;
-    } finally {
-      this.#claiming.delete(space);
+    } catch (error) {
+      this.#claims.delete(space);
+      throw error;
     }
   }
 
@@ -433,6 +433,7 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   async release(space: string, epoch: Epoch): Promise<void> {
+    this.#claims.delete(space);
     const known = this.#records.space(this.#records.idOf(space));
     if (!known || known.row.epoch !== epoch || !this.#isOwn(known.row)) return;
     this.#led.delete(space);

@@ -69,3 +69,15 @@ test('node.json is lost, and made anew from what there is: the state says so', a
   expect(written).toBe(1);
   await node.close();
 });
+
+test('the name of what a close has written may not last: it is written once more', async () => {
+  const { node } = await opened();
+  await append(node);
+  disk.inject({ call: 1, errno: 'EIO', only: 'syncdir' });
+  await node.close().catch(() => undefined);
+  expect(disk.calls.filter((call) => call.startsWith('rename'))[0]).toMatch(/state-\d$/);
+  disk.inject(undefined);
+  const { node: next, written } = await opened();
+  expect(written).toBe(1);
+  await next.close();
+});

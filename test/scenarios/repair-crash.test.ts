@@ -16,6 +16,7 @@ const SEED = Number(process.env.ENGRAM_TEST_SEED ?? Math.floor(Math.random() * 2
 const IS_FULL = process.env.ENGRAM_TEST_FULL === '1';
 const STEP = IS_FULL ? 1 : 29;
 const NAMES = ['s', 't'];
+const ALONE = { ...TINY, dataDir: '/data', nodeId: 'a', openConfirmMs: 0 };
 
 let folder: string;
 let replica: Node;
@@ -69,13 +70,14 @@ const isWhole = (node: Node): boolean =>
   node.status().holes.length === 0 &&
   node.status().spaces.every((s) => s.damage.length === 0 && s.repair === undefined);
 
-function damage(disk: FakeDisk, how: string): void {
+function damage(disk: FakeDisk, how: string, seed = SEED): void {
   const [first, second] = disk.list('/data').filter((name) => /^wal-.*\.log$/.test(name));
   const image = disk.image();
-  if (how !== 'bad') image.delete(`/data/${how === 'missing' ? second : first}`);
+  const isBad = how.startsWith('bad');
+  if (!isBad) image.delete(`/data/${how === 'missing' ? second : first}`);
   disk.restore(image);
-  if (how !== 'bad') return;
-  const chance = chanceFrom(SEED);
+  if (!isBad) return;
+  const chance = chanceFrom(seed);
   disk.edit(`/data/${first}`, (bytes) => {
     for (let i = 0; i < 6; i++) bytes[2_000 + chance(9_000)]! ^= 1 << chance(8);
   });
@@ -130,6 +132,72 @@ describe(`a repair, cut off, seed ${SEED}`, () => {
       await again.close();
     }
     expect(repaired).toBeGreaterThan(5);
+    expect(unhandled).toEqual([]);
+  });
+});
+
+/** A life whose indexes are lost makes them of what it can read, and nobody gives it the rest. */
+async function indexAnew(disk: FakeDisk): Promise<void> {
+  const isIndex = (name: string): boolean => name.endsWith('.idx');
+  const image = disk.image();
+  const lost = [...image.keys()].filter(isIndex);
+  for (const name of lost) image.delete(name);
+  disk.restore(image);
+  const node = await openNodeOn(disk.mount(), ALONE);
+  await read(node);
+  await node.space(NAMES[0]!).checkpoint(1);
+  await until('its indexes', () => disk.list('/data').filter(isIndex).length === lost.length);
+  await node.close();
+}
+
+describe('FAULT-101 a repair, and a directory fsync that fails in it', () => {
+  test.each([
+    ['bad'],
+    ['bad, as its index says'],
+    ['missing'],
+  ] as const)('a segment that is %s', async (how) => {
+    // Where the fault model leaves a choice, the worse: nothing of a failed one is durable.
+    const disk = new FakeDisk(() => 0);
+    const content = await fill(disk);
+    // Entries of both spaces are lost, and nothing else.
+    damage(disk, how, 3);
+    if (how === 'bad, as its index says') await indexAnew(disk);
+    const image = disk.image();
+    const listen = { host: '127.0.0.1', port: replica.address!.port };
+    for (let call = 1; ; call++) {
+      disk.restore(image);
+      disk.inject({ call, errno: 'EIO', only: 'syncdir' });
+      const count = (): number => disk.calls.filter((made) => made.startsWith('syncdir')).length;
+      const dying = await open(disk).catch(() => undefined);
+      if (dying) {
+        await read(dying);
+        await until('its death, or the end', () => count() >= call || isWhole(dying));
+      }
+      const isOver = count() < call;
+      const what = `directory fsync ${call}: ${disk.calls.slice(-3)}`;
+      disk.kill();
+      disk.inject(undefined);
+      disk.brokeAt = undefined;
+      await dying?.close().catch(() => undefined);
+      // It goes on as the cache has it, and is whole.
+      const next = await open(disk);
+      await read(next);
+      await until(`${what}: whole again`, () => isWhole(next));
+      disk.crash(() => 0);
+      // Whoever gave it what it lacked is gone.
+      await replica.close();
+      await next.close().catch(() => undefined);
+      const last = await openNodeOn(disk.mount(), ALONE);
+      await read(last);
+      expect(last.status().holes, what).toEqual([]);
+      for (const [i, name] of NAMES.entries()) {
+        expect(await contentOf(last.space(name)), what).toEqual(content[i]);
+      }
+      expect(isWhole(last), what).toBe(true);
+      await last.close();
+      replica = await openSmall(path.join(folder, 'b'), 'b', { listen, lead: false });
+      if (isOver) break;
+    }
     expect(unhandled).toEqual([]);
   });
 });

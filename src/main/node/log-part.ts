@@ -59,6 +59,8 @@ export interface LogGiven {
   readonly dir: string;
   readonly file: OpenedNodeFile;
   readonly recovered: Recovered;
+  /** The generation of state that the last close has left durable; undefined: none is known. */
+  readonly settled: number | undefined;
   /** Why nothing may be acknowledged at this moment. */
   readonly ackRefusal: WalHooks['ackRefusal'];
   readonly emit: Emit<NodeEvents>;
@@ -201,9 +203,10 @@ export class LogPart {
     this.backups = new Backups(disk, dir, memory, segments, file, this.state, holes);
   }
 
-  async #begin({ file, recovered, emit }: LogGiven): Promise<void> {
+  async #begin({ file, recovered, settled, emit }: LogGiven): Promise<void> {
     // The list of live segments is durable before the log grows behind it.
-    if (!isOwnersIn(recovered.stated, file)) await this.state.first();
+    const isDurable = settled === recovered.stateGeneration;
+    if (!isDurable || !isOwnersIn(recovered.stated, file)) await this.state.first();
     await settleNodeFile(this.disk, this.dir, file, this.state);
     await this.segments.keepReserve().catch((error) => this.stateFailed(error));
     await this.segments.goOn(recovered.empty);

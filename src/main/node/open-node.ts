@@ -138,7 +138,7 @@ async function open(
     const { exposed } = own;
     if (exposed) ground.emitter.emit('directory-exposed', { dataDir: dir, mode: exposed });
     if (openings.isLoop) ground.emitter.emit('crash-loop', openings.told);
-    const opened = { disk: own, dir, file, recovered };
+    const opened = { disk: own, dir, file, recovered, settled: openings.settled };
     const parts: Building = {};
     try {
       const all = await build(ground, platform, opened, parts);
@@ -214,6 +214,7 @@ interface Opened {
   readonly dir: string;
   readonly file: OpenedNodeFile;
   readonly recovered: Recovered;
+  readonly settled: number | undefined;
 }
 
 /**

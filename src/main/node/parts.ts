@@ -63,7 +63,7 @@ export async function endAll(ground: Ground, parts: Partial<Parts>): Promise<voi
     () => follow?.close(),
     () => log?.close(reading),
     () => watch?.close(),
-    () => openings.closed(),
+    () => openings.closed(log?.state.generation),
   ]).finally(() => {
     refusals.close();
     emitter.close();

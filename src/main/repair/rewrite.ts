@@ -26,10 +26,16 @@ export class SegmentRewrite {
     this.#old = old;
   }
 
+  /** All that the old file holds, in a new one. */
+  async begin(): Promise<DiskFile> {
+    this.#file ??= await this.#copied();
+    return this.#file;
+  }
+
   /** Bytes at their place. */
   async put(lsn: Lsn, bytes: Uint8Array): Promise<void> {
-    this.#file ??= await this.#copied();
-    await this.#file.write(bytes, lsn - this.#extent.start);
+    const file = await this.begin();
+    await file.write(bytes, lsn - this.#extent.start);
   }
 
   /** What the old file holds, again. */

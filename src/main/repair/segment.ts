@@ -3,7 +3,8 @@
  * file, read back, and swapped in at once; the bad bytes go to quarantine first.
  *
  * A crash leaves the old file or the new one. Behind the swap the state still tells of the damage:
- * then the next round finds nothing bad, and takes over what is there.
+ * then the next round finds nothing bad, and takes over what is there. It may be there in the cache
+ * alone, where the directory's fsync has failed: so it is copied, and swapped in once more.
  */
 import { failure } from '../../shared/errors.js';
 import type { Member } from '../../shared/log/node-record.js';
@@ -142,11 +143,20 @@ class SegmentRepair {
       for (const [i, place] of survey.places.entries()) {
         if (await filler.fill(i, end === undefined)) filled.push(place);
       }
-      if (filled.length === 0) this.#take(survey, this.#segment !== undefined);
-      else await this.#swap(rewrite, end ?? filler.cursor, filled);
+      const mended = this.#segment ? this.#mendedBefore(survey) : [];
+      if (mended.length > 0) await rewrite.begin();
+      if (filled.length + mended.length === 0) this.#take(survey, this.#segment !== undefined);
+      else await this.#swap(rewrite, end ?? filler.cursor, filled, mended);
     } finally {
       await rewrite.close();
     }
+  }
+
+  /** What is known as bad, and is not: an earlier life may have mended it. */
+  #mendedBefore({ places }: SegmentSurvey): Hole[] {
+    const { start, size } = this.#extent;
+    const known = this.#node.damage.holes.filter((h) => h.start < start + size && start < h.end);
+    return known.filter((hole) => !places.some((place) => overlap(place, hole)));
   }
 
   #filler(survey: SegmentSurvey, rewrite: SegmentRewrite): HoleFiller {
@@ -183,14 +193,22 @@ class SegmentRepair {
     }
   }
 
-  async #swap(rewrite: SegmentRewrite, end: Lsn, filled: readonly SurveyedPlace[]): Promise<void> {
+  async #swap(
+    rewrite: SegmentRewrite,
+    end: Lsn,
+    filled: readonly Hole[],
+    mended: readonly Hole[],
+  ): Promise<void> {
     const { disk, dir, salt, segments, retention, reader, state } = this.#node;
     const { start, size } = this.#extent;
     const file = await rewrite.finish();
     const survey = await surveySegment(file, this.#extent, end, salt, this.#round.concerned);
-    const isBad = survey.places.some((p) => filled.some((f) => p.start < f.end && f.start < p.end));
-    if (isBad) throw failure('Io', `${rewrite.path} does not read as it was written`);
-    if (this.#old) await keepCopy(disk, dir, this.#old, this.#extent, start, start + size, 'rot');
+    const good = [...filled, ...mended];
+    if (survey.places.some((place) => good.some((one) => overlap(place, one))))
+      throw failure('Io', `${rewrite.path} does not read as it was written`);
+    if (this.#old && filled.length > 0) {
+      await keepCopy(disk, dir, this.#old, this.#extent, start, start + size, 'rot');
+    }
     await rewrite.close();
     const fresh = await retention.without(async () => {
       if (!this.#isWanted) return undefined;
@@ -221,6 +239,10 @@ class SegmentRepair {
       takeRestored(space, seen, memory, (range) => damage.isWholeFrom(range.lsn));
     }
   }
+}
+
+function overlap(a: Hole, b: Hole): boolean {
+  return a.start < b.end && b.start < a.end;
 }
 
 const NOTHING: SeenSpace = { runs: [], spans: [], end: undefined, epochs: new Map(), sets: [] };

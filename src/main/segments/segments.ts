@@ -242,12 +242,12 @@ export class Segments {
     // What was freed under that name is on its way out.
     await this.#sweeping;
     this.#freed = this.#freed.filter((f) => f.segment.start !== start);
+    // It says what the old file holds: gone for good before the new one is there. Where it is gone
+    // already, an earlier life may have failed to make that durable: so it is removed once more.
     const index = path.join(this.#dir, indexName(start));
-    if ((await this.#disk.list(this.#dir)).includes(indexName(start))) {
-      // It says what the old file holds: gone for good before the new one is there.
-      await this.#disk.remove(index);
-      await this.#disk.syncDir(this.#dir);
-    }
+    await (await this.#disk.open(index, 'create')).close();
+    await this.#disk.remove(index);
+    await this.#disk.syncDir(this.#dir);
     await this.#disk.rename(from, this.pathOf(start));
     await this.#disk.syncDir(this.#dir);
     const at = this.list.findIndex((s) => s.start >= start);

@@ -47,6 +47,11 @@ export class StateKeeper {
     this.#refresh = refresh;
   }
 
+  /** Of the newest one that is durable. */
+  get generation(): number {
+    return this.#generation;
+  }
+
   /** This directory has another id from now on: durable when it resolves. */
   renamed(directoryId: string): Promise<void> {
     this.#own = { ...this.#own, directoryId };

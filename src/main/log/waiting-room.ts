@@ -16,6 +16,7 @@ export class WaitingRoom {
   readonly #served: (waitedMs: number) => void;
   #queue: Waiting[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #judging: NodeJS.Immediate | undefined;
   #isDraining = false;
 
   /** @param served told how long each has waited that has found room */
@@ -89,19 +90,26 @@ export class WaitingRoom {
     let first = Number.POSITIVE_INFINITY;
     for (const { deadlineMs } of this.#queue) first = Math.min(first, deadlineMs);
     const ms = Math.max(1, first - performance.now());
+    // Where the loop was blocked, what has made room meanwhile is heard of first.
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      const nowMs = performance.now();
-      const late = this.#queue.filter((one) => one.deadlineMs <= nowMs);
-      this.#queue = this.#queue.filter((one) => one.deadlineMs > nowMs);
-      const found = `no room in the memory budget for ${WAITING_APPEND_MS} ms`;
-      for (const one of late) one.reject(failure('Backpressure', found));
-      this.#watch();
+      this.#judging = setImmediate(() => this.#judge());
     }, ms);
+  }
+
+  /** Turns away those that have waited for too long. */
+  #judge(): void {
+    this.#timer = undefined;
+    const nowMs = performance.now();
+    const late = this.#queue.filter((one) => one.deadlineMs <= nowMs);
+    this.#queue = this.#queue.filter((one) => one.deadlineMs > nowMs);
+    const found = `no room in the memory budget for ${WAITING_APPEND_MS} ms`;
+    for (const one of late) one.reject(failure('Backpressure', found));
+    this.#watch();
   }
 
   #stopWatch(): void {
     clearTimeout(this.#timer);
+    clearImmediate(this.#judging);
     this.#timer = undefined;
   }
 }

@@ -91,7 +91,11 @@ export class AckWaits {
         this.#lookAt(space);
       };
       const wait: AckWait = { space, sequence, replicas, resolve: durable, reject: failed };
-      const late = (): void => failed(this.#lateError(space, sequence, replicas, timeoutMs));
+      const late = (): void => {
+        // Where the loop was blocked nobody has looked yet at what has come meanwhile.
+        this.#settle(space);
+        if (this.#waits.has(wait)) failed(this.#lateError(space, sequence, replicas, timeoutMs));
+      };
       const timer = setTimeout(late, timeoutMs);
       this.#waits.add(wait);
       space.hostWaits.add(wait);

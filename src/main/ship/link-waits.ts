@@ -33,7 +33,7 @@ export class LinkWaits {
    */
   whenConnected(space: SpaceState, replicas: number, timeoutMs: number): Promise<void> | undefined {
     const before = this.#waits.get(space);
-    if (!before && this.#connected(space).length >= replicas) return undefined;
+    if (!before && this.#isEnough(space, replicas)) return undefined;
     if (timeoutMs === 0 || !this.#isHope(space, replicas)) {
       return Promise.reject(this.#notEnough(space, replicas));
     }
@@ -52,7 +52,10 @@ export class LinkWaits {
         else resolve();
       };
       const wait: LinkWait = { replicas, settle, reject: settle };
-      const timer = setTimeout(() => settle(this.#notEnough(space, replicas)), timeoutMs);
+      // Where the loop was blocked its thread may have said so, and nobody has heard of it yet.
+      const late = (): void =>
+        settle(this.#isEnough(space, replicas) ? undefined : this.#notEnough(space, replicas));
+      const timer = setTimeout(late, timeoutMs);
       waits.add(wait);
       // It ends with the history in which it was called.
       space.hostWaits.add(wait);
@@ -61,12 +64,18 @@ export class LinkWaits {
   }
 
   #connected(space: SpaceState): readonly ShipperHandle[] {
-    return this.#shippersOf(space).filter((s) => s.isConnected);
+    return this.#shippersOf(space).filter((s) => s.isConnected || s.isStreaming);
+  }
+
+  #isEnough(space: SpaceState, replicas: number): boolean {
+    return this.#connected(space).length >= replicas;
   }
 
   #isHope(space: SpaceState, replicas: number): boolean {
     if (this.#isPlaced && space.replicas.length < replicas) return true;
-    const may = this.#shippersOf(space).filter((s) => s.isConnected || s.mayConnect);
+    const may = this.#shippersOf(space).filter(
+      (s) => s.isConnected || s.isStreaming || s.mayConnect,
+    );
     return may.length >= replicas;
   }
 
@@ -81,7 +90,7 @@ export class LinkWaits {
   look(): void {
     for (const [space, waits] of this.#waits) {
       for (const { replicas, settle } of waits) {
-        if (this.#connected(space).length >= replicas) settle();
+        if (this.#isEnough(space, replicas)) settle();
         else if (!this.#isHope(space, replicas)) settle(this.#notEnough(space, replicas));
       }
     }

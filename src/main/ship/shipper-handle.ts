@@ -151,6 +151,14 @@ export class ShipperHandle {
     return this.link.state === 'streaming' || this.link.state === 'catching-up';
   }
 
+  /**
+   * Spaces are streamed there, as its thread says in shared memory: acknowledgements are seen there
+   * before its word of the link is read.
+   */
+  get isStreaming(): boolean {
+    return this.progress.streams > 0;
+  }
+
   /** A link may come soon: it is new here, was lost a moment ago, or has just been heard of. */
   get mayConnect(): boolean {
     const { state, failures, fatal } = this.link;
@@ -318,6 +326,8 @@ export class ShipperHandle {
         message: (message) => this.#message(message),
         exit: (reason = 'it ended by itself') => {
           this.#thread = undefined;
+          // It can say so itself no more.
+          this.progress.setStreams(0);
           ended();
           if (this.#closing) return;
           if (this.#isResting) this.#rested();

@@ -103,32 +103,38 @@ export class CountedSender extends Sender {
   }
 
   /**
-   * Takes the rows of an ack frame; what they free is counted together. @returns whether any moved
+   * Takes the rows of an ack frame; what they free is counted together. Where one of them is no
+   * ack, those before it are, as if they had come alone. Throws as `acked` does.
    * @param overtaken told of a space that is acknowledged in a higher epoch
+   * @param moved told once, where anything has
    */
   takeAcks(
     acks: Float64Array,
     nowMs: number,
     overtaken: (slot: Slot, epoch: Epoch) => void,
-  ): boolean {
-    let moved = false;
+    moved: () => void,
+  ): void {
+    let hasMoved = false;
     let entries = 0;
-    for (let at = 0; at < acks.length; at += ACK_FIELDS) {
-      const slot = acks[at + ACK_HANDLE]!;
-      if (this.isOvertaken(acks, at)) overtaken(slot, acks[at + ACK_EPOCH]!);
-      const before = this.flushed(slot);
-      if (!this.acked(acks, at, nowMs)) continue;
-      moved = true;
-      const flushed = acks[at + ACK_FLUSHED]!;
-      const applied = acks[at + ACK_APPLIED]!;
-      entries += flushed - before!;
-      this.#progress.setFlushed(slot, flushed);
-      if (applied !== this.#progress.applied(slot)) this.#progress.setApplied(slot, applied);
-      if (flushed > this.#progress.received(slot)) this.#progress.setReceived(slot, flushed);
+    try {
+      for (let at = 0; at < acks.length; at += ACK_FIELDS) {
+        const slot = acks[at + ACK_HANDLE]!;
+        if (this.isOvertaken(acks, at)) overtaken(slot, acks[at + ACK_EPOCH]!);
+        const before = this.flushed(slot);
+        if (!this.acked(acks, at, nowMs)) continue;
+        hasMoved = true;
+        const flushed = acks[at + ACK_FLUSHED]!;
+        const applied = acks[at + ACK_APPLIED]!;
+        entries += flushed - before!;
+        this.#progress.setFlushed(slot, flushed);
+        if (applied !== this.#progress.applied(slot)) this.#progress.setApplied(slot, applied);
+        if (flushed > this.#progress.received(slot)) this.#progress.setReceived(slot, flushed);
+      }
+    } finally {
+      if (entries > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, entries);
+      this.shrinkFlight(nowMs);
+      if (hasMoved) moved();
     }
-    if (entries > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, entries);
-    this.shrinkFlight(nowMs);
-    return moved;
   }
 
   /** So many of the entries sent were read back from segments. */

@@ -25,7 +25,7 @@ import type {
 import type { SenderEffect, SenderInput } from '../../shared/link/sender.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
-import type { Slot } from '../../shared/position.js';
+import type { Epoch, Slot } from '../../shared/position.js';
 import { FEATURE_MIXED } from '../../shared/wire/batch.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';
 import { agreedCodec } from '../../shared/wire/compression.js';
@@ -456,10 +456,10 @@ export class Shipper {
   }
 
   #acked(acks: Float64Array): void {
-    const moved = this.#sender.takeAcks(acks, performance.now(), (slot, epoch) =>
-      this.#tell({ kind: 'fenced', slot, epoch, leader: undefined }),
-    );
-    if (moved) this.#memory.wakeMain();
+    const overtaken = (slot: Slot, epoch: Epoch): void =>
+      this.#tell({ kind: 'fenced', slot, epoch, leader: undefined });
+    const moved = (): void => this.#memory.wakeMain();
+    this.#sender.takeAcks(acks, performance.now(), overtaken, moved);
   }
 
   #heartbeat(): void {

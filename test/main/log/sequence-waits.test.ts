@@ -138,7 +138,7 @@ function acknowledging() {
     tick();
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { memory, state, acks, told };
+  return { memory, state, acks, told, replica };
 }
 
 const outcome = (wait: Promise<unknown>): Promise<string> =>
@@ -177,6 +177,17 @@ test('who becomes durable when a replica has it already waits for no other tick'
   expect(await wait).toBe('flushed');
   acks.close();
   expect(await never).toBe('Closed');
+});
+
+test('a loop that was blocked for longer than a wait looks before that is late', async () => {
+  const { memory, state, acks, replica } = acknowledging();
+  memory.setDurable(state.slot, 5);
+  const waits = [3, 5].map((n) => outcome(acks.flushed(state, n, 1, 20)));
+  await new Promise((resolve) => setImmediate(resolve));
+  // It has come, and the loop has not heard of it: time-outs come before what other threads say.
+  replica.flushed = 4;
+  expect(await Promise.all(waits)).toEqual(['flushed', 'AckTimeout']);
+  acks.close();
 });
 
 test('FAULT-109 what is older than the present epoch counts through its first entry', async () => {

@@ -71,3 +71,41 @@ test('what a retry throws is the rejection, and the next is served', async () =>
   await expect(first).rejects.toThrow('failed');
   await second;
 });
+
+test('a loop that was blocked for longer than a wait hears of room before that is late', async () => {
+  const room = new WaitingRoom();
+  let isFree = false;
+  const served = room.enter(() => isFree);
+  const late = room.enter(() => false);
+  const rejected = expect(late).rejects.toMatchObject({ code: 'Backpressure' });
+  // Time-outs come first in a turn, then what disks and threads have to say.
+  vi.advanceTimersByTime(6_000);
+  isFree = true;
+  room.drain();
+  await served;
+  await rejected;
+  expect(room.isEmpty).toBe(true);
+  // And whoever comes then has its whole time.
+  const outcome = vi.fn();
+  room.enter(() => false).catch(outcome);
+  await vi.advanceTimersByTimeAsync(4_999);
+  expect(outcome).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(1);
+  expect(outcome).toHaveBeenCalledOnce();
+});
+
+test('a wait that was late when room came, in a room that is empty now, ends nobody else', async () => {
+  const room = new WaitingRoom();
+  let isFree = false;
+  const served = room.enter(() => isFree);
+  vi.advanceTimersByTime(5_000);
+  isFree = true;
+  room.drain();
+  await served;
+  const outcome = vi.fn();
+  room.enter(() => false).catch(outcome);
+  await vi.advanceTimersByTimeAsync(4_999);
+  expect(outcome).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(1);
+  expect(outcome).toHaveBeenCalledOnce();
+});

@@ -72,7 +72,7 @@ test('what a retry throws is the rejection, and the next is served', async () =>
   await second;
 });
 
-test('a loop that was blocked for longer than a wait hears of room before that is late', async () => {
+test('a loop that was blocked for too long hears of room before anybody is late', async () => {
   const room = new WaitingRoom();
   let isFree = false;
   const served = room.enter(() => isFree);
@@ -94,7 +94,7 @@ test('a loop that was blocked for longer than a wait hears of room before that i
   expect(outcome).toHaveBeenCalledOnce();
 });
 
-test('a wait that was late when room came, in a room that is empty now, ends nobody else', async () => {
+test('who was late when room came, and has it, ends nobody who comes then', async () => {
   const room = new WaitingRoom();
   let isFree = false;
   const served = room.enter(() => isFree);

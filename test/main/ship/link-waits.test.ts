@@ -63,7 +63,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-test('FAULT-117 a replica whose acks are seen is connected, though nobody has said so', async () => {
+test('FAULT-117 a replica whose acks are seen is connected', async () => {
   const [link] = links;
   expect(await outcome(waits.whenConnected(SPACE, 1, 1_000))).toBe('NotEnoughReplicas');
   // It has come back: its thread writes where it stands before main reads its word of the link.

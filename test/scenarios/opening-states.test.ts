@@ -73,6 +73,8 @@ test('node.json is lost, and made anew from what there is: the state says so', a
 test('the name of what a close has written may not last: it is written once more', async () => {
   const { node } = await opened();
   await append(node);
+  // The next segment is made meanwhile.
+  for (let turn = 0; turn < 40; turn++) await disk.wait();
   disk.inject({ call: 1, errno: 'EIO', only: 'syncdir' });
   await node.close().catch(() => undefined);
   expect(disk.calls.filter((call) => call.startsWith('rename'))[0]).toMatch(/state-\d$/);

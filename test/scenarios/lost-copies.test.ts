@@ -7,7 +7,7 @@ import type { SpaceState } from '#src/main/log/space-table.js';
 import type { LogReader } from '#src/main/read/reader.js';
 import type { Disk } from '#src/main/segments/disk.js';
 import { makeDirDurably } from '#src/main/segments/disk.js';
-import { removeEmptyFolders } from '#src/main/segments/folders.js';
+import { clearFolders } from '#src/main/segments/folders.js';
 import { keepCopy } from '#src/main/segments/log-end.js';
 import { keepSuffix, listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { Spool } from '#src/main/snapshot/spool.js';
@@ -95,7 +95,7 @@ test.each(
     }
     disk.kill();
     // The next life.
-    await removeEmptyFolders(disk.mount(), '/data');
+    await clearFolders(disk.mount(), '/data');
     await keep(disk.mount());
     disk.crash(() => 0);
     await check(disk.mount()).catch((error) => {
@@ -150,6 +150,46 @@ test('a node.json that has its place in the cache alone is durable as well', asy
   await after.read(again, 0);
   expect(Buffer.from(again).toString()).toBe(Buffer.from(bytes).toString());
   await after.close();
+});
+
+test('FAULT-102 a directory of a process that died before its name was durable', async () => {
+  const disk = new FakeDisk(() => 0);
+  disk.inject({ call: 1, errno: 'EIO', only: 'syncdir' });
+  disk.when(
+    (call) => call.startsWith('rmdir'),
+    1,
+    () => disk.kill(),
+  );
+  await openFake(disk).catch(() => undefined);
+  disk.inject(undefined);
+  disk.brokeAt = undefined;
+  expect(disk.list('/')).toEqual(['data']);
+  const node = await openFake(disk);
+  await (await node.openSpace('s')).append(1, Buffer.from('x'));
+  disk.crash(() => 0);
+  await node.close().catch(() => undefined);
+  expect(disk.list('/')).toEqual(['data']);
+  const again = await openFake(disk);
+  expect(again.space('s').status().durableSequence).toBe(1);
+  await again.close();
+});
+
+test('what is left of a copy that was cut short goes, at once or at the next opening', async () => {
+  const disk = new FakeDisk(() => 0);
+  await (await openFake(disk)).close();
+  const keep = () => keepSuffix(disk.mount(), '/data', memory, reader, spaceOf(), 2);
+  const isBegun = (call: string): boolean => call.startsWith('write rewind-');
+  disk.inject({ call: 1, errno: 'ENOSPC', only: 'write rewind-' });
+  await expect(keep()).rejects.toMatchObject({ code: 'DiskFull' });
+  expect(disk.list('/data/quarantine')).toEqual([]);
+  disk.inject(undefined);
+  disk.when(isBegun, 1, () => disk.kill());
+  await expect(keep()).rejects.toMatchObject({ code: 'Io' });
+  expect(disk.list('/data/quarantine')).toHaveLength(1);
+  // Somebody else's stays.
+  disk.put('/data/quarantine/notes.tmp', Buffer.from('x'));
+  await (await openFake(disk)).close();
+  expect(disk.list('/data/quarantine')).toEqual(['notes.tmp']);
 });
 
 test('a backup whose name could not be made durable does not stand there like one', async () => {

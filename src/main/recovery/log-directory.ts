@@ -8,7 +8,7 @@ import { indexStart, segmentName, segmentStart } from '../../shared/log/segment.
 import type { Hole, State } from '../../shared/log/state.js';
 import type { Lsn } from '../../shared/position.js';
 import type { Disk } from '../segments/disk.js';
-import { removeEmptyFolders } from '../segments/folders.js';
+import { clearFolders } from '../segments/folders.js';
 import { isSpareName, newSegment, type Segment } from '../segments/segments.js';
 import { corrupt } from './replay.js';
 
@@ -65,7 +65,7 @@ export async function readDirectory(
     segments.push(newSegment(start, wholeSize(size, fact?.size, gap, sizes), fact?.end));
   }
   await removeStrayIndexes(disk, dir, names);
-  await removeEmptyFolders(disk, dir);
+  await clearFolders(disk, dir);
   const missing = holesBetween(segments, state);
   return { segments, spares, leftovers, missing };
 }

@@ -84,12 +84,15 @@ const NOT_OURS = ['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'];
  * Makes a directory and the parents that it lacks, and each name on the way to it durable. A
  * process that was killed may have made them a moment ago: so it is done for those that are there,
  * too, as far as they let us. Where that fails, what was made goes: the next one makes it anew, for
- * a name that an fsync has failed for is not to be taken for durable. Rejects Io, DiskFull.
+ * a name that an fsync has failed for is not to be taken for durable. An empty directory may be of
+ * one that was killed before it could take it away: its name is made anew. (Of its parents nobody
+ * can tell: they are not ours, and keep theirs.) Rejects Io, DiskFull.
  */
 export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
   const full = path.resolve(dir);
   const made = await disk.makeDir(full, 'followed');
   const isMade = (child: string): boolean => made !== undefined && child.length >= made.length;
+  if (made === undefined && (await disk.list(full)).length === 0) await nameAnew(disk, full);
   try {
     for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
       await disk.syncDir(path.dirname(child)).catch((error) => {
@@ -102,6 +105,16 @@ export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
     }
     throw error;
   }
+}
+
+/** Of an empty directory, as it is: moved aside and back. One that cannot be moved is not ours. */
+async function nameAnew(disk: Disk, dir: string): Promise<void> {
+  const aside = `${dir}.tmp`;
+  const isMoved = await disk.rename(dir, aside).then(
+    () => true,
+    () => false,
+  );
+  if (isMoved) await disk.rename(aside, dir);
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one, whole. */

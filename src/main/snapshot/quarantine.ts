@@ -66,7 +66,11 @@ export async function keepSuffix(
   const file = `${name}.wal`;
   // Under a name that is new each time: one whose fsync has failed may be in the cache alone.
   const temporary = path.join(folder, `${file}.tmp`);
-  const copied = await copyEntries(disk, temporary, words, entries);
+  const copied = await copyEntries(disk, temporary, words, entries).catch(async (error) => {
+    // On a full disk it would keep from others what it has taken.
+    await disk.remove(temporary).catch(() => undefined);
+    throw error;
+  });
   await disk.rename(temporary, path.join(folder, file));
   const summary: QuarantineSummary = {
     file,

@@ -1,4 +1,4 @@
-/** Staging makes no garbage: counted in a process of its own, in whose heap nothing is collected. */
+/** Staging makes no garbage: counted in a process of its own whose heap is not collected. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';

@@ -141,7 +141,10 @@ export class WatchPart implements SeenNode {
     const { memory, spaces, segments, damage, writer, reader, wal, retention } = log;
     return {
       ...{ config, memory, spaces, segments, damage, writer, reader, wal, retention },
-      directoryId: own.directoryId,
+      // Another one, where the members have got more of this node than it has.
+      get directoryId() {
+        return own.directoryId;
+      },
       credentials,
       // Known once it listens.
       get address() {

@@ -7,6 +7,7 @@ import { nodePlatform } from '#src/main/node/machine.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { failure } from '#src/shared/errors.js';
+import { MEMBER_ASK_MS } from '#src/shared/limits.js';
 import { EachTest, makeFolder, removeFolder, SMALL, until } from '../../support/cluster.js';
 import { freePort } from '../../support/etcd.js';
 import { Trio } from '../../support/trio.js';
@@ -85,8 +86,23 @@ test('FAULT-72 its link dies in the moment of its promise: one leads when it is 
   expect(await handed).toBe('ConnectionLost');
   expect([a, b].map((node) => node.space('s').status().role)).toEqual(['replica', 'replica']);
   await trio.heal();
-  const leads = (node: Node): boolean => node.space('s').status().role === 'primary';
-  await until('one of them leads', () => leads(a) || leads(b));
-  const leader = leads(a) ? a : b;
+  // It takes appends by then.
+  const promoted = () => trio.events.find(({ name }) => name === 'promoted');
+  await until('one of them leads', () => promoted() !== undefined);
+  const leader = trio.open.get(promoted()!.nodeId)!;
   await leader.space('s').append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
+});
+
+test('a third member that hangs does not make the pause longer', async () => {
+  const trio = await Trio.make(['a', 'b', 'c'], true);
+  each.finally(() => trio.close());
+  const a = await trio.start('a');
+  await trio.start('b');
+  await trio.start('c');
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('before'), { ack: { replicas: 2, timeoutMs: 5_000 } });
+  trio.linkOf('b', 'c').blackHole(true);
+  // Shorter than a candidate waits for the word of a member.
+  const timeoutMs = MEMBER_ASK_MS - 200;
+  expect(await a.switchover('s', 'b', { timeoutMs })).toMatchObject({ to: 'b', epoch: 2 });
 });

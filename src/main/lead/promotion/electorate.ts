@@ -99,22 +99,34 @@ export class Electorate {
       .filter((member) => member !== undefined && member.port > 0) as Member[];
   }
 
-  /** Asks where every other member stands: promises nothing, burns nothing. */
-  async poll(space: SpaceState): Promise<Poll> {
+  /**
+   * Asks where every other member stands: promises nothing, burns nothing.
+   * @param suffices whether nobody else need be waited for; default: whoever lives is
+   */
+  async poll(
+    space: SpaceState,
+    suffices: (answers: readonly MemberStanding[]) => boolean = () => false,
+  ): Promise<Poll> {
     const answers: MemberStanding[] = [];
     const silent: SilentMember[] = [];
     const ids = this.idsOf(space);
+    let enough!: () => void;
+    const isEnough = new Promise<void>((resolve) => {
+      enough = resolve;
+    });
     const asked = ids.map(async (nodeId) => {
       const told = await this.#standing(space, nodeId).catch(reasonOf);
       if (typeof told === 'string') silent.push({ nodeId, reason: told });
       else answers.push({ nodeId, ...told });
+      if (suffices(answers)) enough();
     });
-    await Promise.all(asked.filter((_, n) => this.#lives(ids[n]!)));
-    // Of whom the coordinator says that they are gone, a word is welcome, but not waited for.
-    await atMost(Promise.all(asked), GONE_MEMBER_MS);
+    await Promise.race([Promise.all(asked.filter((_, n) => this.#lives(ids[n]!))), isEnough]);
+    // A word of the others is welcome, but not waited for.
+    await atMost(Promise.all(asked), UNNEEDED_MEMBER_MS);
     const heard = [...answers, ...silent].map((a) => a.nodeId);
     for (const nodeId of ids.filter((id) => !heard.includes(id))) {
-      silent.push({ nodeId, reason: 'the coordinator says that it is gone' });
+      const gone = 'the coordinator says that it is gone';
+      silent.push({ nodeId, reason: this.#lives(nodeId) ? 'it was not waited for' : gone });
     }
     return { answers: [...answers], silent: [...silent] };
   }
@@ -188,8 +200,8 @@ export class Electorate {
   }
 }
 
-/** How long a member that is gone by the coordinator's word may still answer, after the others. */
-const GONE_MEMBER_MS = 50;
+/** How long one that need not answer, or is gone by the coordinator's word, still may. */
+const UNNEEDED_MEMBER_MS = 50;
 
 /** Resolves with the work, or when the time is over. */
 async function atMost(work: Promise<unknown>, ms: number): Promise<void> {

@@ -28,7 +28,7 @@ import { stageMembers } from '../members/entries.js';
 import type { Refill } from '../refill.js';
 import { Ballot, type Handover, isRegressed, type Won } from './ballot.js';
 import { Duels } from './duels.js';
-import type { Electorate } from './electorate.js';
+import type { Electorate, Poll } from './electorate.js';
 import {
   notQualified,
   type PassedOver,
@@ -135,7 +135,7 @@ export class Promotion {
     const isAlone = force || dryRun || handover || this.#parts.coordinator.kind === 'etcd';
     const leads = isAlone ? undefined : await this.#duels.led(space);
     if (leads) throw refused(space, leads);
-    let poll = await electorate.poll(space);
+    let poll = await electorate.poll(space, handover && this.#suffices(space, handover));
     // What the answers have told of higher epochs is durable before anything is made of it.
     await this.#parts.serially(async () => undefined, space);
     let question = this.#ballot.question(space, poll, keep);
@@ -167,6 +167,16 @@ export class Promotion {
     const done = { ...report, isPromoted: true, epoch, lost, passedOver, applyBlocked };
     this.#parts.promoted(space, done, performance.now() - startMs);
     return done;
+  }
+
+  /**
+   * Appends are stopped everywhere meanwhile: who has all of them has answered, and so many others
+   * as are needed. Whoever is silent could not add to that.
+   */
+  #suffices(space: SpaceState, { from }: Handover): (answers: Poll['answers']) => boolean {
+    return (answers) =>
+      answers.some((a) => a.nodeId === from) &&
+      judgePromotion(this.#ballot.question(space, { answers, silent: [] }, undefined)).isQualified;
   }
 
   /** A change of members that too few are left to agree to is over. */

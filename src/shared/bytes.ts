@@ -78,9 +78,15 @@ function standsAt(known: Uint8Array, bytes: Uint8Array, from: number): boolean {
 
 /** Grows as it is written. Everything written is ours, so its size is bounded by what we hold. */
 export class ByteWriter {
-  #bytes = new Uint8Array(256);
-  #view = new DataView(this.#bytes.buffer);
+  #bytes: Uint8Array;
+  #view: DataView;
   #at = 0;
+
+  /** @param bytes that it may take, where that is known: as it grows, it leaves as much behind */
+  constructor(bytes = 256) {
+    this.#bytes = new Uint8Array(bytes);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
 
   get length(): number {
     return this.#at;

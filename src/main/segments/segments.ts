@@ -7,7 +7,7 @@ import path from 'node:path';
 import { assert, failure } from '../../shared/errors.js';
 import { RESERVE_BYTES, SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../../shared/limits.js';
 import { indexName, indexStart, segmentName } from '../../shared/log/segment.js';
-import { SegmentIndex } from '../../shared/log/segment-index.js';
+import { SegmentIndex, StretchRoom } from '../../shared/log/segment-index.js';
 import type { SegmentFacts } from '../../shared/log/state.js';
 import type { Lsn, Sequence, Slot } from '../../shared/position.js';
 import type { Disk, DiskFile } from './disk.js';
@@ -72,6 +72,8 @@ export class Segments {
   #changes = 0;
   #changesListed = 0;
   #isClosed = false;
+  /** From the index of one segment to that of the next. */
+  readonly #indexRoom = new StretchRoom();
   /** Segments that were taken from spares. */
   recycled = 0;
 
@@ -126,7 +128,10 @@ export class Segments {
     const { start } = this.list.at(0) ?? { start: 0 };
     if (this.list.length === 0 || (this.list.length === 1 && start === end)) {
       this.#file = this.#writer.wrap(await this.#create(start));
-      this.list[0] = { ...newSegment(start, this.#bytes), index: new SegmentIndex() };
+      this.list[0] = {
+        ...newSegment(start, this.#bytes),
+        index: new SegmentIndex(this.#indexRoom),
+      };
     } else {
       await this.#dropLeftIndexes();
       const file = await this.#disk.open(this.pathOf(this.current.start), 'write');
@@ -198,7 +203,7 @@ export class Segments {
     const before = this.#file;
     this.current.end = previousEnd;
     this.#changes++;
-    this.list.push({ ...newSegment(start, this.#bytes), index: new SegmentIndex() });
+    this.list.push({ ...newSegment(start, this.#bytes), index: new SegmentIndex(this.#indexRoom) });
     this.#file = this.#writer.wrap(file);
     this.prepare();
     await before?.close();

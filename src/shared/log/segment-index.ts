@@ -42,18 +42,46 @@ const NEWEST = 0;
 const COUNT = 1;
 
 /**
+ * Room for stretches that the index of one segment leaves to that of the next: of thousands of
+ * spaces it is megabytes, and as garbage outside of the heap it is what makes V8 mark all of that.
+ */
+export class StretchRoom {
+  #rows: Float64Array = new Float64Array(0);
+  #before: Int32Array = new Int32Array(0);
+
+  /** For more than `count` stretches: what was left, or new. */
+  more(count: number): { readonly rows: Float64Array; readonly before: Int32Array } {
+    const [rows, before] = [this.#rows, this.#before];
+    this.#rows = new Float64Array(0);
+    this.#before = new Int32Array(0);
+    if (before.length > count) return { rows, before };
+    return { rows: new Float64Array(2 * FIELDS * count), before: new Int32Array(2 * count) };
+  }
+
+  /** Nobody reads them any more. */
+  leave(rows: Float64Array, before: Int32Array): void {
+    [this.#rows, this.#before] = [rows, before];
+  }
+}
+
+/**
  * The stretches of all spaces in the order in which they began, one row each. A space's are chained
  * from the newest back: nothing is made for one of them, however many spaces there are. What is
  * looked at together stands together, for of thousands of spaces little is in a cache.
  */
 class StretchRows {
   count = 0;
-  #rows = new Float64Array(FIELDS * FIRST_ROWS);
+  #rows: Float64Array = new Float64Array(FIELDS * FIRST_ROWS);
   /** Row of the stretch before it of the same space; NONE: it is the first. */
-  #before = new Int32Array(FIRST_ROWS);
+  #before: Int32Array = new Int32Array(FIRST_ROWS);
   #spaces = new Int32Array(SPACE_WORDS * FIRST_ROWS);
   /** By slot: the first sequence, where it has any. */
   #firsts = new Float64Array(FIRST_ROWS);
+  readonly #room: StretchRoom;
+
+  constructor(room: StretchRoom) {
+    this.#room = room;
+  }
 
   newest(slot: Slot): number {
     return (this.#spaces[SPACE_WORDS * slot + NEWEST] ?? 0) - 1;
@@ -128,12 +156,15 @@ class StretchRows {
   }
 
   #grow(): void {
-    const before = new Int32Array(2 * this.#before.length);
+    const { rows, before } = this.#room.more(this.count);
     before.set(this.#before);
-    this.#before = before;
-    const rows = new Float64Array(2 * this.#rows.length);
     rows.set(this.#rows);
-    this.#rows = rows;
+    [this.#rows, this.#before] = [rows, before];
+  }
+
+  /** What is asked from here on is which spaces there are, and nothing of their stretches. */
+  leave(): void {
+    this.#room.leave(this.#rows, this.#before);
   }
 
   *slots(): IterableIterator<Slot> {
@@ -162,8 +193,15 @@ class StretchRows {
 }
 
 export class SegmentIndex {
-  #rows = new StretchRows();
+  readonly #room: StretchRoom;
+  #rows: StretchRows;
   #settled: Settled | undefined;
+
+  /** @param room where that of an index before this one is, and its own is left */
+  constructor(room = new StretchRoom()) {
+    this.#room = room;
+    this.#rows = new StretchRows(room);
+  }
 
   /** Of what a file says. @param rows slot, first and last of each space */
   static settled(rows: readonly (readonly [Slot, Sequence, Sequence])[]): SegmentIndex {
@@ -184,7 +222,8 @@ export class SegmentIndex {
     const firsts = Float64Array.from(slots, (slot) => this.first(slot)!);
     const lasts = Float64Array.from(slots, (slot) => this.last(slot)!);
     this.#settled = { slots, firsts, lasts };
-    this.#rows = new StretchRows();
+    this.#rows.leave();
+    this.#rows = new StretchRows(this.#room);
   }
 
   get isSettled(): boolean {

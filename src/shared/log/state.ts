@@ -94,10 +94,12 @@ export function roleRecord(facts: SpaceFacts): NodeRecord {
 
 /** Writes a state in pieces, so that its caller can let other work in between. */
 export class StateWriter {
-  readonly #w = new ByteWriter();
+  readonly #w: ByteWriter;
   #spaces = 0;
 
-  constructor(generation: number, lsn: Lsn, own: StateOwner) {
+  /** @param bytes that it may take, where that is known */
+  constructor(generation: number, lsn: Lsn, own: StateOwner, bytes?: number) {
+    this.#w = new ByteWriter(bytes);
     this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
     this.#w.u64(0).u64(0).u32(0).u32(0).u32(0);
     this.#w.text(own.nodeId).text(own.clusterId);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { INDEX_EVERY_BYTES, INDEX_GAP_BYTES } from '#src/shared/limits.js';
-import { SegmentIndex } from '#src/shared/log/segment-index.js';
+import { SegmentIndex, StretchRoom } from '#src/shared/log/segment-index.js';
 
 interface Naive {
   stretches: number[];
@@ -42,8 +42,10 @@ test('it knows what a list for each space knows, whatever comes, goes back and i
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
     return (state >>> 8) % most;
   };
+  // What one leaves is the next one's, with all that stands in it.
+  const room = new StretchRoom();
   for (let round = 0; round < 20; round++) {
-    const [index, naive] = [new SegmentIndex(), new NaiveIndex()];
+    const [index, naive] = [new SegmentIndex(room), new NaiveIndex()];
     const spaces = 1 + chance(300);
     const next = new Map<number, number>();
     let lsn = 2 ** 36;
@@ -79,4 +81,26 @@ test('it knows what a list for each space knows, whatever comes, goes back and i
     expect(ends(index)).toEqual(expected);
     expect([index.first(10_000), index.last(10_000)]).toEqual([undefined, undefined]);
   }
+});
+
+test('what settles leaves its room to the next, and who goes over its spaces goes on', () => {
+  const room = new StretchRoom();
+  const filled = (slots: number): SegmentIndex => {
+    const index = new SegmentIndex(room);
+    for (let slot = 1; slot <= slots; slot++) index.add(slot, 1, 1, 320 * slot, 320);
+    return index;
+  };
+  const index = filled(1_000);
+  const slots = index.slots[Symbol.iterator]();
+  expect(slots.next().value).toBe(1);
+  index.settle();
+  const left = room.more(100);
+  expect(left.before.length).toBe(1_024);
+  room.leave(left.rows, left.before);
+  const next = filled(200);
+  next.rewind(3, 1);
+  expect([next.first(2), next.first(3), next.first(500)]).toEqual([1, undefined, undefined]);
+  expect(room.more(100).before.length).toBe(200);
+  expect([...slots]).toEqual(Array.from({ length: 999 }, (_, n) => n + 2));
+  expect(index.last(1_000)).toBe(1);
 });

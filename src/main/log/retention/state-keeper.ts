@@ -9,6 +9,8 @@ import type { Segments } from '../../segments/segments.js';
 import { passingReason } from '../health.js';
 import type { SpaceState, SpaceTable } from '../space-table.js';
 
+const STATE_SLACK_BYTES = 1_024;
+
 export class StateKeeper {
   readonly #disk: Disk;
   readonly #dir: string;
@@ -21,6 +23,8 @@ export class StateKeeper {
   #generation: number;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
+  /** Bytes that the next state may take, as the last one did; undefined before the first. */
+  #room: number | undefined;
   /** How many states are being taken. */
   #drafts = 0;
 
@@ -125,7 +129,7 @@ export class StateKeeper {
     own: StateOwner,
     taken: () => T,
   ): Promise<{ readonly bytes: Uint8Array; readonly written: T }> {
-    const writer = new StateWriter(generation, this.#memory.durableLsn, own);
+    const writer = new StateWriter(generation, this.#memory.durableLsn, own, this.#room);
     const { spaces } = this.#spaces;
     for (const [i, space] of spaces.entries()) {
       if (i % CHANGES_A_TURN === CHANGES_A_TURN - 1) await nextTurn();
@@ -136,6 +140,8 @@ export class StateKeeper {
     const written = taken();
     const { list } = this.#segments;
     const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, list, this.#holes());
+    // A segment more, a name: the next one is hardly longer.
+    this.#room = bytes.length + STATE_SLACK_BYTES;
     return { bytes, written };
   }
 }

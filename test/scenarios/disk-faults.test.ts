@@ -202,6 +202,27 @@ describe(`disk faults, seed ${SEED}`, () => {
     await soundAgain();
   });
 
+  test('FAULT-13 a disk that is full behind a close: it is opened', async () => {
+    await open();
+    await ledger.append(node.space('s'), 800);
+    await node.close();
+    disk.capacityBytes = disk.usedBytes;
+    await open();
+    await ledger.check(node.space('s'), 'while it is full');
+  });
+
+  test('FAULT-13 what is found at opening is written again where that takes room', async () => {
+    await open();
+    for (let i = 0; i < 5; i++) await ledger.append(node.space('s'), 800);
+    disk.kill();
+    await node.close().catch(() => undefined);
+    // As on a file system that copies on write.
+    disk.inject({ call: 1, errno: 'ENOSPC', only: 'write wal-' });
+    await open();
+    expect(disk.calls).toContain('remove reserve');
+    await ledger.check(node.space('s'), 'opened');
+  });
+
   test('FAULT-13 a full disk: read-only, nothing lost, goes on by itself', async () => {
     await open();
     const space = node.space('s');

@@ -8,6 +8,7 @@ import { isEngramLogName } from '../../shared/log/engram-log.js';
 import { isGoodHeader, readPayloadSize, saltOf } from '../../shared/log/entry.js';
 import { segmentStart } from '../../shared/log/segment.js';
 import { type Disk, readSmallFile, replaceFile } from '../segments/disk.js';
+import { withReserve } from '../segments/log-end.js';
 import { newestState } from './recovery.js';
 
 const NAME = 'node.json';
@@ -151,7 +152,7 @@ export async function writeNodeFile(
   const more = { directoryId, madeAs, maxEntryBytes, copied };
   const fields = { formatVersion, nodeId, clusterId, logSalt, ...more };
   const text = JSON.stringify({ ...fields, crc: crcOf(fields) });
-  await replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`));
+  await withReserve(disk, dir, () => replaceFile(disk, dir, NAME, Buffer.from(`${text}\n`)));
 }
 
 /**

@@ -376,7 +376,7 @@ class Scan {
     if (goodBehind) {
       quarantine = await keepCopy(this.#disk, this.#dir, file, segment, x, behind);
     }
-    await settleTail(file, segment, w, x);
+    await settleTail(this.#disk, this.#dir, file, segment, w, x);
     // Pages that never reached the disk leave the cache when it likes: read, and gone when they
     // were to be written again (row 104). What is durable now is what counts.
     const settled = Math.min(Math.max(w, segment.start), x);

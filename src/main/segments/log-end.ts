@@ -14,17 +14,41 @@ import type { Extent } from './walk.js';
 export const RESERVE = 'reserve';
 const ZEROS = new Uint8Array(1024 * 1024);
 
+/** Once more where the disk is full, with the room that is set aside for that (FAULTS row 13). */
+export async function withReserve<T>(disk: Disk, dir: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const hasReserve = (await disk.list(dir)).includes(RESERVE);
+    if ((error as EngramError).code !== 'DiskFull' || !hasReserve) throw error;
+    await disk.remove(path.join(dir, RESERVE));
+    return await work();
+  }
+}
+
 /**
  * Writes the bytes from W to X again: a page that failed to reach the disk may look clean in the
  * cache (FAULTS row 10). Then zeros from X on. Durable when it returns.
  */
-export async function settleTail(file: DiskFile, segment: Extent, w: Lsn, x: Lsn): Promise<void> {
+export async function settleTail(
+  disk: Disk,
+  dir: string,
+  file: DiskFile,
+  segment: Extent,
+  w: Lsn,
+  x: Lsn,
+): Promise<void> {
+  // There are file systems on which that takes room, too: btrfs, ZFS.
+  await withReserve(disk, dir, () => writeAgain(file, segment, w, x));
+  await zeroFrom(file, segment, x);
+}
+
+async function writeAgain(file: DiskFile, segment: Extent, w: Lsn, x: Lsn): Promise<void> {
   for (let lsn = Math.max(w, segment.start); lsn < x; lsn += ZEROS.length) {
     const bytes = new Uint8Array(Math.min(ZEROS.length, x - lsn));
     await file.read(bytes, lsn - segment.start);
     await file.write(bytes, lsn - segment.start);
   }
-  await zeroFrom(file, segment, x);
 }
 
 /** Zeros from an LSN to the segment's end, durably. On a full disk the blocks are given back. */
@@ -55,14 +79,8 @@ export async function keepCopy(
   to: Lsn,
   why: 'torn' | 'rot' = 'torn',
 ): Promise<string> {
-  try {
-    return await copyToQuarantine(disk, dir, file, segment, from, to, why);
-  } catch (error) {
-    const hasReserve = (await disk.list(dir)).includes(RESERVE);
-    if ((error as EngramError).code !== 'DiskFull' || !hasReserve) throw error;
-    await disk.remove(path.join(dir, RESERVE));
-    return await copyToQuarantine(disk, dir, file, segment, from, to, why);
-  }
+  const copy = () => copyToQuarantine(disk, dir, file, segment, from, to, why);
+  return await withReserve(disk, dir, copy);
 }
 
 async function copyToQuarantine(

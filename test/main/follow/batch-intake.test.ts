@@ -12,8 +12,11 @@ import { readSequence, readSpaceIdWord } from '#src/shared/log/entry.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
 import { idOf } from '#src/shared/names.js';
 import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
+import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
+import { codecOf, featureOf } from '#src/shared/wire/compression.js';
 import type { PlainFrame } from '#src/shared/wire/protocol.js';
-import { batchFrame, type MixedRun, mixedFrame } from '../../support/wire-client.js';
+import { entriesOf } from '../../support/batches.js';
+import { batchFrame, type MixedRun, mixedFrame, PRIMARY } from '../../support/wire-client.js';
 
 const NAMES = ['a', 'b', 'c', 'd'];
 const EPOCH = 2;
@@ -219,5 +222,30 @@ describe('a damaged batch of one space', () => {
       await expect(replica.take(frame)).rejects.toMatchObject({ code: 'ChecksumMismatch' });
     }
     expect([replica.staged, replica.heard, replica.fenced, replica.sent]).toEqual([[], [], [], []]);
+  });
+
+  test.each([
+    ['as they are', undefined],
+    ['compressed', codecOf('lz4')!],
+  ])('entries damaged before they were summed, %s: named and refused', async (_, codec) => {
+    replica.intake.features = featureOf('lz4');
+    for (const count of [1, 12]) {
+      const entries = entriesOf(Array(count).fill(Buffer.alloc(300, 7)), 1, EPOCH, idOf('a'));
+      const parts = [
+        ['payload', 64],
+        ['header', 4],
+      ] as const;
+      for (const [part, at] of parts) {
+        const frame = new FrameBuilder(100_000, idOf(PRIMARY));
+        frame.reset(100_000, codec);
+        frame.begin(1, idWords(idOf('a')), EPOCH, 1);
+        const damaged = entries.slice();
+        damaged[entries.length - 364 + at]! ^= 1;
+        frame.add(damaged, count);
+        const why = `the ${part} of entry ${count} does not fit its CRC`;
+        await expect(replica.take(frame.finish())).rejects.toThrow(why);
+      }
+    }
+    expect([replica.staged, replica.sent]).toEqual([[], []]);
   });
 });

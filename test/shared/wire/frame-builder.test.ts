@@ -1,7 +1,9 @@
 /** What a frame of batches says of itself while it is built: its sender goes by it. */
 import { beforeEach, expect, test } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
+import { crc32c } from '#src/shared/crc.js';
 import { BATCH_MAX_ENTRIES, FRAME_HEADER_BYTES } from '#src/shared/limits.js';
+import { decodeBatch } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { NODE, SPACE } from '../../support/batches.js';
 
@@ -78,4 +80,23 @@ test('it is mostly full once less than half of its limit is left', () => {
   expect(frame.isMostlyFull).toBe(true);
   expect(frame.finish()).toHaveLength(LIMIT / 2 + 1);
   expect(frame.rawBytes).toBe(LIMIT / 2 + 1);
+});
+
+test('what is known of parts of a batch is the sum of it only where all of it is known', () => {
+  for (let known = 0; known < 16; known++) {
+    frame.begin(3, WORDS, 1, 5);
+    for (let n = 0; n < 4; n++) {
+      const entry = new Uint8Array(64 + n).fill(known * 4 + n + 1);
+      frame.add(entry, 1, known & (1 << n) ? crc32c(entry) : undefined);
+    }
+  }
+  const bytes = frame.finish();
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let found = 0;
+  for (let at = FRAME_HEADER_BYTES; at < bytes.length; found++) {
+    const end = at + 4 + view.getUint32(at, true);
+    expect(decodeBatch(bytes, view, at + 4, end).entryCount).toBe(4);
+    at = end;
+  }
+  expect(found).toBe(16);
 });

@@ -80,7 +80,7 @@ describe('an ack', () => {
       [20, 20, 20, 11],
     ]);
     expect([moves, counted('entriesAcked'), counted('batchesAcked')]).toEqual([2, 30, 3]);
-    expect([sender.isDrained, counted('batchesFailed')]).toEqual([true, 0]);
+    expect([sender.isDrained, counted('batchesFailed'), overtaken]).toEqual([true, 0, []]);
   });
 
   test('that says nothing new moves nothing, and wakes nobody', () => {
@@ -119,6 +119,23 @@ describe('an ack', () => {
       10,
       8,
     ]);
+  });
+
+  test('FAULT-32 of all that was sent before a nack made some of it go out again', () => {
+    send(12, [1]);
+    take([1, 2, 20, 20]);
+    expect([moves, stands(1)]).toEqual([1, [20, 20, 20, 20]]);
+  });
+
+  test('of a space that has left is not waited for; streams are counted once', () => {
+    expect([sender.streams, progress.streams]).toEqual([3, 3]);
+    join(3);
+    expect([sender.streams, progress.streams]).toEqual([3, 3]);
+    sender.leave(1, 1);
+    expect([sender.isDrained, counted('batchesAcked')]).toEqual([false, 1]);
+    for (const slot of [1, 2, 3, 4]) sender.leave(slot, 1);
+    expect([sender.isDrained, counted('batchesAcked')]).toEqual([true, 3]);
+    expect([sender.streams, progress.streams]).toEqual([0, 0]);
   });
 
   test.each([

@@ -8,6 +8,7 @@ import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Sequence } from '../../shared/position.js';
 import { type SequenceWait, SequenceWaits } from '../log/sequence-waits.js';
 import type { HostWait, SpaceState } from '../log/space-table.js';
+import { lateAfter } from '../runtime/deadline.js';
 
 /** Who waits until the host has applied a space so far. */
 export interface AppliedWait extends SequenceWait {
@@ -81,7 +82,7 @@ export class ApplyGate {
     await new Promise<void>((resolve, reject) => {
       const over = (): void => {
         this.#waiting--;
-        clearTimeout(timer);
+        callOff();
         applied.delete(space, one);
         space.hostWaits.delete(history);
         closing.removeEventListener('abort', done);
@@ -90,10 +91,10 @@ export class ApplyGate {
         over();
         resolve();
       };
-      const timer = setTimeout(() => {
+      const callOff = lateAfter(WAITING_APPEND_MS, () => {
         over();
         reject(this.#behind(space, `in ${WAITING_APPEND_MS} ms`));
-      }, WAITING_APPEND_MS);
+      });
       const one = { sequence, resolve: done };
       const history: HostWait = { replicas: 0, reject: done };
       applied.add(space, one);

@@ -1,13 +1,14 @@
 /** Whether the node at the other end of a connection lives: it says so, or does not in time. */
+import { lateAfter } from '../runtime/deadline.js';
 export class Pings {
   #waiting: ((isThere: boolean) => void)[] = [];
 
   /** The next pong within `ms`. */
   answered(ms: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), ms);
+      const callOff = lateAfter(ms, () => resolve(false));
       this.#waiting.push((isThere) => {
-        clearTimeout(timer);
+        callOff();
         resolve(isThere);
       });
     });

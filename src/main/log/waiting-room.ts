@@ -1,6 +1,7 @@
 /** Appends that wait for room in the memory budget: first come, first served, bounded, timed. */
 import { failure } from '../../shared/errors.js';
 import { WAITING_APPEND_MS, WAITING_APPENDS_MAX } from '../../shared/limits.js';
+import { lateAfter } from '../runtime/deadline.js';
 
 /** Whether it is done; `some`: a part of it has found room. */
 export type Retry = () => boolean | 'some';
@@ -15,8 +16,7 @@ interface Waiting {
 export class WaitingRoom {
   readonly #served: (waitedMs: number) => void;
   #queue: Waiting[] = [];
-  #timer: NodeJS.Timeout | undefined;
-  #judging: NodeJS.Immediate | undefined;
+  #callOff: (() => void) | undefined;
   #isDraining = false;
 
   /** @param served told how long each has waited that has found room */
@@ -86,19 +86,16 @@ export class WaitingRoom {
   }
 
   #watch(): void {
-    if (this.isEmpty || this.#timer) return;
+    if (this.isEmpty || this.#callOff) return;
     let first = Number.POSITIVE_INFINITY;
     for (const { deadlineMs } of this.#queue) first = Math.min(first, deadlineMs);
     const ms = Math.max(1, first - performance.now());
-    // Where the loop was blocked, what has made room meanwhile is heard of first.
-    this.#timer = setTimeout(() => {
-      this.#judging = setImmediate(() => this.#judge());
-    }, ms);
+    this.#callOff = lateAfter(ms, () => this.#judge());
   }
 
   /** Turns away those that have waited for too long. */
   #judge(): void {
-    this.#timer = undefined;
+    this.#callOff = undefined;
     const nowMs = performance.now();
     const late = this.#queue.filter((one) => one.deadlineMs <= nowMs);
     this.#queue = this.#queue.filter((one) => one.deadlineMs > nowMs);
@@ -108,8 +105,7 @@ export class WaitingRoom {
   }
 
   #stopWatch(): void {
-    clearTimeout(this.#timer);
-    clearImmediate(this.#judging);
-    this.#timer = undefined;
+    this.#callOff?.();
+    this.#callOff = undefined;
   }
 }

@@ -14,6 +14,22 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/**
+ * Calls `late` after `ms`, behind what disks, threads and peers have said by then: time-outs come
+ * first in a turn, and where the loop was blocked for longer nobody has heard the rest.
+ * @returns what calls it off
+ */
+export function lateAfter(ms: number, late: () => void): () => void {
+  let judging: NodeJS.Immediate | undefined;
+  const timer = setTimeout(() => {
+    judging = setImmediate(late);
+  }, ms);
+  return () => {
+    clearTimeout(timer);
+    clearImmediate(judging);
+  };
+}
+
 /** What the work gives, or `late` where it takes longer than `timeoutMs`. */
 export async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T | 'late'> {
   let timer: NodeJS.Timeout | undefined;

@@ -64,6 +64,16 @@ describe('rows of acks', () => {
     expect(acks(receiver)).toEqual([]);
   });
 
+  test('have room for what is due, and for nothing else', () => {
+    const receiver = following();
+    for (let n = 11; n < 100; n++) {
+      receiver.flushed(7, n);
+      receiver.applied(7, n);
+      expect(receiver.takeAcks(0).buffer.byteLength).toBe(4 * 8);
+    }
+    expect(receiver.takeAcks(0).buffer.byteLength).toBe(0);
+  });
+
   test('of very many spaces: no row is lost where there is room for more', () => {
     const receiver = new Receiver(0, 10_000);
     // As many as there is room for at first, then the next one, and one far behind.

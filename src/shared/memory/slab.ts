@@ -369,8 +369,9 @@ export class NodeMemory {
 
   setAllocated(slot: Slot, last: Sequence): void {
     const at = (slot * SPACE_ROW) / 4 + SPACE_ALLOCATED;
+    const high = Math.floor(last / TWO_32);
     Atomics.store(this.#spaceWords, at, last | 0);
-    Atomics.store(this.#spaceWords, at + 1, Math.floor(last / TWO_32));
+    if (this.#spaceWords[at + 1] !== high) Atomics.store(this.#spaceWords, at + 1, high);
   }
 
   /** The last durable sequence. */

@@ -12,6 +12,8 @@ import { choose, type Operation, World } from './world.js';
 const LIVES = 6;
 const ALL_OPERATIONS = [...OPERATIONS, ...HOST_OPERATIONS];
 const OPERATIONS_MAX = 14;
+/** In one seed of so many each opening finds a full disk. */
+const FULL_ONE_IN = 7;
 
 export interface PropertyReport {
   readonly seed: number;
@@ -38,6 +40,7 @@ export class PropertyRun {
     this.#modes = modes;
     this.#endings = endings;
     this.#world = new World(chanceFrom(seed), trace);
+    this.#world.opensFull = seed % FULL_ONE_IN === 0;
   }
 
   /** Rejects where a promise is broken; the message tells what came before. */

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Node, NodeOptions, Space } from '#src/main/index.js';
+import { RESERVE } from '#src/main/segments/log-end.js';
 import { Cluster, type SimNode } from '../sim/cluster.js';
 import type { Chance } from '../support/chance.js';
 import { assertDurable, touchedSegments } from '../support/durable-log.js';
@@ -47,6 +48,8 @@ export class World {
   #failure: Error | undefined;
   /** The disk fails or is full: what is asked for may be refused, with a code. */
   isDisturbed = false;
+  /** Each opening finds a disk that is full. */
+  opensFull = false;
   /** What an entry may have had in any life. */
   longestBytes = 0;
 
@@ -94,7 +97,14 @@ export class World {
     for (const ledger of this.ledgers) ledger.promise = life.promise;
     const { strictTail } = life.options;
     const touched = strictTail ? touchedSegments(this.sim.disk, '/data') : [];
+    const { disk } = this.sim;
+    // The room that is set aside is for that (row 13).
+    if (this.opensFull && disk.list('/data').includes(RESERVE)) {
+      this.note('on a full disk');
+      disk.capacityBytes = disk.usedBytes;
+    }
     const error = await this.cluster.within(SETTLE_MS, 'opening', this.sim.start());
+    disk.capacityBytes = Number.POSITIVE_INFINITY;
     if (strictTail && error && (error as { code?: string }).code === 'CorruptionDetected') {
       return await this.open({ ...life, options: { ...life.options, strictTail: false } });
     }

@@ -87,12 +87,6 @@ const MUTANTS: readonly Mutant[] = [
     put: 'this.#cursorKnown ? Math.max(cursor, lsn) : lsn',
   },
   {
-    what: 'a batch that is taken in one pass is believed, whatever it sums up to',
-    file: 'shared/wire/batch.js',
-    find: 'sum.crc === view.getUint32(offset + CRC, true)',
-    put: 'true',
-  },
-  {
     what: 'runs of a batch of several spaces that found no room count as received',
     file: 'main/follow/batch-intake.js',
     find: 'this.#receiver.received(pending.slot(run), pending.first(run) - 1);',
@@ -488,6 +482,13 @@ const MUTANTS: readonly Mutant[] = [
     file: 'main/segments/disk.js',
     find: 'await disk.syncDir(path.dirname(child)).catch((error) => {',
     put: 'await Promise.resolve().catch((error) => {',
+  },
+  {
+    what: 'an opening on a full disk keeps the room that is set aside (row 13)',
+    by: 'property',
+    file: 'main/segments/log-end.js',
+    find: "if (error.code !== 'DiskFull' || !hasReserve)",
+    put: 'if (true)',
   },
   {
     what: 'an fdatasync that has failed is made once more (row 104)',

@@ -3,7 +3,7 @@
  * entry was due, not from when it was sent, so a stalled process cannot hide what its stall did
  * (coordinated omission).
  */
-import { sleep } from './child.mjs';
+import { cpuSeconds, sleep } from './child.mjs';
 import { Samples } from './samples.mjs';
 
 const TYPE = 1;
@@ -34,6 +34,7 @@ export async function offer(space, payload, rate, ms, replicas) {
     await space.flushed(sequence, { replicas, timeoutMs: 60_000 });
     lags.add(performance.now() - durable);
   };
+  const cpu = process.cpuUsage();
   const start = performance.now();
   let sent = 0;
   while (sent < entries) {
@@ -52,6 +53,8 @@ export async function offer(space, payload, rate, ms, replicas) {
   await Promise.all(pending);
   while (acks.count + failed < entries) await sleep(TICK_MS);
   const seconds = (performance.now() - start) / 1000;
+  // Before the samples are sorted: that is no work of a log.
+  const used = cpuSeconds(cpu);
   if (failed > entries / 100) throw firstError;
   const [p50, p99, p999, max] = acks.percentiles([50, 99, 99.9, 100]);
   const [lag50, lag99, lag999, lagMax] = lags.percentiles([50, 99, 99.9, 100]);
@@ -69,5 +72,6 @@ export async function offer(space, payload, rate, ms, replicas) {
     lagP999Ms: lag999,
     lagMaxMs: lagMax,
     sendLateP99Ms: late.percentiles([99])[0],
+    ...used,
   };
 }

@@ -32,6 +32,8 @@ export class AckWaits {
   /** Spaces of which some have become durable in this turn, and nobody has looked since. */
   readonly #fresh = new Set<SpaceState>();
   #watching = false;
+  /** The tick of the ack that the loop sleeps for. */
+  #due = 0;
   #isClosed = false;
 
   constructor(
@@ -67,7 +69,7 @@ export class AckWaits {
   ): Promise<void> {
     // What is not durable here counts nowhere yet.
     const isHere = this.#memory.durable(space.slot) >= sequence;
-    if (isHere && this.#quorum.acknowledgedUpTo(space, replicas) >= sequence) return;
+    if (isHere && this.#isFlushed(space, sequence, replicas)) return;
     if (this.#isClosed) throw closedError(space);
     await new Promise<void>((resolve, reject) => {
       const settle = (): void => {
@@ -93,7 +95,7 @@ export class AckWaits {
       const wait: AckWait = { space, sequence, replicas, resolve: durable, reject: failed };
       const late = (): void => {
         // Where the loop was blocked nobody has looked yet at what has come meanwhile.
-        this.#settle(space);
+        this.#settle([space]);
         if (this.#waits.has(wait)) failed(this.#lateError(space, sequence, replicas, timeoutMs));
       };
       const timer = setTimeout(late, timeoutMs);
@@ -151,18 +153,39 @@ export class AckWaits {
   }
 
   #lookAtFresh(): void {
-    // The loop hears what comes from now on; what came before is looked at here.
-    for (const space of this.#fresh) this.#settle(space);
+    const seen = this.#memory.ackTick;
+    // The loop, where it begins, looks at all of them.
+    if (!this.#watching) void this.#watch();
+    else {
+      const acks = this.#settle(this.#fresh);
+      if (((seen + acks - this.#due) | 0) < 0) this.#sooner(seen + acks);
+    }
     this.#fresh.clear();
-    void this.#watch();
   }
 
-  #settle(space: SpaceState): void {
-    for (const [replicas, waits] of this.#durable.get(space) ?? []) {
-      // As long as fewer have it, who of them counts need not be asked: that costs more.
-      if (this.#havingFlushed(space, waits.lowest) < replicas) continue;
-      settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
+  /** @returns how many acks it takes, at the least, until one of their waits may be over */
+  #settle(spaces: Iterable<SpaceState>): number {
+    let acks = Number.POSITIVE_INFINITY;
+    for (const space of spaces) {
+      for (const [replicas, waits] of this.#durable.get(space) ?? []) {
+        let having = this.#havingFlushed(space, waits.lowest);
+        // As long as fewer have it, who of them counts need not be asked: that costs more.
+        if (having >= replicas) {
+          settleAll(waits, this.#quorum.acknowledgedUpTo(space, replicas));
+          if (waits.size === 0) continue;
+          having = this.#havingFlushed(space, waits.lowest);
+        }
+        // Each that lacks it has yet to say that it has it. Where enough do, not all of them count.
+        acks = Math.min(acks, Math.max(1, replicas - having));
+      }
     }
+    return acks;
+  }
+
+  /** Asks who counts only where enough have it: that costs more. */
+  #isFlushed(space: SpaceState, sequence: Sequence, replicas: number): boolean {
+    if (this.#havingFlushed(space, sequence) < replicas) return false;
+    return this.#quorum.acknowledgedUpTo(space, replicas) >= sequence;
   }
 
   /** How many replicas have it, whether they count or not. */
@@ -171,16 +194,28 @@ export class AckWaits {
     return this.#shippersOf(space).filter((s) => s.flushedOf(slot, facts.epoch) >= sequence).length;
   }
 
-  /** One loop serves all waits; the tick is read before the look, so no ack is missed. */
+  /**
+   * One loop serves all waits; the tick is read before the look, so no ack is missed. It sleeps
+   * through acks that are not enough: of two replicas waited for, the first one's.
+   */
   async #watch(): Promise<void> {
-    if (this.#watching) return;
     this.#watching = true;
     while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
-      for (const space of this.#durable.keys()) this.#settle(space);
-      if (this.#durable.size > 0) await this.#memory.waitAck(seen);
+      const acks = this.#settle(this.#durable.keys());
+      if (this.#durable.size === 0) break;
+      this.#due = seen + acks;
+      this.#memory.sleepUntilAck(this.#due);
+      await this.#memory.waitAck(seen);
     }
     this.#watching = false;
+  }
+
+  /** The loop sleeps for a later ack than one that is waited for from now on. */
+  #sooner(due: number): void {
+    this.#due = due;
+    // It came while we looked, and its shipper did not know of this.
+    if (!this.#memory.sleepUntilAck(due)) this.#memory.wakeMain();
   }
 
   close(): void {

@@ -26,7 +26,7 @@ import {
 } from '../limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
 import { loadLong, storeLong } from './long-words.js';
-import { waitWord } from './wait-word.js';
+import { moveTick, sleepUntilTick, waitWord } from './wait-word.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
 export const RUN_FIELDS = 8;
@@ -52,6 +52,7 @@ export const NO_CRC = -1;
 const TWO_32 = 2 ** 32;
 const LINE = 64;
 const DURABLE_TICK = 0;
+/** And behind it the one that main sleeps until. */
 const ACK_TICK = LINE / 4;
 const DURABLE_LSN = (2 * LINE) / 8;
 const MAIN_BEAT = (3 * LINE) / 4;
@@ -225,10 +226,7 @@ export class NodeMemory {
     return Atomics.load(this.#words, DURABLE_TICK);
   }
 
-  /**
-   * Resolves when the durable tick is no longer `seen`. The caller has read `seen` before it
-   * looked at what the tick announces, so nothing published since can be missed.
-   */
+  /** Resolves when the tick is no longer `seen`, read before the look: so none is missed. */
   waitDurable(seen: number): Promise<unknown> | undefined {
     return waitWord(this.#words, DURABLE_TICK, seen);
   }
@@ -239,13 +237,23 @@ export class NodeMemory {
     return Atomics.load(this.#words, ACK_TICK);
   }
 
-  /** Called by a shipper after it has stored new progress. */
+  /** It looks again. */
   wakeMain(): void {
     Atomics.add(this.#words, ACK_TICK, 1);
     Atomics.notify(this.#words, ACK_TICK);
   }
 
-  /** As `waitDurable`, for progress that shippers publish. */
+  /** Called by a shipper after it has stored what its replica has flushed: see `moveTick`. */
+  acked(): void {
+    moveTick(this.#words, ACK_TICK);
+  }
+
+  /** Main sleeps until the ack with this tick. @returns false: it has come, and wakes nobody */
+  sleepUntilAck(tick: number): boolean {
+    return sleepUntilTick(this.#words, ACK_TICK, tick);
+  }
+
+  /** As `waitDurable`, for progress that shippers publish; woken as `sleepUntilAck` says. */
   waitAck(seen: number): Promise<unknown> | undefined {
     return waitWord(this.#words, ACK_TICK, seen);
   }
@@ -369,9 +377,8 @@ export class NodeMemory {
 
   setAllocated(slot: Slot, last: Sequence): void {
     const at = (slot * SPACE_ROW) / 4 + SPACE_ALLOCATED;
-    const high = Math.floor(last / TWO_32);
     Atomics.store(this.#spaceWords, at, last | 0);
-    if (this.#spaceWords[at + 1] !== high) Atomics.store(this.#spaceWords, at + 1, high);
+    Atomics.store(this.#spaceWords, at + 1, Math.floor(last / TWO_32));
   }
 
   /** The last durable sequence. */

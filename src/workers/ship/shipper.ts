@@ -458,7 +458,7 @@ export class Shipper {
   #acked(acks: Float64Array): void {
     const overtaken = (slot: Slot, epoch: Epoch): void =>
       this.#tell({ kind: 'fenced', slot, epoch, leader: undefined });
-    const moved = (): void => this.#memory.wakeMain();
+    const moved = (): void => this.#memory.acked();
     this.#sender.takeAcks(acks, performance.now(), overtaken, moved);
   }
 

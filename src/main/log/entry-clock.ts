@@ -37,19 +37,31 @@ export class IdleTimer {
   readonly #ms: number;
   readonly #due: () => void;
   #timer: NodeJS.Timeout | undefined;
+  #armedMs = 0;
 
   constructor(ms: number, due: () => void) {
     this.#ms = ms;
     this.#due = due;
   }
 
-  arm(): void {
-    this.disarm();
-    this.#timer = setTimeout(this.#due, this.#ms);
+  /** A timer that runs is left to run, and then waits for the rest: this comes with each group. */
+  arm(nowMs: number): void {
+    this.#armedMs = nowMs;
+    if (!this.#timer) this.#wait(this.#ms);
+  }
+
+  #wait(ms: number): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      const leftMs = this.#armedMs + this.#ms - performance.now();
+      if (leftMs > 0) this.#wait(Math.ceil(leftMs));
+      else this.#due();
+    }, ms);
     this.#timer.unref();
   }
 
   disarm(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 }

@@ -354,7 +354,7 @@ export class Wal {
     for (const group of groups) this.#acknowledge(group);
     this.#hooks.durable(ends);
     this.#waiting.drain();
-    if (groups.some((group) => !group.markOnly)) this.#markSoon.arm();
+    if (groups.some((group) => !group.markOnly)) this.#markSoon.arm(nowMs);
     if (this.#isIdle) for (const wake of this.#idleWaiters.splice(0)) wake();
   }
 

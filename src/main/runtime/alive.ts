@@ -11,14 +11,14 @@ let timer: NodeJS.Timeout | undefined;
 /** Somebody waits from now on. */
 export function beginWait(): void {
   if (waits++ > 0) return;
-  timer = setInterval(() => undefined, LONGEST_MS);
+  // One for good: to make a timer and to end it costs many times as much, and a commit does it.
+  timer ??= setInterval(() => undefined, LONGEST_MS);
+  timer.ref();
 }
 
 /** Once for each `beginWait`. */
 export function endWait(): void {
-  if (--waits > 0) return;
-  clearInterval(timer);
-  timer = undefined;
+  if (--waits === 0) timer!.unref();
 }
 
 /** The process lives until this has settled. */

@@ -10,7 +10,6 @@ import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { Receiver } from '#src/shared/link/receiver.js';
 import { readSequence, readSpaceIdWord } from '#src/shared/log/entry.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
-import type { SpaceFacts } from '#src/shared/log/space-facts.js';
 import { idOf } from '#src/shared/names.js';
 import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
@@ -22,8 +21,6 @@ import { batchFrame, type MixedRun, mixedFrame, PRIMARY } from '../../support/wi
 const NAMES = ['a', 'b', 'c', 'd'];
 const EPOCH = 2;
 
-type SeenFacts = Pick<SpaceFacts, 'epochSeen'>;
-
 /** A replica that follows NAMES in EPOCH, each with `had` entries, and has room as it is told. */
 class Replica {
   readonly receiver = new Receiver(0, 10_000);
@@ -34,7 +31,7 @@ class Replica {
   readonly staged: string[] = [];
   readonly calls: number[] = [];
   readonly intake: BatchIntake;
-  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: SeenFacts }[];
+  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: object }[];
   /** Calls that find no room before each one that does. */
   refusals = 0;
   #refused = 0;
@@ -64,11 +61,6 @@ class Replica {
       maxFrameBytes: 100_000,
       spaceByWords: (words: SpaceIdWords) =>
         this.spaces.find((space) => space.words.every((word, i) => word === words[i])),
-      slotAt: (view: DataView, at: number) =>
-        this.spaces.find((s) =>
-          s.words.every((word, i) => word === view.getUint32(at + 4 * i, true)),
-        )?.slot ?? -1,
-      epochSeen: (slot: number) => this.spaces.find((s) => s.slot === slot)!.facts.epochSeen,
       heard: (space: SpaceState, epoch: number) => this.heard.push(`${space.slot} ${epoch}`),
     };
     this.intake = new BatchIntake(host as unknown as ReceiverHost, this.receiver, {
@@ -215,7 +207,7 @@ describe('a batch of several spaces', () => {
   });
 });
 
-describe('a damaged batch', () => {
+describe('a damaged batch of one space', () => {
   // In the frame: 4 bytes of length, the batch header of 64, then entries of 64 and their payloads.
   const START = FRAME_HEADER_BYTES + 4 + 64;
   test.each([
@@ -224,10 +216,8 @@ describe('a damaged batch', () => {
     ['where an entry ended in the sender’s log', START + 58],
     ['the last byte', -1],
   ])('%s: refused, and of no effect', async (_, at) => {
-    const several = () => mixed('a1-4', 'b1-1', 'a5-9', 'c1-1');
-    const one = (last: number) => () => batchFrame('a', 1, last, EPOCH);
-    for (const made of [one(1), one(12), several]) {
-      const frame = made();
+    for (const last of [1, 12]) {
+      const frame = batchFrame('a', 1, last, EPOCH);
       frame[at < 0 ? frame.length + at : at]! ^= 1;
       await expect(replica.take(frame)).rejects.toMatchObject({ code: 'ChecksumMismatch' });
     }

@@ -21,6 +21,7 @@ import {
   type WriterFailure,
   type WriterStart,
 } from '../../../shared/memory/writer-words.js';
+import { beginWait, endWait } from '../../runtime/alive.js';
 import { startThread, THREAD_START_MS, unsuitable } from '../../runtime/threads.js';
 import { type DiskFile, ioError } from '../../segments/disk.js';
 import type { NodeCounts } from './counts.js';
@@ -94,9 +95,7 @@ export class LogWriter {
         this.#begun();
         return;
       }
-      const asked = this.#asked;
-      this.#asked = undefined;
-      worker.unref();
+      const asked = this.#answered();
       if (failed) asked?.reject(callError(asked.what, failed));
       else asked?.resolve();
     });
@@ -130,20 +129,27 @@ export class LogWriter {
       await this.#firstWord;
     } finally {
       clearTimeout(late);
-      if (!this.#asked) worker.unref();
+      worker.unref();
     }
   }
 
   #died(reason: Error): void {
     this.#worker = undefined;
     this.#neverBegan(unsuitable(`the thread that writes the log ends: ${reason.message}`, reason));
-    const asked = this.#asked;
-    this.#asked = undefined;
+    const asked = this.#answered();
     const nowMs = performance.now();
     this.#deathsMs = [...this.#deathsMs.filter((ms) => nowMs - ms < DEATHS_WITHIN_MS), nowMs];
     if (!asked) return;
     if (this.#deathsMs.length >= DEATHS_TO_FAIL) asked.reject(lost(reason));
     else asked.again().then(asked.resolve, asked.reject);
+  }
+
+  /** Who has asked: the call is over, or its thread is. */
+  #answered(): Asked | undefined {
+    const asked = this.#asked;
+    this.#asked = undefined;
+    if (asked) endWait();
+    return asked;
   }
 
   /** The same file, with the log's own writes and fdatasyncs made by the thread. */
@@ -215,7 +221,7 @@ export class LogWriter {
     this.#numbers[NUMBER.fd] = fd;
     Atomics.store(this.#words, WORD.op, op);
     // What is under way keeps the process alive, as any file operation does.
-    this.#worker.ref();
+    beginWait();
     return new Promise((resolve, reject) => {
       this.#asked = { what, again, resolve, reject };
       Atomics.add(this.#words, WORD.asked, 1);

@@ -195,22 +195,30 @@ export function checkPayload(type: number, payload: Uint8Array, maxEntryBytes: n
   return size;
 }
 
+let resolveNext!: (appended: Appended) => void;
+let rejectNext!: (error: Error) => void;
+
+/** One for all: a function made for each append would be garbage of each, and so its scope. */
+function takeNext(resolve: typeof resolveNext, reject: typeof rejectNext): void {
+  resolveNext = resolve;
+  rejectNext = reject;
+}
+
 /** An append on its way to the disk. */
 class WaitingAppend {
   readonly promise: Promise<Appended>;
   readonly #space: SpaceState;
   readonly #epoch: Epoch;
-  #resolve!: (appended: Appended) => void;
-  #reject!: (error: Error) => void;
+  readonly #resolve: (appended: Appended) => void;
+  readonly #reject: (error: Error) => void;
   sequence = 0;
 
   constructor(space: SpaceState) {
     this.#space = space;
     this.#epoch = space.facts.epoch;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.promise = new Promise(takeNext);
+    this.#resolve = resolveNext;
+    this.#reject = rejectNext;
   }
 
   resolve(): void {

@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import Table from 'cli-table3';
 import type { Plan } from './plan.js';
+import { measured } from './processes.js';
 import { median, type Result, type SavedResult } from './result.js';
 
 type Benches = Readonly<Record<string, (plan: Plan) => Promise<Result[]>>>;
@@ -26,6 +27,9 @@ const FIGURES = [
 ] as const;
 /** Where less is worse; everywhere else more is. */
 const MORE_IS_BETTER: ReadonlySet<string> = new Set(['entriesPerSecond', 'ratioToCeiling']);
+
+/** A and B cannot be held against each other; says why. */
+export class NotComparable extends Error {}
 
 /** One figure of one case. */
 export interface Comparison {
@@ -47,7 +51,7 @@ function isCheckout(where: string): boolean {
   return fs.existsSync(path.join(where, 'package.json'));
 }
 
-/** Throws where A and B are not of one kind, or a checkout is not built. */
+/** Rejects NotComparable. */
 export async function compare(
   a: string,
   b: string,
@@ -56,7 +60,7 @@ export async function compare(
   plan: Plan,
 ): Promise<Comparison[]> {
   if (isCheckout(a) !== isCheckout(b)) {
-    throw new Error('A and B are two checkouts, or two files of bench/results');
+    throw new NotComparable('A and B are two checkouts, or two files of bench/results');
   }
   if (!isCheckout(a)) return compareKept(readKept(a), readKept(b));
   const found: Comparison[] = [];
@@ -66,11 +70,28 @@ export async function compare(
   return found;
 }
 
+function parsed(file: string): unknown {
+  try {
+    return JSON.parse(fs.readFileSync(file, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+function isSaved(row: Partial<SavedResult> | null): row is SavedResult {
+  return [row?.spread, row?.more].every((of) => typeof of === 'object' && of !== null);
+}
+
 function readKept(file: string): SavedResult[] {
   const known = [file, path.join(import.meta.dirname, 'results', file)];
   const found = known.find((one) => fs.existsSync(one) && fs.statSync(one).isFile());
-  if (!found) throw new Error(`no kept result and no checkout: ${file}`);
-  return JSON.parse(fs.readFileSync(found, 'utf8')) as SavedResult[];
+  if (!found) throw new NotComparable(`no kept result and no checkout: ${file}`);
+  const rows = parsed(found);
+  // Of a campaign, say.
+  if (!Array.isArray(rows) || !rows.every(isSaved)) {
+    throw new NotComparable(`no result of a benchmark: ${file}`);
+  }
+  return rows;
 }
 
 const caseOf = (row: Result): string =>
@@ -107,7 +128,7 @@ export function compareKept(a: readonly SavedResult[], b: readonly SavedResult[]
       });
     }
   }
-  if (found.length === 0) throw new Error('no case is in both results');
+  if (found.length === 0) throw new NotComparable('no case is in both results');
   return found;
 }
 
@@ -125,7 +146,7 @@ async function compareInTurn(
 ): Promise<Comparison[]> {
   for (const where of [a, b]) {
     if (fs.existsSync(path.join(where, 'dist/main/index.js'))) continue;
-    throw new Error(`${where} is not built: npm run build there`);
+    throw new NotComparable(`${where} is not built: npm run build there`);
   }
   const measure = (checkout: string): Promise<Result[]> =>
     bench({ ...plan, runs: 1, alone: true, checkout: path.resolve(checkout) });
@@ -133,6 +154,10 @@ async function compareInTurn(
   for (let round = 1; round <= Math.max(plan.runs, LEAST_ROUNDS); round++) {
     plan.progress(`round ${round}: A`);
     const first = await measure(a);
+    // Its processes, or none of them, are of this checkout: both would be measured as the same.
+    if (!measured.has(path.resolve(a))) {
+      throw new NotComparable(`${name} measures this checkout only`);
+    }
     plan.progress(`round ${round}: B`);
     const other = await measure(b);
     plan.progress(`round ${round}: A again`);

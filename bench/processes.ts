@@ -49,6 +49,8 @@ type Message =
   | { readonly kind: 'ready'; readonly figures: Figures }
   | { readonly kind: 'round'; readonly figures: Figures };
 
+/** The other checkouts whose code a child has run. */
+export const measured = new Set<string>();
 const OTHER_CHECKOUT = new URL('children/other-checkout.mjs', import.meta.url).href;
 const THREADS = fileURLToPath(new URL('children/threads.cjs', import.meta.url));
 
@@ -93,6 +95,7 @@ export class Child {
       },
     });
     running.add(this.#process);
+    if (checkout) measured.add(checkout);
     this.exited = once(this.#process, 'exit').then(() => running.delete(this.#process));
     this.broken = new Promise((_, reject) => {
       this.#process.on('message', (message: Message) => {

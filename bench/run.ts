@@ -6,7 +6,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { append } from './append.js';
 import { ceiling } from './ceiling.js';
 import { codec } from './codec.js';
-import { compare, comparisonTable } from './compare.js';
+import { compare, comparisonTable, NotComparable } from './compare.js';
 import { compression } from './compression.js';
 import type { Regime } from './data-dir.js';
 import { features } from './features.js';
@@ -162,7 +162,11 @@ async function runCompare([a, b, ...by]: string[], options: Options): Promise<vo
   if (a === undefined || b === undefined) {
     program.error('compare A B: two files of bench/results, or two checkouts that are built');
   }
-  const rows = await compare(a, b, by, BENCHES, planOf(by[0] ?? 'replicate', options));
+  const plan = planOf(by[0] ?? 'replicate', options);
+  const rows = await compare(a, b, by, BENCHES, plan).catch((error) => {
+    if (error instanceof NotComparable) program.error(error.message);
+    throw error;
+  });
   if (options.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
   else process.stdout.write(`${comparisonTable(rows)}\n`);
 }

@@ -1,8 +1,13 @@
 /** What `npm run bench -- compare` calls noise, and what it does not. */
-import { describe, expect, test } from 'vitest';
-import { compareKept, judge } from '../../bench/compare.js';
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { compare, compareKept, judge, NotComparable } from '../../bench/compare.js';
 import { inTurn } from '../../bench/in-turn.js';
+import type { Plan } from '../../bench/plan.js';
 import { type SavedResult, summarise } from '../../bench/result.js';
+import { makeFolder, removeFolder } from '../support/cluster.js';
 
 /** A kept result of one case with these runs. */
 function kept(entriesPerSecond: readonly number[], appendP99Ms: readonly number[]): SavedResult[] {
@@ -105,4 +110,43 @@ test('in turn: each goes first in every second pair', async () => {
     ['a2', 'b2'],
     ['a3', 'b3'],
   ]);
+});
+
+describe('what cannot be compared is said in one line', () => {
+  const folder = makeFolder();
+  const plan = { runs: 1, progress: () => undefined } as unknown as Plan;
+  const root = path.join(import.meta.dirname, '../..');
+  afterEach(() => removeFolder(folder));
+
+  test.each([
+    ['no results of a benchmark', '{"seeds": 5}', 'no result of a benchmark'],
+    ['rows of something else', '[{"kills": 3}, null]', 'no result of a benchmark'],
+    ['no JSON', 'hello', 'no result of a benchmark'],
+  ])('a file with %s', async (_, text, why) => {
+    fs.mkdirSync(folder, { recursive: true });
+    const file = path.join(folder, 'kept.json');
+    fs.writeFileSync(file, text);
+    const failed = await compare(file, file, [], {}, plan).catch((error) => error);
+    expect(failed).toBeInstanceOf(NotComparable);
+    expect(failed.message).toContain(why);
+  });
+
+  test.each([
+    ['a file that is not there', 'nowhere.json', 'nowhere.json'],
+    ['a checkout and none', root, 'nowhere.json'],
+  ])('%s', async (_, a, b) => {
+    expect(await compare(a, b, [], {}, plan).catch((e) => e)).toBeInstanceOf(NotComparable);
+  });
+
+  test('a benchmark that measures this checkout, whatever it is told to measure', async () => {
+    let runs = 0;
+    const here = async () => {
+      runs++;
+      return kept([1], [1]);
+    };
+    const failed = await compare(root, root, ['here'], { here }, plan).catch((error) => error);
+    expect(failed).toBeInstanceOf(NotComparable);
+    expect(failed.message).toBe('here measures this checkout only');
+    expect(runs).toBe(1);
+  });
 });

@@ -1,4 +1,5 @@
 /** Waiting for sequences: woken in their order, at a cost that follows who is woken. */
+import fc from 'fast-check';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { becomeReplica } from '#src/main/lead/fencing.js';
 import { SequenceWaits } from '#src/main/log/sequence-waits.js';
@@ -177,6 +178,77 @@ test('who becomes durable when a replica has it already waits for no other tick'
   expect(await wait).toBe('flushed');
   acks.close();
   expect(await never).toBe('Closed');
+});
+
+test('a wait ends when so many as it asks for have its entry, no sooner and no later', async () => {
+  const step = fc.record({
+    kind: fc.constantFrom('wait', 'flush', 'flush', 'write', 'come', 'go', 'tick'),
+    at: fc.nat(30),
+    who: fc.nat(3),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.boolean(), async (steps, isSet) => {
+      const { memory, state } = space();
+      const all = ['b', 'c', 'd', 'e'].map((nodeId) => ({ nodeId, flushed: 0, isHere: true }));
+      // Of a set e is no member: it has what it has, and counts for nothing.
+      const ids = isSet ? ['a', 'b', 'c', 'd'] : [];
+      const members = ids.map((nodeId) => ({ nodeId, directoryId: ID }));
+      const row = { epoch: 1, sequence: 0, next: { members, keep: 1 }, old: undefined };
+      if (isSet) state.facts.sets = [row];
+      state.facts.history = [{ epoch: 1, startSequence: 1, primaryNodeId: ID }];
+      const here = () => all.filter(({ isHere }) => isHere);
+      const shippers = () =>
+        here().map((one) => ({
+          replica: { nodeId: one.nodeId },
+          link: { directoryId: ID },
+          progress: { epoch: () => 1 },
+          flushedOf: () => one.flushed,
+        })) as unknown as ShipperHandle[];
+      const addWait = (_: unknown, wait: DurableWait): void => {
+        if (memory.durable(state.slot) >= wait.sequence) wait.resolve();
+        else state.durableWaits.add(wait);
+      };
+      const own = { nodeId: 'a', directoryId: ID };
+      const quorum = new Quorum(() => own, memory, shippers);
+      vi.spyOn(quorum, 'isFounded').mockReturnValue(true);
+      const acks = new AckWaits(memory, { addWait } as unknown as Wal, quorum, shippers, false);
+      let tick: () => void = () => undefined;
+      const next = () => new Promise<void>((resolve) => (tick = resolve));
+      vi.spyOn(memory, 'waitAck').mockImplementation(next as never);
+      const waits: { sequence: number; level: number; isOver: boolean }[] = [];
+      const hasIt = ({ sequence, level }: { sequence: number; level: number }): boolean => {
+        const counts = here().filter((one) => !isSet || one.nodeId !== 'e');
+        const having = counts.filter((one) => one.flushed >= sequence);
+        return memory.durable(state.slot) >= sequence && having.length >= level;
+      };
+      for (const { kind, at, who } of [...steps, { kind: 'tick', at: 0, who: 0 }]) {
+        const one = all[who]!;
+        if (kind === 'wait') {
+          const wait = { sequence: at + 1, level: who, isOver: false };
+          waits.push(wait);
+          void acks.flushed(state, wait.sequence, who, 60_000).then(
+            () => (wait.isOver = true),
+            () => undefined,
+          );
+        }
+        if (kind === 'flush') one.flushed = Math.max(one.flushed, at);
+        if (kind === 'come' || kind === 'go') one.isHere = kind === 'come';
+        if (kind === 'write' && at > memory.durable(state.slot)) {
+          memory.setDurable(state.slot, at);
+          wakeDurableWaits(state, at);
+        }
+        const before = waits.filter(({ isOver }) => isOver);
+        if (kind === 'tick') tick();
+        await new Promise((resolve) => setImmediate(resolve));
+        for (const wait of waits) {
+          if (wait.isOver && !before.includes(wait)) expect(hasIt(wait)).toBe(true);
+          if (kind === 'tick') expect(wait.isOver || !hasIt(wait)).toBe(true);
+        }
+      }
+      acks.close();
+    }),
+    { numRuns: 200 },
+  );
 });
 
 test('a loop that was blocked for longer than a wait looks before that is late', async () => {

@@ -183,7 +183,7 @@ test('who becomes durable when a replica has it already waits for no other tick'
 test('a wait ends when so many as it asks for have its entry, no sooner and no later', async () => {
   const step = fc.record({
     kind: fc.constantFrom('wait', 'flush', 'flush', 'write', 'come', 'go', 'tick'),
-    at: fc.nat(30),
+    by: fc.nat(4),
     who: fc.nat(3),
   });
   await fc.assert(
@@ -221,21 +221,22 @@ test('a wait ends when so many as it asks for have its entry, no sooner and no l
         const having = counts.filter((one) => one.flushed >= sequence);
         return memory.durable(state.slot) >= sequence && having.length >= level;
       };
-      for (const { kind, at, who } of [...steps, { kind: 'tick', at: 0, who: 0 }]) {
+      for (const { kind, by, who } of [...steps, { kind: 'tick', by: 0, who: 0 }]) {
+        const durable = memory.durable(state.slot);
         const one = all[who]!;
         if (kind === 'wait') {
-          const wait = { sequence: at + 1, level: who, isOver: false };
+          const wait = { sequence: Math.max(1, durable + by - 1), level: who, isOver: false };
           waits.push(wait);
           void acks.flushed(state, wait.sequence, who, 60_000).then(
             () => (wait.isOver = true),
             () => undefined,
           );
         }
-        if (kind === 'flush') one.flushed = Math.max(one.flushed, at);
+        if (kind === 'flush') one.flushed = Math.max(one.flushed, durable + by - 2);
         if (kind === 'come' || kind === 'go') one.isHere = kind === 'come';
-        if (kind === 'write' && at > memory.durable(state.slot)) {
-          memory.setDurable(state.slot, at);
-          wakeDurableWaits(state, at);
+        if (kind === 'write') {
+          memory.setDurable(state.slot, durable + by);
+          wakeDurableWaits(state, durable + by);
         }
         const before = waits.filter(({ isOver }) => isOver);
         if (kind === 'tick') tick();
@@ -249,6 +250,50 @@ test('a wait ends when so many as it asks for have its entry, no sooner and no l
     }),
     { numRuns: 200 },
   );
+});
+
+test('who waits once nobody has waited for a while is heard of like the first one', async () => {
+  const { memory, state, acks, told } = acknowledging();
+  for (let n = 1; n <= 3; n++) {
+    memory.setDurable(state.slot, n);
+    const wait = outcome(acks.flushed(state, n, 1, 60_000));
+    await told(n - 1);
+    await told(n);
+    expect(await wait).toBe('flushed');
+  }
+  acks.close();
+});
+
+test('an ack that comes at whatever moment of a look is seen', async () => {
+  for (let moment = 0; moment < 8; moment++) {
+    const { memory, state } = space();
+    let [flushed, looks] = [0, 0];
+    const flushedOf = (): number => {
+      const found = flushed;
+      // As another thread does, behind what was just read.
+      if (looks++ === moment) {
+        flushed = 3;
+        memory.wakeMain();
+      }
+      return found;
+    };
+    const replica = { nodeId: 'b' };
+    const shipper = { replica, link: { directoryId: undefined }, flushedOf };
+    const shippers = () => [shipper as unknown as ShipperHandle];
+    const quorum = new Quorum(() => ({ nodeId: 'a', directoryId: ID }), memory, shippers);
+    const wal = { addWait: (_: unknown, wait: DurableWait) => wait.resolve() };
+    const acks = new AckWaits(memory, wal as unknown as Wal, quorum, shippers, false);
+    memory.setDurable(state.slot, 3);
+    const wait = outcome(acks.flushed(state, 3, 1, 60_000));
+    // Where nobody looks any more it comes now.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (looks <= moment) {
+      flushed = 3;
+      memory.wakeMain();
+    }
+    expect(await wait).toBe('flushed');
+    acks.close();
+  }
 });
 
 test('a loop that was blocked for longer than a wait looks before that is late', async () => {

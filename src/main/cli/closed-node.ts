@@ -4,7 +4,7 @@
  * entry, row 52). Both stand in the state from then on.
  */
 import path from 'node:path';
-import { failure } from '../../shared/errors.js';
+import { type EngramError, failure } from '../../shared/errors.js';
 import type { SpaceFacts } from '../../shared/log/space-facts.js';
 import { addSkip } from '../../shared/log/space-facts.js';
 import { type State, StateWriter } from '../../shared/log/state.js';
@@ -44,7 +44,7 @@ export async function proposedLoss(disk: Disk, dir: string, space: string): Prom
   const full = path.resolve(dir);
   const state = await newestState(disk, full);
   const facts = state?.spaces.find((row) => row.facts.name === space)?.facts;
-  if (!facts) throw failure('Configuration', `no space ${space} in the state of ${dir}`);
+  if (!facts) throw notInState(space, dir);
   const open = facts.damage.filter((range) => !range.accepted);
   if (open.length === 0) return [`${space}: no damaged range is known that is not accepted`];
   return open.map(({ from, to }) => {
@@ -64,9 +64,16 @@ export async function skipEntry(
   sequence: Sequence,
 ): Promise<void> {
   await changeFacts(disk, dir, space, (facts) => {
-    if (!facts) throw failure('Configuration', `no space ${space} in the state of ${dir}`);
+    if (!facts) throw notInState(space, dir);
     addSkip(facts, sequence);
   });
+}
+
+/** One that a killed node had made may stand in its log alone. */
+function notInState(space: string, dir: string): EngramError {
+  const found = `no space ${space} in the state of ${dir}`;
+  const todo = 'a node that was killed writes there what its log has when it is opened again';
+  return failure('Configuration', `${found}: ${todo}`);
 }
 
 async function changeFacts(

@@ -22,10 +22,19 @@ export class IdTable {
 
   /** -1: it is not here. */
   get(words: SpaceIdWords): number {
-    const [a, b, c, d] = [words[0] | 0, words[1] | 0, words[2] | 0, words[3] | 0];
+    return this.#find(words[0] | 0, words[1] | 0, words[2] | 0, words[3] | 0);
+  }
+
+  /** The same for the id that stands at `at`. */
+  getAt(view: DataView, at: number): number {
+    const [a, b] = [view.getInt32(at, true), view.getInt32(at + 4, true)];
+    return this.#find(a, b, view.getInt32(at + 8, true), view.getInt32(at + 12, true));
+  }
+
+  #find(a: number, b: number, c: number, d: number): number {
     const ids = this.#ids;
     const mask = this.#numbers.length - 1;
-    for (let cell = cellOf(words) & mask; ; cell = (cell + 1) & mask) {
+    for (let cell = cellOf(a, b, c, d) & mask; ; cell = (cell + 1) & mask) {
       const found = this.#numbers[cell]!;
       if (found === 0) return -1;
       const at = WORDS * cell;
@@ -37,7 +46,7 @@ export class IdTable {
 
   #put(words: SpaceIdWords, number: number): void {
     const mask = this.#numbers.length - 1;
-    let cell = cellOf(words) & mask;
+    let cell = cellOf(words[0], words[1], words[2], words[3]) & mask;
     while (this.#numbers[cell] !== 0) cell = (cell + 1) & mask;
     this.#ids.set(words, WORDS * cell);
     this.#numbers[cell] = number + 1;
@@ -56,6 +65,6 @@ export class IdTable {
 }
 
 /** Ids are parts of digests: any of their bits are as good as others. */
-function cellOf(words: SpaceIdWords): number {
-  return words[0] ^ words[1] ^ words[2] ^ words[3];
+function cellOf(a: number, b: number, c: number, d: number): number {
+  return a ^ b ^ c ^ d;
 }

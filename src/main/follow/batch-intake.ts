@@ -6,10 +6,11 @@
 import { type EngramError, failure } from '../../shared/errors.js';
 import { BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
 import type { JudgedBatch, Receiver } from '../../shared/link/receiver.js';
-import { readPayloadSize, readType } from '../../shared/log/entry.js';
+import { readEpoch, readPayloadSize, readSequence, readType } from '../../shared/log/entry.js';
 import { MEMBERS_ENTRY } from '../../shared/members/members.js';
 import type { Sequence } from '../../shared/position.js';
 import { checkEntries, decodeBatch, decodeWhole, type ReadBatch } from '../../shared/wire/batch.js';
+import { EntrySlots } from '../../shared/wire/batches/entry-slots.js';
 import { BatchRuns } from '../../shared/wire/batches/mixed-batch.js';
 import { CompressionCode, decompressed } from '../../shared/wire/compression.js';
 import type { PlainFrame } from '../../shared/wire/protocol.js';
@@ -97,6 +98,8 @@ export class BatchIntake {
   #pendingFrom = 0;
   /** Entries of the batch from there on. */
   #pendingLeft = 0;
+  /** Made with the first mixed batch. */
+  #slots: EntrySlots | undefined;
 
   constructor(host: ReceiverHost, receiver: Receiver, hooks: IntakeHooks) {
     this.#host = host;
@@ -147,7 +150,8 @@ export class BatchIntake {
     const { startSequence, entryCount } = batch;
     if (batch.isMixed) {
       const { bytes, view: of, start, end: last } = this.#open(body, view, at, batch);
-      const runs = new BatchRuns(bytes, of, start, last, entryCount, maxEntryBytes);
+      const isSound = whole !== undefined;
+      const runs = new BatchRuns(bytes, of, start, last, entryCount, maxEntryBytes, isSound);
       this.#begun = { at, runs };
       return this.#takeRuns(runs);
     }
@@ -211,7 +215,9 @@ export class BatchIntake {
    */
   #takeRuns(runs: BatchRuns): boolean {
     const { groupBytes } = this.#host.wal;
-    while (runs.next()) {
+    for (;;) {
+      this.#takeNext(runs, groupBytes);
+      if (!runs.next()) break;
       const space = this.#host.spaceByWords(runs.spaceWords);
       const skip = this.#judge(space, runs);
       const { start, end, startSequence: first, entryCount: count, holdsMembers } = runs;
@@ -235,8 +241,39 @@ export class BatchIntake {
     }
     if (!this.#stagePending(runs)) return false;
     this.#begun = undefined;
+    this.#slots?.done();
     return true;
   }
+
+  /**
+   * Takes entries that are sound and go on where their spaces stand, up to one that does not:
+   * nothing is made for any of them. What is left, `#takeRuns` judges.
+   */
+  #takeNext(runs: BatchRuns, groupBytes: number): void {
+    const host = this.#host;
+    const { view } = runs;
+    const [pending, receiver] = [this.#pending, this.#receiver];
+    this.#slots ??= new EntrySlots();
+    const slots = this.#slots;
+    const first = slots.lookOn(runs, host.slotAt);
+    let entry = first;
+    for (; entry < slots.end; entry++) {
+      const slot = slots.slot(entry);
+      const at = slots.start(entry);
+      const bytes = slots.start(entry + 1) - at;
+      if (slot < 0 || pending.bytes + bytes > groupBytes) break;
+      const epoch = readEpoch(view, at);
+      const sequence = readSequence(view, at);
+      if (epoch !== host.epochSeen(slot) || !receiver.takeNext(slot, epoch, sequence)) break;
+      if (pending.length === 0) {
+        this.#pendingFrom = at;
+        this.#pendingLeft = runs.left - (entry - first);
+      }
+      pending.addNext(slot, sequence, bytes);
+    }
+    if (entry > first) runs.pass(entry - first, slots.start(entry));
+  }
+
   /** @returns false when there is no room; then their batch is read again from the first of them */
   #stagePending(runs: BatchRuns): boolean {
     const pending = this.#pending;

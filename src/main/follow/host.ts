@@ -42,6 +42,10 @@ export interface ReceiverHost {
   readonly snapshots: SnapshotIntake;
   spaceById(id: string): SpaceState | undefined;
   spaceByWords(words: SpaceIdWords): SpaceState | undefined;
+  /** Of the space whose id stands at `at`; -1: it is not here. */
+  slotAt(view: DataView, at: number): Slot;
+  /** The highest epoch that is known of the space. */
+  epochSeen(slot: Slot): Epoch;
   spaceAt(slot: Slot): SpaceState;
   appliedTo(space: SpaceState): Sequence;
   /** Makes the introduced spaces known here, durably, and says where they stand. */

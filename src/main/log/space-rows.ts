@@ -19,6 +19,8 @@ const STAGED_LOW = 6;
 const STAGED_HIGH = 7;
 const QUIET_IN = 8;
 const SHIPPED = 9;
+/** The highest epoch that is heard of. */
+const SEEN = 10;
 
 export class SpaceRows {
   readonly #words: Uint32Array;
@@ -77,6 +79,14 @@ export class SpaceRows {
     this.#words[at + 2 * TIMESTAMP + 1] = timeHigh;
     // What another node wrote was not stamped here.
     this.stamp(slot, timeLow, timeHigh);
+  }
+
+  epochSeen(slot: Slot): Epoch {
+    return this.#words[slot * ROW_WORDS + SEEN]!;
+  }
+
+  setEpochSeen(slot: Slot, epoch: Epoch): void {
+    this.#words[slot * ROW_WORDS + SEEN] = epoch;
   }
 
   // --- what publication has to look at -----------------------------------------------------

@@ -130,6 +130,14 @@ export class SpaceState implements LogEnd {
     this.#rows.setTimestamp(this.slot, timestamp);
   }
 
+  /** As `facts.epochSeen`. */
+  get epochSeen(): Epoch {
+    return this.#rows.epochSeen(this.slot);
+  }
+  set epochSeen(epoch: Epoch) {
+    this.#rows.setEpochSeen(this.slot, epoch);
+  }
+
   /** Who is given its runs. */
   get consumers(): readonly RunConsumer[] {
     return this.#consumers;
@@ -211,6 +219,11 @@ export class SpaceTable {
   /** The same by the words of the id: for who looks with every batch. */
   byWords(words: SpaceIdWords): SpaceState | undefined {
     return this.bySlot[this.#slots.get(words)];
+  }
+
+  /** Its number alone, by the id that stands there; -1: it is not here. */
+  slotAt(view: DataView, at: number): Slot {
+    return this.#slots.getAt(view, at);
   }
 
   /** Throws Configuration for a name that is no string. */

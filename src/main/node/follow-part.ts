@@ -179,6 +179,8 @@ export class FollowPart {
       snapshots: this.snapshots,
       spaceById: (id) => spaces.byId(id),
       spaceByWords: (words) => spaces.byWords(words),
+      slotAt: (view, at) => spaces.slotAt(view, at),
+      epochSeen: (slot) => spaces.rows.epochSeen(slot),
       spaceAt: (slot) => spaces.bySlot[slot]!,
       appliedTo,
       primaries: this.primaries,

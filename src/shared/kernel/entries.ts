@@ -35,7 +35,7 @@ interface Exports {
   readonly memory: { readonly buffer: ArrayBuffer };
   seal(at: number, end: number, stop: number, ...facts: number[]): number;
   check(at: number, end: number, ...facts: number[]): number;
-  look(at: number, end: number, most: number, largest: number): number;
+  look(at: number, end: number, most: number, largest: number, crc: number): number;
 }
 
 /** The engine's own; a host may have switched it off. */
@@ -138,10 +138,13 @@ export class EntriesKernel {
 
   /**
    * Looks at received entries of any spaces from `at` on: at most `most`, none beyond `end`.
-   * @returns the bytes of those that are sound by themselves, until one is not or says who counts
+   * @returns how many are sound by themselves, until one is not or says who counts
    */
   look(bytes: Uint8Array, at: number, end: number, most: number, largest: number): number {
-    return this.#exports.look(ENTRIES, this.#take(bytes, at, end), most, largest) - ENTRIES;
+    const to = this.#take(bytes, at, end);
+    this.bytes = this.#exports.look(ENTRIES, to, most, largest, this.crc) - ENTRIES;
+    this.crc = this.#words[CRC]!;
+    return this.#words[DONE]!;
   }
 
   /** @returns where the piece ends that was taken in */

@@ -302,9 +302,9 @@
   ;; Passes over received entries of any spaces whose bytes are sound: magic, size, both CRCs. Ends
   ;; at the first that is not, that says who counts (type 7), or is not all there.
   (func (export "look")
-    (param $at i32) (param $end i32) (param $most i32) (param $largest i32)
+    (param $at i32) (param $end i32) (param $most i32) (param $largest i32) (param $all i32)
     (result i32)
-    (local $n i32) (local $next i32)
+    (local $n i32) (local $next i32) (local $head i32) (local $tail i32)
     (block $ended
       (loop $entry
         (br_if $ended (i32.ge_u (local.get $n) (local.get $most)))
@@ -314,15 +314,20 @@
         (br_if $ended
           (i32.gt_u (i32.load offset=24 align=1 (local.get $at)) (local.get $largest)))
         (br_if $ended (i32.eq (i32.load offset=20 align=1 (local.get $at)) (i32.const 7)))
+        (local.set $head (call $head (local.get $at)))
+        (local.set $tail (call $tail (local.get $head) (local.get $at)))
         (br_if $ended
           (i32.ne (i32.load offset=32 align=1 (local.get $at))
-            (i32.xor
-              (call $tail (call $head (local.get $at)) (local.get $at))
-              (i32.const -1))))
+            (i32.xor (local.get $tail) (i32.const -1))))
         (br_if $ended
           (i32.ne (i32.load offset=28 align=1 (local.get $at))
             (call $payload_crc (local.get $at) (local.get $next))))
+        (local.set $all
+          (call $joined (local.get $all) (local.get $at) (local.get $next)
+            (local.get $head) (local.get $tail)))
         (local.set $n (i32.add (local.get $n) (i32.const 1)))
         (local.set $at (local.get $next))
         (br $entry)))
+    (i32.store (global.get $done) (local.get $n))
+    (i32.store (global.get $crc) (local.get $all))
     (local.get $at)))

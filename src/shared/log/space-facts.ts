@@ -124,10 +124,11 @@ function isAlike(a: SpaceFacts, b: SpaceFacts): boolean {
   return isOfSame && a.role === b.role && a.primary === b.primary && a.members === b.members;
 }
 
-/** Where the log of a space ends: what every run of entries changes. */
+/** Where the log of a space ends, and what is heard of it: what every run is held against. */
 export interface LogEnd {
   position: Position;
   timestamp: bigint;
+  epochSeen: Epoch;
 }
 
 const END = Symbol('end');
@@ -158,12 +159,23 @@ const OF_END: PropertyDescriptorMap & ThisType<WithEnd> = {
       this[END].timestamp = timestamp;
     },
   },
+  epochSeen: {
+    enumerable: true,
+    configurable: true,
+    get() {
+      return this[END].epochSeen;
+    },
+    set(epoch: Epoch) {
+      this[END].epochSeen = epoch;
+    },
+  },
 };
 
 /** From now on the end of these facts stands there, and is changed there. */
 export function keepEndIn(facts: SpaceFacts, end: LogEnd): void {
   end.position = facts.position;
   end.timestamp = facts.timestamp;
+  end.epochSeen = facts.epochSeen;
   if (END in facts) (facts as WithEnd)[END] = end;
   else withEnd(facts, end);
 }
@@ -198,7 +210,6 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     name,
     role: 'replica',
     epoch: 0,
-    epochSeen: 0,
     primary: '',
     directoryId: undefined,
     copied: false,
@@ -216,7 +227,7 @@ export function newSpaceFacts(id: string, name: string): SpaceFacts {
     voided: [],
     rewinds: [],
   };
-  return withEnd(facts, { position: NO_POSITION, timestamp: 0n });
+  return withEnd(facts, { position: NO_POSITION, timestamp: 0n, epochSeen: 0 });
 }
 
 /**

@@ -52,7 +52,6 @@ export const NO_CRC = -1;
 const TWO_32 = 2 ** 32;
 const LINE = 64;
 const DURABLE_TICK = 0;
-/** And behind it the one that main sleeps until. */
 const ACK_TICK = LINE / 4;
 const DURABLE_LSN = (2 * LINE) / 8;
 const MAIN_BEAT = (3 * LINE) / 4;
@@ -377,8 +376,9 @@ export class NodeMemory {
 
   setAllocated(slot: Slot, last: Sequence): void {
     const at = (slot * SPACE_ROW) / 4 + SPACE_ALLOCATED;
+    const high = Math.floor(last / TWO_32);
     Atomics.store(this.#spaceWords, at, last | 0);
-    Atomics.store(this.#spaceWords, at + 1, Math.floor(last / TWO_32));
+    if (this.#spaceWords[at + 1] !== high) Atomics.store(this.#spaceWords, at + 1, high);
   }
 
   /** The last durable sequence. */

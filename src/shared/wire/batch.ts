@@ -206,14 +206,15 @@ export function decodeBatch(
 /** A batch whose entries are checked, too. */
 export interface WholeBatch {
   readonly batch: ReadBatch;
-  /** One of its entries says who counts. */
+  /** One of its entries says who counts; of a mixed one none does. */
   readonly holdsMembers: boolean;
 }
 
 /**
- * What decodeBatch and checkEntries do, in one pass over an uncompressed batch of one space: its
- * batch_crc follows from what its entries' own CRCs were found to be. It is the sum of these very
- * bytes, as if they had been summed once more. `maxEntryBytes` as there.
+ * What decodeBatch and checkEntries do, in one pass over an uncompressed batch: its batch_crc
+ * follows from what its entries' own CRCs were found to be. It is the sum of these very bytes, as
+ * if they had been summed once more. `maxEntryBytes` as there. Of a mixed one each entry is looked
+ * at by itself; what runs there are is for who reads them.
  * @returns undefined where anything does not fit: those two say what
  */
 export function decodeWhole(
@@ -226,15 +227,42 @@ export function decodeWhole(
 ): WholeBatch | undefined {
   try {
     const batch = readBatch(bytes, view, offset, end, terms, false);
-    if (batch.isMixed || batch.compression !== CompressionCode.none) return undefined;
+    if (batch.compression !== CompressionCode.none) return undefined;
     const sum = { crc: headCrc(view, offset) };
     const start = offset + BATCH_HEADER_BYTES;
-    const holdsMembers = checkEntries(bytes, view, start, batch, maxEntryBytes, entriesKernel, sum);
+    let holdsMembers = false;
+    if (!batch.isMixed) {
+      holdsMembers = checkEntries(bytes, view, start, batch, maxEntryBytes, entriesKernel, sum);
+    } else if (!areSound(bytes, start, batch, maxEntryBytes, sum)) return undefined;
     return sum.crc === view.getUint32(offset + CRC, true) ? { batch, holdsMembers } : undefined;
   } catch (error) {
     if (error instanceof EngramError) return undefined;
     throw error;
   }
+}
+
+/** Whether all entries of a mixed batch are sound, and none says who counts; `sum` goes on. */
+function areSound(
+  bytes: Uint8Array,
+  start: number,
+  batch: ReadBatch,
+  maxEntryBytes: number,
+  sum: { crc: number },
+): boolean {
+  const { entryCount, totalSize } = batch;
+  const kernel = areSmall(entryCount, totalSize) ? entriesKernel() : undefined;
+  if (!kernel) return false;
+  const end = start + totalSize;
+  let at = start;
+  kernel.crc = sum.crc;
+  for (let left = entryCount; left > 0; ) {
+    const sound = kernel.look(bytes, at, end, left, maxEntryBytes);
+    if (sound === 0) return false;
+    left -= sound;
+    at += kernel.bytes;
+  }
+  sum.crc = kernel.crc;
+  return at === end;
 }
 
 /** @param isSummed whether batch_crc is looked at */

@@ -26,6 +26,8 @@ export interface FrameCodec<F> {
   read(r: ByteReader): F;
   /** What version 2 of the protocol says instead, under a kind byte of its own. */
   readonly since2?: Pick<FrameCodec<F>, 'code' | 'write' | 'read'>;
+  /** Bytes of its body, for one that is large and often there. */
+  readonly size?: (frame: F) => number;
 }
 
 /** A codec for each member of a union of frames. */

@@ -228,6 +228,7 @@ const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
   },
   acks: {
     code: 7,
+    size: ({ rows }) => 8 + (rows.length / ACK_FIELDS) * ACK_BYTES,
     write: (w, { timestampMs, rows }) => {
       w.u64(timestampMs);
       for (let at = 0; at < rows.length; at += ACK_FIELDS) {
@@ -327,9 +328,10 @@ export const FRAME_KINDS: Readonly<Record<Frame['kind'], number>> = {
  * @param version that was agreed on: what only version 2 tells goes to who speaks it
  */
 export function encodeFrame(frame: PlainFrame, version = 1): Uint8Array {
-  const w = new ByteWriter();
-  w.u32(0).u32(0).u32(0).u32(0);
   const known = CODECS[frame.kind] as FrameCodec<PlainFrame>;
+  const size = known.size?.(frame);
+  const w = new ByteWriter(size && FRAME_HEADER_BYTES + size);
+  w.u32(0).u32(0).u32(0).u32(0);
   const codec = (version > 1 && known.since2) || known;
   codec.write(w, frame);
   const bytes = w.bytes();

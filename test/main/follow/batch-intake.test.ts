@@ -10,6 +10,7 @@ import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { Receiver } from '#src/shared/link/receiver.js';
 import { readSequence, readSpaceIdWord } from '#src/shared/log/entry.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
+import type { SpaceFacts } from '#src/shared/log/space-facts.js';
 import { idOf } from '#src/shared/names.js';
 import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
@@ -21,6 +22,8 @@ import { batchFrame, type MixedRun, mixedFrame, PRIMARY } from '../../support/wi
 const NAMES = ['a', 'b', 'c', 'd'];
 const EPOCH = 2;
 
+type SeenFacts = Pick<SpaceFacts, 'epochSeen'>;
+
 /** A replica that follows NAMES in EPOCH, each with `had` entries, and has room as it is told. */
 class Replica {
   readonly receiver = new Receiver(0, 10_000);
@@ -31,7 +34,7 @@ class Replica {
   readonly staged: string[] = [];
   readonly calls: number[] = [];
   readonly intake: BatchIntake;
-  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: object }[];
+  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: SeenFacts }[];
   /** Calls that find no room before each one that does. */
   refusals = 0;
   #refused = 0;
@@ -61,6 +64,11 @@ class Replica {
       maxFrameBytes: 100_000,
       spaceByWords: (words: SpaceIdWords) =>
         this.spaces.find((space) => space.words.every((word, i) => word === words[i])),
+      slotAt: (view: DataView, at: number) =>
+        this.spaces.find((s) =>
+          s.words.every((word, i) => word === view.getUint32(at + 4 * i, true)),
+        )?.slot ?? -1,
+      epochSeen: (slot: number) => this.spaces.find((s) => s.slot === slot)!.facts.epochSeen,
       heard: (space: SpaceState, epoch: number) => this.heard.push(`${space.slot} ${epoch}`),
     };
     this.intake = new BatchIntake(host as unknown as ReceiverHost, this.receiver, {
@@ -207,7 +215,7 @@ describe('a batch of several spaces', () => {
   });
 });
 
-describe('a damaged batch of one space', () => {
+describe('a damaged batch', () => {
   // In the frame: 4 bytes of length, the batch header of 64, then entries of 64 and their payloads.
   const START = FRAME_HEADER_BYTES + 4 + 64;
   test.each([
@@ -216,8 +224,10 @@ describe('a damaged batch of one space', () => {
     ['where an entry ended in the sender’s log', START + 58],
     ['the last byte', -1],
   ])('%s: refused, and of no effect', async (_, at) => {
-    for (const last of [1, 12]) {
-      const frame = batchFrame('a', 1, last, EPOCH);
+    const several = () => mixed('a1-4', 'b1-1', 'a5-9', 'c1-1');
+    const one = (last: number) => () => batchFrame('a', 1, last, EPOCH);
+    for (const made of [one(1), one(12), several]) {
+      const frame = made();
       frame[at < 0 ? frame.length + at : at]! ^= 1;
       await expect(replica.take(frame)).rejects.toMatchObject({ code: 'ChecksumMismatch' });
     }

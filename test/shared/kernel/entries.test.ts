@@ -183,7 +183,7 @@ function told(kernelOf: KernelOf, given: ReturnType<typeof batchOf>, largest: nu
 function runsTold(kernelOf: KernelOf, given: ReturnType<typeof batchOf>, largest: number): string {
   const { bytes, view, batch } = given;
   const { entryCount, totalSize } = batch;
-  const runs = new BatchRuns(bytes, view, 0, totalSize, entryCount, largest, kernelOf);
+  const runs = new BatchRuns(bytes, view, 0, totalSize, entryCount, largest, false, kernelOf);
   const found: unknown[] = [];
   try {
     while (runs.next()) {

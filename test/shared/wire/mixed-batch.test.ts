@@ -8,7 +8,7 @@ import { crc32c } from '#src/shared/crc.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
 import { encodeMembers, MEMBERS_ENTRY } from '#src/shared/members/members.js';
-import { decodeBatch, FEATURE_MIXED } from '#src/shared/wire/batch.js';
+import { decodeBatch, decodeWhole, FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { BatchRuns } from '#src/shared/wire/batches/mixed-batch.js';
 import { codeOf, entriesOf, NODE, SPACE } from '../../support/batches.js';
@@ -123,20 +123,52 @@ describe('a batch of several spaces', () => {
     expect(runsOf(mixed(parts.flat())).map(([id]) => id)).toEqual(parts.flat().map((p) => p.id));
   });
 
-  test('says of each run whether an entry of it says who counts', () => {
-    const bytes = mixed([PARTS[0]!, PARTS[1]!]);
+  /** So many runs of one entry; the first one says who counts. */
+  function withMembers(count: number): BatchRuns {
     const member = { nodeId: 'a', directoryId: '1'.repeat(32) };
     const payload = encodeMembers({ next: { members: [member], keep: 1 }, old: undefined });
-    const entries = [payload, new Uint8Array(1)].map((p, i) => entriesOf([p], 1 + 4 * i, 2));
+    const entries = Array.from({ length: count }, (_, i) =>
+      entriesOf([i === 0 ? payload : new Uint8Array(1)], 1 + 4 * i, 2),
+    );
     new DataView(entries[0]!.buffer).setUint32(20, MEMBERS_ENTRY, true);
     resealed(entries[0]!);
     const all = Buffer.concat(entries);
     const view = new DataView(all.buffer, all.byteOffset, all.length);
-    const runs = new BatchRuns(all, view, 0, all.length, 2, MAX);
+    return new BatchRuns(all, view, 0, all.length, count, MAX);
+  }
+
+  test('says of each run whether an entry of it says who counts', () => {
+    const bytes = mixed([PARTS[0]!, PARTS[1]!]);
+    const runs = withMembers(2);
     expect([runs.next(), runs.holdsMembers]).toEqual([true, true]);
     expect([runs.next(), runs.holdsMembers]).toEqual([true, false]);
     const plain = readerOf(bytes);
     while (plain.next()) expect(plain.holdsMembers).toBe(false);
+  });
+
+  test('... and once more where it has gone back, of many that were looked at, too', () => {
+    const runs = withMembers(20);
+    const said = Array.from({ length: 20 }, () => runs.next() && runs.holdsMembers);
+    runs.goBack(0, 20);
+    expect(Array.from({ length: 20 }, () => runs.next() && runs.holdsMembers)).toEqual(said);
+    expect(said.indexOf(true)).toBe(0);
+  });
+
+  test('checked in one pass: what fits is what two passes find, and nothing else', () => {
+    const parts = Array.from({ length: 30 }, (_, i): Part => {
+      return { id: i % 2 ? SPACE : NODE, first: 1 + i, epoch: 2, payloads: [3 * i] };
+    });
+    const bytes = mixed(parts);
+    const view = viewOf(bytes);
+    const whole = () => decodeWhole(bytes, view, 0, bytes.length, TERMS, MAX);
+    const batch = decodeBatch(bytes, view, 0, bytes.length, TERMS);
+    expect(whole()).toEqual({ batch, holdsMembers: false });
+    for (let bit = 3; bit < 8 * bytes.length; bit += 13) {
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      expect(whole()).toBeUndefined();
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+    }
+    expect(decodeWhole(bytes, view, 0, bytes.length, TERMS, 80)).toBeUndefined();
   });
 
   test('goes back to where a run began', () => {

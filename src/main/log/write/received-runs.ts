@@ -32,6 +32,18 @@ export class ReceivedRuns {
     if (holdsMembers) this.holdsMembers = true;
   }
 
+  /** One entry, behind those that were added: where they are of the same space, it goes on. */
+  addNext(slot: Slot, sequence: Sequence, bytes: number): void {
+    const at = FIELDS * (this.length - 1);
+    if (at < 0 || this.#rows[at + SLOT] !== slot) {
+      this.add(slot, sequence, 1, bytes, false);
+      return;
+    }
+    this.#rows[at + COUNT]!++;
+    this.#rows[at + BYTES]! += bytes;
+    this.bytes += bytes;
+  }
+
   slot(run: number): Slot {
     return this.#rows[FIELDS * run + SLOT]!;
   }

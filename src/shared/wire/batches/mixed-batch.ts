@@ -25,8 +25,11 @@ export class BatchRuns {
   readonly #maxEntryBytes: number;
   /** What looks at many of them at once; undefined: it does not pay, or is not there. */
   readonly #kernel: EntriesKernel | undefined;
-  /** Those before here are sound, and none of them says who counts. */
+  /** Those before here, and from where it was looked last, are sound: none says who counts. */
   #soundTo = 0;
+  /** One that was looked at and is for the caller. */
+  #oddAt = -1;
+  readonly #isSound: boolean;
   /** Entries that no run was made of yet. */
   #left: number;
   readonly spaceWords: [number, number, number, number] = [0, 0, 0, 0];
@@ -41,6 +44,7 @@ export class BatchRuns {
 
   /**
    * @param start where the entries of the batch begin, uncompressed @param end ... and end
+   * @param isSound all of them are, and none says who counts: decodeWhole has looked
    * @param kernelOf what looks at many at once, where there is such a thing
    */
   constructor(
@@ -50,6 +54,7 @@ export class BatchRuns {
     end: number,
     entryCount: number,
     maxEntryBytes: number,
+    isSound = false,
     kernelOf: KernelOf = entriesKernel,
   ) {
     this.bytes = bytes;
@@ -58,6 +63,8 @@ export class BatchRuns {
     this.end = start;
     this.#end = end;
     this.#left = entryCount;
+    this.#isSound = isSound;
+    if (isSound) this.#soundTo = end;
     this.#maxEntryBytes = maxEntryBytes;
     this.#kernel = areSmall(entryCount, end - start) ? kernelOf() : undefined;
   }
@@ -72,10 +79,23 @@ export class BatchRuns {
     return this.#left;
   }
 
+  /** Up to where those that no run was made of are sound, and none of them says who counts. */
+  get soundTo(): number {
+    return this.#left === 0 || this.#isSoundAt(this.end) ? this.#soundTo : this.end;
+  }
+
+  /** Passes over the next `count` entries, which end there. */
+  pass(count: number, end: number): void {
+    this.#left -= count;
+    this.end = end;
+  }
+
   /** Goes back to where a run began. @param left what was left before it */
   goBack(start: number, left: number): void {
     this.end = start;
     this.#left = left;
+    // One between may say who counts.
+    if (!this.#isSound) this.#soundTo = start;
   }
 
   /**
@@ -95,7 +115,7 @@ export class BatchRuns {
     this.holdsMembers = false;
     do {
       const known = this.entryCount === 0 ? 0 : this.startSequence + this.entryCount;
-      const isSound = at < this.#soundTo || this.#isSoundAt(at);
+      const isSound = this.#isSoundAt(at);
       const size = isSound
         ? readPayloadSize(view, at)
         : checkEntry(bytes, view, at, this.#end, this.#maxEntryBytes, known);
@@ -116,11 +136,15 @@ export class BatchRuns {
     return true;
   }
 
-  /** Looks on from there, at as many as go at once. @returns whether any is sound */
+  /** Looks on from there where nobody has, at as many as go at once. */
   #isSoundAt(at: number): boolean {
-    const looked = this.#kernel?.look(this.bytes, at, this.#end, this.#left, this.#maxEntryBytes);
-    this.#soundTo = at + (looked ?? 0);
-    return at < this.#soundTo;
+    if (at < this.#soundTo) return true;
+    const kernel = this.#kernel;
+    if (!kernel || at === this.#oddAt) return false;
+    const isSound = kernel.look(this.bytes, at, this.#end, this.#left, this.#maxEntryBytes) > 0;
+    if (isSound) this.#soundTo = at + kernel.bytes;
+    else this.#oddAt = at;
+    return isSound;
   }
 
   /** The entry at `at` is of this run, by a header that was not checked yet. */

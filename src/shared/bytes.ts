@@ -54,7 +54,8 @@ export class Recent<T> {
 
   /** What was written for it. */
   bytesOf(value: T): Uint8Array | undefined {
-    return this.#written.find((known) => known.value === value)?.bytes;
+    for (const known of this.#written) if (known.value === value) return known.bytes;
+    return undefined;
   }
 
   read(bytes: Uint8Array, value: T): void {

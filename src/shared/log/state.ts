@@ -40,6 +40,7 @@ const NO_DIRECTORY = '0'.repeat(32);
 /** Ids and names of nodes: the same few in all rows. */
 const NODES = new Recent<string>();
 const EPOCHS = new Recent<EpochStart>();
+const OWNERS = new Recent<string>();
 
 /** Bits of a damaged range's flags byte. */
 const ACCEPTED = 1;
@@ -117,9 +118,11 @@ export class StateWriter {
     w.u32(f.epoch).u32(f.epochSeen);
     writeNode(w, f.primary);
     writeMembers(w, f.members);
-    w.u32(f.position.epoch).u64(f.position.sequence).u32(f.position.headerCrc);
+    // Of a space that is written to it is made where it is asked for.
+    const { position } = f;
+    w.u32(position.epoch).u64(position.sequence).u32(position.headerCrc);
     w.big(f.timestamp).u64(f.applied).u16(f.history.length);
-    for (const row of f.history) w.recent(EPOCHS, row, () => writeEpoch(w, row));
+    for (const row of f.history) writeEpoch(w, row);
     w.u64(f.first).u64(f.checkpoint).u16(f.slots.size);
     for (const [nodeId, slot] of f.slots) {
       writeNode(w, nodeId);
@@ -314,7 +317,9 @@ function readRow(r: ByteReader, format: number): SpaceRow {
 }
 
 function writeEpoch(w: ByteWriter, { epoch, startSequence, primaryNodeId }: EpochStart): void {
-  w.u32(epoch).u64(startSequence).id(primaryNodeId);
+  // Each space has rows of its own, by the same few nodes.
+  w.u32(epoch).u64(startSequence);
+  w.recent(OWNERS, primaryNodeId, () => w.id(primaryNodeId));
 }
 
 function readEpoch(r: ByteReader): EpochStart {

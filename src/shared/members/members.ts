@@ -89,7 +89,8 @@ export function rowsUpTo(rows: readonly MembersRow[], last: Sequence): MembersRo
  * What of the rows is still needed where a log keeps entries from `first` on, and may go back to
  * `first - 1`: the newest settled one at or below that, and all behind it.
  */
-export function rowsKept(rows: readonly MembersRow[], first: Sequence): MembersRow[] {
+export function rowsKept(rows: readonly MembersRow[], first: Sequence): readonly MembersRow[] {
+  if (rows.length < 2) return rows;
   const from = rows.findLast((row) => !row.old && row.sequence < first)?.sequence ?? 0;
   return rows.filter((row) => row.sequence >= from);
 }
@@ -127,9 +128,8 @@ export function decodeMembers(
 /** Rows as the state, a snapshot and the wire carry them: u16 count, then the rows. */
 export function writeMembersRows(w: ByteWriter, rows: readonly MembersRow[]): void {
   w.u16(rows.length);
-  for (const row of rows) {
-    w.recent(ROWS, row, () => writeMembersOf(w.u32(row.epoch).u64(row.sequence), row));
-  }
+  // Of its own each space has a row; the sets in it are the same for thousands.
+  for (const row of rows) writeMembersOf(w.u32(row.epoch).u64(row.sequence), row);
 }
 
 /** Throws as `decodeMembers`; rows that do not ascend are damage, too. */

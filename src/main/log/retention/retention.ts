@@ -197,7 +197,7 @@ export class Retention {
       const directoryId = this.#hooks.directoryOf?.(id);
       const slot = slots.get(id);
       if (slot) {
-        if (flushed > 0) Object.assign(slot, { flushed, directoryId });
+        if (flushed > 0) [slot.flushed, slot.directoryId] = [flushed, directoryId];
         continue;
       }
       // The next look at all spaces adds the whole time since the last one.

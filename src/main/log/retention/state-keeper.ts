@@ -131,8 +131,9 @@ export class StateKeeper {
   ): Promise<{ readonly bytes: Uint8Array; readonly written: T }> {
     const writer = new StateWriter(generation, this.#memory.durableLsn, own, this.#room);
     const { spaces } = this.#spaces;
-    for (const [i, space] of spaces.entries()) {
-      if (i % CHANGES_A_TURN === CHANGES_A_TURN - 1) await nextTurn();
+    let drafted = 0;
+    for (const space of spaces) {
+      if (++drafted % CHANGES_A_TURN === 0) await nextTurn();
       this.#refresh(space);
       writer.space({ lsn: this.#memory.durableLsn, facts: space.facts });
     }

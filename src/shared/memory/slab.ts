@@ -442,7 +442,7 @@ export class ReplicaProgress {
     this.setSent(slot, sequence);
     this.setReceived(slot, sequence);
     this.setFlushed(slot, sequence);
-    this.setApplied(slot, applied);
+    this.#store(slot, APPLIED, applied);
     this.#store(slot, EPOCH, epoch);
   }
   /** Another directory lives there than before: nothing is known of what it has. */
@@ -459,8 +459,11 @@ export class ReplicaProgress {
   setFlushed(slot: Slot, sequence: Sequence): void {
     this.#store(slot, FLUSHED, sequence);
   }
-  setApplied(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, APPLIED, sequence);
+  /** The replica has flushed up to there, and so received it. Of the rows' writer alone. */
+  acked(slot: Slot, flushed: Sequence, applied: Sequence): void {
+    this.#store(slot, FLUSHED, flushed);
+    if (applied !== this.#own(slot, APPLIED)) this.#store(slot, APPLIED, applied);
+    if (flushed > this.#own(slot, RECEIVED)) this.#store(slot, RECEIVED, flushed);
   }
 
   /** Where the link reads the log, and how fast it moved lately. The row of the node's own slot. */
@@ -491,6 +494,11 @@ export class ReplicaProgress {
     return this.#load(0, STREAMS);
   }
 
+  /** As the thread that writes it reads it: an atomic load is a call, and there is one a run. */
+  #own(slot: Slot, field: number): Sequence {
+    const at = 2 * (slot * PROGRESS_FIELDS + field);
+    return this.#words[at + 1]! * TWO_32 + (this.#words[at]! >>> 0);
+  }
   #load(slot: Slot, field: number): Sequence {
     return loadLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field);
   }

@@ -124,11 +124,8 @@ export class CountedSender extends Sender {
         if (!this.acked(acks, at, nowMs)) continue;
         hasMoved = true;
         const flushed = acks[at + ACK_FLUSHED]!;
-        const applied = acks[at + ACK_APPLIED]!;
         entries += flushed - before!;
-        this.#progress.setFlushed(slot, flushed);
-        if (applied !== this.#progress.applied(slot)) this.#progress.setApplied(slot, applied);
-        if (flushed > this.#progress.received(slot)) this.#progress.setReceived(slot, flushed);
+        this.#progress.acked(slot, flushed, acks[at + ACK_APPLIED]!);
       }
     } finally {
       if (entries > 0) this.#words.add(SHIPPER_COUNTER.entriesAcked, entries);

@@ -1,6 +1,12 @@
 import { expect, test } from 'vitest';
 import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, TRAILER_BYTES } from '#src/shared/limits.js';
-import { allocateMemory, NodeMemory, RUN_FIELDS } from '#src/shared/memory/slab.js';
+import {
+  allocateMemory,
+  allocateProgress,
+  NodeMemory,
+  ReplicaProgress,
+  RUN_FIELDS,
+} from '#src/shared/memory/slab.js';
 
 test.each([
   4 * 1024,
@@ -14,4 +20,20 @@ test.each([
   }
   // What a node reserves follows from its budget.
   expect(memory.runs.byteLength).toBeLessThan(1.1 * memory.slabs.byteLength + 1_024);
+});
+
+test('what a replica acknowledges it has received, and received does not go back', () => {
+  const buffer = allocateProgress(4);
+  const [written, read] = [new ReplicaProgress(buffer), new ReplicaProgress(buffer)];
+  const stand = () => [read.received(2), read.flushed(2), read.applied(2)];
+  const far = 2 ** 32;
+  written.begin(2, 7, far - 2, far - 3);
+  written.setReceived(2, far + 5);
+  written.acked(2, far - 1, far - 2);
+  expect(stand()).toEqual([far + 5, far - 1, far - 2]);
+  written.acked(2, far + 5, far + 1);
+  expect(stand()).toEqual([far + 5, far + 5, far + 1]);
+  written.acked(2, 2 * far + 6, far - 1);
+  expect(stand()).toEqual([2 * far + 6, 2 * far + 6, far - 1]);
+  expect([read.sent(2), read.received(3), read.flushed(1)]).toEqual([far - 2, 0, 0]);
 });

@@ -25,7 +25,7 @@ import {
   TRAILER_BYTES,
 } from '../limits.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
-import { loadLong, storeLong } from './long-words.js';
+import { loadLong, ownLong, storeLong } from './long-words.js';
 import { moveTick, sleepUntilTick, waitWord } from './wait-word.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
@@ -441,7 +441,7 @@ export class ReplicaProgress {
     this.#store(slot, EPOCH, 0);
     this.setSent(slot, sequence);
     this.setReceived(slot, sequence);
-    this.setFlushed(slot, sequence);
+    this.#store(slot, FLUSHED, sequence);
     this.#store(slot, APPLIED, applied);
     this.#store(slot, EPOCH, epoch);
   }
@@ -456,14 +456,12 @@ export class ReplicaProgress {
   setReceived(slot: Slot, sequence: Sequence): void {
     this.#store(slot, RECEIVED, sequence);
   }
-  setFlushed(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, FLUSHED, sequence);
-  }
   /** The replica has flushed up to there, and so received it. Of the rows' writer alone. */
   acked(slot: Slot, flushed: Sequence, applied: Sequence): void {
     this.#store(slot, FLUSHED, flushed);
-    if (applied !== this.#own(slot, APPLIED)) this.#store(slot, APPLIED, applied);
-    if (flushed > this.#own(slot, RECEIVED)) this.#store(slot, RECEIVED, flushed);
+    const at = slot * PROGRESS_FIELDS;
+    if (applied !== ownLong(this.#words, at + APPLIED)) this.#store(slot, APPLIED, applied);
+    if (flushed > ownLong(this.#words, at + RECEIVED)) this.#store(slot, RECEIVED, flushed);
   }
 
   /** Where the link reads the log, and how fast it moved lately. The row of the node's own slot. */
@@ -477,7 +475,6 @@ export class ReplicaProgress {
   get bytesPerSecond(): number {
     return this.#load(0, PACE);
   }
-
   /** When the last byte came from the replica, on the main thread's clock; 0: never. */
   setHeard(ms: number): void {
     this.#store(0, HEARD_MS, Math.max(1, Math.round(ms)));
@@ -494,11 +491,6 @@ export class ReplicaProgress {
     return this.#load(0, STREAMS);
   }
 
-  /** As the thread that writes it reads it: an atomic load is a call, and there is one a run. */
-  #own(slot: Slot, field: number): Sequence {
-    const at = 2 * (slot * PROGRESS_FIELDS + field);
-    return this.#words[at + 1]! * TWO_32 + (this.#words[at]! >>> 0);
-  }
   #load(slot: Slot, field: number): Sequence {
     return loadLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field);
   }

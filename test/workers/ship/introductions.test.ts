@@ -26,10 +26,10 @@ test('FAULT-108 an answer is held against what was acknowledged when it was aske
   introductions.rowsOf([SPACE]);
   expect(introductions.answered([answer(5)])[0]!.acked).toEqual({ epoch: 0, flushed: 0 });
   progress.begin(1, 3, 5, 0);
-  progress.setFlushed(1, 8);
+  progress.acked(1, 8, 0);
   introductions.rowsOf([SPACE]);
   // It has looked where it stands, acknowledges more, and answers then.
-  progress.setFlushed(1, 12);
+  progress.acked(1, 12, 0);
   // Asked once more meanwhile: the answers come in their order.
   introductions.rowsOf([SPACE]);
   expect(introductions.answered([answer(9)])[0]!.acked).toEqual({ epoch: 3, flushed: 8 });

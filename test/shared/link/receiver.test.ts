@@ -64,14 +64,21 @@ describe('rows of acks', () => {
     expect(acks(receiver)).toEqual([]);
   });
 
-  test('have room for what is due, and for nothing else', () => {
+  test('stand in room that is used again, and grows only for more that are due at once', () => {
     const receiver = following();
+    const { buffer } = receiver.takeAcks(0);
     for (let n = 11; n < 100; n++) {
       receiver.flushed(7, n);
       receiver.applied(7, n);
-      expect(receiver.takeAcks(0).buffer.byteLength).toBe(4 * 8);
+      const rows = receiver.takeAcks(0);
+      expect([rows.length, rows.buffer === buffer]).toEqual([4, true]);
     }
-    expect(receiver.takeAcks(0).buffer.byteLength).toBe(0);
+    for (let slot = 1; slot <= SPACES; slot++) receiver.flushed(slot, 200);
+    const all = receiver.takeAcks(0);
+    expect([all.length, all.buffer.byteLength]).toEqual([4 * SPACES, 32 * SPACES]);
+    expect(receiver.takeAcks(0)).toHaveLength(0);
+    receiver.flushed(7, 201);
+    expect(receiver.takeAcks(0).buffer).toBe(all.buffer);
   });
 
   test('of very many spaces: no row is lost where there is room for more', () => {
@@ -83,6 +90,35 @@ describe('rows of acks', () => {
     }
     const all = [1, 2, 63, 64, 65, 128, 50_000];
     expect(acks(receiver)).toEqual(all.flatMap((slot) => [slot + 5, 2, 1_000 + slot, 7]));
+  });
+});
+
+describe('an entry that is taken by itself', () => {
+  test('is the next one of a space as it is streamed, and nothing else', () => {
+    const receiver = following();
+    const most = Number.MAX_SAFE_INTEGER;
+    follow(receiver, 2, 1_002, 3);
+    follow(receiver, 4, 1_004, 2, most - 1);
+    receiver.verdict({ handle: 1_004, verdict: 'continue', next: most });
+    receiver.fence(5, 3);
+    expect(receiver.takeNext(3, 2, 11)).toBe(true);
+    for (const [slot, epoch, sequence] of [
+      [3, 2, 11],
+      [3, 2, 13],
+      [3, 1, 12],
+      [3, 3, 12],
+      // Not streamed, too long a log, fenced, nobody's, far from any row.
+      [2, 3, 11],
+      [4, 2, most],
+      [5, 2, 11],
+      [0, 0, 1],
+      [SPACES + 1, 2, 1],
+      [1_000_000, 2, 1],
+    ] as const) {
+      expect(receiver.takeNext(slot, epoch, sequence)).toBe(false);
+    }
+    expect(receiver.takeNext(3, 2, 12)).toBe(true);
+    expect(receiver.judge(3, batch(13, 1))).toEqual({ kind: 'append', skip: 0 });
   });
 });
 

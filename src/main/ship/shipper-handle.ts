@@ -7,12 +7,12 @@ import type {
   LinkReport,
   LinkState,
   SegmentPlace,
-  ShippedSpace,
   ShipperStart,
   ToShipper,
   Traffic,
 } from '../../shared/link/control.js';
 import type { PairWatch } from '../../shared/link/pair-watch.js';
+import { packShipped, type ShippedSpace } from '../../shared/link/shipped-rows.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { SpaceFacts } from '../../shared/log/space-facts.js';
 import { rowsKept } from '../../shared/members/members.js';
@@ -270,7 +270,7 @@ export class ShipperHandle {
       if (spaces.push(space) === SPACES_A_TURN) break;
     }
     for (const { slot } of spaces) this.#news.delete(slot);
-    this.post({ kind: 'spaces', spaces });
+    this.post({ kind: 'spaces', spaces: packShipped(spaces) });
     // Its thread, and its replica, begin with these meanwhile.
     if (this.#news.size > 0) this.#telling = setImmediate(() => this.#tellNews());
   }
@@ -336,7 +336,7 @@ export class ShipperHandle {
       });
     });
     this.#news.clear();
-    this.post({ kind: 'spaces', spaces: [...this.#spaces.values()] });
+    this.post({ kind: 'spaces', spaces: packShipped([...this.#spaces.values()]) });
   }
 
   #rested(): void {

@@ -2,13 +2,12 @@
 
 import type { Verdict } from '../lead/epoch.js';
 import type { Member } from '../log/node-record.js';
-import type { Voided } from '../log/rewind.js';
-import type { MembersRow } from '../members/members.js';
 import type { SharedMemory } from '../memory/slab.js';
 import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../position.js';
 import type { Compression } from '../wire/compression.js';
 import type { SnapshotFrame } from '../wire/snapshot-frames.js';
 import type { Credentials } from '../wire/tls/certificates.js';
+import type { ShippedRows } from './shipped-rows.js';
 
 /** What a shipper is started with. */
 export interface ShipperStart {
@@ -52,18 +51,6 @@ export interface Traffic {
   readonly sentBytes: number;
 }
 
-export interface ShippedSpace {
-  readonly slot: Slot;
-  readonly id: string;
-  readonly name: string;
-  readonly epoch: Epoch;
-  readonly members: readonly Member[];
-  /** Who counts: as many rows as a frame holds. */
-  readonly sets: readonly MembersRow[];
-  /** What rewinds of this node have made void in its log. */
-  readonly voided: readonly Voided[];
-}
-
 /** What a stream lacks first. */
 export interface WantedEntry {
   readonly slot: Slot;
@@ -102,7 +89,7 @@ export interface AnswerRow {
 }
 
 export type ToShipper =
-  | { readonly kind: 'spaces'; readonly spaces: readonly ShippedSpace[] }
+  | { readonly kind: 'spaces'; readonly spaces: ShippedRows }
   /** This replica gets nothing of the space: for good, or (cut) until it is introduced again. */
   | { readonly kind: 'leave'; readonly slot: Slot; readonly isCut: boolean }
   | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }

@@ -16,13 +16,13 @@ import { packAnswered } from '../../shared/link/answered-rows.js';
 import type {
   AskedSpace,
   FromShipper,
-  ShippedSpace,
   ShipperStart,
   ToShipper,
   Traffic,
   VerdictAnswer,
 } from '../../shared/link/control.js';
 import type { SenderEffect, SenderInput } from '../../shared/link/sender.js';
+import { type ShippedSpace, unpackShipped } from '../../shared/link/shipped-rows.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
 import type { Epoch, Slot } from '../../shared/position.js';
@@ -349,6 +349,12 @@ export class Shipper {
 
   // --- spaces ------------------------------------------------------------------------------
 
+  #add(spaces: readonly ShippedSpace[]): void {
+    this.#introductions.add(spaces);
+    if (this.#sender.isOpen) this.#introduce(spaces);
+    else if (spaces.length > 0) this.#step({ kind: 'hurry' });
+  }
+
   #introduce(spaces: readonly ShippedSpace[]): void {
     const rows = this.#introductions.rowsOf(spaces);
     for (const part of spacesInFrames(rows)) this.#send({ kind: 'spaces', rows: part });
@@ -363,9 +369,7 @@ export class Shipper {
   message(message: ToShipper): void {
     switch (message.kind) {
       case 'spaces':
-        this.#introductions.add(message.spaces);
-        if (this.#sender.isOpen) this.#introduce(message.spaces);
-        else if (message.spaces.length > 0) this.#step({ kind: 'hurry' });
+        this.#add(unpackShipped(message.spaces));
         return;
       case 'leave':
         this.#leave(message.slot, !message.isCut);

@@ -4,7 +4,8 @@ import type { SpaceState } from '#src/main/log/space-table.js';
 import type { ShipperThreads } from '#src/main/runtime/machine.js';
 import { ShipperHandle, shippedSpace } from '#src/main/ship/shipper-handle.js';
 import { SPACES_A_TURN } from '#src/shared/limits.js';
-import type { ShippedSpace, ShipperStart, ToShipper } from '#src/shared/link/control.js';
+import type { ShipperStart, ToShipper } from '#src/shared/link/control.js';
+import { type ShippedSpace, unpackShipped } from '#src/shared/link/shipped-rows.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import { allocateProgress } from '#src/shared/memory/slab.js';
 
@@ -52,7 +53,9 @@ function started(): { handle: ShipperHandle; told: ToShipper[] } {
 }
 
 const spacesIn = (told: readonly ToShipper[]): number[][] =>
-  told.flatMap((m) => (m.kind === 'spaces' ? [m.spaces.map(({ slot }) => slot)] : []));
+  told.flatMap((m) =>
+    m.kind === 'spaces' ? [unpackShipped(m.spaces).map(({ slot }) => slot)] : [],
+  );
 
 test('of very many spaces a thread is told so many in a turn, in their order', async () => {
   const { handle, told } = started();

@@ -7,7 +7,8 @@ import { ShipperHandle } from '../../dist/main/ship/shipper-handle.js';
 import { PairWatch } from '../../dist/shared/link/pair-watch.js';
 import { newSpaceFacts } from '../../dist/shared/log/space-facts.js';
 import { allocateShipperCounters } from '../../dist/shared/memory/metric-words.js';
-import { allocateMemory, allocateProgress, NodeMemory } from '../../dist/shared/memory/slab.js';
+import { allocateProgress } from '../../dist/shared/memory/progress.js';
+import { allocateMemory, NodeMemory } from '../../dist/shared/memory/slab.js';
 import { idOf } from '../../dist/shared/names.js';
 
 import { runJob } from './child.mjs';

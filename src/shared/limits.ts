@@ -45,6 +45,8 @@ export const DEFAULT_MAX_ENTRY_BYTES = 1 * MiB;
 export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;
 /** Fewer slabs than this and staging, sealing and writing could not overlap. */
 export const MIN_SLABS = 4;
+/** Where a small group may begin in a slab: behind one that left room. */
+export const SLAB_PLACES = 8;
 /** A group holds at most so many runs of entries of one space. */
 export const GROUP_MAX_RUNS = 16_384;
 /** More would reserve more than they are good for: each has a table of runs. */

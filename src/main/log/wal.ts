@@ -4,10 +4,10 @@
  */
 import { type EngramError, failure } from '../../shared/errors.js';
 import { copyPayload } from '../../shared/host-input.js';
-import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, MARK_IDLE_MS } from '../../shared/limits.js';
+import { ENTRY_HEADER_BYTES, MARK_IDLE_MS, TRAILER_BYTES } from '../../shared/limits.js';
 import { type CommitEffect, type CommitInput, GroupCommit } from '../../shared/log/group-commit.js';
 import { encodeNodeRecord, type NodeRecord } from '../../shared/log/node-record.js';
-import type { NodeMemory, Slab } from '../../shared/memory/slab.js';
+import { type NodeMemory, RUN_FIELDS } from '../../shared/memory/slab.js';
 import type { Lsn, Sequence } from '../../shared/position.js';
 import { zeroFrom } from '../segments/log-end.js';
 import type { Segments } from '../segments/segments.js';
@@ -18,6 +18,7 @@ import { takeBackAllocation } from './lost-appends.js';
 import { type DurableWait, rejectWaits, type SpaceState, type SpaceTable } from './space-table.js';
 import { type Retry, WaitingRoom } from './waiting-room.js';
 import type { NodeCounts } from './write/counts.js';
+import { FreeSlabs } from './write/free-slabs.js';
 import { closedGroup, type LogGroup, OpenGroup } from './write/open-group.js';
 import { LogOutput } from './write/output.js';
 import { PlaceWatch } from './write/place-watch.js';
@@ -35,10 +36,12 @@ export class Wal {
   readonly #commit: GroupCommit<LogGroup>;
   readonly #options: WalOptions;
   readonly #hooks: WalHooks;
-  readonly #free: Slab[];
+  readonly #free: FreeSlabs;
   /** Per slot: the number of the open group in which the space was last staged. */
   readonly #stagedIn: Float64Array;
   #open: OpenGroup | undefined;
+  /** Bytes that it has room for. */
+  #most = 0;
   #groups = 0;
   #unsettled = new Set<LogGroup>();
   readonly #waiting: WaitingRoom;
@@ -91,7 +94,7 @@ export class Wal {
     );
     this.#output = new LogOutput(segments, options.mode, this.#place, () => hooks.rolled());
     this.health = new LogHealth((status) => hooks.health(status));
-    this.#free = [...memory.slabs];
+    this.#free = new FreeSlabs(memory);
     this.#stagedIn = new Float64Array(memory.memory.maxSpaces + 1);
     const { start, size } = segments.current;
     const open = { start, size, end: options.end };
@@ -119,7 +122,7 @@ export class Wal {
 
   /** Bytes of staged groups and slabs on their way, against what there is. */
   get slabsInUse(): number {
-    return this.#memory.slabs.length - this.#free.length;
+    return this.#free.inUse;
   }
 
   /** Appends that wait for room. */
@@ -161,7 +164,7 @@ export class Wal {
   stageTaken(space: SpaceState, entries: TakenEntries): Sequence {
     const open = this.#room(entries.leastBytes);
     if (!open) return 0;
-    const room = this.#options.mode === 'per-write' ? 0 : this.groupBytes - open.bytes;
+    const room = this.#options.mode === 'per-write' ? 0 : this.#most - open.bytes;
     const count = entries.copyTo(open.slab, open.bytes, room || entries.leastBytes);
     this.#schedule();
     this.#clock.stamp(this.#spaces.rows, space.slot);
@@ -235,18 +238,17 @@ export class Wal {
     const open = this.#open;
     if (open) {
       const full =
-        open.bytes + size > this.#options.groupBytes ||
-        open.runs + runs > GROUP_MAX_RUNS ||
+        open.bytes + size > this.#most ||
+        (open.runs + runs) * RUN_FIELDS > open.slab.runs.length ||
         (this.#options.mode === 'per-write' && open.bytes > 0);
       if (!full) return open;
-      // One slab stays free for grouping what is staged.
-      if (this.#free.length < 2) return undefined;
+      if (!this.#free.hasRoom) return undefined;
       this.#closeOpen();
       if (this.refusal) throw this.refusal;
     }
-    if (this.#free.length < 2) return undefined;
-    const slab = this.#free.shift()!;
-    this.#memory.withdrawSlab(slab.index);
+    const slab = this.#free.open(size, runs);
+    if (!slab) return undefined;
+    this.#most = Math.min(this.#options.groupBytes, slab.bytes.length - TRAILER_BYTES);
     this.#open = new OpenGroup(slab, ++this.#groups, this.#stagedIn, this.#spaces.rows);
     return this.#open;
   }
@@ -312,15 +314,15 @@ export class Wal {
     const open = this.#open!;
     this.#open = undefined;
     const group = closedGroup(open);
+    this.#free.closed(group);
     this.#unsettled.add(group);
     this.#step({ kind: 'closed', group });
   }
 
   #seal(group: LogGroup, where: 'main' | 'pool'): void {
-    const target = group.grouped ? group.slab : this.#free.shift()!;
-    if (target !== group.slab) this.#memory.withdrawSlab(target.index);
+    const target = this.#free.target(group);
     const sealed = (runs: number): void => {
-      if (target !== group.slab) this.#free.push(group.slab);
+      if (target !== group.slab) this.#free.give(group.slab, false);
       group.slab = target;
       group.runs = runs;
       this.#step({ kind: 'sealed' });
@@ -336,7 +338,7 @@ export class Wal {
    */
   #setAside(group: LogGroup): void {
     group.aside = setAside(group, this.#spaces);
-    this.#free.push(group.slab);
+    this.#free.give(group.slab);
     this.#acknowledge(group);
     this.#waiting.drain();
   }
@@ -347,7 +349,7 @@ export class Wal {
     const nowMs = performance.now();
     for (const group of groups) {
       publishGroup(group, this.#memory, this.#segments, this.#spaces, nowMs, ends);
-      if (!group.aside) this.#free.push(group.slab);
+      if (!group.aside) this.#free.give(group.slab);
       this.#counts.group(group.entries, group.bytes);
     }
     this.#memory.publishDurable(lsn);
@@ -397,8 +399,8 @@ export class Wal {
   #takeBack(groups: readonly LogGroup[]): void {
     const error = this.health.refusal!;
     for (const group of groups) this.#unsettled.delete(group);
-    for (const { slab } of groups) this.#free.push(slab);
-    if (this.#open) this.#free.push(this.#open.slab);
+    for (const { slab } of groups) this.#free.give(slab);
+    if (this.#open) this.#free.give(this.#open.slab);
     rejectSettled([...groups, this.#open], error);
     this.#open = undefined;
     this.#waiting.rejectAll(error);

@@ -17,7 +17,7 @@ import type { Member } from '../../shared/log/node-record.js';
 import type { SpaceFacts } from '../../shared/log/space-facts.js';
 import { rowsKept } from '../../shared/members/members.js';
 import { rowsToTell } from '../../shared/members/rows.js';
-import { ReplicaProgress } from '../../shared/memory/slab.js';
+import { ReplicaProgress } from '../../shared/memory/progress.js';
 import { idOf } from '../../shared/names.js';
 import type { Sequence } from '../../shared/position.js';
 import type { Credentials } from '../../shared/wire/tls/certificates.js';

@@ -7,7 +7,6 @@
  *   ACK_TICK: any shipper (Atomics.add); IS_SHIPPED: any, once
  *   slab bytes and run tables: the main thread while the group is staged, the sealer that was
  *   handed the group until it answers, nobody from then on
- *   a shipper's progress rows: that shipper
  *
  * A published slab is read under its generation word as under a sequence lock: even = published,
  * odd = being reused. Main makes it odd before the first byte of a new group is staged; a reader
@@ -21,11 +20,12 @@ import {
   GROUP_MAX_RUNS,
   INDEX_PART_BYTES,
   MIN_SLABS,
+  SLAB_PLACES,
   SLABS_MAX,
   TRAILER_BYTES,
 } from '../limits.js';
-import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
-import { loadLong, ownLong, storeLong } from './long-words.js';
+import type { Lsn, Sequence, Slot } from '../position.js';
+import { loadLong, storeLong } from './long-words.js';
 import { moveTick, sleepUntilTick, waitWord } from './wait-word.js';
 
 /** A run: entries of one space, contiguous in sequence and in the slab. Fields of its row. */
@@ -72,19 +72,6 @@ const SPACE_ALLOCATED = 6;
 const SPACE_DURABLE = 4;
 const SPACE_CHECKPOINT = 5;
 
-const PROGRESS_FIELDS = 5;
-const SENT = 0;
-const RECEIVED = 1;
-const FLUSHED = 2;
-const APPLIED = 3;
-/** In which epoch all this was said. */
-const EPOCH = 4;
-/** In row 0, which no replica has: entries of the node itself are never shipped. */
-const CURSOR = 0;
-const PACE = 1;
-const HEARD_MS = 2;
-const STREAMS = 3;
-
 /** What is handed to a worker: the buffers and their measures. */
 export interface SharedMemory {
   readonly control: SharedArrayBuffer;
@@ -96,7 +83,11 @@ export interface SharedMemory {
   readonly maxSpaces: number;
 }
 
-/** One slab: its bytes, and the table of the runs in it. */
+/**
+ * A place for a group: a slab from there on, and the table of the runs in it. Small groups stand
+ * behind each other in one slab, or few of them would fill the memory that a late reader goes by.
+ * Those from 0 on are whole slabs; so many as there are farther on are the next places in each.
+ */
 export interface Slab {
   readonly index: number;
   readonly bytes: Uint8Array;
@@ -142,7 +133,7 @@ export function allocateMemory(
   const affordable = Math.floor(budgetBytes / slabBytes);
   const slabCount = Math.min(SLABS_MAX, Math.max(MIN_SLABS, affordable));
   return {
-    control: new SharedArrayBuffer(SLAB_ROWS + slabCount * LINE),
+    control: new SharedArrayBuffer(SLAB_ROWS + slabCount * SLAB_PLACES * LINE),
     slabs: new SharedArrayBuffer(slabBytes * slabCount),
     runs: new SharedArrayBuffer(slabCount * tableWords(slabBytes) * 8),
     spaces: new SharedArrayBuffer((maxSpaces + 1) * SPACE_ROW),
@@ -152,15 +143,14 @@ export function allocateMemory(
   };
 }
 
-/** Reserves the progress rows of one shipper: sent, received, flushed, applied per slot. */
-export function allocateProgress(maxSpaces: number): SharedArrayBuffer {
-  return new SharedArrayBuffer((maxSpaces + 1) * PROGRESS_FIELDS * 8);
+/** Words of a slab's table of runs, which its places share, and behind it of the marks of each. */
+function tableWords(slabBytes: number): number {
+  return runWords(slabBytes) + SLAB_PLACES * markWords(slabBytes);
 }
 
-/** Words of a slab's table of runs, and of its marks behind it. */
-function tableWords(slabBytes: number): number {
+function markWords(slabBytes: number): number {
   const leastPart = Math.min(INDEX_PART_BYTES, BATCH_MAX_ENTRIES * ENTRY_HEADER_BYTES);
-  return runWords(slabBytes) + MARK_FIELDS * (Math.ceil(slabBytes / leastPart) + 1);
+  return MARK_FIELDS * (Math.ceil(slabBytes / leastPart) + 1);
 }
 
 /** Each run has an entry at least: small groups need no table for the runs of large ones. */
@@ -189,17 +179,24 @@ export class NodeMemory {
     this.#floats = new Float64Array(memory.control);
     this.#spaceWords = new Int32Array(memory.spaces);
     this.#spaceLongs = new BigInt64Array(memory.spaces);
-    const words = tableWords(memory.slabBytes);
-    const forRuns = runWords(memory.slabBytes);
-    this.slabs = Array.from({ length: memory.slabCount }, (_, index) => {
-      const at = index * memory.slabBytes;
-      const table = new Float64Array(memory.runs, index * words * 8, words);
+    const { slabBytes, slabCount } = memory;
+    const words = tableWords(slabBytes);
+    const [forRuns, forMarks] = [runWords(slabBytes), markWords(slabBytes)];
+    const step = align(slabBytes / SLAB_PLACES);
+    const runStep = RUN_FIELDS * Math.floor(forRuns / RUN_FIELDS / SLAB_PLACES);
+    this.slabs = Array.from({ length: slabCount * SLAB_PLACES }, (_, index) => {
+      const slab = index % slabCount;
+      const place = (index - slab) / slabCount;
+      const from = Math.min(place * step, slabBytes);
+      const at = slab * slabBytes + from;
+      const table = new Float64Array(memory.runs, slab * words * 8, words);
+      const marks = forRuns + place * forMarks;
       return {
         index,
-        bytes: new Uint8Array(memory.slabs, at, memory.slabBytes),
-        view: new DataView(memory.slabs, at, memory.slabBytes),
-        runs: table.subarray(0, forRuns),
-        marks: table.subarray(forRuns),
+        bytes: new Uint8Array(memory.slabs, at, slabBytes - from),
+        view: new DataView(memory.slabs, at, slabBytes - from),
+        runs: table.subarray(place * runStep, forRuns),
+        marks: table.subarray(marks, marks + forMarks),
       };
     });
   }
@@ -279,11 +276,13 @@ export class NodeMemory {
 
   // --- slabs -------------------------------------------------------------------------------
 
-  /** Makes the slab unreadable for shippers, before its first byte is overwritten. */
+  /** Makes it and the places behind it unreadable, before its first byte is overwritten. */
   withdrawSlab(index: number): void {
-    const at = this.#row(index) + GENERATION;
-    const generation = Atomics.load(this.#words, at);
-    if ((generation & 1) === 0) Atomics.store(this.#words, at, (generation + 1) | 0);
+    for (let place = index; place < this.slabs.length; place += this.memory.slabCount) {
+      const at = this.#row(place) + GENERATION;
+      const generation = Atomics.load(this.#words, at);
+      if ((generation & 1) === 0) Atomics.store(this.#words, at, (generation + 1) | 0);
+    }
   }
 
   /** Makes a durable group readable. */
@@ -406,95 +405,5 @@ export class NodeMemory {
 
   get checkpointTick(): number {
     return Atomics.load(this.#words, CHECKPOINT_TICK);
-  }
-}
-
-/** One replica's four steps per space, written by its shipper, read by main. */
-export class ReplicaProgress {
-  readonly #longs: BigInt64Array;
-  readonly #words: Int32Array;
-
-  constructor(buffer: SharedArrayBuffer) {
-    this.#longs = new BigInt64Array(buffer);
-    this.#words = new Int32Array(buffer);
-  }
-
-  sent(slot: Slot): Sequence {
-    return this.#load(slot, SENT);
-  }
-  received(slot: Slot): Sequence {
-    return this.#load(slot, RECEIVED);
-  }
-  flushed(slot: Slot): Sequence {
-    return this.#load(slot, FLUSHED);
-  }
-  applied(slot: Slot): Sequence {
-    return this.#load(slot, APPLIED);
-  }
-  /** 0: the replica does not follow the space from here. */
-  epoch(slot: Slot): Epoch {
-    // Below 2^32, so its low word is all of it; a 64-bit load costs several times as much.
-    return Atomics.load(this.#words, 2 * (slot * PROGRESS_FIELDS + EPOCH)) >>> 0;
-  }
-  /** What the replica has, from now on, in this epoch. */
-  begin(slot: Slot, epoch: Epoch, sequence: Sequence, applied: Sequence): void {
-    this.#store(slot, EPOCH, 0);
-    this.setSent(slot, sequence);
-    this.setReceived(slot, sequence);
-    this.#store(slot, FLUSHED, sequence);
-    this.#store(slot, APPLIED, applied);
-    this.#store(slot, EPOCH, epoch);
-  }
-  /** Another directory lives there than before: nothing is known of what it has. */
-  forget(): void {
-    const rows = this.#longs.length / PROGRESS_FIELDS;
-    for (let slot = 1; slot < rows; slot++) this.#store(slot, EPOCH, 0);
-  }
-  setSent(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, SENT, sequence);
-  }
-  setReceived(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, RECEIVED, sequence);
-  }
-  /** The replica has flushed up to there, and so received it. Of the rows' writer alone. */
-  acked(slot: Slot, flushed: Sequence, applied: Sequence): void {
-    this.#store(slot, FLUSHED, flushed);
-    const at = slot * PROGRESS_FIELDS;
-    if (applied !== ownLong(this.#words, at + APPLIED)) this.#store(slot, APPLIED, applied);
-    if (flushed > ownLong(this.#words, at + RECEIVED)) this.#store(slot, RECEIVED, flushed);
-  }
-
-  /** Where the link reads the log, and how fast it moved lately. The row of the node's own slot. */
-  setPace(cursor: Lsn, bytesPerSecond: number): void {
-    this.#store(0, CURSOR, cursor);
-    this.#store(0, PACE, bytesPerSecond);
-  }
-  get cursor(): Lsn {
-    return this.#load(0, CURSOR);
-  }
-  get bytesPerSecond(): number {
-    return this.#load(0, PACE);
-  }
-  /** When the last byte came from the replica, on the main thread's clock; 0: never. */
-  setHeard(ms: number): void {
-    this.#store(0, HEARD_MS, Math.max(1, Math.round(ms)));
-  }
-  get heardMs(): number {
-    return this.#load(0, HEARD_MS);
-  }
-
-  /** Spaces that are streamed. */
-  setStreams(count: number): void {
-    this.#store(0, STREAMS, count);
-  }
-  get streams(): number {
-    return this.#load(0, STREAMS);
-  }
-
-  #load(slot: Slot, field: number): Sequence {
-    return loadLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field);
-  }
-  #store(slot: Slot, field: number, sequence: Sequence): void {
-    storeLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);
   }
 }

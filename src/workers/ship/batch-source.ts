@@ -54,7 +54,6 @@ export class BatchSource {
   readonly #memory: NodeMemory;
   readonly #reader: SegmentReader;
   readonly #maxEntryBytes: number;
-  readonly #slabBytes: number;
   readonly streams = new Map<Slot, Stream>();
   /** The same by slot, for what looks at every run. */
   #bySlot: (Stream | undefined)[] = [];
@@ -79,7 +78,6 @@ export class BatchSource {
     this.#memory = memory;
     this.#reader = reader;
     this.#maxEntryBytes = maxEntryBytes;
-    this.#slabBytes = memory.memory.slabBytes;
     memory.ship();
   }
 
@@ -278,7 +276,7 @@ export class BatchSource {
 
   /** Bounded, for a slab may be overwritten while it is read; the generation then tells. */
   #entryBytes(view: DataView, at: number): number {
-    if (at + ENTRY_HEADER_BYTES > this.#slabBytes) return ENTRY_HEADER_BYTES;
+    if (at + ENTRY_HEADER_BYTES > view.byteLength) return ENTRY_HEADER_BYTES;
     return ENTRY_HEADER_BYTES + Math.min(readPayloadSize(view, at), this.#maxEntryBytes);
   }
 

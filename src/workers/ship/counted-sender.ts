@@ -10,7 +10,7 @@ import {
   SPACE_SERIES_MAX,
   spaceShipped,
 } from '../../shared/memory/metric-words.js';
-import { ReplicaProgress } from '../../shared/memory/slab.js';
+import { ReplicaProgress } from '../../shared/memory/progress.js';
 import type { Epoch, Slot } from '../../shared/position.js';
 import {
   type FrameBuilder,

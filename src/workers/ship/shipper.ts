@@ -24,7 +24,8 @@ import type {
 import type { SenderEffect, SenderInput } from '../../shared/link/sender.js';
 import { type ShippedSpace, unpackShipped } from '../../shared/link/shipped-rows.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
-import { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
+import { ReplicaProgress } from '../../shared/memory/progress.js';
+import { NodeMemory } from '../../shared/memory/slab.js';
 import type { Epoch, Slot } from '../../shared/position.js';
 import { FEATURE_MIXED } from '../../shared/wire/batch.js';
 import type { ByteSocket } from '../../shared/wire/byte-socket.js';

@@ -1,6 +1,7 @@
 /** What a shipper tells of itself and its node: the pace of catch-up, and whether main moves. */
 import { MAIN_STALLED_MS } from '../../shared/limits.js';
-import type { NodeMemory, ReplicaProgress } from '../../shared/memory/slab.js';
+import type { ReplicaProgress } from '../../shared/memory/progress.js';
+import type { NodeMemory } from '../../shared/memory/slab.js';
 import type { Lsn, Sequence, Slot } from '../../shared/position.js';
 import type { HeartbeatRow } from '../../shared/wire/protocol.js';
 

@@ -7,7 +7,7 @@ import { SPACES_A_TURN } from '#src/shared/limits.js';
 import type { ShipperStart, ToShipper } from '#src/shared/link/control.js';
 import { type ShippedSpace, unpackShipped } from '#src/shared/link/shipped-rows.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
-import { allocateProgress } from '#src/shared/memory/slab.js';
+import { allocateProgress } from '#src/shared/memory/progress.js';
 
 const SPACES = 3 * SPACES_A_TURN + 10;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

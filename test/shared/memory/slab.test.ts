@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
-import { ENTRY_HEADER_BYTES, GROUP_MAX_RUNS, TRAILER_BYTES } from '#src/shared/limits.js';
 import {
-  allocateMemory,
-  allocateProgress,
-  NodeMemory,
-  ReplicaProgress,
-  RUN_FIELDS,
-} from '#src/shared/memory/slab.js';
+  ENTRY_HEADER_BYTES,
+  GROUP_MAX_RUNS,
+  SLAB_PLACES,
+  TRAILER_BYTES,
+} from '#src/shared/limits.js';
+import { allocateProgress, ReplicaProgress } from '#src/shared/memory/progress.js';
+import { allocateMemory, NodeMemory, RUN_FIELDS } from '#src/shared/memory/slab.js';
 
 test.each([
   4 * 1024,
@@ -15,8 +15,16 @@ test.each([
 ])('a group of %i bytes has room for a run of each of its entries, no more', (groupBytes) => {
   const memory = allocateMemory(groupBytes, 4 * groupBytes, 8);
   const entries = Math.ceil((groupBytes + TRAILER_BYTES) / ENTRY_HEADER_BYTES);
-  for (const { runs } of new NodeMemory(memory).slabs) {
+  const { slabs } = new NodeMemory(memory);
+  for (const { runs } of slabs.slice(0, memory.slabCount)) {
     expect(runs.length / RUN_FIELDS).toBe(Math.min(entries, GROUP_MAX_RUNS));
+  }
+  // At its later places there is room for what the rest of the slab can hold.
+  expect(slabs).toHaveLength(memory.slabCount * SLAB_PLACES);
+  for (const { bytes, runs } of slabs) {
+    const most = Math.ceil(bytes.length / ENTRY_HEADER_BYTES);
+    expect(runs.length % RUN_FIELDS).toBe(0);
+    if (entries <= GROUP_MAX_RUNS) expect(runs.length / RUN_FIELDS).toBeGreaterThanOrEqual(most);
   }
   // What a node reserves follows from its budget.
   expect(memory.runs.byteLength).toBeLessThan(1.1 * memory.slabs.byteLength + 1_024);

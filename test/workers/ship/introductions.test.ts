@@ -1,6 +1,6 @@
 /** What a shipper keeps of introductions, and of what was known when it asked. */
 import { expect, test } from 'vitest';
-import { allocateProgress, ReplicaProgress } from '#src/shared/memory/slab.js';
+import { allocateProgress, ReplicaProgress } from '#src/shared/memory/progress.js';
 import { NO_POSITION } from '#src/shared/position.js';
 import { Introductions } from '#src/workers/ship/introductions.js';
 

@@ -1,0 +1,121 @@
+/**
+ * Which slab the next group gets. The one that was given back first, so that what is published
+ * stays readable for as long as it can; or the place behind a small group, so that what stays
+ * is as many bytes, not as many groups.
+ *
+ * Each group that is not sealed yet may need another slab, to be grouped in. One in a slab of its
+ * own gives that one back then; one behind others does not: for each of those one more stays free.
+ */
+import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../../../shared/limits.js';
+import { type NodeMemory, RUN_FIELDS, type Slab } from '../../../shared/memory/slab.js';
+import type { LogGroup } from './open-group.js';
+
+export class FreeSlabs {
+  readonly #memory: NodeMemory;
+  /** Whole ones, in the order in which they were given back. */
+  readonly #free: Slab[];
+  /** By slab: groups of this node that stand in it. */
+  readonly #groups: Int32Array;
+  /** Behind the group that got its place last, in a slab that is not among the free ones. */
+  #rest: Slab | undefined;
+  /** Groups that are staged behind others and not sealed yet. */
+  readonly #behind = new Set<Slab>();
+  /** As many bytes as the next group may come to; Infinity: it is not to stand where it is staged. */
+  #expected = 0;
+  /** Slabs that groups stand in. */
+  inUse = 0;
+
+  constructor(memory: NodeMemory) {
+    this.#memory = memory;
+    this.#free = memory.slabs.slice(0, memory.memory.slabCount);
+    this.#groups = new Int32Array(memory.memory.slabCount);
+  }
+
+  /** Whether there is one more to be staged in. */
+  get hasRoom(): boolean {
+    return this.#free.length + Number(this.#isRestFree) >= this.#behind.size + 2;
+  }
+
+  /** For a group whose first entries are so many bytes and runs; undefined: there is no room. */
+  open(bytes: number, runs: number): Slab | undefined {
+    if (!this.hasRoom) return undefined;
+    const isFew = this.#free.length < this.#behind.size + 2;
+    if (!isFew && this.#fits(Math.max(bytes, this.#expected), runs)) {
+      this.#behind.add(this.#rest!);
+      return this.#take(this.#rest!);
+    }
+    if (isFew) this.#leave();
+    return this.#take(this.#free.shift()!);
+  }
+
+  /** The group takes no more: where it can be sealed where it stands, the next one follows it. */
+  closed({ slab, bytes, runs, grouped }: LogGroup): void {
+    this.#expected = grouped ? 1.5 * bytes : Number.POSITIVE_INFINITY;
+    if (grouped) this.#goOnBehind(slab, bytes, runs);
+  }
+
+  /** Where the group is to stand, which is sealed next. */
+  target({ slab, bytes, runs, grouped }: LogGroup): Slab {
+    this.#behind.delete(slab);
+    if (grouped) return slab;
+    const target = this.#take(this.#fits(bytes, runs) ? this.#rest! : this.#free.shift()!);
+    this.#goOnBehind(target, bytes, runs);
+    return target;
+  }
+
+  /**
+   * A group is through with it. What was published there stays readable, until it is taken again.
+   * @param isKept false: the group was staged there alone, and who would read it finds it elsewhere
+   */
+  give(slab: Slab, isKept = true): void {
+    this.#behind.delete(slab);
+    const whole = this.#whole(slab);
+    if (--this.#groups[whole.index]! > 0) return;
+    this.inUse--;
+    if (this.#rest && this.#whole(this.#rest) === whole) return;
+    if (isKept || slab !== whole) this.#free.push(whole);
+    else this.#free.unshift(whole);
+  }
+
+  #take(slab: Slab): Slab {
+    if (slab === this.#rest) this.#rest = undefined;
+    if (++this.#groups[this.#whole(slab).index]! === 1) this.inUse++;
+    this.#memory.withdrawSlab(slab.index);
+    return slab;
+  }
+
+  #goOnBehind(slab: Slab, bytes: number, runs: number): void {
+    this.#leave();
+    const { slabs, memory } = this.#memory;
+    const end = slab.bytes.byteOffset + bytes + TRAILER_BYTES;
+    const tableEnd = slab.runs.byteOffset + runs * RUN_FIELDS * slab.runs.BYTES_PER_ELEMENT;
+    for (let at = slab.index + memory.slabCount; at < slabs.length; at += memory.slabCount) {
+      this.#rest = slabs[at]!;
+      const isBehind = this.#rest.bytes.byteOffset >= end;
+      if (isBehind && this.#rest.runs.byteOffset >= tableEnd && this.#fits(ENTRY_HEADER_BYTES, 1)) {
+        return;
+      }
+    }
+    this.#rest = undefined;
+  }
+
+  /** Nothing more begins behind the group that was placed last. */
+  #leave(): void {
+    if (this.#isRestFree) this.#free.push(this.#whole(this.#rest!));
+    this.#rest = undefined;
+  }
+
+  get #isRestFree(): boolean {
+    return this.#rest !== undefined && this.#groups[this.#whole(this.#rest).index] === 0;
+  }
+
+  #fits(bytes: number, runs: number): boolean {
+    if (!this.#rest) return false;
+    const hasBytes = bytes + TRAILER_BYTES <= this.#rest.bytes.length;
+    return hasBytes && runs * RUN_FIELDS <= this.#rest.runs.length;
+  }
+
+  #whole({ index }: Slab): Slab {
+    return this.#memory.slabs[index % this.#memory.memory.slabCount]!;
+  }
+}

@@ -34,7 +34,7 @@ import {
 } from '../../shared/memory/slab.js';
 import type { Epoch, Lsn, Sequence, Slot } from '../../shared/position.js';
 import type { FrameBuilder } from '../../shared/wire/batches/frame-builder.js';
-import type { LoggedEntry, SegmentReader } from './segment-reader.js';
+import type { SegmentReader } from './segment-reader.js';
 
 /** A space that this replica follows, and what goes to it next. */
 export interface Stream {
@@ -292,35 +292,59 @@ export class BatchSource {
         return 'go-on';
       }
       if (lsn >= durable) return 'caught-up';
-      const entry = this.#reader.at(lsn);
-      if (!entry) return 'disk';
+      const size = this.#reader.sizeAt(lsn);
+      if (size === 0) return 'disk';
       const before = this.#replayed;
-      if (!this.#takeEntry(frame, entry)) return 'full';
-      this.passed = this.#replayed > before ? 0 : this.passed + entry.bytes.length;
-      this.cursor += entry.bytes.length;
+      const taken = this.#takeRun(frame, size);
+      if (taken === 0) return 'full';
+      this.passed = this.#replayed > before ? 0 : this.passed + taken;
+      this.cursor += taken;
     }
   }
 
-  /** @returns false when the frame has no room for it */
-  #takeEntry(frame: FrameBuilder, entry: LoggedEntry): boolean {
-    const stream = this.#bySlot[this.#slotOf(entry.view, entry.offset)];
-    if (!stream) return true;
-    const sequence = readSequence(entry.view, entry.offset);
-    if (sequence !== stream.next || isBehind(stream, entry.view, entry.offset)) return true;
-    if (isVoided(stream.voided, sequence, this.cursor)) return true;
+  /**
+   * The entry at the cursor, and those behind it that go on with its space in one batch.
+   * @returns bytes of the log that are done with; 0: the frame has no room for it
+   */
+  #takeRun(frame: FrameBuilder, size: number): number {
+    const { bytes, view } = this.#reader;
+    const offset = this.#reader.offsetOf(this.cursor);
+    const stream = this.#bySlot[this.#slotOf(view, offset)];
+    if (!stream) return size;
+    const sequence = readSequence(view, offset);
+    if (sequence !== stream.next || isBehind(stream, view, offset)) return size;
+    if (isVoided(stream.voided, sequence, this.cursor)) return size;
     const { slot, words, epoch } = stream;
-    const { bytes, view, offset } = entry;
     const isNow = readEpoch(view, offset) === epoch;
     const continues = frame.continues(slot, sequence);
-    const joins = !continues && isNow && frame.mayJoin(1, bytes.length);
+    const joins = !continues && isNow && frame.mayJoin(1, size);
     const room = continues || joins ? frame.room : frame.roomInNewBatch;
-    if (bytes.length > room && !frame.isEmpty) return false;
+    if (size > room && !frame.isEmpty) return 0;
     if (joins) frame.join(slot, sequence);
     else if (!continues) frame.begin(slot, words, epoch, sequence, isNow);
-    frame.add(bytes, 1);
-    this.#replayed++;
-    stream.next = sequence + 1;
-    return true;
+    const most = frame.entriesLeft;
+    let [taken, to] = [1, size];
+    while (taken < most) {
+      const more = this.#nextOf(stream, sequence + taken, this.cursor + to);
+      if (more === 0 || to + more > room) break;
+      to += more;
+      taken++;
+    }
+    frame.add(bytes.subarray(offset, offset + to), taken);
+    this.#replayed += taken;
+    stream.next = sequence + taken;
+    return to;
+  }
+
+  /** Bytes of the entry at `lsn`, where the window holds it and it goes out next; else 0. */
+  #nextOf(stream: Stream, sequence: Sequence, lsn: Lsn): number {
+    const size = stream.voided.length > 0 ? 0 : this.#reader.sizeAt(lsn);
+    if (size === 0) return 0;
+    const { view } = this.#reader;
+    const offset = this.#reader.offsetOf(lsn);
+    const isNext = this.#slotOf(view, offset) === stream.slot;
+    if (!isNext || readSequence(view, offset) !== sequence) return 0;
+    return isBehind(stream, view, offset) ? 0 : size;
   }
 
   /** -1 for a space that is not streamed. */

@@ -4,9 +4,10 @@
  */
 import path from 'node:path';
 import { failure } from '../../shared/errors.js';
+import { entriesKernel, type KernelOf } from '../../shared/kernel/entries.js';
 import { ENTRY_HEADER_BYTES, READ_CHUNK_BYTES } from '../../shared/limits.js';
 import type { SegmentPlace } from '../../shared/link/control.js';
-import { readPayloadSize } from '../../shared/log/entry.js';
+import { isInPlace, readPayloadSize } from '../../shared/log/entry.js';
 import { look, segmentName } from '../../shared/log/segment.js';
 import type { Lsn } from '../../shared/position.js';
 import { readAround } from '../../shared/read-around.js';
@@ -15,12 +16,8 @@ import type { SegmentFile, ShipperWorld } from './world.js';
 /** A replica that lacks little is not read much for. */
 const FIRST_WINDOW_BYTES = 64 * 1024;
 
-/** An entry in the window; valid until the next `load`. */
-export interface LoggedEntry {
-  readonly view: DataView;
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
+/** Longer ones are summed faster by themselves. */
+const SMALL_BYTES = 768;
 
 export class SegmentReader {
   readonly #world: Pick<ShipperWorld, 'openSegment'>;
@@ -36,23 +33,33 @@ export class SegmentReader {
   /** What one load asks for; it doubles while the log is read on. */
   #most = FIRST_WINDOW_BYTES;
   #length = 0;
-  #loaded: Uint8Array;
-  #view: DataView;
+  /** Of the window, which is all that is valid of them. */
+  bytes: Uint8Array;
+  view: DataView;
+  readonly #kernelOf: KernelOf;
+  /** Where in the window entries stand that were looked at many at a time, and are sound. */
+  #soundFrom = 0;
+  #soundTo = 0;
 
-  /** @param maxEntryBytes the longest entry that must fit the window, header included */
+  /**
+   * @param maxEntryBytes the longest entry that must fit the window, header included
+   * @param kernelOf what looks at many small entries at once, where there is such a thing
+   */
   constructor(
     world: Pick<ShipperWorld, 'openSegment'>,
     dir: string,
     salt: number,
     maxEntryBytes: number,
+    kernelOf: KernelOf = entriesKernel,
   ) {
     this.#world = world;
     this.#dir = dir;
     this.#salt = salt;
     this.#maxEntryBytes = maxEntryBytes;
     this.#window = new Uint8Array(Math.max(READ_CHUNK_BYTES, 2 * maxEntryBytes));
-    this.#loaded = this.#window.subarray(0, 0);
-    this.#view = new DataView(this.#window.buffer, 0, 0);
+    this.bytes = this.#window.subarray(0, 0);
+    this.view = new DataView(this.#window.buffer, 0, 0);
+    this.#kernelOf = kernelOf;
   }
 
   /**
@@ -97,6 +104,7 @@ export class SegmentReader {
     this.#most = isOn ? Math.min(2 * this.#most, this.#window.length) : FIRST_WINDOW_BYTES;
     const wanted = Math.min(this.#most, end - lsn);
     this.#length = 0;
+    this.#soundTo = 0;
     this.#base = lsn;
     while (this.#length < wanted && this.#file === file) {
       const position = lsn - place.start + this.#length;
@@ -106,18 +114,26 @@ export class SegmentReader {
       if (got === 0 || this.#file !== file) break;
       this.#length += got;
     }
-    this.#loaded = this.#window.subarray(0, this.#length);
-    this.#view = new DataView(this.#window.buffer, 0, this.#length);
+    this.bytes = this.#window.subarray(0, this.#length);
+    this.view = new DataView(this.#window.buffer, 0, this.#length);
     return this.#length;
   }
 
-  /** The entry at `lsn`, if the window holds all of it. Throws CorruptionDetected for a bad one. */
-  at(lsn: Lsn): LoggedEntry | undefined {
+  /** Where in the window the entry at `lsn` begins. */
+  offsetOf(lsn: Lsn): number {
+    return lsn - this.#base;
+  }
+
+  /**
+   * How many bytes the entry at `lsn` has, if the window holds all of it; else 0. It is valid until
+   * the next `load`. Throws CorruptionDetected for a bad one.
+   */
+  sizeAt(lsn: Lsn): number {
     const place = this.#place;
     const offset = lsn - this.#base;
-    if (!place || offset < 0 || offset >= this.#length) return undefined;
-    const bytes = this.#loaded;
-    const view = this.#view;
+    if (!place || offset < 0 || offset >= this.#length) return 0;
+    const { bytes, view } = this;
+    if (this.#isSound(offset, lsn)) return ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
     const found = look(bytes, view, offset, lsn, place.start + place.size, this.#salt);
     const isHeader = offset + ENTRY_HEADER_BYTES <= this.#length && found !== 'bad-header';
     if (isHeader && ENTRY_HEADER_BYTES + readPayloadSize(view, offset) > this.#maxEntryBytes) {
@@ -129,12 +145,25 @@ export class SegmentReader {
         `${size} bytes in the log at LSN ${lsn}, maxEntryBytes ${most}`,
       );
     }
-    if (found === 'short') return undefined;
+    if (found === 'short') return 0;
     if (found !== 'entry') {
       throw failure('CorruptionDetected', `${found} at LSN ${lsn} of the durable log`);
     }
-    const end = offset + ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
-    return { view, offset, bytes: bytes.subarray(offset, end) };
+    return ENTRY_HEADER_BYTES + readPayloadSize(view, offset);
+  }
+
+  /** Header and payload fit their sums, and it stands where it was written; false: look closer. */
+  #isSound(offset: number, lsn: Lsn): boolean {
+    const { bytes, view } = this;
+    if (offset < this.#soundFrom || offset >= this.#soundTo) {
+      const isThere = offset + ENTRY_HEADER_BYTES <= this.#length;
+      if (!isThere || readPayloadSize(view, offset) > SMALL_BYTES) return false;
+      const largest = this.#maxEntryBytes - ENTRY_HEADER_BYTES;
+      const looked = this.#kernelOf()?.look(bytes, offset, this.#length, READ_CHUNK_BYTES, largest);
+      this.#soundFrom = offset;
+      this.#soundTo = offset + (looked ?? 0);
+    }
+    return offset < this.#soundTo && isInPlace(view, offset, this.#salt, lsn);
   }
 
   /** The segment may be recycled from now on. @returns whether there was one */

@@ -393,11 +393,11 @@ describe('entries of several spaces out of a segment', () => {
   function fromSegment(group: readonly Run[]): BatchSource {
     const { memory, source } = shipping([group], () => 1);
     const { bytes, view } = memory.slabs[0]!;
-    const at = (lsn: number) => {
-      return { view, offset: lsn, bytes: bytes.subarray(lsn, lsn + BYTES) };
-    };
+    const sizeAt = (lsn: number) => (lsn < memory.durableLsn ? BYTES : 0);
+    const same = (lsn: number) => lsn;
     vi.spyOn(memory, 'groupAt').mockReturnValue(undefined);
-    const reader = { resolve: (lsn: number) => lsn, at } as unknown as SegmentReader;
+    const window = { bytes, view, resolve: same, offsetOf: same, sizeAt };
+    const reader = window as unknown as SegmentReader;
     const read = new BatchSource(memory, reader, MAX_ENTRY_BYTES);
     for (const stream of source.streams.values()) read.add(stream);
     return read;
@@ -410,6 +410,23 @@ describe('entries of several spaces out of a segment', () => {
     expect(shipped(fromSegment(other))).toEqual(['1:1-1', '2:1-1']);
   });
 
+  test('what goes on in one space is one batch, up to its most entries', () => {
+    const group = [runOf(1, 1, 1_200), runOf(2, 1), runOf(1, 1_201, 3), runOf(3, 1, 2)];
+    const all = ['1:1-1000', '1:1001-1200', '2:1-1 1:1201-1203 3:1-2'];
+    expect(shipped(fromSegment(group))).toEqual(all);
+  });
+
+  test('ends where a gap is, a later epoch, or what a rewind has voided', () => {
+    const gap = [runOf(1, 1, 2), runOf(1, 4, 2)];
+    expect(shipped(fromSegment(gap))).toEqual(['1:1-2']);
+    const later = [runOf(1, 1, 2), runOf(1, 3, 2, 3)];
+    expect(shipped(fromSegment(later))).toEqual(['1:1-2']);
+    const source = fromSegment([runOf(1, 1, 5)]);
+    const { slot, id, words, epoch, next } = source.streams.get(1)!;
+    source.add({ slot, id, words, epoch, next, voided: [{ first: 3, lsn: 1_000_000 }] });
+    expect(shipped(source)).toEqual(['1:1-2']);
+  });
+
   test('fill a frame to its limit, and never beyond', () => {
     const group = [runOf(1, 1), runOf(2, 1), runOf(3, 1)];
     const two = FRAME_HEADER_BYTES + 68 + 2 * BYTES;
@@ -417,6 +434,8 @@ describe('entries of several spaces out of a segment', () => {
       expect(shipped(fromSegment(group), limit)).toEqual(['1:1-1 2:1-1', '3:1-1']);
     }
     expect(shipped(fromSegment(group), two + BYTES)).toEqual(['1:1-1 2:1-1 3:1-1']);
+    const run = [runOf(1, 1, 5)];
+    expect(shipped(fromSegment(run), two)).toEqual(['1:1-2', '1:3-4', '1:5-5']);
     // What begins a batch of its own needs room for its header, too.
     const own = [runOf(1, 1), runOf(2, 1, 1, 1)];
     expect(shipped(fromSegment(own), two + 67)).toEqual(['1:1-1', '2:1-1']);

@@ -1,4 +1,8 @@
 import { expect, test } from 'vitest';
+import { idWords } from '#src/shared/bytes.js';
+import { entriesKernel } from '#src/shared/kernel/entries.js';
+import { ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
+import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { SegmentReader } from '#src/workers/ship/segment-reader.js';
 
 test('FAULT-98 a segment is closed when what a shipper reads of it has come', async () => {
@@ -25,4 +29,72 @@ test('FAULT-98 a segment is closed when what a shipper reads of it has come', as
   await Promise.all([loaded, closed]);
   expect(calls).toEqual(['read', 'has read', 'closed']);
   expect(await loaded).toBe(0);
+});
+
+const SALT = 7;
+const START = 1 << 20;
+/** Small ones and long ones, some of the library's own. */
+const SIZES = [10, 0, 300, 2_000, 5, 5, 768, 769, 40, 3_000, ...Array(30).fill(64)];
+
+/** A segment of such entries. @returns its bytes, and the offset of each entry */
+function segment(): { bytes: Uint8Array; view: DataView; at: number[] } {
+  const ends = [0];
+  for (const size of SIZES) ends.push(ends.at(-1)! + ENTRY_HEADER_BYTES + size);
+  const bytes = new Uint8Array(ends.at(-1)!);
+  const view = new DataView(bytes.buffer);
+  const at = ends.slice(0, -1);
+  const id = idWords('0123456789abcdef0123456789abcdef');
+  for (const [n, offset] of at.entries()) {
+    bytes.fill(n, offset + ENTRY_HEADER_BYTES, ends[n + 1]);
+    stageHeader(view, offset, n + 1, 0, 0, n % 9 === 7 ? 7 : 1, SIZES[n]!, 1);
+    sealLocal(bytes, view, offset, id, SALT, START + offset, 0);
+  }
+  return { bytes, view, at };
+}
+
+/** What a reader makes of the segment, entry by entry, until one is bad. */
+async function walked(bytes: Uint8Array, isAtOnce: boolean, maxEntryBytes = 4_096) {
+  const read = async (into: Uint8Array, position: number) => {
+    into.set(bytes.subarray(position, position + into.length));
+    return Math.min(into.length, bytes.length - position);
+  };
+  const world = { openSegment: async () => ({ read, close: async () => undefined }) };
+  const kernelOf = () => (isAtOnce ? entriesKernel() : undefined);
+  const reader = new SegmentReader(world, '/data', SALT, maxEntryBytes, kernelOf);
+  const end = START + bytes.length;
+  await reader.enter({ start: START, size: 2 * bytes.length, end, generation: 1 });
+  await reader.load(START, end);
+  const found: number[] = [];
+  try {
+    for (let lsn = START; ; ) {
+      const size = reader.sizeAt(lsn);
+      if (size === 0) return { found, error: '' };
+      found.push(reader.offsetOf(lsn));
+      lsn += size;
+    }
+  } catch (error) {
+    return { found, error: String((error as { code: string }).code) };
+  }
+}
+
+test.each([true, false])('each entry, sound and in its place (at once: %s)', async (isAtOnce) => {
+  const { bytes, view, at } = segment();
+  expect(await walked(bytes, isAtOnce)).toEqual({ found: at, error: '' });
+  const longest = Math.max(...SIZES);
+  const tooLong = await walked(bytes, isAtOnce, ENTRY_HEADER_BYTES + longest - 1);
+  expect(tooLong).toEqual({ found: at.slice(0, SIZES.indexOf(longest)), error: 'EntryTooLarge' });
+  for (const [n, offset] of at.entries()) {
+    const bad = { found: at.slice(0, n), error: 'CorruptionDetected' };
+    // Magic, sequence, payload, and what the log has stamped on it.
+    for (const changed of [0, 4, 44, 48, 56, 60, ...(SIZES[n]! > 0 ? [ENTRY_HEADER_BYTES] : [])]) {
+      bytes[offset + changed]! ^= 1;
+      expect(await walked(bytes, isAtOnce), `byte ${changed} of entry ${n}`).toEqual(bad);
+      bytes[offset + changed]! ^= 1;
+    }
+    // Sound, but of another place of the log.
+    const id = idWords('0123456789abcdef0123456789abcdef');
+    sealLocal(bytes, view, offset, id, SALT, START + offset + 64, 0);
+    expect(await walked(bytes, isAtOnce)).toEqual(bad);
+    sealLocal(bytes, view, offset, id, SALT, START + offset, 0);
+  }
 });

@@ -102,6 +102,11 @@ export class FrameBuilder {
     return this.#limit - this.#used;
   }
 
+  /** How many more entries the open batch takes. */
+  get entriesLeft(): number {
+    return BATCH_MAX_ENTRIES - this.#open!.entryCount;
+  }
+
   /** Too little room is left to begin with another group. */
   get isMostlyFull(): boolean {
     return !this.isEmpty && this.room < this.#limit / 2;

@@ -22,7 +22,7 @@ const SIZES = {
   segmentBytes: 32 * 1024,
   groupBytes: 4 * 1024,
   maxEntryBytes: 2 * 1024,
-  memoryBudgetBytes: 64 * 1024,
+  memoryBudgetBytes: 32 * 1024,
   maxSpaces: 16,
   windowBytes: 16 * 1024,
   catchUpBatchBytes: 4 * 1024,

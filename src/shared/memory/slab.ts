@@ -171,6 +171,8 @@ export class NodeMemory {
   readonly #floats: Float64Array;
   readonly #spaceWords: Int32Array;
   readonly #spaceLongs: BigInt64Array;
+  /** The slab in which `groupAt` found one last. */
+  #found = 0;
 
   constructor(memory: SharedMemory) {
     this.memory = memory;
@@ -302,20 +304,31 @@ export class NodeMemory {
    * follows it; undefined when no slab holds it any more, or nothing follows yet.
    */
   groupAt(lsn: Lsn): PublishedGroup | undefined {
+    // As a rule it is the one that was found last, or follows it in its slab.
+    for (let at = this.#found; at < this.slabs.length; at += this.memory.slabCount) {
+      const group = this.#groupIn(this.slabs[at]!, lsn);
+      if (group) return group;
+    }
     for (const slab of this.slabs) {
-      const at = this.#row(slab.index);
-      const generation = Atomics.load(this.#words, at + GENERATION);
-      if ((generation & 1) === 1 || generation === 0) continue;
-      const start = this.#floats[at / 2 + START]!;
-      const bytes = this.#floats[at / 2 + BYTES]!;
-      const previousEnd = this.#floats[at / 2 + PREVIOUS_END]!;
-      if (previousEnd !== lsn && (lsn < start || lsn >= start + bytes)) continue;
-      const entries = this.#floats[at / 2 + ENTRIES]!;
-      const runs = this.#words[at + RUN_TOTAL]!;
-      if (!this.isUnchanged(slab.index, generation)) continue;
-      return { slab, generation, start, bytes, entries, runs };
+      const group = this.#groupIn(slab, lsn);
+      if (group) return group;
     }
     return undefined;
+  }
+
+  #groupIn(slab: Slab, lsn: Lsn): PublishedGroup | undefined {
+    const at = this.#row(slab.index);
+    const generation = Atomics.load(this.#words, at + GENERATION);
+    if ((generation & 1) === 1 || generation === 0) return undefined;
+    const start = this.#floats[at / 2 + START]!;
+    const bytes = this.#floats[at / 2 + BYTES]!;
+    const previousEnd = this.#floats[at / 2 + PREVIOUS_END]!;
+    if (previousEnd !== lsn && (lsn < start || lsn >= start + bytes)) return undefined;
+    const entries = this.#floats[at / 2 + ENTRIES]!;
+    const runs = this.#words[at + RUN_TOTAL]!;
+    if (!this.isUnchanged(slab.index, generation)) return undefined;
+    this.#found = slab.index;
+    return { slab, generation, start, bytes, entries, runs };
   }
 
   /**

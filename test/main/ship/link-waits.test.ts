@@ -7,7 +7,7 @@ import { ShipperHandle } from '#src/main/ship/shipper-handle.js';
 import type { EngramError } from '#src/shared/errors.js';
 import type { FromShipper, LinkState, ShipperStart } from '#src/shared/link/control.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
-import { allocateProgress } from '#src/shared/memory/slab.js';
+import { allocateProgress } from '#src/shared/memory/progress.js';
 
 const SPACE = {
   facts: newSpaceFacts('0'.repeat(32), 's'),

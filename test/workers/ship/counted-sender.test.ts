@@ -4,7 +4,7 @@ import { ByteWriter } from '#src/shared/bytes.js';
 import type { ShipperStart } from '#src/shared/link/control.js';
 import { CounterWords } from '#src/shared/memory/counter-words.js';
 import { allocateShipperCounters, SHIPPER_COUNTER } from '#src/shared/memory/metric-words.js';
-import { allocateProgress, ReplicaProgress } from '#src/shared/memory/slab.js';
+import { allocateProgress, ReplicaProgress } from '#src/shared/memory/progress.js';
 import type { Epoch, Slot } from '#src/shared/position.js';
 import { acksInFrames, decodeFrame, encodeFrame, FRAME_KINDS } from '#src/shared/wire/protocol.js';
 import { CountedSender } from '#src/workers/ship/counted-sender.js';

@@ -242,7 +242,7 @@ export class Wal {
         (open.runs + runs) * RUN_FIELDS > open.slab.runs.length ||
         (this.#options.mode === 'per-write' && open.bytes > 0);
       if (!full) return open;
-      if (!this.#free.hasRoom) return undefined;
+      if (open.bytes > 0 && !this.#free.hasRoom) return undefined;
       this.#closeOpen();
       if (this.refusal) throw this.refusal;
     }
@@ -313,6 +313,8 @@ export class Wal {
   #closeOpen(): void {
     const open = this.#open!;
     this.#open = undefined;
+    // What was to be its first entry could not be copied, and this one needs a larger place.
+    if (open.bytes === 0) return this.#free.give(open.slab);
     const group = closedGroup(open);
     this.#free.closed(group);
     this.#unsettled.add(group);

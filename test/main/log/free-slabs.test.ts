@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { FreeSlabs } from '#src/main/log/write/free-slabs.js';
 import type { LogGroup } from '#src/main/log/write/open-group.js';
-import { MIN_SLABS, TRAILER_BYTES } from '#src/shared/limits.js';
+import { MIN_SLABS, SLAB_KEPT_MS, TRAILER_BYTES } from '#src/shared/limits.js';
 import { allocateMemory, NodeMemory, RUN_FIELDS, type Slab } from '#src/shared/memory/slab.js';
 import { chanceFrom } from '../../support/chance.js';
 
@@ -31,6 +31,10 @@ function rangesOf({ slab, bytes, runs }: Staged): Range[] {
 const meet = (some: Range[], others: Range[]): boolean =>
   some.some(([from, to]) => others.some(([start, end]) => from < end && start < to));
 
+let nowMs = 0;
+beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => nowMs));
+afterEach(() => void vi.restoreAllMocks());
+
 /** A log over slabs, with groups as chance wants them. */
 class World {
   readonly memory: NodeMemory;
@@ -42,10 +46,11 @@ class World {
   readonly published: { readonly group: Staged; readonly start: number }[] = [];
   #end = 0;
 
-  constructor(count: number) {
+  constructor(count: number, isShipped = true) {
     const budget = count * (GROUP_BYTES + TRAILER_BYTES);
     this.memory = new NodeMemory(allocateMemory(GROUP_BYTES, budget, 4));
     this.slabs = new FreeSlabs(this.memory);
+    if (isShipped) this.memory.ship();
   }
 
   /** Those that main still has to do with. */
@@ -120,12 +125,13 @@ class World {
 test.each([MIN_SLABS, 6, 16])('%i slabs, groups of any kind: none is in another one', (count) => {
   for (let seed = 1; seed <= 40; seed++) {
     const below = chanceFrom(seed);
-    const world = new World(count);
+    const world = new World(count, seed % 5 > 0);
     const { slabs } = world;
     expect(world.memory.memory.slabCount).toBe(count);
     const largest = seed % 2 === 0 ? 40 : 1_000;
     for (let step = 0; step < 300; step++) {
       const what = below(5);
+      nowMs += below(SLAB_KEPT_MS / 10);
       if (what === 0 && !world.open) {
         const had = slabs.hasRoom;
         const entries = 1 + below(largest);
@@ -156,6 +162,29 @@ test.each([true, false])('small groups stay readable, many to a slab (grouped: %
   }
   // Eight to a slab; one or two slabs are being filled.
   expect(world.readable.length).toBeGreaterThanOrEqual(2 * 8);
+});
+
+/** One small group after the other. @returns the slabs that they stood in */
+function slabsOf(world: World, groups: number, msEach: number): Set<number> {
+  const found = new Set<number>();
+  for (let n = 0; n < groups; n++) {
+    world.stage(GROUP_BYTES / 4, 1, true);
+    found.add(world.open!.slab.index % world.memory.memory.slabCount);
+    world.close();
+    world.seal();
+    world.publish();
+    nowMs += msEach;
+  }
+  return found;
+}
+
+test('no more memory is touched than it takes to keep what is not old', () => {
+  expect(slabsOf(new World(16), 200, 1).size).toBe(16);
+  // Two of them in each slab, in the time for which they are kept.
+  const count = SLAB_KEPT_MS / 100 / 2;
+  expect(slabsOf(new World(16), 200, 100).size).toBeLessThanOrEqual(count + 3);
+  // Nobody reads them: the same one, as long as it is free.
+  expect(slabsOf(new World(16, false), 200, 1).size).toBe(1);
 });
 
 test('a group that may not find room behind others has a slab of its own', () => {

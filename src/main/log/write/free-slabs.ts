@@ -1,19 +1,23 @@
 /**
- * Which slab the next group gets. The one that was given back first, so that what is published
- * stays readable for as long as it can; or the place behind a small group, so that what stays
- * is as many bytes, not as many groups.
+ * Which slab the next group gets. Where there are links, what is published stays readable for a
+ * while: small groups stand behind each other in one slab, and the slab that is taken is the one
+ * that was given back first. So it is bytes that stay, not groups, and no more memory is touched
+ * than that takes. Without links it is the one that was used last: it is in the caches.
  *
  * Each group that is not sealed yet may need another slab, to be grouped in. One in a slab of its
  * own gives that one back then; one behind others does not: for each of those one more stays free.
  */
-import { ENTRY_HEADER_BYTES, TRAILER_BYTES } from '../../../shared/limits.js';
+import { SLAB_KEPT_MS, TRAILER_BYTES } from '../../../shared/limits.js';
 import { type NodeMemory, RUN_FIELDS, type Slab } from '../../../shared/memory/slab.js';
 import type { LogGroup } from './open-group.js';
 
 export class FreeSlabs {
   readonly #memory: NodeMemory;
-  /** Whole ones, in the order in which they were given back. */
-  readonly #free: Slab[];
+  /** That nothing has been written to yet. */
+  readonly #fresh: Slab[];
+  /** Whole ones, in the order in which they were given back; and when that was, by slab. */
+  readonly #free: Slab[] = [];
+  readonly #freeMs: Float64Array;
   /** By slab: groups of this node that stand in it. */
   readonly #groups: Int32Array;
   /** Behind the group that got its place last, in a slab that is not among the free ones. */
@@ -26,26 +30,27 @@ export class FreeSlabs {
   inUse = 0;
 
   constructor(memory: NodeMemory) {
+    const { slabCount } = memory.memory;
     this.#memory = memory;
-    this.#free = memory.slabs.slice(0, memory.memory.slabCount);
-    this.#groups = new Int32Array(memory.memory.slabCount);
+    this.#fresh = memory.slabs.slice(0, slabCount);
+    this.#freeMs = new Float64Array(slabCount);
+    this.#groups = new Int32Array(slabCount);
   }
 
   /** Whether there is one more to be staged in. */
   get hasRoom(): boolean {
-    return this.#free.length + Number(this.#isRestFree) >= this.#behind.size + 2;
+    return !this.#isFew || (this.#isRestFree && this.#count + 1 >= this.#behind.size + 2);
   }
 
   /** For a group whose first entries are so many bytes and runs; undefined: there is no room. */
   open(bytes: number, runs: number): Slab | undefined {
     if (!this.hasRoom) return undefined;
-    const isFew = this.#free.length < this.#behind.size + 2;
-    if (!isFew && this.#fits(Math.max(bytes, this.#expected), runs)) {
+    if (this.#isFew) this.#leave();
+    else if (this.#fits(Math.max(bytes, this.#expected), runs)) {
       this.#behind.add(this.#rest!);
       return this.#take(this.#rest!);
     }
-    if (isFew) this.#leave();
-    return this.#take(this.#free.shift()!);
+    return this.#take(this.#next());
   }
 
   /** The group takes no more: where it can be sealed where it stands, the next one follows it. */
@@ -58,7 +63,7 @@ export class FreeSlabs {
   target({ slab, bytes, runs, grouped }: LogGroup): Slab {
     this.#behind.delete(slab);
     if (grouped) return slab;
-    const target = this.#take(this.#fits(bytes, runs) ? this.#rest! : this.#free.shift()!);
+    const target = this.#take(this.#fits(bytes, runs) ? this.#rest! : this.#next());
     this.#goOnBehind(target, bytes, runs);
     return target;
   }
@@ -75,6 +80,23 @@ export class FreeSlabs {
     if (this.#rest && this.#whole(this.#rest) === whole) return;
     if (isKept || slab !== whole) this.#free.push(whole);
     else this.#free.unshift(whole);
+    this.#freeMs[whole.index] = isKept ? performance.now() : Number.NEGATIVE_INFINITY;
+  }
+
+  get #count(): number {
+    return this.#free.length + this.#fresh.length;
+  }
+
+  /** A whole one for the next group would be the last that one could be grouped in. */
+  get #isFew(): boolean {
+    return this.#count < this.#behind.size + 2;
+  }
+
+  #next(): Slab {
+    if (!this.#memory.isShipped) return (this.#free.pop() ?? this.#fresh.pop())!;
+    const oldest = this.#free[0];
+    const isOver = oldest && performance.now() - this.#freeMs[oldest.index]! >= SLAB_KEPT_MS;
+    return (isOver ? this.#free.shift() : (this.#fresh.pop() ?? this.#free.shift()))!;
   }
 
   #take(slab: Slab): Slab {
@@ -86,22 +108,25 @@ export class FreeSlabs {
 
   #goOnBehind(slab: Slab, bytes: number, runs: number): void {
     this.#leave();
+    if (!this.#memory.isShipped) return;
     const { slabs, memory } = this.#memory;
     const end = slab.bytes.byteOffset + bytes + TRAILER_BYTES;
     const tableEnd = slab.runs.byteOffset + runs * RUN_FIELDS * slab.runs.BYTES_PER_ELEMENT;
     for (let at = slab.index + memory.slabCount; at < slabs.length; at += memory.slabCount) {
-      this.#rest = slabs[at]!;
-      const isBehind = this.#rest.bytes.byteOffset >= end;
-      if (isBehind && this.#rest.runs.byteOffset >= tableEnd && this.#fits(ENTRY_HEADER_BYTES, 1)) {
-        return;
-      }
+      const rest = slabs[at]!;
+      if (rest.bytes.byteOffset < end || rest.runs.byteOffset < tableEnd) continue;
+      this.#rest = rest;
+      return;
     }
-    this.#rest = undefined;
   }
 
   /** Nothing more begins behind the group that was placed last. */
   #leave(): void {
-    if (this.#isRestFree) this.#free.push(this.#whole(this.#rest!));
+    if (this.#isRestFree) {
+      const whole = this.#whole(this.#rest!);
+      this.#free.push(whole);
+      this.#freeMs[whole.index] = performance.now();
+    }
     this.#rest = undefined;
   }
 

@@ -243,7 +243,10 @@ export class Wal {
         (this.#options.mode === 'per-write' && open.bytes > 0);
       if (!full) return open;
       if (open.bytes > 0 && !this.#free.hasRoom) return undefined;
-      this.#closeOpen();
+      // What was to be its first entry could not be copied, and this one needs a larger place.
+      if (open.bytes === 0) this.#free.give(open.slab);
+      else this.#closeOpen();
+      this.#open = undefined;
       if (this.refusal) throw this.refusal;
     }
     const slab = this.#free.open(size, runs);
@@ -313,8 +316,6 @@ export class Wal {
   #closeOpen(): void {
     const open = this.#open!;
     this.#open = undefined;
-    // What was to be its first entry could not be copied, and this one needs a larger place.
-    if (open.bytes === 0) return this.#free.give(open.slab);
     const group = closedGroup(open);
     this.#free.closed(group);
     this.#unsettled.add(group);

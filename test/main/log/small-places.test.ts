@@ -20,7 +20,8 @@ function logOf() {
   memory.ship();
   const spaces = new SpaceTable(memory);
   const space = spaces.add(newSpaceFacts('0123456789abcdef0123456789abcdef', 's'));
-  const file = { write: async () => undefined, sync: async () => undefined };
+  const write = vi.fn(async () => undefined);
+  const file = { write, sync: async () => undefined };
   const current = { start: 0, size: SEGMENT_BYTES };
   const disk = { file, current, at: () => undefined, displaced: async () => undefined };
   const options = {
@@ -37,11 +38,16 @@ function logOf() {
   const segments = disk as unknown as Segments;
   const pool = new SealerPool(memory, 1);
   const counts = new NodeCounts();
-  return { wal: new Wal(memory, spaces, segments, pool, options, counts, hooks), space, failed };
+  return {
+    wal: new Wal(memory, spaces, segments, pool, options, counts, hooks),
+    space,
+    failed,
+    write,
+  };
 }
 
 test('FAULT-82 a payload that cannot be copied, then one that needs a larger place', async () => {
-  const { wal, space, failed } = logOf();
+  const { wal, space, failed, write } = logOf();
   const gone = new Uint8Array(10);
   structuredClone(gone, { transfer: [gone.buffer] });
   const long = new Uint8Array(GROUP_BYTES - ENTRY_HEADER_BYTES);
@@ -53,6 +59,8 @@ test('FAULT-82 a payload that cannot be copied, then one that needs a larger pla
     expect(wal.stage(space, 1, payload, payload.length)).toBe(n);
     await until('it is durable', () => wal.durableLsn > length || failed.mock.calls.length > 0);
     expect(failed).not.toHaveBeenCalled();
+    // No group without an entry: who reads the log from one to the next would stay there.
+    expect(write).toHaveBeenCalledTimes(n);
     expect(wal.durableLsn - length).toBe(ENTRY_HEADER_BYTES + payload.length);
   }
   expect(wal.slabsInUse).toBe(0);

@@ -45,7 +45,7 @@ export const DEFAULT_MAX_ENTRY_BYTES = 1 * MiB;
 export const DEFAULT_MEMORY_BUDGET_BYTES = 64 * MiB;
 /** Fewer slabs than this and staging, sealing and writing could not overlap. */
 export const MIN_SLABS = 4;
-/** What has become durable stays readable for so long, for links that are late; less at full rate. */
+/** What is durable stays readable for so long, for links that are late; less at full rate. */
 export const SLAB_KEPT_MS = 500;
 /** Where a small group may begin in a slab: behind one that left room. */
 export const SLAB_PLACES = 8;

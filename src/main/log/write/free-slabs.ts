@@ -24,7 +24,7 @@ export class FreeSlabs {
   #rest: Slab | undefined;
   /** Groups that are staged behind others and not sealed yet. */
   readonly #behind = new Set<Slab>();
-  /** As many bytes as the next group may come to; Infinity: it is not to stand where it is staged. */
+  /** Bytes that the next group may come to; Infinity: it is not to stay where it is staged. */
   #expected = 0;
   /** Slabs that groups stand in. */
   inUse = 0;

@@ -94,7 +94,9 @@ export class EtcdCandidacy {
     // Who led it last may be back in a moment; who is about to make it, among thousands, is.
     const meant = row.epoch > 0 ? row.leader?.nodeId : row.nodeIds[0];
     const isPrior = !row.released && first === meant;
-    const graceMs = rank > 0 && isPrior ? RESUME_GRACE_MS : 0;
+    // Drained, it is the last one; where all leases went at once, the others are back in a moment.
+    const isDrained = this.#records.living.get(this.#nodeId)?.isDrained ?? false;
+    const graceMs = isDrained || (rank > 0 && isPrior) ? RESUME_GRACE_MS : 0;
     const jitterMs = rank > 0 ? (Math.random() * CANDIDATE_STEP_MS) / 3 : 0;
     const attempt: Attempt = { timer: undefined, failures: 0, waits: 0 };
     this.#attempts.set(row.name, attempt);

@@ -1,5 +1,15 @@
 /** On which spaces a connection to a replica has seen verdicts, and who waits for one. */
+import type { AnsweredRow } from '../../shared/link/answered-rows.js';
+import type { Epoch, Position } from '../../shared/position.js';
 import type { SpaceState } from '../log/space-table.js';
+
+/** Where a replica stands with a space, and this node did when it heard so. */
+export interface Answered {
+  readonly row: AnsweredRow;
+  readonly space: SpaceState;
+  readonly own: Position;
+  readonly epoch: Epoch;
+}
 
 export class JudgedSpaces {
   /** By slot. */

@@ -6,8 +6,9 @@ import { EngramError, failure } from '../../shared/errors.js';
 import { verdictOf } from '../../shared/lead/epoch.js';
 import { frameBytesOf, HEARTBEAT_MS } from '../../shared/limits.js';
 import { type AnsweredRow, unpackAnswered } from '../../shared/link/answered-rows.js';
-import type { FromShipper, ShipperStart, VerdictAnswer } from '../../shared/link/control.js';
+import type { FromShipper, ShipperStart } from '../../shared/link/control.js';
 import { PairWatch } from '../../shared/link/pair-watch.js';
+import { NO_HISTORY, packVerdicts, type VerdictAnswer } from '../../shared/link/verdict-rows.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { MemberId } from '../../shared/members/members.js';
 import { allocateShipperCounters } from '../../shared/memory/metric-words.js';
@@ -24,6 +25,7 @@ import type { ShipperThreads } from '../runtime/machine.js';
 import type { Segment, Segments } from '../segments/segments.js';
 import { pairOf, type SnapshotNews, SnapshotSupply } from '../snapshot/supply.js';
 import { AckWaits } from './ack-waits.js';
+import type { Answered } from './judged-spaces.js';
 import type { LagHooks } from './lag-changes.js';
 import { LagMonitor } from './lag-monitor.js';
 import { LinkWaits } from './link-waits.js';
@@ -58,8 +60,6 @@ export interface ReplicationHooks {
   ): void;
 }
 
-/** One object in a message, however many spaces are in it. */
-const NO_HISTORY: VerdictAnswer['history'] = [];
 /** A living link is heard once a second. */
 const LIVING_MS = 2.5 * HEARTBEAT_MS;
 
@@ -383,20 +383,20 @@ export class Replication {
   ): Promise<void> {
     // What comes after this moment has a higher LSN: nothing falls between.
     const durableLsn = this.#memory.durableLsn;
-    const known = unpackAnswered(rows).flatMap((row) => {
+    const known: Answered[] = [];
+    for (const row of unpackAnswered(rows)) {
       const space = this.#spaces.bySlot[row.handle];
       // Led elsewhere meanwhile: nobody is to go on from here.
       if (space?.facts.role !== 'primary' || space.isFenced) {
         if (space) this.#hooks.fenced(space, row.epochSeen, undefined);
-        return [];
-      }
-      return [{ row, space, own: space.facts.position, epoch: space.facts.epoch }];
-    });
-    const behind = known.filter(({ row, own }) => row.position.sequence < own.sequence);
-    const found = await this.#reader.lookUp(
-      behind.map(({ row, space }) => ({ space, sequence: row.position.sequence })),
-    );
-    const answers = known.flatMap(({ row, space, own, epoch }): VerdictAnswer[] => {
+      } else known.push({ row, space, own: space.position, epoch: space.facts.epoch });
+    }
+    const behind = known
+      .filter(({ row, own }) => row.position.sequence < own.sequence)
+      .map(({ row, space }) => ({ space, sequence: row.position.sequence }));
+    const found = await this.#reader.lookUp(behind);
+    const answers: VerdictAnswer[] = [];
+    for (const { row, space, own, epoch } of known) {
       const { sequence } = row.position;
       // What is before the first retained entry counts for nothing, though a segment has it; what
       // was the last one may be freed by now, with what came behind it.
@@ -412,25 +412,24 @@ export class Replication {
       if (there) this.monitor.met(shipper, space, sequence, there);
       shipper.watch.judged(space.slot, verdict);
       this.questions.judgedBy(shipper).add(space);
-      const slot = space.facts.slots.get(shipper.replica.nodeId);
-      if (verdict === 'continue' && this.#isBehindItself(shipper, connection, space, row))
-        return [];
+      if (verdict === 'continue' && this.#isBehindItself(shipper, connection, space, row)) continue;
       const pair = pairOf(space, shipper.replica.nodeId);
       // One that takes nothing may be mended otherwise; a snapshot it gets only if it asks.
       const isSnapshot = verdict === 'snapshot' && row.answer !== 'refused';
       this.snapshots.judged(pair, verdict === 'snapshot', sequence, !isSnapshot);
+      const slot = space.facts.slots.get(shipper.replica.nodeId);
       if (verdict === 'continue') {
-        if (slot) Object.assign(slot, { lost: false, flushed: sequence });
+        if (slot) [slot.lost, slot.flushed] = [false, sequence];
       } else if (!isSnapshot || !this.#config.snapshot) {
         this.#refuse(shipper, space, row, verdict);
       }
-      const { history } = space.facts;
       const isBack = verdict === 'rewind';
       const next = (isBack ? own.sequence : sequence) + 1;
-      const told = isBack || history.length > 1 ? [...history] : NO_HISTORY;
-      return [{ slot: space.slot, verdict, next, lsn, history: told }];
-    });
-    shipper.post({ kind: 'verdicts', connection, rows: answers });
+      const history =
+        isBack || space.facts.history.length > 1 ? [...space.facts.history] : NO_HISTORY;
+      answers.push({ slot: space.slot, verdict, next, lsn, history });
+    }
+    shipper.post({ kind: 'verdicts', connection, rows: packVerdicts(answers) });
   }
 
   /**

@@ -143,3 +143,13 @@ export const POSITION_ANSWERS: readonly PositionAnswer[] = [
 ];
 
 export type Verdict = 'continue' | 'rewind' | 'snapshot' | 'fenced' | 'fork' | 'stale';
+
+/** In the order in which a frame numbers them. */
+export const VERDICTS: readonly Verdict[] = [
+  'continue',
+  'rewind',
+  'snapshot',
+  'fenced',
+  'fork',
+  'stale',
+];

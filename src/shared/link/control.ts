@@ -1,13 +1,13 @@
 /** What the main thread and a shipper say to each other. Hot facts travel in shared memory. */
 
-import type { Verdict } from '../lead/epoch.js';
 import type { Member } from '../log/node-record.js';
 import type { SharedMemory } from '../memory/slab.js';
-import type { Epoch, EpochStart, Lsn, Sequence, Slot } from '../position.js';
+import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
 import type { Compression } from '../wire/compression.js';
 import type { SnapshotFrame } from '../wire/snapshot-frames.js';
 import type { Credentials } from '../wire/tls/certificates.js';
 import type { ShippedRows } from './shipped-rows.js';
+import type { VerdictRows } from './verdict-rows.js';
 
 /** What a shipper is started with. */
 export interface ShipperStart {
@@ -66,16 +66,6 @@ export interface SegmentPlace {
   readonly generation: number;
 }
 
-export interface VerdictAnswer {
-  readonly slot: Slot;
-  readonly verdict: Verdict;
-  readonly next: Sequence;
-  /** Where the log holds `next`; the durable end where nothing is lacking. */
-  readonly lsn: Lsn;
-  /** The space's epochs, where the replica may not know them. */
-  readonly history: readonly EpochStart[];
-}
-
 export interface AskedSpace {
   readonly id: string;
   readonly name: string;
@@ -92,7 +82,7 @@ export type ToShipper =
   | { readonly kind: 'spaces'; readonly spaces: ShippedRows }
   /** This replica gets nothing of the space: for good, or (cut) until it is introduced again. */
   | { readonly kind: 'leave'; readonly slot: Slot; readonly isCut: boolean }
-  | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictAnswer[] }
+  | { readonly kind: 'verdicts'; readonly connection: number; readonly rows: VerdictRows }
   | { readonly kind: 'segment'; readonly lsn: Lsn; readonly segment: SegmentPlace | undefined }
   /** Nothing that was asked for stands before it. */
   | { readonly kind: 'sought'; readonly lsn: Lsn }

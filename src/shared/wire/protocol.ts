@@ -6,7 +6,7 @@
 import { ByteReader, ByteWriter } from '../bytes.js';
 import { crc32c } from '../crc.js';
 import { failure } from '../errors.js';
-import { POSITION_ANSWERS, type PositionAnswer, type Verdict } from '../lead/epoch.js';
+import { POSITION_ANSWERS, type PositionAnswer, VERDICTS, type Verdict } from '../lead/epoch.js';
 import { FRAME_HEADER_BYTES } from '../limits.js';
 import { type Member, readMembers, writeMembers } from '../log/node-record.js';
 import { type MembersRow, readMembersRows, writeMembersRows } from '../members/members.js';
@@ -156,8 +156,6 @@ export type Frame = StreamFrame | PeerFrame | AppendFrame | SnapshotFrame | Role
 
 /** Batches are built in place by the shipper, and read where they lie. */
 export type PlainFrame = Exclude<Frame, { kind: 'batches' }>;
-
-const VERDICTS: readonly Verdict[] = ['continue', 'rewind', 'snapshot', 'fenced', 'fork', 'stale'];
 
 const STREAM_CODECS: FrameCodecs<Exclude<StreamFrame, { kind: 'batches' }>> = {
   hello: {

@@ -3,8 +3,8 @@
 import { failure } from '../../shared/errors.js';
 import { HISTORY_MAX } from '../../shared/limits.js';
 import type { AckedBefore, AnsweredRow } from '../../shared/link/answered-rows.js';
-import type { VerdictAnswer } from '../../shared/link/control.js';
 import type { ShippedSpace } from '../../shared/link/shipped-rows.js';
+import type { VerdictAnswer } from '../../shared/link/verdict-rows.js';
 import type { ReplicaProgress } from '../../shared/memory/progress.js';
 import type { Slot } from '../../shared/position.js';
 import type { PositionRow, SpaceRow, VerdictRow } from '../../shared/wire/protocol.js';

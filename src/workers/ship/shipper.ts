@@ -19,10 +19,10 @@ import type {
   ShipperStart,
   ToShipper,
   Traffic,
-  VerdictAnswer,
 } from '../../shared/link/control.js';
 import type { SenderEffect, SenderInput } from '../../shared/link/sender.js';
 import { type ShippedSpace, unpackShipped } from '../../shared/link/shipped-rows.js';
+import { unpackVerdicts, type VerdictAnswer } from '../../shared/link/verdict-rows.js';
 import { GIVEN_UP } from '../../shared/memory/loss-cause.js';
 import { ReplicaProgress } from '../../shared/memory/progress.js';
 import { NodeMemory } from '../../shared/memory/slab.js';
@@ -376,7 +376,7 @@ export class Shipper {
         this.#leave(message.slot, !message.isCut);
         return;
       case 'verdicts':
-        if (message.connection === this.#connection) this.#verdicts(message.rows);
+        if (message.connection === this.#connection) this.#verdicts(unpackVerdicts(message.rows));
         return;
       case 'segment':
         void this.#catchUp.entered(message.lsn, message.segment);

@@ -47,7 +47,7 @@ type Message =
   | { readonly kind: 'mark' }
   /** It is set up; what that took. */
   | { readonly kind: 'ready'; readonly figures: Figures }
-  | { readonly kind: 'round'; readonly figures: Figures };
+  | { readonly kind: 'round'; readonly figures: Figures; readonly watched?: Watched };
 
 /** The other checkouts whose code a child has run. */
 export const measured = new Set<string>();

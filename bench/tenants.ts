@@ -1,11 +1,11 @@
 /**
- * What do many spaces make of the throughput of one? The same entries, spread over them: two
- * clusters that live beside each other, and each works while the other one rests.
+ * What do many spaces make of the throughput of one, and in which thread? The same entries, spread
+ * over them: two clusters that live beside each other, and each works while the other one rests.
  */
 import { DataDirs, logBytes } from './data-dir.js';
 import { inTurn } from './in-turn.js';
 import type { Plan } from './plan.js';
-import { type Cluster, startCluster, type Used } from './processes.js';
+import { type Cluster, startCluster, type Used, type Watched } from './processes.js';
 import { REPLICAS } from './replicate.js';
 import { type Figures, type Result, summarise } from './result.js';
 
@@ -49,7 +49,7 @@ async function against(many: number, plan: Plan, dirs: DataDirs): Promise<Result
       'tenants',
       nodes.slice(NODES * clusters.length, NODES * (clusters.length + 1)),
       { ...job, everywhere },
-      plan,
+      { ...plan, threads: 'count' },
     );
     clusters.push(cluster);
     return [cluster, (await cluster.next('ready')).figures];
@@ -58,8 +58,16 @@ async function against(many: number, plan: Plan, dirs: DataDirs): Promise<Result
     plan.progress(`tenants, ${spaces} spaces, round ${n} of ${pairs}`);
     const next = cluster.next('round');
     cluster.primary.send({ kind: 'round' });
-    const { figures } = await next;
-    return { ...figures, ...ofReplicas(await cluster.used(), figures.entries!) };
+    const { figures, watched } = await next;
+    const used = await cluster.used();
+    const entries = figures.entries!;
+    const onReplicas = used.map((one) => one.threads!);
+    return {
+      ...figures,
+      ...ofReplicas(used, entries),
+      ...ofThreads('primary', [watched!], entries),
+      ...ofThreads('replica', onReplicas, entries),
+    };
   };
   const end = async (cluster: Cluster, spaces: number): Promise<Figures> => {
     plan.progress(`tenants, ${spaces} spaces are looked at, and opened again`);
@@ -109,6 +117,14 @@ function ofReplicas(all: readonly Used[], entries: number): Figures {
     replicaCpuMicrosPerEntry: (mean((used) => used.cpuSeconds) * 1e6) / entries,
     replicaMaxRssBytes: mean((used) => used.maxRssBytes),
   };
+}
+
+/** Processor time by thread, ns an entry; of several nodes the mean. */
+function ofThreads(node: string, all: readonly Watched[], entries: number): Figures {
+  const names = new Set(all.flatMap(({ threads }) => Object.keys(threads)));
+  const ns = (name: string): number =>
+    all.reduce((sum, { threads }) => sum + (threads[name]?.cpuNs ?? 0), 0) / all.length / entries;
+  return Object.fromEntries([...names].map((name) => [`${node}, ${name}, ns`, ns(name)]));
 }
 
 /** Of all nodes together: what is left of the throughput where the processor is what lacks. */

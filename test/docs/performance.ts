@@ -309,6 +309,28 @@ function budget(): string {
   return `${origin(rows[0]!)}\n\n${table(head, body)}`;
 }
 
+const TENANTS_NS = /^(primary|replica), (.+), ns$/;
+
+/** Of one space and of many, by thread. */
+function tenants(): string {
+  const rows = (newest('tenants') ?? []).filter(
+    (row) => row.spaces! > 1 || row.case === 'one space, beside 10000',
+  );
+  const told = Object.keys(rows[0]?.more ?? {}).filter((key) => TENANTS_NS.test(key));
+  if (told.length === 0) return notYet('tenants');
+  const body = ['primary', 'replica'].flatMap((node) => {
+    const keys = told.filter((key) => key.startsWith(`${node}, `));
+    const line = (name: string, of: readonly string[]): string[] => [
+      name,
+      ...rows.map(({ more }) => digits(of.reduce((sum, key) => sum + (more[key] ?? 0), 0))),
+    ];
+    const thread = (key: string): string => `... ${TENANTS_NS.exec(key)![2]}`;
+    return [line(`**${node}**`, keys), ...keys.map((key) => line(thread(key), [key]))];
+  });
+  const many = rows.slice(1).map(({ spaces }) => digits(spaces!));
+  return `${origin(rows[0]!)}\n\n${table(['ns an entry', 'one space', ...many], body)}`;
+}
+
 function commit(): string {
   const rows = newest('where');
   if (!rows) return notYet('where');
@@ -394,6 +416,7 @@ export const PERFORMANCE: Readonly<Record<string, () => string>> = {
   peers,
   entry,
   budget,
+  tenants,
   commit,
   threads,
   calls,

@@ -107,14 +107,20 @@ export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
   }
 }
 
-/** Of an empty directory, as it is: moved aside and back. One that cannot be moved is not ours. */
+/**
+ * Of an empty directory, as it is: moved aside and back. One that cannot be moved is not ours. The
+ * name aside is one that nobody else gives: where it stood for a link to the directory, a file of
+ * that name would be replaced.
+ */
 async function nameAnew(disk: Disk, dir: string): Promise<void> {
-  const aside = `${dir}.tmp`;
+  const aside = `${dir}.engram-wal.tmp`;
   const isMoved = await disk.rename(dir, aside).then(
     () => true,
     () => false,
   );
-  if (isMoved) await disk.rename(aside, dir);
+  if (!isMoved) return;
+  // Where another process has made it meanwhile, and begun, that one stays.
+  await disk.rename(aside, dir).catch(() => disk.removeDir(aside));
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one, whole. */

@@ -4,7 +4,7 @@
  * what it has measured, and when.
  */
 
-import type { Verdict } from '../lead/epoch.js';
+import { VERDICTS, type Verdict } from '../lead/epoch.js';
 import { LAG_CLEAR_SHARE, LAG_HEALTHY_MS } from '../limits.js';
 import { allocatePairs, PAIR, PAIR_FIELDS, PairRows } from '../memory/pair-rows.js';
 import type { Sequence, Slot } from '../position.js';
@@ -34,15 +34,7 @@ export const STAGES: readonly (Stage | 'none')[] = [
   'introduce',
 ];
 
-export const VERDICTS_SEEN: readonly (Verdict | 'none')[] = [
-  'none',
-  'continue',
-  'rewind',
-  'snapshot',
-  'fenced',
-  'fork',
-  'stale',
-];
+export const VERDICTS_SEEN: readonly (Verdict | 'none')[] = ['none', ...VERDICTS];
 
 /**
  * The named state of a (space, replica), DESIGN 7: that of the link, or what is worse.

@@ -23,6 +23,8 @@ const ADDRESSES: Readonly<Record<string, string>> = {
 };
 const OWN_FOLDERS = { etc: '/etc', lib: '/var/lib', run: '/run', log: '/var/log' } as const;
 const COMMAND_MS = 60_000;
+/** Nobody changes it: who waits for it sleeps. */
+const NOBODY = new Int32Array(new SharedArrayBuffer(4));
 
 /**
  * What a release that speaks version 1 alone has in these files of dist/shared: it knows of no
@@ -276,6 +278,10 @@ export class Machines {
       if (!file.endsWith('.pid')) continue;
       const pid = Number(fs.readFileSync(path.join(run, file), 'utf8'));
       if (pid > 0 && fs.existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+      // Who watched over it writes down how it ended, and takes the file away.
+      for (let n = 0; n < 100 && fs.existsSync(path.join(run, file)); n++) {
+        Atomics.wait(NOBODY, 0, 0, 20);
+      }
     }
     this.#holders.get(name)?.kill('SIGKILL');
     this.#holders.delete(name);

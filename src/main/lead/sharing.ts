@@ -8,6 +8,7 @@ import { EngramError, firstLine } from '../../shared/errors.js';
 import { surplus } from '../../shared/lead/placement.js';
 import { REBALANCE_CALM_MS, REBALANCE_EVERY_MS, REBALANCE_STEP_MAX } from '../../shared/limits.js';
 import type { SpaceState, SpaceTable } from '../log/space-table.js';
+import { pause } from '../runtime/deadline.js';
 import { inParts } from '../runtime/turns.js';
 import type { Replication } from '../ship/replication.js';
 import type { Coordinator } from './coordinator.js';
@@ -36,6 +37,9 @@ export interface SharingParts {
 
 /** So many are named. */
 const KEPT_MAX = 20;
+/** Who was started a moment ago, or has just got something to ship, has its links soon. */
+const LINKS_WAIT_MS = 2_000;
+const LINKS_POLL_MS = 10;
 
 export class Sharing {
   readonly #parts: SharingParts;
@@ -81,14 +85,27 @@ export class Sharing {
   /** See Node.drain. */
   async drain(): Promise<SharingReport> {
     await this.#parts.coordinator.drain(true);
+    await this.#linked();
     return await this.#handOver(this.#led(), Number.POSITIVE_INFINITY);
   }
 
   /** See Node.rebalance. */
   async rebalance(): Promise<SharingReport> {
     await this.#parts.coordinator.drain(false);
+    await this.#linked();
     const led = this.#led();
     return await this.#handOver(led, surplus(this.#parts.config.nodeId, led));
+  }
+
+  /** Whoever asks does not find less because links come up only now. */
+  async #linked(): Promise<void> {
+    const { config, replication, stop } = this.#parts;
+    const untilMs = performance.now() + LINKS_WAIT_MS;
+    const others = [...this.#led().keys()].filter((id) => id !== config.nodeId);
+    while (others.some((id) => replication.mayConnect(id))) {
+      if (stop.aborted || performance.now() >= untilMs) return;
+      await pause(LINKS_POLL_MS, stop);
+    }
   }
 
   get #own(): SpaceState[] {

@@ -8,7 +8,7 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 
 afterEach(() => void vi.useRealTimers());
 
 /** A node that leads six spaces beside one that leads none. */
-function six(autoRebalance: boolean) {
+function six(autoRebalance: boolean, linkedMs = 0) {
   const spaces = [...Array(6).keys()].map((n) => {
     return { facts: { name: `s${n}`, role: 'primary', primary: 'a' }, replicas: ['b'] };
   });
@@ -23,7 +23,11 @@ function six(autoRebalance: boolean) {
   const parts = {
     config: { nodeId: 'a', coordinator: { kind: 'etcd', autoRebalance } },
     spaces: { spaces },
-    replication: { isConnected: () => true, members: [] },
+    replication: {
+      isConnected: () => performance.now() >= linkedMs,
+      mayConnect: () => performance.now() < linkedMs,
+      members: [],
+    },
     coordinator,
     stop: new AbortController().signal,
     switchover: async (space: (typeof spaces)[number]) => {
@@ -49,4 +53,16 @@ test('told not to, only when it is asked to', async () => {
   expect(led().get('a')).toBe(6);
   await sharing.rebalance();
   expect(led().get('a')).toBe(3);
+});
+
+test('who asks while links come up waits for them, for a while', async () => {
+  const soon = six(false, performance.now() + 1_000);
+  const asked = soon.sharing.rebalance();
+  await vi.advanceTimersByTimeAsync(1_100);
+  expect((await asked).handed).toEqual({ b: 3 });
+  const late = six(false, performance.now() + 60_000);
+  const given = late.sharing.drain();
+  await vi.advanceTimersByTimeAsync(3_000);
+  const { led, kept } = await given;
+  expect({ led, of: kept.length }).toEqual({ led: 6, of: 6 });
 });

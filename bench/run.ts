@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import Table from 'cli-table3';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { DEFAULT_MAX_ENTRY_BYTES } from '#src/shared/limits.js';
 import { append } from './append.js';
 import { ceiling } from './ceiling.js';
 import { codec } from './codec.js';
@@ -84,11 +85,12 @@ function amount(least: number): (text: string) => number {
   };
 }
 
-function whole(least: number): (text: string) => number {
+function whole(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const value = amount(least)(text);
-    if (Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`A whole number from ${least}.`);
+    if (Number.isSafeInteger(value) && value <= most) return value;
+    const upTo = most < Number.MAX_SAFE_INTEGER ? ` up to ${most}` : '';
+    throw new InvalidArgumentError(`A whole number from ${least}${upTo}.`);
   };
 }
 
@@ -120,7 +122,7 @@ const program = new Command('npm run bench --')
   .option(
     '--payload <bytes>',
     'payload sizes of append and replicate',
-    list(whole(0)),
+    list(whole(0, DEFAULT_MAX_ENTRY_BYTES)),
     [64, 256, 1024, 3328],
   )
   .option('--rate <n>', 'offered rates of latency, entries/s', list(whole(1)), [10_000, 100_000])

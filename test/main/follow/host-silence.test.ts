@@ -191,13 +191,13 @@ test.each([
     if (when === 'later') await new Promise((resolve) => setTimeout(resolve, 5));
     outcomes.push(await own!.promote('s').then(() => 'promoted', code));
   };
-  own = await open('b', { listen: LISTEN, apply, hostTimeoutMs: HOST_TIMEOUT_MS });
+  // What is asked in the same turn does not wait for as long as a host may be silent.
+  const hostTimeoutMs = when === 'at once' ? 2 * BOUND_MS : HOST_TIMEOUT_MS;
+  own = await open('b', { listen: LISTEN, apply, hostTimeoutMs });
   const primary = await open('a', { replicas: [{ nodeId: 'b', ...own.address! }] });
   await (await primary.openSpace('s')).append(1, Buffer.from('x'));
-  const beganMs = performance.now();
   await until('it has an answer', () => outcomes.length > 0, BOUND_MS);
   expect(outcomes).toEqual(['PromotionRefused']);
-  if (when === 'at once') expect(performance.now() - beganMs).toBeLessThan(HOST_TIMEOUT_MS);
   // Once apply has returned there is nothing in the way.
   await until('it is applied', () => own.space('s').status().appliedSequence >= 1);
   expect((await own.promote('s')).isPromoted).toBe(true);

@@ -365,8 +365,13 @@ export class RolesRun {
   async #switchover(node: SimNode, name: string): Promise<void> {
     if (roleOf(node.node!, name) !== 'primary') return;
     const others = this.#cluster.nodes.filter((n) => n !== node);
-    const to = others[this.#chance(others.length)]!.name;
-    const { epoch } = await node.node!.switchover(name, to, { timeoutMs: 1_000 });
+    const chosen = this.#chance(2 * others.length);
+    const to = others[chosen % others.length]!.name;
+    const ask = () => node.node!.switchover(name, to, { timeoutMs: 1_000 });
+    const first = ask();
+    // Two operators at once, now and then.
+    if (chosen >= others.length) ask().catch(() => undefined);
+    const { epoch } = await first;
     this.#note(`${node.name} has handed ${name} to ${to} in ${epoch}`);
     // A node that is still being opened tells its host so only when it is open.
     this.#hosts.get(to)!.leads(name);

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import { checkReach } from '../../shared/lead/heard.js';
-import { DEFAULT_SWITCHOVER_MS, HANDOVERS_MAX } from '../../shared/limits.js';
+import { DEFAULT_SWITCHOVER_MS, HANDOVERS_MAX, MEMBER_ASK_MS } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import { type Epoch, NO_POSITION } from '../../shared/position.js';
@@ -61,6 +61,12 @@ const POLL_MS = 1;
 const LINK_POLL_MS = 10;
 const HOLDS_POLL_MS = 100;
 const LEAD_POLL_MS = 1_000;
+/** Whoever was not waited for has answered by then, and been heard. */
+const OUTLAST_MS = 2 * MEMBER_ASK_MS;
+
+function handedOver({ facts }: SpaceState, to: string): EngramError {
+  return failure('SwitchingOver', `${facts.name} is handed over to ${to}`);
+}
 
 type Question = Omit<FrameOf<'promise'>, 'kind'>;
 
@@ -85,41 +91,63 @@ export class Handover {
   }
 
   async #switchover(space: SpaceState, to: string, timeoutMs: number): Promise<SwitchoverReport> {
-    const { nodeId, replication } = this.#parts;
-    const { facts } = space;
+    const { replication } = this.#parts;
     const deadlineMs = performance.now() + timeoutMs;
     // A link that is about to come is waited for (row 117), for as long as this node leads.
     while (space.replicas.includes(to) && replication.mayConnect(to)) {
       if (performance.now() >= deadlineMs) break;
       await pause(LINK_POLL_MS);
     }
-    if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
-    if (space.refusal) throw space.refusal;
+    this.#check(space, to);
     if (space.pause) throw space.pause;
-    if (!space.replicas.includes(to)) {
-      const known = space.replicas.join(', ') || 'none';
-      throw failure('ReplicaNotFound', `${to} is no replica of ${facts.name}: ${known}`);
-    }
+    const other = this.#open.get(space);
+    if (other) throw handedOver(space, other.to);
     if (!replication.isConnected(to)) {
       throw failure('NotEnoughReplicas', `${to} is not connected: nothing can be handed to it`);
     }
-    // The most of it while appends go on.
-    await this.#flushedOn(space, to, this.#parts.memory.durable(space.slot), deadlineMs);
-    const startMs = performance.now();
     const token = randomBytes(8).readBigUInt64LE() | 1n;
-    space.pause = failure('SwitchingOver', `${facts.name} is handed over to ${to}`);
+    // From now on: while it is waited for, nobody hands the space to anybody else.
     this.#open.set(space, { to, token });
+    try {
+      // The most of it while appends go on.
+      await this.#flushedOn(space, to, this.#parts.memory.durable(space.slot), deadlineMs);
+      return await this.#stopped(space, to, token, deadlineMs);
+    } finally {
+      this.#open.delete(space);
+    }
+  }
+
+  /** Throws where the space is not, or is not any more, this node's to hand to `to`. */
+  #check(space: SpaceState, to: string): void {
+    const { facts } = space;
+    if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
+    if (space.refusal) throw space.refusal;
+    if (space.replicas.includes(to)) return;
+    const known = space.replicas.join(', ') || 'none';
+    throw failure('ReplicaNotFound', `${to} is no replica of ${facts.name}: ${known}`);
+  }
+
+  /** With appends stopped. */
+  async #stopped(
+    space: SpaceState,
+    to: string,
+    token: bigint,
+    deadlineMs: number,
+  ): Promise<SwitchoverReport> {
+    this.#check(space, to);
+    if (space.pause) throw space.pause;
+    const startMs = performance.now();
+    space.pause = handedOver(space, to);
     try {
       const epoch = await this.#handOver(space, to, token, deadlineMs);
       const pauseMs = performance.now() - startMs;
-      const report = { space: facts.name, from: nodeId, to, epoch, pauseMs };
+      const { name } = space.facts;
+      const report = { space: name, from: this.#parts.nodeId, to, epoch, pauseMs };
       this.#parts.switched(report);
       return report;
     } catch (error) {
       await this.#goOn(space, to, error as Error);
       throw error;
-    } finally {
-      this.#open.delete(space);
     }
   }
 
@@ -144,6 +172,7 @@ export class Handover {
   ): Promise<void> {
     const { replication } = this.#parts;
     while (replication.flushedOn(space, to) < sequence) {
+      this.#check(space, to);
       if (performance.now() > deadlineMs) {
         const has = replication.flushedOn(space, to);
         throw failure('AckTimeout', `${to} has ${space.facts.name} up to ${has} of ${sequence}`);
@@ -165,28 +194,51 @@ export class Handover {
     } else if (facts.epoch < facts.epochSeen && facts.promisedTo === to) {
       // Its epoch is burned: the next one is ours, if the members say so.
       const took = await promotion.promote(space).catch(() => undefined);
-      if (!took) return void this.#leadAgain(space, to, reason);
+      if (!took) {
+        const leads = (): void => abandoned(space, to, reason);
+        return void this.#leadAgain(space, [to, this.#parts.nodeId], leads);
+      }
     }
     abandoned(space, to, reason);
   }
 
   /**
-   * Neither this node nor the target leads, and nobody else has been asked to: tried until somebody
-   * does, for a link that was cut in the moment of the promise comes back (row 72).
+   * Neither this node nor the other one of a hand-over leads, and nobody else has been asked to:
+   * tried until somebody does, for a link that was cut in the moment of the promise comes back
+   * (row 72).
+   * @param promised who may have this node's promise
+   * @param took called once this node leads
    */
-  async #leadAgain(space: SpaceState, to: string, reason: string): Promise<void> {
-    const { nodeId, promotion, electorate, stop, abandoned } = this.#parts;
+  async #leadAgain(
+    space: SpaceState,
+    promised: readonly string[],
+    took: () => void,
+  ): Promise<void> {
+    const { promotion, electorate, stop } = this.#parts;
     const { facts } = space;
     for (;;) {
       await pause(LEAD_POLL_MS * (0.5 + Math.random()), stop);
       const isLed = facts.role === 'primary' || facts.primary !== '';
-      if (isLed || ![to, nodeId].includes(facts.promisedTo) || stop.aborted) return;
+      if (isLed || !promised.includes(facts.promisedTo) || stop.aborted) return;
       const { answers } = await electorate.poll(space);
       // It leads, and has not been heard of by its link yet.
       if (answers.some((a) => a.role === 'primary' && a.epoch >= facts.epochSeen)) continue;
-      const took = await promotion.promote(space).catch(() => undefined);
-      if (took) return abandoned(space, to, reason);
+      if (await promotion.promote(space).catch(() => undefined)) return took();
     }
+  }
+
+  /**
+   * A member that was not waited for may know of a higher epoch, in which nobody leads: by that it
+   * ends the one that this node has just taken over. Then the next one is this node's.
+   */
+  async #outlast(space: SpaceState): Promise<void> {
+    const { nodeId, stop } = this.#parts;
+    const untilMs = performance.now() + OUTLAST_MS;
+    while (space.facts.role === 'primary') {
+      if (performance.now() > untilMs || stop.aborted) return;
+      await pause(HOLDS_POLL_MS, stop);
+    }
+    await this.#leadAgain(space, ['', nodeId], () => undefined);
   }
 
   /**
@@ -197,8 +249,9 @@ export class Handover {
     const { coordinator, stop } = this.#parts;
     const { pause: own, facts } = space;
     const { name, epoch } = facts;
-    while (space.pause === own && !space.isFenced && !stop.aborted) {
-      if (await coordinator.holds(name, epoch).catch(() => false)) return true;
+    const isOurs = (): boolean => space.pause === own && !space.isFenced && !stop.aborted;
+    while (isOurs()) {
+      if (await coordinator.holds(name, epoch).catch(() => false)) return isOurs();
       await pause(HOLDS_POLL_MS, stop);
     }
     return false;
@@ -289,6 +342,7 @@ export class Handover {
       }
       const { promotion } = this.#parts;
       const { epoch } = await promotion.promote(space, {}, { from, token: handover });
+      void this.#outlast(space);
       return { ...took, epoch, code: '', reason: '' };
     } catch (error) {
       if (!(error instanceof EngramError)) throw error;

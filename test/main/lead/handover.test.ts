@@ -1,13 +1,17 @@
-/** A hand-over that comes to nothing while the coordinator cannot be asked (FAULTS row 72). */
+/** A planned hand-over: what comes of it where something is in its way (FAULTS row 72). */
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import type { Member, Node } from '#src/main/index.js';
 import { StaticCoordinator } from '#src/main/lead/coordinator.js';
 import { nodePlatform } from '#src/main/node/machine.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
+import { PeerClient } from '#src/main/peer/client.js';
+import type { Disk, DiskFile } from '#src/main/segments/disk.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { failure } from '#src/shared/errors.js';
 import { MEMBER_ASK_MS } from '#src/shared/limits.js';
+import { idOf } from '#src/shared/names.js';
+import { NO_CREDENTIALS } from '#src/shared/wire/tls/certificates.js';
 import { EachTest, makeFolder, removeFolder, SMALL, until } from '../../support/cluster.js';
 import { freePort } from '../../support/etcd.js';
 import { Trio } from '../../support/trio.js';
@@ -93,16 +97,97 @@ test('FAULT-72 its link dies in the moment of its promise: one leads when it is 
   await leader.space('s').append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
 });
 
-test('a third member that hangs does not make the pause longer', async () => {
+/** a leads, b and c have what it has; each reaches each other one by a link of its own. */
+async function three(disk?: Disk) {
   const trio = await Trio.make(['a', 'b', 'c'], true);
   each.finally(() => trio.close());
   const a = await trio.start('a');
-  await trio.start('b');
-  await trio.start('c');
+  const b = await trio.start('b');
+  const c = await trio.start('c', {}, disk);
   const space = await a.openSpace('s');
   await space.append(1, Buffer.from('before'), { ack: { replicas: 2, timeoutMs: 5_000 } });
+  return { trio, a, b, c, space };
+}
+
+// Shorter than a candidate waits for the word of a member.
+const timeoutMs = MEMBER_ASK_MS - 200;
+
+test('a third member that hangs does not make the pause longer', async () => {
+  const { trio, a } = await three();
   trio.linkOf('b', 'c').blackHole(true);
-  // Shorter than a candidate waits for the word of a member.
-  const timeoutMs = MEMBER_ASK_MS - 200;
   expect(await a.switchover('s', 'b', { timeoutMs })).toMatchObject({ to: 'b', epoch: 2 });
+});
+
+test('nor does one that says where it stands, and whose disk takes no promise', async () => {
+  let stuck = Promise.resolve();
+  const sync = async (file: DiskFile): Promise<void> => {
+    await stuck;
+    await file.sync();
+  };
+  const open: Disk['open'] = async (...asked) => {
+    const file = await nodeDisk.open(...asked);
+    const own: { [K in keyof DiskFile]?: DiskFile[K] | undefined } = {
+      sync: () => sync(file),
+      withFd: undefined,
+      writeAndSync: undefined,
+    };
+    return new Proxy(file, {
+      get: (target, name: keyof DiskFile) => {
+        const value = name in own ? own[name] : target[name];
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+      set: (target, name, value) => Reflect.set(target, name, value),
+    });
+  };
+  const { a } = await three({ ...nodeDisk, open });
+  let goesOn = (): void => undefined;
+  stuck = new Promise((resolve) => {
+    goesOn = resolve;
+  });
+  each.finally(() => goesOn());
+  expect(await a.switchover('s', 'b', { timeoutMs })).toMatchObject({ to: 'b', epoch: 2 });
+});
+
+test('nor is the space without a leader where that one knows of a higher epoch', async () => {
+  const { trio, a, b, c } = await three();
+  // Nobody hears of it meanwhile.
+  for (const [from, to] of ['ac', 'ca', 'cb']) await trio.cut(from!, to!);
+  const peers = new PeerClient(nodePlatform, {
+    ...{ clusterId: 'test', nodeId: 'a', incarnation: 1n, directoryId: 'a'.repeat(32) },
+    ...{ maxEntryBytes: 16_384, maxFrameBytes: 1_048_576, readTimeoutMs: 10_000 },
+    ...{ keepAliveMs: 10_000, credentials: NO_CREDENTIALS },
+  });
+  each.finally(() => peers.close());
+  const candidate = { nodeId: 'a', host: '127.0.0.1', port: 1 };
+  const question = { kind: 'promise', id: idOf('s'), epoch: 5, candidate, handover: 0n } as const;
+  const member = { nodeId: 'c', ...c.address! };
+  const given = await peers.ask(member, question, ['promised'], 5_000);
+  expect(given).toMatchObject([{ isGranted: true, epochSeen: 5 }]);
+  trio.linkOf('b', 'c').delay(100);
+  expect(await a.switchover('s', 'b')).toMatchObject({ to: 'b', epoch: 2 });
+  await until('c has ended its epoch', () => trio.heard('b', 'fenced').length > 0);
+  const ack = { replicas: 1, timeoutMs: 5_000 };
+  await until('b leads in the next one', () => b.space('s').status().epoch === 6);
+  await until('it takes appends', () => trio.heard('b', 'promoted').length === 2);
+  await b.space('s').append(1, Buffer.from('x'), { ack });
+});
+
+test.each(['b', 'c'])('of two at once, b and %s, one is refused at once', async (other) => {
+  const { trio, a, space } = await three();
+  const told = (error: { code: string }): string => error.code;
+  const first = a.switchover('s', 'b');
+  const second = a.switchover('s', other).catch(told);
+  expect(await first).toMatchObject({ to: 'b', epoch: 2 });
+  expect(await second).toBe('SwitchingOver');
+  expect(trio.heard('a', 'switchover-abandoned')).toEqual([]);
+  expect(space.status().role).toBe('replica');
+});
+
+test('it ends with the leadership, not with its time', async () => {
+  const { trio, a, c, space } = await three();
+  trio.linkOf('a', 'b').stall('forth');
+  await space.append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
+  const handed = a.switchover('s', 'b', { timeoutMs: 60_000 }).catch((error) => error.code);
+  await c.promote('s');
+  expect(await handed).toBe('NotPrimary');
 });

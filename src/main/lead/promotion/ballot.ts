@@ -168,8 +168,12 @@ export class Ballot {
     const { electorate, quorum, promiseOwn } = this.#parts;
     const { force, handover } = how;
     const promises: PromiseAnswer[] = [];
+    let { question } = how;
+    // With appends stopped everywhere, whoever is silent is waited for no longer than needed.
+    const suffices = (given: readonly PromiseAnswer[]): boolean =>
+      handover !== undefined && isCarried(question, [...promises, ...given]);
     const ask = async (ids: readonly string[], token = 0n): Promise<void> => {
-      promises.push(...(await electorate.promises(space, ids, epoch, token)));
+      promises.push(...(await electorate.promises(space, ids, epoch, token, suffices)));
     };
     if (handover) {
       // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).
@@ -186,7 +190,7 @@ export class Ballot {
       const lost = await this.#takeOver(space, promises, how);
       if (lost) failed.push(lost);
       // By the log that this node has now.
-      const question = { ...how.question, own: quorum.standingOf(space) };
+      question = { ...how.question, own: quorum.standingOf(space) };
       const more = newlyNamed(how.question, question, promises);
       if (more.length === 0) return counted(space, epoch, { ...how, question }, promises, failed);
       if (round === PROMISE_ROUNDS && !force) throw refused(space, 'its members change meanwhile');
@@ -242,6 +246,12 @@ function newlyNamed(
   const { asks } = judgePromotion(now);
   const news = asks.filter((m) => !known.some((k) => fits(k, m)));
   return [...new Set(news.map((m) => m.nodeId))].filter((id) => !heard.has(id));
+}
+
+/** Whether so many have promised that the others need not be heard. */
+function isCarried(question: PromotionQuestion, promises: readonly PromiseAnswer[]): boolean {
+  const granted = promises.filter((p) => p.isGranted).map(memberIn);
+  return promisesSuffice(question, granted).isEnough;
 }
 
 /** Rejects PromotionRefused where the promises are too few, and nobody has forced it. */

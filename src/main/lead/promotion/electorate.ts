@@ -110,19 +110,13 @@ export class Electorate {
     const answers: MemberStanding[] = [];
     const silent: SilentMember[] = [];
     const ids = this.idsOf(space);
-    let enough!: () => void;
-    const isEnough = new Promise<void>((resolve) => {
-      enough = resolve;
-    });
     const asked = ids.map(async (nodeId) => {
       const told = await this.#standing(space, nodeId).catch(reasonOf);
       if (typeof told === 'string') silent.push({ nodeId, reason: told });
       else answers.push({ nodeId, ...told });
-      if (suffices(answers)) enough();
     });
-    await Promise.race([Promise.all(asked.filter((_, n) => this.#lives(ids[n]!))), isEnough]);
-    // A word of the others is welcome, but not waited for.
-    await atMost(Promise.all(asked), UNNEEDED_MEMBER_MS);
+    const lives = ids.map((id) => this.#lives(id));
+    await enoughOf(asked, () => suffices(answers), lives);
     const heard = [...answers, ...silent].map((a) => a.nodeId);
     for (const nodeId of ids.filter((id) => !heard.includes(id))) {
       const gone = 'the coordinator says that it is gone';
@@ -148,24 +142,31 @@ export class Electorate {
     return await this.#calls.tip(member, space.facts.id);
   }
 
-  /** Asks these members for their promise; silence is none. */
+  /**
+   * Asks these members for their promise; silence is none.
+   * @param suffices whether nobody else need be waited for; default: all are
+   */
   async promises(
     space: SpaceState,
     nodeIds: readonly string[],
     epoch: Epoch,
     handover: bigint,
+    suffices: (given: readonly PromiseAnswer[]) => boolean = () => false,
   ): Promise<PromiseAnswer[]> {
-    const asked = nodeIds.map(async (nodeId): Promise<PromiseAnswer> => {
+    const given: PromiseAnswer[] = [];
+    const asked = nodeIds.map(async (nodeId) => {
       const member = this.memberOf(space, nodeId);
       const none = { nodeId, isGranted: false, epochSeen: 0, position: NONE };
-      if (!member) return { ...none, reason: 'nobody knows where it listens' };
-      try {
-        return { ...(await this.#promise(space, member, epoch, handover)), nodeId };
-      } catch (error) {
-        return { ...none, reason: reasonOf(error) };
+      if (!member) given.push({ ...none, reason: 'nobody knows where it listens' });
+      else {
+        const answer = await this.#promise(space, member, epoch, handover).catch(reasonOf);
+        given.push(
+          typeof answer === 'string' ? { ...none, reason: answer } : { ...answer, nodeId },
+        );
       }
     });
-    return await Promise.all(asked);
+    await enoughOf(asked, () => suffices(given));
+    return [...given];
   }
 
   /** A hand-over is a matter of one space; other promises go together. */
@@ -202,6 +203,23 @@ export class Electorate {
 
 /** How long one that need not answer, or is gone by the coordinator's word, still may. */
 const UNNEEDED_MEMBER_MS = 50;
+
+/**
+ * Resolves when all that are `waited` for are through, or enough are: a word of the others is
+ * welcome, but not waited for. Rejects as they do.
+ */
+async function enoughOf(
+  asked: readonly Promise<void>[],
+  isEnough: () => boolean,
+  waited: readonly boolean[] = asked.map(() => true),
+): Promise<void> {
+  const early = new Promise<void>((resolve, reject) => {
+    if (isEnough()) resolve();
+    for (const one of asked) one.then(() => isEnough() && resolve(), reject);
+  });
+  await Promise.race([Promise.all(asked.filter((_, n) => waited[n])), early]);
+  await atMost(Promise.all(asked), UNNEEDED_MEMBER_MS);
+}
 
 /** Resolves with the work, or when the time is over. */
 async function atMost(work: Promise<unknown>, ms: number): Promise<void> {

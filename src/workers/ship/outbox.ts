@@ -118,8 +118,13 @@ export class Outbox {
 
   /** Sends what can be sent. A bad entry in the durable log ends the link, not the thread. */
   pump(): void {
+    this.#pump(false);
+  }
+
+  /** @param isDue what waited for company goes, whatever has come */
+  #pump(isDue: boolean): void {
     try {
-      this.#fillAndShip();
+      this.#fillAndShip(isDue);
     } catch (error) {
       if (!(error instanceof EngramError)) throw error;
       this.#hooks.lost(firstLine(error), error.code);
@@ -140,10 +145,12 @@ export class Outbox {
   }
 
   /** Sends as long as there is something to send, a buffer and room in the window. */
-  #fillAndShip(): void {
+  #fillAndShip(isDue: boolean): void {
     if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
+    let mayGo = isDue;
     while (this.#free.length > 0 && this.#sender.hasWindow) {
-      if (this.#inSocket > 0 && !this.#isTriggered()) return;
+      if (!mayGo && this.#inSocket > 0 && !this.#isTriggered()) return;
+      mayGo = false;
       if (this.#sender.state === 'catching-up' && this.#mustWait()) return;
       const frame = this.#free.pop()!;
       frame.reset(this.#sender.frameBytes, this.#codec, this.#mixes);
@@ -175,7 +182,7 @@ export class Outbox {
   #pumpIn(ms: number): NodeJS.Timeout {
     return setTimeout(() => {
       this.#triggerTimer = undefined;
-      this.#pumpNow();
+      this.#pump(true);
     }, ms);
   }
 
@@ -184,17 +191,6 @@ export class Outbox {
     if (this.#source.pending(this.#triggers.batchEntries, BATCH_TRIGGER_BYTES)) return true;
     this.#triggerTimer ??= this.#pumpIn(this.#triggers.batchDelayMs);
     return false;
-  }
-
-  #pumpNow(): void {
-    const frame = this.#free.pop();
-    if (!frame) return;
-    frame.reset(this.#sender.frameBytes, this.#codec, this.#mixes);
-    const ready = this.#cursorKnown && !this.#catchUp.isLoading && this.#sender.isOpen;
-    if (ready && this.#sender.hasWindow) this.#source.fill(frame);
-    if (frame.isEmpty) this.#free.push(frame);
-    else this.#ship(frame);
-    this.pump();
   }
 
   #ship(frame: FrameBuilder): void {

@@ -8,6 +8,7 @@ import { crc32cJoined } from '../../shared/crc.js';
 import { BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '../../shared/limits.js';
 import type { WantedEntry } from '../../shared/link/control.js';
 import {
+  isGoodHeader,
   readEpoch,
   readPayloadSize,
   readSequence,
@@ -71,6 +72,8 @@ export class BatchSource {
   #stopped: { readonly lsn: Lsn; readonly slot: Slot; readonly sequence: Sequence } | undefined;
   #lastId: SpaceIdWords = [0, 0, 0, 0];
   #lastSlot: Slot = -1;
+  /** What stands before it is read from segments, whatever slabs hold. */
+  #slabsFrom: Lsn = 0;
   /** Entries taken from segments, and not told yet. */
   #replayed = 0;
 
@@ -105,6 +108,18 @@ export class BatchSource {
     this.#lastSlot = -1;
   }
 
+  /**
+   * A replica has got bytes that do not fit their sums. Where memory has changed they would be sent
+   * again and again; what comes from the disk is verified.
+   */
+  distrustSlabs(): void {
+    this.#slabsFrom = this.#memory.durableLsn;
+  }
+
+  #groupAt(lsn: Lsn): PublishedGroup | undefined {
+    return lsn < this.#slabsFrom ? undefined : this.#memory.groupAt(lsn);
+  }
+
   /** A stream goes on from there, once more. */
   relocate(stream: Stream, next: Sequence, lsn: Lsn): void {
     this.changes++;
@@ -136,7 +151,7 @@ export class BatchSource {
     if (durable - this.cursor >= enoughBytes) return true;
     let entries = 0;
     for (let lsn = this.cursor; lsn < durable; ) {
-      const group = this.#memory.groupAt(lsn);
+      const group = this.#groupAt(lsn);
       if (!group) return true;
       entries += group.entries;
       if (entries >= enoughEntries) return true;
@@ -149,7 +164,7 @@ export class BatchSource {
   fill(frame: FrameBuilder): Filled {
     for (;;) {
       if (this.cursor >= this.#memory.durableLsn) return 'caught-up';
-      const group = this.#memory.groupAt(this.cursor);
+      const group = this.#groupAt(this.cursor);
       const filled = group ? this.#fromSlab(frame, group) : this.#fromWindow(frame);
       if (filled !== 'go-on') return filled;
     }
@@ -424,7 +439,11 @@ function isCurrent({ epoch, voided }: Stream, { slab, start }: PublishedGroup, r
   return validBelow(voided, start + first) === Number.POSITIVE_INFINITY;
 }
 
-/** This node leads in a later epoch by now: what is of it goes out when it is introduced in it. */
+/**
+ * This node leads in a later epoch by now: what is of it goes out when it is introduced in it. A
+ * header that does not fit its sum says nothing: it goes out, and the replica finds it.
+ */
 function isBehind(stream: Stream, view: DataView, at: number): boolean {
-  return at + ENTRY_HEADER_BYTES <= view.byteLength && readEpoch(view, at) > stream.epoch;
+  if (at + ENTRY_HEADER_BYTES > view.byteLength || readEpoch(view, at) <= stream.epoch) return false;
+  return isGoodHeader(view, at);
 }

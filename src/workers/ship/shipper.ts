@@ -209,6 +209,7 @@ export class Shipper {
   }
 
   #lost(reason: string, code?: string, isFatal = false): void {
+    if (code === 'ChecksumMismatch') this.#source.distrustSlabs();
     // A disk that has failed once may do its work the next time.
     this.#step({ kind: 'lost', reason, code, isFatal: isFatal && code !== 'Io' });
   }

@@ -9,6 +9,7 @@ import { EtcdCoordinator } from '#src/main/lead/etcd/coordinator.js';
 import type { Platform } from '#src/main/node/machine.js';
 import { openNodeOn } from '#src/main/node/open-node.js';
 import type { ToShipper } from '#src/shared/link/control.js';
+import { NodeMemory } from '#src/shared/memory/slab.js';
 import { Shipper } from '#src/workers/ship/shipper.js';
 import { type Chance, FakeDisk } from '../support/fake-disk.js';
 import { Owner, VirtualClock } from './clock.js';
@@ -45,6 +46,8 @@ export class SimNode {
   /** On its way, in virtual time. */
   isStarting = false;
   #shippers: { owner: Owner; die: () => void }[] = [];
+  /** What it shares with them. */
+  #memory: NodeMemory | undefined;
   /** How often it has been started. */
   starts = 0;
 
@@ -75,6 +78,7 @@ export class SimNode {
     this.disk.brokeAt = undefined;
     this.machine.isUp = true;
     this.#shippers = [];
+    this.#memory = undefined;
     this.isStarting = true;
     const options: NodeOptions = {
       ...SIZES,
@@ -119,6 +123,16 @@ export class SimNode {
     if (live.length > 0) live[this.#cluster.chance(live.length)]!.die();
   }
 
+  /** A bit changes of what links still read of a group that is durable: of one of the last. */
+  flipInSlab(): void {
+    const { chance } = this.#cluster;
+    let group = this.#memory?.groupAt(this.#memory.durableLsn - 1);
+    for (let back = chance(4); group && back > 0; back--) {
+      group = this.#memory!.groupAt(group.start - 1) ?? group;
+    }
+    if (group) group.slab.bytes[chance(group.bytes)]! ^= 1 << chance(8);
+  }
+
   /** Only opening it again helps; whether its log has noticed yet or not. */
   get hasFailed(): boolean {
     if (!this.node) return false;
@@ -151,6 +165,7 @@ export class SimNode {
         };
         const sockets: { destroy(): unknown }[] = [];
         const disk = this.disk.mount();
+        this.#memory = new NodeMemory(start.memory);
         const shipper = clock.as(thread, () => {
           const made = new Shipper(start, {
             aheadMs: 0,

@@ -108,6 +108,12 @@ const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    what: 'what does not fit its sums is sent out of the same memory again',
+    file: 'workers/ship/shipper.js',
+    find: 'this.#source.distrustSlabs();',
+    put: ';',
+  },
+  {
     what: 'the window is never freed',
     file: 'shared/link/flight.js',
     find: 'this.bytes -= bytes;',

@@ -488,8 +488,25 @@ export class Run {
       await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
     }
     await this.#until('every replica streams all that is durable (I9)', () => this.#isWhole());
+    if (this.#seed % 9 === 8) await this.#flipInSlabs();
     await this.#rot();
     await this.#checkAll();
+  }
+
+  /** While a replica is away, bits change in memory of what it lacks: the disk has them still. */
+  async #flipInSlabs(): Promise<void> {
+    const { nodes, clock } = this.#cluster;
+    const node = nodes[1 + this.#chance(nodes.length - 1)]!;
+    node.kill();
+    for (let n = 2 + this.#chance(10); n > 0; n--) {
+      this.#offer();
+      await clock.runFor(50);
+    }
+    const flips = 1 + this.#chance(8);
+    for (let n = 0; n < flips; n++) this.#primary.flipInSlab();
+    this.#note(`${flips} bits of slabs have changed`);
+    await this.#cluster.within(SETTLE_MS, `opening ${node.name}`, this.#start(node));
+    await this.#until(`${node.name} has what is on the disk`, () => this.#isWhole());
   }
 
   /** One copy rots, of what the others have; it is read, and mends itself. */

@@ -444,6 +444,7 @@ function isCurrent({ epoch, voided }: Stream, { slab, start }: PublishedGroup, r
  * header that does not fit its sum says nothing: it goes out, and the replica finds it.
  */
 function isBehind(stream: Stream, view: DataView, at: number): boolean {
-  if (at + ENTRY_HEADER_BYTES > view.byteLength || readEpoch(view, at) <= stream.epoch) return false;
+  if (at + ENTRY_HEADER_BYTES > view.byteLength || readEpoch(view, at) <= stream.epoch)
+    return false;
   return isGoodHeader(view, at);
 }

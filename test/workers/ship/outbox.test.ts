@@ -34,7 +34,9 @@ function outbox(state: 'streaming' | 'catching-up', fills: (() => Filled)[]) {
   const sender = {
     ...{ state, isOpen: true, hasWindow: true, frameBytes: 4_096 },
     readDelayMs: (nowMs: number) => Math.max(0, readMs - nowMs),
-    bytesRead: (_: number, nowMs: number) => void (readMs = nowMs + DELAY_MS),
+    bytesRead: (_: number, nowMs: number) => {
+      readMs = nowMs + DELAY_MS;
+    },
     replayed: () => undefined,
     batchesSent: () => told.push('sent'),
   };

@@ -1,4 +1,4 @@
-/** Memory that changes between the fdatasync and the link: what is on the disk is right, and goes out. */
+/** Memory that changes between fdatasync and link: what is on the disk is right, and goes out. */
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { nodePlatform, type Platform } from '#src/main/node/machine.js';

@@ -58,8 +58,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'entries are acknowledged and shipped before their fdatasync',
     file: 'main/log/write/output.js',
-    find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
-    put: '',
+    find: 'async sync() {\n        await final(this.#segments.file.sync());',
+    put: 'async sync() {',
   },
   {
     what: 'a replica acknowledges what it has received, before its fdatasync',
@@ -331,7 +331,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'whoever answers counts, member or not (row 106)',
     by: 'roles-sim',
     file: 'shared/members/quorum.js',
-    find: 'got: set.members.filter((m) => answered.some((a) => fits(a, m))).length,',
+    find: 'got: countMembers(set, answered),',
     put: 'got: answered.length,',
   },
   {
@@ -500,10 +500,10 @@ const MUTANTS: readonly Mutant[] = [
     what: 'an fdatasync that has failed is made once more (row 104)',
     by: 'property',
     file: 'main/log/write/output.js',
-    find: 'if (!this.#isSynced)\n            await final(this.#segments.file.sync());',
-    put: `const { file } = this.#segments;
-        if (!this.#isSynced)
-            await file.sync().catch(() => file.sync());`,
+    find: 'async sync() {\n        await final(this.#segments.file.sync());',
+    put: `async sync() {
+        const { file } = this.#segments;
+        await file.sync().catch(() => file.sync());`,
   },
   {
     what: 'what is recovered is not written again (row 104)',

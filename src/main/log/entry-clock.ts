@@ -27,7 +27,8 @@ export class EntryClock {
     if (now === this.#ms) return;
     const ns = BigInt(now) * NS_PER_MS;
     this.#ms = now;
-    this.#low = Number(ns & 0xffffffffn);
+    // Signed: for greater numbers the field would take another shape, and what uses it, too.
+    this.#low = Number(ns & 0xffffffffn) | 0;
     this.#high = Number(ns >> 32n);
   }
 }

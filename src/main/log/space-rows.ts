@@ -117,12 +117,12 @@ export class SpaceRows {
 
   // --- staging -----------------------------------------------------------------------------
 
-  /** Moves the time of what is staged to this one, unless it is ahead. */
+  /** Moves the time of what is staged to this one, unless it is ahead. @param low signed or not */
   stamp(slot: Slot, low: number, high: number): void {
     const at = slot * ROW_WORDS;
     const stagedHigh = this.#words[at + STAGED_HIGH]!;
     const isAhead =
-      high > stagedHigh || (high === stagedHigh && low > this.#words[at + STAGED_LOW]!);
+      high > stagedHigh || (high === stagedHigh && low >>> 0 > this.#words[at + STAGED_LOW]!);
     if (!isAhead) return;
     this.#words[at + STAGED_LOW] = low;
     this.#words[at + STAGED_HIGH] = high;

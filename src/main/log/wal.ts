@@ -287,16 +287,11 @@ export class Wal {
         this.#seal(effect.group, effect.where);
         return;
       case 'write':
-        this.health.timed(this.#output.write(effect.group)).then(
-          () => this.#step({ kind: 'written' }),
-          (error) => this.#refused(error),
-        );
+        this.#after(this.#output.write(effect.group), 'written', (error) => this.#refused(error));
         return;
       case 'sync':
-        this.health.timed(this.#output.sync()).then(
-          () => this.#step({ kind: 'synced' }),
-          (error) => this.#fail(error),
-        );
+        if (this.#output.takeSynced()) this.#step({ kind: 'synced' });
+        else this.#after(this.#output.sync(), 'synced', (error) => this.#fail(error));
         return;
       case 'start-timer':
         this.#timer = setTimeout(() => this.#step({ kind: 'timer' }), effect.ms);
@@ -311,6 +306,10 @@ export class Wal {
         this.#takeBack(effect.groups);
         return;
     }
+  }
+
+  #after(io: Promise<void>, kind: 'written' | 'synced', failed: (error: Error) => void): void {
+    this.health.timed(io).then(() => this.#step({ kind }), failed);
   }
 
   #closeOpen(): void {

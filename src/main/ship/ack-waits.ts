@@ -148,11 +148,11 @@ export class AckWaits {
 
   /** Once for all that become durable in one turn: a look costs more than a wait. */
   #lookAt(space: SpaceState): void {
-    if (this.#fresh.size === 0) queueMicrotask(() => this.#lookAtFresh());
+    if (this.#fresh.size === 0) void Promise.resolve().then(this.#lookAtFresh);
     this.#fresh.add(space);
   }
 
-  #lookAtFresh(): void {
+  readonly #lookAtFresh = (): void => {
     const seen = this.#memory.ackTick;
     // The loop, where it begins, looks at all of them.
     if (!this.#watching) void this.#watch();
@@ -161,7 +161,7 @@ export class AckWaits {
       if (((seen + acks - this.#due) | 0) < 0) this.#sooner(seen + acks);
     }
     this.#fresh.clear();
-  }
+  };
 
   /** @returns how many acks it takes, at the least, until one of their waits may be over */
   #settle(spaces: Iterable<SpaceState>): number {
@@ -191,7 +191,11 @@ export class AckWaits {
   /** How many replicas have it, whether they count or not. */
   #havingFlushed(space: SpaceState, sequence: Sequence): number {
     const { slot, facts } = space;
-    return this.#shippersOf(space).filter((s) => s.flushedOf(slot, facts.epoch) >= sequence).length;
+    let having = 0;
+    for (const s of this.#shippersOf(space)) {
+      if (s.flushedOf(slot, facts.epoch) >= sequence) having++;
+    }
+    return having;
   }
 
   /**

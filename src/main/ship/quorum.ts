@@ -46,13 +46,14 @@ export class Quorum {
   /** What each directory is known to have, in the present epoch. */
   progressOf(space: SpaceState): Progress {
     const { slot, facts } = space;
+    const others: Progress['others'][number][] = [];
+    for (const shipper of this.#shippersOf(space)) {
+      others.push({ member: memberOf(shipper), flushed: shipper.flushedOf(slot, facts.epoch) });
+    }
     return {
       own: this.#own(),
       ownFlushed: this.#memory.durable(slot),
-      others: this.#shippersOf(space).map((shipper) => ({
-        member: memberOf(shipper),
-        flushed: shipper.flushedOf(slot, facts.epoch),
-      })),
+      others,
       first: epochBegins(facts),
       isFounded: this.isFounded(space),
     };
@@ -78,8 +79,11 @@ export class Quorum {
     const { slot, facts } = space;
     const row = facts.sets.at(-1);
     if (!row) return true;
-    const following = this.#shippersOf(space).filter((s) => s.progress.epoch(slot) === facts.epoch);
-    return isFounded(row.next, [this.#own(), ...following.map(memberOf)]);
+    const followers = [this.#own()];
+    for (const shipper of this.#shippersOf(space)) {
+      if (shipper.progress.epoch(slot) === facts.epoch) followers.push(memberOf(shipper));
+    }
+    return isFounded(row.next, followers);
   }
 
   /** Where this directory stands, as it says itself to who wants to lead. */

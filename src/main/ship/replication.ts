@@ -228,7 +228,9 @@ export class Replication {
 
   /** The shippers of a space that this node leads. */
   shippersOf(space: SpaceState): ShipperHandle[] {
-    return this.shippers.filter((s) => space.replicas.includes(s.replica.nodeId));
+    const found: ShipperHandle[] = [];
+    for (const s of this.shippers) if (space.replicas.includes(s.replica.nodeId)) found.push(s);
+    return found;
   }
 
   /** From now on these spaces are shipped to their replicas. */

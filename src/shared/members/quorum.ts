@@ -54,12 +54,9 @@ export function acknowledgedUpTo(
 ): Sequence {
   if (level === 0) return progress.ownFlushed;
   if (!progress.isFounded) return 0;
-  const others = progress.others.map((o) => o.flushed);
-  const flushed =
-    sets.length > 0
-      ? sets.map((set) => flushedBy(set, level + 1, progress))
-      : [nthLargest(others, level)];
-  const upTo = Math.min(progress.ownFlushed, ...flushed);
+  let upTo = progress.ownFlushed;
+  for (const set of sets) upTo = Math.min(upTo, flushedBy(set, level + 1, progress));
+  if (sets.length === 0) upTo = Math.min(upTo, flushedByOthers(level, progress));
   return upTo >= progress.first ? upTo : 0;
 }
 
@@ -98,8 +95,14 @@ export function countAnswers(
   return sets.map((set) => ({
     set,
     needed: answersNeeded(set.members.length - 1, Math.min(keep ?? set.keep, set.keep)),
-    got: set.members.filter((m) => answered.some((a) => fits(a, m))).length,
+    got: countMembers(set, answered),
   }));
+}
+
+function countMembers(set: MemberSet, answered: readonly MemberId[]): number {
+  let got = 0;
+  for (const m of set.members) if (answered.some((a) => fits(a, m))) got++;
+  return got;
 }
 
 export function isEnough(counts: readonly Count[]): boolean {
@@ -111,8 +114,9 @@ export function isEnough(counts: readonly Count[]): boolean {
  * one can have as many.
  */
 export function isFounded(set: MemberSet, followers: readonly MemberId[]): boolean {
-  const [count] = countAnswers([set], followers);
-  return count!.got >= Math.max(count!.needed, Math.floor(set.members.length / 2) + 1);
+  const many = set.members.length;
+  const needed = Math.max(answersNeeded(many - 1, set.keep), Math.floor(many / 2) + 1);
+  return countMembers(set, followers) >= needed;
 }
 
 /**
@@ -154,13 +158,25 @@ function isKeptBy(set: MemberSet, sequence: Sequence, progress: Progress): boole
 
 /** What so many members of the set have flushed; the primary itself counts where it is named. */
 function flushedBy(set: MemberSet, many: number, progress: Progress): Sequence {
-  const all = [{ member: progress.own, flushed: progress.ownFlushed }, ...progress.others];
-  const each = set.members.map((m) =>
-    all.reduce((most, o) => (fits(o.member, m) ? Math.max(most, o.flushed) : most), 0),
-  );
-  return nthLargest(each, many);
+  const { own, ownFlushed, others } = progress;
+  const each: Sequence[] = [];
+  for (const m of set.members) {
+    let most = fits(own, m) ? ownFlushed : 0;
+    for (const o of others) if (o.flushed > most && fits(o.member, m)) most = o.flushed;
+    insert(each, most);
+  }
+  return each[many - 1] ?? 0;
 }
 
-function nthLargest(values: readonly number[], n: number): number {
-  return [...values].sort((a, b) => b - a)[n - 1] ?? 0;
+function flushedByOthers(many: number, { others }: Progress): Sequence {
+  const each: Sequence[] = [];
+  for (const o of others) insert(each, o.flushed);
+  return each[many - 1] ?? 0;
+}
+
+/** The greatest stands first. A commit asks for it: to sort a few costs more than all else here. */
+function insert(sorted: Sequence[], sequence: Sequence): void {
+  let at = sorted.length;
+  for (; at > 0 && sorted[at - 1]! < sequence; at--) sorted[at] = sorted[at - 1]!;
+  sorted[at] = sequence;
 }

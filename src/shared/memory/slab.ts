@@ -206,12 +206,12 @@ export class NodeMemory {
   // --- durable end -------------------------------------------------------------------------
 
   get durableLsn(): Lsn {
-    return Number(Atomics.load(this.#longs, DURABLE_LSN));
+    return loadLong(this.#words, this.#longs, DURABLE_LSN);
   }
 
   /** Publishes a new durable end and wakes every shipper. Stored before the tick is moved. */
   publishDurable(lsn: Lsn): void {
-    Atomics.store(this.#longs, DURABLE_LSN, BigInt(lsn));
+    storeLong(this.#words, this.#longs, DURABLE_LSN, lsn);
     this.wakeShippers();
   }
 

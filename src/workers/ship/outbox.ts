@@ -45,6 +45,8 @@ export class Outbox {
   #inSocket = 0;
   /** Some space is streamed, so the source's cursor means something. */
   #cursorKnown = false;
+  /** Where the cursor stood when nothing was left. */
+  #caughtUpAt: Lsn = -1;
   #triggerTimer: NodeJS.Timeout | undefined;
   #traffic: Traffic = { compression: 'none', rawBytes: 0, sentBytes: 0 };
 
@@ -94,6 +96,7 @@ export class Outbox {
     this.#socket = undefined;
     this.#inSocket = 0;
     this.#cursorKnown = false;
+    this.#caughtUpAt = -1;
     this.#source.clear();
     clearTimeout(this.#triggerTimer);
     this.#triggerTimer = undefined;
@@ -147,6 +150,9 @@ export class Outbox {
   /** Sends as long as there is something to send, a buffer and room in the window. */
   #fillAndShip(isDue: boolean): void {
     if (!this.#cursorKnown || this.#catchUp.isLoading || !this.#sender.isOpen) return;
+    // An ack, or the socket: most pumps find that nothing has come.
+    const { cursor } = this.#source;
+    if (cursor === this.#caughtUpAt && cursor === this.#memory.durableLsn) return;
     let mayGo = isDue;
     while (this.#free.length > 0 && this.#sender.hasWindow) {
       if (!mayGo && this.#inSocket > 0 && !this.#isTriggered()) return;
@@ -158,6 +164,7 @@ export class Outbox {
       if (frame.isEmpty) this.#free.push(frame);
       else this.#ship(frame);
       if (filled === 'caught-up') {
+        this.#caughtUpAt = this.#source.cursor;
         this.#hooks.step({ kind: 'caught-up' });
         this.#hooks.caughtUp();
         return;

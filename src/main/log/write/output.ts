@@ -55,10 +55,16 @@ export class LogOutput {
     if (looking) await looking;
   }
 
+  /** Whether what was written last is durable already: then nothing is to be waited for. */
+  takeSynced(): boolean {
+    const isSynced = this.#isSynced;
+    this.#isSynced = false;
+    return isSynced;
+  }
+
   /** fdatasync of what is written. */
   async sync(): Promise<void> {
-    if (!this.#isSynced) await final(this.#segments.file.sync());
-    this.#isSynced = false;
+    await final(this.#segments.file.sync());
     const looking = this.#place.confirm();
     if (looking) await looking;
   }

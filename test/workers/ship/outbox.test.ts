@@ -20,6 +20,7 @@ afterEach(() => void vi.useRealTimers());
 function outbox(state: 'streaming' | 'catching-up', fills: (() => Filled)[]) {
   const told: string[] = [];
   let [readMs, sequence] = [0, 0];
+  const memory = new NodeMemory(allocateMemory(4_096, 0, 1));
   const source = {
     cursor: 0,
     clear: () => undefined,
@@ -28,6 +29,7 @@ function outbox(state: 'streaming' | 'catching-up', fills: (() => Filled)[]) {
     fill: (frame: FrameBuilder): Filled => {
       frame.begin(1, [1, 2, 3, 4], 1, ++sequence);
       frame.add(ENTRY, 1);
+      source.cursor = memory.durableLsn;
       return fills.shift()!();
     },
   };
@@ -42,7 +44,7 @@ function outbox(state: 'streaming' | 'catching-up', fills: (() => Filled)[]) {
   };
   const catchUp = { isLoading: false, load: () => told.push('load') };
   const outbox = new Outbox(
-    new NodeMemory(allocateMemory(4_096, 0, 1)),
+    memory,
     sender as unknown as CountedSender,
     source as unknown as BatchSource,
     catchUp as unknown as CatchUp,
@@ -56,7 +58,7 @@ function outbox(state: 'streaming' | 'catching-up', fills: (() => Filled)[]) {
   );
   outbox.open({ write: () => true } as unknown as ByteSocket, 4_096, idOf('a'), undefined, false);
   outbox.joinAt(0);
-  return { outbox, told };
+  return { outbox, told, memory };
 }
 
 const damaged = (): Filled => {
@@ -72,10 +74,26 @@ test('what the throttle has held back, and is damaged, ends the link as anything
 });
 
 test('what waits for company goes out when it has waited; the log is read on at once', () => {
-  const { outbox: box, told } = outbox('streaming', [() => 'caught-up', () => 'disk']);
+  const { outbox: box, told, memory } = outbox('streaming', [() => 'caught-up', () => 'disk']);
+  memory.publishDurable(100);
   box.pump();
+  memory.publishDurable(200);
   box.pump();
   expect(told).toEqual(['sent', 'caught-up']);
   vi.advanceTimersByTime(DELAY_MS);
   expect(told).toEqual(['sent', 'caught-up', 'sent', 'load']);
+});
+
+test('a pump goes no farther where nothing has come, and goes on where something has', () => {
+  const { outbox: box, told, memory } = outbox('streaming', [() => 'caught-up', () => 'caught-up']);
+  memory.publishDurable(100);
+  box.pump();
+  box.pump();
+  vi.advanceTimersByTime(10 * DELAY_MS);
+  expect(told).toEqual(['sent', 'caught-up']);
+  // A space is streamed whose next entry stands before it.
+  box.joinAt(50);
+  box.pump();
+  vi.advanceTimersByTime(DELAY_MS);
+  expect(told).toEqual(['sent', 'caught-up', 'sent', 'caught-up']);
 });

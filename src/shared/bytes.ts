@@ -77,15 +77,36 @@ function standsAt(known: Uint8Array, bytes: Uint8Array, from: number): boolean {
   return true;
 }
 
+/**
+ * Memory that what is written again and again leaves to its next time. Of thousands of spaces it is
+ * megabytes, and as garbage outside of the heap it is what makes V8 mark all of that.
+ */
+export class ByteRoom {
+  #left: Uint8Array = new Uint8Array(0);
+
+  /** At least so many bytes, and whatever stands in them: what was left, or new. */
+  take(least: number): Uint8Array {
+    const left = this.#left;
+    if (left.length < least) return new Uint8Array(least);
+    this.#left = new Uint8Array(0);
+    return left;
+  }
+
+  /** Nobody reads any of the buffer any more that they stand in. */
+  leave({ buffer }: Uint8Array): void {
+    if (buffer.byteLength > this.#left.length) this.#left = new Uint8Array(buffer);
+  }
+}
+
 /** Grows as it is written. Everything written is ours, so its size is bounded by what we hold. */
 export class ByteWriter {
   #bytes: Uint8Array;
   #view: DataView;
   #at = 0;
 
-  /** @param bytes that it may take, where that is known: as it grows, it leaves as much behind */
-  constructor(bytes = 256) {
-    this.#bytes = new Uint8Array(bytes);
+  /** @param bytes to begin with: as it grows, it leaves as much behind */
+  constructor(bytes: Uint8Array = new Uint8Array(256)) {
+    this.#bytes = bytes;
     this.#view = new DataView(this.#bytes.buffer);
   }
 
@@ -151,12 +172,15 @@ export class ByteWriter {
     this.#bytes.set(value, at);
     return this;
   }
-  /** What `write` appends for a value, copied where it was written a moment ago. */
-  recent<T>(known: Recent<T>, value: T, write: () => void): this {
+  /**
+   * What `write` appends for a value, copied where it was written a moment ago.
+   * @param write one for all values: there are many, and a function for each would be garbage
+   */
+  recent<T>(known: Recent<T>, value: T, write: (w: ByteWriter, value: T) => void): this {
     const bytes = known.bytesOf(value);
     if (bytes) return this.raw(bytes);
     const from = this.#at;
-    write();
+    write(this, value);
     known.written(this.#bytes.slice(from, this.#at), value);
     return this;
   }

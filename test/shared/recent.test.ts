@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ByteReader, ByteWriter, Recent } from '#src/shared/bytes.js';
+import { ByteReader, ByteRoom, ByteWriter, Recent } from '#src/shared/bytes.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import { decodeState, StateWriter } from '#src/shared/log/state.js';
 
@@ -44,6 +44,35 @@ test('bytes that end before a recent one does are read, and refused', () => {
   };
   expect(read(bytes)).toBe('abcdef');
   expect(() => read(bytes.subarray(0, 4))).toThrow('CorruptionDetected');
+});
+
+test('room is had by one at a time; what is written there is what it would be elsewhere', () => {
+  const room = new ByteRoom();
+  const own = { nodeId: 'p', clusterId: 'c', directoryId: undefined, madeAs: 2 };
+  const written = (bytes: Uint8Array | undefined, spaces: number): Uint8Array => {
+    const writer = new StateWriter(1, 0, own, bytes);
+    for (let n = 0; n < spaces; n++) {
+      writer.space({ lsn: 0, facts: newSpaceFacts(n.toString(16).padStart(32, '0'), `${n}`) });
+    }
+    return writer.finish(0, 0, [], []);
+  };
+  const first = room.take(10_000).fill(0xa5);
+  expect(room.take(1)).not.toBe(first);
+  const state = written(first, 20);
+  expect(state.buffer).toBe(first.buffer);
+  expect(state).toEqual(written(undefined, 20));
+  room.leave(state);
+  // A smaller one does not take its place.
+  room.leave(new Uint8Array(5_000));
+  expect(room.take(10_001).buffer).not.toBe(first.buffer);
+  const again = room.take(9_000);
+  expect([again.buffer, again.length]).toEqual([first.buffer, 10_000]);
+  expect(room.take(1).buffer).not.toBe(first.buffer);
+  // What grows out of it leaves what it has grown to.
+  const grown = written(again, 200);
+  expect(grown).toEqual(written(undefined, 200));
+  room.leave(grown);
+  expect(room.take(grown.length).buffer).toBe(grown.buffer);
 });
 
 test('thousands of spaces of one state share what they have alike', () => {

@@ -3,6 +3,7 @@
  * fdatasync has covered. shared/link/receiver.ts decides; this file owns the socket.
  */
 import { randomBytes } from 'node:crypto';
+import type { ByteRoom } from '../../shared/bytes.js';
 import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import type { History } from '../../shared/lead/epoch.js';
 import { CHANGES_A_TURN } from '../../shared/limits.js';
@@ -170,14 +171,15 @@ export class ReceiverConnection implements SnapshotLink {
     }
   }
 
-  #send(frame: PlainFrame): void {
-    this.#sendBytes(encodeFrame(frame, this.version));
+  #send(frame: PlainFrame, room?: ByteRoom): void {
+    const bytes = encodeFrame(frame, this.version, room);
+    this.#sendBytes(bytes, room && (() => room.leave(bytes)));
   }
 
-  #sendBytes(bytes: Uint8Array): void {
+  #sendBytes(bytes: Uint8Array, sent?: () => void): void {
     if (this.#socket.destroyed) return;
     if (this.#socket.writableLength > UNREAD_MAX_BYTES) this.drop('the primary does not read');
-    else this.#socket.write(bytes);
+    else this.#socket.write(bytes, sent);
   }
 
   /** Answers of one turn go in one write: a primary that makes spaces asks about thousands. */
@@ -372,16 +374,15 @@ export class ReceiverConnection implements SnapshotLink {
   }
 
   /** From now on the connection is a peer's that asks: no primary's place is taken (row 26). */
-  #called({ nodeId, maxFrameBytes }: Hello): void {
-    this.#hooks.called(nodeId);
-    const peer = { nodeId, maxFrameBytes };
+  #called(hello: Hello): void {
+    this.#hooks.called(hello.nodeId);
     const send = (frame: PlainFrame): Promise<void> =>
       new Promise((taken) => {
         if (this.#socket.destroyed) taken();
         else this.#socket.write(encodeFrame(frame, this.version), taken);
       });
     const isEnded = (): boolean => this.#socket.destroyed;
-    this.#peer = new PeerConnection(this.#host, peer, send, isEnded);
+    this.#peer = new PeerConnection(this.#host, hello, send, isEnded);
   }
 
   /** The shipper lives by itself; whether its node does, it says (row 75). */
@@ -493,7 +494,7 @@ export class ReceiverConnection implements SnapshotLink {
 
   sendAcks(): void {
     const acks = this.#receiver.takeAcks(performance.now());
-    const timestampMs = Date.now();
-    for (const rows of acksInFrames(acks)) this.#send({ kind: 'acks', timestampMs, rows });
+    const [timestampMs, room] = [Date.now(), this.#receiver.ackRoom];
+    for (const rows of acksInFrames(acks)) this.#send({ kind: 'acks', timestampMs, rows }, room);
   }
 }

@@ -136,6 +136,7 @@ export async function writeIndex(
 ): Promise<void> {
   // A settled one is in its file already.
   if (index.isSettled) return;
-  await replaceFile(disk, dir, indexName(start), encodeIndex(index, start, end, idOf));
+  const bytes = encodeIndex(index, start, end, idOf);
+  await replaceFile(disk, dir, indexName(start), bytes).finally(() => index.room.file.leave(bytes));
   index.settle();
 }

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { assert, failure } from '../../shared/errors.js';
 import { RESERVE_BYTES, SPARE_SEGMENTS_MAX, TRAILER_BYTES } from '../../shared/limits.js';
 import { indexName, indexStart, segmentName } from '../../shared/log/segment.js';
-import { SegmentIndex, StretchRoom } from '../../shared/log/segment-index.js';
+import { IndexRoom, SegmentIndex } from '../../shared/log/segment-index.js';
 import type { SegmentFacts } from '../../shared/log/state.js';
 import type { Lsn, Sequence, Slot } from '../../shared/position.js';
 import type { Disk, DiskFile } from './disk.js';
@@ -73,7 +73,7 @@ export class Segments {
   #changesListed = 0;
   #isClosed = false;
   /** From the index of one segment to that of the next. */
-  readonly #indexRoom = new StretchRoom();
+  readonly #indexRoom = new IndexRoom();
   /** Segments that were taken from spares. */
   recycled = 0;
 

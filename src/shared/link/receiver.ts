@@ -3,6 +3,7 @@
  * be taken from it, what is to be acknowledged. Pure; main/follow/server.ts carries it out.
  */
 
+import { ByteRoom } from '../bytes.js';
 import { failure } from '../errors.js';
 import { HEARTBEAT_MS } from '../limits.js';
 import type { Epoch, Sequence, Slot } from '../position.js';
@@ -77,6 +78,8 @@ export class Receiver {
   #dueCount = 0;
   /** Used again: as garbage outside of the heap it would make V8 mark all of that. */
   #acks = new Float64Array(ACK_FIELDS * FIRST_ROWS);
+  /** ... and what their frames are written into. */
+  readonly ackRoom = new ByteRoom();
   readonly #readTimeoutMs: number;
   #lastHeardMs: number;
   #lastSentMs: number;

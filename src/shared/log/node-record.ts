@@ -110,7 +110,7 @@ const MEMBERS = new Recent<readonly Member[]>();
  * than can be read again.
  */
 export function writeMembers(w: ByteWriter, members: readonly Member[]): void {
-  w.recent(MEMBERS, members, () => writeAll(w, members));
+  w.recent(MEMBERS, members, writeAll);
 }
 
 function writeAll(w: ByteWriter, members: readonly Member[]): void {

@@ -7,11 +7,14 @@
  * stand in sequence, others between them only as far as that costs less than another read. Once it
  * is in its file it settles: it keeps first and last of each space; stretches are read from there.
  */
+import { ByteRoom } from '../bytes.js';
 import { INDEX_EVERY_BYTES, INDEX_GAP_BYTES, INDEX_STRETCHES } from '../limits.js';
 import type { Lsn, Sequence, Slot } from '../position.js';
 
 /** First sequence, LSN and bytes of each stretch, in turn, ascending. */
 export type Stretches = number[];
+
+export type TakeStretch = (slot: Slot, first: Sequence, lsn: Lsn, bytes: number) => void;
 
 /** All that is known of one space. */
 interface Row {
@@ -36,31 +39,49 @@ const LAST = 1;
 const LSN = 2;
 const BYTES = 3;
 
+/** ... the row of the one before it of the same space (NONE: it is the first), and whose it is. */
+const LINKS = 2;
+const BEFORE = 0;
+/** NONE: it is void. */
+const SLOT = 1;
+
 /** Of a space: the row of its newest stretch and one more (0: it has none), and how many it has. */
 const SPACE_WORDS = 2;
 const NEWEST = 0;
 const COUNT = 1;
 
+interface Stretched {
+  readonly rows: Float64Array;
+  readonly links: Int32Array;
+}
+
 /**
- * Room for stretches that the index of one segment leaves to that of the next: of thousands of
- * spaces it is megabytes, and as garbage outside of the heap it is what makes V8 mark all of that.
+ * Room that the index of one segment leaves to the next, as `ByteRoom` does. There are two of them:
+ * one begins before the last one is in its file.
  */
-export class StretchRoom {
-  #rows: Float64Array = new Float64Array(0);
-  #before: Int32Array = new Int32Array(0);
+export class IndexRoom {
+  /** For the file of it. */
+  readonly file = new ByteRoom();
+  #left: Stretched | undefined;
+  /** So many stretches, and slots, the last ones had room for. */
+  #stretches = 0;
+  slots = FIRST_ROWS;
 
   /** For more than `count` stretches: what was left, or new. */
-  more(count: number): { readonly rows: Float64Array; readonly before: Int32Array } {
-    const [rows, before] = [this.#rows, this.#before];
-    this.#rows = new Float64Array(0);
-    this.#before = new Int32Array(0);
-    if (before.length > count) return { rows, before };
-    return { rows: new Float64Array(2 * FIELDS * count), before: new Int32Array(2 * count) };
+  more(count: number): Stretched {
+    const left = this.#left;
+    if (left && left.rows.length > FIELDS * count) {
+      this.#left = undefined;
+      return left;
+    }
+    const room = Math.max(2 * count, this.#stretches);
+    return { rows: new Float64Array(FIELDS * room), links: new Int32Array(LINKS * room) };
   }
 
   /** Nobody reads them any more. */
-  leave(rows: Float64Array, before: Int32Array): void {
-    [this.#rows, this.#before] = [rows, before];
+  leave(stretched: Stretched): void {
+    this.#left = stretched;
+    this.#stretches = stretched.rows.length / FIELDS;
   }
 }
 
@@ -72,14 +93,13 @@ export class StretchRoom {
 class StretchRows {
   count = 0;
   #rows: Float64Array = new Float64Array(FIELDS * FIRST_ROWS);
-  /** Row of the stretch before it of the same space; NONE: it is the first. */
-  #before: Int32Array = new Int32Array(FIRST_ROWS);
+  #links: Int32Array = new Int32Array(LINKS * FIRST_ROWS);
   #spaces = new Int32Array(SPACE_WORDS * FIRST_ROWS);
   /** By slot: the first sequence, where it has any. */
   #firsts = new Float64Array(FIRST_ROWS);
-  readonly #room: StretchRoom;
+  readonly #room: IndexRoom;
 
-  constructor(room: StretchRoom) {
+  constructor(room: IndexRoom) {
     this.#room = room;
   }
 
@@ -115,9 +135,11 @@ class StretchRows {
 
   /** Behind the one at `before`, the newest; NONE: all that the space had is void. */
   push(slot: Slot, before: number, first: Sequence, last: Sequence, lsn: Lsn, bytes: number): void {
-    if (this.count === this.#before.length) this.#grow();
+    if (FIELDS * this.count === this.#rows.length) this.#grow();
+    if (before === NONE && this.newest(slot) !== NONE) this.rewind(slot, 0);
     const row = this.count++;
-    this.#before[row] = before;
+    this.#links[LINKS * row + BEFORE] = before;
+    this.#links[LINKS * row + SLOT] = slot;
     const at = FIELDS * row;
     this.#rows[at + FIRST] = first;
     this.#rows[at + LAST] = last;
@@ -137,7 +159,9 @@ class StretchRows {
   rewind(slot: Slot, first: Sequence): void {
     let row = this.newest(slot);
     let count = this.countOf(slot);
-    for (; row !== NONE && this.#rows[FIELDS * row + FIRST]! >= first; row = this.#before[row]!) {
+    while (row !== NONE && this.#rows[FIELDS * row + FIRST]! >= first) {
+      this.#links[LINKS * row + SLOT] = NONE;
+      row = this.#links[LINKS * row + BEFORE]!;
       count--;
     }
     this.#spaces[SPACE_WORDS * slot + NEWEST] = row + 1;
@@ -146,7 +170,9 @@ class StretchRows {
   }
 
   #growSpaces(slot: Slot): void {
-    const length = 2 ** Math.ceil(Math.log2(slot + 1));
+    // Not left to the next one: who goes over its spaces goes on when it has settled.
+    const length = Math.max(this.#room.slots, 2 ** Math.ceil(Math.log2(slot + 1)));
+    this.#room.slots = length;
     const spaces = new Int32Array(SPACE_WORDS * length);
     spaces.set(this.#spaces);
     this.#spaces = spaces;
@@ -156,50 +182,75 @@ class StretchRows {
   }
 
   #grow(): void {
-    const { rows, before } = this.#room.more(this.count);
-    before.set(this.#before);
+    const { rows, links } = this.#room.more(this.count);
+    links.set(this.#links);
     rows.set(this.#rows);
-    [this.#rows, this.#before] = [rows, before];
+    [this.#rows, this.#links] = [rows, links];
   }
 
   /** What is asked from here on is which spaces there are, and nothing of their stretches. */
   leave(): void {
-    this.#room.leave(this.#rows, this.#before);
+    this.#room.leave({ rows: this.#rows, links: this.#links });
+  }
+
+  /** How many spaces have stretches. */
+  get spaces(): number {
+    let count = 0;
+    for (let slot = 0; slot < this.#firsts.length; slot++) if (this.newest(slot) >= 0) count++;
+    return count;
+  }
+
+  /** First and last of each space. */
+  ends(): Settled {
+    const { spaces } = this;
+    const slots = new Uint32Array(spaces);
+    const firsts = new Float64Array(spaces);
+    const lasts = new Float64Array(spaces);
+    for (let slot = 0, at = 0; at < spaces; slot++) {
+      const row = this.newest(slot);
+      if (row === NONE) continue;
+      slots[at] = slot;
+      firsts[at] = this.#firsts[slot]!;
+      lasts[at++] = this.last(row);
+    }
+    return { slots, firsts, lasts };
   }
 
   *slots(): IterableIterator<Slot> {
     for (let slot = 0; slot < this.#firsts.length; slot++) if (this.newest(slot) >= 0) yield slot;
   }
 
-  eachBack(slot: Slot, take: (first: Sequence, lsn: Lsn, bytes: number) => void): void {
-    const rows = this.#rows;
-    for (let row = this.newest(slot); row !== NONE; row = this.#before[row]!) {
+  each(take: TakeStretch): void {
+    const [rows, links] = [this.#rows, this.#links];
+    for (let row = 0; row < this.count; row++) {
+      const slot = links[LINKS * row + SLOT]!;
       const at = FIELDS * row;
-      take(rows[at + FIRST]!, rows[at + LSN]!, rows[at + BYTES]!);
+      if (slot !== NONE) take(slot, rows[at + FIRST]!, rows[at + LSN]!, rows[at + BYTES]!);
     }
   }
 
   stretches(slot: Slot): Stretches {
     let length = 3 * this.countOf(slot);
     const found: Stretches = new Array(length).fill(0);
-    this.eachBack(slot, (first, lsn, bytes) => {
+    for (let row = this.newest(slot); row !== NONE; row = this.#links[LINKS * row + BEFORE]!) {
       length -= 3;
-      found[length] = first;
-      found[length + 1] = lsn;
-      found[length + 2] = bytes;
-    });
+      const at = FIELDS * row;
+      found[length] = this.#rows[at + FIRST]!;
+      found[length + 1] = this.#rows[at + LSN]!;
+      found[length + 2] = this.#rows[at + BYTES]!;
+    }
     return found;
   }
 }
 
 export class SegmentIndex {
-  readonly #room: StretchRoom;
+  readonly room: IndexRoom;
   #rows: StretchRows;
   #settled: Settled | undefined;
 
   /** @param room where that of an index before this one is, and its own is left */
-  constructor(room = new StretchRoom()) {
-    this.#room = room;
+  constructor(room = new IndexRoom()) {
+    this.room = room;
     this.#rows = new StretchRows(room);
   }
 
@@ -218,12 +269,14 @@ export class SegmentIndex {
   /** It is in its file: what takes memory is left to that. */
   settle(): void {
     if (this.#settled) return;
-    const slots = Uint32Array.from(this.#rows.slots());
-    const firsts = Float64Array.from(slots, (slot) => this.first(slot)!);
-    const lasts = Float64Array.from(slots, (slot) => this.last(slot)!);
-    this.#settled = { slots, firsts, lasts };
+    this.#settled = this.ends();
     this.#rows.leave();
-    this.#rows = new StretchRows(this.#room);
+    this.#rows = new StretchRows(this.room);
+  }
+
+  /** First and last of each space, as of now. */
+  ends(): Settled {
+    return this.#settled ?? this.#rows.ends();
   }
 
   get isSettled(): boolean {
@@ -328,9 +381,12 @@ export class SegmentIndex {
     return this.#rows.countOf(slot);
   }
 
-  /** Each stretch of the space, the newest first, without a list; none where it has settled. */
-  eachBack(slot: Slot, take: (first: Sequence, lsn: Lsn, bytes: number) => void): void {
-    this.#rows.eachBack(slot, take);
+  /**
+   * Each stretch of all spaces, without a list, in the order in which they began: that is how they
+   * stand in memory, which of one space after the other is in no cache. None where it has settled.
+   */
+  each(take: TakeStretch): void {
+    this.#rows.each(take);
   }
 
   /** Where entries of the space stand; none where it has settled. */

@@ -19,6 +19,7 @@ import {
   withDirectories,
   writeDirectories,
   writeDirectory,
+  writeId,
 } from '../members/rows.js';
 import type { EpochStart, Lsn, Sequence } from '../position.js';
 import {
@@ -98,8 +99,8 @@ export class StateWriter {
   readonly #w: ByteWriter;
   #spaces = 0;
 
-  /** @param bytes that it may take, where that is known */
-  constructor(generation: number, lsn: Lsn, own: StateOwner, bytes?: number) {
+  /** @param bytes to begin with; what is written may stand in others */
+  constructor(generation: number, lsn: Lsn, own: StateOwner, bytes?: Uint8Array) {
     this.#w = new ByteWriter(bytes);
     this.#w.u32(MAGIC).u32(FORMAT).u64(generation).u64(lsn);
     this.#w.u64(0).u64(0).u32(0).u32(0).u32(0);
@@ -319,7 +320,7 @@ function readRow(r: ByteReader, format: number): SpaceRow {
 function writeEpoch(w: ByteWriter, { epoch, startSequence, primaryNodeId }: EpochStart): void {
   // Each space has rows of its own, by the same few nodes.
   w.u32(epoch).u64(startSequence);
-  w.recent(OWNERS, primaryNodeId, () => w.id(primaryNodeId));
+  w.recent(OWNERS, primaryNodeId, writeId);
 }
 
 function readEpoch(r: ByteReader): EpochStart {
@@ -327,7 +328,11 @@ function readEpoch(r: ByteReader): EpochStart {
 }
 
 function writeNode(w: ByteWriter, nodeId: string): void {
-  w.recent(NODES, nodeId, () => w.text(nodeId));
+  w.recent(NODES, nodeId, writeText);
+}
+
+function writeText(w: ByteWriter, text: string): void {
+  w.text(text);
 }
 
 function readNode(r: ByteReader): string {

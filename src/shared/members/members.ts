@@ -157,8 +157,8 @@ function readRow(r: ByteReader, code: ErrorCode): MembersRow {
 
 function writeMembersOf(w: ByteWriter, { old, next }: Members): void {
   w.u8(old ? PENDING : SETTLED);
-  if (old) w.recent(SETS, old, () => writeSet(w, old));
-  w.recent(SETS, next, () => writeSet(w, next));
+  if (old) w.recent(SETS, old, writeSet);
+  w.recent(SETS, next, writeSet);
 }
 
 function readMembersOf(r: ByteReader, code: ErrorCode): Members {

@@ -60,8 +60,11 @@ export function sameRows(a: readonly MembersRow[], b: readonly MembersRow[]): bo
 
 /** 16 bytes; zeros where nobody knows it. */
 export function writeDirectory(w: ByteWriter, directoryId: string | undefined): void {
-  const id = directoryId ?? UNKNOWN_DIRECTORY;
-  w.recent(DIRECTORIES, id, () => w.id(id));
+  w.recent(DIRECTORIES, directoryId ?? UNKNOWN_DIRECTORY, writeId);
+}
+
+export function writeId(w: ByteWriter, id: string): void {
+  w.id(id);
 }
 
 export function readDirectory(r: ByteReader): string | undefined {

@@ -3,7 +3,7 @@
  * docs/PROTOCOL.md shows each frame as a byte table; wire/frame.ts has what they are wrapped in.
  */
 
-import { ByteReader, ByteWriter } from '../bytes.js';
+import { ByteReader, type ByteRoom, ByteWriter } from '../bytes.js';
 import { crc32c } from '../crc.js';
 import { failure } from '../errors.js';
 import { POSITION_ANSWERS, type PositionAnswer, VERDICTS, type Verdict } from '../lead/epoch.js';
@@ -324,11 +324,12 @@ export const FRAME_KINDS: Readonly<Record<Frame['kind'], number>> = {
 /**
  * A whole frame, header included.
  * @param version that was agreed on: what only version 2 tells goes to who speaks it
+ * @param room where one of known size is written, and left to once it is sent
  */
-export function encodeFrame(frame: PlainFrame, version = 1): Uint8Array {
+export function encodeFrame(frame: PlainFrame, version = 1, room?: ByteRoom): Uint8Array {
   const known = CODECS[frame.kind] as FrameCodec<PlainFrame>;
   const size = known.size?.(frame);
-  const w = new ByteWriter(size && FRAME_HEADER_BYTES + size);
+  const w = new ByteWriter(size === undefined ? size : roomFor(FRAME_HEADER_BYTES + size, room));
   w.u32(0).u32(0).u32(0).u32(0);
   const codec = (version > 1 && known.since2) || known;
   codec.write(w, frame);
@@ -337,6 +338,10 @@ export function encodeFrame(frame: PlainFrame, version = 1): Uint8Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   writeFrameHeader(view, 0, codec.code, body.length, crc32c(body));
   return bytes;
+}
+
+function roomFor(bytes: number, room: ByteRoom | undefined): Uint8Array {
+  return room ? room.take(bytes) : new Uint8Array(bytes);
 }
 
 /** Decodes the body of a frame. Throws ProtocolViolation; allocates by what is there only. */

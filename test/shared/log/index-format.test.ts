@@ -24,7 +24,12 @@ test(`of many spaces, also where ids begin alike, seed ${SEED}`, () => {
     next[slot]! += count;
     lsn += bytes;
   }
-  const bytes = encodeIndex(index, START, lsn, (slot) => ids[slot]!);
+  const encoded = (): Uint8Array => encodeIndex(index, START, lsn, (slot) => ids[slot]!);
+  const bytes = encoded();
+  // In the room of another one's file, with whatever that has left in it.
+  const other = bytes.slice();
+  index.room.file.leave(new Uint8Array(2 * bytes.length).fill(0xa5));
+  expect(encoded()).toEqual(other);
   const slotOf = new Map(ids.map((id, slot) => [id, slot]));
   const read = decodeIndex(bytes, START, lsn, (id) => slotOf.get(id));
   const content = ({ unsettled }: SegmentIndex) => new Map(unsettled);

@@ -1,6 +1,6 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { INDEX_EVERY_BYTES, INDEX_GAP_BYTES } from '#src/shared/limits.js';
-import { SegmentIndex, StretchRoom } from '#src/shared/log/segment-index.js';
+import { IndexRoom, SegmentIndex } from '#src/shared/log/segment-index.js';
 
 interface Naive {
   stretches: number[];
@@ -43,7 +43,7 @@ test('it knows what a list for each space knows, whatever comes, goes back and i
     return (state >>> 8) % most;
   };
   // What one leaves is the next one's, with all that stands in it.
-  const room = new StretchRoom();
+  const room = new IndexRoom();
   for (let round = 0; round < 20; round++) {
     const [index, naive] = [new SegmentIndex(room), new NaiveIndex()];
     const spaces = 1 + chance(300);
@@ -84,7 +84,7 @@ test('it knows what a list for each space knows, whatever comes, goes back and i
 });
 
 test('what settles leaves its room to the next, and who goes over its spaces goes on', () => {
-  const room = new StretchRoom();
+  const room = new IndexRoom();
   const filled = (slots: number): SegmentIndex => {
     const index = new SegmentIndex(room);
     for (let slot = 1; slot <= slots; slot++) index.add(slot, 1, 1, 320 * slot, 320);
@@ -95,12 +95,56 @@ test('what settles leaves its room to the next, and who goes over its spaces goe
   expect(slots.next().value).toBe(1);
   index.settle();
   const left = room.more(100);
-  expect(left.before.length).toBe(1_024);
-  room.leave(left.rows, left.before);
+  expect(left.rows.length).toBe(4 * 1_024);
+  room.leave(left);
   const next = filled(200);
   next.rewind(3, 1);
   expect([next.first(2), next.first(3), next.first(500)]).toEqual([1, undefined, undefined]);
-  expect(room.more(100).before.length).toBe(200);
+  expect(room.more(100)).not.toBe(left);
   expect([...slots]).toEqual(Array.from({ length: 999 }, (_, n) => n + 2));
   expect(index.last(1_000)).toBe(1);
+});
+
+test('two leave their room in turn: the next one begins before the last one is in its file', () => {
+  const room = new IndexRoom();
+  const begun = (): SegmentIndex => {
+    const index = new SegmentIndex(room);
+    add(index, 1, 100);
+    return index;
+  };
+  const add = (index: SegmentIndex, from: number, to: number): void => {
+    for (let slot = from; slot <= to; slot++) index.add(slot, 1, 1, 320 * slot, 320);
+  };
+  const leaving = vi.spyOn(room, 'leave');
+  for (let n = 0, before = begun(); n < 6; n++) {
+    add(before, 101, 1_000);
+    const index = begun();
+    before.settle();
+    before = index;
+  }
+  const left = leaving.mock.calls.map(([{ rows }]) => rows);
+  expect(left.map((rows) => rows.length)).toEqual(Array(6).fill(4 * 1_024));
+  expect(new Set(left).size).toBe(2);
+});
+
+test('each stretch is told in the order in which it began, and none that is void', () => {
+  const index = new SegmentIndex();
+  const far = 10 * INDEX_GAP_BYTES;
+  for (let n = 0; n < 4; n++) {
+    for (const slot of [3, 1, 2]) index.add(slot, 1 + n, 1, (3 * n + slot) * far, 320);
+  }
+  index.rewind(1, 3);
+  // It goes back: what the space had before is void.
+  index.add(2, 2, 1, 20 * far, 320);
+  const told: number[][] = [];
+  index.each((slot, first, lsn) => told.push([slot, first, lsn / far]));
+  expect(told).toEqual([
+    [3, 1, 3],
+    [1, 1, 1],
+    [3, 2, 6],
+    [1, 2, 4],
+    [3, 3, 9],
+    [3, 4, 12],
+    [2, 2, 20],
+  ]);
 });

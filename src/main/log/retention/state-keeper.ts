@@ -1,4 +1,5 @@
 /** Writes the state, in two generations, off the append path. */
+import { ByteRoom } from '../../../shared/bytes.js';
 import { CHANGES_A_TURN } from '../../../shared/limits.js';
 import { type Hole, type StateOwner, StateWriter } from '../../../shared/log/state.js';
 import type { NodeMemory } from '../../../shared/memory/slab.js';
@@ -23,8 +24,9 @@ export class StateKeeper {
   #generation: number;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
-  /** Bytes that the next state may take, as the last one did; undefined before the first. */
-  #room: number | undefined;
+  /** Bytes that the next state may take, as the last one did. */
+  #mayTake = STATE_SLACK_BYTES;
+  readonly #room = new ByteRoom();
   /** How many states are being taken. */
   #drafts = 0;
 
@@ -103,7 +105,9 @@ export class StateKeeper {
     const { bytes, written } = await this.encode(generation, this.#own, () =>
       this.#segments.stateBegins(),
     );
-    await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes);
+    await replaceFile(this.#disk, this.#dir, STATE_FILES[generation % 2]!, bytes).finally(() =>
+      this.#room.leave(bytes),
+    );
     this.#generation = generation;
     written();
   }
@@ -129,7 +133,8 @@ export class StateKeeper {
     own: StateOwner,
     taken: () => T,
   ): Promise<{ readonly bytes: Uint8Array; readonly written: T }> {
-    const writer = new StateWriter(generation, this.#memory.durableLsn, own, this.#room);
+    const room = this.#room.take(this.#mayTake);
+    const writer = new StateWriter(generation, this.#memory.durableLsn, own, room);
     const { spaces } = this.#spaces;
     let drafted = 0;
     for (const space of spaces) {
@@ -142,7 +147,7 @@ export class StateKeeper {
     const { list } = this.#segments;
     const bytes = writer.finish(this.#memory.durableLsn, nodeSequence, list, this.#holes());
     // A segment more, a name: the next one is hardly longer.
-    this.#room = bytes.length + STATE_SLACK_BYTES;
+    this.#mayTake = bytes.length + STATE_SLACK_BYTES;
     return { bytes, written };
   }
 }

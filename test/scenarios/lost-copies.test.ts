@@ -2,21 +2,17 @@
  * What is kept beside the log, behind a directory fsync that has failed: the copy that the next try
  * makes counts, and so its names outlive a loss of power (P8; FAULTS rows 64, 102).
  */
-import fs from 'node:fs';
-import path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { SpaceState } from '#src/main/log/space-table.js';
 import type { LogReader } from '#src/main/read/reader.js';
 import type { Disk } from '#src/main/segments/disk.js';
 import { makeDirDurably } from '#src/main/segments/disk.js';
 import { clearFolders } from '#src/main/segments/folders.js';
 import { keepCopy } from '#src/main/segments/log-end.js';
-import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { keepSuffix, listQuarantine, readQuarantine } from '#src/main/snapshot/quarantine.js';
 import { Spool } from '#src/main/snapshot/spool.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import type { NodeMemory } from '#src/shared/memory/slab.js';
-import { makeFolder, removeFolder } from '../support/cluster.js';
 import { openFake } from '../support/fake-cluster.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
@@ -176,18 +172,6 @@ test('FAULT-102 a directory of a process that died before its name was durable',
   const again = await openFake(disk);
   expect(again.space('s').status().durableSequence).toBe(1);
   await again.close();
-});
-
-test('the name of an empty directory is made anew beside what others have named', async () => {
-  const folder = makeFolder();
-  onTestFinished(() => removeFolder(folder));
-  const [real, link, file] = ['real', 'data', 'data.tmp'].map((name) => path.join(folder, name));
-  fs.mkdirSync(real!);
-  fs.symlinkSync(real!, link!);
-  fs.writeFileSync(file!, 'not ours');
-  await makeDirDurably(nodeDisk, link!);
-  expect(fs.readFileSync(file!, 'utf8')).toBe('not ours');
-  expect(fs.readdirSync(folder).sort()).toEqual(['data', 'data.tmp', 'real']);
 });
 
 test('what is left of a copy that was cut short goes, at once or at the next opening', async () => {

@@ -486,7 +486,7 @@ const MUTANTS: readonly Mutant[] = [
     what: 'a new directory is not synced in its parent (row 102)',
     by: 'property',
     file: 'main/segments/disk.js',
-    find: 'await disk.syncDir(path.dirname(child)).catch((error) => {',
+    find: 'await disk.syncDir(path.dirname(dir)).catch((error) => {',
     put: 'await Promise.resolve().catch((error) => {',
   },
   {

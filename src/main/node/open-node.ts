@@ -21,7 +21,8 @@ import { CredentialStore } from '../runtime/credentials.js';
 import type { Emit } from '../runtime/emit.js';
 import { Refusals } from '../runtime/refusals.js';
 import { checkHost } from '../runtime/threads.js';
-import { type Disk, makeDirDurably } from '../segments/disk.js';
+import { holdsNothing } from '../segments/directory-lock.js';
+import { type Disk, makeDirDurably, nameAnew, putBack } from '../segments/disk.js';
 import { DiskInUse } from '../segments/disk-in-use.js';
 import { nodeDisk } from '../segments/node-disk.js';
 import { NodeEmitter } from '../tell/emitter.js';
@@ -117,11 +118,13 @@ async function open(
   const dir = path.resolve(given.dataDir);
   const credentials = await CredentialStore.open(given);
   if (given.coordinator.kind === 'etcd') await checkEtcdFiles(given.coordinator);
-  await makeDirDurably(disk, dir).catch((error) => rootError(dir, error));
+  await putBack(disk, dir).catch((error) => rootError(dir, error));
+  const isMade = await makeDirDurably(disk, dir).catch((error) => rootError(dir, error));
   const own = await DiskInUse.take(disk, dir).catch((error) => rootError(dir, error));
   // A directory that is refused is left as it was found.
   let isOurs = false;
   try {
+    if (!isMade) await nameAnew(disk, dir, holdsNothing);
     const file = await openNodeFile(own, dir, given);
     isOurs = true;
     const config = { ...given, follow: given.follow ?? followOf(file) };

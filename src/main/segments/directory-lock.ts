@@ -52,6 +52,11 @@ export function lockDirectory(dir: string): Lock {
   }
 }
 
+/** Of a directory whose lock is held: it holds nothing else. */
+export function holdsNothing(names: readonly string[]): boolean {
+  return names.every((name) => name === NAME);
+}
+
 function takeLock(dir: string): Lock {
   const file = path.join(dir, NAME);
   for (;;) {
@@ -129,7 +134,7 @@ function heldLock(dir: string, file: string, fd: number, folder: number, isNew: 
       if (!isHeld) return;
       isHeld = false;
       // While it is held: whoever waits for it finds out that it has no name any more.
-      if (isUndone && isNew) fs.rmSync(file, { force: true });
+      if (isUndone && isNew && isNamed(fd, file)) fs.rmSync(file, { force: true });
       fs.closeSync(folder);
       fs.closeSync(fd);
     },

@@ -84,20 +84,16 @@ const NOT_OURS = ['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'];
  * Makes a directory and the parents that it lacks, and each name on the way to it durable. A
  * process that was killed may have made them a moment ago: so it is done for those that are there,
  * too, as far as they let us. Where that fails, what was made goes: the next one makes it anew, for
- * a name that an fsync has failed for is not to be taken for durable. An empty directory may be of
- * one that was killed before it could take it away: its name is made anew. (Of its parents nobody
- * can tell: they are not ours, and keep theirs.) Rejects Io, DiskFull.
+ * a name that an fsync has failed for is not to be taken for durable. Rejects Io, DiskFull.
+ * @returns whether it was not there
  */
-export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
+export async function makeDirDurably(disk: Disk, dir: string): Promise<boolean> {
   const full = path.resolve(dir);
   const made = await disk.makeDir(full, 'followed');
   const isMade = (child: string): boolean => made !== undefined && child.length >= made.length;
-  if (made === undefined && (await disk.list(full)).length === 0) await nameAnew(disk, full);
   try {
     for (let child = full; path.dirname(child) !== child; child = path.dirname(child)) {
-      await disk.syncDir(path.dirname(child)).catch((error) => {
-        if (isMade(child) || !NOT_OURS.includes(codeOf(error) ?? '')) throw error;
-      });
+      await syncNameOf(disk, child, isMade(child));
     }
   } catch (error) {
     for (let child = full; isMade(child); child = path.dirname(child)) {
@@ -105,22 +101,54 @@ export async function makeDirDurably(disk: Disk, dir: string): Promise<void> {
     }
     throw error;
   }
+  return made !== undefined;
+}
+
+async function syncNameOf(disk: Disk, dir: string, isMade: boolean): Promise<void> {
+  await disk.syncDir(path.dirname(dir)).catch((error) => {
+    if (isMade || !NOT_OURS.includes(codeOf(error) ?? '')) throw error;
+  });
+}
+
+/** A name that nobody else gives. */
+function asideOf(dir: string): string {
+  return `${dir}.engram-wal.tmp`;
 }
 
 /**
- * Of an empty directory, as it is: moved aside and back. One that cannot be moved is not ours. The
- * name aside is one that nobody else gives: where it stood for a link to the directory, a file of
- * that name would be replaced.
+ * An empty data directory may be of a process that was killed before it could take it away, for an
+ * fsync of its name had failed: the name is made anew, of the directory as it is, which is moved
+ * aside and back. (Of its parents nobody can tell: they are not ours, and keep theirs.) Its holder
+ * alone does so: nobody else begins in it meanwhile. One that cannot be moved is not ours; nor is
+ * the name of a link, which stays. Rejects Io, Locked.
+ * @param isEmpty by what stands in a directory that is held
  */
-async function nameAnew(disk: Disk, dir: string): Promise<void> {
-  const aside = `${dir}.engram-wal.tmp`;
-  const isMoved = await disk.rename(dir, aside).then(
+export async function nameAnew(
+  disk: Disk,
+  dir: string,
+  isEmpty: (names: readonly string[]) => boolean,
+): Promise<void> {
+  if (!isEmpty(await disk.list(dir))) return;
+  const aside = asideOf(dir);
+  const moved = disk.makeDir(dir).then(() => disk.rename(dir, aside));
+  const isMoved = await moved.then(
     () => true,
     () => false,
   );
   if (!isMoved) return;
-  // Where another process has made it meanwhile, and begun, that one stays.
-  await disk.rename(aside, dir).catch(() => disk.removeDir(aside));
+  await disk.rename(aside, dir).catch((cause) => {
+    // Another process, which waits for the lock, has put it back.
+    if (codeOf(cause) === 'ENOENT') return;
+    // An empty one would have gone for ours.
+    throw failure('Locked', `another process has made ${dir} meanwhile, and begun`, { cause });
+  });
+  await syncNameOf(disk, dir, false);
+}
+
+/** Where a process was killed while it had moved the directory aside: it is where it belongs. */
+export async function putBack(disk: Disk, dir: string): Promise<void> {
+  if ((await disk.identity?.(dir)) !== undefined) return;
+  await disk.rename(asideOf(dir), dir).catch(() => undefined);
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one, whole. */

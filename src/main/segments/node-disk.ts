@@ -18,6 +18,9 @@ const FLAGS = {
 /** The longest wait for a free file descriptor, of waits that double from 10 ms on. */
 const OPEN_RETRY_MS = 1_000;
 
+/** A directory that takes its name anew is back by then. */
+const MOVED_MS = 20;
+
 type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
 export function call<T>(what: string, start: (done: Callback<T>) => void): Promise<T> {
@@ -133,6 +136,8 @@ async function makeDirs(dir: string, links: 'followed' | 'refused'): Promise<str
   try {
     return await make();
   } catch (error) {
+    // It was there, and whoever holds it had moved it aside when it was looked at.
+    if (codeOf(error) === 'EEXIST' && !lookAt(dir, { throwIfNoEntry: false })) return await make();
     const parent = path.dirname(dir);
     if (codeOf(error) !== 'ENOENT' || parent === dir) throw error;
     const first = await makeDirs(parent, 'followed');
@@ -143,7 +148,16 @@ async function makeDirs(dir: string, links: 'followed' | 'refused'): Promise<str
 
 /** The real disk. */
 export const nodeDisk: Disk = {
-  lock: async (dir) => lockDirectory(dir),
+  async lock(dir) {
+    try {
+      return lockDirectory(dir);
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error;
+      // Whoever holds it has moved it aside: for a moment.
+      await new Promise((resolve) => setTimeout(resolve, MOVED_MS));
+      return lockDirectory(dir);
+    }
+  },
   async open(file, how) {
     const open = (): Promise<number> =>
       call(`open of ${file}`, (cb) => fs.open(file, FLAGS[how], 0o600, cb));

@@ -1,0 +1,118 @@
+/**
+ * An empty data directory takes its name anew: two that open it at once, and one that is killed in
+ * the middle of that. Nothing of anybody else's goes, and one of them opens it (rows 25, 102).
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import type { Node } from '#src/main/index.js';
+import { openNodeOn } from '#src/main/node/open-node.js';
+import { type Disk, ioError } from '#src/main/segments/disk.js';
+import { nodeDisk } from '#src/main/segments/node-disk.js';
+import { EachTest, SMALL } from '../support/cluster.js';
+
+const each = new EachTest();
+
+function openOn(dataDir: string, disk: Disk = nodeDisk): Promise<Node> {
+  return openNodeOn(disk, { ...SMALL, dataDir, nodeId: 'a', lead: true });
+}
+
+/** An empty directory, as somebody has made it. */
+function emptyDirectory(name = 'data'): string {
+  const dir = path.join(each.folder, name);
+  fs.mkdirSync(dir, { recursive: true });
+  return dir;
+}
+
+/** Of a process that dies once it has moved a directory. */
+function dying(): { disk: Disk; hasMoved: () => boolean } {
+  let isDead = false;
+  const gone = async (): Promise<never> => {
+    throw ioError('a call of a process that was killed', new Error('SIGKILL'));
+  };
+  const rename: Disk['rename'] = async (from, to) => {
+    if (isDead) return await gone();
+    const isDirectory = fs.statSync(from).isDirectory();
+    await nodeDisk.rename(from, to);
+    isDead = isDirectory;
+    if (isDead) await gone();
+  };
+  const alive: Disk = { ...nodeDisk, rename };
+  const disk = new Proxy(alive, {
+    get: (target, name: keyof Disk) => (isDead ? gone : target[name]),
+  });
+  return { disk, hasMoved: () => isDead };
+}
+
+test('FAULT-25 of two at once one opens it, the other one is told that it is in use', async () => {
+  for (let round = 0; round < 20; round++) {
+    const dir = emptyDirectory(`round-${round}`);
+    const opened = await Promise.allSettled([openOn(dir), openOn(dir)]);
+    const nodes = opened.flatMap((o) => (o.status === 'fulfilled' ? [o.value] : []));
+    const refused = opened.flatMap((o) => (o.status === 'rejected' ? [o.reason.code] : []));
+    expect(refused).toEqual(['Locked']);
+    await (await nodes[0]!.openSpace('s')).append(1, Buffer.from('x'));
+    await nodes[0]!.close();
+    expect(fs.readdirSync(each.folder)).toEqual([`round-${round}`]);
+    fs.rmSync(dir, { recursive: true });
+  }
+});
+
+test('one that is killed while it names it anew takes nothing with it', async () => {
+  const dir = emptyDirectory();
+  const { disk, hasMoved } = dying();
+  let goOn = (): void => undefined;
+  const goesOn = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  let looked = (): void => undefined;
+  const hasLooked = new Promise<void>((resolve) => {
+    looked = resolve;
+  });
+  // It has seen that the directory is empty, and is not heard of for a while.
+  const list: Disk['list'] = async (of) => {
+    const names = await nodeDisk.list(of);
+    looked();
+    await goesOn;
+    return names;
+  };
+  const slow = openOn(
+    dir,
+    new Proxy(disk, {
+      get: (target, name: keyof Disk) => (name === 'list' && !hasMoved() ? list : target[name]),
+    }),
+  );
+  const died = slow.catch((error) => error.message);
+  await hasLooked;
+  const other = await openOn(dir).catch(() => undefined);
+  const space = await other?.openSpace('s');
+  await space?.append(1, Buffer.from('x'));
+  goOn();
+  expect(await died).toContain('killed');
+  await other?.close().catch(() => undefined);
+  const again = await openOn(dir);
+  each.finally(() => again.close());
+  expect(again.status().spaces.map((s) => s.name)).toEqual(space ? ['s'] : []);
+  expect(fs.readdirSync(each.folder)).toEqual(['data']);
+});
+
+test('it is the same directory afterwards, and a link stays one', async () => {
+  const dir = emptyDirectory();
+  const link = path.join(each.folder, 'link');
+  fs.symlinkSync(emptyDirectory('real'), link);
+  fs.chmodSync(dir, 0o750);
+  const { ino } = fs.statSync(dir);
+  for (const name of [dir, link]) {
+    const { disk, hasMoved } = dying();
+    const node = await openOn(name, disk).catch(() => undefined);
+    await node?.close().catch(() => undefined);
+    expect(hasMoved()).toBe(name === dir);
+    await (await openOn(name)).close();
+  }
+  expect(fs.statSync(dir)).toMatchObject({
+    ino,
+    mode: expect.toSatisfy((m) => (m & 0o777) === 0o750),
+  });
+  expect(fs.lstatSync(link).isSymbolicLink()).toBe(true);
+  expect(fs.readdirSync(each.folder).sort()).toEqual(['data', 'link', 'real']);
+});

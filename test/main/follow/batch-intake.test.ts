@@ -1,114 +1,15 @@
 /** What a replica makes of batches of several spaces: run by run what it makes of ordinary ones. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { BatchIntake } from '#src/main/follow/batch-intake.js';
-import type { ReceiverHost } from '#src/main/follow/host.js';
-import type { SpaceState } from '#src/main/log/space-table.js';
-import type { ReceivedRuns } from '#src/main/log/write/received-runs.js';
-import { idWords, type SpaceIdWords } from '#src/shared/bytes.js';
+import { idWords } from '#src/shared/bytes.js';
 import { FRAME_HEADER_BYTES } from '#src/shared/limits.js';
-import { Receiver } from '#src/shared/link/receiver.js';
-import { readSequence, readSpaceIdWord } from '#src/shared/log/entry.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
-import type { SpaceFacts } from '#src/shared/log/space-facts.js';
 import { idOf } from '#src/shared/names.js';
-import { FEATURE_MIXED } from '#src/shared/wire/batch.js';
 import { FrameBuilder } from '#src/shared/wire/batches/frame-builder.js';
 import { codecOf, featureOf } from '#src/shared/wire/compression.js';
-import type { PlainFrame } from '#src/shared/wire/protocol.js';
 import { entriesOf } from '../../support/batches.js';
+import { EPOCH, NAMES, Replica } from '../../support/intake.js';
 import { batchFrame, type MixedRun, mixedFrame, PRIMARY } from '../../support/wire-client.js';
-
-const NAMES = ['a', 'b', 'c', 'd'];
-const EPOCH = 2;
-
-type SeenFacts = Pick<SpaceFacts, 'epochSeen'>;
-
-/** A replica that follows NAMES in EPOCH, each with `had` entries, and has room as it is told. */
-class Replica {
-  readonly receiver = new Receiver(0, 10_000);
-  readonly sent: PlainFrame[] = [];
-  readonly heard: string[] = [];
-  readonly fenced: string[] = [];
-  /** Space and sequence of each entry that was staged; how many in each call. */
-  readonly staged: string[] = [];
-  readonly calls: number[] = [];
-  readonly intake: BatchIntake;
-  readonly spaces: { slot: number; words: SpaceIdWords; name: string; facts: SeenFacts }[];
-  /** Calls that find no room before each one that does. */
-  refusals = 0;
-  #refused = 0;
-
-  constructor(had = 0, groupBytes = 100_000, features = FEATURE_MIXED) {
-    this.spaces = ['', ...NAMES].map((name, slot) => {
-      const words = idWords(slot === 0 ? NODE_SPACE_ID : idOf(name));
-      return { slot, words, name, facts: { epochSeen: EPOCH } };
-    });
-    for (const [i, _] of NAMES.entries()) {
-      const position = { epoch: EPOCH, sequence: had, headerCrc: 0 };
-      const row = { handle: 10 + i, answer: 'follows', epochSeen: EPOCH, position, applied: 0 };
-      this.receiver.follow(1 + i, row as never, EPOCH);
-      this.receiver.verdict({ handle: 10 + i, verdict: 'continue', next: had + 1 });
-    }
-    const wal = {
-      groupBytes,
-      isCrowded: false,
-      stageReceived: (bytes: Uint8Array, runs: ReceivedRuns) => this.#stage(bytes, runs),
-      whenRoom: async (retry: () => boolean) => {
-        while (!retry());
-      },
-    };
-    const host = {
-      wal,
-      maxEntryBytes: 1_024,
-      maxFrameBytes: 100_000,
-      spaceByWords: (words: SpaceIdWords) =>
-        this.spaces.find((space) => space.words.every((word, i) => word === words[i])),
-      slotAt: (view: DataView, at: number) =>
-        this.spaces.find((s) =>
-          s.words.every((word, i) => word === view.getUint32(at + 4 * i, true)),
-        )?.slot ?? -1,
-      epochSeen: (slot: number) => this.spaces.find((s) => s.slot === slot)!.facts.epochSeen,
-      heard: (space: SpaceState, epoch: number) => this.heard.push(`${space.slot} ${epoch}`),
-    };
-    this.intake = new BatchIntake(host as unknown as ReceiverHost, this.receiver, {
-      send: (frame) => this.sent.push(frame),
-      duplicate: () => undefined,
-      fence: (space) => this.fenced.push(`${space.slot}`),
-      isEnded: () => false,
-    });
-    this.intake.features = features;
-  }
-
-  #stage(bytes: Uint8Array, runs: ReceivedRuns): boolean {
-    if (this.#refused++ < this.refusals) return false;
-    this.#refused = 0;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    let at = 0;
-    for (let run = 0; run < runs.length; run++) {
-      const space = this.spaces[runs.slot(run)]!;
-      const end = at + runs.bytesOf(run);
-      for (let n = 0; n < runs.count(run); n++) {
-        expect(readSequence(view, at)).toBe(runs.first(run) + n);
-        expect(readSpaceIdWord(view, at, 0)).toBe(space.words[0]);
-        this.staged.push(`${space.name}${runs.first(run) + n}`);
-        at += 64 + view.getUint32(at + 24, true);
-      }
-      expect(at).toBe(end);
-    }
-    expect(at).toBe(bytes.length);
-    this.calls.push(runs.length);
-    return true;
-  }
-
-  async take(...frames: Uint8Array[]): Promise<void> {
-    for (const frame of frames) await this.intake.take(frame.subarray(FRAME_HEADER_BYTES));
-  }
-
-  nacks(): string[] {
-    return this.sent.map((f) => (f.kind === 'nack' ? `${f.handle} expects ${f.expected}` : f.kind));
-  }
-}
 
 /** `a1-3`: entries 1 to 3 of space a. */
 function run(text: string, epoch = EPOCH): MixedRun {

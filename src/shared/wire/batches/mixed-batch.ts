@@ -114,11 +114,10 @@ export class BatchRuns {
     this.entryCount = 0;
     this.holdsMembers = false;
     do {
-      const known = this.entryCount === 0 ? 0 : this.startSequence + this.entryCount;
       const isSound = this.#isSoundAt(at);
       const size = isSound
         ? readPayloadSize(view, at)
-        : checkEntry(bytes, view, at, this.#end, this.#maxEntryBytes, known);
+        : checkEntry(bytes, view, at, this.#end, this.#maxEntryBytes, this.#calledAt(at));
       if (this.entryCount === 0) {
         for (let i = 0; i < 4; i++) words[i] = readSpaceIdWord(view, at, i);
         this.startSequence = readSequence(view, at);
@@ -130,7 +129,9 @@ export class BatchRuns {
       at += ENTRY_HEADER_BYTES + size;
     } while (this.#left > 0 && this.#goesOn(at));
     if (!isSequences(this.startSequence, this.entryCount)) {
-      throw invalid(`entries that begin at ${this.startSequence}`);
+      // The first of them that cannot be, wherever the run is said to begin.
+      const first = this.startSequence;
+      throw invalid(`an entry ${first < 1 ? first : Math.max(first, Number.MAX_SAFE_INTEGER)}`);
     }
     this.end = at;
     return true;
@@ -145,6 +146,11 @@ export class BatchRuns {
     if (isSound) this.#soundTo = at + kernel.bytes;
     else this.#oddAt = at;
     return isSound;
+  }
+
+  /** What the entry calls itself, right or wrong: whoever looks at it names it so. */
+  #calledAt(at: number): Sequence {
+    return at + ENTRY_HEADER_BYTES > this.#end ? 0 : readSequence(this.view, at);
   }
 
   /** The entry at `at` is of this run, by a header that was not checked yet. */

@@ -329,10 +329,15 @@ describe('the threads and clocks of a primary', () => {
   test('FAULT-76 a shipper that dies is started again; three deaths are a fault', async () => {
     const b = await start('b', { listen: LISTEN });
     const threads: ShipperThread[] = [];
+    const connections: number[] = [];
     const platform: Platform = {
       ...nodePlatform,
       startShipper: (facts, hooks) => {
-        const thread = nodePlatform.startShipper(facts, hooks);
+        const message: typeof hooks.message = (told) => {
+          if (told.kind === 'welcomed') connections.push(told.connection);
+          hooks.message(told);
+        };
+        const thread = nodePlatform.startShipper(facts, { ...hooks, message });
         threads.push(thread);
         return thread;
       },
@@ -351,6 +356,8 @@ describe('the threads and clocks of a primary', () => {
     }
     await until('it counts as broken', () => a.status().replicas[0]!.state === 'failed');
     expect(space.status().replicas[0]).toMatchObject({ status: 'failed', ackedSequence: 5 });
+    // What main answers a thread that has died since is for no connection of the next one.
+    expect(new Set(connections).size).toBe(connections.length);
   });
 
   test('FAULT-75 a primary whose event loop is blocked is called stalled, not dead', async () => {

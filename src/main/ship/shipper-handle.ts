@@ -97,7 +97,8 @@ export class ShipperHandle {
     lastSuccess: undefined,
   };
   readonly #threads: ShipperThreads;
-  #start: ShipperStart;
+  #start: Omit<ShipperStart, 'life'>;
+  #lives = 0;
   readonly #hooks: ShipperHooks;
   readonly #spaces = new Map<number, ShippedSpace>();
   /** Of them, those that its thread is told of at the end of this turn. */
@@ -128,7 +129,7 @@ export class ShipperHandle {
   /** @param isEager it dials before there is anything to ship */
   constructor(
     threads: ShipperThreads,
-    start: ShipperStart,
+    start: Omit<ShipperStart, 'life'>,
     isEager: boolean,
     watch: PairWatch,
     hooks: ShipperHooks,
@@ -322,7 +323,8 @@ export class ShipperHandle {
 
   #run(): void {
     this.#ended = new Promise((ended) => {
-      this.#thread = this.#threads.startShipper(this.#start, {
+      const start = { ...this.#start, life: ++this.#lives };
+      this.#thread = this.#threads.startShipper(start, {
         message: (message) => this.#message(message),
         exit: (reason = 'it ended by itself') => {
           this.#thread = undefined;

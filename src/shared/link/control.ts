@@ -16,6 +16,8 @@ export interface ShipperStart {
   /** For metrics; they outlive the thread. */
   readonly counters: SharedArrayBuffer;
   readonly replica: Member;
+  /** How many threads there were for this replica, itself included. */
+  readonly life: number;
   readonly clusterId: string;
   readonly nodeId: string;
   /** 16 bytes, hex: the primary_node_id of batches. */

@@ -56,6 +56,8 @@ import type { ShipperWorld } from './world.js';
 const TICK_MS = 50;
 /** For a peer to read why. */
 const BYE_MS = 1_000;
+/** More than one thread ever makes. */
+const CONNECTIONS_MAX = 2 ** 32;
 
 export class Shipper {
   readonly #start: ShipperStart;
@@ -71,8 +73,8 @@ export class Shipper {
   readonly #handshake: Handshake;
   readonly #vitals: Vitals;
   readonly #introductions: Introductions;
-  /** Grows with each dial: what belongs to an older connection is told apart by it. */
-  #connection = 0;
+  /** Grows with each dial: what belongs to an older one, of a life before, too, is told apart. */
+  #connection: number;
   #socket: ByteSocket | undefined;
   readonly #assembler = new FrameAssembler(HELLO_FRAME_MAX_BYTES);
   readonly #questions = new Questions(
@@ -85,6 +87,7 @@ export class Shipper {
 
   constructor(start: ShipperStart, world: ShipperWorld) {
     this.#start = start;
+    this.#connection = start.life * CONNECTIONS_MAX;
     this.#world = world;
     this.#memory = new NodeMemory(start.memory);
     this.#progress = new ReplicaProgress(start.progress);

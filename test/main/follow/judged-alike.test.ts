@@ -9,7 +9,7 @@ import { crc32c } from '#src/shared/crc.js';
 import { EngramError, failure } from '#src/shared/errors.js';
 import { BATCH_HEADER_BYTES, BATCH_MAX_ENTRIES, ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
 import type { Receiver } from '#src/shared/link/receiver.js';
-import { readPayloadSize, sealLocal, stageHeader } from '#src/shared/log/entry.js';
+import { sealLocal, stageHeader } from '#src/shared/log/entry.js';
 import { NODE_SPACE_ID } from '#src/shared/log/node-record.js';
 import { encodeMembers, MEMBERS_ENTRY } from '#src/shared/members/members.js';
 import { idOf } from '#src/shared/names.js';

@@ -34,8 +34,10 @@ export class Replica {
   /** Calls that find no room before each one that does. */
   refusals = 0;
   #refused = 0;
+  readonly #groupBytes: number;
 
   constructor(had = 0, groupBytes = 100_000, features = FEATURE_MIXED) {
+    this.#groupBytes = groupBytes;
     this.spaces = ['', ...NAMES].map((name, slot) => {
       const words = idWords(slot === 0 ? NODE_SPACE_ID : idOf(name));
       return { slot, words, name, facts: { epochSeen: EPOCH } };
@@ -94,6 +96,7 @@ export class Replica {
       expect(at).toBe(end);
     }
     expect(at).toBe(bytes.length);
+    expect(at).toBeLessThanOrEqual(this.#groupBytes);
     this.calls.push(runs.length);
     return true;
   }

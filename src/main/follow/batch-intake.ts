@@ -267,7 +267,7 @@ export class BatchIntake {
       if (epoch !== host.epochSeen(slot) || !receiver.takeNext(slot, epoch, sequence)) break;
       if (pending.length === 0) {
         this.#pendingFrom = at;
-        this.#pendingLeft = runs.left - (entry - first);
+        this.#pendingLeft = runs.left;
       }
       pending.addNext(slot, sequence, bytes);
     }

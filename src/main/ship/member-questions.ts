@@ -61,6 +61,13 @@ export class MemberQuestions {
     this.#all.delete(shipper);
   }
 
+  /** Its thread has died, and with it the link and what was asked over it: that is asked again. */
+  lost(shipper: ShipperHandle): void {
+    const { judged, asked } = this.#of(shipper);
+    judged.clear();
+    for (const answered of asked.values()) answered(undefined);
+  }
+
   answered(shipper: ShipperHandle, id: string, answer: AnswerRow['answer']): void {
     const known = answer?.known && { replicaId: shipper.replica.nodeId, ...answer };
     this.#of(shipper).asked.get(id)?.(known || (answer && 'unknown'));

@@ -169,6 +169,7 @@ export class Replication {
       {
         message: (from, message) => this.#message(from, message),
         lost: (from, reason) => {
+          this.questions.lost(from);
           this.#pin(from, undefined);
           this.snapshots.unlinked(from.replica.nodeId);
           this.#hooks.lost(from, reason);

@@ -1,0 +1,77 @@
+/** What a primary asks members, while the threads that it asks them over come and go. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { ShipperThreads } from '#src/main/runtime/machine.js';
+import { MemberQuestions } from '#src/main/ship/member-questions.js';
+import { ShipperHandle } from '#src/main/ship/shipper-handle.js';
+import type { FromShipper, LinkState, ShipperStart, ToShipper } from '#src/shared/link/control.js';
+import { allocateProgress } from '#src/shared/memory/progress.js';
+
+interface Thread {
+  readonly asked: string[];
+  readonly hooks: { message(message: FromShipper): void; exit(reason?: string): void };
+}
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** Questions over one link, whose threads answer nothing by themselves. */
+function world(): { questions: MemberQuestions; handle: ShipperHandle; threads: Thread[] } {
+  const threads: Thread[] = [];
+  const startShipper = (_: ShipperStart, hooks: Thread['hooks']) => {
+    const asked: string[] = [];
+    threads.push({ asked, hooks });
+    const post = (message: ToShipper): void => {
+      if (message.kind === 'ask') asked.push(...message.spaces.map(({ id }) => id));
+    };
+    return { post, terminate: () => hooks.exit() };
+  };
+  const replica = { nodeId: 'b', host: 'host', port: 1 };
+  const questions = new MemberQuestions(() => [handle]);
+  const handle: ShipperHandle = new ShipperHandle(
+    { startShipper } as unknown as ShipperThreads,
+    { progress: allocateProgress(4), replica, maxRetries: 3 } as unknown as ShipperStart,
+    true,
+    { follow: () => undefined } as never,
+    {
+      message: (from, message) => {
+        if (message.kind !== 'answers') return;
+        for (const { id, answer } of message.rows) questions.answered(from, id, answer);
+      },
+      lost: (from) => questions.lost(from),
+    },
+  );
+  return { questions, handle, threads };
+}
+
+function tell({ hooks }: Thread, state: LinkState): void {
+  const facts = { reason: '', failures: 0, fatal: undefined, checksumFailures: 0 };
+  hooks.message({ kind: 'state', state, ...facts });
+}
+
+test('a thread that dies with a question takes no answer with it: the next one asks', async () => {
+  const { questions, threads } = world();
+  tell(threads[0]!, 'streaming');
+  const asked = questions.ask('1f', 'space', ['b'], 5_000);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(threads[0]!.asked).toEqual(['1f']);
+  threads[0]!.hooks.exit('it was killed');
+  await vi.advanceTimersByTimeAsync(1_500);
+  expect(threads.length).toBe(2);
+  tell(threads[1]!, 'streaming');
+  await vi.advanceTimersByTimeAsync(200);
+  expect(threads[1]!.asked).toEqual(['1f']);
+  const answer = { known: true, epoch: 3, primary: 'c' };
+  threads[1]!.hooks.message({ kind: 'answers', rows: [{ id: '1f', answer }] });
+  expect(await asked).toMatchObject({ known: [{ replicaId: 'b', epoch: 3 }], silent: [] });
+});
+
+test('a link whose thread has died is one on which nothing was judged', async () => {
+  const { questions, handle, threads } = world();
+  tell(threads[0]!, 'streaming');
+  const space = { slot: 1, replicas: ['b'] } as never;
+  questions.judgedBy(handle).add(space);
+  const woken = questions.judgedBy(handle).next(space);
+  threads[0]!.hooks.exit('it was killed');
+  await woken;
+  expect(questions.judgedBy(handle).has(space)).toBe(false);
+});

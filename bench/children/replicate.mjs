@@ -1,11 +1,8 @@
 /** A primary at full rate: until both replicas have flushed the last entry. */
 import { openNode } from '#src/main/index.js';
 import { cpuSeconds, randomPayload, runJob, sleep, textPayloads, whenStreaming } from './child.mjs';
-import { drive } from './drive.mjs';
+import { drive, entriesOf, warmUp } from './drive.mjs';
 
-const ENTRY_HEADER_BYTES = 64;
-/** How long before the clock starts: threads are up, hot code is compiled. */
-const WARM_UP_MS = 1_000;
 /** How many payloads of text there are, before they come again. */
 const TEXTS = 4_096;
 
@@ -17,16 +14,13 @@ await runJob(async (job) => {
     await whenStreaming(space, replicas);
     const { payloadBytes } = job;
     const payloads = job.isText ? textPayloads(payloadBytes, TEXTS) : [randomPayload(payloadBytes)];
-    const entryBytes = ENTRY_HEADER_BYTES + payloadBytes;
-    const most = Math.floor(job.maxBytes / entryBytes);
-    const lead = Math.ceil(job.leadBytes / entryBytes);
-    const warm = await drive(space, payloads, job.burst, lead, WARM_UP_MS, Math.floor(most / 8));
-    await space.flushed(warm, { replicas, timeoutMs: 120_000 });
+    const { most, lead } = entriesOf(job);
+    const warm = await warmUp(space, payloads, job, replicas);
 
     process.send({ kind: 'mark' });
     const cpu = process.cpuUsage();
     const start = performance.now();
-    const last = await drive(space, payloads, job.burst, lead, job.seconds * 1000, most);
+    const last = await drive(space, payloads, job.burst, lead, job.seconds * 1000, most, replicas);
     await space.flushed(last, { timeoutMs: 120_000 });
     const durableMs = performance.now() - start;
     await space.flushed(last, { replicas, timeoutMs: 120_000 });

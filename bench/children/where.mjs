@@ -1,7 +1,7 @@
 /** A primary at full rate or at an offered one, whose threads are watched (threads.cjs). */
 import { openNode } from '#src/main/index.js';
 import { randomPayload, runJob, sleep, whenStreaming } from './child.mjs';
-import { drive } from './drive.mjs';
+import { drive, entriesOf, warmUp } from './drive.mjs';
 
 const TYPE = 1;
 const TICK_MS = 1;
@@ -16,7 +16,8 @@ await runJob(async (job) => {
     await whenStreaming(space, replicas);
     const payload = randomPayload(job.payloadBytes);
     const load = job.rate ? offered : full;
-    await load(space, payload, job, WARM_UP_MS, replicas);
+    if (job.rate) await offered(space, payload, job, WARM_UP_MS, replicas);
+    else await warmUp(space, [payload], job, replicas);
     process.send({ kind: 'mark' });
     globalThis.benchThreads?.mark();
     // strace takes its time to attach; what it counts until then is little.
@@ -37,9 +38,8 @@ await runJob(async (job) => {
 
 async function full(space, payload, job, ms, replicas) {
   const before = space.status().lastSequence;
-  const lead = Math.ceil(job.leadBytes / (64 + payload.length));
-  const most = Math.floor(job.maxBytes / (64 + payload.length));
-  const last = await drive(space, [payload], job.burst, lead, ms, most);
+  const { most, lead } = entriesOf(job);
+  const last = await drive(space, [payload], job.burst, lead, ms, most, replicas);
   await space.flushed(last, { replicas, timeoutMs: 60_000 });
   return { entries: last - before, samples: [] };
 }

@@ -5,12 +5,13 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { cpuSeconds, randomPayload, runJob, sleep, turn } from '../child.mjs';
+import { entriesOf, WARM_UP } from '../drive.mjs';
 import { Samples } from '../samples.mjs';
 import { Bare } from './bare.mjs';
 import { openFiles } from './group.mjs';
-import { HEADER_BYTES, WORD } from './pipeline.mjs';
+import { WORD } from './pipeline.mjs';
 
-const WARM_UP_MS = { full: 1_000, offered: 2_000 };
+const WARM_UP_MS = 2_000;
 const TICK_MS = 1;
 
 await runJob(async (job) => {
@@ -46,10 +47,11 @@ await runJob(async (job) => {
 
 async function full(bare, job) {
   const payload = randomPayload(job.payloadBytes);
-  const entryBytes = HEADER_BYTES + job.payloadBytes;
-  const most = Math.floor(job.maxBytes / entryBytes);
-  const lead = Math.ceil(job.leadBytes / entryBytes);
-  const warm = await drive(bare, payload, job.burst, lead, WARM_UP_MS.full, Math.floor(most / 8));
+  const { most, lead, warmUpBurst, warmUpLead } = entriesOf(job);
+  const small = most * WARM_UP.share;
+  await drive(bare, payload, warmUpBurst, warmUpLead, WARM_UP.ms, small);
+  const full = small + most * WARM_UP.fullShare;
+  const warm = await drive(bare, payload, job.burst, lead, WARM_UP.fullMs, full);
   await bare.until(() => bare.acked >= warm);
   process.send({ kind: 'mark' });
   globalThis.benchThreads?.mark();
@@ -103,7 +105,7 @@ function usedSince(cpu, entries) {
 
 async function offered(bare, job) {
   const payload = randomPayload(job.payloadBytes);
-  await offer(bare, payload, job.rate, WARM_UP_MS.offered);
+  await offer(bare, payload, job.rate, WARM_UP_MS);
   process.send({ kind: 'mark' });
   const figures = await offer(bare, payload, job.rate, job.seconds * 1000);
   return { ...figures, lastSequence: bare.groups.next - 1 };

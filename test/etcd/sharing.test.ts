@@ -56,3 +56,31 @@ test('a drained node leads nothing; started again it gets its share', {
     expect(found).toHaveLength(1);
   }
 });
+
+test('a drain that etcd was not asked for, or did not answer, is none later', async () => {
+  const etcd = await EtcdServer.start(path.join(each.folder));
+  each.finally(() => etcd.kill());
+  const given = { kind: 'etcd', endpoints: [etcd.endpoint], ttlMs: 2_000 } as const;
+  const coordinator = { ...given, autoRebalance: false };
+  const start = async (id: string): Promise<Node> =>
+    each.start(id, { listen: { host: '127.0.0.1', port: await freePort() }, coordinator });
+  const [a, b] = [await start('a'), await start('b')];
+  await a.openSpace('s');
+  await b.openSpace('s');
+  const leads = (node: Node) => () => ledBy(node) === 1;
+  await until('one leads', () => leads(a)() || leads(b)());
+  etcd.pause();
+  const told = (error: { code: string }): string => error.code;
+  expect(await a.drain().catch(told)).toBe('CoordinatorUnavailable');
+  expect(await a.drain().catch(told)).toBe('CoordinatorUnavailable');
+  etcd.resume();
+  const ack = { replicas: 1, timeoutMs: 20_000 };
+  await until('one leads again', () => leads(a)() || leads(b)(), 30_000);
+  if (leads(a)()) {
+    await a.space('s').append(1, Buffer.from('x'), { ack });
+    await a.switchover('s', 'b', { timeoutMs: 20_000 });
+    await until('b leads', leads(b));
+  }
+  await b.space('s').append(1, Buffer.from('x'), { ack });
+  expect(await b.drain()).toEqual({ handed: { a: 1 }, led: 0, kept: [] });
+});

@@ -140,11 +140,11 @@ export function affinity(space: string, nodeId: string): number {
  */
 export function candidates(row: SpaceRow, living: LivingNodes): string[] {
   const first = row.epoch === 0 ? row.nodeIds[0] : row.released ? undefined : row.leader?.nodeId;
-  const rank = (id: string): number =>
-    living.get(id)!.isDrained ? Infinity : id === first ? -1 : affinity(row.name, id);
+  const rank = (id: string): number => (id === first ? -1 : affinity(row.name, id));
+  const isDrained = (id: string): number => Number(living.get(id)!.isDrained);
   return row.nodeIds
     .filter((id) => living.has(id))
-    .sort((a, b) => (rank(a) === rank(b) ? (a < b ? -1 : 1) : rank(a) - rank(b)));
+    .sort((a, b) => isDrained(a) - isDrained(b) || rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
 /** How many spaces a node leads beyond what it would if it gave to whoever leads least. */

@@ -103,6 +103,10 @@ describe('who goes first', () => {
     nodes.set('a', { ...nodes.get('a')!, isDrained: true });
     expect(candidates(row(), nodes).at(-1)).toBe('a');
     expect(candidates(row(), new Map([...nodes].slice(0, 1)))).toEqual(['a']);
+    // Of several that are drained the one that led last goes first, as ever.
+    const drained = [...nodes].map(([id, node]) => [id, { ...node, isDrained: true }] as const);
+    const led = row({ leader: { nodeId: 'c', session: 'c0' } });
+    expect(candidates(led, new Map(drained))[0]).toBe('c');
     const made = placeSpace('new', 'a', undefined, 2, nodes, new Loads());
     expect([made.length, made.at(-1)]).toEqual([3, 'a']);
     const told = decodeNodeRow('a', 'a1', encodeNodeRow(nodes.get('a')!));

@@ -188,9 +188,8 @@ export class EtcdCoordinator implements Coordinator {
   }
 
   async drain(isDrained: boolean): Promise<void> {
-    this.#own.isDrained = isDrained;
     if (!this.#isAnnounced) throw this.#noLease('drain');
-    await this.#own.write(this.#session.lease!, this.#node!.address!);
+    await this.#own.drain(isDrained, this.#session.lease!, this.#node!.address!);
   }
 
   /** Resolves when the lease is held, or when that has been waited for long enough. */

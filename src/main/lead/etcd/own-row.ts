@@ -9,7 +9,7 @@ export class EtcdOwnRow {
   readonly #place: string;
   readonly #records: EtcdRecords;
   readonly #session: EtcdSession;
-  isDrained = false;
+  #isDrained = false;
 
   /** @param place names where this node's directory is locked, see NodeRow */
   constructor(nodeId: string, place: string, records: EtcdRecords, session: EtcdSession) {
@@ -27,7 +27,7 @@ export class EtcdOwnRow {
   }
 
   #row(session: string, { host, port }: Address): { key: string; value: string } {
-    const [nodeId, place, isDrained] = [this.#nodeId, this.#place, this.isDrained];
+    const [nodeId, place, isDrained] = [this.#nodeId, this.#place, this.#isDrained];
     const key = this.#records.nodeKey(nodeId, session);
     return { key, value: encodeNodeRow({ nodeId, session, host, port, place, isDrained }) };
   }
@@ -42,5 +42,17 @@ export class EtcdOwnRow {
     const { key, value } = this.#row(lease, address);
     const exists = this.#session.view.has(key);
     await this.#session.write([{ key, exists }], [{ key, value, lease }]);
+  }
+
+  /** Where it rejects, nothing has changed: a row that etcd may have taken is written over. */
+  async drain(isDrained: boolean, lease: string, address: Address): Promise<void> {
+    const before = this.#isDrained;
+    this.#isDrained = isDrained;
+    try {
+      await this.write(lease, address);
+    } catch (error) {
+      this.#isDrained = before;
+      throw error;
+    }
   }
 }

@@ -25,6 +25,7 @@ const MEAN_MAX_BYTES = 768;
 const LEAST_ENTRIES = 8;
 
 const TWO_32 = 2 ** 32;
+const NO_ID: SpaceIdWords = [0, 0, 0, 0];
 
 /** Whether so many entries of so many bytes are worth it. */
 export function areSmall(entries: number, bytes: number): boolean {
@@ -68,8 +69,8 @@ export class EntriesKernel {
 
   /**
    * Completes staged entries from `at` on, as `sealLocal` does: at most `most`, none beyond `end`,
-   * none behind the one that reaches `stop`. @param isSummed whether `crc` goes on over them
-   * @returns how many
+   * none behind the one that reaches `stop`. @param id undefined: each has its own already
+   * @param isSummed whether `crc` goes on over them @returns how many
    */
   seal(
     bytes: Uint8Array,
@@ -77,14 +78,14 @@ export class EntriesKernel {
     end: number,
     stop: number,
     most: number,
-    id: SpaceIdWords,
+    id: SpaceIdWords | undefined,
     salt: number,
     lsn: number,
     back: number,
     isSummed: boolean,
   ): number {
     const to = this.#take(bytes, at, end);
-    const [id0, id1, id2, id3] = id;
+    const [id0, id1, id2, id3] = id ?? NO_ID;
     const until = ENTRIES + stop - at;
     const low = lsn % TWO_32;
     const high = Math.floor(lsn / TWO_32);
@@ -100,6 +101,7 @@ export class EntriesKernel {
       back,
       this.crc,
       Number(isSummed),
+      Number(id === undefined),
     ] as const;
     this.bytes = this.#exports.seal(ENTRIES, to, until, ...facts) - ENTRIES;
     this.crc = this.#words[CRC]!;

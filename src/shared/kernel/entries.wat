@@ -200,12 +200,12 @@
 
   ;; Completes the headers of staged entries: payload_crc, space id, header_crc, back, place. Ends
   ;; behind $most entries, at the first that is not all there, and where $stop is reached. $all goes
-  ;; on over them where $sums says so.
+  ;; on over them where $sums says so. Where $keeps says so each has its space id already.
   (func (export "seal")
     (param $at i32) (param $end i32) (param $stop i32) (param $most i32)
     (param $id0 i32) (param $id1 i32) (param $id2 i32) (param $id3 i32)
     (param $salt i32) (param $low i32) (param $high i32) (param $back i32)
-    (param $all i32) (param $sums i32)
+    (param $all i32) (param $sums i32) (param $keeps i32)
     (result i32)
     (local $n i32) (local $next i32) (local $crc i32) (local $bytes i32)
     (local $head i32) (local $tail i32)
@@ -217,10 +217,12 @@
         (br_if $ended (i32.eqz (local.get $next)))
         (i32.store offset=28 align=1 (local.get $at)
           (call $payload_crc (local.get $at) (local.get $next)))
-        (i32.store offset=36 align=1 (local.get $at) (local.get $id0))
-        (i32.store offset=40 align=1 (local.get $at) (local.get $id1))
-        (i32.store offset=44 align=1 (local.get $at) (local.get $id2))
-        (i32.store offset=48 align=1 (local.get $at) (local.get $id3))
+        (if (i32.eqz (local.get $keeps))
+          (then
+            (i32.store offset=36 align=1 (local.get $at) (local.get $id0))
+            (i32.store offset=40 align=1 (local.get $at) (local.get $id1))
+            (i32.store offset=44 align=1 (local.get $at) (local.get $id2))
+            (i32.store offset=48 align=1 (local.get $at) (local.get $id3))))
         (local.set $head (call $head (local.get $at)))
         (local.set $tail (call $tail (local.get $head) (local.get $at)))
         (local.set $crc (i32.xor (local.get $tail) (i32.const -1)))

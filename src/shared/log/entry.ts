@@ -281,6 +281,14 @@ export function readDraftTimeoutMs(view: DataView, offset: number): number {
   return view.getUint32(offset + SEQUENCE + 4, true);
 }
 
+/** Whose entry it is: of what is sealed many at a time, before that. */
+export function putSpaceId(view: DataView, offset: number, id: SpaceIdWords): void {
+  view.setUint32(offset + SPACE_ID, id[0], true);
+  view.setUint32(offset + SPACE_ID + 4, id[1], true);
+  view.setUint32(offset + SPACE_ID + 8, id[2], true);
+  view.setUint32(offset + SPACE_ID + 12, id[3], true);
+}
+
 /** Completes a staged header in place: space id, both CRCs, back and place. */
 export function sealLocal(
   bytes: Uint8Array,
@@ -294,10 +302,7 @@ export function sealLocal(
   const size = view.getUint32(offset + PAYLOAD_SIZE, true);
   const crc = size === 0 ? 0 : crc32cRange(bytes, view, offset + ENTRY_HEADER_BYTES, size);
   view.setUint32(offset + PAYLOAD_CRC, crc, true);
-  view.setUint32(offset + SPACE_ID, id[0], true);
-  view.setUint32(offset + SPACE_ID + 4, id[1], true);
-  view.setUint32(offset + SPACE_ID + 8, id[2], true);
-  view.setUint32(offset + SPACE_ID + 12, id[3], true);
+  putSpaceId(view, offset, id);
   view.setUint32(offset + HEADER_CRC, crc32cHeader(view, offset), true);
   stampPlace(view, offset, salt, lsn, back);
 }

@@ -32,7 +32,7 @@ import {
   type Slab,
 } from '../memory/slab.js';
 import type { Lsn } from '../position.js';
-import { readPayloadSize, sealedCrc, sealLocal, stampPlace } from './entry.js';
+import { putSpaceId, readPayloadSize, sealedCrc, sealLocal, stampPlace } from './entry.js';
 
 /** Of a run that is shorter a shipper sums what it sends: it may go out with others. */
 const SUMMED_FROM_BYTES = 4 * 1024;
@@ -76,7 +76,15 @@ export class Sealer {
     const target = this.#memory.slabs[job.target]!;
     const runs = job.staging === job.target ? job.runs : this.#group(staging, target, job.runs);
     let marks = 0;
-    for (let r = 0; r < runs; r++) marks = this.#finishRun(target, r * RUN_FIELDS, job, marks);
+    for (let r = 0; r < runs; ) {
+      const to = shortRunsFrom(target.runs, r, runs);
+      if (this.#finishShort(target, r, to, job)) {
+        r = to;
+        continue;
+      }
+      const end = Math.max(r + 1, to);
+      for (; r < end; r++) marks = this.#finishRun(target, r * RUN_FIELDS, job, marks);
+    }
     target.marks[marks] = 0;
     target.bytes.fill(0, job.bytes, job.bytes + TRAILER_BYTES);
     return runs;
@@ -120,6 +128,52 @@ export class Sealer {
       made++;
     }
     return made;
+  }
+
+  /**
+   * The runs from `r` up to `to`, all of them short: many entries at a time, whatever their spaces.
+   * @returns false: they are too few, or too long, for that to pay
+   */
+  #finishShort({ bytes, view, runs }: Slab, r: number, to: number, job: SealJob): boolean {
+    if (to - r < 2) return false;
+    const last = (to - 1) * RUN_FIELDS;
+    const begin = runs[r * RUN_FIELDS + RUN_OFFSET]!;
+    const end = runs[last + RUN_OFFSET]! + runs[last + RUN_BYTES]!;
+    let entries = 0;
+    for (let run = r; run < to; run++) entries += runs[run * RUN_FIELDS + RUN_COUNT]!;
+    const kernel = areSmall(entries, end - begin) ? this.#kernelOf() : undefined;
+    if (!kernel) return false;
+    let at = begin;
+    for (let row = r * RUN_FIELDS; row <= last; row += RUN_FIELDS) {
+      const id = this.#memory.spaceId(runs[row + RUN_SLOT]!);
+      const count = runs[row + RUN_COUNT]!;
+      for (let n = 0; n < count; n++) {
+        putSpaceId(view, at, id);
+        runs[row + RUN_LAST] = at;
+        at += ENTRY_HEADER_BYTES + readPayloadSize(view, at);
+      }
+      runs[row + RUN_CRC] = NO_CRC;
+      if (at !== runs[row + RUN_OFFSET]! + runs[row + RUN_BYTES]!) torn(runs, row);
+    }
+    for (at = begin; at < end; at += kernel.bytes) {
+      const lsn = job.startLsn + at;
+      const back = lsn - job.durableLsn;
+      const sealed = kernel.seal(
+        bytes,
+        at,
+        end,
+        end,
+        entries,
+        undefined,
+        job.salt,
+        lsn,
+        back,
+        false,
+      );
+      assert(sealed > 0, 'an entry of a short run that is longer than what is sealed at once');
+      entries -= sealed;
+    }
+    return true;
   }
 
   /** @param marks words of marks so far @returns the same, with those of this run */
@@ -171,10 +225,23 @@ export class Sealer {
     }
     runs[row + RUN_LAST] = last;
     runs[row + RUN_CRC] = isSummed ? crc : NO_CRC;
-    // The text is made only where it is needed: there are as many runs as spaces.
-    if (at !== end) {
-      assert(false, `run of slot ${runs[row + RUN_SLOT]} from ${runs[row + RUN_FIRST]} is torn`);
-    }
+    if (at !== end) torn(runs, row);
     return marked;
   }
+}
+
+/** Where the runs end that are short, were staged here, and stand behind each other from `r` on. */
+function shortRunsFrom(table: Float64Array, r: number, runs: number): number {
+  let to = r;
+  while (to < runs) {
+    const row = to * RUN_FIELDS;
+    if (table[row + RUN_RECEIVED] === 1 || table[row + RUN_BYTES]! >= SUMMED_FROM_BYTES) break;
+    to++;
+  }
+  return to;
+}
+
+/** The text is made only where it is needed: there are as many runs as spaces. */
+function torn(runs: Float64Array, row: number): never {
+  assert(false, `run of slot ${runs[row + RUN_SLOT]} from ${runs[row + RUN_FIRST]} is torn`);
 }

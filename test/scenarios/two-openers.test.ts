@@ -10,6 +10,8 @@ import { openNodeOn } from '#src/main/node/open-node.js';
 import { type Disk, ioError } from '#src/main/segments/disk.js';
 import { nodeDisk } from '#src/main/segments/node-disk.js';
 import { EachTest, SMALL } from '../support/cluster.js';
+import { openFake } from '../support/fake-cluster.js';
+import { FakeDisk } from '../support/fake-disk.js';
 
 const each = new EachTest();
 
@@ -115,4 +117,36 @@ test('it is the same directory afterwards, and a link stays one', async () => {
   });
   expect(fs.lstatSync(link).isSymbolicLink()).toBe(true);
   expect(fs.readdirSync(each.folder).sort()).toEqual(['data', 'link', 'real']);
+});
+
+test.each([
+  'SIGKILL',
+  'power loss',
+])('FAULT-16 %s at each call of its first opening', async (how) => {
+  const live = async (disk: FakeDisk): Promise<boolean> => {
+    const node = await openFake(disk).catch(() => undefined);
+    const space = await node?.openSpace('s').catch(() => undefined);
+    const appended = await space?.append(1, Buffer.from('x')).catch(() => undefined);
+    await node?.close().catch(() => undefined);
+    return appended !== undefined;
+  };
+  // Behind that it is as any other: every-call.test.ts goes through it.
+  for (let n = 1; n <= 16; n++) {
+    const disk = new FakeDisk(() => 0);
+    await disk.mount().makeDir('/data');
+    await disk.mount().syncDir('/');
+    disk.inject(undefined);
+    const end = (): void => (how === 'SIGKILL' ? disk.kill() : disk.crash(() => 0));
+    disk.when(() => true, n, end);
+    const isAcked = await live(disk);
+    expect(disk.calls).toHaveLength(n);
+    disk.unwatch();
+    end();
+    const again = await openFake(disk);
+    const names = again.status().spaces.map(({ name, lastSequence }) => `${name} ${lastSequence}`);
+    if (isAcked) expect(names, `call ${n}`).toEqual(['s 1']);
+    await again.close();
+    expect(disk.list('/'), `call ${n}`).toEqual(['data']);
+    expect(disk.misuse).toEqual([]);
+  }
 });

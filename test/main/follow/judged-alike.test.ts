@@ -84,12 +84,14 @@ type Entry = typeof entry extends fc.Arbitrary<infer T> ? T : never;
 
 /** A field of a batch's header that says something else: its place, and what is added to it. */
 const edit = fc.tuple(
-  fc.constantFrom(0, 2, 18, 30, 34, 40, 42, 43, 46, 48, 54, 55, 59, 63),
+  fc.constantFrom(42, 42, 42, 42, 0, 2, 18, 30, 34, 40, 42, 43, 46, 48, 54, 55, 59, 63),
   fc.constantFrom(1, 2, 255),
 );
 
 const batch = fc.record({
   isMixed: rarely(true, false, false),
+  /** Whatever is wrong with it stands in its header. */
+  isClean: fc.boolean(),
   entries: fc.oneof(
     { weight: 24, arbitrary: fc.array(entry, { minLength: 1, maxLength: 60 }) },
     { weight: 1, arbitrary: fc.tuple(fc.array(entry, { minLength: 8, maxLength: 8 })).map(many) },
@@ -112,6 +114,11 @@ function many([few]: [Entry[]]): Entry[] {
       ? one
       : { ...one, away: 0, epoch: EPOCH, type: 'host' as const, flaw: undefined };
   });
+}
+
+function isAsItMustBe({ space, away, epoch, type, size, flaw }: Entry): boolean {
+  const isNext = space < NAMES.length && away === 0 && epoch === EPOCH;
+  return isNext && type === 'host' && size <= 60 && flaw === undefined;
 }
 
 function payloadOf({ type, size }: Entry): Uint8Array {
@@ -141,9 +148,12 @@ function bytesOf(entry: Entry, next: number[]): { bytes: Uint8Array; sequence: n
 }
 
 /** As it stands in a frame, behind its length. */
-function batchOf({ isMixed, entries, edit, isSummed, compression }: Batch, next: number[]) {
-  const space = entries[0]!.space;
-  const its = isMixed ? entries : entries.map((one) => ({ ...one, space }));
+function batchOf(batch: Batch, next: number[]) {
+  const { isMixed, isClean, entries, edit, isSummed, compression } = batch;
+  const kept = isClean ? entries.filter(isAsItMustBe) : entries;
+  const left = kept.length > 0 ? kept : entries;
+  const space = left[0]!.space;
+  const its = isMixed ? left : left.map((one) => ({ ...one, space }));
   const made = its.map((one) => bytesOf(one, next));
   const plain = Buffer.concat(made.map((one) => one.bytes));
   const sent = sentAs(plain, compression);

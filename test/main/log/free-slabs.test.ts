@@ -114,8 +114,10 @@ class World {
     this.slabs.give(slab);
   }
 
-  /** Nobody's bytes or rows are in the way, and who reads them has been told. */
+  /** It has room, nobody's bytes or rows are in the way, and who reads them has been told. */
   #expectFresh(group: Staged): void {
+    expect(group.bytes + TRAILER_BYTES).toBeLessThanOrEqual(group.slab.bytes.length);
+    expect(RUN_FIELDS * group.runs).toBeLessThanOrEqual(group.slab.runs.length);
     const its = rangesOf(group);
     const others = [...this.own, ...this.readable].filter((other) => other !== group);
     for (const other of others) expect(meet(its, rangesOf(other))).toBe(false);
@@ -162,6 +164,16 @@ test.each([true, false])('small groups stay readable, many to a slab (grouped: %
   }
   // Eight to a slab; one or two slabs are being filled.
   expect(world.readable.length).toBeGreaterThanOrEqual(2 * 8);
+});
+
+test('a group behind others that is sealed needs no other slab, published or not', () => {
+  const world = new World(MIN_SLABS);
+  for (let n = 0; n < 8; n++) {
+    expect(world.stage(1_024, 1, true)).toBe(true);
+    world.close();
+    world.seal();
+  }
+  expect(world.slabs.inUse).toBe(1);
 });
 
 /** One small group after the other. @returns the slabs that they stood in */

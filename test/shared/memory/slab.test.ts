@@ -26,6 +26,14 @@ test.each([
     expect(runs.length % RUN_FIELDS).toBe(0);
     if (entries <= GROUP_MAX_RUNS) expect(runs.length / RUN_FIELDS).toBeGreaterThanOrEqual(most);
   }
+  // Marks of a place are its own: those of groups behind each other are read at one time.
+  const tables = slabs.slice(0, memory.slabCount).map(({ runs }) => runs);
+  const taken = [...tables, ...slabs.map(({ marks }) => marks)]
+    .map(({ byteOffset, byteLength }) => [byteOffset, byteOffset + byteLength] as const)
+    .sort(([a], [b]) => a - b);
+  for (const [i, [from]] of taken.entries()) {
+    expect(from).toBeGreaterThanOrEqual(taken[i - 1]?.[1] ?? 0);
+  }
   // What a node reserves follows from its budget.
   expect(memory.runs.byteLength).toBeLessThan(1.1 * memory.slabs.byteLength + 1_024);
 });

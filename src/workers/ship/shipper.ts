@@ -110,7 +110,11 @@ export class Shipper {
       caughtUp: () => {
         if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
       },
-      eager: () => this.#becameEager?.(),
+      eager: () => {
+        this.#becameEager?.();
+        // To resolve one that is resolved costs more than a promise: Node is told of each.
+        this.#becameEager = undefined;
+      },
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
     this.#handshake = new Handshake(start, this.#frameBytes);

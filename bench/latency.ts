@@ -12,8 +12,8 @@ import { type Figures, type Result, summarise } from './result.js';
 
 const DEFAULT_SECONDS = 10;
 export const PAYLOAD_BYTES = 256;
-/** The run before the clock starts, see children/latency.mjs. */
-const WARM_UP_SECONDS = 2;
+/** The run before the clock starts, see children/drive.mjs. */
+const WARM_UP_SECONDS = 6;
 
 export async function latency(plan: Plan): Promise<Result[]> {
   const dirs = new DataDirs();

@@ -21,7 +21,7 @@ const PAYLOAD_BYTES = 256;
 /** A third of it is written while all warms up (children/drive.mjs). */
 const MAX_BYTES = 3 * 1024 ** 3;
 /** For the warming up, and for what is written so that threads come by. */
-const MORE_SECONDS = 6;
+const MORE_SECONDS = 10;
 const STREAM_RATE = 50_000;
 const STREAM_PAIRS = 3;
 /** Less is not told: of a thread's stages, of a process's system calls. */
@@ -61,6 +61,7 @@ export async function where(plan: Plan): Promise<Result[]> {
     }
     for (const rate of plan.rates.toReversed()) {
       await bench.threads(rate);
+      if (!plan.alone) await bench.bare(PAYLOAD_BYTES, rate);
       await bench.commit(rate);
     }
     await bench.systemCalls(plan.rates[0]!);
@@ -117,15 +118,15 @@ class Where {
     return counted;
   }
 
-  /** The processor time of each thread of the bare pipeline at full rate. */
-  async bare(payloadBytes: number): Promise<void> {
-    const counted = await this.#counted(undefined, { payloadBytes, which: 'bare' });
+  /** The processor time of each thread of the bare pipeline. */
+  async bare(payloadBytes: number, load?: number): Promise<void> {
+    const counted = await this.#counted(load, { payloadBytes, which: 'bare' });
     for (const node of NODES) {
       for (const thread of Object.keys(watchedOn(counted[0]!, node).threads)) {
         const figures = counted.map((run) =>
           perThread(watchedOn(run, node), thread, run.result.entries),
         );
-        this.#add(`${nameOf(undefined)}, bare ${node}, ${thread}`, figures, payloadBytes);
+        this.#add(`${nameOf(load)}, bare ${node}, ${thread}`, figures, payloadBytes);
       }
     }
   }

@@ -8,7 +8,8 @@ const TIMEOUT_MS = 120_000;
 /**
  * What runs once a commit is compiled after some thousand commits. So it begins with the smallest
  * of those that are large (256 KiB, which another thread seals), a third of the log of them, and
- * goes on for a second as it is measured. The bare pipeline does the same.
+ * goes on for a second as it is measured. At an offered rate commits are small as they are:
+ * `offeredMs` of them. The bare pipeline does the same.
  */
 export const WARM_UP = {
   burstBytes: 256 * 1024,
@@ -17,6 +18,7 @@ export const WARM_UP = {
   ms: 30_000,
   fullMs: 1_000,
   fullShare: 1 / 12,
+  offeredMs: 6_000,
 };
 
 /** Figures of a job in entries. */

@@ -1,9 +1,8 @@
 /** A primary under a fixed offered rate, followed to its replicas. */
 import { openNode } from '#src/main/index.js';
 import { randomPayload, runJob, whenStreaming } from './child.mjs';
+import { WARM_UP } from './drive.mjs';
 import { offer } from './offer.mjs';
-
-const WARM_UP_MS = 2_000;
 
 await runJob(async (job) => {
   const node = await openNode(job.node);
@@ -12,7 +11,7 @@ await runJob(async (job) => {
     const space = await node.openSpace('bench');
     await whenStreaming(space, replicas);
     const payload = randomPayload(job.payloadBytes);
-    await offer(space, payload, job.rate, WARM_UP_MS, replicas);
+    await offer(space, payload, job.rate, WARM_UP.offeredMs, replicas);
     process.send({ kind: 'mark' });
     const { cpuSeconds, systemSeconds, ...run } = await offer(
       space,

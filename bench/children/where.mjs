@@ -1,11 +1,10 @@
 /** A primary at full rate or at an offered one, whose threads are watched (threads.cjs). */
 import { openNode } from '#src/main/index.js';
 import { randomPayload, runJob, sleep, whenStreaming } from './child.mjs';
-import { drive, entriesOf, warmUp } from './drive.mjs';
+import { drive, entriesOf, WARM_UP, warmUp } from './drive.mjs';
 
 const TYPE = 1;
 const TICK_MS = 1;
-const WARM_UP_MS = 2_000;
 const MIB = 1024 * 1024;
 
 await runJob(async (job) => {
@@ -16,7 +15,7 @@ await runJob(async (job) => {
     await whenStreaming(space, replicas);
     const payload = randomPayload(job.payloadBytes);
     const load = job.rate ? offered : full;
-    if (job.rate) await offered(space, payload, job, WARM_UP_MS, replicas);
+    if (job.rate) await offered(space, payload, job, WARM_UP.offeredMs, replicas);
     else await warmUp(space, [payload], job, replicas);
     process.send({ kind: 'mark' });
     globalThis.benchThreads?.mark();

@@ -358,14 +358,18 @@ const THREAD = /^(\d+\/s|full rate), (primary|replica), ([^:]+)$/;
 function threads(): string {
   const rows = whereRows();
   if (!rows) return notYet('where');
+  const all = newest('where')!.filter((row) => row.payloadBytes === WHERE_BYTES);
   const body = rows
     .filter((row) => THREAD.test(row.case) && row.more.cpuUsPerCommit! > 0)
     .map(({ case: what, more }) => {
       const [, load, node, thread] = THREAD.exec(what)!;
+      const bare = all.find((row) => row.case === `${load}, bare ${node}, ${thread}`)?.more;
+      const beside = (key: string): string =>
+        digits(more[key]!) + (bare ? ` (${digits(bare[key]!)})` : '');
       return [
         `${load}, ${node}, ${thread}`,
-        digits(more.cpuUsPerCommit!),
-        digits(more.entriesPerCommit!),
+        beside('cpuUsPerCommit'),
+        beside('entriesPerCommit'),
         ...[more.sleepsPerCommit!, more.readCallsPerCommit!, more.writeCallsPerCommit!].map((n) =>
           n.toFixed(1),
         ),

@@ -11,7 +11,6 @@ import { Bare } from './bare.mjs';
 import { openFiles } from './group.mjs';
 import { WORD } from './pipeline.mjs';
 
-const WARM_UP_MS = 2_000;
 const TICK_MS = 1;
 
 await runJob(async (job) => {
@@ -105,10 +104,12 @@ function usedSince(cpu, entries) {
 
 async function offered(bare, job) {
   const payload = randomPayload(job.payloadBytes);
-  await offer(bare, payload, job.rate, WARM_UP_MS);
+  await offer(bare, payload, job.rate, WARM_UP.offeredMs);
   process.send({ kind: 'mark' });
+  globalThis.benchThreads?.mark();
   const figures = await offer(bare, payload, job.rate, job.seconds * 1000);
-  return { ...figures, lastSequence: bare.groups.next - 1 };
+  const watched = globalThis.benchThreads?.read();
+  return { ...figures, ...(watched ? { watched } : {}), lastSequence: bare.groups.next - 1 };
 }
 
 async function offer(bare, payload, rate, ms) {

@@ -110,11 +110,7 @@ export class Shipper {
       caughtUp: () => {
         if (this.#reader.leave()) this.#tell({ kind: 'segment-left' });
       },
-      eager: () => {
-        this.#becameEager?.();
-        // To resolve one that is resolved costs more than a promise: Node is told of each.
-        this.#becameEager = undefined;
-      },
+      eager: () => this.#becameEager?.(),
     });
     this.#frameBytes = frameBytesOf(start.maxEntryBytes, start.catchUpBatchBytes);
     this.#handshake = new Handshake(start, this.#frameBytes);
@@ -126,10 +122,7 @@ export class Shipper {
     void this.#watchDurable();
   }
 
-  /**
-   * Wakes with each durable group, while one could be sent; the tick is read before the look, so
-   * none is missed.
-   */
+  /** Wakes with each durable group, while one could go; the tick is read first: none is missed. */
   async #watchDurable(): Promise<void> {
     for (;;) {
       const seen = this.#memory.durableTick;
@@ -139,6 +132,8 @@ export class Shipper {
         await new Promise<void>((resolve) => {
           this.#becameEager = resolve;
         });
+        // Node is told of each that is resolved again, which costs more than a promise.
+        this.#becameEager = undefined;
       }
     }
   }

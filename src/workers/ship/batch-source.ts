@@ -48,6 +48,8 @@ export interface Stream {
   next: Sequence;
 }
 
+const FIRST_MOVED = 64;
+
 /** Why filling stopped. `disk`: the window must be loaded at the cursor first. */
 export type Filled = 'full' | 'caught-up' | 'disk';
 
@@ -60,7 +62,8 @@ export class BatchSource {
   #bySlot: (Stream | undefined)[] = [];
   /** What a slab has moved, stream by stream, and how far: once it is known to be right. */
   readonly #moved: Stream[] = [];
-  readonly #movedTo: Sequence[] = [];
+  #movedTo = new Float64Array(FIRST_MOVED);
+  #movedCount = 0;
   /** Of segments alone entries are found by their id: made when the first one is read. */
   #slots: Map<string, Slot> | undefined;
   cursor: Lsn = 0;
@@ -180,8 +183,7 @@ export class BatchSource {
     if (frame.isMostlyFull) return 'full';
     frame.end();
     const mark = frame.mark();
-    this.#moved.length = 0;
-    this.#movedTo.length = 0;
+    this.#movedCount = 0;
     const copied = this.#copyRuns(frame, group);
     if (!this.#memory.isUnchanged(group.slab.index, group.generation)) {
       frame.rewind(mark);
@@ -189,7 +191,7 @@ export class BatchSource {
       return 'go-on';
     }
     frame.end();
-    for (let i = 0; i < this.#moved.length; i++) this.#moved[i]!.next = this.#movedTo[i]!;
+    for (let i = 0; i < this.#movedCount; i++) this.#moved[i]!.next = this.#movedTo[i]!;
     this.cursor = copied.cursor;
     return copied.isFull ? 'full' : 'go-on';
   }
@@ -218,8 +220,7 @@ export class BatchSource {
         const at = frame.reserve(count, size);
         if (end < 0) [begin, to] = [offset, at];
         end = offset + size;
-        this.#moved.push(stream);
-        this.#movedTo.push(first + count);
+        this.#move(stream, first + count);
         continue;
       }
       copy();
@@ -228,6 +229,18 @@ export class BatchSource {
     }
     copy();
     return { cursor: group.start + group.bytes, isFull: false };
+  }
+
+  /** Rows that are used again: a list that is emptied grows anew, for each group of thousands. */
+  #move(stream: Stream, next: Sequence): void {
+    const at = this.#movedCount++;
+    if (at === this.#movedTo.length) {
+      const grown = new Float64Array(2 * at);
+      grown.set(this.#movedTo);
+      this.#movedTo = grown;
+    }
+    this.#moved[at] = stream;
+    this.#movedTo[at] = next;
   }
 
   /** @returns the offset at which the frame was full; undefined when the run is done */
@@ -283,8 +296,7 @@ export class BatchSource {
       frame.add(bytes.subarray(at, to), taken, parts.crc);
       at = to;
       sequence += taken;
-      this.#moved.push(stream);
-      this.#movedTo.push(sequence);
+      this.#move(stream, sequence);
     }
     return undefined;
   }

@@ -39,7 +39,7 @@ test('the open batch goes on with the next entry of its last space, up to its mo
   expect(frame.continues(4, BATCH_MAX_ENTRIES - 2)).toBe(true);
   frame.reserve(1, 64);
   expect(frame.continues(4, BATCH_MAX_ENTRIES - 1)).toBe(false);
-  expect(frame.parts).toEqual([3, 6, 130, 4, BATCH_MAX_ENTRIES - 2, 3 * 64]);
+  expect([...frame.parts]).toEqual([3, 6, 130, 4, BATCH_MAX_ENTRIES - 2, 3 * 64]);
   frame.end();
   expect(frame.continues(4, BATCH_MAX_ENTRIES - 1)).toBe(false);
 });

@@ -21,6 +21,7 @@ export const PART_FIELDS = 3;
 export const PART_SLOT = 0;
 export const PART_LAST = 1;
 export const PART_BYTES = 2;
+const FIRST_PARTS = 64;
 
 /** A batch that the frame holds, or is being given. */
 export interface BuiltBatch extends BatchFacts {
@@ -58,8 +59,9 @@ export class FrameBuilder {
   #limit = 0;
   #open: BuiltBatch | undefined;
   readonly batches: BuiltBatch[] = [];
-  /** Of all batches in turn, PART_FIELDS each. */
-  readonly parts: number[] = [];
+  /** A list that is emptied gives its room back, and grows anew: for each frame of thousands. */
+  #parts = new Float64Array(PART_FIELDS * FIRST_PARTS);
+  #partsEnd = 0;
 
   /** @param capacity bytes of the whole frame @param nodeHash the primary_node_id, hex */
   constructor(capacity: number, nodeHash: string) {
@@ -80,7 +82,12 @@ export class FrameBuilder {
     this.#used = FRAME_HEADER_BYTES;
     this.#open = undefined;
     this.batches.length = 0;
-    this.parts.length = 0;
+    this.#partsEnd = 0;
+  }
+
+  /** Of all batches in turn, PART_FIELDS each; valid until the next part. */
+  get parts(): Float64Array {
+    return this.#parts.subarray(0, this.#partsEnd);
   }
 
   get isEmpty(): boolean {
@@ -115,8 +122,8 @@ export class FrameBuilder {
   /** The open batch takes this entry next: same space, next sequence. */
   continues(slot: Slot, sequence: Sequence): boolean {
     if (!this.#open || this.#open.entryCount >= BATCH_MAX_ENTRIES) return false;
-    const part = this.parts.length - PART_FIELDS;
-    return this.parts[part + PART_SLOT] === slot && this.parts[part + PART_LAST]! + 1 === sequence;
+    const [parts, part] = [this.#parts, this.#partsEnd - PART_FIELDS];
+    return parts[part + PART_SLOT] === slot && parts[part + PART_LAST]! + 1 === sequence;
   }
 
   /** So many entries of another space, all of its current epoch, may join the open batch. */
@@ -130,7 +137,7 @@ export class FrameBuilder {
 
   /** Where the frame stands between two batches, to come back to. */
   mark(): FrameMark {
-    return { used: this.#used, batches: this.batches.length, parts: this.parts.length };
+    return { used: this.#used, batches: this.batches.length, parts: this.#partsEnd };
   }
 
   /** Throws away what was added since the mark. */
@@ -138,7 +145,7 @@ export class FrameBuilder {
     this.#open = undefined;
     this.#used = mark.used;
     this.batches.length = mark.batches;
-    this.parts.length = mark.parts;
+    this.#partsEnd = mark.parts;
   }
 
   /** @param isCurrent what is added is of this epoch, all of it */
@@ -161,10 +168,21 @@ export class FrameBuilder {
     this.join(slot, start);
   }
 
+  #growParts(): void {
+    const grown = new Float64Array(2 * this.#parts.length);
+    grown.set(this.#parts);
+    this.#parts = grown;
+  }
+
   /** Entries of this space are added next, from `start` on. */
   join(slot: Slot, start: Sequence): void {
     this.#open!.parts++;
-    this.parts.push(slot, start - 1, 0);
+    if (this.#partsEnd === this.#parts.length) this.#growParts();
+    const part = this.#partsEnd;
+    this.#partsEnd += PART_FIELDS;
+    this.#parts[part + PART_SLOT] = slot;
+    this.#parts[part + PART_LAST] = start - 1;
+    this.#parts[part + PART_BYTES] = 0;
   }
 
   /**
@@ -178,14 +196,14 @@ export class FrameBuilder {
   /** The same for entries that are filled in before the batch ends. @returns where */
   reserve(count: number, bytes: number, crc?: number): number {
     const at = this.#used;
-    const part = this.parts.length - PART_FIELDS;
+    const part = this.#partsEnd - PART_FIELDS;
     const open = this.#open!;
     this.#used += bytes;
     open.entryCount += count;
     const isKnown = open.crc !== undefined && crc !== undefined;
     open.crc = isKnown ? crc32cJoined(open.crc!, crc!, bytes) : undefined;
-    this.parts[part + PART_LAST]! += count;
-    this.parts[part + PART_BYTES]! += bytes;
+    this.#parts[part + PART_LAST]! += count;
+    this.#parts[part + PART_BYTES]! += bytes;
     return at;
   }
 

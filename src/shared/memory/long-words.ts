@@ -32,3 +32,13 @@ export function storeLong(
   if (words[2 * at + 1] === Math.floor(value / TWO_32)) Atomics.store(words, 2 * at, value | 0);
   else Atomics.store(longs, at, BigInt(value));
 }
+
+/**
+ * The same without waiting for all that its thread has stored before, rows of spaces that are in no
+ * cache: an atomic store does. Others see it, and what stands before it, by the next atomic store
+ * of its thread at the latest.
+ */
+export function putLong(words: Int32Array, longs: BigInt64Array, at: number, value: number): void {
+  if (words[2 * at + 1] === Math.floor(value / TWO_32)) words[2 * at] = value;
+  else Atomics.store(longs, at, BigInt(value));
+}

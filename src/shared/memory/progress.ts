@@ -1,6 +1,6 @@
 /** How far one replica is, space by space: written by its shipper alone, read by main. */
 import type { Epoch, Lsn, Sequence, Slot } from '../position.js';
-import { loadLong, ownLong, storeLong } from './long-words.js';
+import { loadLong, ownLong, putLong, storeLong } from './long-words.js';
 
 const PROGRESS_FIELDS = 5;
 const SENT = 0;
@@ -62,17 +62,20 @@ export class ReplicaProgress {
     for (let slot = 1; slot < rows; slot++) this.#store(slot, EPOCH, 0);
   }
   setSent(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, SENT, sequence);
+    this.#put(slot, SENT, sequence);
   }
   setReceived(slot: Slot, sequence: Sequence): void {
-    this.#store(slot, RECEIVED, sequence);
+    this.#put(slot, RECEIVED, sequence);
   }
-  /** The replica has flushed up to there, and so received it. Of the rows' writer alone. */
+  /**
+   * The replica has flushed up to there, and so received it. Of the rows' writer alone, which moves
+   * the tick behind it.
+   */
   acked(slot: Slot, flushed: Sequence, applied: Sequence): void {
-    this.#store(slot, FLUSHED, flushed);
+    this.#put(slot, FLUSHED, flushed);
     const at = slot * PROGRESS_FIELDS;
-    if (applied !== ownLong(this.#words, at + APPLIED)) this.#store(slot, APPLIED, applied);
-    if (flushed > ownLong(this.#words, at + RECEIVED)) this.#store(slot, RECEIVED, flushed);
+    if (applied !== ownLong(this.#words, at + APPLIED)) this.#put(slot, APPLIED, applied);
+    if (flushed > ownLong(this.#words, at + RECEIVED)) this.#put(slot, RECEIVED, flushed);
   }
 
   /** Where the link reads the log, and how fast it moved lately. The row of the node's own slot. */
@@ -104,6 +107,9 @@ export class ReplicaProgress {
 
   #load(slot: Slot, field: number): Sequence {
     return loadLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field);
+  }
+  #put(slot: Slot, field: number, sequence: Sequence): void {
+    putLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);
   }
   #store(slot: Slot, field: number, sequence: Sequence): void {
     storeLong(this.#words, this.#longs, slot * PROGRESS_FIELDS + field, sequence);

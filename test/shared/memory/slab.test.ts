@@ -53,3 +53,26 @@ test('what a replica acknowledges it has received, and received does not go back
   expect(stand()).toEqual([2 * far + 6, 2 * far + 6, far - 1]);
   expect([read.sent(2), read.received(3), read.flushed(1)]).toEqual([far - 2, 0, 0]);
 });
+
+test.each([
+  1,
+  2 ** 31 - 3,
+  2 ** 32 - 4,
+  2 ** 45 - 4,
+])('sequences from %i on follow each other', (from) => {
+  const memory = new NodeMemory(allocateMemory(4_096, 0, 3));
+  const id = [1, 2, 3, 4] as const;
+  memory.setSpace(2, id, 1, from);
+  expect([memory.allocated(2), memory.durable(2)]).toEqual([from, from]);
+  let last = from;
+  for (const count of [1, 3, 2 ** 20, 1]) {
+    expect(memory.allocate(2, count)).toBe(last + 1);
+    last += count;
+    expect(memory.allocated(2)).toBe(last);
+  }
+  memory.setAllocated(2, from - 1);
+  expect([memory.allocated(2), memory.allocate(2, 1)]).toEqual([from - 1, from]);
+  memory.setDurable(2, last);
+  expect([memory.durable(2), memory.allocated(1), memory.durable(3)]).toEqual([last, 0, 0]);
+  expect(memory.spaceId(2)).toEqual(id);
+});

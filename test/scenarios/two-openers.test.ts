@@ -119,6 +119,15 @@ test('it is the same directory afterwards, and a link stays one', async () => {
   expect(fs.readdirSync(each.folder).sort()).toEqual(['data', 'link', 'real']);
 });
 
+test('what stands where it is moved to is somebody’s, and stays', async () => {
+  for (const dir of [emptyDirectory(), path.join(each.folder, 'none')]) {
+    const file = `${dir}.engram-wal.tmp`;
+    fs.writeFileSync(file, 'not ours');
+    await (await openOn(dir)).close();
+    expect(fs.readFileSync(file, 'utf8')).toBe('not ours');
+  }
+});
+
 test.each([
   'SIGKILL',
   'power loss',

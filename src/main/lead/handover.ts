@@ -236,7 +236,7 @@ export class Handover {
     const untilMs = performance.now() + OUTLAST_MS;
     while (space.facts.role === 'primary') {
       if (performance.now() > untilMs || stop.aborted) return;
-      await pause(HOLDS_POLL_MS, stop);
+      await pause(LEAD_POLL_MS, stop);
     }
     await this.#leadAgain(space, ['', nodeId], () => undefined);
   }

@@ -148,7 +148,8 @@ export async function nameAnew(
 /** Where a process was killed while it had moved the directory aside: it is where it belongs. */
 export async function putBack(disk: Disk, dir: string): Promise<void> {
   if ((await disk.identity?.(dir)) !== undefined) return;
-  await disk.rename(asideOf(dir), dir).catch(() => undefined);
+  // By the slash a directory alone: a file of that name is somebody's.
+  await disk.rename(`${asideOf(dir)}/`, dir).catch(() => undefined);
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one, whole. */

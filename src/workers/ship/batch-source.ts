@@ -97,7 +97,9 @@ export class BatchSource {
 
   remove(slot: Slot): void {
     const stream = this.streams.get(slot);
-    if (stream) this.#slots?.delete(stream.id);
+    // By its word alone nothing is kept of a handle.
+    if (!stream) return;
+    this.#slots?.delete(stream.id);
     this.streams.delete(slot);
     this.#bySlot[slot] = undefined;
     this.#lastSlot = -1;

@@ -442,3 +442,12 @@ describe('entries of several spaces out of a segment', () => {
     expect(shipped(fromSegment(own), two + 67)).toEqual(['1:1-1', '2:1-1']);
   });
 });
+
+test('handles that a replica has made up take no memory', () => {
+  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
+  const source = new BatchSource(memory, {} as SegmentReader, MAX_ENTRY_BYTES);
+  const before = process.memoryUsage().heapUsed;
+  for (let n = 1; n <= 400_000; n++) source.remove(10_000 * n);
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(4 << 20);
+  expect(source.streams.size).toBe(0);
+});

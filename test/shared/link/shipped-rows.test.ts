@@ -7,10 +7,12 @@ import { idOf } from '#src/shared/names.js';
 const MEMBERS: ShippedSpace['members'][] = ['a', 'b'].map((nodeId) => [
   { nodeId, host: '127.0.0.1', port: 1 },
 ]);
+const NEXT = { members: [{ nodeId: 'a', directoryId: '1'.repeat(32) }], keep: 1 };
+const SETS: ShippedSpace['sets'][] = [[], [{ epoch: 1, sequence: 2, next: NEXT, old: undefined }]];
 const VOIDED: ShippedSpace['voided'][] = [[], [{ lsn: 64, first: 7 }]];
 
 test('spaces of any kind, in any order, as they come out of a clone of the message', () => {
-  const kind = fc.tuple(fc.nat(1), fc.nat(1));
+  const kind = fc.tuple(fc.nat(1), fc.nat(1), fc.nat(1));
   const one = fc.tuple(
     fc.string(),
     fc.nat(2 ** 31),
@@ -19,9 +21,9 @@ test('spaces of any kind, in any order, as they come out of a clone of the messa
   );
   fc.assert(
     fc.property(fc.array(one, { maxLength: 20 }), (all) => {
-      const spaces = all.map(([name, slot, epoch, [m, v]]): ShippedSpace => {
-        const id = idOf(name);
-        return { slot, id, name, epoch, members: MEMBERS[m]!, sets: [], voided: VOIDED[v]! };
+      const spaces = all.map(([name, slot, epoch, [m, s, v]]): ShippedSpace => {
+        const alike = { members: MEMBERS[m]!, sets: SETS[s]!, voided: VOIDED[v]! };
+        return { slot, id: idOf(name), name, epoch, ...alike };
       });
       expect(unpackShipped(structuredClone(packShipped(spaces)))).toEqual(spaces);
     }),

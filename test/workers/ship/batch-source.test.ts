@@ -443,6 +443,26 @@ describe('entries of several spaces out of a segment', () => {
   });
 });
 
+test('a link that is dialled again goes on in the middle of any group', () => {
+  let from = 1;
+  const groups = [[runOf(1, 1, 50)], [runOf(1, 51, 50)]];
+  const { source, stream } = shipping(groups, () => from, 2);
+  const frame = new FrameBuilder(1 << 20, ID);
+  frame.reset(20 * BYTES);
+  expect(source.fill(frame)).toBe('full');
+  from = 70;
+  source.clear();
+  stream(1);
+  source.cursor = (from - 1) * BYTES;
+  expect(shipped(source)).toEqual(['1:70-100']);
+});
+
+test('who goes on farther ahead leaves out nothing that others lack', () => {
+  const { source } = shipping([[runOf(1, 1, 3), runOf(2, 1, 3)]], () => 1, 3);
+  source.relocate(source.streams.get(2)!, 3, 5 * BYTES);
+  expect(shipped(source)).toEqual(['1:1-3', '2:3-3']);
+});
+
 test('handles that a replica has made up take no memory', () => {
   const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
   const source = new BatchSource(memory, {} as SegmentReader, MAX_ENTRY_BYTES);

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { idWords } from '#src/shared/bytes.js';
 import { entriesKernel } from '#src/shared/kernel/entries.js';
 import { ENTRY_HEADER_BYTES } from '#src/shared/limits.js';
@@ -52,18 +52,25 @@ function segment(): { bytes: Uint8Array; view: DataView; at: number[] } {
   return { bytes, view, at };
 }
 
-/** What a reader makes of the segment, entry by entry, until one is bad. */
-async function walked(bytes: Uint8Array, isAtOnce: boolean, maxEntryBytes = 4_096) {
+/** A reader of the segment, as it is each time that it is read. */
+function readerOf(bytes: Uint8Array, isAtOnce: boolean, maxEntryBytes = 4_096) {
   const read = async (into: Uint8Array, position: number) => {
     into.set(bytes.subarray(position, position + into.length));
     return Math.min(into.length, bytes.length - position);
   };
-  const world = { openSegment: async () => ({ read, close: async () => undefined }) };
+  const openSegment = vi.fn(async () => ({ read, close: async () => undefined }));
   const kernelOf = () => (isAtOnce ? entriesKernel() : undefined);
-  const reader = new SegmentReader(world, '/data', SALT, maxEntryBytes, kernelOf);
+  const reader = new SegmentReader({ openSegment }, '/data', SALT, maxEntryBytes, kernelOf);
   const end = START + bytes.length;
-  await reader.enter({ start: START, size: 2 * bytes.length, end, generation: 1 });
-  await reader.load(START, end);
+  const place = { start: START, size: 2 * bytes.length, end, generation: 1 };
+  return { reader, place, openSegment };
+}
+
+/** What a reader makes of the segment, entry by entry, until one is bad. */
+async function walked(bytes: Uint8Array, isAtOnce: boolean, maxEntryBytes?: number) {
+  const { reader, place } = readerOf(bytes, isAtOnce, maxEntryBytes);
+  await reader.enter(place);
+  await reader.load(START, place.end);
   const found: number[] = [];
   try {
     for (let lsn = START; ; ) {
@@ -97,4 +104,23 @@ test.each([true, false])('each entry, sound and in its place (at once: %s)', asy
     expect(await walked(bytes, isAtOnce)).toEqual(bad);
     sealLocal(bytes, view, offset, id, SALT, START + offset, 0);
   }
+});
+
+test('what was sound in one window says nothing of the next', async () => {
+  const { bytes, at } = segment();
+  const { reader, place } = readerOf(bytes, true);
+  await reader.enter(place);
+  const [before, bad] = [START + at[36]!, START + at[38]!];
+  await reader.load(START, place.end);
+  expect([reader.sizeAt(before), reader.sizeAt(bad)]).toEqual([128, 128]);
+  bytes[at[38]! + ENTRY_HEADER_BYTES]! ^= 1;
+  await reader.load(START, place.end);
+  expect(() => reader.sizeAt(bad)).toThrow('CorruptionDetected');
+  expect(reader.sizeAt(before)).toBe(128);
+});
+
+test('a segment whose file was replaced is opened anew, and no other', async () => {
+  const { reader, place, openSegment } = readerOf(segment().bytes, true);
+  for (const generation of [1, 1, 2]) await reader.enter({ ...place, generation });
+  expect(openSegment).toHaveBeenCalledTimes(2);
 });

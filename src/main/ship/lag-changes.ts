@@ -67,58 +67,72 @@ export class LagChanges {
     if (this.#changed.size === 0) return;
     const changed = this.#changed;
     this.#changed = new Map();
-    for (const [shipper, spaces] of changed) this.#tellOf(shipper, [...spaces]);
+    for (const [shipper, spaces] of changed) this.#tellOf(shipper, spaces);
   }
 
-  #tellOf(shipper: ShipperHandle, spaces: readonly SpaceState[]): void {
+  #tellOf(shipper: ShipperHandle, changed: Iterable<SpaceState>): void {
     const replicaId = shipper.replica.nodeId;
     const { watch, link } = shipper;
-    const moves = spaces
-      .filter((space) => watch.pairs.isFollowed(space.slot))
-      .map((space) => ({ space, ...watch.takeChange(space.slot) }));
-    const nameOf = (move: { space: SpaceState }): string => move.space.facts.name;
-    for (const [, same] of groupBy(moves, (m) => `${m.before} ${m.status}`)) {
-      const { status, before } = same[0]!;
-      if (status === before) continue;
+    const [statuses, alerts, stages] = [new Moves(), new Moves(), new Moves()];
+    for (const space of changed) {
+      if (!watch.pairs.isFollowed(space.slot)) continue;
+      const change = watch.takeChange(space.slot);
+      statuses.add(change.before, change.status, space);
+      alerts.add(change.alertBefore, change.alert, space);
+      stages.add(change.stageBefore, change.stage, space);
+    }
+    for (const { before, now, spaces } of statuses.all) {
       this.#hooks.replicaStatus({
         replicaId,
-        status: STATUSES[status]!,
+        status: STATUSES[now]!,
         before: STATUSES[before]!,
-        spaces: same.map(nameOf),
+        spaces: spaces.map(nameOf),
         reason: link.reason,
       });
     }
-    for (const [, same] of groupBy(moves, (m) => `${m.alertBefore} ${m.alert}`)) {
-      const { alert, alertBefore } = same[0]!;
-      if (alert === alertBefore) continue;
-      const lags = same.map(({ space }) => watch.pairs.get(space.slot, PAIR.lagMs));
-      const lagMs = Math.max(...lags);
+    for (const { before, now, spaces } of alerts.all) {
+      let lagMs = 0;
+      for (const { slot } of spaces) lagMs = Math.max(lagMs, watch.pairs.get(slot, PAIR.lagMs));
       this.#hooks.lagAlert({
         replicaId,
-        alert: LAG_ALERTS[alert]!,
-        before: LAG_ALERTS[alertBefore]!,
-        spaces: same.map(nameOf),
+        alert: LAG_ALERTS[now]!,
+        before: LAG_ALERTS[before]!,
+        spaces: spaces.map(nameOf),
         lagMs: Number.isNaN(lagMs) ? 'unknown' : lagMs,
       });
     }
-    for (const [, same] of groupBy(moves, (m) => `${m.stageBefore} ${m.stage}`)) {
-      const { stage, stageBefore } = same[0]!;
+    for (const { before, now, spaces } of stages.all) {
       // Another stage of the same standstill is no news.
-      if (stage > 0 === stageBefore > 0) continue;
-      const isStalled = stage > 0;
-      const named = STAGES[isStalled ? stage : stageBefore] as Stage;
-      this.#hooks.stalled({ replicaId, isStalled, stage: named, spaces: same.map(nameOf) });
+      const isStalled = now > 0;
+      if (isStalled === before > 0) continue;
+      const stage = STAGES[isStalled ? now : before] as Stage;
+      this.#hooks.stalled({ replicaId, isStalled, stage, spaces: spaces.map(nameOf) });
     }
   }
 }
 
-function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const key = keyOf(item);
-    const group = groups.get(key);
-    if (group) group.push(item);
-    else groups.set(key, [item]);
+interface Move {
+  readonly before: number;
+  readonly now: number;
+  readonly spaces: SpaceState[];
+}
+
+/** Spaces by what they have changed from and to: nothing is made for one of a hundred thousand. */
+class Moves {
+  /** A few, in the order in which they came. */
+  readonly all: Move[] = [];
+
+  add(before: number, now: number, space: SpaceState): void {
+    if (before === now) return;
+    for (const move of this.all) {
+      if (move.before !== before || move.now !== now) continue;
+      move.spaces.push(space);
+      return;
+    }
+    this.all.push({ before, now, spaces: [space] });
   }
-  return groups;
+}
+
+function nameOf({ facts }: SpaceState): string {
+  return facts.name;
 }

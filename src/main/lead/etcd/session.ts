@@ -215,8 +215,10 @@ export class EtcdSession {
       this.view.set(pair.key, pair);
       changed.push(pair.key);
     }
-    for (const key of keys) this.view.delete(key);
-    changed.push(...keys);
+    for (const key of keys) {
+      this.view.delete(key);
+      changed.push(key);
+    }
     if (changed.length > 0) this.#hooks.changed(changed);
   }
 

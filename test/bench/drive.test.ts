@@ -39,6 +39,13 @@ test('no replica is more than the lead behind, and nobody waits without need', a
   expect(space.asked()).toBe(20 - 4);
 });
 
+test('of bursts that are small against the lead several are waited for at once', async () => {
+  const space = fakeSpace();
+  await drive(space, [new Uint8Array(1)], 1, 64, 60_000, 200, REPLICAS);
+  expect(most(space.ahead)).toBe(64);
+  expect(space.asked()).toBe(Math.ceil((200 - 64) / (64 / 16 + 1)));
+});
+
 test('without a lead nobody waits for replicas', async () => {
   const space = fakeSpace();
   await drive(space, [new Uint8Array(1)], 10, 0, 60_000, 200, REPLICAS);

@@ -9,6 +9,7 @@ import { EngramError, failure, firstLine } from '../../shared/errors.js';
 import { checkReach } from '../../shared/lead/heard.js';
 import { DEFAULT_SWITCHOVER_MS, HANDOVERS_MAX, MEMBER_ASK_MS } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
+import { countingSets, isMember, UNKNOWN_DIRECTORY } from '../../shared/members/members.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
 import { type Epoch, NO_POSITION } from '../../shared/position.js';
 import type { PlainFrame } from '../../shared/wire/protocol.js';
@@ -81,13 +82,43 @@ export class Handover {
     this.#parts = parts;
   }
 
-  /** See Node.switchover. Its time begins with its turn. */
+  /** See Node.switchover. Whoever asks for one space waits for its target to count. */
   async switchover(
     space: SpaceState,
     to: string,
     { timeoutMs = DEFAULT_SWITCHOVER_MS }: SwitchoverOptions = {},
   ): Promise<SwitchoverReport> {
+    await this.#whenCounts(space, to, timeoutMs);
+    return await this.inTurn(space, to, timeoutMs);
+  }
+
+  /** One of many. Its time begins with its turn. */
+  async inTurn(
+    space: SpaceState,
+    to: string,
+    timeoutMs = DEFAULT_SWITCHOVER_MS,
+  ): Promise<SwitchoverReport> {
     return await this.#turns.through(to, () => this.#switchover(space, to, timeoutMs));
+  }
+
+  /**
+   * Who has just been added learns first, and may lead once it counts: before a hand-over to it,
+   * while appends go on. Rejects PromotionRefused where it does not in time, and as `switchover`.
+   */
+  async #whenCounts(space: SpaceState, to: string, timeoutMs: number): Promise<void> {
+    const { replication } = this.#parts;
+    const { facts } = space;
+    const deadlineMs = performance.now() + timeoutMs;
+    for (;;) {
+      this.#check(space, to);
+      const set = countingSets(facts.sets).at(-1);
+      const directoryId = replication.livingDirectory(to) ?? UNKNOWN_DIRECTORY;
+      if (!set || isMember(set, { nodeId: to, directoryId })) return;
+      if (performance.now() > deadlineMs) {
+        throw failure('PromotionRefused', `${to} learns ${facts.name}, and does not count yet`);
+      }
+      await pause(LINK_POLL_MS);
+    }
   }
 
   async #switchover(space: SpaceState, to: string, timeoutMs: number): Promise<SwitchoverReport> {

@@ -154,7 +154,7 @@ export class Leadership {
     });
     this.sharing = new Sharing({
       ...parts,
-      switchover: (space, to) => this.#handover.switchover(space, to),
+      switchover: (space, to) => this.#handover.inTurn(space, to),
     });
     this.#handover = new Handover({
       ...shared,

@@ -268,7 +268,8 @@ export class Node {
   /**
    * Hands a space that this node leads to one of its replicas: nothing is lost, appends are refused
    * (SwitchingOver) for the time that the report tells. Eight go to one node at a time, others wait
-   * for their turn. Rejects NotPrimary, ReplicaNotFound, NotEnoughReplicas, AckTimeout,
+   * for their turn. Who has just been added is waited for until it counts. Rejects NotPrimary,
+   * ReplicaNotFound, NotEnoughReplicas, AckTimeout, SwitchingOver (it is handed over already),
    * PromotionRefused; then this node leads on.
    */
   async switchover(

@@ -191,3 +191,34 @@ test('it ends with the leadership, not with its time', async () => {
   await c.promote('s');
   expect(await handed).toBe('NotPrimary');
 });
+
+test('who has just been added is waited for while appends go on, until it counts', async () => {
+  const trio = await Trio.make(['a', 'b', 'c']);
+  each.finally(() => trio.close());
+  const a = await trio.start('a', { replicas: trio.othersOf('a').slice(0, 1) });
+  await trio.start('b');
+  await trio.start('c');
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
+  await a.addReplica(trio.othersOf('a')[1]!);
+  const handed = a.switchover('s', 'c');
+  await space.append(1, Buffer.from('meanwhile'));
+  expect(await handed).toMatchObject({ to: 'c', epoch: 2 });
+});
+
+test('who learns, and does not come to count, is refused before appends are stopped', async () => {
+  const trio = await Trio.make(['a', 'b', 'c'], true);
+  each.finally(() => trio.close());
+  const a = await trio.start('a', { replicas: trio.othersOf('a').slice(0, 1) });
+  await trio.start('b');
+  await trio.start('c');
+  const space = await a.openSpace('s');
+  const many = Array.from({ length: 40 }, () => Buffer.alloc(8_000));
+  await space.appendBatch(1, many, { ack: { replicas: 1, timeoutMs: 5_000 } });
+  // So slow that it has little of it for a while.
+  trio.linkOf('a', 'c').limit(20_000);
+  await a.addReplica(trio.othersOf('a')[1]!);
+  const refused = await a.switchover('s', 'c', { timeoutMs: 500 }).catch((error) => error.message);
+  expect(refused).toMatch(/^PromotionRefused: c learns s, and does not count yet/);
+  expect(trio.heard('a', 'switchover-abandoned')).toEqual([]);
+});

@@ -74,4 +74,8 @@ test('a link whose thread has died is one on which nothing was judged', async ()
   threads[0]!.hooks.exit('it was killed');
   await woken;
   expect(questions.judgedBy(handle).has(space)).toBe(false);
+  // Nor on a space that this node leads no more.
+  questions.judgedBy(handle).add(space);
+  questions.judgedBy(handle).delete(space);
+  expect(questions.judgedBy(handle).has(space)).toBe(false);
 });

@@ -1,5 +1,5 @@
 /** What a shipper's thread is told of very many spaces: in parts, and what they have alike once. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { SpaceState } from '#src/main/log/space-table.js';
 import type { ShipperThreads } from '#src/main/runtime/machine.js';
 import { ShipperHandle, shippedSpace } from '#src/main/ship/shipper-handle.js';
@@ -23,7 +23,7 @@ function shipped(): ShippedSpace[] {
 }
 
 /** A handle whose thread keeps what it is told. */
-function started(): { handle: ShipperHandle; told: ToShipper[] } {
+function started() {
   const told: ToShipper[] = [];
   let ended: (reason?: string) => void;
   const threads = {
@@ -49,7 +49,7 @@ function started(): { handle: ShipperHandle; told: ToShipper[] } {
   );
   handle.wake();
   told.length = 0;
-  return { handle, told };
+  return { handle, told, die: () => ended('it was killed') };
 }
 
 const spacesIn = (told: readonly ToShipper[]): number[][] =>
@@ -75,6 +75,50 @@ test('a thread that is closed has been told of all of them before', async () => 
   await handle.close();
   expect(spacesIn(told).flat().length).toBe(SPACES);
   expect(told.at(-1)).toEqual({ kind: 'close' });
+});
+
+test('a space that is left in the turn in which it came is not told of', async () => {
+  const { handle, told } = started();
+  const [first, second] = shipped();
+  handle.addSpaces([first!, second!]);
+  handle.removeSpace(first!.slot);
+  await turn();
+  expect(spacesIn(told)).toEqual([[second!.slot]]);
+  expect(told[0]).toEqual({ kind: 'leave', slot: first!.slot, isCut: false });
+  await handle.close();
+});
+
+test('what a thread said of its streams goes with it, and the next is told of each space once', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const { handle, told, die } = started();
+  handle.progress.setStreams(2);
+  expect(handle.isStreaming).toBe(true);
+  die();
+  expect(handle.isStreaming).toBe(false);
+  const spaces = shipped().slice(0, 2);
+  handle.addSpaces(spaces);
+  vi.advanceTimersByTime(5_000);
+  vi.useRealTimers();
+  await turn();
+  expect(spacesIn(told)).toEqual([spaces.map(({ slot }) => slot)]);
+  await handle.close();
+});
+
+test('a row that is begun anew while it is read says nothing', async () => {
+  const { handle } = started();
+  const { progress } = handle;
+  progress.begin(1, 7, 40, 40);
+  expect([handle.flushedOf(1, 7), handle.progressOf(1, 7).flushed]).toEqual([40, 40]);
+  const { flushed } = progress;
+  vi.spyOn(progress, 'flushed').mockImplementation((slot) => {
+    const before = flushed.call(progress, slot);
+    progress.begin(1, before === 40 ? 8 : 7, 50, 50);
+    return before;
+  });
+  expect(handle.flushedOf(1, 7)).toBe(0);
+  progress.begin(1, 7, 40, 40);
+  expect(handle.progressOf(1, 7).flushed).toBe(0);
+  await handle.close();
 });
 
 test('spaces that are alike share what is told of them', () => {

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   ENTRY_HEADER_BYTES,
   GROUP_MAX_RUNS,
@@ -75,4 +75,26 @@ test.each([
   memory.setDurable(2, last);
   expect([memory.durable(2), memory.allocated(1), memory.durable(3)]).toEqual([last, 0, 0]);
   expect(memory.spaceId(2)).toEqual(id);
+});
+
+test('a row that is begun anew is nobody’s until all of it is there', () => {
+  const buffer = allocateProgress(4);
+  const [written, read] = [new ReplicaProgress(buffer), new ReplicaProgress(buffer)];
+  written.begin(2, 7, 5, 5);
+  const epochs: number[] = [];
+  const store = Atomics.store;
+  const spy = vi.spyOn(Atomics, 'store').mockImplementation(((
+    ...stored: Parameters<typeof store>
+  ) => {
+    const value = store(...stored);
+    epochs.push(read.epoch(2));
+    return value;
+  }) as never);
+  written.begin(2, 9, 3, 3);
+  spy.mockRestore();
+  expect(epochs.length).toBeGreaterThan(2);
+  expect(epochs).toEqual([...Array(epochs.length - 1).fill(0), 9]);
+  for (const slot of [1, 4]) written.begin(slot, 9, 1, 1);
+  written.forget();
+  expect([1, 2, 3, 4].map((slot) => read.epoch(slot))).toEqual([0, 0, 0, 0]);
 });

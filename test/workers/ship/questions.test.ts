@@ -42,6 +42,9 @@ test('a link that is lost has answered what it has answered, and nothing else', 
     { kind: 'answers', rows: [known] },
     { kind: 'answers', rows: [nobody] },
   ]);
+  // Nor does the next one that is lost.
+  questions.dropped();
+  expect(told).toHaveLength(2);
 });
 
 test('what was asked before the link is asked when it opens; without one nobody answers', () => {

@@ -88,7 +88,7 @@ test('a space that is left in the turn in which it came is not told of', async (
   await handle.close();
 });
 
-test('what a thread said of its streams goes with it, and the next is told of each space once', async () => {
+test('what a thread said of its streams goes with it; the next is told of each space', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const { handle, told, die } = started();
   handle.progress.setStreams(2);

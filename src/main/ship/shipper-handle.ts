@@ -258,14 +258,18 @@ export class ShipperHandle {
   /** Whether its replica knows a space; what one turn asks goes together. */
   ask(id: string, name: string): void {
     this.#asked.push({ id, name });
+    // A thread that is about to end for want of work waits for the answer.
+    this.#restLater();
     this.#telling ??= setImmediate(() => this.#tellNews());
   }
 
   #tellNews(): void {
     clearImmediate(this.#telling);
     this.#telling = undefined;
+    // The next thread asks, and is told of the spaces.
+    if (this.#isResting) return;
     if (this.#asked.length > 0) this.post({ kind: 'ask', spaces: this.#asked.splice(0) });
-    if (this.#isResting || this.#news.size === 0) return;
+    if (this.#news.size === 0) return;
     const spaces: ShippedSpace[] = [];
     for (const space of this.#news.values()) {
       if (spaces.push(space) === SPACES_A_TURN) break;
@@ -304,8 +308,12 @@ export class ShipperHandle {
     this.#news.delete(slot);
     this.watch.follow(slot, false);
     this.post({ kind: 'leave', slot, isCut: false });
+    this.#restLater();
+  }
+
+  /** Who leads its spaces now may hand them back soon. */
+  #restLater(): void {
     if (this.#isEager || this.#spaces.size > 0) return;
-    // Who leads it now may hand it back soon.
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#endIdle(), REST_AFTER_MS);
     this.#rest.unref();
@@ -346,7 +354,9 @@ export class ShipperHandle {
     const { failures, checksumFailures } = this.link;
     const reason = 'nothing is shipped there';
     this.#setLink({ state: 'waiting', reason, failures, fatal: undefined, checksumFailures });
-    if (this.#spaces.size > 0) this.#run();
+    if (this.#spaces.size === 0 && this.#asked.length === 0) return;
+    this.#run();
+    this.#tellNews();
   }
 
   /** Started again: soon at first, slowly once it has died too often. */

@@ -15,13 +15,15 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 /** Questions over one link, whose threads answer nothing by themselves. */
-function world(): { questions: MemberQuestions; handle: ShipperHandle; threads: Thread[] } {
+function world(isEager = true) {
   const threads: Thread[] = [];
+  const closed: number[] = [];
   const startShipper = (_: ShipperStart, hooks: Thread['hooks']) => {
     const asked: string[] = [];
     threads.push({ asked, hooks });
     const post = (message: ToShipper): void => {
       if (message.kind === 'ask') asked.push(...message.spaces.map(({ id }) => id));
+      if (message.kind === 'close') closed.push(threads.length);
     };
     return { post, terminate: () => hooks.exit() };
   };
@@ -30,7 +32,7 @@ function world(): { questions: MemberQuestions; handle: ShipperHandle; threads: 
   const handle: ShipperHandle = new ShipperHandle(
     { startShipper } as unknown as ShipperThreads,
     { progress: allocateProgress(4), replica, maxRetries: 3 } as unknown as ShipperStart,
-    true,
+    isEager,
     { follow: () => undefined } as never,
     {
       message: (from, message) => {
@@ -40,7 +42,7 @@ function world(): { questions: MemberQuestions; handle: ShipperHandle; threads: 
       lost: (from) => questions.lost(from),
     },
   );
-  return { questions, handle, threads };
+  return { questions, handle, threads, closed };
 }
 
 function tell({ hooks }: Thread, state: LinkState): void {
@@ -78,4 +80,40 @@ test('a link whose thread has died is one on which nothing was judged', async ()
   questions.judgedBy(handle).add(space);
   questions.judgedBy(handle).delete(space);
   expect(questions.judgedBy(handle).has(space)).toBe(false);
+});
+
+/** A member that nothing is shipped to any more, whose thread is about to end. */
+async function idle() {
+  const made = world(false);
+  const sets = { members: [], sets: [], voided: [] };
+  made.handle.addSpaces([{ slot: 1, id: '01', name: 'one', epoch: 1, ...sets }]);
+  tell(made.threads[0]!, 'streaming');
+  await vi.advanceTimersByTimeAsync(10);
+  made.handle.removeSpace(1);
+  return made;
+}
+
+test('a thread that ends for want of work while it is asked: the next one asks', async () => {
+  const { questions, threads, closed } = await idle();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(closed).toEqual([1]);
+  const asked = questions.ask('1f', 'space', ['b'], 5_000);
+  await vi.advanceTimersByTimeAsync(100);
+  threads[0]!.hooks.exit();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(threads.map((one) => one.asked)).toEqual([[], ['1f']]);
+  const answer = { known: false, epoch: 0, primary: '' };
+  threads[1]!.hooks.message({ kind: 'answers', rows: [{ id: '1f', answer }] });
+  expect(await asked).toMatchObject({ silent: [], met: [{ nodeId: 'b' }] });
+});
+
+test('a thread without work that is asked has time to answer before it ends', async () => {
+  const { questions, closed } = await idle();
+  await vi.advanceTimersByTimeAsync(59_990);
+  const asked = questions.ask('1f', 'space', ['b'], 5_000);
+  await vi.advanceTimersByTimeAsync(4_900);
+  expect(closed).toEqual([]);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(closed).toEqual([1]);
+  await asked;
 });

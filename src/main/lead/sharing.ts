@@ -39,7 +39,7 @@ export interface SharingParts {
 const KEPT_MAX = 20;
 /** Who was started a moment ago, or has just got something to ship, has its links soon. */
 const LINKS_WAIT_MS = 2_000;
-const LINKS_POLL_MS = 10;
+const LINKS_POLL_MS = 50;
 
 export class Sharing {
   readonly #parts: SharingParts;
@@ -97,12 +97,15 @@ export class Sharing {
     return await this.#handOver(led, surplus(this.#parts.config.nodeId, led));
   }
 
-  /** Whoever asks does not find less because links come up only now. */
+  /** Whoever asks does not find less because others come up, or take spaces, only now. */
   async #linked(): Promise<void> {
     const { config, replication, stop } = this.#parts;
     const untilMs = performance.now() + LINKS_WAIT_MS;
-    const others = [...this.#led().keys()].filter((id) => id !== config.nodeId);
-    while (others.some((id) => replication.mayConnect(id))) {
+    const isComing = (): boolean => {
+      const others = [...this.#led().keys()].filter((id) => id !== config.nodeId);
+      return others.length === 0 || others.some((id) => replication.mayConnect(id));
+    };
+    while (this.#own.length > 0 && isComing()) {
       if (stop.aborted || performance.now() >= untilMs) return;
       await pause(LINKS_POLL_MS, stop);
     }

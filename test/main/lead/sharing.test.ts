@@ -8,16 +8,14 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 
 afterEach(() => void vi.useRealTimers());
 
 /** A node that leads six spaces beside one that leads none. */
-function six(autoRebalance: boolean, linkedMs = 0) {
+function six(autoRebalance: boolean, linkedMs = 0, takesMs = 0) {
   const spaces = [...Array(6).keys()].map((n) => {
     return { facts: { name: `s${n}`, role: 'primary', primary: 'a' }, replicas: ['b'] };
   });
   const led = (): ReadonlyMap<string, number> => {
     const own = spaces.filter(({ facts }) => facts.role === 'primary').length;
-    return new Map([
-      ['a', own],
-      ['b', 6 - own],
-    ]);
+    const other = performance.now() >= takesMs ? [['b', 6 - own] as const] : [];
+    return new Map([['a', own], ...other]);
   };
   const coordinator = { kind: 'etcd', led, drain: async () => undefined } as unknown as Coordinator;
   const parts = {
@@ -55,11 +53,15 @@ test('told not to, only when it is asked to', async () => {
   expect(led().get('a')).toBe(3);
 });
 
-test('who asks while links come up waits for them, for a while', async () => {
+test('who asks while links or nodes come up waits for them, for a while', async () => {
   const soon = six(false, performance.now() + 1_000);
   const asked = soon.sharing.rebalance();
   await vi.advanceTimersByTimeAsync(1_100);
   expect((await asked).handed).toEqual({ b: 3 });
+  const started = six(false, 0, performance.now() + 1_000);
+  const drained = started.sharing.drain();
+  await vi.advanceTimersByTimeAsync(1_100);
+  expect((await drained).handed).toEqual({ b: 6 });
   const late = six(false, performance.now() + 60_000);
   const given = late.sharing.drain();
   await vi.advanceTimersByTimeAsync(3_000);

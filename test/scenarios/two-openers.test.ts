@@ -119,6 +119,20 @@ test('it is the same directory afterwards, and a link stays one', async () => {
   expect(fs.readdirSync(each.folder).sort()).toEqual(['data', 'link', 'real']);
 });
 
+test('who has made the directory meanwhile keeps it, and nothing is left aside', async () => {
+  const dir = emptyDirectory();
+  const rename: Disk['rename'] = async (from, to) => {
+    await nodeDisk.rename(from, to);
+    if (from !== dir) return;
+    fs.mkdirSync(dir);
+    fs.writeFileSync(path.join(dir, 'theirs'), 'theirs');
+  };
+  const opened = openOn(dir, { ...nodeDisk, rename }).catch((error) => error.code);
+  expect(await opened).toBe('Locked');
+  expect(fs.readdirSync(each.folder)).toEqual(['data']);
+  expect(fs.readdirSync(dir)).toEqual(['theirs']);
+});
+
 test('what stands where it is moved to is somebody’s, and stays', async () => {
   for (const dir of [emptyDirectory(), path.join(each.folder, 'none')]) {
     const file = `${dir}.engram-wal.tmp`;

@@ -106,7 +106,7 @@ export class Handover {
    * while appends go on. Rejects PromotionRefused where it does not in time, and as `switchover`.
    */
   async #whenCounts(space: SpaceState, to: string, timeoutMs: number): Promise<void> {
-    const { replication } = this.#parts;
+    const { replication, stop } = this.#parts;
     const { facts } = space;
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
@@ -117,17 +117,17 @@ export class Handover {
       if (performance.now() > deadlineMs) {
         throw failure('PromotionRefused', `${to} learns ${facts.name}, and does not count yet`);
       }
-      await pause(LINK_POLL_MS);
+      await pause(LINK_POLL_MS, stop);
     }
   }
 
   async #switchover(space: SpaceState, to: string, timeoutMs: number): Promise<SwitchoverReport> {
-    const { replication } = this.#parts;
+    const { replication, stop } = this.#parts;
     const deadlineMs = performance.now() + timeoutMs;
     // A link that is about to come is waited for (row 117), for as long as this node leads.
     while (space.replicas.includes(to) && replication.mayConnect(to)) {
-      if (performance.now() >= deadlineMs) break;
-      await pause(LINK_POLL_MS);
+      if (performance.now() >= deadlineMs || stop.aborted) break;
+      await pause(LINK_POLL_MS, stop);
     }
     this.#check(space, to);
     if (space.pause) throw space.pause;
@@ -144,13 +144,19 @@ export class Handover {
       await this.#flushedOn(space, to, this.#parts.memory.durable(space.slot), deadlineMs);
       return await this.#stopped(space, to, token, deadlineMs);
     } finally {
-      this.#open.delete(space);
+      this.#ended(space, token);
     }
+  }
+
+  /** Of this hand-over: who is told that it has come to nothing may have begun the next one. */
+  #ended(space: SpaceState, token: bigint): void {
+    if (this.#open.get(space)?.token === token) this.#open.delete(space);
   }
 
   /** Throws where the space is not, or is not any more, this node's to hand to `to`. */
   #check(space: SpaceState, to: string): void {
     const { facts } = space;
+    if (this.#parts.stop.aborted) throw failure('Closed', `handing over on a node that closes`);
     if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
     if (space.refusal) throw space.refusal;
     if (space.replicas.includes(to)) return;
@@ -177,6 +183,7 @@ export class Handover {
       this.#parts.switched(report);
       return report;
     } catch (error) {
+      this.#ended(space, token);
       await this.#goOn(space, to, error as Error);
       throw error;
     }
@@ -208,7 +215,7 @@ export class Handover {
         const has = replication.flushedOn(space, to);
         throw failure('AckTimeout', `${to} has ${space.facts.name} up to ${has} of ${sequence}`);
       }
-      await pause(POLL_MS);
+      await pause(POLL_MS, this.#parts.stop);
     }
   }
 
@@ -216,7 +223,6 @@ export class Handover {
   async #goOn(space: SpaceState, to: string, error: Error): Promise<void> {
     const { promotion, fencing, serially, abandoned } = this.#parts;
     const { facts } = space;
-    this.#open.delete(space);
     const reason = error.message.split('\n', 1)[0]!;
     // A promise that is on its way to the disk comes first.
     await serially(async () => undefined, space);
@@ -266,7 +272,8 @@ export class Handover {
     const { nodeId, stop } = this.#parts;
     const untilMs = performance.now() + OUTLAST_MS;
     while (space.facts.role === 'primary') {
-      if (performance.now() > untilMs || stop.aborted) return;
+      // What it has heard of may not have ended its leadership yet.
+      if ((performance.now() > untilMs && !space.heardOf) || stop.aborted) return;
       await pause(LEAD_POLL_MS, stop);
     }
     await this.#leadAgain(space, ['', nodeId], () => undefined);

@@ -110,6 +110,9 @@ async function syncNameOf(disk: Disk, dir: string, isMade: boolean): Promise<voi
   });
 }
 
+/** How a name is refused that somebody else has given something to. */
+const TAKEN = ['ENOTEMPTY', 'EEXIST', 'ENOTDIR'];
+
 /** A name that nobody else gives. */
 function asideOf(dir: string): string {
   return `${dir}.engram-wal.tmp`;
@@ -136,10 +139,15 @@ export async function nameAnew(
     () => false,
   );
   if (!isMoved) return;
-  await disk.rename(aside, dir).catch((cause) => {
+  await disk.rename(aside, dir).catch(async (cause) => {
+    const code = codeOf(cause) ?? '';
     // Another process, which waits for the lock, has put it back.
-    if (codeOf(cause) === 'ENOENT') return;
-    // An empty one would have gone for ours.
+    if (code === 'ENOENT') return;
+    if (!TAKEN.includes(code)) throw cause;
+    // An empty one would have gone for ours. What was ours is in the way of the next one.
+    const left = await disk.list(aside);
+    for (const name of isEmpty(left) ? left : []) await disk.remove(path.join(aside, name));
+    await disk.removeDir(aside).catch(() => undefined);
     throw failure('Locked', `another process has made ${dir} meanwhile, and begun`, { cause });
   });
   await syncNameOf(disk, dir, false);

@@ -136,8 +136,11 @@ async function makeDirs(dir: string, links: 'followed' | 'refused'): Promise<str
   try {
     return await make();
   } catch (error) {
-    // It was there, and whoever holds it had moved it aside when it was looked at.
-    if (codeOf(error) === 'EEXIST' && !lookAt(dir, { throwIfNoEntry: false })) return await make();
+    // It was there, and whoever holds it had moved it aside when it was looked at: for a moment.
+    if (codeOf(error) === 'EEXIST' && !lookAt(dir, { throwIfNoEntry: false })) {
+      await new Promise((resolve) => setTimeout(resolve, MOVED_MS));
+      return await make();
+    }
     const parent = path.dirname(dir);
     if (codeOf(error) !== 'ENOENT' || parent === dir) throw error;
     const first = await makeDirs(parent, 'followed');

@@ -220,5 +220,30 @@ test('who learns, and does not come to count, is refused before appends are stop
   await a.addReplica(trio.othersOf('a')[1]!);
   const refused = await a.switchover('s', 'c', { timeoutMs: 500 }).catch((error) => error.message);
   expect(refused).toMatch(/^PromotionRefused: c learns s, and does not count yet/);
+  const waits = a.switchover('s', 'c', { timeoutMs: 600_000 }).catch((error) => error.code);
+  await a.close();
+  expect(await waits).toBe('Closed');
   expect(trio.heard('a', 'switchover-abandoned')).toEqual([]);
+});
+
+test('FAULT-72 of two nodes the one that hands over is waited for, needed or not', async () => {
+  const trio = await Trio.make(['a', 'b'], true);
+  each.finally(() => trio.close());
+  const a = await trio.start('a');
+  await trio.start('b');
+  const space = await a.openSpace('s');
+  await space.append(1, Buffer.from('x'), { ack: { replicas: 1, timeoutMs: 5_000 } });
+  trio.linkOf('b', 'a').delay(60);
+  expect(await a.switchover('s', 'b')).toMatchObject({ to: 'b', epoch: 2 });
+});
+
+test('who is told that it came to nothing may hand over to another one there', async () => {
+  const { trio, a } = await three();
+  await trio.cut('b', 'a');
+  const next = new Promise((resolve) => {
+    const again = (): void => resolve(a.switchover('s', 'c').catch((error) => error));
+    a.on('switchover-abandoned', again);
+  });
+  await expect(a.switchover('s', 'b')).rejects.toMatchObject({ code: 'PromotionRefused' });
+  expect(await next).toMatchObject({ from: 'a', to: 'c' });
 });

@@ -10,6 +10,8 @@ export class EtcdOwnRow {
   readonly #records: EtcdRecords;
   readonly #session: EtcdSession;
   #isDrained = false;
+  /** Resolves when no change of that is under way. */
+  #changes: Promise<void> = Promise.resolve();
 
   /** @param place names where this node's directory is locked, see NodeRow */
   constructor(nodeId: string, place: string, records: EtcdRecords, session: EtcdSession) {
@@ -44,8 +46,17 @@ export class EtcdOwnRow {
     await this.#session.write([{ key, exists }], [{ key, value, lease }]);
   }
 
-  /** Where it rejects, nothing has changed: a row that etcd may have taken is written over. */
+  /**
+   * Where it rejects, nothing has changed: a row that etcd may have taken is written over. One
+   * after the other: what is put back is what stood before the call that has failed.
+   */
   async drain(isDrained: boolean, lease: string, address: Address): Promise<void> {
+    const change = this.#changes.then(() => this.#change(isDrained, lease, address));
+    this.#changes = change.catch(() => undefined);
+    await change;
+  }
+
+  async #change(isDrained: boolean, lease: string, address: Address): Promise<void> {
     const before = this.#isDrained;
     this.#isDrained = isDrained;
     try {

@@ -169,11 +169,13 @@ export class Ballot {
     const { force, handover } = how;
     const promises: PromiseAnswer[] = [];
     let { question } = how;
-    // With appends stopped everywhere, whoever is silent is waited for no longer than needed.
+    // With appends stopped everywhere, whoever is silent is waited for no longer than needed; who
+    // has stopped them, always: it may count for nothing, and goes on without its promise.
     const suffices = (given: readonly PromiseAnswer[]): boolean =>
       handover !== undefined && isCarried(question, [...promises, ...given]);
     const ask = async (ids: readonly string[], token = 0n): Promise<void> => {
-      promises.push(...(await electorate.promises(space, ids, epoch, token, suffices)));
+      const isEnough = token === 0n ? suffices : undefined;
+      promises.push(...(await electorate.promises(space, ids, epoch, token, isEnough)));
     };
     if (handover) {
       // Before anybody else: while it has not agreed, it may go on in its epoch (row 72).

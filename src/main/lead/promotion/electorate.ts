@@ -215,7 +215,7 @@ async function enoughOf(
 ): Promise<void> {
   const early = new Promise<void>((resolve, reject) => {
     if (isEnough()) resolve();
-    for (const one of asked) one.then(() => isEnough() && resolve(), reject);
+    for (const one of asked) one.then(() => isEnough() && resolve()).catch(reject);
   });
   await Promise.race([Promise.all(asked.filter((_, n) => waited[n])), early]);
   await atMost(Promise.all(asked), UNNEEDED_MEMBER_MS);

@@ -86,8 +86,9 @@ export class LagHistory {
     const pick = <T>(of: readonly T[]): T => of[chance(of.length)]!;
     // Each replica is away, keeps up, or comes after for a while.
     const moves = this.#flushed.map(() => pick(['away', 'away', 'up', 'slow'] as const));
-    const pace = pick([1, 7, 40, 300, 5_000, MINUTE, 30 * MINUTE]);
-    const groups = 1 + chance(300);
+    // 0: groups of one fdatasync, which became durable at one moment.
+    const pace = pick([0, 1, 7, 40, 300, 5_000, MINUTE, 30 * MINUTE]);
+    const groups = 1 + chance(pace === 0 ? 1_000 : 300);
     const entries = pick([1, 1, 3, 100, 4_000]);
     const size = pick([80, 300, 4_000, 60_000]);
     for (let n = 0; n < groups; n++) {

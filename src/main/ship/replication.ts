@@ -332,7 +332,8 @@ export class Replication {
         const { lsn, wanted } = message;
         const rows = wanted.map(({ slot, next }) => [this.#spaces.bySlot[slot], next] as const);
         const sought = this.#reader.seek(lsn, rows).catch(() => lsn);
-        void sought.then((found) => shipper.post({ kind: 'sought', lsn: found }));
+        const { reply } = shipper;
+        void sought.then((found) => reply({ kind: 'sought', lsn: found }));
         return;
       }
       case 'fenced': {

@@ -197,6 +197,9 @@ export class ShipperHandle {
     // One attempt for all who wait.
     this.#redial ??= pause(ms).then(() => {
       this.#redial = undefined;
+      // A thread that has ended meanwhile for want of work is missed now; one that has not, stays.
+      this.wake();
+      this.#restLater();
       this.post({ kind: 'again' });
     });
     await this.#redial;
@@ -329,19 +332,27 @@ export class ShipperHandle {
     this.#thread?.post(message);
   }
 
+  /** What answers the thread that lives now is for none that comes after it. */
+  get reply(): (message: ToShipper) => void {
+    const thread = this.#thread;
+    return (message) => {
+      if (thread === this.#thread) thread?.post(message);
+    };
+  }
+
   #run(): void {
     this.#ended = new Promise((ended) => {
       const start = { ...this.#start, life: ++this.#lives };
       this.#thread = this.#threads.startShipper(start, {
         message: (message) => this.#message(message),
-        exit: (reason = 'it ended by itself') => {
+        exit: (reason) => {
           this.#thread = undefined;
           // It can say so itself no more.
           this.progress.setStreams(0);
           ended();
           if (this.#closing) return;
-          if (this.#isResting) this.#rested();
-          else this.#died(reason);
+          if (this.#isResting && reason === undefined) this.#rested();
+          else this.#died(reason ?? 'it ended by itself');
         },
       });
     });
@@ -362,6 +373,7 @@ export class ShipperHandle {
   /** Started again: soon at first, slowly once it has died too often. */
   #died(why: string): void {
     this.deaths++;
+    this.#isResting = false;
     const now = performance.now();
     this.#deathsMs = [...this.#deathsMs.filter((ms) => now - ms < DEATHS_WITHIN_MS), now];
     const isBroken = this.#deathsMs.length >= DEATHS_TO_FAIL;

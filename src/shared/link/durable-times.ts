@@ -192,7 +192,8 @@ export class DurableTimes {
     for (let from = 0; from < this.#end; from += FIELDS) {
       const lastMs = rows[from + LAST_MS]!;
       const bytes = rows[from + BYTES]!;
-      const ageMs = nowMs - lastMs;
+      // Of one moment are as many as one fdatasync has made durable: they are joined as well.
+      const ageMs = Math.max(1, nowMs - lastMs);
       const spanMs = to > 0 ? lastMs - rows[to - FIELDS + FIRST_MS]! : Number.POSITIVE_INFINITY;
       const isJoined =
         spanMs <= Math.max(share * ageMs, Math.min(JOINED_MS, ageMs / 2)) &&

@@ -77,6 +77,8 @@ export class BatchSource {
   #lastSlot: Slot = -1;
   /** What stands before it is read from segments, whatever slabs hold. */
   #slabsFrom: Lsn = 0;
+  /** Entries that are not sent did not lead to those that are. */
+  #isUnsound = false;
   /** Entries taken from segments, and not told yet. */
   #replayed = 0;
 
@@ -186,10 +188,18 @@ export class BatchSource {
     frame.end();
     const mark = frame.mark();
     this.#movedCount = 0;
+    this.#isUnsound = false;
     const copied = this.#copyRuns(frame, group);
     if (!this.#memory.isUnchanged(group.slab.index, group.generation)) {
       frame.rewind(mark);
       this.#stopped = undefined;
+      return 'go-on';
+    }
+    if (this.#isUnsound) {
+      frame.rewind(mark);
+      this.#stopped = undefined;
+      // What was sealed there is on the disk.
+      this.#slabsFrom = group.start + group.bytes;
       return 'go-on';
     }
     frame.end();
@@ -269,6 +279,11 @@ export class BatchSource {
     while (at < end && (at < from || sequence < stream.next)) {
       at += this.#entryBytes(view, at);
       sequence++;
+    }
+    // By sizes that have changed it ends anywhere: no sum would tell, and all of it be left out.
+    if (at >= end || readSequence(view, at) !== sequence) {
+      this.#isUnsound = true;
+      return undefined;
     }
     const valid = validBelow(stream.voided, group.start + start);
     const last = Math.min(runs[row + RUN_FIRST]! + count, valid);

@@ -173,6 +173,8 @@ export class Outbox {
         // A window behind is catching up; less is the ordinary detour over the page cache.
         const behind = this.#memory.durableLsn - this.#source.cursor;
         if (behind > READ_CHUNK_BYTES) this.#hooks.step({ kind: 'fell-behind' });
+        // However the end is come to, it is told.
+        this.#caughtUpAt = -1;
         this.#catchUp.load();
         return;
       }

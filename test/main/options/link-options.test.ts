@@ -111,6 +111,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
   const frames: number[] = [];
   const asked: number[] = [];
   let entries = 1;
+  const memory = { durableLsn: 64 };
   const source = {
     cursor: 0,
     clear: () => undefined,
@@ -126,6 +127,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
         frame.end();
       }
       entries = 0;
+      source.cursor = memory.durableLsn;
       return 'caught-up';
     },
   };
@@ -137,7 +139,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
   const hooks = { step: ignore, lost: ignore, caughtUp: ignore, eager: ignore };
   const rest = [sender, source, { isLoading: false }, triggers, hooks];
   const outbox = new Outbox(
-    ...([{ durableLsn: 0 }, ...rest] as never as ConstructorParameters<typeof Outbox>),
+    ...([memory, ...rest] as never as ConstructorParameters<typeof Outbox>),
   );
   const socket = { write: (bytes: Uint8Array) => frames.push(bytes.length) };
   outbox.open(socket as never, 64_000, '0'.repeat(32), undefined, false);
@@ -149,6 +151,7 @@ function busyOutbox(triggers: { batchEntries: number; batchDelayMs: number }) {
     asked,
     add: (count: number) => {
       entries += count;
+      memory.durableLsn += 64 * count;
       outbox.pump();
     },
   };

@@ -83,11 +83,11 @@ test('a link whose thread has died is one on which nothing was judged', async ()
 });
 
 /** A member that nothing is shipped to any more, whose thread is about to end. */
-async function idle() {
+async function idle(state: LinkState = 'streaming') {
   const made = world(false);
   const sets = { members: [], sets: [], voided: [] };
   made.handle.addSpaces([{ slot: 1, id: '01', name: 'one', epoch: 1, ...sets }]);
-  tell(made.threads[0]!, 'streaming');
+  tell(made.threads[0]!, state);
   await vi.advanceTimersByTimeAsync(10);
   made.handle.removeSpace(1);
   return made;
@@ -116,4 +116,37 @@ test('a thread without work that is asked has time to answer before it ends', as
   await vi.advanceTimersByTimeAsync(60_000);
   expect(closed).toEqual([1]);
   await asked;
+});
+
+test('a thread that has ended and is not gone, or is about to end, leaves no question', async () => {
+  for (const state of ['streaming', 'waiting'] as const) {
+    const { questions, threads } = await idle(state);
+    await vi.advanceTimersByTimeAsync(state === 'streaming' ? 60_000 : 59_500);
+    if (state === 'streaming') tell(threads[0]!, 'closed');
+    const asked = questions.ask('1f', 'space', ['b'], 5_000);
+    await vi.advanceTimersByTimeAsync(150);
+    // The first has ended; the second one has not: it is asked for.
+    if (state === 'streaming') threads[0]!.hooks.exit();
+    await vi.advanceTimersByTimeAsync(150);
+    expect(threads.length).toBe(state === 'streaming' ? 2 : 1);
+    tell(threads.at(-1)!, 'streaming');
+    await vi.advanceTimersByTimeAsync(150);
+    expect(threads.at(-1)!.asked).toEqual(['1f']);
+    const answer = { known: false, epoch: 0, primary: '' };
+    threads.at(-1)!.hooks.message({ kind: 'answers', rows: [{ id: '1f', answer }] });
+    expect(await asked).toMatchObject({ silent: [], met: [{ nodeId: 'b' }] });
+  }
+});
+
+test('a thread that dies while it is to end has died; its answers are for it alone', async () => {
+  const { handle, threads } = await idle();
+  await vi.advanceTimersByTimeAsync(60_000);
+  const { reply } = handle;
+  threads[0]!.hooks.exit('it was killed');
+  expect([handle.deaths, handle.link.reason]).toEqual([1, expect.stringContaining('killed')]);
+  await vi.advanceTimersByTimeAsync(1_500);
+  expect(threads.length).toBe(2);
+  reply({ kind: 'ask', spaces: [{ id: '2f', name: 'late' }] });
+  handle.reply({ kind: 'ask', spaces: [{ id: '3f', name: 'now' }] });
+  expect(threads.map((one) => one.asked)).toEqual([[], ['3f']]);
 });

@@ -83,6 +83,14 @@ describe('lag', () => {
         times.add(i, i, 100, i * 20, most);
         rows = Math.max(rows, times.rows);
       }
+      // As many at once as one fdatasync makes durable.
+      for (let i = 50_001; i <= 60_000; i++) {
+        times.add(i, i, 100, 1_000_000, most);
+        rows = Math.max(rows, times.rows);
+      }
+      const { sinceMs, bytes } = times.behind(59_999)!;
+      expect(Math.round(sinceMs / 1_000)).toBe(1_000);
+      expect(bytes).toBe(100);
       expect(rows).toBeLessThanOrEqual(most);
       expect(most * spaces).toBeLessThanOrEqual(Math.max(2 ** 20, 48 * spaces));
     }

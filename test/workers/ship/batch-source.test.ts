@@ -471,3 +471,32 @@ test('handles that a replica has made up take no memory', () => {
   expect(process.memoryUsage().heapUsed - before).toBeLessThan(4 << 20);
   expect(source.streams.size).toBe(0);
 });
+
+test('a size that has changed before what is wanted: the segment is read', () => {
+  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
+  const { view } = memory.slabs[0]!;
+  const bytes = fillSlab(memory, 10);
+  memory.withdrawSlab(0);
+  memory.publishSlab(0, { previousEnd: 0, start: 0, bytes, entries: 10, runs: 1 });
+  memory.publishDurable(bytes);
+  let third = 0;
+  for (let n = 1; n < 3; n++) third += ENTRY_HEADER_BYTES + view.getUint32(third + 24, true);
+  for (const bit of [1, 1 << 16]) {
+    const sound = view.getUint32(third + 24, true);
+    const filled = [sound, sound ^ bit].map((size) => {
+      view.setUint32(third + 24, size, true);
+      const reader = { resolve: () => undefined } as unknown as SegmentReader;
+      const source = new BatchSource(memory, reader, MAX_ENTRY_BYTES);
+      source.add({ slot: 1, id: ID, words: idWords(ID), epoch: 1, voided: [], next: 6 });
+      const frame = new FrameBuilder(1 << 20, ID);
+      frame.reset(1 << 20, undefined);
+      const how = source.fill(frame);
+      return [how, sequencesIn(frame.finish()), source.cursor];
+    });
+    view.setUint32(third + 24, sound, true);
+    expect(filled).toEqual([
+      ['caught-up', [6, 7, 8, 9, 10], bytes],
+      ['disk', [], 0],
+    ]);
+  }
+});

@@ -97,3 +97,18 @@ test('a pump goes no farther where nothing has come, and goes on where something
   vi.advanceTimersByTime(DELAY_MS);
   expect(told).toEqual(['sent', 'caught-up', 'sent', 'caught-up']);
 });
+
+test('what ends at the end is caught up, though the disk was asked and nothing has come', () => {
+  const fills = (['caught-up', 'disk', 'caught-up'] as const).map((filled) => () => filled);
+  const { outbox: box, told, memory } = outbox('streaming', fills);
+  memory.publishDurable(100);
+  box.pump();
+  // A space goes on far before it; main has sought, and nobody lacks anything there.
+  box.joinAt(50);
+  box.pump();
+  vi.advanceTimersByTime(DELAY_MS);
+  box.pump();
+  vi.advanceTimersByTime(DELAY_MS);
+  const once = ['sent', 'caught-up'];
+  expect(told).toEqual([...once, 'sent', 'load', ...once]);
+});

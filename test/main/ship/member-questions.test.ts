@@ -118,7 +118,7 @@ test('a thread without work that is asked has time to answer before it ends', as
   await asked;
 });
 
-test('a thread that has ended and is not gone, or is about to end, leaves no question', async () => {
+test('neither a thread that has ended nor one that is about to leaves a question', async () => {
   for (const state of ['streaming', 'waiting'] as const) {
     const { questions, threads } = await idle(state);
     await vi.advanceTimersByTimeAsync(state === 'streaming' ? 60_000 : 59_500);

@@ -279,13 +279,6 @@ const MUTANTS: readonly Mutant[] = [
     put: 'return false && apartMs >',
   },
   {
-    what: 'an entry of an epoch before is flushed on who has nothing of this one (row 109)',
-    by: 'roles-sim',
-    file: 'shared/members/quorum.js',
-    find: 'return upTo >= progress.first ? upTo : 0;',
-    put: 'return upTo;',
-  },
-  {
     what: 'who waits is not told that the history it waited in is over (row 109)',
     by: 'roles-sim',
     file: 'main/log/space-table.js',

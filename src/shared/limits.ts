@@ -65,6 +65,10 @@ export const CATCH_UP_BATCH_MAX_BYTES = 256 * MiB;
 
 /** From this size on a waiting group is worth a pool task; below, main seals it at once. */
 export const POOL_SEAL_BYTES = 256 * KiB;
+/** Groups that are written and not made durable: what waits for a timer or a roll is bounded. */
+export const UNSYNCED_GROUPS_MAX = 4_096;
+/** Of `fsync.timerMs` where members wait for it, one record after the other (electorate.ts). */
+export const SHIPPED_TIMER_MAX_MS = 500;
 export const DEFAULT_SEALER_THREADS = 1;
 export const SEALER_THREADS_MAX = 64;
 

@@ -135,6 +135,20 @@ describe('on one node', () => {
     expect(await waiting).toEqual({ sequence: APPLY_BEHIND_MAX + 1, epoch: 1 });
   });
 
+  test('where nobody asks for an fdatasync, appends that wait for apply do', async () => {
+    const node = await life.start('a', {
+      ...{ applyWhenLeading: true, apply: () => undefined, fsync: 'none' as const },
+      ...{ memoryBudgetBytes: 8 * 1024 * 1024, segmentBytes: 16 * 1024 * 1024 },
+    });
+    const space = await node.openSpace('s');
+    const many = Array.from({ length: 10_000 }, () => new Uint8Array(0));
+    for (let n = 0; n < APPLY_BEHIND_MAX; n += many.length) await space.appendBatch(1, many);
+    const taken = { sequence: APPLY_BEHIND_MAX + 1, epoch: 1 };
+    expect(await space.append(1, entry(1))).toEqual(taken);
+    const replica = { nodeId: 'b', host: '127.0.0.1', port: 1 };
+    await expect(node.addReplica(replica)).rejects.toMatchObject({ code: 'Configuration' });
+  });
+
   test('what does not go together is refused', async () => {
     const alone = openSmall(path.join(life.folder, 'x'), 'x', { applyWhenLeading: true });
     await expect(alone).rejects.toMatchObject({ code: 'Configuration' });

@@ -45,6 +45,8 @@ interface GateGiven {
   readonly memory: NodeMemory;
   readonly applied: AppliedWaits;
   appliedTo(space: SpaceState): Sequence;
+  /** What is written is to become durable, in every mode: nothing else is handed to the host. */
+  sync(): void;
   readonly closing: AbortSignal;
 }
 
@@ -58,7 +60,10 @@ export class ApplyGate {
 
   /** So many entries of the space are taken and not applied that nothing more is taken. */
   isShut(space: SpaceState): boolean {
-    return this.#opensAt(space) > 0;
+    const isShut = this.#opensAt(space) > 0;
+    // In none mode nobody else asks for it, and no append comes that could.
+    if (isShut) this.#given.sync();
+    return isShut;
   }
 
   /** What must be applied before more is taken; 0 or less: nothing. */

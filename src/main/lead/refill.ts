@@ -20,9 +20,11 @@ import type { SpaceState } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
 import { receivedRun } from '../log/write/received-runs.js';
 import type { PeerCall, PeerClient } from '../peer/client.js';
+import { pause } from '../runtime/deadline.js';
 import { MemberGates } from '../runtime/turns.js';
 
 const ANSWER_MS = 10_000;
+const ROOM_POLL_MS = 10;
 
 export class Refill {
   readonly #memory: NodeMemory;
@@ -149,6 +151,8 @@ export class Refill {
         return await this.#wal.whenRoom(stage);
       } catch (error) {
         if (!(error instanceof EngramError) || error.code !== 'Backpressure') throw error;
+        // It is said at once where too many wait: nothing would come to be free meanwhile.
+        await pause(ROOM_POLL_MS);
       }
     }
   }

@@ -334,10 +334,7 @@ export class Wal {
     this.#pool.seal(group, target, this.#options.salt, where === 'pool', sealed, failed);
   }
 
-  /**
-   * Written and acknowledged, but not durable yet (timer, none): its slab is needed for what
-   * comes, and the fdatasync may be far. Who wants its bytes reads the segment.
-   */
+  /** Written, and acknowledged, long before it is durable: its slab is needed for what comes. */
   #setAside(group: LogGroup): void {
     group.aside = setAside(group, this.#spaces);
     this.#free.give(group.slab);
@@ -457,7 +454,11 @@ export class Wal {
     if (this.#memory.durable(space.slot) >= wait.sequence) wait.resolve();
     else if (this.#failure) wait.reject(this.#failure);
     else space.addWait(wait);
-    // In none mode nobody else asks for it.
+    this.syncSoon();
+  }
+
+  /** Somebody waits for what is written to become durable: in none mode nobody else asks for it. */
+  syncSoon(): void {
     if (this.#options.mode === 'none') this.#step({ kind: 'sync' });
   }
 

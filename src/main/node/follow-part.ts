@@ -123,6 +123,7 @@ export class FollowPart {
       ? new ApplyGate({
           ...{ memory, applied: this.applied, closing: stop },
           appliedTo: (space) => this.appliedTo(space),
+          sync: () => wal.syncSoon(),
         })
       : undefined;
     Object.assign(log.later, {

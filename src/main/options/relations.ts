@@ -8,6 +8,7 @@ import {
   leastMemoryBytes,
   MEMBERS_MAX,
   MEMORY_BUDGET_MAX_BYTES,
+  SHIPPED_TIMER_MAX_MS,
   sizesProblem,
 } from '../../shared/limits.js';
 import type { Member } from '../../shared/log/node-record.js';
@@ -31,8 +32,20 @@ function checkReach({ host }: Address, what: string, { keys, keyFile, tls }: Gua
   throw contradiction(`${found}: without either, loopback hosts only`);
 }
 
+/** Throws Configuration where what is acknowledged becomes durable too late to be shipped. */
+function checkShips({ fsync }: Pick<NodeConfig, 'fsync'>): void {
+  if (fsync === 'none') {
+    throw contradiction("fsync is 'none', which ships nothing: leave out replicas and listen");
+  }
+  if (typeof fsync === 'object' && fsync.timerMs > SHIPPED_TIMER_MAX_MS) {
+    const found = `fsync.timerMs is ${fsync.timerMs}, with replicas or listen`;
+    throw contradiction(`${found}: members wait for it, ${SHIPPED_TIMER_MAX_MS} at most`);
+  }
+}
+
 /** A copy of the replica given to addReplica, checked. Throws Configuration. */
-export function checkReplica(given: unknown, guards: Guards): Member {
+export function checkReplica(given: unknown, guards: Guards & Pick<NodeConfig, 'fsync'>): Member {
+  checkShips(guards);
   const member = copied('addReplica', given) as Member;
   checkOption('replica', member, (v) => addressProblem(v, 'replica', 1, 'nodeId'));
   checkReach(member, 'the replica', guards);
@@ -49,9 +62,7 @@ export function checkTogether(config: NodeConfig): void {
   if (config.keys.length > 0 && config.keyFile !== undefined) {
     throw contradiction('key and keyFile are both given: leave out one');
   }
-  if (config.fsync === 'none' && (config.replicas.length > 0 || config.listen)) {
-    throw contradiction("fsync is 'none', which ships nothing: leave out replicas and listen");
-  }
+  if (config.replicas.length > 0 || config.listen) checkShips(config);
   const { lagDegradedThresholdMs: degradedMs, lagAlertThresholdMs: alertMs } = config;
   if (degradedMs < alertMs) {
     const least = `lagAlertThresholdMs, ${alertMs}`;

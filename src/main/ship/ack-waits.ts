@@ -9,8 +9,12 @@ import type { Sequence } from '../../shared/position.js';
 import { SequenceWaits } from '../log/sequence-waits.js';
 import type { DurableWait, SpaceState } from '../log/space-table.js';
 import type { Wal } from '../log/wal.js';
+import { nextTurn } from '../runtime/turns.js';
 import type { Quorum } from './quorum.js';
 import type { ShipperHandle } from './shipper-handle.js';
+
+/** So often in a row acks are looked at without a turn for anybody else. */
+const LOOKS_A_TURN = 16;
 
 interface AckWait extends DurableWait {
   /** First that it is durable here, then that it is flushed. */
@@ -204,13 +208,17 @@ export class AckWaits {
    */
   async #watch(): Promise<void> {
     this.#watching = true;
+    let looks = 0;
     while (this.#durable.size > 0) {
       const seen = this.#memory.ackTick;
       const acks = this.#settle(this.#durable.keys());
       if (this.#durable.size === 0) break;
       this.#due = seen + acks;
       this.#memory.sleepUntilAck(this.#due);
-      await this.#memory.waitAck(seen);
+      const sleep = this.#memory.waitAck(seen);
+      // Where acks come faster than a look takes, others have their turn all the same.
+      looks = sleep ? 0 : looks + 1;
+      await (looks < LOOKS_A_TURN ? sleep : nextTurn());
     }
     this.#watching = false;
   }

@@ -12,7 +12,7 @@
  * A write that the disk had no room for suspends: what is written becomes durable, everything
  * behind it is handed back (`suspended`), and nothing is sealed or written until `resume`.
  */
-import { POOL_SEAL_BYTES } from '../limits.js';
+import { POOL_SEAL_BYTES, UNSYNCED_GROUPS_MAX } from '../limits.js';
 import type { Lsn } from '../position.js';
 
 export type FsyncMode = 'per-batch' | 'per-write' | { readonly timerMs: number } | 'none';
@@ -161,7 +161,11 @@ export class GroupCommit<G extends Group> {
         this.#writing = undefined;
         if (group.rolls) this.#durableUpTo(group.previousEnd, effects);
         this.#written.push(group);
-        if (!this.#acksDurableOnly) effects.push({ kind: 'written', group });
+        if (!this.#acksDurableOnly) {
+          effects.push({ kind: 'written', group });
+          // Each is kept until then, with all who have waited for it.
+          if (this.#written.length >= UNSYNCED_GROUPS_MAX) this.#timerAsked = true;
+        }
         if (typeof this.#mode === 'object' && !this.#timerRuns) {
           this.#timerRuns = true;
           effects.push({ kind: 'start-timer', ms: this.#mode.timerMs });

@@ -1,6 +1,6 @@
 /** Brings the segment reader's window to the cursor, asking main where the next segment is. */
 
-import { firstLine } from '../../shared/errors.js';
+import { EngramError, firstLine } from '../../shared/errors.js';
 import { SEEK_AFTER_BYTES, SEEK_STREAMS_MAX } from '../../shared/limits.js';
 import type { SegmentPlace, WantedEntry } from '../../shared/link/control.js';
 import type { NodeMemory } from '../../shared/memory/slab.js';
@@ -100,6 +100,7 @@ export class CatchUp {
   }
 
   #failed(error: unknown): void {
-    this.#hooks.lost(`reading the log: ${firstLine(error)}`, undefined);
+    const isRot = error instanceof EngramError && error.code === 'CorruptionDetected';
+    this.#hooks.lost(`reading the log: ${firstLine(error)}`, isRot ? error.code : undefined);
   }
 }

@@ -90,7 +90,10 @@ export class SegmentReader {
     this.#place = place;
   }
 
-  /** Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read */
+  /**
+   * Reads from `lsn` up to `durable`, as far as the window goes. @returns bytes read
+   * Rejects CorruptionDetected where the file has been cut off there.
+   */
   async load(lsn: Lsn, durable: Lsn): Promise<number> {
     const place = this.#place!;
     const file = this.#file!;
@@ -106,16 +109,24 @@ export class SegmentReader {
     this.#length = 0;
     this.#soundTo = 0;
     this.#base = lsn;
+    let isShort = false;
     while (this.#length < wanted && this.#file === file) {
       const position = lsn - place.start + this.#length;
       const part = this.#window.subarray(this.#length, wanted);
       this.#reading = readAround((into, at) => file.read(into, at), part, position);
       const got = await this.#reading;
-      if (got === 0 || this.#file !== file) break;
+      if (this.#file !== file) break;
+      isShort = got === 0;
+      if (isShort) break;
       this.#length += got;
     }
     this.bytes = this.#window.subarray(0, this.#length);
     this.view = new DataView(this.#window.buffer, 0, this.#length);
+    // Read again it would be no longer.
+    if (isShort && this.sizeAt(lsn) === 0) {
+      const found = `segment ${segmentName(place.start)} ends at LSN ${lsn + this.#length}`;
+      throw failure('CorruptionDetected', `${found}, in the midst of the durable log`);
+    }
     return this.#length;
   }
 

@@ -5,6 +5,7 @@ import type { SpaceState } from '#src/main/log/space-table.js';
 import type { Wal } from '#src/main/log/wal.js';
 import type { ReceivedRuns } from '#src/main/log/write/received-runs.js';
 import type { PeerClient } from '#src/main/peer/client.js';
+import { failure } from '#src/shared/errors.js';
 import { newSpaceFacts } from '#src/shared/log/space-facts.js';
 import type { NodeMemory } from '#src/shared/memory/slab.js';
 import { encodeBatchHeader } from '#src/shared/wire/batch.js';
@@ -23,7 +24,7 @@ function batchOf(startSequence: number): Uint8Array {
 }
 
 /** @param asked called before each answer */
-function refill(asked: (from: number) => void) {
+function refill(asked: (from: number) => void, hasRoom = (): boolean => true) {
   const facts = newSpaceFacts(ID, 's');
   Object.assign(facts, { epoch: 1, epochSeen: 2 });
   const space = { facts, slot: 1 } as unknown as SpaceState;
@@ -31,7 +32,10 @@ function refill(asked: (from: number) => void) {
   const wal = {
     groupBytes: 4_096,
     whenDurable: async () => undefined,
-    whenRoom: async (stage: () => boolean) => void stage(),
+    whenRoom: async (stage: () => boolean) => {
+      if (!hasRoom()) throw failure('Backpressure', 'too many wait');
+      stage();
+    },
     stageReceived: (_: Uint8Array, runs: ReceivedRuns) => {
       staged.push(runs.first(0));
       return true;
@@ -58,4 +62,21 @@ test.each(['epochSeen', 'epoch'] as const)('none comes once the %s has changed',
   });
   await expect(made.work).rejects.toMatchObject({ code: 'PromotionRefused' });
   expect(made.staged).toEqual([1, 2]);
+});
+
+test('where too many wait for room it waits as well, and lets others make some', async () => {
+  let tries = 0;
+  let isFree = false;
+  const later = setTimeout(() => {
+    isFree = true;
+  }, 20);
+  // Tried again at once, no timer would ever come.
+  const made = refill(
+    () => undefined,
+    () => isFree || ++tries > 100_000,
+  );
+  await made.work;
+  clearTimeout(later);
+  expect(made.staged).toEqual([1, 2, 3]);
+  expect(tries).toBeLessThan(100);
 });

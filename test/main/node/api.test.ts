@@ -177,6 +177,7 @@ describe('options and names', () => {
       [{ ...base, nodeId: undefined }, /nodeId/],
       [{ ...base, fsync: 'sometimes' }, /fsync/],
       [{ ...base, fsync: 'none', replicas }, /none/],
+      [{ ...base, fsync: { timerMs: 501 }, replicas }, /timerMs is 501.* 500 at most/],
       [{ ...base, segmentBytes: 1000 }, /segmentBytes/],
       [{ ...base, groupBytes: 1024 * 1024 }, /groupBytes/],
       [{ ...base, memoryBudgetBytes: 1024 }, /memoryBudgetBytes/],

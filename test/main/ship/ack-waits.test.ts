@@ -150,3 +150,16 @@ test.each([
   }
   acks.close();
 });
+
+test('where acks come faster than they are looked at others have their turn', async () => {
+  const { wait, sleeps } = acknowledging(1);
+  // Endless microtasks would let no test end: at last it sleeps.
+  sleeps.mockImplementation(() => {
+    return sleeps.mock.calls.length < 100_000 ? undefined : new Promise(() => undefined);
+  });
+  void wait(1, 1);
+  await settled();
+  expect(sleeps.mock.calls.length).toBeGreaterThan(10);
+  expect(sleeps.mock.calls.length).toBeLessThan(1_000);
+  sleeps.mockImplementation(() => new Promise(() => undefined));
+});

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { UNSYNCED_GROUPS_MAX } from '#src/shared/limits.js';
 import {
   type CommitEffect,
   type CommitInput,
@@ -255,6 +256,17 @@ describe('group commit', () => {
     expect(shell.writing).toBeUndefined();
     shell.synced();
     expect(shell.writing).toMatchObject({ startLsn: 100, durableLsn: 100 });
+  });
+
+  test('what nobody has asked an fdatasync for is bounded, in none mode as well', () => {
+    const shell = new Shell('none');
+    for (let n = 0; n < UNSYNCED_GROUPS_MAX + 10; n++) {
+      shell.stage(1);
+      shell.wrote();
+      if (n === UNSYNCED_GROUPS_MAX - 2) expect(shell.commit.durableLsn).toBe(0);
+    }
+    shell.synced();
+    expect(shell.commit.durableLsn).toBe(UNSYNCED_GROUPS_MAX);
   });
 
   test('FAULT-99 a roll that is taken back, sealed ahead, is no durable end', () => {

@@ -124,3 +124,15 @@ test('a segment whose file was replaced is opened anew, and no other', async () 
   for (const generation of [1, 1, 2]) await reader.enter({ ...place, generation });
   expect(openSegment).toHaveBeenCalledTimes(2);
 });
+
+test('of a file that was cut in the midst of the log what is there is read, and told', async () => {
+  const { bytes, at } = segment();
+  for (const left of [at[5]!, at[5]! + 20]) {
+    const { reader, place } = readerOf(bytes.subarray(0, left), true);
+    await reader.enter({ ...place, end: START + bytes.length });
+    expect(await reader.load(START, START + bytes.length)).toBe(left);
+    for (let n = 0; n < 5; n++) expect(reader.sizeAt(START + at[n]!)).toBeGreaterThan(0);
+    const load = reader.load(START + at[5]!, START + bytes.length);
+    await expect(load).rejects.toMatchObject({ code: 'CorruptionDetected' });
+  }
+});

@@ -64,10 +64,14 @@ export class EtcdPlacing {
     this.#writing.add(known.id);
     this.#hooks
       .put(known, row)
-      .catch(() => undefined)
-      .finally(() => {
+      .then(
+        () => true,
+        () => false,
+      )
+      .then((isWritten) => {
         this.#writing.delete(known.id);
-        if (this.#writing.size === 0) this.#hooks.written();
+        // What was refused at once would be tried again at once, for ever.
+        if (isWritten && this.#writing.size === 0) this.#hooks.written();
       });
   }
 

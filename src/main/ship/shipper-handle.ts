@@ -358,6 +358,7 @@ export class ShipperHandle {
     });
     this.#news.clear();
     this.post({ kind: 'spaces', spaces: packShipped([...this.#spaces.values()]) });
+    this.#restLater();
   }
 
   #rested(): void {

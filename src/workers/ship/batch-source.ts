@@ -281,7 +281,8 @@ export class BatchSource {
       sequence++;
     }
     // By sizes that have changed it ends anywhere: no sum would tell, and all of it be left out.
-    if (at >= end || readSequence(view, at) !== sequence) {
+    const isThere = at < end && at + ENTRY_HEADER_BYTES <= view.byteLength;
+    if (!isThere || readSequence(view, at) !== sequence) {
       this.#isUnsound = true;
       return undefined;
     }

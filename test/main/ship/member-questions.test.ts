@@ -139,7 +139,7 @@ test('neither a thread that has ended nor one that is about to leaves a question
 });
 
 test('a thread that dies while it is to end has died; its answers are for it alone', async () => {
-  const { handle, threads } = await idle();
+  const { handle, threads, closed } = await idle();
   await vi.advanceTimersByTimeAsync(60_000);
   const { reply } = handle;
   threads[0]!.hooks.exit('it was killed');
@@ -149,4 +149,7 @@ test('a thread that dies while it is to end has died; its answers are for it alo
   reply({ kind: 'ask', spaces: [{ id: '2f', name: 'late' }] });
   handle.reply({ kind: 'ask', spaces: [{ id: '3f', name: 'now' }] });
   expect(threads.map((one) => one.asked)).toEqual([[], ['3f']]);
+  // It has nothing to do either.
+  await vi.advanceTimersByTimeAsync(61_000);
+  expect(closed).toEqual([1, 2]);
 });

@@ -500,3 +500,21 @@ test('a size that has changed before what is wanted: the segment is read', () =>
     ]);
   }
 });
+
+test('a row of another place, read while its slab is filled anew, ends in no error', () => {
+  const memory = new NodeMemory(allocateMemory(2 << 20, 8 << 20, 4));
+  const { view, runs } = memory.slabs[0]!;
+  const bytes = fillSlab(memory, 10);
+  memory.withdrawSlab(0);
+  memory.publishSlab(0, { previousEnd: 0, start: 0, bytes, entries: 10, runs: 1 });
+  memory.publishDurable(bytes);
+  runs[RUN_OFFSET] = view.byteLength - 8;
+  runs[RUN_BYTES] = 128;
+  runs[RUN_FIRST] = 5;
+  const reader = { resolve: () => undefined } as unknown as SegmentReader;
+  const source = new BatchSource(memory, reader, MAX_ENTRY_BYTES);
+  source.add({ slot: 1, id: ID, words: idWords(ID), epoch: 1, voided: [], next: 3 });
+  const frame = new FrameBuilder(1 << 20, ID);
+  frame.reset(1 << 20, undefined);
+  expect(source.fill(frame)).toBe('disk');
+});

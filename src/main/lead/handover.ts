@@ -156,7 +156,7 @@ export class Handover {
   /** Throws where the space is not, or is not any more, this node's to hand to `to`. */
   #check(space: SpaceState, to: string): void {
     const { facts } = space;
-    if (this.#parts.stop.aborted) throw failure('Closed', `handing over on a node that closes`);
+    if (this.#parts.stop.aborted) throw failure('Closed', 'handing over on a node that closes');
     if (facts.role !== 'primary' || space.isFenced) throw notLedHere('NotPrimary', space);
     if (space.refusal) throw space.refusal;
     if (space.replicas.includes(to)) return;

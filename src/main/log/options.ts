@@ -4,7 +4,8 @@ import type { FsyncMode } from '../../shared/log/group-commit.js';
 export interface LogOptions {
   /**
    * What an append waits for: the fdatasync of its group, one of its own, or only the write, with
-   * an fdatasync so many ms later, or at each new segment and at close.
+   * an fdatasync so many ms later (500 at most with `replicas` or `listen`), or at each new segment
+   * and at close.
    */
   readonly fsync?: FsyncMode;
   /** Of segments to come; those that are there keep the size that they have. */
